@@ -1,0 +1,101 @@
+"""The agents, imported on first use so that `rlbench --help` never loads PyTorch."""
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from rlbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rlbench.agents.bc import BC as BC
+    from rlbench.agents.bc import BCConfig as BCConfig
+    from rlbench.agents.bear import BEAR as BEAR
+    from rlbench.agents.bear import BEARConfig as BEARConfig
+    from rlbench.agents.sac import SAC as SAC
+    from rlbench.agents.sac import SACConfig as SACConfig
+    from rlbench.interface import Agent
+
+_BUILT_IN = {
+    "bc": ("BC", "behaviour cloning: imitate the actions of the data"),
+    "bear": ("BEAR", "offline Q-learning held inside the support of the data by an MMD constraint"),
+    "sac": ("SAC", "soft actor-critic: online, off-policy, maximum entropy"),
+}
+
+__all__ = [
+    "BC",
+    "BEAR",
+    "SAC",
+    "BCConfig",
+    "BEARConfig",
+    "SACConfig",
+    "agent_names",
+    "load_agent",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.{name.removesuffix('Config').lower()}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def agent_names() -> dict[str, str]:
+    """Names for the command line with a one-line description; imports no agent."""
+    plugins = {name: f"from {_package(entry)}" for name, entry in _plugins().items()}
+    return plugins | {name: description for name, (_, description) in _BUILT_IN.items()}
+
+
+def load_agent(name: str) -> "type[Agent]":
+    """The class of an agent.
+
+    Args:
+        name: A built-in name, the name of an entry point of the group `rlbench.agents`, or
+            `package.module:Class`.
+
+    Raises:
+        UserError: There is no such agent, or it cannot be imported.
+    """
+    if name in _BUILT_IN:
+        place = f"{__name__}.{name}:{_BUILT_IN[name][0]}"
+    elif ":" in name:
+        place = name
+    elif name in (plugins := _plugins()):
+        place = plugins[name].value
+    else:
+        close = get_close_matches(name.lower(), agent_names(), n=3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise UserError(
+            f"there is no agent {name!r}; {hint}`rlbench list` shows all, and package.module:Class "
+            "names one of your own"
+        )
+    return _import(name, place)
+
+
+def _import(name: str, place: str) -> "type[Agent]":
+    module_name, _, class_name = place.partition(":")
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # A plug-in's module may fail in any way.
+        raise UserError(
+            f"agent {name!r}: cannot import the module {module_name!r} "
+            f"({type(error).__name__}: {error}); install it or correct the name"
+        ) from error
+    from rlbench.interface import Agent
+
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise UserError(
+            f"agent {name!r}: {class_name!r} in the module {module_name!r} is "
+            f"{'missing' if found is None else 'no subclass of rlbench.interface.Agent'}; "
+            "expected package.module:Class"
+        )
+    return found
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="rlbench.agents")}
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.module

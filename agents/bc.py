@@ -1,0 +1,105 @@
+"""Behaviour cloning (BC).
+
+Imitate the actions of the data, by least squares or by maximum likelihood:
+
+    deterministic:  minimise  E[ |pi(s) - a|^2 ],      pi(s) = tanh(net(s))
+    tanh-gaussian:  maximise  E[ log pi(a | s) ],      a = tanh(u), u ~ N(mean(s), std(s))
+
+Pomerleau, 1991, "Efficient Training of Artificial Neural Networks for Autonomous Navigation";
+the deterministic form as in CORL, the stochastic form as in BRAC (Wu et al., 2019,
+https://arxiv.org/abs/1911.11361).
+
+Differences from the sources: BRAC adds an entropy bonus with a learned weight; here the bounds of
+log std alone keep the policy from collapsing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlbench.backbones.mlp import MLP
+from rlbench.backbones.normalise import ObsNormaliser
+from rlbench.backbones.policies import TanhGaussian, unsquash
+from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.updates import adam, gradient_step, same_shape
+from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCConfig:
+    """Settings of BC."""
+
+    policy: Literal["deterministic", "tanh-gaussian"] = "deterministic"
+    """Least squares on one action per state, or maximum likelihood of a distribution."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of the policy."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    learning_rate: float = 3e-4
+    """Adam step size."""
+    normalise_obs: bool = True
+    """Bring observations to zero mean and unit variance with the statistics of the data set."""
+
+
+def squared_error(action: Tensor, data_action: Tensor) -> Tensor:
+    """Mean squared difference of actions in [-1, 1], both [B, A]."""
+    same_shape(action, data_action)
+    return (action - data_action).square().mean()
+
+
+class BC(Agent):
+    """Behaviour cloning."""
+
+    Config: ClassVar[type] = BCConfig
+    consumes = Transitions
+    config: BCConfig
+
+    def __init__(
+        self,
+        config: BCConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        with initialising(derive(seed, "weights")):
+            self.policy = (
+                MLP(obs_size, config.hidden, action_size)
+                if config.policy == "deterministic"
+                # BRAC's bounds of log std.
+                else TanhGaussian(obs_size, action_size, config.hidden, (-5.0, 0.0), smooth=True)
+            )
+        self.policy.to(self.device)
+        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        self.normaliser.to(self.device)
+        self.optimizer = adam(self.policy.parameters(), config.learning_rate)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The action of the policy, its mode if it is a distribution; a sample if `explore`."""
+        obs = self.normaliser(obs)
+        if not isinstance(self.policy, TanhGaussian):
+            raw = self.policy(obs)
+        elif explore:
+            raw = self.policy.sample_raw(obs, 1, self.act_generator)[:, 0]
+        else:
+            raw = self.policy(obs)[0]
+        return Action(self.box.from_unit(raw.tanh()))
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One step towards the actions of the data."""
+        obs, action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
+        if isinstance(self.policy, TanhGaussian):
+            # BRAC's margin: the likelihood of an action on the bound is infinite.
+            loss = -self.policy.log_prob_raw(obs, unsquash(action, margin=1e-3)).mean()
+        else:
+            loss = squared_error(self.policy(obs).tanh(), action)
+        return {"policy_loss": gradient_step(self.optimizer, loss)}

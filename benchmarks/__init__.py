@@ -1,0 +1,1 @@
+"""Drivers, runner, run folder, evaluation, speed."""

@@ -1,0 +1,42 @@
+"""What there is to run, for the command line; importing it loads neither PyTorch nor NumPy."""
+
+from typing import Any
+
+from rlbench.agents import agent_names, load_agent
+from rlbench.envs import d4rl_names
+from rlbench.envs.tasks import task_names
+
+
+def agent_lines() -> str:
+    """One line per agent: name and description."""
+    names = agent_names()
+    width = max(map(len, names))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
+
+
+def agents_in_words() -> str:
+    """The names, separated by bars."""
+    return "|".join(agent_names())
+
+
+def everything() -> str:
+    """Agents and tasks."""
+    families = "\n".join(
+        f"  {family}-{{{','.join(d4rl_names.LEVELS)}}}" for family in d4rl_names.ENVIRONMENTS
+    )
+    others = "".join(f"\n  {name}" for name in task_names() if d4rl_names.parse(name) is None)
+    return (
+        f"Agents\n{agent_lines()}\n\n"
+        f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
+        f"Other tasks{others}\n"
+        "  any Gymnasium id, such as Pendulum-v1\n"
+        "  package.module:factory, a function of yours that makes an environment\n\n"
+        "Next: rlbench run bear --env halfcheetah-medium"
+    )
+
+
+def preset(agent_name: str, task: str, updates: int) -> tuple[str, Any]:
+    """An agent in one line, and its settings with the defaults for a task and a length of run."""
+    agent = load_agent(agent_name)
+    settings = agent.Config(**agent.preset(task, updates))
+    return (agent.__doc__ or "").strip().partition("\n")[0], settings

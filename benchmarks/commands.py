@@ -1,0 +1,45 @@
+"""What the commands of the command line do."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.evaluation import Evaluator
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.runner import Run, describe_returns, load_run
+
+
+def run(agent_name: str, settings: Any, config: RunConfig) -> None:
+    """Trains and scores an agent."""
+    console = Console()
+    job = Run(agent_name, settings, config, console)
+    console.print(f"{agent_name} on {config.env}, seed {config.seed}", highlight=False, soft_wrap=True)
+    job.start()
+    _conclude(job, console)
+
+
+def resume(path: Path) -> None:
+    """Goes on with a run."""
+    console = Console()
+    job = Run.resume(path, console)
+    if job.finish() == 0:
+        console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
+    _conclude(job, console)
+
+
+def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
+    """Plays the agent of a run on new episodes; writes nothing."""
+    agent, task = load_run(path)
+    _, returns = Evaluator(task, episodes).returns(agent, seed, explore=explore)
+    print(describe_returns(returns, task.score(float(returns.mean()))))
+
+
+def _conclude(job: Run, console: Console) -> None:
+    """The last score, where everything is, and what to do next."""
+    path = job.folder.path
+    last = RunFolder(path).returns()["return"][-1]
+    told = describe_returns(last, job.task.score(float(last.mean())))
+    console.print(f"done: {told}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {path}; next: rlbench evaluate {path} --episodes 100", highlight=False, soft_wrap=True)

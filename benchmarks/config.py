@@ -1,0 +1,37 @@
+"""What a run is told, apart from the agent's own settings. Standard library only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One agent, one task, one seed."""
+
+    env: str
+    """Task: a D4RL name, a Gymnasium id or package.module:factory."""
+    data: str = "auto"
+    """Data set: auto (D4RL's file if you have it, else generated), generated, d4rl, minari:ID, or an
+    HDF5 file."""
+    data_size: int = 1_000_000
+    """Transitions to generate, where the data are generated."""
+    updates: int = 100_000
+    """Gradient updates in all; online, one follows each environment step."""
+    seed: int = 0
+    """Decides every random draw of the run."""
+    eval_every: int = 5_000
+    """Updates between evaluations; the last update is always evaluated."""
+    eval_episodes: int = 10
+    """Episodes in one evaluation, each with a seed of its own."""
+    log_every: int = 1_000
+    """Updates between lines in metrics.jsonl."""
+    checkpoint_every: int = 5_000
+    """Updates between checkpoints: what a crash can cost."""
+    snapshot_every: int = 0
+    """Updates between copies of the agent that are kept for good; 0 keeps none."""
+    device: str = "cpu"
+    """Where networks live: cpu, cuda or cuda:N."""
+    threads: int = 1
+    """Threads of PyTorch; small networks gain little from more."""
+    out: Path | None = None
+    """Folder of the run; by default a new one below runs/."""

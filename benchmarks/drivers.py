@@ -1,0 +1,162 @@
+"""Drivers feed an agent; it never knows which one it is in.
+
+Every driver has one method, `update`: gather what one update needs, and let the agent learn from it.
+What a driver must remember for an exact resume is found by `rlbench.state`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlbench.benchmarks.replay import ReplayFile
+from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
+from rlbench.interface import Agent
+from rlbench.seeding import derive
+from rlbench.state import capture, restore
+from rlbench.storage import Layout, TransitionTable
+
+
+class Driver(Protocol):
+    """What the runner calls."""
+
+    def update(self) -> Mapping[str, Tensor]:
+        """One update of the agent; its metrics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-exact resume needs."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`."""
+
+    def close(self) -> None:
+        """The run is complete: removes what only a resume would need."""
+
+
+class DatasetDriver:
+    """Offline: batches from a fixed set of transitions, uniformly with replacement."""
+
+    def __init__(self, agent: Agent, data: TransitionTable, seed: int) -> None:
+        """Learns from `data`, whose rows are moved to the agent's device."""
+        data.rows = data.rows.to(agent.device)
+        self._agent = agent
+        self._data = data
+        self.sampler = torch.Generator(agent.device).manual_seed(derive(seed, "sampling"))
+
+    def update(self) -> Mapping[str, Tensor]:
+        """One batch, one update."""
+        batch = self._data.sample(self._agent.config.batch_size, self.sampler)
+        return self._agent.learn(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the sampler."""
+        return {"sampler": self.sampler.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts the sampler back."""
+        self.sampler.set_state(state["sampler"])
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class _Position:
+    """Where an online run is; `rlbench.state` saves all of it."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.sampler = torch.Generator(device).manual_seed(derive(seed, "sampling"))
+        self.explorer = np.random.default_rng(derive(seed, "random actions"))
+        self.steps = 0
+        self.episode = 0
+        self.episode_steps = 0
+
+
+class ReplayDriver:
+    """Off-policy: one environment step, one batch from the replay buffer, one update.
+
+    The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
+    with the seed of the episode and takes the steps since then again.
+    """
+
+    def __init__(
+        self, agent: Agent, task: Task, seed: int, folder: Path, updates: int, slack: int
+    ) -> None:
+        """Prepares the buffer and the environment.
+
+        Args:
+            agent: Its config gives batch_size, random_steps and replay_size.
+            task: Where to act.
+            seed: Decides episodes, random actions and batches.
+            folder: Where the buffer lies.
+            updates: Updates that will be asked for in all.
+            slack: Steps between checkpoints; so many old transitions are kept from being
+                overwritten, because a resume samples them again.
+        """
+        self._agent = agent
+        self._env = task.make()
+        self._seed = seed
+        self._random_steps = agent.config.random_steps
+        capacity = min(agent.config.replay_size, self._random_steps + updates)
+        space = self._env.action_space
+        layout = Layout(self._env.observation_space.shape or (), space.shape or ())
+        self._replay = ReplayFile(folder / "replay.bin", layout, capacity, slack)
+        self._at = _Position(seed, agent.device)
+        self._obs = self._reset()
+
+    def update(self) -> Mapping[str, Tensor]:
+        """Steps with uniform actions first, if it is the first; then one step and one update."""
+        while self._at.steps < self._random_steps:
+            space = self._env.action_space
+            self._step(self._at.explorer.uniform(space.low, space.high).astype(np.float32))
+        obs = torch.as_tensor(self._obs, dtype=torch.float32, device=self._agent.device)
+        self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
+        size = self._agent.config.batch_size
+        batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
+        return self._agent.learn(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and random states; the buffer's content is forced to disk."""
+        self._replay.flush()
+        return capture(self._at)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Counters and random states; the environment takes its steps again."""
+        if self._replay.fresh:
+            raise UserError("the run's replay.bin is missing or cut; restore it or start anew")
+        restore(self._at, state)
+        steps, self._at.episode_steps = self._at.episode_steps, 0
+        self._obs = self._reset()
+        for i in range(self._at.steps - steps, self._at.steps):
+            action, next_obs = self._replay.outcome(i)
+            self._obs, *_ = self._env.step(action)
+            if not np.array_equal(np.asarray(self._obs, np.float32), next_obs):
+                raise UserError(
+                    f"{self._env} did not repeat its steps from the same seed, so this run cannot "
+                    "be resumed exactly; start it anew, or make the environment deterministic"
+                )
+        self._at.episode_steps = steps
+
+    def close(self) -> None:
+        """Removes the buffer, which is large."""
+        self._env.close()
+        self._replay.path.unlink()
+
+    def _reset(self) -> Any:
+        return self._env.reset(seed=derive(self._seed, "episode", self._at.episode))[0]
+
+    def _step(self, action: Any) -> None:
+        next_obs, reward, terminated, truncated, _ = self._env.step(action)
+        self._replay.write(
+            self._at.steps, self._obs, action, float(reward), terminated, truncated, next_obs
+        )
+        self._obs = next_obs
+        self._at.steps += 1
+        self._at.episode_steps += 1
+        if terminated or truncated:
+            self._at.episode += 1
+            self._at.episode_steps = 0
+            self._obs = self._reset()

@@ -1,0 +1,66 @@
+"""How good is an agent: whole episodes, each with a seed of its own."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from rlbench.envs.episodes import make_vector, play
+from rlbench.envs.tasks import Task
+from rlbench.interface import Agent, State
+from rlbench.seeding import derive
+
+MAX_ENVS = 10
+"""Environments side by side; more only make the last batch emptier."""
+
+
+class Evaluator:
+    """Plays an agent on its task, on environments that no training touches."""
+
+    def __init__(self, task: Task, episodes: int) -> None:
+        """Makes the environments."""
+        self.episodes = episodes
+        self.env: VectorEnv[Any, Any, Any] = make_vector(task.make, min(episodes, MAX_ENVS))
+
+    def returns(
+        self, agent: Agent, seed: int, *, explore: bool = False
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """Plays `episodes` episodes.
+
+        Args:
+            agent: Acts as for use, or with its exploration noise if `explore`. Its random state is
+                the same afterwards, so that evaluating does not change what it learns.
+            seed: Decides the seeds of the episodes and the draws of the agent.
+            explore: See `agent`.
+
+        Returns:
+            Seed and undiscounted return of each episode, [E] each.
+        """
+        seeds = [derive(seed, "episode", i) for i in range(self.episodes)]
+        random_state = agent.act_generator.get_state()
+        agent.act_generator.manual_seed(derive(seed, "actions"))
+        state: State | None = None
+
+        def act(obs: NDArray[Any], episode: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
+            nonlocal state
+            if state is not None:
+                fresh = torch.as_tensor(step == 0)
+                state = {name: _reset(x, fresh) for name, x in state.items()}
+            obs_on_device = torch.as_tensor(obs, dtype=torch.float32).to(agent.device)
+            chosen = agent.act(obs_on_device, explore=explore, state=state)
+            state = chosen.state
+            action: NDArray[Any] = chosen.action.cpu().numpy()
+            return action
+
+        try:
+            return seeds, play(self.env, seeds, act)
+        finally:
+            agent.act_generator.set_state(random_state)
+
+
+def _reset(memory: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+    """Recurrent memory [B, ...] with zeros where an episode has just begun."""
+    mask = fresh.to(memory.device).reshape(-1, *[1] * (memory.dim() - 1))
+    return memory.masked_fill(mask, 0.0)

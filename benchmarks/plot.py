@@ -1,0 +1,80 @@
+"""A picture of learning curves from run folders.
+
+    python -m rlbench.benchmarks.plot RUN [RUN ...] --out curves.svg
+
+Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.errors import UserError
+
+
+def plot(runs: Sequence[Path], out: Path) -> None:
+    """Draws score (return where there is no score) over updates.
+
+    Raises:
+        UserError: matplotlib is not installed, or a folder holds no evaluation.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise UserError("pictures need matplotlib; install it with pip install matplotlib") from None
+
+    curves = defaultdict(list)
+    unit = "score"
+    for path in runs:
+        folder = RunFolder(path)
+        config, saved = folder.config(), folder.returns()
+        if not len(saved["update"]):
+            raise UserError(f"{path} has no evaluation yet; let the run go on for longer")
+        values = saved["return"].mean(axis=1)
+        if config["reference_returns"] is None:
+            unit = "return"
+        else:
+            low, high = config["reference_returns"]
+            values = 100 * (values - low) / (high - low)
+        label = f"{config['agent']['name']} on {config['run']['env']}"
+        curves[label].append((saved["update"], values))
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (label, seeds) in enumerate(curves.items()):
+        for update, values in seeds:
+            axes.plot(update, values, color=f"C{i}", linewidth=0.7, alpha=0.5)
+        length = min(len(values) for _, values in seeds)
+        mean = np.mean([values[:length] for _, values in seeds], axis=0)
+        seeds_in_words = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+        axes.plot(
+            seeds[0][0][:length], mean, color=f"C{i}", linewidth=2, label=f"{label}, {seeds_in_words}"
+        )
+    axes.set_xlabel("updates")
+    axes.set_ylabel("D4RL-normalised score" if unit == "score" else "return")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description="Draw learning curves from run folders.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--out", type=Path, required=True, help="file to write: .svg, .png or .pdf")
+    asked = parser.parse_args()
+    try:
+        plot(asked.runs, asked.out)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    print(asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What a person sees while a run goes on: a bar in a terminal, plain lines elsewhere."""
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class ProgressLine(AbstractContextManager["ProgressLine"]):
+    """One task with a known end."""
+
+    def __init__(self, console: Console, title: str, total: int, unit: str, done: int = 0) -> None:
+        """Shows `title`; `done` of `total` are done already, in `unit` such as updates."""
+        self._console = console
+        self._unit = unit
+        self._title = title
+        self._start = self._last_line = time.monotonic()
+        self._first = self.done = done
+        self.total = total
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+                console=console,
+                expand=True,
+                speed_estimate_period=120,
+            )
+            self._bar.add_task(title, total=total, completed=done, note="")
+
+    def __enter__(self) -> "ProgressLine":
+        """Starts drawing."""
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops drawing."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, done: int) -> None:
+        """`done` of the total are done; a plain line at most every ten seconds."""
+        self.done = done
+        if self._bar is not None:
+            note = f"{self.rate():,.0f} {self._unit}/s"
+            self._bar.update(self._bar.task_ids[0], completed=done, note=note)
+        elif time.monotonic() - self._last_line > 10:
+            self._last_line = time.monotonic()
+            self._console.print(f"{self._title}: {done:,} of {self.total:,} {self._unit}")
+
+    def say(self, text: str) -> None:
+        """A line that stays: above the bar, or with speed and time left where there is no bar."""
+        if self._bar is None:
+            self._last_line = time.monotonic()
+            left = (self.total - self.done) / max(self.rate(), 1e-9)
+            text += f", {self.rate():,.0f} {self._unit}/s, {duration(left)} left"
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def rate(self) -> float:
+        """Units per second since the start."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 01 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

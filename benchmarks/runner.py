@@ -1,0 +1,257 @@
+"""The runner: task, data set, agent, driver, evaluations and run folder, in one direction.
+
+    config -> task -> data set -> agent -> driver -> [update]*N -> evaluate -> run folder
+"""
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from rlbench import compute
+from rlbench.agents import load_agent
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
+from rlbench.benchmarks.evaluation import Evaluator
+from rlbench.benchmarks.interrupt import Interrupt
+from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.versions import versions
+from rlbench.envs.tasks import Task, find_task
+from rlbench.errors import Interrupted, UserError
+from rlbench.interface import Agent, Spec
+from rlbench.offline_data import DataSet, open_data
+from rlbench.seeding import derive
+
+
+class Run:
+    """One run, new or continued."""
+
+    def __init__(
+        self, agent_name: str, settings: Any, config: RunConfig, console: Console | None = None
+    ) -> None:
+        """Puts the parts of a run together; nothing is written to the run folder yet.
+
+        Args:
+            agent_name: As in `rlbench list`, or package.module:Class.
+            settings: The agent's settings, of its `Config`.
+            config: Everything else.
+            console: Where to tell how it goes.
+        """
+        compute.configure(config.threads)
+        self.console = console or Console()
+        self.agent_name, self.settings, self.config = agent_name, settings, config
+        device = compute.resolve_device(config.device)
+        agent_class = load_agent(agent_name)
+        self.task = find_task(config.env)
+        self.data = self._open_data(agent_class)
+        self.folder = RunFolder(config.out or _new_folder(agent_name, config))
+        spec = Spec.of(self.task.make())
+        if self.data is not None:
+            mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
+            spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std)
+        seed = derive(config.seed, "agent")
+        self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
+        self.update = 0
+
+    @classmethod
+    def resume(cls, path: Path, console: Console | None = None) -> "Run":
+        """The run of a folder, ready to `finish`.
+
+        Raises:
+            UserError: The folder holds no run, or its data are not to be had any more.
+        """
+        saved = RunFolder(path).config()
+        name = saved["agent"]["name"]
+        settings = from_json(load_agent(name).Config, saved["agent"]["settings"], path)
+        config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
+        run = cls(name, settings, config, console)
+        if run.data is not None and run.data.provenance.sha256 != saved["data"]["sha256"]:
+            raise UserError(
+                f"the data of {config.env} are not those that {path} began with; "
+                "restore them or start a new run"
+            )
+        return run
+
+    def start(self) -> None:
+        """A new run, from its first update to its last."""
+        with self.folder.locked():
+            self.folder.start(self._description())
+            self._train(self._make_driver())
+
+    def finish(self) -> int:
+        """The rest of a run that was cut off; the number of updates that took."""
+        with self.folder.locked():
+            state = self.folder.load_checkpoint(self.agent.device)
+            first = 0 if state is None else int(state["update"])
+            if first == self.config.updates:
+                return 0
+            driver = self._make_driver()
+            if state is not None:
+                with explaining_misfit(self.folder.path):
+                    self.agent.load_state_dict(state["agent"])
+                    driver.load_state_dict(state["driver"])
+            self.update = first
+            self.folder.rewind(first)
+            self._train(driver)
+            return self.config.updates - first
+
+    def _train(self, driver: Driver) -> None:
+        config, start = self.config, time.monotonic() - self.folder.seconds()
+        evaluator = Evaluator(self.task, config.eval_episodes)
+        title = f"{self.agent_name} on {self.task.name}"
+        with (
+            Interrupt() as interrupt,
+            ProgressLine(self.console, title, config.updates, "updates", self.update) as line,
+        ):
+            while self.update < config.updates:
+                metrics = driver.update()
+                self.update += 1
+                last = self.update == config.updates
+                if self._due(config.log_every) or last:
+                    seconds = time.monotonic() - start
+                    self.folder.log(self.update, self._finite(metrics), line.rate(), seconds)
+                if self._due(config.eval_every) or last:
+                    line.advance(self.update)
+                    line.say(self._evaluate(evaluator))
+                if self._due(config.snapshot_every):
+                    self.folder.save_snapshot(self.update, self.agent.state_dict())
+                if self._due(config.checkpoint_every) or last or interrupt.requested:
+                    self._finite(metrics)
+                    state = {"agent": self.agent.state_dict(), "driver": driver.state_dict()}
+                    self.folder.save_checkpoint(self.update, state)
+                if interrupt.requested and not last:
+                    raise Interrupted(
+                        f"stopped and saved at update {self.update:,}; go on with "
+                        f"`rlbench run --resume {self.folder.path}`"
+                    )
+                if self.update % 10 == 0:
+                    line.advance(self.update)
+        driver.close()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.update % every == 0
+
+    def _finite(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """The metrics as numbers; a UserError if one is not finite."""
+        values = {name: float(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name} became {value} by update {self.update}, so the run was stopped; its "
+                    f"last good checkpoint is kept in {self.folder.path}, and a smaller learning "
+                    "rate may help"
+                )
+        return values
+
+    def _evaluate(self, evaluator: Evaluator) -> str:
+        seed = derive(self.config.seed, "evaluation", self.update)
+        seeds, returns = evaluator.returns(self.agent, seed)
+        score = self.task.score(float(returns.mean()))
+        self.folder.add_returns(self.update, seeds, returns, score)
+        return f"update {self.update:,}: {describe_returns(returns, score)}"
+
+    def _make_driver(self) -> Driver:
+        config = self.config
+        if self.data is not None:
+            return DatasetDriver(self.agent, self.data, config.seed)
+        return ReplayDriver(
+            self.agent, self.task, config.seed, self.folder.path,
+            updates=config.updates, slack=config.checkpoint_every,
+        )  # fmt: skip
+
+    def _open_data(self, agent_class: type[Agent]) -> DataSet | None:
+        """The data set; None where the agent gathers its own experience."""
+        config = self.config
+        if self.task.data is None and config.data == "auto" and agent_class.explores:
+            return None
+        title = f"making {config.data_size:,} transitions of {self.task.name}"
+        with ProgressLine(self.console, title, config.data_size, "transitions") as line:
+            return open_data(
+                self.task, config.data, size=config.data_size,
+                notify=line.say, progress=lambda done, total: line.advance(done),
+            )  # fmt: skip
+
+    def _description(self) -> dict[str, Any]:
+        options = dataclasses.asdict(self.config)
+        del options["out"]  # the folder may be moved
+        return {
+            "agent": {"name": self.agent_name, "settings": dataclasses.asdict(self.settings)},
+            "run": options,
+            "data": None if self.data is None else self.data.provenance.to_json(),
+            "reference_returns": self.task.reference_returns,
+            "versions": versions(),
+        }
+
+
+def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
+    """The trained agent of a run folder, and its task.
+
+    >>> agent, task = load_run(Path("runs/bear-halfcheetah-medium-s0"))  # doctest: +SKIP
+    """
+    folder = RunFolder(path)
+    saved = folder.config()
+    agent_class = load_agent(saved["agent"]["name"])
+    task = find_task(saved["run"]["env"])
+    settings = from_json(agent_class.Config, saved["agent"]["settings"], path)
+    agent = agent_class(
+        settings, Spec.of(task.make()), seed=0, device=compute.resolve_device(device)
+    )
+    state = folder.load_checkpoint(agent.device)
+    if state is None:
+        raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")
+    with explaining_misfit(path):
+        agent.load_state_dict(state["agent"])
+    return agent, task
+
+
+def describe_returns(returns: NDArray[np.float64], score: float | None) -> str:
+    """Score, return and number of episodes, for a person."""
+    text = f"return {returns.mean():,.1f} ± {returns.std():,.1f} over {len(returns)} episodes"
+    return text if score is None else f"score {score:.1f} ({text})"
+
+
+def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
+    """A frozen settings dataclass from config.json, where tuples became lists.
+
+    Raises:
+        UserError: The settings are those of another version.
+    """
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise UserError(
+            f"the settings in {path} are not those of this version ({error}); "
+            "install the version of rlbench that wrote them"
+        ) from None
+
+
+@contextmanager
+def explaining_misfit(path: Path) -> Iterator[None]:
+    """Turns the ValueError of a checkpoint that does not fit into a sentence."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"the checkpoint in {path} belongs to another agent or other settings ({error}); "
+            "give the folder it came from"
+        ) from None
+
+
+def _new_folder(agent_name: str, config: RunConfig) -> Path:
+    """runs/AGENT-TASK-sSEED, numbered if that name is taken."""
+    words = f"{agent_name}-{config.env}-s{config.seed}"
+    base = "".join(c if c.isalnum() or c in "-_." else "-" for c in words)
+    taken = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in itertools.count(1))
+    return next(path for path in taken if not path.exists())

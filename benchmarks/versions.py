@@ -1,0 +1,39 @@
+"""Which software made a result."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
+
+
+def versions() -> dict[str, str | bool | None]:
+    """Versions of Python, of the suite and of what it computes with, and the suite's git commit."""
+    from rlbench import __version__
+
+    found: dict[str, str | bool | None] = {"rlbench": __version__}
+    found["python"] = platform.python_version()
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    commit = _git("rev-parse", "HEAD")
+    found["git_commit"] = commit
+    found["git_clean"] = None if commit is None else _git("status", "--porcelain") == ""
+    return found
+
+
+def _git(*words: str) -> str | None:
+    """Answer of git about the checkout that holds this file; None where there is none."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,37 @@
+"""Data sets of offline transitions: read, downloaded, generated, cached.
+
+Everything is imported on first use, so that the command line starts without PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlbench.offline_data.catalogue import check_data as check_data
+    from rlbench.offline_data.catalogue import data_info as data_info
+    from rlbench.offline_data.catalogue import get_data as get_data
+    from rlbench.offline_data.catalogue import list_data as list_data
+    from rlbench.offline_data.dataset import DataSet as DataSet
+    from rlbench.offline_data.dataset import Provenance as Provenance
+    from rlbench.offline_data.hdf5 import write_hdf5 as write_hdf5
+    from rlbench.offline_data.opening import open_data as open_data
+    from rlbench.offline_data.transitions import as_transitions as as_transitions
+
+_MODULE_OF = {
+    "DataSet": "dataset",
+    "Provenance": "dataset",
+    "as_transitions": "transitions",
+    "check_data": "catalogue",
+    "data_info": "catalogue",
+    "get_data": "catalogue",
+    "list_data": "catalogue",
+    "open_data": "opening",
+    "write_hdf5": "hdf5",
+}
+__all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

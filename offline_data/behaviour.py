@@ -1,0 +1,121 @@
+"""Behaviour policies: who records the generated data sets.
+
+A shipped policy is two files in `policies/`: `<family>-<level>.safetensors`, the weights of SAC's
+policy network, and `<family>-<level>.json`, a `Card`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from rlbench.agents.sac import SAC, SACConfig
+from rlbench.interface import Spec
+
+Array = NDArray[Any]
+
+POLICIES = Path(__file__).parent / "policies"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a shipped policy."""
+
+    environment: str
+    """Gymnasium id that it was trained and measured on."""
+    agent: str
+    """Algorithm that trained it: sac."""
+    settings: Mapping[str, Any]
+    """Settings of the agent."""
+    seed: int
+    """Seed of the training."""
+    updates: int
+    """Updates that it was trained for."""
+    episodes: int
+    """Episodes behind each of the measured returns."""
+    stochastic: Mapping[str, float]
+    """mean and std of the return of sampled actions, as the data are recorded."""
+    deterministic: Mapping[str, float]
+    """mean and std of the return of the mode."""
+    score: float
+    """D4RL score of the stochastic mean return."""
+    versions: Mapping[str, str]
+    """Versions of the packages that trained and measured it."""
+    command: str
+    """The command that makes it again."""
+
+
+def weights_file(family: str, level: str) -> Path | None:
+    """The shipped policy of a family and level, or None."""
+    path = POLICIES / f"{family}-{level}.safetensors"
+    return path if path.is_file() else None
+
+
+def card(weights: Path) -> Card:
+    """The card beside the weights of a policy."""
+    return Card(**json.loads(weights.with_suffix(".json").read_text(encoding="utf-8")))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Behaviour(Protocol):
+    """A policy whose randomness comes from outside, so that each episode can have its own."""
+
+    def draw(self, generator: np.random.Generator, steps: int) -> Array:
+        """Noise for the steps of one episode, float32 [T, A]."""
+
+    def act(self, obs: Array, noise: Array) -> Array:
+        """Actions, float32 [V, A], for observations [V, D] and noise [V, A]."""
+
+
+class Uniform:
+    """Uniform actions over the box, which are the noise itself."""
+
+    def __init__(self, box: spaces.Box) -> None:
+        """Acts in `box`."""
+        self._low = box.low.astype(np.float32)
+        self._width = (box.high - box.low).astype(np.float32)
+
+    def draw(self, generator: np.random.Generator, steps: int) -> Array:
+        """See `Behaviour`."""
+        unit = generator.random((steps, *self._low.shape), dtype=np.float32)
+        return self._low + self._width * unit
+
+    def act(self, obs: Array, noise: Array) -> Array:
+        """See `Behaviour`."""
+        return noise
+
+
+class Sampled:
+    """Actions sampled from the policy of a SAC agent, as D4RL recorded its data."""
+
+    def __init__(self, weights: Path, observation_space: Space[Any], box: spaces.Box) -> None:
+        """Loads the weights of a policy."""
+        hidden = tuple(card(weights).settings["hidden"])
+        self._agent = SAC(SACConfig(hidden=hidden), Spec(observation_space, box))
+        self._agent.policy.load_state_dict(load_file(weights))
+
+    def draw(self, generator: np.random.Generator, steps: int) -> Array:
+        """See `Behaviour`."""
+        size = len(self._agent.box.half)
+        return generator.standard_normal((steps, size), dtype=np.float32)
+
+    @torch.no_grad()
+    def act(self, obs: Array, noise: Array) -> Array:
+        """See `Behaviour`."""
+        mean, log_std = self._agent.policy(torch.from_numpy(obs.astype(np.float32)))
+        raw = mean + log_std.exp() * torch.from_numpy(noise)
+        action: Array = self._agent.box.from_unit(raw.tanh()).numpy()
+        return action

@@ -1,0 +1,77 @@
+"""The cache: one folder per data set, made once, whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from rlbench.files import explaining_os_errors, only_one, sync_folder
+from rlbench.offline_data.dataset import DataSet
+
+
+def cache_folder() -> Path:
+    """Where data sets are kept: $RLBENCH_CACHE, or the platform's folder for caches."""
+    return Path(os.environ.get("RLBENCH_CACHE") or user_cache_dir("rlbench")) / "data"
+
+
+def entry(name: str, key: Mapping[str, object]) -> Path:
+    """The folder of a data set.
+
+    Args:
+        name: Beginning of the folder's name, for people.
+        key: Everything that the content depends on, in plain values.
+    """
+    digest = hashlib.sha256(json.dumps([name, key], sort_keys=True).encode()).hexdigest()
+    return cache_folder() / f"{name}-{digest[:16]}"
+
+
+def open_or_make(
+    folder: Path, make: Callable[[Path], None], notify: Callable[[str], None]
+) -> DataSet:
+    """Opens a data set of the cache, which is made first where it is missing or damaged.
+
+    Args:
+        folder: From `entry`.
+        make: Fills the folder that it is given; whatever it raises leaves nothing behind.
+        notify: Told when a damaged data set is made again.
+
+    Raises:
+        UserError: The disk is full or the cache cannot be written to.
+    """
+    found = _open(folder)
+    if found is not None:
+        return found
+    lock = folder.with_name(f".{folder.name}.lock")
+    with only_one(lock, "", wait=True), explaining_os_errors(folder):
+        found = _open(folder)  # Another process may have made it while this one waited.
+        if found is not None:
+            return found
+        if folder.exists():
+            notify(f"{folder} is damaged; it is made again")
+            shutil.rmtree(folder)
+        _make(folder, make)
+    return DataSet(folder)
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        part.mkdir()
+        make(part)
+        sync_folder(part)
+        os.rename(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def _open(folder: Path) -> DataSet | None:
+    try:
+        return DataSet(folder)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None

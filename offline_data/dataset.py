@@ -1,0 +1,184 @@
+"""Data sets: packed transitions and where they come from.
+
+A data set lies in a folder of its own, written once by a reader or by the generator:
+
+    rows.npy      packed rows in the order of recording, float32 [N, width] (`storage.Layout`)
+    returns.npy   undiscounted return of each complete episode, float64 [E]
+    bounds.npy    episode e is rows[bounds[e]:bounds[e + 1]], int64 [E + 1], or one more where the
+                  recording was cut inside an episode
+    meta.json     shapes, statistics of the observations, provenance
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlbench.storage import Layout, TransitionTable
+
+Array = NDArray[Any]
+Kind = Literal["generated", "d4rl", "minari", "file"]
+
+ROWS, RETURNS, BOUNDS, META = "rows.npy", "returns.npy", "bounds.npy", "meta.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where data come from, in plain values: it goes into every run folder."""
+
+    kind: Kind
+    """generated (by our policies), d4rl (a file that D4RL published), minari, or another file."""
+    name: str
+    """Name of the data set or of the file."""
+    source: str
+    """Policies, URL or data-set id behind it."""
+    sha256: str = ""
+    """Hash of the packed rows."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Counts, mean return and score of the behaviour, versions, seed, repairs."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Provenance":
+        """The inverse of `to_json`."""
+        return cls(**values)
+
+
+class DataSet(TransitionTable):
+    """Offline transitions over a memory map: what is never sampled is never read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens what a `Recording` wrote.
+
+        Raises:
+            OSError, ValueError, KeyError: Something in the folder is missing or damaged.
+        """
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        layout = Layout(tuple(meta["obs_shape"]), tuple(meta["action_shape"]))
+        # Copy-on-write, because PyTorch warns of read-only memory; nothing ever writes to it.
+        rows = np.load(folder / ROWS, mmap_mode="c")
+        if rows.dtype != np.float32 or len(rows) != meta["provenance"]["details"]["transitions"]:
+            raise ValueError(f"{folder / ROWS} holds {rows.shape} of {rows.dtype}")
+        super().__init__(torch.from_numpy(rows), layout)
+        self.provenance = Provenance.from_json(meta["provenance"])
+        self.episode_returns: NDArray[np.float64] = np.load(folder / RETURNS)
+        """Undiscounted returns of the complete episodes of the raw recording, [E]."""
+        self.episode_bounds: NDArray[np.int64] = np.load(folder / BOUNDS)
+        """Episode e is rows[bounds[e]:bounds[e + 1]]; a cut last episode has bounds too."""
+        self.obs_mean = torch.tensor(meta["obs_mean"], dtype=torch.float32)
+        """Mean of the observations, [D]."""
+        self.obs_std = torch.tensor(meta["obs_std"], dtype=torch.float32)
+        """Population standard deviation of the observations, [D]."""
+
+
+class Columns(NamedTuple):
+    """Views of the columns of packed rows, each [..., width]."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+
+    @classmethod
+    def of(cls, rows: Array, layout: Layout) -> "Columns":
+        """Views of rows [..., layout.width]; writing to them writes to the rows."""
+        return cls(*np.split(rows, np.cumsum(layout.widths)[:-1], axis=-1))
+
+
+class Recording:
+    """Writes the folder of a data set, block by block, in memory that does not grow.
+
+    Plain writes and no memory map: on a full disk a map kills the process, a write raises.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, size: int) -> None:
+        """Begins `rows.npy` for `size` rows."""
+        self._folder, self._layout, self._size = folder, layout, size
+        self._count = 0
+        self._hash = hashlib.sha256()
+        self._mean = np.zeros(layout.widths[0])
+        self._squares = np.zeros(layout.widths[0])
+        self._file = open(folder / ROWS, "wb")  # noqa: SIM115 (closed by __exit__)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (size, layout.width)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, rows: Array) -> None:
+        """The next rows, [n, width]."""
+        rows = np.ascontiguousarray(rows, dtype="<f4")
+        self._file.write(rows.data)
+        self._hash.update(rows.data)
+        if len(rows):
+            self._update_statistics(Columns.of(rows, self._layout).obs.astype(np.float64))
+
+    def finish(
+        self,
+        provenance: Provenance,
+        returns: Array,
+        bounds: Array,
+        score: Callable[[float], float | None],
+    ) -> None:
+        """Writes everything beside the rows.
+
+        Args:
+            provenance: Without the hash and the counts, which are added here.
+            returns: Undiscounted returns of the complete episodes, [E].
+            bounds: Where episodes begin and end, [E + 1] or [E + 2].
+            score: Normalised score of a mean return, for the provenance.
+        """
+        if self._count != self._size:
+            raise ValueError(f"{self._count} rows were written; {self._size} were announced")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        np.save(self._folder / RETURNS, np.asarray(returns, dtype=np.float64))
+        np.save(self._folder / BOUNDS, np.asarray(bounds, dtype=np.int64))
+        mean_return = float(np.mean(returns)) if len(returns) else None
+        details = {
+            "transitions": self._size,
+            "episodes": len(returns),
+            "mean_return": mean_return,
+            "score": None if mean_return is None else score(mean_return),
+            **provenance.details,
+        }
+        meta = {
+            "obs_shape": self._layout.obs_shape,
+            "action_shape": self._layout.action_shape,
+            "obs_mean": self._mean.tolist(),
+            "obs_std": np.sqrt(self._squares / max(self._size, 1)).tolist(),
+            "provenance": provenance.to_json()
+            | {"sha256": self._hash.hexdigest(), "details": details},
+        }
+        (self._folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+    def _update_statistics(self, obs: Array) -> None:
+        """Merges a block's mean and sum of squared deviations into the running ones (Chan)."""
+        total = self._count + len(obs)
+        mean = obs.mean(axis=0)
+        shift = mean - self._mean
+        self._squares += ((obs - mean) ** 2).sum(axis=0)
+        self._squares += shift**2 * (self._count * len(obs) / total)
+        self._mean += shift * (len(obs) / total)
+        self._count = total

@@ -1,0 +1,265 @@
+"""Generated data sets: our behaviour policies recorded on the task's environment.
+
+The recording is a sequence of chunks of whole episodes. Every episode has seeds of its own for its
+start and its noise, and a chunk always runs on the same number of environments, so the rows do not
+depend on how many processes share the work. Rows past the asked size are cut off; as in D4RL, the
+episode that is cut has neither flag.
+"""
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from rlbench.envs.d4rl_names import ENVIRONMENTS, SHAPES, D4RLName
+from rlbench.envs.episodes import make_vector, play
+from rlbench.envs.tasks import find_task
+from rlbench.errors import UserError
+from rlbench.offline_data.behaviour import Behaviour, Sampled, Uniform, file_hash, weights_file
+from rlbench.offline_data.dataset import Columns, Provenance, Recording
+from rlbench.offline_data.workers import Submit, workers
+from rlbench.seeding import derive
+from rlbench.storage import Layout
+
+Array = NDArray[Any]
+
+GENERATOR_VERSION = 1
+"""To be raised with every change that alters the rows."""
+PARALLEL = 16
+"""Environments of a chunk: more would make its first batch of full-length episodes slow."""
+CHUNK_ROWS = 16_000
+"""Rows that a chunk aims at: about a second of work."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to generate."""
+
+    name: D4RLName
+    parts: tuple[tuple[str, Path | None], ...]
+    """Levels in order with the weights of their policies; None is the uniform policy."""
+    size: int
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """Family and level: no version of D4RL, for these are not D4RL's data."""
+        return f"{self.name.family}-{self.name.level}"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that the rows depend on."""
+        return {
+            "generator": GENERATOR_VERSION,
+            "size": self.size,
+            "seed": self.seed,
+            "policies": {
+                level: "uniform" if weights is None else file_hash(weights)
+                for level, weights in self.parts
+            },
+            "environment": ENVIRONMENTS[self.name.family],
+            "mujoco": version("mujoco"),
+            "gymnasium": version("gymnasium"),
+        }
+
+
+def plan(name: D4RLName, size: int, seed: int) -> Plan:
+    """Finds the policies that a data set needs.
+
+    Raises:
+        UserError: The size is not positive, or a policy is not shipped.
+    """
+    if size < 1:
+        raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
+    short = f"{name.family}-{name.level}"
+    elsewhere = f"`rlbench data get {name}` downloads D4RL's own file, or give --data FILE"
+    if name.level.endswith("replay"):
+        raise UserError(f"{short}: replay data cannot be generated yet; {elsewhere}")
+    levels = ("medium", "expert") if name.level == "medium-expert" else (name.level,)
+    parts = []
+    for level in levels:
+        weights = weights_file(name.family, level)
+        if weights is None and level != "random":
+            raise UserError(f"{short}: no behaviour policy is shipped yet; {elsewhere}")
+        parts.append((level, weights))
+    return Plan(name, tuple(parts), size, seed)
+
+
+def generate(
+    plan: Plan,
+    folder: Path,
+    jobs: int,
+    score: Callable[[float], float | None],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Records a data set into `folder`.
+
+    Args:
+        plan: From `plan`.
+        folder: Where the files of the data set are written; it exists.
+        jobs: Worker processes; 0 means one per core.
+        score: Normalised score of a mean return, for the provenance.
+        progress: Called with rows done and rows in all.
+    """
+    obs_size, action_size = SHAPES[plan.name.family]
+    layout = Layout((obs_size,), (action_size,))
+    returns: list[float] = []
+    bounds = [0]
+    jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // CHUNK_ROWS)
+    with Recording(folder, layout, plan.size) as out, workers(jobs) as submit:
+        for level, weights in plan.parts:
+            last = level == plan.parts[-1][0]
+            end = plan.size if last else plan.size // 2
+            first = Chunk(str(plan.name), weights, plan.seed, level, range(PARALLEL), folder)
+            for rows, recorded in _chunks(first, end - bounds[-1], submit, jobs):
+                start = bounds[-1]
+                ends = start + np.cumsum(recorded.lengths)
+                whole = int((ends <= end).sum())
+                returns += recorded.returns[:whole].tolist()
+                bounds += ends[:whole].tolist()
+                # Only the last part is cut inside an episode, as D4RL stitches medium to expert.
+                stop = end if last and ends[-1] > end else bounds[-1]
+                out.append(rows[: stop - start])
+                progress(stop, plan.size)
+        if bounds[-1] < plan.size:
+            bounds.append(plan.size)
+        out.finish(_provenance(plan), np.array(returns), np.array(bounds), score)
+
+
+def _provenance(plan: Plan) -> Provenance:
+    details = {
+        **plan.key,
+        "algorithm": "random" if plan.name.level == "random" else "SAC",
+        "next_obs": "recorded",
+    }
+    source = " then ".join(weights.stem if weights else "uniform" for _, weights in plan.parts)
+    return Provenance("generated", plan.title, source, "", details)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Episodes for one worker."""
+
+    task: str
+    weights: Path | None
+    seed: int
+    level: str
+    episodes: range
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the worker leaves the rows."""
+        return self.folder / f"chunk-{self.episodes.start}.npy"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a worker says of its chunk."""
+
+    lengths: Array
+    """Steps of each episode, int64 [E]."""
+    returns: Array
+    """Undiscounted returns, float64 [E]."""
+
+
+def _chunks(
+    first: Chunk, wanted: int, submit: Submit, jobs: int
+) -> Iterator[tuple[Array, Recorded]]:
+    """Chunk after chunk, until `wanted` rows have come.
+
+    The first has one episode for each environment; their mean length decides how many episodes the
+    others have.
+    """
+    recorded = submit(record_chunk, first).result()
+    yield _take(first), recorded
+    got = int(recorded.lengths.sum())
+    mean_length = got / PARALLEL
+    episodes = max(PARALLEL, round(CHUNK_ROWS / mean_length))
+    upcoming = PARALLEL
+    pending: deque[tuple[Chunk, Future[Recorded]]] = deque()
+    while got < wanted:
+        # No more in advance than will probably be needed.
+        while not pending or (
+            len(pending) < 2 * jobs and got + len(pending) * episodes * mean_length < wanted
+        ):
+            chunk = replace(first, episodes=range(upcoming, upcoming + episodes))
+            pending.append((chunk, submit(record_chunk, chunk)))
+            upcoming += episodes
+        chunk, future = pending.popleft()
+        recorded = future.result()
+        yield _take(chunk), recorded
+        got += int(recorded.lengths.sum())
+
+
+def _take(chunk: Chunk) -> Array:
+    rows: Array = np.load(chunk.path)
+    chunk.path.unlink()
+    return rows
+
+
+def record_chunk(chunk: Chunk) -> Recorded:
+    """Plays the episodes of a chunk and leaves their rows in its file, one after the other."""
+    stage = _stage(chunk.task, chunk.weights)
+    env, behaviour = stage.env, stage.behaviour
+    seeds, noise_seeds = (
+        [derive(chunk.seed, "generate", chunk.task, chunk.level, use, e) for e in chunk.episodes]
+        for use in ("start", "noise")
+    )
+    slot = np.arange(PARALLEL)
+    noise = np.zeros((PARALLEL, stage.limit, *stage.layout.action_shape), dtype=np.float32)
+    current = np.zeros((PARALLEL, stage.limit, stage.layout.width), dtype=np.float32)
+    columns = Columns.of(current, stage.layout)
+    episodes: list[Array] = [np.empty(0)] * len(seeds)
+
+    def act(obs: Array, episode: Array, step: Array) -> Array:
+        for v in np.flatnonzero(step == 0):
+            generator = np.random.default_rng(noise_seeds[episode[v]])
+            noise[v] = behaviour.draw(generator, stage.limit)
+        return behaviour.act(obs, noise[slot, step])
+
+    def record(
+        episode: Array, step: Array, obs: Array, action: Array, reward: Array,
+        terminated: Array, truncated: Array, next_obs: Array,
+    ) -> None:  # fmt: skip
+        columns.obs[slot, step] = obs
+        columns.action[slot, step] = action
+        columns.reward[slot, step, 0] = reward
+        columns.terminated[slot, step, 0] = terminated
+        columns.truncated[slot, step, 0] = truncated
+        columns.next_obs[slot, step] = next_obs
+        for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
+            episodes[episode[v]] = current[v, : step[v] + 1].copy()
+
+    returns = play(env, seeds, act, record)
+    np.save(chunk.path, np.concatenate(episodes))
+    return Recorded(np.array([len(rows) for rows in episodes]), returns)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    env: VectorEnv[Any, Any, Any]
+    behaviour: Behaviour
+    layout: Layout
+    limit: int
+
+
+@functools.lru_cache(maxsize=1)
+def _stage(task: str, weights: Path | None) -> _Stage:
+    """The environments and the policy of a worker, kept from chunk to chunk."""
+    env = make_vector(find_task(task).make, PARALLEL)
+    obs_space, box = env.single_observation_space, env.single_action_space
+    assert isinstance(box, spaces.Box) and obs_space.shape is not None
+    behaviour = Uniform(box) if weights is None else Sampled(weights, obs_space, box)
+    layout = Layout(obs_space.shape, box.shape)
+    return _Stage(env, behaviour, layout, env.get_attr("spec")[0].max_episode_steps)

@@ -1,0 +1,115 @@
+"""Opening the data set of a task: find, read or generate, through the cache."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
+from rlbench.offline_data import d4rl, hdf5, minari
+from rlbench.offline_data.cache import entry, open_or_make
+from rlbench.offline_data.dataset import DataSet
+from rlbench.offline_data.reading import READER_VERSION, World
+from rlbench.offline_data.transitions import Mode
+
+Notify = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+def open_data(
+    task: Task,
+    source: str = "auto",
+    *,
+    size: int = 1_000_000,
+    seed: int = 0,
+    jobs: int = 0,
+    notify: Notify = _ignore,
+    progress: Progress = _ignore,
+) -> DataSet:
+    """The data set of a task.
+
+    Args:
+        task: What it must fit.
+        source: `auto` (D4RL's own file where it lies in D4RL's folder, else generated),
+            `generated`, `d4rl`, `minari:ID`, or the path of an HDF5 file in D4RL's format.
+        size: Transitions to generate.
+        seed: Of the generated episodes.
+        jobs: Processes that generate; 0 means one per core.
+        notify: Told in a sentence what is about to take a while.
+        progress: Called with transitions done and in all while they are generated or read.
+
+    Raises:
+        UserError: There are no such data, or they are damaged or do not fit the task.
+    """
+    if source == "auto":
+        source = "d4rl" if d4rl.local_file(_name(task)) else "generated"
+    if source == "generated":
+        return _generated(task, size, seed, jobs, notify, progress)
+    if source == "d4rl":
+        name = _name(task)
+        file = d4rl.local_file(name)
+        if file is None:
+            raise UserError(
+                f"{name}: D4RL's file is not in {d4rl.folder()}; `rlbench data get {name}` "
+                "downloads it"
+            )
+    elif source.startswith("minari:"):
+        file = minari.find(source.removeprefix("minari:"))
+        return _read(minari.read, file, task, notify, progress)
+    else:
+        file = Path(source).expanduser()
+    return _read(hdf5.read, file, task, notify, progress)
+
+
+def _name(task: Task) -> D4RLName:
+    if task.data is None:
+        raise UserError(
+            f"the task {task.name!r} has no data set of its own; give --data FILE, an HDF5 file in "
+            "D4RL's format, or --data minari:ID"
+        )
+    return task.data
+
+
+def _generated(
+    task: Task, size: int, seed: int, jobs: int, notify: Notify, progress: Progress
+) -> DataSet:
+    from rlbench.offline_data import generate  # The agents it needs take a while to import.
+
+    plan = generate.plan(_name(task), size, seed)
+    folder = entry(plan.title, plan.key)
+
+    def make(part: Path) -> None:
+        notify(f"generating {size:,} transitions of {plan.title} (once; they are kept)")
+        generate.generate(plan, part, jobs, task.score, progress)
+
+    return open_or_make(folder, make, notify)
+
+
+Read = Callable[[Path, Path, World, Mode, Progress], None]
+
+
+def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}; give the path of a file") from None
+    world = World.of(task)
+    mode: Mode = "exact"
+    key = {
+        "reader": READER_VERSION,
+        "file": str(file.resolve()),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "mode": mode,
+        "world": str(world),
+    }
+    def make(part: Path) -> None:
+        notify(f"reading {file} (once; a copy is kept for the next time)")
+        read(file, part, world, mode, progress)
+
+    return open_or_make(entry(file.stem, key), make, notify)

@@ -1,0 +1,165 @@
+"""Which rows of a D4RL recording become transitions.
+
+`terminals` mark true ends, `timeouts` ends by the limit of steps or by a cut. In a recording the
+observation after the last step of an episode is missing unless `next_observations` was written:
+the next row belongs to the next episode.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Mode = Literal["exact", "d4rl"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a recording that become transitions, [M] each."""
+
+    rows: Array
+    """Their numbers, rising."""
+    next_rows: Array | None
+    """Rows whose observation is s'; None where s' comes from `next_observations`."""
+    terminated: Array
+    truncated: Array
+
+
+def select_exact(terminals: Array, timeouts: Array, next_recorded: bool) -> Selection:
+    """Every row whose s' is known; s' never crosses into another episode.
+
+    A true end whose s' was not recorded keeps its own observation as s', which no target reads.
+
+    Args:
+        terminals: True ends, bool [N].
+        timeouts: Other ends of episodes, bool [N].
+        next_recorded: The recording has `next_observations`.
+    """
+    rows = np.arange(len(terminals))
+    if next_recorded:
+        return Selection(rows, None, terminals, timeouts)
+    unknown = timeouts & ~terminals
+    unknown[-1] |= not terminals[-1]
+    rows = rows[~unknown]
+    next_rows = np.where(terminals[rows], rows, rows + 1)
+    return Selection(rows, next_rows, terminals[rows], timeouts[rows])
+
+
+def select_d4rl(
+    terminals: Array,
+    timeouts: Array | None,
+    max_episode_steps: int | None,
+    terminate_on_end: bool = False,
+) -> Selection:
+    """The rule of D4RL's `qlearning_dataset`, bit for bit, with what is wrong in it.
+
+    The last row is dropped, s' is the next row even where that is another episode's, and without
+    `timeouts` the count of steps starts at 1 after the first episode that ended by itself.
+
+    Args:
+        terminals: bool [N].
+        timeouts: bool [N], or None where the recording has none.
+        max_episode_steps: Limit of steps; needed without `timeouts`.
+        terminate_on_end: Keep the last rows of timed-out episodes.
+    """
+    count = max(len(terminals) - 1, 0)
+    if timeouts is not None:
+        final = timeouts[:count]
+    elif max_episode_steps is None:
+        raise ValueError("without timeouts the rule of D4RL needs max_episode_steps")
+    else:
+        final = np.zeros(count, dtype=bool)
+        step = 0
+        for row in range(count):
+            final[row] = step == max_episode_steps - 1
+            if final[row] and not terminate_on_end:
+                step = 0
+            else:
+                step = 1 if final[row] or terminals[row] else step + 1
+    rows = np.arange(count) if terminate_on_end else np.flatnonzero(~final)
+    return Selection(rows, rows + 1, terminals[rows], final[rows])
+
+
+def as_transitions(
+    recording: dict[str, Array],
+    mode: Mode = "exact",
+    *,
+    max_episode_steps: int | None = None,
+    terminate_on_end: bool = False,
+) -> dict[str, Array]:
+    """Transitions of a recording in memory.
+
+    Args:
+        recording: D4RL's arrays by name; `timeouts` and `next_observations` may be missing.
+        mode: `exact`, see `select_exact`, or `d4rl`, see `select_d4rl`.
+        max_episode_steps: Limit of steps, where `timeouts` is missing.
+        terminate_on_end: See `select_d4rl`.
+
+    Returns:
+        The columns of `Transitions` by name.
+    """
+    terminals, timeouts = recording["terminals"], recording.get("timeouts")
+    if mode == "d4rl":
+        chosen = select_d4rl(terminals, timeouts, max_episode_steps, terminate_on_end)
+    else:
+        terminals, timeouts, _ = repair_ends(terminals, timeouts, max_episode_steps)
+        chosen = select_exact(terminals, timeouts, "next_observations" in recording)
+    if chosen.next_rows is None:
+        next_obs = recording["next_observations"][chosen.rows]
+    else:
+        next_obs = recording["observations"][chosen.next_rows]
+    return {
+        "obs": recording["observations"][chosen.rows],
+        "action": recording["actions"][chosen.rows],
+        "reward": recording["rewards"][chosen.rows],
+        "terminated": chosen.terminated,
+        "truncated": chosen.truncated,
+        "next_obs": next_obs,
+    }
+
+
+def repair_ends(
+    terminals: Array, timeouts: Array | None, max_episode_steps: int | None
+) -> tuple[Array, Array, dict[str, Any]]:
+    """Ends of episodes, put right where a file stores them wrongly.
+
+    Args:
+        terminals: True ends as stored, bool [N].
+        timeouts: Other ends as stored, bool [N], or None.
+        max_episode_steps: Limit of steps of the environment, or None.
+
+    Returns:
+        terminals, timeouts and a record of the repairs.
+    """
+    repairs: dict[str, Any] = {}
+    if timeouts is None:
+        repairs["timeouts"] = "missing"
+        timeouts = np.zeros_like(terminals)
+    if max_episode_steps is None:
+        return terminals, timeouts, repairs
+    if terminals.any() and not timeouts.any():
+        lengths = np.diff(np.flatnonzero(terminals), prepend=-1)
+        if (lengths == max_episode_steps).all():
+            # Some recorders store every end as a terminal; no episode falls exactly at the limit
+            # each time.
+            repairs["terminals_at_the_limit_of_steps"] = int(terminals.sum())
+            terminals, timeouts = timeouts, terminals
+    over = terminals | timeouts
+    starts = np.concatenate([[0], np.flatnonzero(over) + 1])
+    rows = np.arange(len(over))
+    step = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
+    missing = ((step + 1) % max_episode_steps == 0) & ~over
+    if missing.any():
+        repairs["timeouts_added_at_the_limit_of_steps"] = int(missing.sum())
+    return terminals, timeouts | missing, repairs
+
+
+def episode_bounds(terminals: Array, timeouts: Array) -> tuple[Array, int]:
+    """Bounds of the episodes of a recording, int64 [K + 1], and how many of them are complete."""
+    ends = np.flatnonzero(terminals | timeouts) + 1
+    bounds = np.concatenate([[0], ends])
+    if bounds[-1] < len(terminals):
+        bounds = np.append(bounds, len(terminals))
+    return bounds, len(ends)

@@ -1,0 +1,205 @@
+"""The command line. Importing it loads the standard library and tyro, nothing else."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from rlbench.errors import Interrupted, UserError
+
+T = TypeVar("T")
+
+_HELP = """\
+usage: rlbench COMMAND ...
+
+Reinforcement-learning agents, their baselines and their benchmarks.
+
+  rlbench run AGENT --env TASK     train and score an agent
+  rlbench run --resume RUN         go on with a run that was stopped
+  rlbench evaluate RUN             score a trained agent on new episodes
+  rlbench list                     the agents and tasks
+  rlbench data COMMAND             offline data: list, info, make, get, check
+
+Each command explains itself: rlbench run bear --help. With --debug an error shows where it arose.\
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code: 0 done, 2 a mistake in what was asked, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        _dispatch(words)
+    except BrokenPipeError:  # such as `rlbench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"rlbench: {stop}" if str(stop) else "rlbench: stopped", file=sys.stderr)
+        return 130
+    except UserError as error:
+        if debug:
+            raise
+        print(f"rlbench: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"rlbench: {type(error).__name__}: {error}; this should not happen, so please report "
+            "it with what the same command prints with --debug",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _dispatch(words: list[str]) -> None:
+    commands = {"run": _run, "evaluate": _evaluate, "list": _list, "data": _data}
+    if not words or words[0] in ("-h", "--help"):
+        print(_HELP)
+    elif words[0] == "--version":
+        from rlbench import __version__
+
+        print(__version__)
+    else:
+        _choose(commands, words[0], "command", "rlbench --help")(words[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resume:
+    resume: Path
+    """Folder of the run to go on with."""
+
+
+def _run(words: list[str]) -> None:
+    """`rlbench run`: a new run, or the rest of one."""
+    if any(word.split("=")[0] == "--resume" for word in words):
+        asked = _parse(_Resume, words, "rlbench run")
+        from rlbench.benchmarks import commands
+
+        commands.resume(asked.resume)
+        return
+    if not words or words[0].startswith("-"):
+        from rlbench.benchmarks import catalog
+
+        if not words or words[0] not in ("-h", "--help"):
+            raise UserError(f"give an agent first: rlbench run {catalog.agents_in_words()}")
+        print("usage: rlbench run AGENT --env TASK [SETTINGS]\n       rlbench run --resume RUN\n")
+        print(catalog.agent_lines())
+        print("\nSettings of an agent: rlbench run bear --help")
+        return
+    name, *rest = words
+    from rlbench.benchmarks import catalog
+    from rlbench.benchmarks.config import RunConfig
+
+    plain = [word for word in rest if word not in ("-h", "--help")]
+    task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", str(RunConfig.updates))
+    description, settings = catalog.preset(name, task, int(updates) if updates.isdigit() else 0)
+    both = dataclasses.make_dataclass(
+        "Run",
+        [
+            ("run", Annotated[RunConfig, tyro.conf.arg(name="")]),
+            ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
+        ],
+    )
+    new: Any = _parse(both, rest, f"rlbench run {name}", description)
+    from rlbench.benchmarks import commands
+
+    commands.run(name, new.settings, new.run)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluate:
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    episodes: int = 100
+    """Episodes to play."""
+    seed: int = 1
+    """Decides the episodes; training used others."""
+    explore: bool = False
+    """Act with the exploration noise."""
+
+
+def _evaluate(words: list[str]) -> None:
+    """`rlbench evaluate`."""
+    asked = _parse(_Evaluate, words, "rlbench evaluate", "Score a trained agent on new episodes.")
+    from rlbench.benchmarks import commands
+
+    commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
+
+
+def _list(words: list[str]) -> None:
+    """`rlbench list`."""
+    if words and words[0] not in ("-h", "--help"):
+        raise UserError(f"`rlbench list` takes no arguments, got {' '.join(words)!r}")
+    from rlbench.benchmarks import catalog
+
+    print(catalog.everything())
+
+
+def _data(words: list[str]) -> None:
+    """`rlbench data`."""
+    from rlbench.benchmarks import data_commands
+
+
+def _peek(words: Sequence[str], flag: str, default: str) -> str:
+    """Value of a flag, before the whole line is parsed: the presets of an agent depend on it."""
+    for here, following in zip(words, [*words[1:], ""], strict=False):
+        if here == flag:
+            return following
+        if here.startswith(f"{flag}="):
+            return here.partition("=")[2]
+    return default
+
+
+def _parse(kind: type[T], words: Sequence[str], program: str, description: str = "") -> T:
+    """The words as a dataclass; one sentence where they do not fit."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            parsed, unknown = tyro.cli(
+                kind, args=words, prog=program, description=description, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(f"{_first_part(told.getvalue())}; see `{program} --help`") from None
+    if unknown:
+        known = [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "there is no such setting;"
+        raise UserError(f"unknown setting {unknown[0]!r}: {hint} see `{program} --help`")
+    return parsed
+
+
+def _field_names(kind: Any) -> list[str]:
+    """Names of the fields of a dataclass and of the dataclasses inside it."""
+    names: list[str] = []
+    for field in dataclasses.fields(kind):
+        inner = getattr(field.type, "__origin__", field.type)
+        names += _field_names(inner) if dataclasses.is_dataclass(inner) else [field.name]
+    return names
+
+
+def _first_part(panel: str) -> str:
+    """What tyro says in the first part of its framed message, as one line."""
+    lines = [line.strip("│ ") for line in panel.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
+    return " ".join(line for line in lines[:rule] if line).rstrip(".") or "the command is malformed"
+
+
+def _choose(options: dict[str, T], name: str, what: str, help_command: str) -> T:
+    """The option of a name, or a sentence with the closest one."""
+    if name in options:
+        return options[name]
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(options)};"
+    raise UserError(f"unknown {what} {name!r}: {hint} see `{help_command}`")

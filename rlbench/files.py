@@ -1,0 +1,100 @@
+"""Writing files so that a reader finds either the old content or the new, never half of one."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from rlbench.errors import UserError
+
+
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Writes beside `path`, forces the bytes to disk and renames.
+
+    Args:
+        path: The file to make or replace; its folder is made if missing.
+        content: The bytes, or a function that writes them.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written to; `path` is as it was.
+    """
+    with explaining_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Forces renames inside `folder` to disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def explaining_os_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EDQUOT: "your disk quota is used up; free some space and run the command again",
+            errno.EACCES: "you may not write there; choose another folder",
+            errno.EPERM: "you may not write there; choose another folder",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.ENOTDIR: "a part of the path is a file; choose another folder",
+            errno.EEXIST: "a part of the path is a file; choose another folder",
+        }.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
+@contextmanager
+def only_one(lock: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
+    """Holds a lock that the operating system drops when the process dies.
+
+    Args:
+        lock: The lock file.
+        refusal: The sentence for whoever comes second.
+        wait: Wait for the lock instead of refusing.
+    """
+    with explaining_os_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=-1 if wait else 0)
+        try:
+            held.acquire()
+        except Timeout:
+            raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,175 @@
+"""The interface that every agent follows.
+
+The whole training loop of an agent that learns from transitions:
+
+    agent = BEAR(BEARConfig(), Spec.of(env), seed=0)
+    for _ in range(updates):
+        metrics = agent.learn(data.sample(agent.config.batch_size, generator))
+    action = agent.act(obs).action
+
+An agent knows networks, losses and optimisers. It never logs, prints, writes files, makes
+environments or parses arguments: the drivers and the runner in `rlbench.benchmarks` do.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from gymnasium import Space
+from torch import Tensor
+
+from rlbench.seeding import derive
+from rlbench.state import capture, restore
+
+
+class HasSpaces(Protocol):
+    """Anything with the two spaces of a Gymnasium environment."""
+
+    observation_space: Space[Any]
+    action_space: Space[Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an agent must know of its world."""
+
+    observation_space: Space[Any]
+    """Space of one observation, without a batch dimension."""
+    action_space: Space[Any]
+    """Space of one action, without a batch dimension."""
+    discount: float | None = None
+    """Discount that the world fixes; None leaves it to the agent's own setting."""
+    obs_mean: Tensor | None = None
+    """Mean of the observations in the data set, [D]; None where there is no data set."""
+    obs_std: Tensor | None = None
+    """Population standard deviation of the observations in the data set, [D]."""
+
+    @classmethod
+    def of(cls, env: HasSpaces) -> "Spec":
+        """The spec of an environment."""
+        return cls(env.observation_space, env.action_space)
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Single steps, independent of each other; every column starts with [B]."""
+
+    obs: Tensor
+    """Observations, [B, D]."""
+    action: Tensor
+    """Actions in the units of the environment, [B, A]."""
+    reward: Tensor
+    """Rewards, [B]."""
+    next_obs: Tensor
+    """Observations after the step, of the same episode even where it ended, [B, D]."""
+    terminated: Tensor
+    """1.0 where the world ended and no value follows, [B]."""
+    truncated: Tensor
+    """1.0 where a time limit or the end of the recording cut the episode, [B]."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Steps in order, [T, B, ...]: column b is one environment, an episode may end inside."""
+
+    obs: Tensor
+    """Observations, [T, B, D]."""
+    action: Tensor
+    """Actions in the units of the environment, [T, B, A]."""
+    reward: Tensor
+    """Rewards, [T, B]."""
+    terminated: Tensor
+    """1.0 where the world ended, [T, B]."""
+    truncated: Tensor
+    """1.0 where a time limit cut the episode, [T, B]."""
+    final_obs: Tensor
+    """Observation that each step led to, before any reset, [T, B, D]."""
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `act` returned with each step, such as log-probabilities, [T, B, ...]."""
+
+
+Experience = Transitions | Trajectories
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Action:
+    """What `act` returns."""
+
+    action: Tensor
+    """Actions in the units of the environment, [B, A]."""
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`."""
+    state: State | None = None
+    """Recurrent state to hand to the next `act`, batch first; None where there is none."""
+
+
+class Agent(ABC):
+    """An algorithm with its networks.
+
+    A subclass sets `Config` and `consumes`, builds its networks in `__init__` and writes `act` and
+    `learn`. Saving needs no code: `state_dict` takes every network, optimiser, generator, tensor
+    and number that the subclass keeps as an attribute.
+    """
+
+    Config: ClassVar[type]
+    """Frozen dataclass of the settings."""
+    consumes: ClassVar[type[Transitions] | type[Trajectories]]
+    """The experience that `learn` takes."""
+    explores: ClassVar[bool] = False
+    """Whether the algorithm gathers experience of its own; offline algorithms do not."""
+
+    config: Any
+
+    def __init__(
+        self, config: Any, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """Keeps the settings and makes the agent's own random generators.
+
+        `learn` draws from `generator` and `act` from `act_generator`, so that acting more often,
+        as in evaluations, changes nothing in what is learned.
+
+        Args:
+            config: Settings, of type `Config`.
+            spec: The world.
+            seed: Decides initial weights and every random draw of the agent.
+            device: Where networks live and experience is expected.
+        """
+        self.config = config
+        self.spec = spec
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.act_generator = torch.Generator(self.device).manual_seed(derive(seed, "act"))
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """Settings that the paper chooses by task or length of the run; a user's own win.
+
+        Args:
+            task: Name of the task, such as `halfcheetah-medium`.
+            updates: Number of updates of the whole run.
+        """
+        return {}
+
+    @property
+    def discount(self) -> float:
+        """The world's discount where it fixes one, else the setting."""
+        return self.config.discount if self.spec.discount is None else self.spec.discount
+
+    @abstractmethod
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """Chooses actions [B, A] for observations [B, D]; with noise only if `explore`."""
+
+    @abstractmethod
+    def learn(self, experience: Any) -> Mapping[str, Tensor]:
+        """One update. Returns detached scalars, named `critic_loss`, `mmd`, ..."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-exact resume needs, as nested dicts of tensors and numbers."""
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict` of an agent with the same settings and spec."""
+        restore(self, state)

@@ -1,0 +1,76 @@
+"""Transitions packed into one float32 table, so that a batch is one gather.
+
+The same form holds data sets (memory-mapped) and replay buffers.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from rlbench.interface import Transitions
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of a transition lie in a row: obs, action, 3 scalars, next_obs."""
+
+    obs_shape: tuple[int, ...]
+    action_shape: tuple[int, ...]
+
+    @property
+    def widths(self) -> tuple[int, int, int, int, int, int]:
+        """Width of obs, action, reward, terminated, truncated and next_obs."""
+        obs, action = prod(self.obs_shape), prod(self.action_shape)
+        return obs, action, 1, 1, 1, obs
+
+    @property
+    def width(self) -> int:
+        """Width of a whole row."""
+        return sum(self.widths)
+
+    def unpack(self, rows: Tensor) -> Transitions:
+        """Views of rows [B, width] as transitions."""
+        obs, action, reward, terminated, truncated, next_obs = rows.split(self.widths, dim=1)
+        if len(self.obs_shape) != 1:
+            obs, next_obs = (x.reshape(-1, *self.obs_shape) for x in (obs, next_obs))
+        if len(self.action_shape) != 1:
+            action = action.reshape(-1, *self.action_shape)
+        return Transitions(
+            obs, action, reward[:, 0], next_obs, terminated[:, 0], truncated[:, 0]
+        )
+
+    def pack(self, batch: Transitions) -> Tensor:
+        """Rows [B, width] from transitions; the inverse of `unpack`."""
+        columns = (
+            batch.obs, batch.action, batch.reward, batch.terminated, batch.truncated, batch.next_obs
+        )  # fmt: skip
+        return torch.cat([x.flatten(1) if x.dim() > 1 else x[:, None] for x in columns], dim=1)
+
+
+class TransitionTable:
+    """A fixed set of transitions to sample from."""
+
+    def __init__(self, rows: Tensor, layout: Layout) -> None:
+        """Wraps packed rows, [N, layout.width], without copying them."""
+        if rows.dim() != 2 or rows.shape[1] != layout.width:
+            raise ValueError(
+                f"rows have shape {tuple(rows.shape)}; expected [N, {layout.width}]"
+            )
+        self.rows = rows
+        self.layout = layout
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Tensor) -> Transitions:
+        """The transitions at integer positions [B]."""
+        return self.layout.unpack(self.rows.index_select(0, index))
+
+    def sample(self, size: int, generator: torch.Generator) -> Transitions:
+        """`size` transitions, uniformly with replacement."""
+        index = torch.randint(
+            len(self), (size,), generator=generator, device=self.rows.device
+        )
+        return self.take(index)

@@ -1,0 +1,58 @@
+"""Atomic writes and locks."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from rlbench.errors import UserError
+from rlbench.files import only_one, write_atomically
+
+
+def test_a_failing_writer_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    write_atomically(file, b"old")
+
+    def half(out: BinaryIO) -> None:
+        out.write(b"new")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(file, half)
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")]
+)
+def test_refusals_of_the_system_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match=words) as error:
+        write_atomically(tmp_path / "f", b"new")
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        write_atomically(tmp_path / "f" / "g", b"")
+
+
+def test_only_one_holds_a_lock(tmp_path: Path) -> None:
+    with (
+        only_one(tmp_path / "lock", "taken"),
+        pytest.raises(UserError, match="taken"),
+        only_one(tmp_path / "lock", "taken"),
+    ):
+        pass
+    with only_one(tmp_path / "lock", "taken"):
+        pass

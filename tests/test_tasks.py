@@ -1,0 +1,88 @@
+"""Names of tasks, and what they make."""
+
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from rlbench.envs import d4rl_names
+from rlbench.envs.tasks import find_task, task_names
+from rlbench.errors import UserError
+
+
+@pytest.mark.parametrize("version", ["", "-v0", "-v1", "-v2"])
+@pytest.mark.parametrize("name", d4rl_names.short_names())
+def test_every_d4rl_name_is_a_task_with_its_shapes(name: str, version: str) -> None:
+    task = find_task(name + version)
+    assert str(task.data) == name + (version or "-v2")
+    if not version:
+        family = name.partition("-")[0]
+        env = task.make()
+        assert env.spec is not None
+        assert env.spec.id == d4rl_names.ENVIRONMENTS[family]
+        shapes = (*(env.observation_space.shape or ()), *(env.action_space.shape or ()))
+        assert shapes == d4rl_names.SHAPES[family]
+
+
+def test_reference_returns_score_0_and_100() -> None:
+    task = find_task("halfcheetah-medium")
+    assert task.score(-280.178953) == 0
+    assert task.score(12135.0) == 100
+    assert find_task("Pendulum-v1").score(-1000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("HalfCheetah-medium", "did you mean halfcheetah-medium"),
+        ("halfcheetah-mediun", "did you mean halfcheetah-medium"),
+        ("halfcheetah-medium-v3", "halfcheetah-medium"),
+        ("Pendulum-v99", "did you mean Pendulum-v1"),
+        ("", "rlbench list"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence_with_close_names(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        find_task(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module:make", "no module named 'no_such_module'"),
+        ("my_tasks:missing", "has no 'missing'"),
+        ("my_tasks:number", "made a int"),
+    ],
+)
+def test_a_bad_factory_is_one_sentence(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_tasks.py").write_text("def number():\n    return 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    with pytest.raises(UserError, match=words):
+        find_task(name).make()
+    sys.modules.pop("my_tasks", None)
+
+
+def test_a_factory_in_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import gymnasium\ndef make():\n    return gymnasium.make('CartPole-v1')\n"
+    (tmp_path / "own_task.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    assert isinstance(find_task("own_task:make").make(), gym.Env)
+
+
+def test_mujoco_leaves_no_log_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    find_task("halfcheetah-medium").make().reset(seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_holds_the_twenty_names() -> None:
+    assert len(d4rl_names.short_names()) == 20
+    assert set(d4rl_names.short_names()) <= set(task_names())
