@@ -157,9 +157,11 @@ def mmd(behaviour: Tensor, policy: Tensor, config: BEARConfig) -> Tensor:
     count = policy.shape[1]
 
     def total(x: Tensor, y: Tensor) -> Tensor:
-        difference = x[:, :, None] - y[:, None]
-        size = difference.abs() if config.kernel == "laplacian" else difference.square()
-        return torch.exp(size.sum(-1) / (-2 * config.kernel_width)).sum((1, 2))
+        if config.kernel == "laplacian":
+            size = torch.cdist(x, y, p=1.0)
+        else:
+            size = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return torch.exp(size / (-2 * config.kernel_width)).sum((1, 2))
 
     within = total(behaviour, behaviour) + total(policy, policy)
     if config.mmd_estimator == "biased":

@@ -41,9 +41,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
             self._bar.add_task(title, total=total, completed=done, note="")
 
     def __enter__(self) -> "ProgressLine":
-        """Starts drawing."""
-        if self._bar is not None:
-            self._bar.start()
+        """Nothing is drawn before the first `advance`: there may be nothing to wait for."""
         return self
 
     def __exit__(
@@ -57,22 +55,27 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
             self._bar.stop()
 
     def advance(self, done: int) -> None:
-        """`done` of the total are done; a plain line at most every ten seconds."""
+        """`done` of the total are done; a plain line at most every half minute."""
         self.done = done
         if self._bar is not None:
+            self._bar.start()
             note = f"{self.rate():,.0f} {self._unit}/s"
             self._bar.update(self._bar.task_ids[0], completed=done, note=note)
-        elif time.monotonic() - self._last_line > 10:
+        elif time.monotonic() - self._last_line > 30:
             self._last_line = time.monotonic()
             self._console.print(f"{self._title}: {done:,} of {self.total:,} {self._unit}")
 
     def say(self, text: str) -> None:
-        """A line that stays: above the bar, or with speed and time left where there is no bar."""
+        """A line that stays, above the bar if there is one."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def report(self, text: str) -> None:
+        """A line that stays, with speed and time left where no bar shows them."""
         if self._bar is None:
             self._last_line = time.monotonic()
             left = (self.total - self.done) / max(self.rate(), 1e-9)
             text += f", {self.rate():,.0f} {self._unit}/s, {duration(left)} left"
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self.say(text)
 
     def rate(self) -> float:
         """Units per second since the start."""

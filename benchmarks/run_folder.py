@@ -83,7 +83,14 @@ class RunFolder:
         return config
 
     def log(self, update: int, metrics: Mapping[str, float], rate: float, seconds: float) -> None:
-        """Adds a line to metrics.jsonl and timing.jsonl, and the curves."""
+        """Adds a line to metrics.jsonl and timing.jsonl, and the curves.
+
+        Args:
+            update: Updates so far.
+            metrics: What the agent told of the last of them.
+            rate: Updates per second, without the time of evaluations.
+            seconds: Seconds that the run took so far, with them.
+        """
         timing = {"update": update, "updates_per_second": rate, "seconds": seconds}
         self._append("metrics.jsonl", {"update": update, **metrics})
         self._append("timing.jsonl", timing)

@@ -106,7 +106,8 @@ class Run:
             return self.config.updates - first
 
     def _train(self, driver: Driver) -> None:
-        config, start = self.config, time.monotonic() - self.folder.seconds()
+        config, first = self.config, self.update
+        before, start, evaluating = self.folder.seconds(), time.monotonic(), 0.0
         evaluator = Evaluator(self.task, config.eval_episodes)
         title = f"{self.agent_name} on {self.task.name}"
         with (
@@ -119,10 +120,14 @@ class Run:
                 last = self.update == config.updates
                 if self._due(config.log_every) or last:
                     seconds = time.monotonic() - start
-                    self.folder.log(self.update, self._finite(metrics), line.rate(), seconds)
+                    rate = (self.update - first) / (seconds - evaluating)
+                    values = self._finite(metrics)
+                    self.folder.log(self.update, values, rate, before + seconds)
                 if self._due(config.eval_every) or last:
                     line.advance(self.update)
-                    line.say(self._evaluate(evaluator))
+                    evaluation_start = time.monotonic()
+                    line.report(self._evaluate(evaluator))
+                    evaluating += time.monotonic() - evaluation_start
                 if self._due(config.snapshot_every):
                     self.folder.save_snapshot(self.update, self.agent.state_dict())
                 if self._due(config.checkpoint_every) or last or interrupt.requested:

@@ -6,11 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_dir
 
 from rlbench.files import explaining_os_errors, only_one, sync_folder
-from rlbench.offline_data.dataset import DataSet
+
+if TYPE_CHECKING:
+    from rlbench.offline_data.dataset import DataSet
 
 
 def cache_folder() -> Path:
@@ -31,7 +34,7 @@ def entry(name: str, key: Mapping[str, object]) -> Path:
 
 def open_or_make(
     folder: Path, make: Callable[[Path], None], notify: Callable[[str], None]
-) -> DataSet:
+) -> "DataSet":
     """Opens a data set of the cache, which is made first where it is missing or damaged.
 
     Args:
@@ -54,7 +57,9 @@ def open_or_make(
             notify(f"{folder} is damaged; it is made again")
             shutil.rmtree(folder)
         _make(folder, make)
-    return DataSet(folder)
+        made = _open(folder)
+    assert made is not None
+    return made
 
 
 def _make(folder: Path, make: Callable[[Path], None]) -> None:
@@ -70,7 +75,9 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
     sync_folder(folder.parent)
 
 
-def _open(folder: Path) -> DataSet | None:
+def _open(folder: Path) -> "DataSet | None":
+    from rlbench.offline_data.dataset import DataSet
+
     try:
         return DataSet(folder)
     except (OSError, ValueError, KeyError, TypeError, EOFError):

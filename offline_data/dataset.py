@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -111,19 +110,12 @@ class Recording:
         self._hash = hashlib.sha256()
         self._mean = np.zeros(layout.widths[0])
         self._squares = np.zeros(layout.widths[0])
-        self._file = open(folder / ROWS, "wb")  # noqa: SIM115 (closed by __exit__)
+        self._file = open(folder / ROWS, "wb")  # noqa: SIM115 (see `close`)
         header = {"descr": "<f4", "fortran_order": False, "shape": (size, layout.width)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
-    def __enter__(self) -> "Recording":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Closes the file of the rows, finished or not."""
         self._file.close()
 
     def append(self, rows: Array) -> None:

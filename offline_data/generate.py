@@ -8,9 +8,11 @@ episode that is cut has neither flag.
 
 import functools
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +27,10 @@ from rlbench.envs.d4rl_names import ENVIRONMENTS, SHAPES, D4RLName
 from rlbench.envs.episodes import make_vector, play
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
-from rlbench.offline_data.behaviour import Behaviour, Sampled, Uniform, file_hash, weights_file
+from rlbench.offline_data.behaviour import Behaviour, Sampled, Uniform
+from rlbench.offline_data.cards import file_hash, levels, weights_file
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
+from rlbench.offline_data.reading import World
 from rlbench.offline_data.workers import Submit, workers
 from rlbench.seeding import derive
 from rlbench.storage import Layout
@@ -36,9 +40,11 @@ Array = NDArray[Any]
 GENERATOR_VERSION = 1
 """To be raised with every change that alters the rows."""
 PARALLEL = 16
-"""Environments of a chunk: more would make its first batch of full-length episodes slow."""
-CHUNK_ROWS = 16_000
-"""Rows that a chunk aims at: about a second of work."""
+"""Environments of a chunk."""
+CHUNK_ROWS = 4_000
+"""Rows that a chunk aims at: enough for most environments to be busy until its end."""
+ROWS_PER_WORKER = 50_000
+"""Starting another process for fewer rows takes longer than recording them."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Plan:
         }
 
 
-def plan(name: D4RLName, size: int, seed: int) -> Plan:
+def make_plan(name: D4RLName, size: int, seed: int) -> Plan:
     """Finds the policies that a data set needs.
 
     Raises:
@@ -83,12 +89,11 @@ def plan(name: D4RLName, size: int, seed: int) -> Plan:
         raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
     short = f"{name.family}-{name.level}"
     elsewhere = f"`rlbench data get {name}` downloads D4RL's own file, or give --data FILE"
-    if name.level.endswith("replay"):
+    if not levels(name.level):
         raise UserError(f"{short}: replay data cannot be generated yet; {elsewhere}")
-    levels = ("medium", "expert") if name.level == "medium-expert" else (name.level,)
     parts = []
-    for level in levels:
-        weights = weights_file(name.family, level)
+    for level in levels(name.level):
+        weights = None if level == "random" else weights_file(name.family, level)
         if weights is None and level != "random":
             raise UserError(f"{short}: no behaviour policy is shipped yet; {elsewhere}")
         parts.append((level, weights))
@@ -105,7 +110,7 @@ def generate(
     """Records a data set into `folder`.
 
     Args:
-        plan: From `plan`.
+        plan: From `make_plan`.
         folder: Where the files of the data set are written; it exists.
         jobs: Worker processes; 0 means one per core.
         score: Normalised score of a mean return, for the provenance.
@@ -115,12 +120,19 @@ def generate(
     layout = Layout((obs_size,), (action_size,))
     returns: list[float] = []
     bounds = [0]
-    jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // CHUNK_ROWS)
-    with Recording(folder, layout, plan.size) as out, workers(jobs) as submit:
+    jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)
+    _stage.cache_clear()  # The weights at a path may be others than the last time.
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as chunks,
+        closing(Recording(folder, layout, plan.size)) as out,
+        workers(jobs) as submit,
+    ):
         for level, weights in plan.parts:
             last = level == plan.parts[-1][0]
             end = plan.size if last else plan.size // 2
-            first = Chunk(str(plan.name), weights, plan.seed, level, range(PARALLEL), folder)
+            # Half of medium-expert is what medium begins with, as in D4RL.
+            task = f"{plan.name.family}-{level}"
+            first = Chunk(task, weights, plan.seed, range(PARALLEL), Path(chunks))
             for rows, recorded in _chunks(first, end - bounds[-1], submit, jobs):
                 start = bounds[-1]
                 ends = start + np.cumsum(recorded.lengths)
@@ -153,14 +165,13 @@ class Chunk:
     task: str
     weights: Path | None
     seed: int
-    level: str
     episodes: range
     folder: Path
 
     @property
     def path(self) -> Path:
         """Where the worker leaves the rows."""
-        return self.folder / f"chunk-{self.episodes.start}.npy"
+        return self.folder / f"{self.task}-{self.episodes.start}.npy"
 
 
 @dataclass(frozen=True)
@@ -213,7 +224,7 @@ def record_chunk(chunk: Chunk) -> Recorded:
     stage = _stage(chunk.task, chunk.weights)
     env, behaviour = stage.env, stage.behaviour
     seeds, noise_seeds = (
-        [derive(chunk.seed, "generate", chunk.task, chunk.level, use, e) for e in chunk.episodes]
+        [derive(chunk.seed, "generate", chunk.task, use, e) for e in chunk.episodes]
         for use in ("start", "noise")
     )
     slot = np.arange(PARALLEL)
@@ -257,9 +268,12 @@ class _Stage:
 @functools.lru_cache(maxsize=1)
 def _stage(task: str, weights: Path | None) -> _Stage:
     """The environments and the policy of a worker, kept from chunk to chunk."""
-    env = make_vector(find_task(task).make, PARALLEL)
-    obs_space, box = env.single_observation_space, env.single_action_space
-    assert isinstance(box, spaces.Box) and obs_space.shape is not None
-    behaviour = Uniform(box) if weights is None else Sampled(weights, obs_space, box)
-    layout = Layout(obs_space.shape, box.shape)
-    return _Stage(env, behaviour, layout, env.get_attr("spec")[0].max_episode_steps)
+    env, world = make_vector(find_task(task).make, PARALLEL), World.of(find_task(task))
+    assert isinstance(world.action_space, spaces.Box)
+    assert world.max_episode_steps is not None
+    behaviour = (
+        Uniform(world.action_space)
+        if weights is None
+        else Sampled(weights, world.observation_space, world.action_space)
+    )
+    return _Stage(env, behaviour, world.layout, world.max_episode_steps)

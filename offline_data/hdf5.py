@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.offline_data import d4rl
-from rlbench.offline_data.behaviour import file_hash
-from rlbench.offline_data.dataset import Columns, DataSet, Provenance, Recording
+from rlbench.offline_data.cards import file_hash
+from rlbench.offline_data.dataset import Columns, DataSet, Kind, Provenance, Recording
 from rlbench.offline_data.reading import BLOCK, Checker, World
 from rlbench.offline_data.transitions import (
-    Mode,
     Selection,
     episode_bounds,
     repair_ends,
-    select_d4rl,
     select_exact,
 )
 
@@ -59,14 +58,13 @@ def opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def read(path: Path, folder: Path, world: World, mode: Mode, progress: Progress) -> None:
+def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     """Reads a file into the folder of a data set.
 
     Args:
         path: The file.
         folder: Where the data set is written; it exists.
         world: What the file must fit.
-        mode: Which rows become transitions, see `transitions`.
         progress: Called with rows read and rows in all.
 
     Raises:
@@ -74,15 +72,24 @@ def read(path: Path, folder: Path, world: World, mode: Mode, progress: Progress)
     """
     with opened(path) as file:
         source = _Source.of(path, file, world)
-        selection, bounds, returns, repairs = _episodes(source, world, mode)
+        selection, bounds, returns, details = _episodes(source, world)
         checker = Checker(path, world)
-        with Recording(folder, world.layout, len(selection.rows)) as out:
+        with closing(Recording(folder, world.layout, len(selection.rows))) as out:
             for start in range(0, source.count, BLOCK):
                 stop = min(start + BLOCK, source.count)
-                out.append(source.rows(start, stop, selection, checker))
+                with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinity.
+                    out.append(source.rows(start, stop, selection, checker))
                 progress(stop, source.count)
-            provenance = _provenance(path, file, repairs | checker.repairs())
+            provenance = _provenance(path, file, details | checker.repairs())
             out.finish(provenance, returns, bounds, world.score)
+
+
+def world_of(path: Path) -> World:
+    """A world that whatever is in a file fits, as far as its columns are arrays."""
+    with opened(path) as file:
+        shapes = [getattr(file.get(name), "shape", (0,))[1:] for name in REQUIRED[:2]]
+    obs, action = (spaces.Box(-np.inf, np.inf, shape) for shape in shapes)
+    return World(path.name, obs, action, None, lambda mean_return: None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,6 @@ class _Source:
     columns: dict[str, Any]
     world: World
     count: int
-    next_recorded: bool
 
     @classmethod
     def of(cls, path: Path, file: Any, world: World) -> "_Source":
@@ -114,19 +120,12 @@ class _Source:
         obs, action = world.layout.obs_shape, world.layout.action_shape
         shapes = {"observations": obs, "next_observations": obs, "actions": action}
         for name, column in columns.items():
-            _check_column(path, name, column, (count, *shapes.get(name, ())), world.task)
-        return cls(path, columns, world, count, "next_observations" in columns)
+            check_column(path, column, (count, *shapes.get(name, ())), world.task)
+        return cls(path, columns, world, count)
 
     def read(self, name: str, start: int, stop: int) -> Array:
         """Rows of a column, [n, width]."""
-        try:
-            values: Array = self.columns[name][start:stop]
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"{self.path} is damaged: its {name} cannot be read ({_first_line(error)}); "
-                "download or copy it again"
-            ) from None
-        return values.reshape(len(values), -1)
+        return read_rows(self.path, self.columns[name], start, stop)
 
     def flags(self, name: str) -> Array:
         """A column of flags as bool [N]."""
@@ -140,54 +139,70 @@ class _Source:
         first, last = np.searchsorted(selection.rows, [start, stop])
         chosen = selection.rows[first:last] - start
         layout = self.world.layout
-        packed = np.empty((len(chosen), layout.width), dtype=np.float32)
+        packed = np.zeros((stop - start, layout.width), dtype=np.float32)
         columns = Columns.of(packed, layout)
         # One more row, because s' of the last one may lie there.
         obs = self.read("observations", start, stop + 1)
-        columns.obs[:] = obs[chosen]
-        columns.action[:] = self.read("actions", start, stop)[chosen]
-        columns.reward[:] = self.read("rewards", start, stop)[chosen]
-        columns.terminated[:, 0] = selection.terminated[first:last]
-        columns.truncated[:, 0] = selection.truncated[first:last]
+        columns.obs[:] = obs[: stop - start]
+        columns.action[:] = self.read("actions", start, stop)
+        columns.reward[:] = self.read("rewards", start, stop)
+        columns.terminated[chosen, 0] = selection.terminated[first:last]
+        columns.truncated[chosen, 0] = selection.truncated[first:last]
         if selection.next_rows is None:
-            columns.next_obs[:] = self.read("next_observations", start, stop)[chosen]
+            columns.next_obs[:] = self.read("next_observations", start, stop)
         else:
-            columns.next_obs[:] = obs[selection.next_rows[first:last] - start]
-        checker.check(packed, selection.rows[first:last])
-        return packed
+            columns.next_obs[chosen] = obs[selection.next_rows[first:last] - start]
+        checker.check(packed, start)
+        kept: Array = packed[chosen]
+        return kept
 
 
-def _check_column(path: Path, name: str, column: Any, shape: tuple[int, ...], task: str) -> None:
-    # Old files have columns N x 1 for scalars.
-    fits = column.shape == shape or (column.shape == (*shape, 1) and len(shape) == 1)
-    if not fits:
+def check_column(path: Path, column: Any, shape: tuple[int, ...], task: str) -> None:
+    """Refuses a column that is not numbers of a shape (or N x 1 for N, as old files have it)."""
+    name = column.name.lstrip("/")
+    if column.shape != shape and column.shape != (*shape, 1):
         raise UserError(
-            f"{path} has {name} of shape {list(column.shape)}, but {list(shape)} is expected for "
-            f"its {shape[0]} rewards and the task {task}; give a file that was recorded on it"
+            f"{path} has {name} of shape {list(column.shape)}, but the task {task} and the number "
+            f"of its rewards make {list(shape)}; give a file that was recorded on the task"
         )
     if column.dtype.kind not in "fiub":
-        raise UserError(f"{path} has {name} of type {column.dtype}; expected numbers")
+        raise UserError(f"{path} has {name} of type {column.dtype}; give a file with numbers")
 
 
-def _episodes(
-    source: _Source, world: World, mode: Mode
-) -> tuple[Selection, Array, Array, dict[str, Any]]:
-    """Rows to keep, bounds of the episodes among them, returns of complete episodes, repairs."""
-    stored = source.flags("terminals")
-    stored_cuts = source.flags("timeouts") if "timeouts" in source.columns else None
-    terminals, timeouts, repairs = repair_ends(stored, stored_cuts, world.max_episode_steps)
-    if mode == "d4rl":
-        selection = select_d4rl(stored, stored_cuts, world.max_episode_steps)
-    else:
-        selection = select_exact(terminals, timeouts, source.next_recorded)
+def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
+    """Rows of a column, [n, width]."""
+    try:
+        values: Array = column[start:stop]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged: its {column.name.lstrip('/')} cannot be read "
+            f"({_first_line(error)}); download or copy it again"
+        ) from None
+    return values.reshape(len(values), -1)
+
+
+def _episodes(source: _Source, world: World) -> tuple[Selection, Array, Array, dict[str, Any]]:
+    """Rows to keep, bounds of the episodes among them, returns of complete ones, details."""
+    terminals, timeouts, repairs = repair_ends(
+        source.flags("terminals"),
+        source.flags("timeouts") if "timeouts" in source.columns else None,
+        world.max_episode_steps,
+    )
+    next_recorded = "next_observations" in source.columns
+    selection = select_exact(terminals, timeouts, next_recorded)
+    if not len(selection.rows):
+        raise UserError(
+            f"{source.path} has no row whose next observation is known; give a longer recording"
+        )
     bounds, complete = episode_bounds(terminals, timeouts)
     rewards = source.read("rewards", 0, source.count)[:, 0].astype(np.float64)
     returns = np.add.reduceat(rewards, bounds[:-1])[:complete]
-    recorded = selection.next_rows is None
-    repairs = {"rows_in_file": source.count, "next_obs": "recorded" if recorded else "shifted"} | (
-        repairs
-    )
-    return selection, np.searchsorted(selection.rows, bounds), returns, repairs
+    details = {
+        "rows_in_file": source.count,
+        "next_obs": "recorded" if next_recorded else "shifted",
+        **repairs,
+    }
+    return selection, np.searchsorted(selection.rows, bounds), returns, details
 
 
 def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
@@ -196,10 +211,10 @@ def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
     published = d4rl.name_of(digest)
     if published is not None:
         return Provenance("d4rl", str(published), d4rl.url_of(published), "", details)
-    if file.attrs.get("synthetic", False):
-        written_by = json.loads(file.attrs.get("provenance", "{}"))
-        return Provenance("generated", path.name, path.name, "", details | {"origin": written_by})
-    return Provenance("file", path.name, str(path), "", details)
+    with suppress(KeyError, TypeError, ValueError):  # Only our own files say where they come from.
+        details["origin"] = json.loads(file.attrs["provenance"])
+    kind: Kind = "generated" if file.attrs.get("synthetic", False) else "file"
+    return Provenance(kind, path.name, str(path), "", details)
 
 
 def _first_line(error: Exception) -> str:
@@ -232,7 +247,8 @@ def _write(data: DataSet, file: Any) -> None:
     file["metadata/algorithm"] = np.bytes_(data.provenance.details.get("algorithm", "unknown"))
     columns = Columns.of(data.rows.numpy(), data.layout)
     # Where the last row of an episode had to be left out, the one before it ends the episode.
-    ends = data.episode_bounds[1:][: len(data.episode_returns)] - 1
+    bounds, complete = data.episode_bounds, len(data.episode_returns)
+    ends = bounds[1 : complete + 1][np.diff(bounds)[:complete] > 0] - 1
     timeouts = columns.truncated[:, 0] > 0
     timeouts[ends] |= columns.terminated[ends, 0] == 0
     obs, action = data.layout.obs_shape, data.layout.action_shape
@@ -247,4 +263,4 @@ def _write(data: DataSet, file: Any) -> None:
         stored = file.create_dataset(name, (len(data), *shape), kind)
         for start in range(0, len(data), BLOCK):
             block = column[start : start + BLOCK]
-            stored[start : start + BLOCK] = block.reshape(len(block), *shape)
+            stored[start : start + BLOCK] = block.reshape(len(block), *shape).astype(kind)

@@ -7,7 +7,7 @@ of the latter holds one episode, its observations one longer than the rest, so e
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from rlbench.errors import UserError
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
-from rlbench.offline_data.hdf5 import column_fits, opened, read_rows
+from rlbench.offline_data.hdf5 import check_column, opened, read_rows
 from rlbench.offline_data.reading import Checker, World
-from rlbench.offline_data.transitions import Mode
 
 Array = NDArray[Any]
+
+_COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
 
 
 def find(dataset_id: str) -> Path:
@@ -30,11 +31,104 @@ def find(dataset_id: str) -> Path:
     Raises:
         UserError: It is not there, or is stored in another format.
     """
-    root = os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets"
-    file = Path(root) / dataset_id / "data" / "main_data.hdf5"
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    file = root / dataset_id / "data" / "main_data.hdf5"
     if not file.is_file():
         raise UserError(
             f"the Minari data set {dataset_id!r} is not in {root} as HDF5; "
             f"`minari download {dataset_id}` fetches it"
         )
     return file
+
+
+def read(path: Path, folder: Path, world: World, progress: Callable[[int, int], None]) -> None:
+    """Reads a data set into the folder of one of ours.
+
+    Args:
+        path: From `find`.
+        folder: Where the data set is written; it exists.
+        world: What the data must fit.
+        progress: Called with episodes read and episodes in all.
+
+    Raises:
+        UserError: The data set is damaged, lacks something or does not fit.
+    """
+    checker = Checker(path, world)
+    with opened(path) as file:
+        episodes = _episodes(path, file, world)
+        lengths = [len(columns["rewards"]) for columns in episodes]
+        returns, cut, done = [], 0, 0
+        with closing(Recording(folder, world.layout, sum(lengths))) as out:
+            for number, columns in enumerate(episodes):
+                rows, was_cut = _transitions(path, columns, world)
+                checker.check(rows, done)
+                out.append(rows)
+                rewards = read_rows(path, columns["rewards"], 0, len(rows))
+                returns.append(float(rewards.astype(np.float64).sum()))
+                cut += was_cut
+                done += len(rows)
+                progress(number + 1, len(episodes))
+            dataset_id, low, high = _metadata(path)
+            details = {"next_obs": "recorded", "reference_returns": [low, high]}
+            details |= checker.repairs() | ({"episodes_without_end": cut} if cut else {})
+            bounds = np.concatenate([[0], np.cumsum(lengths)])
+            provenance = Provenance("minari", dataset_id, f"minari:{dataset_id}", "", details)
+            out.finish(provenance, np.array(returns), bounds, _score(low, high))
+
+
+def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
+    """The columns of every episode, in the order of recording."""
+    names = [name for name in file if name.startswith("episode_")]
+    if not names:
+        raise UserError(f"{path} holds no episodes; download the data set again")
+    shapes = dict(zip(_COLUMNS, (world.layout.obs_shape, world.layout.action_shape), strict=False))
+    episodes = []
+    for name in sorted(names, key=lambda name: int(name.removeprefix("episode_"))):
+        group = file[name]
+        missing = [column for column in _COLUMNS if not isinstance(group.get(column), h5py.Dataset)]
+        if missing:
+            raise UserError(
+                f"{path} has no array {missing[0]} in {name}; data sets with such parts cannot be "
+                "read, so choose another one"
+            )
+        columns = {column: group[column] for column in _COLUMNS}
+        count = columns["rewards"].shape[0]
+        for key, column in columns.items():
+            rows = count + 1 if key == "observations" else count
+            check_column(path, column, (rows, *shapes.get(key, ())), world.task)
+        episodes.append(columns)
+    return episodes
+
+
+def _transitions(path: Path, columns: dict[str, Any], world: World) -> tuple[Array, bool]:
+    """Packed rows of an episode, and whether its last row had no flag."""
+    count = columns["rewards"].shape[0]
+    packed = np.empty((count, world.layout.width), dtype=np.float32)
+    into = Columns.of(packed, world.layout)
+    obs = read_rows(path, columns["observations"], 0, count + 1)
+    into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]
+    into.action[:] = read_rows(path, columns["actions"], 0, count)
+    into.reward[:] = read_rows(path, columns["rewards"], 0, count)
+    into.terminated[:] = read_rows(path, columns["terminations"], 0, count)
+    into.truncated[:] = read_rows(path, columns["truncations"], 0, count)
+    was_cut = not (into.terminated[-1, 0] or into.truncated[-1, 0])
+    if was_cut:
+        into.truncated[-1] = 1.0
+    return packed, was_cut
+
+
+def _metadata(path: Path) -> tuple[str, float | None, float | None]:
+    """Id and returns that score 0 and 100; D4RL's own must not be used for Minari's data."""
+    try:
+        values = json.loads((path.parent / "metadata.json").read_text(encoding="utf-8"))
+        return values["dataset_id"], values.get("ref_min_score"), values.get("ref_max_score")
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{path.parent / 'metadata.json'} is missing or damaged; download the data set again"
+        ) from None
+
+
+def _score(low: float | None, high: float | None) -> Callable[[float], float | None]:
+    if low is None or high is None:
+        return lambda mean_return: None
+    return lambda mean_return: 100 * (mean_return - low) / (high - low)

@@ -1,7 +1,6 @@
 """Opening the data set of a task: find, read or generate, through the cache."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from rlbench.envs.d4rl_names import D4RLName
@@ -11,10 +10,10 @@ from rlbench.offline_data import d4rl, hdf5, minari
 from rlbench.offline_data.cache import entry, open_or_make
 from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.reading import READER_VERSION, World
-from rlbench.offline_data.transitions import Mode
 
 Notify = Callable[[str], None]
 Progress = Callable[[int, int], None]
+Read = Callable[[Path, Path, World, Progress], None]
 
 
 def _ignore(*_: object) -> None:
@@ -50,6 +49,7 @@ def open_data(
         source = "d4rl" if d4rl.local_file(_name(task)) else "generated"
     if source == "generated":
         return _generated(task, size, seed, jobs, notify, progress)
+    read: Read = hdf5.read
     if source == "d4rl":
         name = _name(task)
         file = d4rl.local_file(name)
@@ -59,11 +59,10 @@ def open_data(
                 "downloads it"
             )
     elif source.startswith("minari:"):
-        file = minari.find(source.removeprefix("minari:"))
-        return _read(minari.read, file, task, notify, progress)
+        file, read = minari.find(source.removeprefix("minari:")), minari.read
     else:
         file = Path(source).expanduser()
-    return _read(hdf5.read, file, task, notify, progress)
+    return _read(read, file, task, notify, progress)
 
 
 def _name(task: Task) -> D4RLName:
@@ -80,7 +79,7 @@ def _generated(
 ) -> DataSet:
     from rlbench.offline_data import generate  # The agents it needs take a while to import.
 
-    plan = generate.plan(_name(task), size, seed)
+    plan = generate.make_plan(_name(task), size, seed)
     folder = entry(plan.title, plan.key)
 
     def make(part: Path) -> None:
@@ -90,26 +89,23 @@ def _generated(
     return open_or_make(folder, make, notify)
 
 
-Read = Callable[[Path, Path, World, Mode, Progress], None]
-
-
 def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:
-    try:
-        stat = file.stat()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}; give the path of a file") from None
-    world = World.of(task)
-    mode: Mode = "exact"
+    if not file.is_file():
+        raise UserError(
+            f"there is no file {file}; give `auto`, `generated`, `d4rl`, `minari:ID` or the path "
+            "of an HDF5 file"
+        )
+    stat, world = file.stat(), World.of(task)
     key = {
         "reader": READER_VERSION,
         "file": str(file.resolve()),
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
-        "mode": mode,
         "world": str(world),
     }
+
     def make(part: Path) -> None:
         notify(f"reading {file} (once; a copy is kept for the next time)")
-        read(file, part, world, mode, progress)
+        read(file, part, world, progress)
 
     return open_or_make(entry(file.stem, key), make, notify)

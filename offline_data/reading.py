@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 
 READER_VERSION = 1
 """To be raised with every change that alters what is read from a file."""
-BLOCK = 65_536
+BLOCK = 32_768
 """Rows in memory at once."""
 TOLERANCE = 1e-3
 """How far outside the box an action may lie by rounding alone."""
@@ -49,14 +49,18 @@ class World:
     @property
     def layout(self) -> Layout:
         """Layout of the rows; a UserError for spaces that are no arrays."""
-        shapes = self.observation_space.shape, self.action_space.shape
-        if shapes[0] is None or shapes[1] is None:
+        obs, action = self.observation_space.shape, self.action_space.shape
+        if obs is None or action is None:
             raise UserError(
                 f"{self.task} has the spaces {self.observation_space} and {self.action_space}; "
                 "data sets need arrays, so wrap the environment "
                 "(gymnasium.wrappers.FlattenObservation)"
             )
-        return Layout(*shapes)
+        return Layout(obs, action)
+
+
+_NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+"""What files call the columns of a row."""
 
 
 class Checker:
@@ -70,22 +74,21 @@ class Checker:
         self._clipped = 0
         self._furthest = 0.0
 
-    def check(self, rows: Array, numbers: Array) -> None:
-        """Refuses NaN and infinity; clips actions to the box in place.
+    def check(self, rows: Array, first: int) -> None:
+        """Refuses NaN and infinity in rows [n, width]; clips actions to the box in place.
 
         Args:
-            rows: Packed rows, [n, width].
-            numbers: Where they stand in the file, [n], for the message.
+            rows: Packed rows.
+            first: Where they stand in the file, for the message.
         """
         columns = Columns.of(rows, self._layout)
         if not np.isfinite(rows).all():
-            for name, column in zip(Columns._fields, columns, strict=True):
-                bad = np.flatnonzero(~np.isfinite(column).all(axis=1))
-                if len(bad):
-                    raise UserError(
-                        f"{self._file} holds NaN or infinity in {name}, first in row "
-                        f"{numbers[bad[0]]}; remove such rows and try again"
-                    )
+            row, place = np.argwhere(~np.isfinite(rows))[0]
+            name = _NAMES[int(np.searchsorted(np.cumsum(self._layout.widths), place, "right"))]
+            raise UserError(
+                f"{self._file} holds NaN or infinity, first in row {first + row} of its {name}; "
+                "remove such rows and try again"
+            )
         if self._box is not None:
             low, high = self._box
             excess = np.maximum(low - columns.action, columns.action - high)

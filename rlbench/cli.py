@@ -146,8 +146,16 @@ def _list(words: list[str]) -> None:
 
 
 def _data(words: list[str]) -> None:
-    """`rlbench data`."""
-    from rlbench.benchmarks import data_commands
+    """`rlbench data`: one of its own commands."""
+    from rlbench.benchmarks.data_commands import COMMANDS
+
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: rlbench data COMMAND ...\n")
+        for name, (kind, _) in COMMANDS.items():
+            print(f"  {name:<6} {kind.__doc__}")
+        return
+    kind, command = _choose(COMMANDS, words[0], "command", "rlbench data --help")
+    command(_parse(kind, words[1:], f"rlbench data {words[0]}", kind.__doc__ or ""))
 
 
 def _peek(words: Sequence[str], flag: str, default: str) -> str:
@@ -190,10 +198,16 @@ def _field_names(kind: Any) -> list[str]:
 
 
 def _first_part(panel: str) -> str:
-    """What tyro says in the first part of its framed message, as one line."""
-    lines = [line.strip("│ ") for line in panel.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return " ".join(line for line in lines[:rule] if line).rstrip(".") or "the command is malformed"
+    """What tyro says below the title of its framed message and above the next rule, as one line."""
+    part: list[str] = []
+    for line in panel.splitlines()[1:]:
+        text = line.strip("│ ")
+        if text and not text.strip("─-╰╯"):
+            if part:
+                break
+        else:
+            part.append(text)
+    return " ".join(filter(None, part)).rstrip(".") or "the command is malformed"
 
 
 def _choose(options: dict[str, T], name: str, what: str, help_command: str) -> T:

@@ -1,0 +1,144 @@
+"""`python -m rlbench.benchmarks.speed`: updates per second and peak memory, as a table.
+
+Segments of all subjects alternate, so that whatever else the machine does hits them alike.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+AGENTS = ("bc", "bear", "sac")
+
+
+class Subject:
+    """A worker process that answers lines with numbers."""
+
+    def __init__(self, name: str, threads: int, rows: int) -> None:
+        """Starts the process; `ready` waits until it has built everything."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker", name, str(threads), str(rows)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, question: object) -> float:
+        """The number that answers a line."""
+        assert self._process.stdin is not None
+        print(question, file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def ready(self) -> None:
+        """Returns when the worker waits for questions."""
+        while self._answer() != "ready":
+            pass
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a worker of the speed benchmark died; its error is above")
+        return line.strip()
+
+
+@contextmanager
+def _running(name: str, threads: int, rows: int) -> Iterator[Subject]:
+    subject = Subject(name, threads, rows)
+    try:
+        subject.ready()
+        yield subject
+    finally:
+        subject.close()
+
+
+def measure(
+    names: list[str], *, threads: int, rows: int, segments: int, seconds: float
+) -> dict[str, list[float]]:
+    """Updates per second of each subject in each round of segments."""
+    with ExitStack() as stack:
+        subjects = {n: stack.enter_context(_running(n, threads, rows)) for n in names}
+        rates: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(segments):
+            for name, subject in subjects.items():
+                rates[name].append(subject.ask(seconds))
+    return rates
+
+
+def peak_memory(name: str, rows: int) -> float:
+    """Peak resident memory in MiB after 100 updates, in a fresh process with one thread."""
+    with _running(name, 1, rows) as subject:
+        return subject.ask("memory")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m rlbench.benchmarks.speed", description=__doc__)
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument("--segments", type=int, default=9, help="rounds; the median is reported")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a segment")
+    parser.add_argument("--quick", action="store_true", help="one short round, little data")
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--json", type=Path, help="also write every measured number to a file")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.segments, options.seconds = 1, 0.2
+    rows = 10_000 if options.quick else 1_000_000
+
+    libraries = ["rlbench", "d3rlpy"] if find_spec("d3rlpy") else ["rlbench"]
+    rates: dict[str, list[float]] = {}
+    for agent in options.agents:
+        names = [f"{library} {agent}" for library in libraries]
+        rates |= measure(
+            [*names, "products bear"] if agent == "bear" else names,
+            threads=options.threads, rows=rows,
+            segments=options.segments, seconds=options.seconds,
+        )  # fmt: skip
+    memory = {f"rlbench {agent}": peak_memory(f"rlbench {agent}", rows) for agent in options.agents}
+    if options.json:
+        result = {"threads": options.threads, "rows": rows, "updates_per_second": rates}
+        options.json.write_text(json.dumps(result | {"peak_memory_mib": memory}, indent=1))
+    _show(rates, memory, markdown=options.markdown)
+
+
+def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: bool) -> None:
+    header = ["subject", "updates/s, median [min-max]", "ratio to d3rlpy", "peak MiB"]
+    lines: list[list[str]] = []
+    for name, values in rates.items():
+        spread = f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
+        peer = rates.get(f"d3rlpy {name.split(' ')[1]}")
+        lines.append([name, spread, _ratio(values, peer), f"{memory.get(name, 0) or 0:.0f}"])
+        if name not in memory:
+            lines[-1][-1] = ""
+    if markdown:
+        for line in [header, ["---"] * len(header), *lines]:
+            print("| " + " | ".join(line) + " |")
+        return
+    table: Any = Table(*header)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def _ratio(values: list[float], peer: list[float] | None) -> str:
+    """Median over rounds of the ratio within a round."""
+    if peer is None:
+        return ""
+    return f"{statistics.median(a / b for a, b in zip(values, peer, strict=True)):.2f}"
+
+
+if __name__ == "__main__":
+    main()

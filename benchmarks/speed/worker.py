@@ -1,0 +1,146 @@
+"""One subject of the speed benchmark, in a process of its own.
+
+    python -m rlbench.benchmarks.speed.worker SUBJECT THREADS ROWS
+
+Each line on standard input is a duration in seconds; the answer is updates per second over it. A
+process each, because threads, kind of matrix product and memory settings hold for a whole process:
+a peer must run with its own, not with ours.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from rlbench import compute
+from rlbench.agents import load_agent
+from rlbench.interface import Spec
+from rlbench.storage import Layout, TransitionTable
+
+OBS, ACTION, BATCH, HIDDEN = 17, 6, 256, (256, 256)
+"""HalfCheetah and Walker2d; the sizes that every library has as its default."""
+SETTINGS: dict[str, dict[str, Any]] = {"bear": {"warmup_updates": 0}}
+"""BEAR's warm-up would leave half of the policy's gradient out."""
+
+Step = Callable[[], object]
+
+
+def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Packed transitions with uniform numbers, episodes of 1,000 steps without an end."""
+    layout = Layout((OBS,), (ACTION,))
+    data = np.random.default_rng(0).random((rows, layout.width), dtype=np.float32)
+    data *= 1.98
+    data -= 0.99
+    data[:, OBS + ACTION + 1 : OBS + ACTION + 3] = 0.0
+    return data
+
+
+def our_step(name: str, rows: int) -> Step:
+    """One update of our agent, with sampling from a memory-mapped file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.npy"
+        if os.fork() == 0:  # Making the data must not count as memory of the agent.
+            np.save(file, random_data(rows))
+            os._exit(0)
+        os.wait()
+        table = TransitionTable(
+            torch.from_numpy(np.load(file, mmap_mode="c")), Layout((OBS,), (ACTION,))
+        )
+    agent_class = load_agent(name)
+    settings = agent_class.Config(**SETTINGS.get(name, {}))
+    agent = agent_class(settings, Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,))))
+    generator = torch.Generator().manual_seed(0)
+    return lambda: agent.learn(table.sample(BATCH, generator))
+
+
+def d3rlpy_step(name: str, rows: int) -> Step:
+    """One update of d3rlpy's algorithm of that name, with its own data set and sampling."""
+    import d3rlpy
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    obs, action, reward, terminated, truncated, _ = (
+        x.numpy()
+        for x in torch.from_numpy(random_data(rows)).split(Layout((OBS,), (ACTION,)).widths, dim=1)
+    )
+    truncated[999::1000] = 1.0
+    data = d3rlpy.dataset.MDPDataset(
+        obs.copy(), action.copy(), reward.copy(), terminated[:, 0], truncated[:, 0]
+    )
+    config = {
+        "bc": d3rlpy.algos.BCConfig(batch_size=BATCH),
+        "bear": d3rlpy.algos.BEARConfig(batch_size=BATCH, warmup_steps=0),
+        "sac": d3rlpy.algos.SACConfig(batch_size=BATCH),
+    }[name]
+    algorithm = config.create(device=False)
+    algorithm.build_with_dataset(data)
+    return lambda: algorithm.update(data.sample_transition_batch(BATCH))
+
+
+def bear_products(_: str, rows: int) -> Step:
+    """The matrix products of one BEAR update and nothing else: what no implementation can beat."""
+    critic, policy = (OBS + ACTION, *HIDDEN, 1), (OBS, *HIDDEN, 2 * ACTION)
+    encoder = (OBS + ACTION, *HIDDEN, 4 * ACTION)
+    decoder = (OBS + 2 * ACTION, *HIDDEN, ACTION)
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def network(rows: int, sizes: tuple[int, ...], *, weights: bool, inputs: bool) -> None:
+        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+            x, w, gradient = (
+                torch.rand(a, b) for a, b in ((rows, fan_in), (fan_out, fan_in), (rows, fan_out))
+            )
+            pairs.append((x, w.t()))
+            if weights:
+                pairs.append((gradient.t(), x))
+            if inputs and (layer > 0 or not weights):
+                pairs.append((gradient, w))
+
+    network(BATCH, encoder, weights=True, inputs=True)
+    network(BATCH, decoder, weights=True, inputs=True)
+    network(BATCH, policy, weights=False, inputs=False)
+    network(4 * BATCH, decoder, weights=False, inputs=False)
+    network(BATCH, policy, weights=True, inputs=True)
+    for _ in range(2):
+        network(10 * BATCH, critic, weights=False, inputs=False)
+        network(BATCH, critic, weights=True, inputs=True)
+        network(BATCH, critic, weights=False, inputs=True)
+    return lambda: [torch.mm(a, b) for a, b in pairs]
+
+
+def main(subject: str, threads: int, rows: int) -> None:
+    """Answers durations with updates per second, and `memory` with the peak in MiB."""
+    library, name = subject.split(" ")
+    if library == "d3rlpy":
+        torch.set_num_threads(threads)
+    else:
+        compute.configure(threads)
+    make = {"rlbench": our_step, "d3rlpy": d3rlpy_step, "products": bear_products}[library]
+    step = make(name, rows)
+    for _ in range(3):
+        step()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            for _ in range(100):
+                step()
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+            continue
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < float(line):
+            step()
+            count += 1
+        print(count / (time.perf_counter() - start), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

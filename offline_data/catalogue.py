@@ -1,0 +1,181 @@
+"""What there is to know about data sets without opening them, and checks of files."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlbench.envs import d4rl_names
+from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.tasks import Task, find_task
+from rlbench.errors import UserError
+from rlbench.offline_data import cards, d4rl
+from rlbench.offline_data.cache import cache_folder
+from rlbench.offline_data.download import download
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """A line of `rlbench data list`."""
+
+    name: str
+    """The short name."""
+    d4rl_file: Path | None
+    """D4RL's own file, where it is downloaded."""
+    policies: tuple[tuple[str, float | None], ...] | None
+    """Policies that generate it, with their D4RL scores; None where one is not shipped."""
+    cached: tuple[int, ...]
+    """Sizes of the generated data sets in the cache."""
+
+
+def list_data() -> list[DataRow]:
+    """The twenty names and what is there for each."""
+    rows = []
+    for short in d4rl_names.short_names():
+        name = _parse(short)
+        known = _policies(name)
+        policies = None if known is None else tuple((p["level"], p.get("score")) for p in known)
+        cached = tuple(p["details"]["transitions"] for p in _cached(short))
+        rows.append(DataRow(short, d4rl.local_file(name), policies, cached))
+    return rows
+
+
+def data_info(name: str) -> dict[str, Any]:
+    """Everything known about one of D4RL's names, in plain values."""
+    parsed = _parse(name)
+    published, file = d4rl.published(parsed), d4rl.local_file(parsed)
+    return {
+        "name": str(parsed),
+        "environment": d4rl_names.ENVIRONMENTS[parsed.family],
+        "reference_returns": list(d4rl_names.REFERENCE_RETURNS[parsed.family]),
+        "d4rl": {
+            "url": d4rl.url_of(parsed),
+            "bytes": published.size,
+            "sha256": published.sha256,
+            "file": None if file is None else str(file),
+        },
+        "policies": _policies(parsed),
+        "cached": _cached(f"{parsed.family}-{parsed.level}"),
+    }
+
+
+def get_data(name: str, progress: Callable[[int, int], None]) -> Path:
+    """Downloads D4RL's own file of a name into D4RL's folder, unless it is there.
+
+    Raises:
+        UserError: It cannot be downloaded, or another file is in its place.
+    """
+    parsed = _parse(name)
+    published, target = d4rl.published(parsed), d4rl.target(parsed)
+    if not target.exists():
+        download(
+            d4rl.url_of(parsed),
+            target,
+            size=published.size,
+            sha256=published.sha256,
+            progress=progress,
+        )
+    elif cards.file_hash(target) != published.sha256:
+        raise UserError(
+            f"{target} is not the file that D4RL published as {parsed}; move it away and run the "
+            "same command again"
+        )
+    return target
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    level: Literal["error", "warning", "note"]
+    text: str
+
+
+def check_data(target: str, task: Task | None = None) -> list[Finding]:
+    """Reads a file from end to end and says what is wrong or remarkable in it.
+
+    Args:
+        target: One of D4RL's names, or the path of a file in D4RL's format.
+        task: What it must fit; None means the task that its name says, or none.
+    """
+    from rlbench.offline_data import hdf5
+    from rlbench.offline_data.dataset import DataSet
+    from rlbench.offline_data.reading import World
+
+    name = d4rl_names.parse(target)
+    file = Path(target).expanduser() if name is None else d4rl.target(name)
+    named = name or d4rl_names.parse(file.stem.replace("_", "-"))
+    task = task or (find_task(str(named)) if named else None)
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What it warns of is in the provenance too.
+            world = World.of(task) if task else hdf5.world_of(file)
+            hdf5.read(file, Path(folder), world, lambda done, total: None)
+            provenance = DataSet(Path(folder)).provenance
+    except UserError as error:
+        return [Finding("error", str(error))]
+    details = provenance.details
+    findings = [
+        Finding("warning", sentence.format(**details))
+        for key, sentence in _REMARKS.items()
+        if key in details
+    ]
+    if named and provenance.kind == "file":
+        findings.append(Finding("warning", f"it is not the file that D4RL published as {named}"))
+    mean, score = details["mean_return"], details["score"]
+    text = f"{details['transitions']:,} transitions of {details['rows_in_file']:,} rows"
+    text += f", {details['episodes']:,} complete episodes"
+    text += "" if mean is None else f", mean return {mean:,.1f}"
+    text += "" if score is None else f", score {score:.1f}"
+    return [*findings, Finding("note", text)]
+
+
+_REMARKS = {
+    "timeouts": "timeouts are {timeouts}, so ends by the limit of steps are found by counting",
+    "terminals_at_the_limit_of_steps": "all {terminals_at_the_limit_of_steps} terminals lie at the "
+    "limit of steps, so they are taken for time-outs",
+    "timeouts_added_at_the_limit_of_steps": "{timeouts_added_at_the_limit_of_steps} episodes reach "
+    "the limit of steps without a flag, so they are taken for timed out",
+    "clipped_actions": "{clipped_actions} actions lie up to {clipped_by_at_most:.3g} outside the "
+    "action space, so they are clipped",
+}
+"""What a reader put right, in words."""
+
+
+def _parse(name: str) -> D4RLName:
+    parsed = d4rl_names.parse(name)
+    if parsed is None:
+        raise UserError(
+            f"there is no data set {name!r} among D4RL's; `rlbench data list` shows those there are"
+        )
+    return parsed
+
+
+def _policies(name: D4RLName) -> list[dict[str, Any]] | None:
+    """Cards of the policies that generate a data set, in plain values."""
+    if name.level == "random":
+        return [{"level": "uniform"}]
+    weights = [cards.weights_file(name.family, level) for level in cards.levels(name.level)]
+    if not weights or None in weights:
+        return None
+    return [
+        {"level": level} | asdict(cards.card(file))
+        for level, file in zip(cards.levels(name.level), weights, strict=True)
+        if file is not None
+    ]
+
+
+def _cached(title: str) -> list[dict[str, Any]]:
+    """Provenance of the generated data sets in the cache."""
+    found = []
+    for meta in sorted(cache_folder().glob(f"{title}-{'[0-9a-f]' * 16}/meta.json")):
+        try:
+            provenance = json.loads(meta.read_text(encoding="utf-8"))["provenance"]
+        except (OSError, ValueError, KeyError):
+            continue  # damaged; it is made again when it is opened
+        if provenance["kind"] == "generated":
+            found.append(provenance)
+    return found

@@ -1,0 +1,81 @@
+"""Small recordings and files for the tests of the data layer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import h5py
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlbench.envs.tasks import Task
+from rlbench.offline_data import hdf5
+from rlbench.offline_data.dataset import DataSet
+from rlbench.offline_data.reading import World
+
+Array = NDArray[Any]
+
+LIMIT = 5
+OBSERVATIONS, ACTIONS = spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(-1, 1, (2,))
+WORLD = World("toy", OBSERVATIONS, ACTIONS, LIMIT, lambda mean_return: 10 * mean_return)
+
+
+class Toy(gym.Env[Array, Array]):
+    """Has the spaces of the recordings; nobody steps it."""
+
+    observation_space = OBSERVATIONS
+    action_space = ACTIONS
+
+
+TOY = Task("toy", lambda: Toy())
+
+
+def recording(episodes: Sequence[tuple[int, str]], seed: int = 0) -> dict[str, Array]:
+    """D4RL's arrays of a recording.
+
+    Args:
+        episodes: Length of each episode and how it ended: terminal, timeout or cut.
+        seed: Of the values.
+    """
+    rng = np.random.default_rng(seed)
+    count = sum(length for length, _ in episodes)
+    made: dict[str, Array] = {
+        "observations": rng.standard_normal((count, 3)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (count, 2)).astype(np.float32),
+        "rewards": rng.standard_normal(count).astype(np.float32),
+        "terminals": np.zeros(count, dtype=bool),
+        "timeouts": np.zeros(count, dtype=bool),
+    }
+    following = np.roll(made["observations"], -1, axis=0)
+    row = -1
+    for length, end in episodes:
+        row += length
+        following[row] = rng.standard_normal(3)
+        if end != "cut":
+            made[f"{end}s"][row] = True
+    return made | {"next_observations": following}
+
+
+def write(path: Path, columns: dict[str, Any], **attributes: Any) -> Path:
+    """A file with these columns; those that are None are left out."""
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            if values is not None:
+                file[name] = values
+        file.attrs.update(attributes)
+    return path
+
+
+def read(path: Path, folder: Path, world: World = WORLD) -> DataSet:
+    """What our reader makes of a file, in a new folder."""
+    folder.mkdir()
+    hdf5.read(path, folder, world, lambda done, total: None)
+    return DataSet(folder)
+
+
+def columns_of(data: DataSet) -> dict[str, Array]:
+    """The columns of a data set under the names of `Transitions`."""
+    batch = data.layout.unpack(data.rows)
+    return {name: values.numpy() for name, values in vars(batch).items()}

@@ -1,0 +1,244 @@
+"""The command line: what it loads, what it says, and how it refuses."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from rlbench import checkpoint
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.cli import main
+from rlbench.files import only_one
+
+TINY = [
+    "--updates", "6", "--eval-every", "3", "--eval-episodes", "2", "--log-every", "2",
+    "--checkpoint-every", "2", "--hidden", "8",
+]  # fmt: skip
+ONLINE = ["run", "sac", "--env", "Pendulum-v1", "--random-steps", "20", "--batch-size", "4", *TINY]
+
+
+def refused(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+    """The sentence with which a command is refused."""
+    code = main(words)
+    told = capsys.readouterr()
+    assert code == 2, told.err
+    assert told.err.startswith("rlbench: ")
+    assert told.err.count("\n") == 1, "more than one line"
+    assert "Traceback" not in told.err
+    return told.err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["run", "--help"], ["--version"]])
+def test_help_and_list_load_neither_torch_nor_numpy(words: list[str]) -> None:
+    code = (
+        f"import sys; from rlbench.cli import main; main({words!r});"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'gymnasium'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_list_shows_agents_and_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    for word in ("bear", "bc", "sac", "halfcheetah", "medium-replay", "Pendulum-v1"):
+        assert word in told
+
+
+def test_help_of_an_agent_names_every_setting_with_the_papers_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "bear", "--env", "halfcheetah-medium", "--help"])
+    assert stop.value.code == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for word in ("--kernel-width", "(paper: sigma)", "(paper: lambda)", "--updates", "gaussian"):
+        assert word in told
+    assert "First updates, in which the policy only obeys the constraint. (default: 8000)" in told
+
+
+def test_a_run_ends_with_its_figure_and_the_next_command(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(ONLINE) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2].startswith("done: return -")
+    assert told[-1] == (
+        "kept in runs/sac-Pendulum-v1-s0; next: rlbench evaluate runs/sac-Pendulum-v1-s0 "
+        "--episodes 100"
+    )
+    assert main(["evaluate", "runs/sac-Pendulum-v1-s0", "--episodes", "2"]) == 0
+    assert "over 2 episodes" in capsys.readouterr().out
+    assert main(["run", "--resume", "runs/sac-Pendulum-v1-s0"]) == 0
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
+    assert main(ONLINE) == main(ONLINE) == 0
+    assert {path.name for path in (in_folder / "runs").iterdir()} == {
+        "sac-Pendulum-v1-s0",
+        "sac-Pendulum-v1-s0-2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rum"], "did you mean run?"),
+        (["run"], "give an agent first"),
+        (["run", "baer", "--env", "halfcheetah-random"], "bear"),
+        (["run", "no_module:Agent", "--env", "x"], "no_module"),
+        (["run", "rlbench.errors:UserError", "--env", "Pendulum-v1"], "UserError"),
+        (["run", "bear", "--env", "halfcheetah-mediun"], "did you mean halfcheetah-medium"),
+        (["run", "bear", "--env", "hopper-medium-replay"], "rlbench data get"),
+        (["run", "bear", "--env", "halfcheetah-medium", "--sigma", "3"], "--sigma"),
+        (["run", "bear", "--env", "halfcheetah-medium", "--critcs", "3"], "--critics"),
+        (["run", "bear", "--env", "halfcheetah-medium", "--updates", "many"], "--updates"),
+        (["run", "bear", "--env", "halfcheetah-medium", "--kernel", "cosine"], "laplacian"),
+        (["run", "bear"], "--env"),
+        (["run", "bear", "--env", "Pendulum-v1"], "--data FILE"),
+        (["run", "bear", "--env", "CartPole-v1", "--data", "x.hdf5"], "x.hdf5"),
+        ([*ONLINE, "--device", "gpu"], "'gpu'"),
+        ([*ONLINE, "--device", "cuda:99"], "cuda:99"),
+        (["run", "--resume", "nowhere"], "holds no run"),
+        (["evaluate", "nowhere"], "holds no run"),
+        (["list", "agents"], "takes no arguments"),
+        (["data", "inof"], "did you mean info?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
+    words: list[str], expected: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in refused(capsys, words)
+    assert list(in_folder.iterdir()) == []
+
+
+def test_a_mistake_shows_where_it_arose_with_debug() -> None:
+    with pytest.raises(ValueError, match="baer"):
+        main(["run", "baer", "--env", "x", "--debug"])
+
+
+def test_an_action_space_that_does_not_fit_is_one_sentence(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, ["run", "sac", "--env", "CartPole-v1", *TINY])
+    assert "bounded Box" in told
+    assert list(in_folder.iterdir()) == []
+
+
+class TestARunFolderThatDoesNotFit:
+    @pytest.fixture(autouse=True)
+    def _run(self, in_folder: Path) -> None:
+        assert main([*ONLINE, "--out", "run"]) == 0
+
+    def test_is_not_overwritten(self, capsys: pytest.CaptureFixture[str]) -> None:
+        before = (Path("run") / "config.json").read_bytes()
+        assert "already holds a run" in refused(capsys, [*ONLINE, "--out", "run"])
+        assert (Path("run") / "config.json").read_bytes() == before
+
+    def test_in_use_by_a_live_process(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with only_one(Path("run/.lock"), ""):
+            assert "in use by a running process" in refused(capsys, ["run", "--resume", "run"])
+
+    def test_with_a_flipped_byte(self, capsys: pytest.CaptureFixture[str]) -> None:
+        file = next(Path("run/checkpoint").glob("*.safetensors"))
+        blob = bytearray(file.read_bytes())
+        blob[len(blob) // 2] ^= 1
+        file.write_bytes(blob)
+        for words in (["run", "--resume", "run"], ["evaluate", "run"]):
+            assert "not what was written" in refused(capsys, words)
+
+    def test_with_the_checkpoint_of_another_agent(self, capsys: pytest.CaptureFixture[str]) -> None:
+        other = ["--hidden", "9", "9", "--out", "other"]
+        assert main([*ONLINE, *other]) == 0
+        for file in Path("run/checkpoint").iterdir():
+            file.unlink()
+        for file in Path("other/checkpoint").iterdir():
+            file.rename(Path("run/checkpoint") / file.name)
+        told = refused(capsys, ["evaluate", "run"])
+        assert "another agent or other settings" in told
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"format": 0}, "has format 0"),
+            ({"agent": {"name": "sac", "settings": {"old": 1}}}, "not those of this version"),
+        ],
+    )
+    def test_of_another_version(
+        self, capsys: pytest.CaptureFixture[str], change: dict[str, object], expected: str
+    ) -> None:
+        file = Path("run/config.json")
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+        assert expected in refused(capsys, ["evaluate", "run"])
+
+    def test_with_a_damaged_config(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("run/config.json").write_text("{")
+        assert "damaged" in refused(capsys, ["run", "--resume", "run"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, where all is full")
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = RunFolder.save_checkpoint
+
+    def fill_the_disk(folder: RunFolder, update: int, state: dict[str, Any]) -> None:
+        save(folder, update, state)
+        (folder.path / "metrics.jsonl").unlink()
+        (folder.path / "metrics.jsonl").symlink_to("/dev/full")
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", fill_the_disk)
+    told = refused(capsys, [*ONLINE, "--out", "run"])
+    assert "metrics.jsonl: the disk is full" in told
+    monkeypatch.undo()
+    # With space again, the same run ends where an undisturbed one does.
+    (in_folder / "run/metrics.jsonl").unlink()
+    monkeypatch.chdir(in_folder)
+    assert main(["run", "--resume", "run"]) == main([*ONLINE, "--out", "whole"]) == 0
+    weights = [checkpoint.newest(Path(run, "checkpoint")) for run in ("run", "whole")]
+    one, other = (Path(f"{path}.safetensors").read_bytes() for path in weights)
+    assert one == other
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_sentence(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_folder.chmod(0o500)
+    told = refused(capsys, ONLINE)
+    assert "you may not write there" in told
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_the_system_protects_is_one_sentence(
+    in_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+) -> None:
+    def protect(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", protect)
+    assert "choose another folder" in refused(capsys, ONLINE)
+    assert list(in_folder.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, [*ONLINE, "--learning-rate", "1e30", "--out", "run"])
+    assert "by update" in told
+    saved = checkpoint.newest(Path("run/checkpoint"))
+    if saved is not None:
+        tensors = load_file(f"{saved}.safetensors")
+        assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
