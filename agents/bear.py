@@ -262,7 +262,8 @@ class BEAR(Agent):
         count = 1 if explore else self.config.act_samples
         actions = self.policy.sample_raw(obs, count, self.act_generator).tanh()
         best = self.critic(obs, actions)[0].argmax(dim=1)
-        return Action(self.box.from_unit(actions[torch.arange(len(obs)), best]))
+        rows = torch.arange(len(obs), device=self.device)
+        return Action(self.box.from_unit(actions[rows, best]))
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, policy, alpha and target networks."""
@@ -318,8 +319,10 @@ class BEAR(Agent):
         else:
             behaviour = behaviour.clamp(-RAW_LIMIT, RAW_LIMIT)
             distance = -self.policy.log_prob_raw(obs, behaviour).mean(dim=1)
-        judged = raw[:, :1] if self.config.policy_value == "first" else raw
-        values = self.critic(obs, judged.tanh()).mean(dim=-1)
+        if self.config.policy_value == "first":
+            values = self.critic(obs, raw[:, 0].tanh())
+        else:
+            values = self.critic(obs, raw.tanh()).mean(dim=-1)
         return distance, select_value(values, self.config)
 
     def _update_alpha(self, distance: Tensor) -> None:

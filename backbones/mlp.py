@@ -1,9 +1,11 @@
 """Multi-layer perceptrons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -18,10 +20,27 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
         super().__init__(*layers[:-1])
 
+    def conditioned(self, obs: Tensor, x: Tensor) -> Tensor:
+        """The output for observations and something else, joined.
 
-def expand_over(obs: Tensor, samples: Tensor) -> Tensor:
-    """Observations [B, D] as [B, N, D] where there are N samples each, else as they are."""
-    return obs[:, None].expand(-1, samples.shape[1], -1) if samples.dim() == 3 else obs
+        Args:
+            obs: Observations, [B, D].
+            x: One vector each, [B, X], or N each, [B, N, X].
+
+        Returns:
+            Outputs, [B, out] or [B, N, out].
+        """
+        if x.dim() == 2:
+            joined: Tensor = self(torch.cat([obs, x], dim=-1))
+            return joined
+        # The observation's share of the first layer, once and not for each of the N.
+        first, *rest = self
+        assert isinstance(first, nn.Linear)
+        obs_weight, x_weight = first.weight.split([obs.shape[-1], x.shape[-1]], dim=1)
+        out = F.linear(x, x_weight).add_(F.linear(obs, obs_weight, first.bias)[:, None])
+        for layer in rest:
+            out = layer(out)
+        return out
 
 
 class QEnsemble(nn.Module):
@@ -32,9 +51,7 @@ class QEnsemble(nn.Module):
     ) -> None:
         """`members` networks with the same hidden sizes."""
         super().__init__()
-        self.members = nn.ModuleList(
-            MLP(obs_size + action_size, hidden, 1) for _ in range(members)
-        )
+        self.members = nn.ModuleList(MLP(obs_size + action_size, hidden, 1) for _ in range(members))
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of actions.
@@ -46,5 +63,6 @@ class QEnsemble(nn.Module):
         Returns:
             Values, [K, B] or [K, B, N].
         """
-        x = torch.cat([expand_over(obs, action), action], dim=-1)
-        return torch.stack([member(x) for member in self.members]).squeeze(-1)
+        members = cast("Iterable[MLP]", self.members)
+        values = [member.conditioned(obs, action) for member in members]
+        return torch.stack(values).squeeze(-1)

@@ -53,8 +53,7 @@ class TanhGaussian(nn.Module):
         mean, log_std = self(obs)
         noise = randn(mean.shape, generator)
         raw = mean + log_std.exp() * noise
-        log_prob = -(0.5 * noise.square() + log_std + _HALF_LOG_2PI) - log_tanh_slope(raw)
-        return raw.tanh(), log_prob.sum(-1)
+        return raw.tanh(), _log_density(noise, log_std, raw)
 
     def sample_raw(
         self,
@@ -68,7 +67,8 @@ class TanhGaussian(nn.Module):
         noise = randn((len(mean), count, mean.shape[1]), generator)
         if noise_clip is not None:
             noise = noise.clamp_(-noise_clip, noise_clip)
-        return mean[:, None] + log_std.exp()[:, None] * noise
+        raw: Tensor = mean[:, None] + log_std.exp()[:, None] * noise
+        return raw
 
     def log_prob_raw(self, obs: Tensor, raw: Tensor) -> Tensor:
         """Log-density of the actions tanh(raw).
@@ -84,11 +84,13 @@ class TanhGaussian(nn.Module):
         if raw.dim() == 3:
             mean, log_std = mean[:, None], log_std[:, None]
         noise = (raw - mean) * (-log_std).exp()
-        log_prob = -(0.5 * noise.square() + log_std + _HALF_LOG_2PI) - log_tanh_slope(raw)
-        return log_prob.sum(-1)
+        return _log_density(noise, log_std, raw)
 
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+def _log_density(noise: Tensor, log_std: Tensor, raw: Tensor) -> Tensor:
+    """Of tanh(raw), where raw = mean + std * noise; sums over the last dimension."""
+    log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    return (log_normal - log_tanh_slope(raw)).sum(-1)
 
 
 def log_tanh_slope(raw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rlbench.backbones.mlp import MLP, expand_over
+from rlbench.backbones.mlp import MLP
 from rlbench.backbones.policies import randn
 from rlbench.backbones.updates import same_shape
 
@@ -31,15 +31,14 @@ class ActionVAE(nn.Module):
         Returns:
             Reconstructed actions, [B, A]; mean and log standard deviation of the latent, [B, 2A].
         """
-        mean, log_std = self.encoder(torch.cat([obs, action], dim=-1)).chunk(2, dim=-1)
+        mean, log_std = self.encoder.conditioned(obs, action).chunk(2, dim=-1)
         log_std = log_std.clamp(-4.0, 15.0)
         latent = mean + log_std.exp() * randn(mean.shape, generator)
         return self.decode_raw(obs, latent).tanh(), mean, log_std
 
     def decode_raw(self, obs: Tensor, latent: Tensor) -> Tensor:
         """Raw actions of latents: [B, 2A] to [B, A], or N each, [B, N, 2A] to [B, N, A]."""
-        raw: Tensor = self.decoder(torch.cat([expand_over(obs, latent), latent], dim=-1))
-        return raw
+        return self.decoder.conditioned(obs, latent)
 
     @torch.no_grad()
     def sample_raw(

@@ -15,7 +15,9 @@ def run(agent_name: str, settings: Any, config: RunConfig) -> None:
     """Trains and scores an agent."""
     console = Console()
     job = Run(agent_name, settings, config, console)
-    console.print(f"{agent_name} on {config.env}, seed {config.seed}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{agent_name} on {config.env}, seed {config.seed}", highlight=False, soft_wrap=True
+    )
     job.start()
     _conclude(job, console)
 
@@ -42,4 +44,8 @@ def _conclude(job: Run, console: Console) -> None:
     last = RunFolder(path).returns()["return"][-1]
     told = describe_returns(last, job.task.score(float(last.mean())))
     console.print(f"done: {told}", highlight=False, soft_wrap=True)
-    console.print(f"kept in {path}; next: rlbench evaluate {path} --episodes 100", highlight=False, soft_wrap=True)
+    console.print(
+        f"kept in {path}; next: rlbench evaluate {path} --episodes 100",
+        highlight=False,
+        soft_wrap=True,
+    )

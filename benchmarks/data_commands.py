@@ -111,10 +111,10 @@ def make(asked: Make) -> None:
             notify=line.say, progress=lambda done, total: line.advance(done),
         )  # fmt: skip
     details = data.provenance.details
-    print(
-        f"{details['transitions']:,} transitions in {details['episodes']:,} episodes, "
-        f"mean return {details['mean_return']:,.1f}, score {details['score']:.1f}"
-    )
+    told = f"{details['transitions']:,} transitions in {details['episodes']:,} whole episodes"
+    if details["episodes"]:
+        told += f", mean return {details['mean_return']:,.1f}, score {details['score']:.1f}"
+    print(told)
     if asked.out is not None:
         write_hdf5(data, asked.out)
         print(f"written to {asked.out}")

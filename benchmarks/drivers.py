@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlbench.benchmarks.replay import ReplayFile
@@ -111,6 +112,7 @@ class ReplayDriver:
         """Steps with uniform actions first, if it is the first; then one step and one update."""
         while self._at.steps < self._random_steps:
             space = self._env.action_space
+            assert isinstance(space, Box), "agents that explore check this first"
             self._step(self._at.explorer.uniform(space.low, space.high).astype(np.float32))
         obs = torch.as_tensor(self._obs, dtype=torch.float32, device=self._agent.device)
         self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())

@@ -2,13 +2,13 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 
 class Interrupt:
     """While active, the first signal sets `requested`; a second one stops at once."""
 
-    def __enter__(self) -> "Interrupt":
+    def __enter__(self) -> Self:
         """Takes over the signals, where this is the main thread."""
         self.requested = False
         self._before: dict[int, Any] = {}

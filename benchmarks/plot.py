@@ -25,7 +25,9 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise UserError("pictures need matplotlib; install it with pip install matplotlib") from None
+        raise UserError(
+            "pictures need matplotlib; install it with pip install matplotlib"
+        ) from None
 
     curves = defaultdict(list)
     unit = "score"
@@ -52,7 +54,11 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         mean = np.mean([values[:length] for _, values in seeds], axis=0)
         seeds_in_words = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         axes.plot(
-            seeds[0][0][:length], mean, color=f"C{i}", linewidth=2, label=f"{label}, {seeds_in_words}"
+            seeds[0][0][:length],
+            mean,
+            color=f"C{i}",
+            linewidth=2,
+            label=f"{label}, {seeds_in_words}",
         )
     axes.set_xlabel("updates")
     axes.set_ylabel("D4RL-normalised score" if unit == "score" else "return")

@@ -3,6 +3,7 @@
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -40,7 +41,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
             )
             self._bar.add_task(title, total=total, completed=done, note="")
 
-    def __enter__(self) -> "ProgressLine":
+    def __enter__(self) -> Self:
         """Nothing is drawn before the first `advance`: there may be nothing to wait for."""
         return self
 

@@ -13,6 +13,7 @@ Means, scores and intervals are derived from these and never stored.
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,7 @@ class RunFolder:
         try:
             with np.load(file, allow_pickle=False) as saved:
                 return {name: saved[name] for name in ("update", "seed", "return")}
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} is damaged ({error}); restore it from a copy") from None
 
     def save_checkpoint(self, update: int, state: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The runner: task, data set, agent, driver, evaluations and run folder, in one direction.
 
-    config -> task -> data set -> agent -> driver -> [update]*N -> evaluate -> run folder
+config -> task -> data set -> agent -> driver -> [update]*N -> evaluate -> run folder
 """
 
 import dataclasses

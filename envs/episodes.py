@@ -65,7 +65,7 @@ def play(
     episode[episode >= len(seeds)] = -1
     upcoming = count
     step = np.zeros(count, dtype=np.int64)
-    obs, _ = env.reset(seed=[int(seeds[e]) if e >= 0 else 0 for e in episode])
+    obs, _ = env.reset(seed=_seeds_of(episode, seeds))
     while (episode >= 0).any():
         action = act(obs, episode, step)
         next_obs, reward, terminated, truncated, _ = env.step(action)
@@ -83,6 +83,10 @@ def play(
                 episode[v] = upcoming if upcoming < len(seeds) else -1
                 upcoming += 1
                 step[v] = 0
-            fresh = [int(seeds[e]) if o and e >= 0 else 0 for o, e in zip(over, episode, strict=True)]
-            obs, _ = env.reset(seed=fresh, options={"reset_mask": over})
+            obs, _ = env.reset(seed=_seeds_of(episode, seeds), options={"reset_mask": over})
     return returns
+
+
+def _seeds_of(episode: Array, seeds: Sequence[int]) -> Any:  # Gymnasium's types know one int only
+    """Seed for the reset of each environment; any will do where no episode is left."""
+    return [int(seeds[int(e)]) if e >= 0 else 0 for e in episode]

@@ -121,9 +121,7 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:
     close = difflib.get_close_matches(name, [*task_names(), *gymnasium_ids], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "`rlbench list` shows the names;"
-    return (
-        f"no task named {name!r}; {hint} any Gymnasium id and package.module:factory work too"
-    )
+    return f"no task named {name!r}; {hint} any Gymnasium id and package.module:factory work too"
 
 
 def _keep_mujoco_quiet() -> None:

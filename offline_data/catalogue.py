@@ -12,6 +12,7 @@ from rlbench.envs import d4rl_names
 from rlbench.envs.d4rl_names import D4RLName
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
+from rlbench.files import explaining_os_errors
 from rlbench.offline_data import cards, d4rl
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.download import download
@@ -110,11 +111,13 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     named = name or d4rl_names.parse(file.stem.replace("_", "-"))
     task = task or (find_task(str(named)) if named else None)
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # What it warns of is in the provenance too.
+            folder = Path(temporary)
             world = World.of(task) if task else hdf5.world_of(file)
-            hdf5.read(file, Path(folder), world, lambda done, total: None)
-            provenance = DataSet(Path(folder)).provenance
+            with explaining_os_errors(folder):
+                hdf5.read(file, folder, world, lambda done, total: None)
+            provenance = DataSet(folder).provenance
     except UserError as error:
         return [Finding("error", str(error))]
     details = provenance.details
@@ -126,7 +129,8 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     if named and provenance.kind == "file":
         findings.append(Finding("warning", f"it is not the file that D4RL published as {named}"))
     mean, score = details["mean_return"], details["score"]
-    text = f"{details['transitions']:,} transitions of {details['rows_in_file']:,} rows"
+    text = f"{provenance.kind}: {details['transitions']:,} transitions"
+    text += f" of {details['rows_in_file']:,} rows"
     text += f", {details['episodes']:,} complete episodes"
     text += "" if mean is None else f", mean return {mean:,.1f}"
     text += "" if score is None else f", score {score:.1f}"
@@ -134,7 +138,7 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
 
 
 _REMARKS = {
-    "timeouts": "timeouts are {timeouts}, so ends by the limit of steps are found by counting",
+    "timeouts": "timeouts are {timeouts}, so episodes end at terminals and at the limit of steps",
     "terminals_at_the_limit_of_steps": "all {terminals_at_the_limit_of_steps} terminals lie at the "
     "limit of steps, so they are taken for time-outs",
     "timeouts_added_at_the_limit_of_steps": "{timeouts_added_at_the_limit_of_steps} episodes reach "
@@ -176,6 +180,6 @@ def _cached(title: str) -> list[dict[str, Any]]:
             provenance = json.loads(meta.read_text(encoding="utf-8"))["provenance"]
         except (OSError, ValueError, KeyError):
             continue  # damaged; it is made again when it is opened
-        if provenance["kind"] == "generated":
+        if provenance["name"] == title:  # and not a file of that name
             found.append(provenance)
     return found

@@ -62,7 +62,9 @@ def choose(run: Path, name: str, high: float, after: int, out: Path = POLICIES) 
         if best is None or card.score > best[1].score:
             best = policy, card
     if best is None:
-        raise UserError(f"no snapshot in {run} scores at most {high}; give an earlier part of a run")
+        raise UserError(
+            f"no snapshot in {run} scores at most {high}; give an earlier part of a run"
+        )
     policy, card = best
     weights = {key: value.contiguous() for key, value in policy.items()}
     write_atomically(out / f"{name}.safetensors", save(weights))
@@ -72,7 +74,11 @@ def choose(run: Path, name: str, high: float, after: int, out: Path = POLICIES) 
 
 
 def _measure(
-    name: str, policy: dict[str, Any], settings: dict[str, Any], config: dict[str, Any], updates: int
+    name: str,
+    policy: dict[str, Any],
+    settings: dict[str, Any],
+    config: dict[str, Any],
+    updates: int,
 ) -> Card:
     """Plays the policy with sampled actions and with its mode."""
     task = find_task(name)
@@ -86,10 +92,9 @@ def _measure(
         returns = play(
             env,
             seeds,
-            lambda obs, episode, step, explore=kind == "stochastic": (
-                agent.act(torch.as_tensor(obs, dtype=torch.float32), explore=explore)
-                .action.numpy()
-            ),
+            lambda obs, episode, step, explore=kind == "stochastic": agent.act(
+                torch.as_tensor(obs, dtype=torch.float32), explore=explore
+            ).action.numpy(),
         )
         measured[kind] = {"mean": float(returns.mean()), "std": float(np.std(returns))}
     score = task.score(measured["stochastic"]["mean"])

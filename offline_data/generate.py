@@ -30,7 +30,7 @@ from rlbench.errors import UserError
 from rlbench.offline_data.behaviour import Behaviour, Sampled, Uniform
 from rlbench.offline_data.cards import file_hash, levels, weights_file
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
-from rlbench.offline_data.reading import World
+from rlbench.offline_data.reading import Progress, World
 from rlbench.offline_data.workers import Submit, workers
 from rlbench.seeding import derive
 from rlbench.storage import Layout
@@ -105,7 +105,7 @@ def generate(
     folder: Path,
     jobs: int,
     score: Callable[[float], float | None],
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Records a data set into `folder`.
 

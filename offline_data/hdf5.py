@@ -1,7 +1,7 @@
 """HDF5 files in D4RL's format: a reader that knows the traps of real files, and a writer."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from rlbench.files import write_atomically
 from rlbench.offline_data import d4rl
 from rlbench.offline_data.cards import file_hash
 from rlbench.offline_data.dataset import Columns, DataSet, Kind, Provenance, Recording
-from rlbench.offline_data.reading import BLOCK, Checker, World
+from rlbench.offline_data.reading import BLOCK, Checker, Progress, World
 from rlbench.offline_data.transitions import (
     Selection,
     episode_bounds,
@@ -26,7 +26,6 @@ from rlbench.offline_data.transitions import (
 )
 
 Array = NDArray[Any]
-Progress = Callable[[int, int], None]
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 
@@ -47,15 +46,26 @@ def opened(path: Path) -> Iterator[Any]:
         raise UserError(
             f"{path} is a pointer of Git LFS and not the data; run `git lfs pull` in its repository"
         )
-    try:
+    if not start.startswith(b"\x89HDF"):
+        raise UserError(f"{path} is no HDF5 file; give one in D4RL's format")
+    with explaining_damage(path):
         file = h5py.File(path, "r")
-    except OSError as error:
-        what = "damaged or cut off" if start.startswith(b"\x89HDF") else "no HDF5 file"
-        raise UserError(
-            f"{path} is {what} ({_first_line(error)}); download or copy it again"
-        ) from None
     with file:
         yield file
+
+
+@contextmanager
+def explaining_damage(path: Path) -> Iterator[None]:
+    """Turns what h5py raises on a damaged file into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged or cut off ({f'{error} '.splitlines()[0].strip()}); download or "
+            "copy it again"
+        ) from None
 
 
 def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
@@ -71,7 +81,8 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
         UserError: The file is damaged, lacks something or does not fit.
     """
     with opened(path) as file:
-        source = _Source.of(path, file, world)
+        with explaining_damage(path):
+            source = _Source.of(path, file, world)
         selection, bounds, returns, details = _episodes(source, world)
         checker = Checker(path, world)
         with closing(Recording(folder, world.layout, len(selection.rows))) as out:
@@ -86,7 +97,7 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
 
 def world_of(path: Path) -> World:
     """A world that whatever is in a file fits, as far as its columns are arrays."""
-    with opened(path) as file:
+    with opened(path) as file, explaining_damage(path):
         shapes = [getattr(file.get(name), "shape", (0,))[1:] for name in REQUIRED[:2]]
     obs, action = (spaces.Box(-np.inf, np.inf, shape) for shape in shapes)
     return World(path.name, obs, action, None, lambda mean_return: None)
@@ -171,13 +182,8 @@ def check_column(path: Path, column: Any, shape: tuple[int, ...], task: str) -> 
 
 def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
     """Rows of a column, [n, width]."""
-    try:
+    with explaining_damage(path):
         values: Array = column[start:stop]
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged: its {column.name.lstrip('/')} cannot be read "
-            f"({_first_line(error)}); download or copy it again"
-        ) from None
     return values.reshape(len(values), -1)
 
 
@@ -211,14 +217,12 @@ def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
     published = d4rl.name_of(digest)
     if published is not None:
         return Provenance("d4rl", str(published), d4rl.url_of(published), "", details)
-    with suppress(KeyError, TypeError, ValueError):  # Only our own files say where they come from.
-        details["origin"] = json.loads(file.attrs["provenance"])
-    kind: Kind = "generated" if file.attrs.get("synthetic", False) else "file"
-    return Provenance(kind, path.name, str(path), "", details)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    with explaining_damage(path):
+        kind: Kind = "generated" if file.attrs.get("synthetic", False) else "file"
+        origin = file.attrs.get("provenance")
+    with suppress(TypeError, ValueError):  # Only our own files say where they come from.
+        details["origin"] = json.loads(origin)
+    return Provenance(kind, path.name, path.name, "", details)
 
 
 def write_hdf5(data: DataSet, path: Path) -> None:

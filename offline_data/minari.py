@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rlbench.errors import UserError
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
-from rlbench.offline_data.hdf5 import check_column, opened, read_rows
-from rlbench.offline_data.reading import Checker, World
+from rlbench.offline_data.hdf5 import check_column, explaining_damage, opened, read_rows
+from rlbench.offline_data.reading import Checker, Progress, World
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ def find(dataset_id: str) -> Path:
     return file
 
 
-def read(path: Path, folder: Path, world: World, progress: Callable[[int, int], None]) -> None:
+def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     """Reads a data set into the folder of one of ours.
 
     Args:
@@ -55,7 +55,8 @@ def read(path: Path, folder: Path, world: World, progress: Callable[[int, int], 
     """
     checker = Checker(path, world)
     with opened(path) as file:
-        episodes = _episodes(path, file, world)
+        with explaining_damage(path):
+            episodes = _episodes(path, file, world)
         lengths = [len(columns["rewards"]) for columns in episodes]
         returns, cut, done = [], 0, 0
         with closing(Recording(folder, world.layout, sum(lengths))) as out:

@@ -9,10 +9,9 @@ from rlbench.errors import UserError
 from rlbench.offline_data import d4rl, hdf5, minari
 from rlbench.offline_data.cache import entry, open_or_make
 from rlbench.offline_data.dataset import DataSet
-from rlbench.offline_data.reading import READER_VERSION, World
+from rlbench.offline_data.reading import READER_VERSION, Progress, World
 
 Notify = Callable[[str], None]
-Progress = Callable[[int, int], None]
 Read = Callable[[Path, Path, World, Progress], None]
 
 
@@ -108,4 +107,4 @@ def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress
         notify(f"reading {file} (once; a copy is kept for the next time)")
         read(file, part, world, progress)
 
-    return open_or_make(entry(file.stem, key), make, notify)
+    return open_or_make(entry(file.stem[:40], key), make, notify)

@@ -1,4 +1,4 @@
-"""Worker processes that end with their parent and leave Ctrl-C to it."""
+"""Worker processes that end with their parent, however it ends."""
 
 import multiprocessing
 import os
@@ -55,7 +55,7 @@ def _at_once(call: Callable[..., Any], *args: Any) -> Future[Any]:
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback.
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -92,7 +92,9 @@ def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {_TENSOR: name}
     if isinstance(value, Mapping):
-        return {key: _split(x, f"{name}/{key}" if name else key, tensors) for key, x in value.items()}
+        return {
+            key: _split(x, f"{name}/{key}" if name else key, tensors) for key, x in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_split(x, f"{name}/{i}", tensors) for i, x in enumerate(value)]
     return value

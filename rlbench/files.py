@@ -64,6 +64,7 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "you may not write there; choose another folder",
             errno.EPERM: "you may not write there; choose another folder",
             errno.EROFS: "the file system is read-only; choose another folder",
+            errno.EISDIR: "it is a folder; give the name of a file",
             errno.ENOTDIR: "a part of the path is a file; choose another folder",
             errno.EEXIST: "a part of the path is a file; choose another folder",
         }.get(error.errno or 0)

@@ -67,7 +67,7 @@ class Transitions:
     terminated: Tensor
     """1.0 where the world ended and no value follows, [B]."""
     truncated: Tensor
-    """1.0 where a time limit or the end of the recording cut the episode, [B]."""
+    """1.0 where a time limit cut the episode, [B]."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ One rule for agents and drivers: an attribute that is a network, an optimiser, a
 tensor, a number or a string is state. Nothing has to be listed, so nothing can be forgotten.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,9 +27,7 @@ class Stateful(Protocol):
 
 def capture(owner: object) -> dict[str, Any]:
     """State of all attributes of `owner` that have one."""
-    return {
-        name: _get(value) for name, value in vars(owner).items() if _has_state(value)
-    }
+    return {name: _get(value) for name, value in vars(owner).items() if _has_state(value)}
 
 
 def restore(owner: object, state: Mapping[str, Any]) -> None:
@@ -81,7 +80,8 @@ def _set(old: Any, new: Any) -> Any:
     """Loads `new` into `old` where that can be done in place; returns the object to keep."""
     if isinstance(old, Optimizer):
         whole = old.state_dict()
-        whole["state"] = {int(i): slot for i, slot in new["moments"].items()}
+        # The optimiser keeps the very tensors that it is given; they may be another one's.
+        whole["state"] = {int(i): copy.deepcopy(slot) for i, slot in new["moments"].items()}
         for group, rate in zip(whole["param_groups"], new["rates"], strict=True):
             group["lr"] = rate
         old.load_state_dict(whole)

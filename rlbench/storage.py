@@ -37,9 +37,7 @@ class Layout:
             obs, next_obs = (x.reshape(-1, *self.obs_shape) for x in (obs, next_obs))
         if len(self.action_shape) != 1:
             action = action.reshape(-1, *self.action_shape)
-        return Transitions(
-            obs, action, reward[:, 0], next_obs, terminated[:, 0], truncated[:, 0]
-        )
+        return Transitions(obs, action, reward[:, 0], next_obs, terminated[:, 0], truncated[:, 0])
 
     def pack(self, batch: Transitions) -> Tensor:
         """Rows [B, width] from transitions; the inverse of `unpack`."""
@@ -55,13 +53,12 @@ class TransitionTable:
     def __init__(self, rows: Tensor, layout: Layout) -> None:
         """Wraps packed rows, [N, layout.width], without copying them."""
         if rows.dim() != 2 or rows.shape[1] != layout.width:
-            raise ValueError(
-                f"rows have shape {tuple(rows.shape)}; expected [N, {layout.width}]"
-            )
+            raise ValueError(f"rows have shape {tuple(rows.shape)}; expected [N, {layout.width}]")
         self.rows = rows
         self.layout = layout
 
     def __len__(self) -> int:
+        """Number of transitions."""
         return len(self.rows)
 
     def take(self, index: Tensor) -> Transitions:
@@ -70,7 +67,5 @@ class TransitionTable:
 
     def sample(self, size: int, generator: torch.Generator) -> Transitions:
         """`size` transitions, uniformly with replacement."""
-        index = torch.randint(
-            len(self), (size,), generator=generator, device=self.rows.device
-        )
+        index = torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
         return self.take(index)

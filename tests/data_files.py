@@ -58,6 +58,15 @@ def recording(episodes: Sequence[tuple[int, str]], seed: int = 0) -> dict[str, A
     return made | {"next_observations": following}
 
 
+def random_episodes(seed: int) -> list[tuple[int, str]]:
+    """Lengths and ends of up to thirty episodes, none longer than `LIMIT`."""
+    rng = np.random.default_rng(seed)
+    ends = ["terminal", "timeout"]
+    made = [(int(rng.integers(1, 5)), ends[rng.integers(2)]) for _ in range(rng.integers(1, 30))]
+    made = [(5, end) if end == "timeout" and rng.random() < 0.5 else (n, end) for n, end in made]
+    return [*made, (int(rng.integers(1, 5)), "cut")] if rng.random() < 0.5 else made
+
+
 def write(path: Path, columns: dict[str, Any], **attributes: Any) -> Path:
     """A file with these columns; those that are None are left out."""
     with h5py.File(path, "w") as file:

@@ -1,11 +1,10 @@
 """Kill a run at random moments, resume it each time, and compare it with one that never was.
 
-    python tests/kill_and_resume.py --kills 10
+python tests/kill_and_resume.py --kills 10
 """
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -77,7 +76,7 @@ def assert_equal(one: Path, other: Path) -> None:
 
 
 def _finish(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

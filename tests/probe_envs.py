@@ -49,19 +49,19 @@ def _random(rows: int) -> tuple[Tensor, Tensor]:
     return signs, torch.rand(rows, 2, generator=generator) * 2 - 1
 
 
-def constant_reward(rows: int = 256) -> Probe:
+def constant_reward(rows: int = 128) -> Probe:
     """Reward 1, then the end: Q = 1 everywhere."""
     obs, action = _random(rows)
     return Probe(transitions(obs, action, torch.ones(rows)), torch.ones(rows))
 
 
-def reward_is_observation(rows: int = 256) -> Probe:
+def reward_is_observation(rows: int = 128) -> Probe:
     """The first number of the observation is the reward: Q = s."""
     obs, action = _random(rows)
     return Probe(transitions(obs, action, obs[:, 0]), obs[:, 0])
 
 
-def reward_one_step_later(rows: int = 256) -> Probe:
+def reward_one_step_later(rows: int = 128) -> Probe:
     """First s = +1 with reward 0, then s = -1 with reward 1 and the end; discount 0.5."""
     obs, action = _random(rows)
     first = obs[:, 0] > 0
@@ -72,13 +72,13 @@ def reward_one_step_later(rows: int = 256) -> Probe:
     return Probe(data, torch.where(first, 0.5, 1.0))
 
 
-def reward_is_action(rows: int = 256) -> Probe:
+def reward_is_action(rows: int = 128) -> Probe:
     """The first number of the action is the reward: Q = a, the best action is +1."""
     obs, action = _random(rows)
     return Probe(transitions(obs, action, action[:, 0]), action[:, 0])
 
 
-def action_is_observation(rows: int = 256) -> Probe:
+def action_is_observation(rows: int = 128) -> Probe:
     """The demonstrator answers s with 0.7 s: for cloning."""
     obs, _ = _random(rows)
     return Probe(transitions(obs, 0.7 * obs, torch.zeros(rows)), torch.zeros(rows))

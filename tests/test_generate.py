@@ -21,7 +21,7 @@ from rlbench.envs import d4rl_names
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.interface import Spec
-from rlbench.offline_data import cards, generate, open_data
+from rlbench.offline_data import cards, generate, open_data, write_hdf5
 from rlbench.offline_data.behaviour import Sampled, Uniform
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.dataset import DataSet
@@ -144,6 +144,17 @@ def test_all_versions_of_a_name_share_an_entry_that_is_not_called_d4rl() -> None
     assert (first.provenance.kind, first.provenance.name) == ("generated", "hopper-random")
 
 
+def test_written_data_come_back_and_stay_generated(tmp_path: Path) -> None:
+    data = make(size=300)
+    write_hdf5(data, tmp_path / "hopper_random-v2.hdf5")
+    back = open_data(find_task("hopper-random"), str(tmp_path / "hopper_random-v2.hdf5"))
+    assert torch.equal(back.rows, data.rows)
+    assert (back.provenance.kind, back.provenance.sha256) == ("generated", data.provenance.sha256)
+    assert back.provenance.details["origin"] == data.provenance.to_json()
+    assert np.array_equal(back.episode_bounds, data.episode_bounds)
+    np.testing.assert_allclose(back.episode_returns, data.episode_returns, rtol=1e-6)
+
+
 def test_medium_expert_is_medium_then_expert(policies: Path) -> None:
     both = make("hopper-medium-expert", size=400)
     medium, expert = make("hopper-medium", size=200), make("hopper-expert", size=200)
@@ -231,7 +242,8 @@ def test_a_killed_worker_is_one_sentence_and_leaves_nothing(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_workers_end_with_their_parent(tmp_path: Path, how: signal.Signals) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing as m\n"
@@ -243,18 +255,26 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "    open_data(find_task('hopper-random'), size=10**6, jobs=2, progress=say)\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    with parent:
+    with subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as parent:
         assert parent.stdout is not None
         children = [int(pid) for pid in parent.stdout.readline().split()]
-        parent.kill()
+        if how == signal.SIGKILL:
+            parent.kill()
+        else:
+            os.killpg(parent.pid, how)  # The terminal sends it to all.
     deadline = time.monotonic() + 20
     while any(_runs(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert children
     assert not any(_runs(pid) for pid in children)
+    assert how == signal.SIGKILL or not left_over()
 
 
 def _runs(pid: int) -> bool:

@@ -32,7 +32,16 @@ from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
 COMMON = ["--hidden", "16", "--batch-size", "16", "--eval-episodes", "2", "--seed", "3"]
 OFFLINE = ["--data-size", "2000", "--updates", "2000", "--eval-every", "500"]
 EVERY = ["--log-every", "40", "--checkpoint-every", "40"]
-ONLINE = ["--updates", "600", "--random-steps", "100", "--eval-every", "200", "--replay-size", "300"]
+ONLINE = [
+    "--updates",
+    "600",
+    "--random-steps",
+    "100",
+    "--eval-every",
+    "200",
+    "--replay-size",
+    "300",
+]
 
 
 @pytest.mark.parametrize(
@@ -162,8 +171,8 @@ def test_a_damaged_returns_file_is_one_sentence(tmp_path: Path) -> None:
 class Counter(gym.Env[Any, Any]):
     """The observation is the step of the episode and its seed; it is cut after `length` steps."""
 
-    observation_space = gym.spaces.Box(-1e9, 1e9, (2,))
-    action_space = gym.spaces.Box(-1, 1, (1,))
+    observation_space: gym.Space[Any] = gym.spaces.Box(-1e9, 1e9, (2,))
+    action_space: gym.Space[Any] = gym.spaces.Box(-1, 1, (1,))
     length = 4
     deterministic = True
 
@@ -197,7 +206,7 @@ class Remembers(Agent):
         return {}
 
 
-def replay_driver(folder: Path, **settings: int) -> tuple[ReplayDriver, Remembers]:
+def replay_driver(folder: Path, **settings: Any) -> tuple[ReplayDriver, Remembers]:
     config = SACConfig(batch_size=64, random_steps=3, **settings)
     agent = Remembers(config, Spec.of(Counter()))
     task = Task("counter", Counter)
@@ -264,5 +273,7 @@ def test_an_evaluation_repeats_itself_and_leaves_the_agent_as_it_was() -> None:
 
 
 def test_python_runs_the_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "rlbench", "--version"], capture_output=True)
-    assert done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "rlbench", "--version"], check=True, capture_output=True
+    )
+    assert done.stdout

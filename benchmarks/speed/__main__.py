@@ -120,9 +120,8 @@ def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: 
     for name, values in rates.items():
         spread = f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
         peer = rates.get(f"d3rlpy {name.split(' ')[1]}")
-        lines.append([name, spread, _ratio(values, peer), f"{memory.get(name, 0) or 0:.0f}"])
-        if name not in memory:
-            lines[-1][-1] = ""
+        peak = f"{memory[name]:.0f}" if name in memory else ""
+        lines.append([name, spread, _ratio(values, peer), peak])
     if markdown:
         for line in [header, ["---"] * len(header), *lines]:
             print("| " + " | ".join(line) + " |")

@@ -87,18 +87,17 @@ def d3rlpy_step(name: str, rows: int) -> Step:
     return lambda: algorithm.update(data.sample_transition_batch(BATCH))
 
 
-def bear_products(_: str, rows: int) -> Step:
-    """The matrix products of one BEAR update and nothing else: what no implementation can beat."""
+def bear_products(name: str, rows: int) -> Step:
+    """The matrix products of one BEAR update and nothing else: the limit for any implementation."""
     critic, policy = (OBS + ACTION, *HIDDEN, 1), (OBS, *HIDDEN, 2 * ACTION)
     encoder = (OBS + ACTION, *HIDDEN, 4 * ACTION)
     decoder = (OBS + 2 * ACTION, *HIDDEN, ACTION)
     pairs: list[tuple[Tensor, Tensor]] = []
 
-    def network(rows: int, sizes: tuple[int, ...], *, weights: bool, inputs: bool) -> None:
+    def network(batch: int, sizes: tuple[int, ...], *, weights: bool, inputs: bool) -> None:
         for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            x, w, gradient = (
-                torch.rand(a, b) for a, b in ((rows, fan_in), (fan_out, fan_in), (rows, fan_out))
-            )
+            x, w = torch.rand(batch, fan_in), torch.rand(fan_out, fan_in)
+            gradient = torch.rand(batch, fan_out)
             pairs.append((x, w.t()))
             if weights:
                 pairs.append((gradient.t(), x))
@@ -117,8 +116,25 @@ def bear_products(_: str, rows: int) -> Step:
     return lambda: [torch.mm(a, b) for a, b in pairs]
 
 
+def rate(step: Step, seconds: float) -> float:
+    """Updates per second."""
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def peak_memory(step: Step) -> float:
+    """Peak resident memory of this process in MiB, after 100 updates."""
+    for _ in range(100):
+        step()
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def main(subject: str, threads: int, rows: int) -> None:
-    """Answers durations with updates per second, and `memory` with the peak in MiB."""
+    """Answers durations with updates per second, `memory` with the peak."""
     library, name = subject.split(" ")
     if library == "d3rlpy":
         torch.set_num_threads(threads)
@@ -129,17 +145,8 @@ def main(subject: str, threads: int, rows: int) -> None:
     for _ in range(3):
         step()
     print("ready", flush=True)
-    for line in sys.stdin:
-        if line.strip() == "memory":
-            for _ in range(100):
-                step()
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
-            continue
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < float(line):
-            step()
-            count += 1
-        print(count / (time.perf_counter() - start), flush=True)
+    for line in map(str.strip, sys.stdin):
+        print(peak_memory(step) if line == "memory" else rate(step, float(line)), flush=True)
 
 
 if __name__ == "__main__":

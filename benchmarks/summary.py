@@ -1,0 +1,86 @@
+"""Final returns of runs as a Markdown table, and everything behind it as JSON.
+
+    python -m rlbench.benchmarks.summary RUN [RUN ...] --json results.json
+
+The last checkpoint counts, never the best one.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.envs.tasks import find_task
+from rlbench.errors import UserError
+
+
+def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Config, duration and every evaluation of each run, as plain values.
+
+    Raises:
+        UserError: A folder holds no complete run.
+    """
+    collected = []
+    for path in runs:
+        folder = RunFolder(path)
+        config, evaluations = folder.config(), folder.returns()
+        updates = config["run"]["updates"]
+        if updates not in evaluations["update"]:
+            raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
+        raw = {name: column.tolist() for name, column in evaluations.items()}
+        collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
+    return collected
+
+
+def markdown(runs: Sequence[dict[str, Any]]) -> str:
+    """One row per run, and one per agent and task with the mean over seeds."""
+    lines = [
+        "| agent | task | seed | data | behaviour's score | episodes | return, mean ± std "
+        "(min to max) | score |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        agent, task = run["agent"]["name"], run["run"]["env"]
+        last = np.array(run["evaluations"]["return"][-1])
+        score = find_task(task).score(float(last.mean()))
+        data = run["data"] or {"kind": "none", "details": {}}
+        lines.append(
+            f"| {agent} | {task} | {run['run']['seed']} | {data['kind']} | "
+            f"{_number(data['details'].get('score'))} | {len(last)} | "
+            f"{last.mean():,.0f} ± {last.std():,.0f} ({last.min():,.0f} to {last.max():,.0f}) | "
+            f"{_number(score)} |"
+        )
+        if score is not None:
+            groups.setdefault((agent, task), []).append(score)
+    for (agent, task), scores in groups.items():
+        spread = f"{np.mean(scores):.1f} ± {np.std(scores):.1f}"
+        lines.append(f"| **{agent}** | {task} | mean of {len(scores)} | | | | | **{spread}** |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description="Summarise the final returns of runs.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--json", type=Path, help="file for every return of every evaluation")
+    asked = parser.parse_args()
+    try:
+        runs = collect(asked.runs)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    print(markdown(runs))
+    if asked.json:
+        asked.json.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Finding agents by name."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import rlbench.agents
+from rlbench.agents import agent_names, load_agent
+from rlbench.errors import UserError
+
+
+def test_names_are_listed_without_pytorch() -> None:
+    code = (
+        "import sys, rlbench.agents as a; a.agent_names();"
+        "print(sorted({'torch', 'numpy', 'gymnasium'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_every_name_loads_and_has_a_line_of_description() -> None:
+    for name, description in agent_names().items():
+        assert load_agent(name).__name__.lower() == name
+        assert description
+        assert "\n" not in description
+
+
+def test_classes_and_settings_are_attributes() -> None:
+    from rlbench.agents import BEAR, BEARConfig
+
+    assert BEAR.Config is BEARConfig
+    with pytest.raises(AttributeError, match="no attribute 'BAER'"):
+        rlbench.agents.BAER  # noqa: B018
+
+
+def test_an_agent_of_one_s_own_is_named_by_its_place() -> None:
+    assert load_agent("rlbench.agents.bc:BC") is load_agent("bc")
+
+
+def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("mine", "rlbench.agents.bc:BC", "rlbench.agents")
+    monkeypatch.setattr(rlbench.agents, "entry_points", lambda group: [entry])
+    assert load_agent("mine") is load_agent("bc")
+    assert set(agent_names()) == {"bc", "bear", "sac", "mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("baer", "did you mean bear"),
+        ("BEAR", "did you mean bear"),
+        ("zzz", "there is no agent 'zzz'; `rlbench list`"),
+        ("no_such_module:Agent", "cannot import the module 'no_such_module'"),
+        (":BC", "cannot import the module ''"),
+        ("rlbench.agents.bc:Nothing", "'Nothing' in the module 'rlbench.agents.bc' is missing"),
+        ("rlbench.errors:UserError", "is no subclass of rlbench.interface.Agent"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_in_one_sentence(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        load_agent(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_module_that_fails_on_import_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_agent.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        load_agent("broken_agent:Agent")

@@ -1,0 +1,64 @@
+"""Summaries and pictures of runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlbench.benchmarks.plot import plot
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.summary import collect, markdown
+from rlbench.errors import UserError
+
+
+def finished(path: Path, seed: int, returns: list[float]) -> Path:
+    """A folder as a run would leave it, with one evaluation after its 10 updates."""
+    folder = RunFolder(path)
+    folder.start(
+        {
+            "agent": {"name": "bear", "settings": {}},
+            "run": {"env": "halfcheetah-medium", "updates": 10, "seed": seed},
+            "data": {"kind": "generated", "details": {"score": 43.4}},
+            "reference_returns": [-280.178953, 12135.0],
+        }
+    )
+    folder.add_returns(10, [1, 2], np.array(returns), None)
+    return path
+
+
+def test_a_summary_by_hand(tmp_path: Path) -> None:
+    # (12135 - -280.18) * 0.5 - 280.18 = 5927.41 scores 50; the reference itself scores 100.
+    half = 5927.4105235
+    one = finished(tmp_path / "a", 0, [half, half])
+    other = finished(tmp_path / "b", 1, [12135.0 - 100, 12135.0 + 100])
+    runs = collect([one, other])
+    assert json.loads(json.dumps(runs))[1]["evaluations"]["return"] == [[12035.0, 12235.0]]
+    rows = markdown(runs).splitlines()[2:]
+    assert rows == [
+        "| bear | halfcheetah-medium | 0 | generated | 43.4 | 2 | "
+        "5,927 ± 0 (5,927 to 5,927) | 50.0 |",
+        "| bear | halfcheetah-medium | 1 | generated | 43.4 | 2 | "
+        "12,135 ± 100 (12,035 to 12,235) | 100.0 |",
+        "| **bear** | halfcheetah-medium | mean of 2 | | | | | **75.0 ± 25.0** |",
+    ]
+
+
+def test_a_run_that_is_not_complete_is_not_summarised(tmp_path: Path) -> None:
+    path = finished(tmp_path / "a", 0, [1.0, 2.0])
+    config = json.loads((path / "config.json").read_text())
+    config["run"]["updates"] = 20
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="is not complete"):
+        collect([path])
+
+
+def test_a_picture_names_agent_task_and_seeds(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / name, i, [1.0, 2.0]) for i, name in enumerate("ab")]
+    plot(runs, tmp_path / "out" / "curves.svg")
+    assert (
+        "bear on halfcheetah-medium, mean of 2 seeds"
+        in (tmp_path / "out" / "curves.svg").read_text()
+    )
+    with pytest.raises(UserError, match="holds no run"):
+        plot([tmp_path / "nowhere"], tmp_path / "x.svg")
