@@ -9,6 +9,7 @@ from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.evaluation import Evaluator
 from rlbench.benchmarks.run_folder import RunFolder
 from rlbench.benchmarks.runner import Run, describe_returns, load_run
+from rlbench.offline_data import DataSet
 
 
 def run(agent_name: str, settings: Any, config: RunConfig) -> None:
@@ -36,6 +37,15 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     agent, task = load_run(path)
     _, returns = Evaluator(task, episodes).returns(agent, seed, explore=explore)
     print(describe_returns(returns, task.score(float(returns.mean()))))
+
+
+def describe_data(data: DataSet) -> str:
+    """Where data come from, for a person."""
+    origin, details = data.provenance, data.provenance.details
+    told = f"{details['transitions']:,} transitions, {origin.kind}"
+    told += f" by {origin.source}" if origin.kind == "generated" else f", {origin.name}"
+    score = details["score"]
+    return told if score is None else f"{told}, behaviour's score {score:.1f}"
 
 
 def _conclude(job: Run, console: Console) -> None:

@@ -38,11 +38,8 @@ def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
     """One row per run, and one per agent and task with the mean over seeds."""
-    lines = [
-        "| agent | task | seed | data | behaviour's score | episodes | return, mean ± std "
-        "(min to max) | score |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    titles = "agent|task|seed|data|behaviour's score|episodes|return, mean ± std (min to max)|score"
+    lines = [f"| {titles.replace('|', ' | ')} |", "|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         agent, task = run["agent"]["name"], run["run"]["env"]

@@ -34,12 +34,10 @@ def test_a_summary_by_hand(tmp_path: Path) -> None:
     other = finished(tmp_path / "b", 1, [12135.0 - 100, 12135.0 + 100])
     runs = collect([one, other])
     assert json.loads(json.dumps(runs))[1]["evaluations"]["return"] == [[12035.0, 12235.0]]
-    rows = markdown(runs).splitlines()[2:]
-    assert rows == [
-        "| bear | halfcheetah-medium | 0 | generated | 43.4 | 2 | "
-        "5,927 ± 0 (5,927 to 5,927) | 50.0 |",
-        "| bear | halfcheetah-medium | 1 | generated | 43.4 | 2 | "
-        "12,135 ± 100 (12,035 to 12,235) | 100.0 |",
+    start = "| bear | halfcheetah-medium |"
+    assert markdown(runs).splitlines()[2:] == [
+        f"{start} 0 | generated | 43.4 | 2 | 5,927 ± 0 (5,927 to 5,927) | 50.0 |",
+        f"{start} 1 | generated | 43.4 | 2 | 12,135 ± 100 (12,035 to 12,235) | 100.0 |",
         "| **bear** | halfcheetah-medium | mean of 2 | | | | | **75.0 ± 25.0** |",
     ]
 
