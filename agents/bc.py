@@ -24,7 +24,7 @@ from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import TanhGaussian, unsquash
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import adam, gradient_step, same_shape
+from rlbench.backbones.updates import Adam, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
@@ -80,7 +80,7 @@ class BC(Agent):
         self.policy.to(self.device)
         self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
         self.normaliser.to(self.device)
-        self.optimizer = adam(self.policy.parameters(), config.learning_rate)
+        self.optimizer = Adam(self.policy.parameters(), config.learning_rate)
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:

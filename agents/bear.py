@@ -30,7 +30,7 @@ from rlbench.backbones.mlp import QEnsemble
 from rlbench.backbones.policies import TanhGaussian
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
-    adam,
+    Adam,
     critic_loss,
     gradient_step,
     polyak,
@@ -241,10 +241,10 @@ class BEAR(Agent):
         alpha = 1.0 if config.alpha_mode == "learned" else config.fixed_alpha
         self.log_alpha = torch.tensor(math.log(alpha), device=self.device, requires_grad=True)
         self.threshold = config.mmd_threshold if config.constraint == "mmd" else config.kl_threshold
-        self.vae_optimizer = adam(self.vae.parameters(), config.vae_learning_rate)
-        self.critic_optimizer = adam(self.critic.parameters(), config.critic_learning_rate)
-        self.policy_optimizer = adam(self.policy.parameters(), config.policy_learning_rate)
-        self.alpha_optimizer = adam([self.log_alpha], config.alpha_learning_rate)
+        self.vae_optimizer = Adam(self.vae.parameters(), config.vae_learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.critic_learning_rate)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
+        self.alpha_optimizer = Adam([self.log_alpha], config.alpha_learning_rate)
         self.updates = 0
 
     @classmethod

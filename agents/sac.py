@@ -24,7 +24,7 @@ from rlbench.backbones.mlp import QEnsemble
 from rlbench.backbones.policies import TanhGaussian
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
-    adam,
+    Adam,
     critic_loss,
     gradient_step,
     polyak,
@@ -100,9 +100,9 @@ class SAC(Agent):
             (), config.initial_temperature, device=self.device
         ).log_().requires_grad_()  # fmt: skip
         self.target_entropy = -config.target_entropy_scale * action_size
-        self.policy_optimizer = adam(self.policy.parameters(), config.learning_rate)
-        self.critic_optimizer = adam(self.critic.parameters(), config.learning_rate)
-        self.temperature_optimizer = adam([self.log_temperature], config.learning_rate)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
+        self.temperature_optimizer = Adam([self.log_temperature], config.learning_rate)
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:

@@ -1,27 +1,60 @@
 """What every update step shares: optimiser, gradient step, target networks, shape checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+
+from rlbench.state import capture, restore
 
 
-def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:
-    """Adam with PyTorch's other defaults, as one fused call."""
-    return Adam(parameters, lr=learning_rate, fused=True)
+class Adam:
+    """Adam with PyTorch's constants, without what `torch.optim.Adam` does around its fused kernel.
+
+    Kingma & Ba, 2015, algorithm 1. For small networks the surroundings (hooks, groups, a counter for
+    each parameter, gradients that are kept) cost more than the step itself.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
+        """For parameters on one device; their moments begin at 0."""
+        self.parameters = list(parameters)
+        self.learning_rate = learning_rate
+        sizes = [p.numel() for p in self.parameters]
+        device = self.parameters[0].device
+        self.steps = torch.zeros((), device=device)
+        self.means, self.squares = (torch.zeros(sum(sizes), device=device) for _ in range(2))
+        self._moments = [
+            [x.view(p.shape) for x, p in zip(flat.split(sizes), self.parameters, strict=True)]
+            for flat in (self.means, self.squares)
+        ]
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor] | tuple[Tensor, ...]) -> None:
+        """Moves the parameters against their gradients."""
+        self.steps += 1
+        torch._fused_adam_(
+            self.parameters, gradients, *self._moments, [], [self.steps] * len(self.parameters),
+            lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments, number of steps and learning rate."""
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`."""
+        restore(self, state)
 
 
-def gradient_step(optimizer: Optimizer, loss: Tensor) -> Tensor:
+def gradient_step(optimizer: Adam, loss: Tensor) -> Tensor:
     """One step down `loss` for the optimiser's own parameters; others get no gradient.
 
     Returns:
         The loss, detached.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.autograd.backward(loss, inputs=parameters)
-    optimizer.step()
-    optimizer.zero_grad()
+    optimizer.step(torch.autograd.grad(loss, optimizer.parameters))
     return loss.detach()
 
 

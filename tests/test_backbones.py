@@ -13,7 +13,7 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 from rlbench.backbones.mlp import MLP, QEnsemble
 from rlbench.backbones.policies import TanhGaussian, log_tanh_slope, unsquash
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import adam, gradient_step, polyak, same_shape, td_target
+from rlbench.backbones.updates import Adam, gradient_step, polyak, same_shape, td_target
 from rlbench.backbones.vae import ActionVAE, vae_loss
 from rlbench.errors import UserError
 
@@ -217,13 +217,36 @@ def test_same_shape_names_the_shapes() -> None:
 
 def test_a_gradient_step_touches_its_own_parameters_only() -> None:
     mine, other = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
-    optimizer = adam([mine], 0.1)
+    optimizer = Adam([mine], 0.1)
     loss = gradient_step(optimizer, (mine * other).sum())
     assert not loss.requires_grad
     assert mine.grad is None
     assert other.grad is None
     torch.testing.assert_close(mine.detach(), torch.full((2,), 0.9))
     assert other.tolist() == [1.0, 1.0]
+
+
+def test_adam_repeats_pytorchs_steps_also_after_a_restore() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mine, again, theirs = (
+        [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(()))] for _ in range(3)
+    )
+    optimizer, restored = Adam(mine, 0.1), Adam(again, 0.7)
+    reference = torch.optim.Adam(theirs, lr=0.1)
+    for step in range(6):
+        gradients = [torch.randn(p.shape, generator=generator) for p in mine]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+        if step == 3:
+            restored.load_state_dict(optimizer.state_dict())
+            with torch.no_grad():
+                for ours, other in zip(mine, again, strict=True):
+                    other.copy_(ours)
+            optimizer, mine = restored, again
+        optimizer.step(gradients)
+        for ours, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(ours, other)
 
 
 def test_polyak_by_hand() -> None:

@@ -82,7 +82,7 @@ def test_the_target_comes_from_the_target_critic() -> None:
 
 def test_the_policy_climbs_the_smaller_critic() -> None:
     sac, batch = agent(), random_batch(UNIT)
-    sac.critic_optimizer.param_groups[0]["lr"] = 0.0
+    sac.critic_optimizer.learning_rate = 0.0
     start = sac.generator.get_state()
     with torch.no_grad():
         sac._target(batch, torch.tensor(1.0))
@@ -95,10 +95,8 @@ def test_the_policy_climbs_the_smaller_critic() -> None:
 
 def test_the_policy_step_moves_no_critic_and_the_critic_step_no_policy() -> None:
     frozen_critic, frozen_policy = agent(), agent()
-    for group in frozen_critic.critic_optimizer.param_groups:
-        group["lr"] = 0.0
-    for group in frozen_policy.policy_optimizer.param_groups:
-        group["lr"] = 0.0
+    frozen_critic.critic_optimizer.learning_rate = 0.0
+    frozen_policy.policy_optimizer.learning_rate = 0.0
     for sac, name in ((frozen_critic, "critic"), (frozen_policy, "policy")):
         network = getattr(sac, name)
         before = [p.detach().clone() for p in network.parameters()]
