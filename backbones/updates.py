@@ -24,17 +24,18 @@ class Adam:
         device = self.parameters[0].device
         self.steps = torch.zeros((), device=device)
         self.means, self.squares = (torch.zeros(sum(sizes), device=device) for _ in range(2))
-        self._moments = [
+        self._means, self._squares = (
             [x.view(p.shape) for x, p in zip(flat.split(sizes), self.parameters, strict=True)]
             for flat in (self.means, self.squares)
-        ]
+        )
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor] | tuple[Tensor, ...]) -> None:
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
         """Moves the parameters against their gradients."""
         self.steps += 1
         torch._fused_adam_(
-            self.parameters, gradients, *self._moments, [], [self.steps] * len(self.parameters),
+            self.parameters, gradients, self._means, self._squares, [],
+            [self.steps] * len(self.parameters),
             lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8,
             amsgrad=False, maximize=False,
         )  # fmt: skip

@@ -234,7 +234,7 @@ def test_adam_repeats_pytorchs_steps_also_after_a_restore() -> None:
     optimizer, restored = Adam(mine, 0.1), Adam(again, 0.7)
     reference = torch.optim.Adam(theirs, lr=0.1)
     for step in range(6):
-        gradients = [torch.randn(p.shape, generator=generator) for p in mine]
+        gradients = tuple(torch.randn(p.shape, generator=generator) for p in mine)
         for parameter, gradient in zip(theirs, gradients, strict=True):
             parameter.grad = gradient
         reference.step()
