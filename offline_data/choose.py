@@ -45,10 +45,15 @@ def choose(run: Path, name: str, high: float, after: int, out: Path = POLICIES) 
         out: Folder to write weights and card to.
 
     Raises:
-        UserError: The run has no snapshot that scores below `high`.
+        UserError: `run` is no SAC run, or has no snapshot that scores below `high`.
     """
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    settings = config["agent"]["settings"]
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        settings = config["agent"]["settings"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{run} is not the folder of a SAC run; make one with `rlbench run sac --out {run}`"
+        ) from None
     best: tuple[dict[str, Any], Card] | None = None
     for snapshot in sorted((run / "snapshots").glob("*.json")):
         updates = int(snapshot.stem.rpartition("-")[2])
