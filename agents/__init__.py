@@ -14,21 +14,26 @@ if TYPE_CHECKING:
     from rlbench.agents.bear import BEARConfig as BEARConfig
     from rlbench.agents.sac import SAC as SAC
     from rlbench.agents.sac import SACConfig as SACConfig
+    from rlbench.agents.td3 import TD3 as TD3
+    from rlbench.agents.td3 import TD3Config as TD3Config
     from rlbench.interface import Agent
 
 _BUILT_IN = {
     "bc": ("BC", "behaviour cloning: imitate the actions of the data"),
     "bear": ("BEAR", "offline Q-learning held inside the support of the data by an MMD constraint"),
     "sac": ("SAC", "soft actor-critic: online, off-policy, maximum entropy"),
+    "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
 }
 
 __all__ = [
     "BC",
     "BEAR",
     "SAC",
+    "TD3",
     "BCConfig",
     "BEARConfig",
     "SACConfig",
+    "TD3Config",
     "agent_names",
     "load_agent",
 ]

@@ -66,3 +66,7 @@ class QEnsemble(nn.Module):
         members = cast("Iterable[MLP]", self.members)
         values = [member.conditioned(obs, action) for member in members]
         return torch.stack(values).squeeze(-1)
+
+    def first(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Values of the first member alone, [B] or [B, N]; arguments as above."""
+        return cast("MLP", self.members[0]).conditioned(obs, action).squeeze(-1)

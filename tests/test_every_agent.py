@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bc": {"hidden": (16,)},
     "bear": {"hidden": (16,), "vae_hidden": (16,), "warmup_updates": 1, "act_samples": 5},
     "sac": {"hidden": (16,)},
+    "td3": {"hidden": (16,)},
 }
 NAMES = sorted(SMALL)
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
@@ -189,11 +190,12 @@ CHANGES: dict[str, dict[str, Change]] = {
         "alpha_max": (1.1, RISING),
     },
     "sac": {},
+    "td3": {"target_noise_clip": (0.01, {})},
 }
 # Read by the drivers alone, never by the agent.
 DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size"}
 # Read by `act` alone.
-ACT_SETTINGS = {("bear", "act_samples")}
+ACT_SETTINGS = {("bear", "act_samples"), ("td3", "exploration_noise")}
 FIELDS = [(n, f.name) for n in NAMES for f in dataclasses.fields(load_agent(n).Config)]
 
 
@@ -218,7 +220,9 @@ def test_every_setting_has_an_effect(name: str, field: str) -> None:
     if (name, field) in ACT_SETTINGS:
         assert equal(usual, changed)
         obs = torch.randn(8, 2)
-        assert not torch.equal(usual.act(obs).action, changed.act(obs).action)
+        explore = field.startswith("exploration")
+        mine, other = (agent.act(obs, explore=explore).action for agent in (usual, changed))
+        assert not torch.equal(mine, other)
     else:
         assert not same(weights(usual), weights(changed))
 
@@ -250,6 +254,7 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
             "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
             "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
         },
+        "td3": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1},
         "bear": {
             "hidden": (32, 32), "vae_hidden": (32,), "target_rate": 0.1, "warmup_updates": 20,
             "policy_learning_rate": 5e-3, "critic_learning_rate": 1e-2, "vae_learning_rate": 5e-3,
@@ -272,14 +277,14 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
     ],
     ids=["constant", "observation", "later", "action"],
 )
-@pytest.mark.parametrize("name", ["bear", "sac"])
+@pytest.mark.parametrize("name", ["bear", "sac", "td3"])
 def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Probe) -> None:
     agent: Any = learnt(name, probe, 200)
     values = agent.critic(probe.data.obs, probe.data.action)
     torch.testing.assert_close(values, probe.value.expand(2, -1), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["bear", "sac"])
+@pytest.mark.parametrize("name", ["bear", "sac", "td3"])
 def test_policies_find_the_best_action(name: str) -> None:
     agent = learnt(name, probe_envs.reward_is_action(), 250)
     obs = probe_envs.reward_is_action().data.obs[:32]

@@ -1,0 +1,132 @@
+"""Twin delayed deep deterministic policy gradient (TD3).
+
+Deterministic actor-critic that fights overestimation three times: twin critics, a target action with
+noise, and a policy that moves less often than the critics:
+
+    y  = r + discount * min_k Q'_k(s', clip(pi'(s') + clip(noise, -c, c), -1, 1))
+    Q  : minimise  sum_k (Q_k(s, a) - y)^2
+    pi : maximise  Q_1(s, pi(s)), every d-th update, after which all targets move
+
+Fujimoto et al., 2018, https://arxiv.org/abs/1802.09477, algorithm 1
+
+Differences from the paper: none in the equations; 256-256 layers and one learning rate of 3e-4, as in
+the authors' later code. On a data set nothing holds the policy to the data: the unconstrained
+Q-learning that offline methods are compared with.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.backbones.mlp import MLP, QEnsemble
+from rlbench.backbones.policies import randn
+from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.updates import Adam, critic_loss, gradient_step, polyak, td_target
+from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3Config:
+    """Settings of TD3."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy and critics (paper: 400, 300)."""
+    batch_size: int = 256
+    """Transitions in one update (paper: 100)."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size of policy and critics (paper: 1e-3)."""
+    target_rate: float = 0.005
+    """How far target networks move after each update of the policy (paper: tau)."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on the target's action (paper: sigma tilde)."""
+    target_noise_clip: float = 0.5
+    """Bound of that noise (paper: c)."""
+    policy_every: int = 2
+    """Updates of the critics for one of the policy (paper: d)."""
+    exploration_noise: float = 0.1
+    """Standard deviation of the noise on actions that explore (paper: sigma)."""
+    random_steps: int = 25_000
+    """Online: environment steps with uniform actions before the first update."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps."""
+
+
+def policy_loss(value: Tensor) -> Tensor:
+    """Mean of -Q_1(s, pi(s)); values are [B]."""
+    return -value.mean()
+
+
+class TD3(Agent):
+    """TD3 with twin critics."""
+
+    Config: ClassVar[type] = TD3Config
+    consumes = Transitions
+    explores = True
+    config: TD3Config
+
+    def __init__(
+        self,
+        config: TD3Config,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        with initialising(derive(seed, "weights")):
+            self.policy = MLP(obs_size, config.hidden, action_size).to(self.device)
+            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2).to(self.device)
+        self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
+        self.updates = 0
+        # Kept, because metrics have the same names in the updates without a step of the policy.
+        self.q_policy = torch.zeros((), device=self.device)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The action of the policy, with Gaussian noise if `explore`."""
+        action = self.policy(obs).tanh()
+        if explore:
+            noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
+            action = (action + noise).clamp(-1, 1)
+        return Action(self.box.from_unit(action))
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of the critics, and every so often of policy and targets."""
+        obs, target = experience.obs, self._target(experience)
+        values = self.critic(obs, self.box.to_unit(experience.action))
+        q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
+
+        self.updates += 1
+        if self.updates % self.config.policy_every == 0:
+            value = self.critic.first(obs, self.policy(obs).tanh())
+            self.q_policy = -gradient_step(self.policy_optimizer, policy_loss(value))
+            polyak(self.target_policy, self.policy, self.config.target_rate)
+            polyak(self.target_critic, self.critic, self.config.target_rate)
+        return {
+            "critic_loss": q_loss,
+            "q_target": target.mean(),
+            "q_data": values.detach().mean(),
+            "q_policy": self.q_policy,
+        }
+
+    @torch.no_grad()
+    def _target(self, batch: Transitions) -> Tensor:
+        action = self.target_policy(batch.next_obs).tanh()
+        clip = self.config.target_noise_clip
+        noise = (self.config.target_noise * randn(action.shape, self.generator)).clamp(-clip, clip)
+        action = (action + noise).clamp(-1, 1)
+        next_value = self.target_critic(batch.next_obs, action).amin(dim=0)
+        return td_target(batch.reward, batch.terminated, next_value, self.discount)

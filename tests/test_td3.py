@@ -1,0 +1,104 @@
+"""TD3: the target by hand, the delay of the policy, and what may move what."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlbench.agents.td3 import TD3, TD3Config
+from tests.probe_envs import UNIT, random_batch
+
+
+def agent(**settings: Any) -> TD3:
+    return TD3(TD3Config(hidden=(8,), **settings), UNIT)
+
+
+def copies(network: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
+
+
+def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+
+
+def target_of(td3: TD3, **changes: Tensor) -> Tensor:
+    td3.generator.manual_seed(0)
+    return td3._target(dataclasses.replace(random_batch(UNIT), **changes))
+
+
+def scaled(network: nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(factor)
+
+
+@pytest.mark.parametrize(("noise", "clip"), [(0.0, 0.5), (5.0, 0.25), (0.1, 0.5)])
+def test_target_by_hand(noise: float, clip: float) -> None:
+    td3, batch = agent(target_noise=noise, target_noise_clip=clip), random_batch(UNIT)
+    scaled(td3.target_policy, 3.0)  # actions near the bound, so that its clip is seen
+    got = target_of(td3, terminated=torch.zeros(32))
+    drawn = torch.randn(32, 2, generator=torch.Generator().manual_seed(0)) * noise
+    with torch.no_grad():
+        action = (td3.target_policy(batch.next_obs).tanh() + drawn.clamp(-clip, clip)).clamp(-1, 1)
+        value = td3.target_critic(batch.next_obs, action).min(dim=0).values
+    torch.testing.assert_close(got, batch.reward + 0.5 * value)
+
+
+def test_an_end_stops_the_bootstrap_and_a_time_limit_does_not() -> None:
+    td3, none, all_ = agent(), torch.zeros(32), torch.ones(32)
+    assert torch.equal(target_of(td3, terminated=all_), random_batch(UNIT).reward)
+    running = target_of(td3, terminated=none, truncated=none)
+    assert torch.equal(running, target_of(td3, terminated=none, truncated=all_))
+
+
+@pytest.mark.parametrize("network", ["policy", "critic"])
+def test_the_target_comes_from_the_target_networks(network: str) -> None:
+    td3 = agent()
+    before = target_of(td3)
+    scaled(getattr(td3, network), 0.0)
+    assert torch.equal(before, target_of(td3))
+    scaled(getattr(td3, f"target_{network}"), 0.0)
+    assert not torch.equal(before, target_of(td3))
+
+
+def test_policy_and_targets_move_every_third_update_only() -> None:
+    td3 = agent(policy_every=3)
+    slow = ("policy", "target_policy", "target_critic")
+    before = {name: copies(getattr(td3, name)) for name in slow}
+    for update in range(1, 4):
+        critic = copies(td3.critic)
+        td3.learn(random_batch(UNIT, seed=update))
+        assert not unchanged(td3.critic, critic)
+        for name in slow:
+            assert unchanged(getattr(td3, name), before[name]) == (update < 3)
+
+
+def test_the_policy_climbs_the_first_critic_alone() -> None:
+    climbing, still = agent(policy_every=1), agent(policy_every=1)
+    for td3, flat in ((climbing, 1), (still, 0)):
+        td3.critic_optimizer.learning_rate = 0.0
+        scaled(td3.critic.members[flat], 0.0)
+        before = copies(td3.policy)
+        value = td3.critic.first(random_batch(UNIT).obs, td3.policy(random_batch(UNIT).obs).tanh())
+        metrics = td3.learn(random_batch(UNIT))
+        assert unchanged(td3.policy, before) == (td3 is still)
+        torch.testing.assert_close(metrics["q_policy"], value.mean().detach())
+
+
+def test_the_policy_step_raises_its_value() -> None:
+    td3 = agent(policy_every=1)
+    td3.critic_optimizer.learning_rate = 0.0
+    values = [float(td3.learn(random_batch(UNIT))["q_policy"]) for _ in range(50)]
+    assert values[-1] > values[0]
+
+
+def test_exploring_adds_noise_within_the_box() -> None:
+    td3, obs = agent(exploration_noise=0.5), torch.zeros(2000, 2)
+    scaled(td3.policy, 0.0)  # pi(s) = 0
+    action = td3.act(obs, explore=True).action
+    assert td3.act(obs).action.eq(0).all()
+    assert action.abs().max() <= 1
+    # Standard deviation of N(0, 0.5) clipped at 1: 0.472 by integration.
+    assert action.std().item() == pytest.approx(0.472, abs=0.02)
