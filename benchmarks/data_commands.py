@@ -19,7 +19,7 @@ Name = Annotated[str, tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class List:
-    """The twenty names, and where the data of each can come from."""
+    """The names, and where the data of each can come from."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Make:
     """Generate the data of a name now, and keep them; no network is used."""
 
     name: Name
-    """One of D4RL's names, such as halfcheetah-medium."""
+    """Name of a data set, such as halfcheetah-medium."""
     size: int = 1_000_000
     """Transitions."""
     out: Path | None = None
@@ -123,7 +123,7 @@ def make(asked: Make) -> None:
 
 def get(asked: Get) -> None:
     """Downloads a file of D4RL's."""
-    size = data_info(asked.name)["d4rl"]["bytes"]
+    size = (data_info(asked.name)["d4rl"] or {"bytes": 0})["bytes"]
     with ProgressLine(Console(), f"downloading {asked.name}", size, "bytes") as line:
         file = get_data(asked.name, lambda done, total: line.advance(done))
     print(f"{file}\nnext: rlbench run bear --env {asked.name} --data d4rl")

@@ -11,8 +11,8 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import d4rl_names
-from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs import data_names
+from rlbench.envs.data_names import DataName
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Task:
     """What the user calls it."""
     make: "Callable[[], gym.Env[Any, Any]]"
     """Makes one environment; can be pickled, so that worker processes can call it."""
-    data: D4RLName | None = None
-    """Its data set, where it has one of D4RL's names."""
+    data: DataName | None = None
+    """Its data set, where it has one."""
     reference_returns: tuple[float, float] | None = None
     """Returns that score 0 and 100; None where nobody fixed them."""
 
@@ -44,17 +44,17 @@ def find_task(name: str) -> Task:
     """The task of a name.
 
     Args:
-        name: A D4RL name (`halfcheetah-medium`), a task that a package registered under the entry
+        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a task that a package registered under the entry
             point `rlbench.tasks`, a Gymnasium id (`Pendulum-v1`) or `package.module:factory`.
 
     Raises:
         UserError: Nothing has this name.
     """
-    data = d4rl_names.parse(name)
+    data = data_names.parse(name)
     if data is not None:
         options = {"use_contact_forces": True} if data.family == "ant" else {}
-        make = partial(make_gymnasium, d4rl_names.ENVIRONMENTS[data.family], **options)
-        return Task(name, make, data, d4rl_names.REFERENCE_RETURNS[data.family])
+        make = partial(make_gymnasium, data_names.environment(data), **options)
+        return Task(name, make, data, data_names.reference_returns(data))
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             task: Task = point.load()()
@@ -71,9 +71,9 @@ def find_task(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: D4RL's and those that packages registered."""
+    """Names to show in `rlbench list`: those with data and those that packages registered."""
     registered = (point.name for point in entry_points(group="rlbench.tasks"))
-    return [*d4rl_names.short_names(), *registered]
+    return [*data_names.short_names(), *registered]
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":

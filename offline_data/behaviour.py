@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from rlbench.agents.sac import SAC, SACConfig
+from rlbench.envs.point_navigation import GOAL
 from rlbench.interface import Spec
 from rlbench.offline_data.cards import card
+from rlbench.offline_data.recipes import Controller
 
 Array = NDArray[Any]
 
@@ -42,6 +44,23 @@ class Uniform:
     def act(self, obs: Array, noise: Array) -> Array:
         """See `Behaviour`."""
         return noise
+
+
+class Controlled:
+    """A controller of the point task."""
+
+    def __init__(self, controller: Controller) -> None:
+        """Acts by `controller`."""
+        self._controller = controller
+
+    def draw(self, generator: np.random.Generator, steps: int) -> Array:
+        """See `Behaviour`."""
+        return generator.standard_normal((steps, len(GOAL)), dtype=np.float32)
+
+    def act(self, obs: Array, noise: Array) -> Array:
+        """See `Behaviour`."""
+        wanted = self._controller.gain * (GOAL - obs) + self._controller.noise * noise
+        return np.clip(wanted, -1, 1).astype(np.float32)
 
 
 class Sampled:

@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rlbench.envs import d4rl_names
+from rlbench.envs import data_names
 from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors
 from rlbench.offline_data import cards, d4rl
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.download import download
+from rlbench.offline_data.recipes import recipe
 
 
 @dataclass(frozen=True)
@@ -33,31 +35,26 @@ class DataRow:
 
 
 def list_data() -> list[DataRow]:
-    """The twenty names and what is there for each."""
+    """All names and what is there for each."""
     rows = []
-    for short in d4rl_names.short_names():
+    for short in data_names.short_names():
         name = _parse(short)
         known = _policies(name)
         policies = None if known is None else tuple((p["level"], p.get("score")) for p in known)
         cached = tuple(p["details"]["transitions"] for p in _cached(short))
-        rows.append(DataRow(short, d4rl.local_file(name), policies, cached))
+        file = d4rl.local_file(name) if isinstance(name, D4RLName) else None
+        rows.append(DataRow(short, file, policies, cached))
     return rows
 
 
 def data_info(name: str) -> dict[str, Any]:
-    """Everything known about one of D4RL's names, in plain values."""
+    """Everything known about a data set's name, in plain values."""
     parsed = _parse(name)
-    published, file = d4rl.published(parsed), d4rl.local_file(parsed)
     return {
         "name": str(parsed),
-        "environment": d4rl_names.ENVIRONMENTS[parsed.family],
-        "reference_returns": list(d4rl_names.REFERENCE_RETURNS[parsed.family]),
-        "d4rl": {
-            "url": d4rl.url_of(parsed),
-            "bytes": published.size,
-            "sha256": published.sha256,
-            "file": None if file is None else str(file),
-        },
+        "environment": data_names.environment(parsed),
+        "reference_returns": list(data_names.reference_returns(parsed)),
+        "d4rl": _published(parsed) if isinstance(parsed, D4RLName) else None,
         "policies": _policies(parsed),
         "cached": _cached(f"{parsed.family}-{parsed.level}"),
     }
@@ -70,6 +67,8 @@ def get_data(name: str, progress: Callable[[int, int], None]) -> Path:
         UserError: It cannot be downloaded, or another file is in its place.
     """
     parsed = _parse(name)
+    if not isinstance(parsed, D4RLName):
+        raise UserError(f"D4RL published no data set {name}; `rlbench data make {name}` records it")
     published, target = d4rl.published(parsed), d4rl.target(parsed)
     if not target.exists():
         download(
@@ -106,9 +105,9 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     from rlbench.offline_data.dataset import DataSet
     from rlbench.offline_data.reading import World
 
-    name = d4rl_names.parse(target)
-    file = Path(target).expanduser() if name is None else d4rl.target(name)
-    named = name or d4rl_names.parse(file.stem.replace("_", "-"))
+    name = data_names.parse(target)
+    file = d4rl.target(name) if isinstance(name, D4RLName) else Path(target).expanduser()
+    named = name or data_names.parse(file.stem.replace("_", "-"))
     task = task or (find_task(str(named)) if named else None)
     try:
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -126,7 +125,7 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
         for key, sentence in _REMARKS.items()
         if key in details
     ]
-    if named and provenance.kind == "file":
+    if isinstance(named, D4RLName) and provenance.kind == "file":
         findings.append(Finding("warning", f"it is not the file that D4RL published as {named}"))
     mean, score = details["mean_return"], details["score"]
     text = f"{provenance.kind}: {details['transitions']:,} transitions"
@@ -149,17 +148,31 @@ _REMARKS = {
 """What a reader put right, in words."""
 
 
-def _parse(name: str) -> D4RLName:
-    parsed = d4rl_names.parse(name)
+def _parse(name: str) -> DataName:
+    parsed = data_names.parse(name)
     if parsed is None:
-        raise UserError(
-            f"there is no data set {name!r} among D4RL's; `rlbench data list` shows those there are"
-        )
+        raise UserError(f"there is no data set {name!r}; `rlbench data list` shows those there are")
     return parsed
 
 
-def _policies(name: D4RLName) -> list[dict[str, Any]] | None:
-    """Cards of the policies that generate a data set, in plain values."""
+def _published(name: D4RLName) -> dict[str, Any]:
+    """Where D4RL's own file is."""
+    published, file = d4rl.published(name), d4rl.local_file(name)
+    return {
+        "url": d4rl.url_of(name),
+        "bytes": published.size,
+        "sha256": published.sha256,
+        "file": None if file is None else str(file),
+    }
+
+
+def _policies(name: DataName) -> list[dict[str, Any]] | None:
+    """What is known of the behaviours that record a data set, in plain values."""
+    if not isinstance(name, D4RLName):
+        return [
+            {"level": part.level, "share": part.share, "behaviour": part.key}
+            for part in recipe(name)
+        ]
     if name.level == "random":
         return [{"level": "uniform"}]
     weights = [cards.weights_file(name.family, level) for level in cards.levels(name.level)]

@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from rlbench import checkpoint
 from rlbench.agents.sac import SAC, SACConfig
-from rlbench.envs import d4rl_names
+from rlbench.envs import data_names
 from rlbench.envs.episodes import make_vector, play
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -106,7 +106,7 @@ def _measure(
     assert score is not None
     assert task.data is not None
     return Card(
-        environment=d4rl_names.ENVIRONMENTS[task.data.family],
+        environment=data_names.environment(task.data),
         agent="sac",
         settings=settings,
         seed=config["run"]["seed"],

@@ -23,17 +23,18 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlbench.envs.d4rl_names import ENVIRONMENTS, SHAPES, D4RLName
+from rlbench.envs import data_names
+from rlbench.envs.data_names import DataName
 from rlbench.envs.episodes import make_vector, play
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
-from rlbench.offline_data.behaviour import Behaviour, Sampled, Uniform
-from rlbench.offline_data.cards import file_hash, levels, weights_file
+from rlbench.offline_data.behaviour import Behaviour, Controlled, Sampled, Uniform
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.reading import Progress, World
-from rlbench.offline_data.workers import Submit, workers
+from rlbench.offline_data.recipes import Controller, Part, recipe
 from rlbench.seeding import derive
 from rlbench.storage import Layout
+from rlbench.workers import Submit, workers
 
 Array = NDArray[Any]
 
@@ -51,9 +52,9 @@ ROWS_PER_WORKER = 50_000
 class Plan:
     """What to generate."""
 
-    name: D4RLName
-    parts: tuple[tuple[str, Path | None], ...]
-    """Levels in order with the weights of their policies; None is the uniform policy."""
+    name: DataName
+    parts: tuple[Part, ...]
+    """Who records it, in the order of the rows."""
     size: int
     seed: int
 
@@ -69,17 +70,14 @@ class Plan:
             "generator": GENERATOR_VERSION,
             "size": self.size,
             "seed": self.seed,
-            "policies": {
-                level: "uniform" if weights is None else file_hash(weights)
-                for level, weights in self.parts
-            },
-            "environment": ENVIRONMENTS[self.name.family],
+            "policies": {part.level: part.key for part in self.parts},
+            "environment": data_names.environment(self.name),
             "mujoco": version("mujoco"),
             "gymnasium": version("gymnasium"),
         }
 
 
-def make_plan(name: D4RLName, size: int, seed: int) -> Plan:
+def make_plan(name: DataName, size: int, seed: int) -> Plan:
     """Finds the policies that a data set needs.
 
     Raises:
@@ -87,17 +85,7 @@ def make_plan(name: D4RLName, size: int, seed: int) -> Plan:
     """
     if size < 1:
         raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
-    short = f"{name.family}-{name.level}"
-    elsewhere = f"`rlbench data get {name}` downloads D4RL's own file, or give --data FILE"
-    if not levels(name.level):
-        raise UserError(f"{short}: replay data cannot be generated yet; {elsewhere}")
-    parts = []
-    for level in levels(name.level):
-        weights = None if level == "random" else weights_file(name.family, level)
-        if weights is None and level != "random":
-            raise UserError(f"{short}: no behaviour policy is shipped yet; {elsewhere}")
-        parts.append((level, weights))
-    return Plan(name, tuple(parts), size, seed)
+    return Plan(name, recipe(name), size, seed)
 
 
 def generate(
@@ -116,8 +104,7 @@ def generate(
         score: Normalised score of a mean return, for the provenance.
         progress: Called with rows done and rows in all.
     """
-    obs_size, action_size = SHAPES[plan.name.family]
-    layout = Layout((obs_size,), (action_size,))
+    layout = World.of(find_task(plan.title)).layout
     returns: list[float] = []
     bounds = [0]
     jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)
@@ -127,12 +114,13 @@ def generate(
         closing(Recording(folder, layout, plan.size)) as out,
         workers(jobs) as submit,
     ):
-        for level, weights in plan.parts:
-            last = level == plan.parts[-1][0]
-            end = plan.size if last else plan.size // 2
+        share = 0.0
+        for part in plan.parts:
+            share += part.share
+            last = part is plan.parts[-1]
+            end = plan.size if last else int(share * plan.size)
             # Half of medium-expert is what medium begins with, as in D4RL.
-            task = f"{plan.name.family}-{level}"
-            first = Chunk(task, weights, plan.seed, range(PARALLEL), Path(chunks))
+            first = Chunk(plan.title, part, plan.seed, range(PARALLEL), Path(chunks))
             for rows, recorded in _chunks(first, end - bounds[-1], submit, jobs):
                 start = bounds[-1]
                 ends = start + np.cumsum(recorded.lengths)
@@ -151,10 +139,13 @@ def generate(
 def _provenance(plan: Plan) -> Provenance:
     details = {
         **plan.key,
-        "algorithm": "random" if plan.name.level == "random" else "SAC",
+        "algorithm": " and ".join(dict.fromkeys(part.algorithm for part in plan.parts)),
         "next_obs": "recorded",
     }
-    source = " then ".join(weights.stem if weights else "uniform" for _, weights in plan.parts)
+    source = " then ".join(
+        "uniform" if part.source is None else f"{plan.name.family}-{part.level}"
+        for part in plan.parts
+    )
     return Provenance("generated", plan.title, source, "", details)
 
 
@@ -163,7 +154,7 @@ class Chunk:
     """Episodes for one worker."""
 
     task: str
-    weights: Path | None
+    part: Part
     seed: int
     episodes: range
     folder: Path
@@ -171,7 +162,7 @@ class Chunk:
     @property
     def path(self) -> Path:
         """Where the worker leaves the rows."""
-        return self.folder / f"{self.task}-{self.episodes.start}.npy"
+        return self.folder / f"{self.part.level}-{self.episodes.start}.npy"
 
 
 @dataclass(frozen=True)
@@ -221,10 +212,11 @@ def _take(chunk: Chunk) -> Array:
 
 def record_chunk(chunk: Chunk) -> Recorded:
     """Plays the episodes of a chunk and leaves their rows in its file, one after the other."""
-    stage = _stage(chunk.task, chunk.weights)
+    stage = _stage(chunk.task, chunk.part.source)
     env, behaviour = stage.env, stage.behaviour
+    named = f"{chunk.task.partition('-')[0]}-{chunk.part.level}"
     seeds, noise_seeds = (
-        [derive(chunk.seed, "generate", chunk.task, use, e) for e in chunk.episodes]
+        [derive(chunk.seed, "generate", named, use, e) for e in chunk.episodes]
         for use in ("start", "noise")
     )
     slot = np.arange(PARALLEL)
@@ -266,14 +258,17 @@ class _Stage:
 
 
 @functools.lru_cache(maxsize=1)
-def _stage(task: str, weights: Path | None) -> _Stage:
-    """The environments and the policy of a worker, kept from chunk to chunk."""
+def _stage(task: str, source: Path | Controller | None) -> _Stage:
+    """The environments and the behaviour of a worker, kept from chunk to chunk."""
     env, world = make_vector(find_task(task).make, PARALLEL), World.of(find_task(task))
-    assert isinstance(world.action_space, spaces.Box)
+    box = world.action_space
+    assert isinstance(box, spaces.Box)
     assert world.max_episode_steps is not None
-    behaviour = (
-        Uniform(world.action_space)
-        if weights is None
-        else Sampled(weights, world.observation_space, world.action_space)
-    )
+    behaviour: Behaviour
+    if source is None:
+        behaviour = Uniform(box)
+    elif isinstance(source, Path):
+        behaviour = Sampled(source, world.observation_space, box)
+    else:
+        behaviour = Controlled(source)
     return _Stage(env, behaviour, world.layout, world.max_episode_steps)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.offline_data import d4rl, hdf5, minari
@@ -45,12 +46,16 @@ def open_data(
         UserError: There are no such data, or they are damaged or do not fit the task.
     """
     if source == "auto":
-        source = "d4rl" if d4rl.local_file(_name(task)) else "generated"
+        name = _name(task)
+        local = isinstance(name, D4RLName) and d4rl.local_file(name)
+        source = "d4rl" if local else "generated"
     if source == "generated":
         return _generated(task, size, seed, jobs, notify, progress)
     read: Read = hdf5.read
     if source == "d4rl":
         name = _name(task)
+        if not isinstance(name, D4RLName):
+            raise UserError(f"D4RL published no data set {name}; leave --data out to generate it")
         file = d4rl.local_file(name)
         if file is None:
             raise UserError(
@@ -64,7 +69,7 @@ def open_data(
     return _read(read, file, task, notify, progress)
 
 
-def _name(task: Task) -> D4RLName:
+def _name(task: Task) -> DataName:
     if task.data is None:
         raise UserError(
             f"the task {task.name!r} has no data set of its own; give --data FILE, an HDF5 file in "

@@ -78,7 +78,8 @@ def test_auto_prefers_d4rls_own_file() -> None:
 def test_the_list_shows_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cards, "POLICIES", tmp_path)
     rows = {row.name: row for row in list_data()}
-    assert list(rows) == short_names()
+    assert list(rows)[:20] == short_names()
+    assert [p for p, _ in rows["point-mixed"].policies or ()] == ["expert", "wrong-way", "random"]
     assert rows["ant-random"].policies == (("uniform", None),)
     assert rows["ant-medium"].policies is None
     assert rows["ant-medium"].d4rl_file is None
@@ -91,7 +92,7 @@ def test_the_list_shows_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_an_unknown_name_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"no data set 'hopper-best' .* `rlbench data list`"):
+    with pytest.raises(UserError, match="no data set 'hopper-best'; `rlbench data list`"):
         data_info("hopper-best")
 
 

@@ -1,0 +1,63 @@
+"""Names of data sets: those of D4RL and the suite's own; standard library only."""
+
+from dataclasses import dataclass
+
+from rlbench.envs import d4rl_names
+from rlbench.envs.d4rl_names import D4RLName
+
+OWN_LEVELS = {"point": ("random", "mixed", "medium", "expert")}
+"""Family to the levels of the suite's own data sets."""
+
+OWN_ENVIRONMENTS = {"point": "rlbench.envs.point_navigation:rlbench/PointNavigation-v0"}
+"""Family to Gymnasium id, with the module that registers it."""
+
+OWN_REFERENCE_RETURNS = {"point": (-39.511, -5.778)}
+"""Family to the returns that score 0 and 100: for `point` those of uniform actions and of the
+controller clip(6 (goal - x), -1, 1), means of 20,000 episodes each (standard errors 0.05, 0.01)."""
+
+
+@dataclass(frozen=True)
+class OwnName:
+    """A data set of the suite's own, such as point-mixed."""
+
+    family: str
+    """point."""
+    level: str
+    """Which behaviour recorded it, such as mixed."""
+
+    def __str__(self) -> str:
+        """The full name."""
+        return f"{self.family}-{self.level}"
+
+
+DataName = D4RLName | OwnName
+
+
+def parse(name: str) -> DataName | None:
+    """The data set that a name means; None for any other name.
+
+    >>> parse("point-mixed")
+    OwnName(family='point', level='mixed')
+    >>> parse("point-replay") is None
+    True
+    """
+    family, _, level = name.partition("-")
+    if level in OWN_LEVELS.get(family, ()):
+        return OwnName(family, level)
+    return d4rl_names.parse(name)
+
+
+def environment(name: DataName) -> str:
+    """The Gymnasium id of a data set's environment."""
+    return {**d4rl_names.ENVIRONMENTS, **OWN_ENVIRONMENTS}[name.family]
+
+
+def reference_returns(name: DataName) -> tuple[float, float]:
+    """The returns that score 0 and 100."""
+    return {**d4rl_names.REFERENCE_RETURNS, **OWN_REFERENCE_RETURNS}[name.family]
+
+
+def short_names() -> list[str]:
+    """All names, D4RL's twenty without version first."""
+    own = [f"{family}-{level}" for family, levels in OWN_LEVELS.items() for level in levels]
+    return [*d4rl_names.short_names(), *own]
