@@ -17,16 +17,18 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from rlbench import checkpoint
-from rlbench.benchmarks.tensorboard_log import TensorBoardLog
 from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors, only_one, write_atomically
+
+if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and TensorBoard.
+    import torch
+
+    from rlbench.benchmarks.tensorboard_log import TensorBoardLog
 
 FORMAT = 1
 
@@ -126,6 +128,8 @@ class RunFolder:
 
     def save_checkpoint(self, update: int, state: Mapping[str, Any]) -> None:
         """Replaces the checkpoint; until that is complete the old one stays."""
+        from rlbench import checkpoint
+
         folder = self.path / "checkpoint"
         old = checkpoint.newest(folder)
         new = folder / f"update-{update:09d}"
@@ -133,13 +137,17 @@ class RunFolder:
         if old is not None and old != new:
             checkpoint.remove(old)
 
-    def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    def load_checkpoint(self, device: "torch.device | str" = "cpu") -> dict[str, Any] | None:
         """The last checkpoint, None before the first."""
+        from rlbench import checkpoint
+
         newest = checkpoint.newest(self.path / "checkpoint")
         return None if newest is None else checkpoint.load(newest, device)
 
     def save_snapshot(self, update: int, agent: Mapping[str, Any]) -> None:
         """Keeps the agent's state for good."""
+        from rlbench import checkpoint
+
         checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"agent": agent})
 
     def seconds(self) -> float:
@@ -173,6 +181,8 @@ class RunFolder:
     def _curves(self, update: int, values: Mapping[str, float]) -> None:
         with explaining_os_errors(self.path / "tensorboard"):
             if self._tensorboard is None:
+                from rlbench.benchmarks.tensorboard_log import TensorBoardLog
+
                 self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
             self._tensorboard.add(update, values)
 

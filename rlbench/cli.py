@@ -7,6 +7,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +26,7 @@ Reinforcement-learning agents, their baselines and their benchmarks.
   rlbench run AGENT --env TASK     train and score an agent
   rlbench run --resume RUN         go on with a run that was stopped
   rlbench evaluate RUN             score a trained agent on new episodes
+  rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench list                     the agents and tasks
   rlbench data COMMAND             offline data: list, info, make, get, check
 
@@ -63,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> None:
     commands = {"run": _run, "evaluate": _evaluate, "list": _list, "data": _data}
+    commands |= {name: partial(_imported, name) for name in _IMPORTED}
     if not words or words[0] in ("-h", "--help"):
         print(_HELP)
     elif words[0] == "--version":
@@ -134,6 +138,18 @@ def _evaluate(words: list[str]) -> None:
     from rlbench.benchmarks import commands
 
     commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
+
+
+_IMPORTED = {"table": ("table", "TableConfig", "make")}
+"""Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
+
+
+def _imported(name: str, words: list[str]) -> None:
+    """A command whose settings are a dataclass beside the function that takes them."""
+    module_name, settings, function = _IMPORTED[name]
+    module = import_module(f"rlbench.benchmarks.{module_name}")
+    kind = getattr(module, settings)
+    getattr(module, function)(_parse(kind, words, f"rlbench {name}", kind.__doc__ or ""))
 
 
 def _list(words: list[str]) -> None:

@@ -1,0 +1,116 @@
+"""Jobs: runs that a table or a sweep asks for, each a run folder that is complete, begun or missing.
+
+A job is plain data, so that it can go to another process or another machine. Executing one does what
+is left of it: nothing, the rest of a run that was cut off, or all of it.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.errors import Interrupted, UserError
+from rlbench.files import explaining_os_errors
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: an agent, its settings where they differ from its defaults, and the rest."""
+
+    agent: str
+    """As in `rlbench list`."""
+    settings: Mapping[str, Any]
+    """Settings of the agent; all others are its preset for the task."""
+    config: RunConfig
+    """Task, data, lengths and seed; `out` is the folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies."""
+        assert self.config.out is not None
+        return self.config.out
+
+    def complete(self) -> bool:
+        """Whether its run has been evaluated after its last update.
+
+        Raises:
+            UserError: The folder holds another run.
+        """
+        folder = RunFolder(self.folder)
+        if not (self.folder / "config.json").exists():
+            return False
+        saved = folder.config()
+        mine = dataclasses.asdict(self.config)
+        differing = [
+            *_differences({"agent": self.agent}, {"agent": saved["agent"]["name"]}),
+            *_differences(self.settings, saved["agent"]["settings"]),
+            *_differences({k: v for k, v in mine.items() if k not in _FREE}, saved["run"]),
+        ]
+        if differing:
+            raise UserError(
+                f"{self.folder} holds another run: {', '.join(differing)}; move it away or give "
+                "another --out"
+            )
+        return self.config.updates in folder.returns()["update"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the execution of a job ended."""
+
+    job: Job
+    error: str = ""
+    """Why the run could not be finished, in a sentence; empty where it was."""
+
+
+def execute(job: Job) -> Outcome:
+    """Does what is left of a job; what it says while it runs goes to `log.txt` in its folder."""
+    # Imported here, so that a table of finished runs is printed without PyTorch.
+    from rich.console import Console
+
+    from rlbench.agents import load_agent
+    from rlbench.benchmarks.runner import Run
+
+    try:
+        if job.complete():
+            return Outcome(job)
+        with explaining_os_errors(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+            log = (job.folder / "log.txt").open("a", encoding="utf-8")
+        with log:
+            console = Console(file=log, width=100)
+            console.print(time.strftime("%Y-%m-%d %H:%M:%S"), highlight=False)
+            if (job.folder / "config.json").exists():
+                Run.resume(job.folder, console).finish()
+            else:
+                agent = load_agent(job.agent)
+                preset = agent.preset(job.config.env, job.config.updates)
+                settings = agent.Config(**{**preset, **job.settings})
+                Run(job.agent, settings, job.config, console).start()
+    except (UserError, Interrupted) as error:
+        return Outcome(job, str(error))
+    return Outcome(job)
+
+
+_FREE = {"out", "device", "threads"}
+"""Where and how a run is computed, not what."""
+
+
+def _differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """What a run folder has otherwise, in words."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(mine), default=str))
+    return [
+        f"{name} is {saved.get(name)} and not {value}"
+        for name, value in plain.items()
+        if saved.get(name) != value
+    ]
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs whose runs are not complete."""
+    return [job for job in jobs if not job.complete()]

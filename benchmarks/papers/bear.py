@@ -1,0 +1,160 @@
+"""BEAR: Kumar et al., 2019, "Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction".
+
+The paper shows learning curves on MuJoCo locomotion and no table of numbers. Its claims are judged
+here on point navigation, small enough for minutes, with the settings of the authors' first release
+scaled down, and its agents are shown on HalfCheetah's data beside published figures.
+"""
+
+import numpy as np
+
+from rlbench.benchmarks.paper import Claim, Figure, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.results import Results
+
+LEARNING = {"hidden": (48, 48), "batch_size": 128}
+CRITICS = LEARNING | {"discount": 0.97, "target_rate": 0.01}
+BEAR = CRITICS | {
+    "vae_hidden": (128, 128),
+    "policy_learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "vae_learning_rate": 1e-3,
+    "target_actions": "target-policy",
+    "act_samples": 10,
+    "warmup_updates": 150,
+}
+SMALL_METHODS = (
+    Method("BC", "bc", LEARNING | {"learning_rate": 1e-3}),
+    Method("BEAR", "bear", BEAR),
+    Method("BEAR-KL", "bear", BEAR | {"constraint": "kl"}),
+    Method("TD3", "td3", CRITICS | {"learning_rate": 1e-3}),
+)
+METHODS = (
+    Method("BC", "bc"),
+    Method("BEAR", "bear"),
+    Method("BEAR-KL", "bear", {"constraint": "kl"}),
+    Method("TD3", "td3"),
+)
+POINT = Grid(
+    SMALL_METHODS,
+    ("point-random", "point-mixed", "point-medium", "point-expert"),
+    seeds=3,
+    run={
+        "updates": 1_500,
+        "data_size": 20_000,
+        "eval_every": 0,
+        "eval_episodes": 50,
+        "log_every": 50,
+        "checkpoint_every": 500,
+    },
+)
+SHORT = {"updates": 4_000, "data_size": 100_000, "eval_every": 2_000, "checkpoint_every": 2_000}
+FULL = {"updates": 500_000}
+
+
+def _list(scores: np.ndarray) -> str:
+    """Scores of the seeds, in words."""
+    return "/".join(f"{score:.0f}" for score in scores)
+
+
+def _better_on_random(results: Results) -> Verdict:
+    bear, bc = (results.scores(method, "point-random") for method in ("BEAR", "BC"))
+    holds = bool(bear.mean() - bc.mean() >= 40 and bear.min() > bc.max())
+    return Verdict(holds, f"point-random: BEAR {_list(bear)}, BC {_list(bc)}")
+
+
+def _both_ends(results: Results) -> Verdict:
+    bc = results.scores("BC", "point-random")
+    td3 = results.scores("TD3", "point-expert")
+    bear = [results.scores("BEAR", f"point-{level}") for level in ("random", "expert")]
+    holds = bool(bc.mean() < 20 and td3.mean() < 20 and min(x.mean() for x in bear) > 50)
+    return Verdict(
+        holds,
+        f"BC on random {_list(bc)}, TD3 on expert {_list(td3)}, "
+        f"BEAR on both {_list(bear[0])} and {_list(bear[1])}",
+    )
+
+
+def _mmd_against_kl(results: Results) -> Verdict:
+    mmd, kl = (results.scores(method, "point-random") for method in ("BEAR", "BEAR-KL"))
+    return Verdict(
+        bool(mmd.mean() >= kl.mean()), f"point-random: BEAR {_list(mmd)}, BEAR-KL {_list(kl)}"
+    )
+
+
+def _overestimation(results: Results) -> Verdict:
+    gaps = {}
+    for method in ("TD3", "BEAR"):
+        values = [results.metric(method, "point-expert", f"q_{of}") for of in ("policy", "data")]
+        gaps[method] = values[0] - values[1]
+    td3, bear = (results.scores(method, "point-expert") for method in ("TD3", "BEAR"))
+    holds = bool(
+        gaps["TD3"].min() > 0.1
+        and np.abs(gaps["BEAR"]).max() < 0.1
+        and td3.max() < 20
+        and bear.min() > 90
+    )
+    told = ", ".join(
+        f"{method} Q(s, pi) - Q(s, a) = {'/'.join(f'{gap:.2f}' for gap in gaps[method])}, "
+        f"score {_list(scores)}"
+        for method, scores in (("TD3", td3), ("BEAR", bear))
+    )
+    return Verdict(holds, f"point-expert: {told}")
+
+
+CLAIMS = (
+    Claim(
+        "B1",
+        "One algorithm works on random, medium and optimal data; on random data it beats cloning.",
+        "point-random: mean of BEAR at least 40 above BC's, and every seed above every one of BC's",
+        _better_on_random,
+    ),
+    Claim(
+        "B2",
+        "Cloning fails on random data, unconstrained Q-learning on optimal data.",
+        "means: BC on point-random and TD3 on point-expert below 20, BEAR above 50 on both",
+        _both_ends,
+    ),
+    Claim(
+        "B3",
+        "The MMD constraint is as good as a KL constraint or better.",
+        "point-random: mean of BEAR at least that of BEAR-KL",
+        _mmd_against_kl,
+    ),
+    Claim(
+        "B4",
+        "Unconstrained Q-learning overestimates actions outside the data; the constraint prevents it.",
+        "point-expert, every seed: TD3 values its actions more than 0.1 above the data's and scores "
+        "below 20; BEAR stays within 0.1 and scores above 90",
+        _overestimation,
+    ),
+)
+
+_AUTHORS = "authors' D4RL code, re-run by d3rlpy-benchmarks, 3 seeds, last"
+_D3RLPY = "d3rlpy v1, 10 seeds, last"
+_D4RL = "D4RL paper"
+FIGURES = (
+    Figure("BEAR", "halfcheetah-random-v0", 25.1, None, _D4RL, confirmed=False),
+    Figure("BEAR", "halfcheetah-random-v0", 2.3, None, _AUTHORS, confirmed=True),
+    Figure("BEAR", "halfcheetah-random-v0", 2.3, 0.0, _D3RLPY, confirmed=True),
+    Figure("BEAR", "halfcheetah-medium-v0", 41.7, None, _D4RL, confirmed=True),
+    Figure("BEAR", "halfcheetah-medium-v0", 37.1, None, _AUTHORS, confirmed=True),
+    Figure("BEAR", "halfcheetah-medium-v0", 36.6, 0.9, _D3RLPY, confirmed=True),
+)
+
+PAPER = Paper(
+    name="bear",
+    title="Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction",
+    reference="Kumar et al., 2019, https://arxiv.org/abs/1906.00949",
+    grids={
+        # The longest runs first, so that no core waits for one at the end.
+        "small": (Grid(METHODS, ("halfcheetah-medium",), seeds=3, run=SHORT), POINT),
+        "full": (
+            Grid(METHODS, ("halfcheetah-random", "halfcheetah-medium"), seeds=5, run=FULL),
+            POINT,
+        ),
+    },
+    minutes={"small": 25, "full": 6_000},
+    claims=CLAIMS,
+    figures=FIGURES,
+    notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "
+    "500,000.",
+)

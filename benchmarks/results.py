@@ -1,0 +1,129 @@
+"""What finished runs gave, by method and task: the last evaluation and the logged metrics."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.errors import UserError
+
+Array = NDArray[np.float64]
+
+LAST_LINES = 5
+"""Lines of metrics.jsonl that a logged metric is averaged over: one line is one batch."""
+
+
+class Missing(Exception):
+    """A claim asks for results that are not there."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A complete run."""
+
+    method: str
+    task: str
+    seed: int
+    folder: Path
+    config: dict[str, Any]
+    """Its config.json."""
+    returns: Array
+    """Undiscounted returns of the last evaluation, [E]."""
+    seconds: float
+    """That the run took."""
+
+    @property
+    def score(self) -> float:
+        """D4RL-normalised score of the mean return; the mean return where there is no score."""
+        mean, reference = float(self.returns.mean()), self.config["reference_returns"]
+        if reference is None:
+            return mean
+        low, high = map(float, reference)
+        return 100 * (mean - low) / (high - low)
+
+    @property
+    def data_kind(self) -> str:
+        """generated, d4rl, minari, file, or online."""
+        return self.config["data"]["kind"] if self.config["data"] else "online"
+
+
+def read_result(method: str, folder: Path) -> Result:
+    """The result of a complete run.
+
+    Raises:
+        UserError: The folder holds no complete run, or something in it is damaged.
+    """
+    run = RunFolder(folder)
+    config, evaluations = run.config(), run.returns()
+    updates = config["run"]["updates"]
+    if updates not in evaluations["update"]:
+        raise UserError(f"{folder} is not complete; finish it with `rlbench run --resume {folder}`")
+    seconds, last = run.seconds(), evaluations["return"][-1]
+    task, seed = config["run"]["env"], config["run"]["seed"]
+    return Result(method, task, seed, folder, config, last, seconds)
+
+
+class Results:
+    """Results of many runs; methods and tasks keep the order in which they came."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        """Groups them by method and task, seeds in order."""
+        self.all = sorted(results, key=lambda result: result.seed)
+        self._groups: dict[tuple[str, str], list[Result]] = {}
+        for result in self.all:
+            self._groups.setdefault((result.method, result.task), []).append(result)
+
+    def of(self, method: str, task: str) -> list[Result]:
+        """The seeds of a method on a task, empty where there is none."""
+        return self._groups.get((method, task), [])
+
+    def scores(self, method: str, task: str) -> Array:
+        """Score of each seed, [R].
+
+        Raises:
+            Missing: There is none.
+        """
+        found = self._found(method, task)
+        return np.array([result.score for result in found])
+
+    def metric(self, method: str, task: str, name: str) -> Array:
+        """A logged metric of each seed at the end of its training, [R].
+
+        Raises:
+            Missing: There is none.
+            UserError: A line of a run's metrics.jsonl is damaged.
+        """
+        found = self._found(method, task)
+        return np.array([_last_metric(result.folder / "metrics.jsonl", name) for result in found])
+
+    def matrix(self, method: str, tasks: Sequence[str]) -> Array:
+        """Scores of seeds on tasks, [R, T], of the seeds that all of the tasks have.
+
+        Raises:
+            Missing: A task has no result.
+        """
+        columns = [self.scores(method, task) for task in tasks]
+        runs = min(map(len, columns))
+        return np.stack([column[:runs] for column in columns], axis=1)
+
+    def _found(self, method: str, task: str) -> list[Result]:
+        found = self.of(method, task)
+        if not found:
+            raise Missing(f"{method} has not been run on {task}")
+        return found
+
+
+def _last_metric(file: Path, name: str) -> float:
+    try:
+        lines = file.read_bytes().splitlines()[-LAST_LINES:]
+        return float(np.mean([json.loads(line)[name] for line in lines]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged or lacks {name} ({type(error).__name__}: {error}); move its run "
+            "folder away and make the table again"
+        ) from None

@@ -1,0 +1,88 @@
+"""Sections of a table, in the formats that people paste elsewhere."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Format = Literal["terminal", "md", "csv", "json", "latex"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table of words, with sentences below it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def render(sections: Sequence[Section], form: Format) -> str:
+    """All sections as one text, without a line feed at its end."""
+    if form == "json":
+        return json.dumps([vars(section) for section in sections], indent=1, ensure_ascii=False)
+    write = {"terminal": _terminal, "md": _markdown, "csv": _csv, "latex": _latex}[form]
+    return "\n\n".join(write(section).rstrip("\n") for section in sections)
+
+
+def _terminal(section: Section) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = io.StringIO()
+    # A file or pipe gets lines of any length; a terminal its own width.
+    console = Console(file=out, width=Console().width, highlight=False)
+    console.print(section.title, style="bold")
+    if section.rows:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for title in section.header:
+            table.add_column(title, overflow="fold")
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
+    for note in section.notes:
+        console.print(note, markup=False)
+    return out.getvalue()
+
+
+def _markdown(section: Section) -> str:
+    lines = [f"### {section.title}", ""]
+    if section.rows:
+        rule = ["---"] * len(section.header)
+        for row in (section.header, rule, *section.rows):
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+        lines.append("")
+    return "\n".join([*lines, *section.notes])
+
+
+def _csv(section: Section) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if section.rows:
+        writer.writerows(
+            [["section", *section.header], *([section.title, *r] for r in section.rows)]
+        )
+    return out.getvalue()
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", ">": r"$>$", "<": r"$<$",
+}  # fmt: skip
+
+
+def _latex(section: Section) -> str:
+    def escaped(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
+
+    lines = [f"% {section.title}"]
+    if section.rows:
+        lines += [rf"\begin{{tabular}}{{{'l' * len(section.header)}}}", r"\hline"]
+        for i, row in enumerate((section.header, *section.rows)):
+            lines += [" & ".join(map(escaped, row)) + r" \\"] + [r"\hline"] * (i == 0)
+        lines += [r"\hline", r"\end{tabular}"]
+    return "\n".join([*lines, *(f"% {note}" for note in section.notes)])

@@ -1,0 +1,222 @@
+"""`rlbench table`: runs what is missing of a paper, and shows results beside the paper's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from rlbench.benchmarks import sheet, statistics
+from rlbench.benchmarks.executors import Executor, run_all
+from rlbench.benchmarks.jobs import Job, Outcome, unfinished
+from rlbench.benchmarks.paper import Claim, Grid, Paper, Scale, Verdict
+from rlbench.benchmarks.papers import NAMES, load_paper
+from rlbench.benchmarks.progress import ProgressLine, duration
+from rlbench.benchmarks.results import Missing, Results, read_result
+from rlbench.benchmarks.sheet import Section
+from rlbench.errors import UserError
+from rlbench.files import only_one, write_atomically
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Make a paper's table: run what is missing, print ours beside the paper's, judge its claims."""
+
+    paper: Annotated[str, tyro.conf.Positional] = ""
+    """Name of the paper."""
+    all: bool = False
+    """Show the scoreboard of all papers instead; trains nothing."""
+    scale: Scale = "small"
+    """small: minutes on two cores; full: the paper's lengths."""
+    out: Path = Path("runs")
+    """Where the run folders are, in a folder for the paper and scale."""
+    jobs: int = 0
+    """Runs at once, each on one thread; 0 means one per core."""
+    executor: Executor = "local"
+    """Where runs are executed: local processes, ray or slurm."""
+    address: str = ""
+    """Address of a running Ray cluster, or a SLURM partition."""
+    format: Literal["terminal", "md", "csv", "json", "latex"] = "terminal"
+    """How the table is written."""
+
+
+def make(asked: TableConfig) -> None:
+    """Does what was asked, and prints."""
+    if asked.all:
+        print(sheet.render([_scoreboard(asked)], asked.format))
+        return
+    if not asked.paper:
+        raise UserError(f"give a paper: rlbench table {'|'.join(NAMES)}, or --all")
+    paper = load_paper(asked.paper)
+    folder = asked.out / f"{paper.name}-{asked.scale}"
+    refusal = f"another table is being made in {folder}; wait for it or give another --out"
+    # Progress goes to standard error, so that a table can be sent to a file.
+    console = Console(stderr=True)
+    with only_one(folder / ".lock", refusal):
+        failed = _run(paper, asked, folder, console)
+        sections = table(paper, asked.scale, folder)
+    text = sheet.render(sections, asked.format)
+    print(text)
+    write_atomically(folder / "table.md", (sheet.render(sections, "md") + "\n").encode())
+    for outcome in failed:
+        console.print(f"{outcome.job.folder}: {outcome.error}", soft_wrap=True, highlight=False)
+    next_command = f"rlbench report {folder}"
+    console.print(f"kept in {folder}; next: {next_command}", soft_wrap=True, highlight=False)
+
+
+def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
+    """Everything that is printed for a paper, from the runs that are complete."""
+    results = collect(paper, scale, folder)
+    sections = [
+        _scores(grid, results) for grid in paper.grids[scale] if _tasks_with_results(grid, results)
+    ]
+    sections += _figures(paper), _claims(paper, scale, results), _about(paper, scale, results)
+    return [section for section in sections if section.rows or section.notes]
+
+
+def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
+    """The results of the runs of a paper that are complete."""
+    return Results(
+        read_result(method, job.folder)
+        for method, job in paper.jobs(scale, folder)
+        if job.complete()
+    )
+
+
+def judge(claim: Claim, scale: Scale, results: Results) -> tuple[str, str]:
+    """Verdict of a claim in a word or two, and the evidence."""
+    if scale not in claim.scales:
+        return "not at this scale", ""
+    try:
+        verdict: Verdict = claim.judge(results)
+    except Missing as missing:
+        return "not run", str(missing)
+    return "holds" if verdict.holds else "does not hold", verdict.evidence
+
+
+def _run(paper: Paper, asked: TableConfig, folder: Path, console: Console) -> list[Outcome]:
+    """Executes the jobs that are not complete; those that failed."""
+    jobs: list[Job] = [job for _, job in paper.jobs(asked.scale, folder)]
+    left = unfinished(jobs)
+    failed: list[Outcome] = []
+    if not left:
+        return failed
+    done = len(jobs) - len(left)
+    title = f"{paper.name}, {asked.scale}"
+    with ProgressLine(console, title, len(jobs), "runs", done) as line:
+        line.say(f"{len(left)} of {len(jobs)} runs are missing; each logs to log.txt in its folder")
+        line.advance(done)
+
+        def report(outcome: Outcome) -> None:
+            if outcome.error:
+                failed.append(outcome)
+            line.advance(line.done + 1)
+
+        run_all(left, asked.executor, asked.jobs, asked.address, report)
+    return failed
+
+
+def _tasks_with_results(grid: Grid, results: Results) -> list[str]:
+    return [t for t in grid.tasks if any(results.of(m.name, t) for m in grid.methods)]
+
+
+def _scores(grid: Grid, results: Results) -> Section:
+    """Mean and deviation over seeds of each method on each task, and aggregates over tasks."""
+    methods = [method.name for method in grid.methods]
+    rows = []
+    for task in _tasks_with_results(grid, results):
+        kinds = {r.data_kind for method in methods for r in results.of(method, task)}
+        cells = [_cell(results, method, task) for method in methods]
+        rows.append([f"{task} ({', '.join(sorted(kinds))})", *cells])
+    # Methods are compared on equal terms or not at all.
+    whole = all(len(results.of(m, t)) == grid.seeds for m in methods for t in grid.tasks)
+    if whole and grid.seeds > 1:
+        matrices = {method: results.matrix(method, grid.tasks) for method in methods}
+        iqms = [
+            _interval(statistics.bootstrap_interval(statistics.iqm, matrices[m], seed=0))
+            for m in methods
+        ]
+        rows.append(["IQM over tasks [95 %]", *iqms])
+    updates = grid.run["updates"]
+    title = f"Score after {updates:,} updates, mean ± std of {grid.seeds} seeds"
+    return Section(title, ["task (data)", *methods], rows)
+
+
+def _cell(results: Results, method: str, task: str) -> str:
+    found = results.of(method, task)
+    if not found:
+        return "-"
+    means, deviations = statistics.mean_and_std(np.array([[r.score] for r in found]))
+    return f"{means[0]:.1f} ± {deviations[0]:.1f}"
+
+
+def _interval(interval: statistics.Interval) -> str:
+    return f"{interval.point:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def _figures(paper: Paper) -> Section:
+    rows = [
+        [
+            f.task,
+            f.method,
+            f"{f.value:.1f}" + ("" if f.std is None else f" ± {f.std:.1f}"),
+            f.source,
+        ]
+        for f in paper.figures
+        if f.confirmed
+    ]
+    title = "Published scores, on D4RL's own data"
+    return Section(title, ["data set", "method", "score", "source"], rows)
+
+
+def _claims(paper: Paper, scale: Scale, results: Results) -> Section:
+    rows = []
+    for claim in paper.claims:
+        word, evidence = judge(claim, scale, results)
+        rows.append([claim.name, word, claim.text, claim.criterion, evidence])
+    return Section("Claims", ["claim", "verdict", "the paper says", "criterion", "ours"], rows)
+
+
+def _about(paper: Paper, scale: Scale, results: Results) -> Section:
+    notes = [f"{paper.title}. {paper.reference}"]
+    notes += [paper.notes] if paper.notes else []
+    if results.all:
+        episodes = sorted({len(result.returns) for result in results.all})
+        seconds = sum(result.seconds for result in results.all)
+        notes.append(
+            f"{len(results.all)} runs, the last checkpoint of each, "
+            f"{' or '.join(map(str, episodes))} evaluation episodes; {duration(seconds)} of "
+            "computing in all. `generated` data are recorded by this suite and are not D4RL's."
+        )
+    notes.append(f"Made by: rlbench table {paper.name} --scale {scale}")
+    return Section("About", [], [], notes)
+
+
+def _scoreboard(asked: TableConfig) -> Section:
+    """One row per paper: how far it is, claims that hold, time."""
+    rows = []
+    for name in NAMES:
+        paper = load_paper(name)
+        folder = asked.out / f"{name}-{asked.scale}"
+        results = collect(paper, asked.scale, folder)
+        words = [judge(claim, asked.scale, results)[0] for claim in paper.claims]
+        judged = [word for word in words if word != "not at this scale"]
+        holding = judged.count("holds")
+        state = "works" if holding == len(judged) else "partly" if results.all else "not yet"
+        taken = sum(result.seconds for result in results.all)
+        left = len(unfinished([job for _, job in paper.jobs(asked.scale, folder)]))
+        total = len(results.all) + left
+        time_needed = duration(taken) if not left else f"about {paper.minutes[asked.scale]:.0f} min"
+        rows.append(
+            [
+                name,
+                state,
+                f"{holding} of {len(judged)}",
+                f"{len(results.all)} of {total}",
+                time_needed,
+            ]
+        )
+    header = ["paper", "state", "claims that hold", "runs", "time"]
+    return Section(f"All papers, {asked.scale} scale", header, rows)
