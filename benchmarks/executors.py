@@ -7,36 +7,72 @@ reach them. A job whose worker dies goes on from its last checkpoint.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
+from dataclasses import dataclass
+from importlib import import_module
+from shutil import which
 from typing import Any, Literal
 
-from rlbench.benchmarks.jobs import Job, Outcome, execute
+from rich.console import Console
+
+from rlbench.benchmarks.jobs import Job, Outcome, execute, unfinished
+from rlbench.benchmarks.progress import ProgressLine
 from rlbench.errors import UserError
 
-Executor = Literal["local", "ray", "slurm"]
 Report = Callable[[Outcome], None]
 
 
-def run_all(
-    jobs: Sequence[Job], executor: Executor, count: int, address: str, report: Report
-) -> None:
+@dataclass(frozen=True)
+class Execution:
+    """Where and how many runs at once."""
+
+    jobs: int = 0
+    """Runs at once on this machine, each on one thread; 0 means one per core."""
+    executor: Literal["local", "ray", "slurm"] = "local"
+    """Where runs are executed: processes of this machine, a Ray cluster, or SLURM."""
+    address: str = ""
+    """Address of a running Ray cluster (none: one on this machine), or a SLURM partition."""
+
+
+def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Console) -> list[Outcome]:
+    """Executes the jobs that are not complete, with a progress bar.
+
+    Returns:
+        Those that failed.
+    """
+    left = unfinished(jobs)
+    failed: list[Outcome] = []
+    if not left:
+        return failed
+    done = len(jobs) - len(left)
+    with ProgressLine(console, title, len(jobs), "runs", done) as line:
+        line.say(f"{len(left)} of {len(jobs)} runs are missing; each logs to log.txt in its folder")
+        line.advance(done)
+
+        def report(outcome: Outcome) -> None:
+            if outcome.error:
+                failed.append(outcome)
+            line.advance(line.done + 1)
+
+        run_all(left, how, report)
+    return failed
+
+
+def run_all(jobs: Sequence[Job], how: Execution, report: Report) -> None:
     """Executes jobs.
 
     Args:
         jobs: What to run, most expensive first.
-        executor: Where.
-        count: Runs at once, local and Ray on this machine; 0 means one per core.
-        address: Of a running Ray cluster, or a SLURM partition; empty for Ray on this machine or
-            SLURM's default.
+        how: Where.
         report: Told of every job that ends, in the order of ending.
 
     Raises:
         UserError: A worker died, or a package is not installed.
     """
-    count = count or os.cpu_count() or 1
-    if executor == "ray":
-        _on_ray(jobs, count, address, report)
-    elif executor == "slurm":
-        _on_slurm(jobs, address, report)
+    count = how.jobs or os.cpu_count() or 1
+    if how.executor == "ray":
+        _on_ray(jobs, count, how.address, report)
+    elif how.executor == "slurm":
+        _on_slurm(jobs, how.address, report)
     else:
         _on_this_machine(jobs, min(count, len(jobs)), report)
 
@@ -51,8 +87,10 @@ def _on_this_machine(jobs: Sequence[Job], count: int, report: Report) -> None:
 
 def _on_ray(jobs: Sequence[Job], count: int, address: str, report: Report) -> None:
     ray = _load("ray", "ray")
-    options: dict[str, Any] = {"address": address} if address else {"num_cpus": count}
-    ray.init(log_to_driver=False, include_dashboard=False if not address else None, **options)
+    options: dict[str, Any] = (
+        {"address": address} if address else {"num_cpus": count, "include_dashboard": False}
+    )
+    ray.init(log_to_driver=False, **options)
     try:
         # Ray starts a task again if its worker dies; the run folder holds what was done.
         remote = ray.remote(num_cpus=1, max_retries=5)(execute)
@@ -66,6 +104,8 @@ def _on_ray(jobs: Sequence[Job], count: int, address: str, report: Report) -> No
 
 def _on_slurm(jobs: Sequence[Job], partition: str, report: Report) -> None:
     submitit = _load("submitit", "slurm")
+    if which("srun") is None:
+        raise UserError("there is no SLURM here (no srun); use --executor local or ray")
     folder = jobs[0].folder.parent / "slurm"
     executor = submitit.AutoExecutor(folder=folder)
     threads = max(job.config.threads for job in jobs)
@@ -77,8 +117,6 @@ def _on_slurm(jobs: Sequence[Job], partition: str, report: Report) -> None:
 
 
 def _load(package: str, extra: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(package)
     except ModuleNotFoundError:

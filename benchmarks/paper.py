@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.jobs import Job
 from rlbench.benchmarks.results import Results
+from rlbench.benchmarks.run_folder import folder_name
 
 Scale = Literal["small", "full"]
 
@@ -43,7 +44,7 @@ class Grid:
         for task in self.tasks:
             for method in self.methods:
                 for seed in range(self.seeds):
-                    out = folder / f"{method.name}-{task}-s{seed}"
+                    out = folder / folder_name(f"{method.name}-{task}-s{seed}")
                     config = RunConfig(env=task, seed=seed, out=out, **self.run)
                     yield method.name, Job(method.agent, method.settings, config)
 

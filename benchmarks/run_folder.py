@@ -187,6 +187,15 @@ class RunFolder:
             self._tensorboard.add(update, values)
 
 
+def folder_name(words: str) -> str:
+    """Words as the name of a folder.
+
+    >>> folder_name("bear-my_world:make-s0")
+    'bear-my_world-make-s0'
+    """
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)
+
+
 def _update_of(line: bytes) -> float:
     """Update of a line in a .jsonl file; infinite where a crash tore the line."""
     try:

@@ -24,7 +24,7 @@ from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.evaluation import Evaluator
 from rlbench.benchmarks.interrupt import Interrupt
 from rlbench.benchmarks.progress import ProgressLine
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.versions import versions
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Interrupted, UserError
@@ -256,7 +256,6 @@ def explaining_misfit(path: Path) -> Iterator[None]:
 
 def _new_folder(agent_name: str, config: RunConfig) -> Path:
     """runs/AGENT-TASK-sSEED, numbered if that name is taken."""
-    words = f"{agent_name}-{config.env}-s{config.seed}"
-    base = "".join(c if c.isalnum() or c in "-_." else "-" for c in words)
+    base = folder_name(f"{agent_name}-{config.env}-s{config.seed}")
     taken = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in itertools.count(1))
     return next(path for path in taken if not path.exists())

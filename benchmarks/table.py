@@ -1,21 +1,22 @@
 """`rlbench table`: runs what is missing of a paper, and shows results beside the paper's own."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from rlbench.benchmarks import sheet, statistics
-from rlbench.benchmarks.executors import Executor, run_all
-from rlbench.benchmarks.jobs import Job, Outcome, unfinished
+from rlbench.benchmarks.executors import Execution, run_missing
+from rlbench.benchmarks.jobs import Outcome, unfinished
 from rlbench.benchmarks.paper import Claim, Grid, Paper, Scale, Verdict
 from rlbench.benchmarks.papers import NAMES, load_paper
-from rlbench.benchmarks.progress import ProgressLine, duration
+from rlbench.benchmarks.progress import duration
 from rlbench.benchmarks.results import Missing, Results, read_result
-from rlbench.benchmarks.sheet import Section
+from rlbench.benchmarks.sheet import Format, Section
 from rlbench.errors import UserError
 from rlbench.files import only_one, write_atomically
 
@@ -32,14 +33,10 @@ class TableConfig:
     """small: minutes on two cores; full: the paper's lengths."""
     out: Path = Path("runs")
     """Where the run folders are, in a folder for the paper and scale."""
-    jobs: int = 0
-    """Runs at once, each on one thread; 0 means one per core."""
-    executor: Executor = "local"
-    """Where runs are executed: local processes, ray or slurm."""
-    address: str = ""
-    """Address of a running Ray cluster, or a SLURM partition."""
-    format: Literal["terminal", "md", "csv", "json", "latex"] = "terminal"
+    format: Format = "terminal"
     """How the table is written."""
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
+    """Where the missing runs are executed."""
 
 
 def make(asked: TableConfig) -> None:
@@ -55,22 +52,33 @@ def make(asked: TableConfig) -> None:
     # Progress goes to standard error, so that a table can be sent to a file.
     console = Console(stderr=True)
     with only_one(folder / ".lock", refusal):
-        failed = _run(paper, asked, folder, console)
+        jobs = [job for _, job in paper.jobs(asked.scale, folder)]
+        failed = run_missing(jobs, asked.execution, f"{paper.name}, {asked.scale}", console)
         sections = table(paper, asked.scale, folder)
-    text = sheet.render(sections, asked.format)
-    print(text)
+    conclude(sections, asked.format, folder, failed, console)
+
+
+def conclude(
+    sections: Sequence[Section],
+    form: Format,
+    folder: Path,
+    failed: Sequence[Outcome],
+    console: Console,
+) -> None:
+    """Prints sections, keeps them in the folder, and says what failed and what to do next."""
+    print(sheet.render(sections, form))
     write_atomically(folder / "table.md", (sheet.render(sections, "md") + "\n").encode())
     for outcome in failed:
         console.print(f"{outcome.job.folder}: {outcome.error}", soft_wrap=True, highlight=False)
-    next_command = f"rlbench report {folder}"
-    console.print(f"kept in {folder}; next: {next_command}", soft_wrap=True, highlight=False)
+    told = f"kept in {folder}; next: rlbench report {folder}"
+    console.print(told, soft_wrap=True, highlight=False)
 
 
 def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
     """Everything that is printed for a paper, from the runs that are complete."""
     results = collect(paper, scale, folder)
     sections = [
-        _scores(grid, results) for grid in paper.grids[scale] if _tasks_with_results(grid, results)
+        scores(grid, results) for grid in paper.grids[scale] if _tasks_with_results(grid, results)
     ]
     sections += _figures(paper), _claims(paper, scale, results), _about(paper, scale, results)
     return [section for section in sections if section.rows or section.notes]
@@ -96,33 +104,11 @@ def judge(claim: Claim, scale: Scale, results: Results) -> tuple[str, str]:
     return "holds" if verdict.holds else "does not hold", verdict.evidence
 
 
-def _run(paper: Paper, asked: TableConfig, folder: Path, console: Console) -> list[Outcome]:
-    """Executes the jobs that are not complete; those that failed."""
-    jobs: list[Job] = [job for _, job in paper.jobs(asked.scale, folder)]
-    left = unfinished(jobs)
-    failed: list[Outcome] = []
-    if not left:
-        return failed
-    done = len(jobs) - len(left)
-    title = f"{paper.name}, {asked.scale}"
-    with ProgressLine(console, title, len(jobs), "runs", done) as line:
-        line.say(f"{len(left)} of {len(jobs)} runs are missing; each logs to log.txt in its folder")
-        line.advance(done)
-
-        def report(outcome: Outcome) -> None:
-            if outcome.error:
-                failed.append(outcome)
-            line.advance(line.done + 1)
-
-        run_all(left, asked.executor, asked.jobs, asked.address, report)
-    return failed
-
-
 def _tasks_with_results(grid: Grid, results: Results) -> list[str]:
     return [t for t in grid.tasks if any(results.of(m.name, t) for m in grid.methods)]
 
 
-def _scores(grid: Grid, results: Results) -> Section:
+def scores(grid: Grid, results: Results) -> Section:
     """Mean and deviation over seeds of each method on each task, and aggregates over tasks."""
     methods = [method.name for method in grid.methods]
     rows = []

@@ -27,6 +27,7 @@ Reinforcement-learning agents, their baselines and their benchmarks.
   rlbench run --resume RUN         go on with a run that was stopped
   rlbench evaluate RUN             score a trained agent on new episodes
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
+  rlbench sweep                    agents x tasks x seeds
   rlbench list                     the agents and tasks
   rlbench data COMMAND             offline data: list, info, make, get, check
 
@@ -140,7 +141,10 @@ def _evaluate(words: list[str]) -> None:
     commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
 
 
-_IMPORTED = {"table": ("table", "TableConfig", "make")}
+_IMPORTED = {
+    "table": ("table", "TableConfig", "make"),
+    "sweep": ("sweep", "SweepConfig", "make"),
+}
 """Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks import papers, table
+from rlbench.benchmarks import executors, papers, table
 from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.executors import Execution
 from rlbench.benchmarks.jobs import Job, execute, unfinished
 from rlbench.benchmarks.paper import Claim, Figure, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.results import Missing, Results
@@ -99,7 +100,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 
 def made(out: Path, **options: Any) -> None:
-    table.make(TableConfig(paper="tiny", out=out, jobs=1, **options))
+    table.make(TableConfig(paper="tiny", out=out, execution=Execution(jobs=1), **options))
 
 
 def text(out: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
@@ -118,7 +119,7 @@ def test_all_runs_are_made_and_a_second_call_trains_nothing(
         for t in ("random", "expert")
         for s in "01"
     }
-    monkeypatch.setattr(table, "run_all", lambda *_: pytest.fail("trains again"))
+    monkeypatch.setattr(executors, "run_all", lambda *_: pytest.fail("trains again"))
     assert text(tmp_path, capsys) == first
 
 

@@ -1,0 +1,129 @@
+"""`rlbench sweep`: agents x tasks x seeds, from flags or from a TOML file.
+
+seeds = 3
+tasks = ["halfcheetah-medium", "point-mixed"]
+
+[run]                      # anything that `rlbench run` takes
+updates = 20_000
+
+[[method]]
+name = "BEAR, Laplacian"
+agent = "bear"
+settings = { kernel = "laplacian" }
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from rlbench.agents import load_agent
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.executors import Execution, run_missing
+from rlbench.benchmarks.paper import Grid, Method
+from rlbench.benchmarks.results import Results, read_result
+from rlbench.benchmarks.sheet import Format
+from rlbench.benchmarks.table import conclude, scores
+from rlbench.envs.tasks import find_task
+from rlbench.errors import UserError
+from rlbench.files import only_one
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Run agents on tasks with several seeds, and show their scores."""
+
+    file: Annotated[Path | None, tyro.conf.Positional] = None
+    """TOML file that describes the sweep; flags then only say where and how."""
+    agents: tuple[str, ...] = ()
+    """Agents, with their default settings."""
+    tasks: tuple[str, ...] = ()
+    """Tasks."""
+    seeds: int = 3
+    """Runs of each agent on each task."""
+    updates: int = RunConfig.updates
+    """Gradient updates of each run."""
+    data_size: int = RunConfig.data_size
+    """Transitions to generate, where the data are generated."""
+    out: Path = Path("runs/sweep")
+    """Where the run folders are."""
+    format: Format = "terminal"
+    """How the scores are written."""
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
+    """Where the runs are executed."""
+
+
+def make(asked: SweepConfig) -> None:
+    """Does what was asked, and prints."""
+    grid = _from_file(asked.file) if asked.file else _from_flags(asked)
+    _check(grid)
+    console = Console(stderr=True)
+    named = list(grid.jobs(asked.out))
+    refusal = f"another sweep is running in {asked.out}; wait for it or give another --out"
+    with only_one(asked.out / ".lock", refusal):
+        failed = run_missing([job for _, job in named], asked.execution, "sweep", console)
+        results = Results(
+            read_result(method, job.folder) for method, job in named if job.complete()
+        )
+        conclude([scores(grid, results)], asked.format, asked.out, failed, console)
+
+
+def _from_flags(asked: SweepConfig) -> Grid:
+    if not (asked.agents and asked.tasks):
+        raise UserError(
+            "give what to run: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
+        )
+    run = {"updates": asked.updates, "data_size": asked.data_size}
+    return Grid(tuple(Method(name, name) for name in asked.agents), asked.tasks, asked.seeds, run)
+
+
+def _from_file(file: Path) -> Grid:
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {file}; give the TOML file of a sweep") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not TOML ({error}); correct it") from None
+    try:
+        methods = tuple(
+            Method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
+            for m in told["method"]
+        )
+        return Grid(methods, tuple(told["tasks"]), int(told["seeds"]), dict(told.get("run", {})))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{file} lacks or misspells {error}; it needs seeds, tasks and a [[method]] with an "
+            "agent for each column"
+        ) from None
+
+
+def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the tuples that TOML writes as lists."""
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
+
+
+def _check(grid: Grid) -> None:
+    """Refuses what would fail in every run, before any begins."""
+    if grid.seeds < 1:
+        raise UserError(f"{grid.seeds} seeds were asked for; give 1 or more")
+    names = [method.name for method in grid.methods]
+    if len(set(names)) < len(names):
+        raise UserError(f"two methods are called {max(names, key=names.count)!r}; name them apart")
+    _check_names("run", grid.run, RunConfig, {"env", "seed", "out"})
+    for method in grid.methods:
+        _check_names(method.name, method.settings, load_agent(method.agent).Config, set())
+    for task in grid.tasks:
+        find_task(task)
+
+
+def _check_names(where: str, given: Any, kind: type[Any], taken: set[str]) -> None:
+    known = {field.name for field in dataclasses.fields(kind)} - taken
+    for name in given:
+        if name not in known:
+            raise UserError(
+                f"{where}: there is no setting {name!r}; there are {', '.join(sorted(known))}"
+            )

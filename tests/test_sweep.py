@@ -1,0 +1,102 @@
+"""`rlbench sweep`: the grid of flags or a file is run, scored, and refused where it is wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlbench.benchmarks import executors, sweep
+from rlbench.benchmarks.executors import Execution
+from rlbench.benchmarks.sweep import SweepConfig
+from rlbench.cli import main
+from rlbench.errors import UserError
+
+TOML = """
+seeds = 2
+tasks = ["point-random"]
+
+[run]
+updates = 10
+data_size = 300
+eval_episodes = 2
+
+[[method]]
+name = "narrow, short"
+agent = "bc"
+settings = { hidden = [4], batch_size = 4 }
+
+[[method]]
+agent = "td3"
+settings = { hidden = [4], batch_size = 4 }
+"""
+
+
+def make(folder: Path, text: str | None = None, **options: Any) -> None:
+    file = None
+    if text is not None:
+        file = folder / "sweep.toml"
+        file.write_text(text)
+    sweep.make(
+        SweepConfig(file, out=folder / "out", format="json", execution=Execution(1), **options)
+    )
+
+
+def test_a_file_is_run_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, TOML)
+    told = capsys.readouterr()
+    (section,) = json.loads(told.out)
+    assert section["header"] == ["task (data)", "narrow, short", "td3"]
+    assert section["title"] == "Score after 10 updates, mean ± std of 2 seeds"
+    assert section["rows"][0][0] == "point-random (generated)"
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert folders == {f"{m}-point-random-s{s}" for m in ("narrow--short", "td3") for s in range(2)}
+    config = json.loads((tmp_path / "out/narrow--short-point-random-s1/config.json").read_text())
+    assert config["agent"]["settings"]["hidden"] == [4]
+    assert (config["run"]["seed"], config["run"]["updates"]) == (1, 10)
+    monkeypatch.setattr(executors, "run_all", lambda *_: pytest.fail("trains again"))
+    make(tmp_path, TOML)
+    assert capsys.readouterr().out == told.out
+
+
+def test_flags_give_agents_tasks_and_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", "--agents", "bc", "--tasks", "point-random", "point-expert", "--seeds", "1"]
+    words += ["--updates", "10", "--data-size", "300", "--jobs", "1", "--format", "md"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "| point-random (generated) |" in told
+    assert "| point-expert (generated) |" in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds = 2", "", "lacks or misspells 'seeds'"),
+        ("seeds = 2", "seeds = 0", "0 seeds were asked for"),
+        ("seeds = 2", "seeds = ", "is not TOML"),
+        ('agent = "td3"', 'agent = "td4"', "there is no agent 'td4'; did you mean td3"),
+        ('agent = "td3"', 'agent = "bc"\nname = "narrow, short"', "two methods are called"),
+        ("hidden = [4]", "hiden = [4]", "narrow, short: there is no setting 'hiden'"),
+        ("updates = 10", "update = 10", "run: there is no setting 'update'"),
+        ("point-random", "point-rando", "no task named 'point-rando'; did you mean point-random"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_anything_runs(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    assert old in TOML
+    with pytest.raises(UserError, match=words) as error:
+        make(tmp_path, TOML.replace(old, new, 1))
+    assert "\n" not in str(error.value).strip()
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_run_and_a_missing_file_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give what to run: rlbench sweep --agents bc bear"):
+        make(tmp_path)
+    with pytest.raises(UserError, match=r"there is no file .*nowhere\.toml"):
+        sweep.make(SweepConfig(tmp_path / "nowhere.toml"))
