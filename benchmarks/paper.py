@@ -99,6 +99,8 @@ class Paper:
     title: str
     reference: str
     """Authors, year, address."""
+    method: str
+    """The method that the paper proposes, which the others are compared with."""
     grids: Mapping[Scale, tuple[Grid, ...]]
     minutes: Mapping[Scale, float]
     """What the runs of a scale took on two cores, or an estimate."""

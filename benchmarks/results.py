@@ -39,12 +39,16 @@ class Result:
 
     @property
     def score(self) -> float:
-        """D4RL-normalised score of the mean return; the mean return where there is no score."""
-        mean, reference = float(self.returns.mean()), self.config["reference_returns"]
+        """Score of the last evaluation."""
+        return self.score_of(float(self.returns.mean()))
+
+    def score_of(self, mean_return: float) -> float:
+        """D4RL-normalised score of a mean return; the return itself where there is no score."""
+        reference = self.config["reference_returns"]
         if reference is None:
-            return mean
+            return mean_return
         low, high = map(float, reference)
-        return 100 * (mean - low) / (high - low)
+        return 100 * (mean_return - low) / (high - low)
 
     @property
     def data_kind(self) -> str:

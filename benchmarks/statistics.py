@@ -78,17 +78,6 @@ def iqm(scores: ArrayLike) -> Array:
     return average
 
 
-def optimality_gap(scores: ArrayLike, target: float = 100.0) -> Array:
-    """How far the runs [..., R, T] stay below `target` on average (section 4.3).
-
-    [...], in the unit of the scores; 0 is best, and more than the target earns nothing.
-
-    >>> float(optimality_gap([[50.0, 130.0]]))
-    25.0
-    """
-    return target - mean(np.minimum(_checked(scores), target))
-
-
 def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Array:
     """Probability that a run of X beats a run of Y on the same task (section 4.3).
 
@@ -159,6 +148,17 @@ def bootstrap_interval(statistic: Callable[..., Array], *scores: ArrayLike, seed
     Interval(point=35.0, low=35.0, high=35.0)
     """
     return Interval(*_bootstrap(statistic, scores, (BLOCK,), seed).tolist())
+
+
+def mean_intervals(scores: ArrayLike, *, seed: int) -> list[Interval]:
+    """Mean over the runs of scores [R, T] for each of the T columns on its own, as T intervals.
+
+    For learning curves, where a column is an evaluation. Method and `seed` are those of
+    `bootstrap_interval`.
+    """
+    columns = np.shape(scores)[-1]
+    bounds = _bootstrap(lambda x: np.mean(x, axis=-2), (scores,), (BLOCK, columns), seed)
+    return [Interval(*each) for each in bounds.T.tolist()]
 
 
 def profile_intervals(scores: ArrayLike, thresholds: ArrayLike, *, seed: int) -> list[Interval]:

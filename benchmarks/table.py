@@ -78,7 +78,9 @@ def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
     """Everything that is printed for a paper, from the runs that are complete."""
     results = collect(paper, scale, folder)
     sections = [
-        scores(grid, results) for grid in paper.grids[scale] if _tasks_with_results(grid, results)
+        section
+        for grid in paper.grids[scale]
+        for section in (scores(grid, results), _improvements(paper.method, grid, results))
     ]
     sections += _figures(paper), _claims(paper, scale, results), _about(paper, scale, results)
     return [section for section in sections if section.rows or section.notes]
@@ -116,15 +118,11 @@ def scores(grid: Grid, results: Results) -> Section:
         kinds = {r.data_kind for method in methods for r in results.of(method, task)}
         cells = [_cell(results, method, task) for method in methods]
         rows.append([f"{task} ({', '.join(sorted(kinds))})", *cells])
-    # Methods are compared on equal terms or not at all.
-    whole = all(len(results.of(m, t)) == grid.seeds for m in methods for t in grid.tasks)
-    if whole and grid.seeds > 1:
-        matrices = {method: results.matrix(method, grid.tasks) for method in methods}
-        iqms = [
-            _interval(statistics.bootstrap_interval(statistics.iqm, matrices[m], seed=0))
-            for m in methods
-        ]
-        rows.append(["IQM over tasks [95 %]", *iqms])
+    if _comparable(grid, results):
+        matrices = [results.matrix(method, grid.tasks) for method in methods]
+        iqms = [statistics.bootstrap_interval(statistics.iqm, m, seed=0) for m in matrices]
+        shown = [f"{iqm.point:.1f} [{iqm.low:.1f}, {iqm.high:.1f}]" for iqm in iqms]
+        rows.append(["IQM over tasks [95 %]", *shown])
     updates = grid.run["updates"]
     title = f"Score after {updates:,} updates, mean ± std of {grid.seeds} seeds"
     return Section(title, ["task (data)", *methods], rows)
@@ -138,8 +136,28 @@ def _cell(results: Results, method: str, task: str) -> str:
     return f"{means[0]:.1f} ± {deviations[0]:.1f}"
 
 
-def _interval(interval: statistics.Interval) -> str:
-    return f"{interval.point:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+def _comparable(grid: Grid, results: Results) -> bool:
+    """Whether all runs are there, and several seeds: methods are compared on equal terms or not."""
+    pairs = [(method.name, task) for method in grid.methods for task in grid.tasks]
+    return grid.seeds > 1 and all(len(results.of(*pair)) == grid.seeds for pair in pairs)
+
+
+def _improvements(method: str, grid: Grid, results: Results) -> Section:
+    """How probably a run of the paper's method beats one of another on the same task."""
+    title = f"Probability that a run of {method} beats one of another method"
+    others = [other.name for other in grid.methods if other.name != method]
+    rows = []
+    if _comparable(grid, results):
+        mine = results.matrix(method, grid.tasks)
+        for other in others:
+            found = statistics.bootstrap_interval(
+                statistics.probability_of_improvement,
+                mine,
+                results.matrix(other, grid.tasks),
+                seed=0,
+            )
+            rows.append([other, f"{found.point:.2f} [{found.low:.2f}, {found.high:.2f}]"])
+    return Section(title, ["method", f"P on {', '.join(grid.tasks)} [95 %]"], rows)
 
 
 def _figures(paper: Paper) -> Section:

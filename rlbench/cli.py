@@ -28,6 +28,7 @@ Reinforcement-learning agents, their baselines and their benchmarks.
   rlbench evaluate RUN             score a trained agent on new episodes
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    agents x tasks x seeds
+  rlbench report [RUN ...]         curves, tables and films of runs in one HTML file
   rlbench list                     the agents and tasks
   rlbench data COMMAND             offline data: list, info, make, get, check
 
@@ -144,6 +145,7 @@ def _evaluate(words: list[str]) -> None:
 _IMPORTED = {
     "table": ("table", "TableConfig", "make"),
     "sweep": ("sweep", "SweepConfig", "make"),
+    "report": ("report", "ReportConfig", "make"),
 }
 """Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
 

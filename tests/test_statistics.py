@@ -17,13 +17,13 @@ from rlbench.benchmarks.statistics import (
     iqm,
     mean,
     mean_and_std,
-    optimality_gap,
+    mean_intervals,
     performance_profile,
     probability_of_improvement,
     profile_intervals,
 )
 
-NUMBERS = [mean, iqm, optimality_gap]
+NUMBERS = [mean, iqm]
 
 
 def column(*scores: float) -> Array:
@@ -57,12 +57,6 @@ def test_iqm_leaves_out_a_quarter_rounded_down_at_either_end(
     scores: list[list[float]], middle: float
 ) -> None:
     assert iqm(scores) == pytest.approx(middle)
-
-
-def test_more_than_the_target_closes_no_gap() -> None:
-    # (50 + 0 + 120) / 3 below 100, where -20 is 120 below
-    assert optimality_gap(column(50, 130, -20)) == pytest.approx(170 / 3)
-    assert optimality_gap(column(50, 130, -20), target=0.0) == pytest.approx(20 / 3)
 
 
 def test_a_tie_is_half_an_improvement() -> None:
@@ -228,6 +222,15 @@ def test_a_statistic_that_mixes_resamples_is_refused(reduced: Any) -> None:
         bootstrap_interval(lambda stack: np.mean(stack, axis=reduced), np.ones((3, 2)), seed=0)
 
 
+def test_the_interval_of_each_column_is_that_of_the_column_alone() -> None:
+    scores = np.array([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]])
+    first, second = mean_intervals(scores, seed=0)
+    alone = bootstrap_interval(mean, scores[:, :1], seed=0)
+    assert first.point == alone.point == 3.0
+    assert (first.low, first.high) == pytest.approx((alone.low, alone.high), abs=0.1)
+    assert second == Interval(5.0, 5.0, 5.0)
+
+
 @pytest.mark.parametrize("thresholds", [[], [[1.0, 2.0]], 1.0, [np.nan], [np.inf]])
 def test_thresholds_that_are_no_finite_list_are_refused(thresholds: Any) -> None:
     with pytest.raises(ValueError, match="expected a list of finite numbers"):
@@ -249,7 +252,6 @@ def test_numbers_and_intervals_are_those_of_rliable() -> None:
         (mean, metrics.aggregate_mean, x),
         (iqm, metrics.aggregate_iqm, x),
         (iqm, metrics.aggregate_iqm, y),
-        (optimality_gap, partial(metrics.aggregate_optimality_gap, gamma=100), x),
         (probability_of_improvement, metrics.probability_of_improvement, (x, y)),
         (profile, lambda scores: library.score_distributions(scores, taus), x),
     ]

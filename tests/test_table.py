@@ -58,6 +58,7 @@ TINY = Paper(
     name="tiny",
     title="A tiny paper",
     reference="Nobody, 2026",
+    method="wide",
     grids={
         "small": (
             Grid(
@@ -140,11 +141,25 @@ def test_cells_are_mean_and_deviation_of_the_seeds(
     assert sections[0]["rows"][-1][0] == "IQM over tasks [95 %]"
 
 
+def test_the_papers_method_is_compared_with_the_others(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = json.loads(text(finished, capsys, format="json"))[1]
+    assert section["title"] == "Probability that a run of wide beats one of another method"
+    ((name, shown),) = section["rows"]
+    results = table.collect(TINY, "small", finished / "tiny-small")
+    tasks = TINY.grids["small"][0].tasks
+    wide, narrow = (results.matrix(method, tasks) for method in ("wide", "narrow"))
+    wins = np.mean([a > b for t in range(2) for a in wide[:, t] for b in narrow[:, t]])
+    assert name == "narrow"
+    assert shown.startswith(f"{wins:.2f} [")
+
+
 def test_verdicts_are_those_of_the_claims(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sections = json.loads(text(finished, capsys, format="json"))
-    claims = {row[0]: row for row in sections[2]["rows"]}
+    claims = {row[0]: row for row in sections[3]["rows"]}
     assert [row[1] for row in claims.values()] == [
         "holds", "does not hold", "not run", "not at this scale",
     ]  # fmt: skip

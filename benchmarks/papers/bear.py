@@ -144,6 +144,7 @@ PAPER = Paper(
     name="bear",
     title="Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction",
     reference="Kumar et al., 2019, https://arxiv.org/abs/1906.00949",
+    method="BEAR",
     grids={
         # The longest runs first, so that no core waits for one at the end.
         "small": (Grid(METHODS, ("halfcheetah-medium",), seeds=3, run=SHORT), POINT),

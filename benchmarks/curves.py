@@ -1,0 +1,95 @@
+"""Curves with intervals as the numbers of an SVG drawing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlbench.benchmarks.statistics import Interval
+
+WIDTH, HEIGHT = 400, 250
+LEFT, RIGHT, TOP, BOTTOM = 44, 392, 8, 210
+COLOURS = 8
+"""Colours of the page; a ninth curve takes the first again."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A number at an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line and the band around it, as SVG points."""
+
+    name: str
+    colour: int
+    line: str
+    band: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One drawing."""
+
+    title: str
+    x_label: str
+    curves: list[Curve]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = RIGHT
+    bottom: int = BOTTOM
+
+
+Points = Sequence[tuple[float, Interval]]
+
+
+def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) -> Plot:
+    """Draws curves on common axes.
+
+    Args:
+        title: Above the drawing.
+        x_label: Below it.
+        curves: Name, number of the colour, and an interval at each x.
+    """
+    points = [point for _, _, curve in curves for point in curve]
+    x_axis = _Axis(min(x for x, _ in points), max(x for x, _ in points), LEFT, RIGHT)
+    low, high = min(y.low for _, y in points), max(y.high for _, y in points)
+    y_axis = _Axis(low, high, BOTTOM, TOP)
+    drawn = []
+    for name, colour, curve in curves:
+        above = [(x_axis.at(x), y_axis.at(y.high)) for x, y in curve]
+        below = [(x_axis.at(x), y_axis.at(y.low)) for x, y in reversed(curve)]
+        middle = [(x_axis.at(x), y_axis.at(y.point)) for x, y in curve]
+        drawn.append(Curve(name, colour % COLOURS, _svg(middle), _svg([*above, *below])))
+    return Plot(title, x_label, drawn, x_axis.ticks(4), y_axis.ticks(5))
+
+
+class _Axis:
+    """The linear map of numbers between two ends to pixels."""
+
+    def __init__(self, low: float, high: float, first: float, last: float) -> None:
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        self._low, self._high, self._first, self._last = low, high, first, last
+
+    def at(self, value: float) -> float:
+        share = (value - self._low) / (self._high - self._low)
+        return round(self._first + share * (self._last - self._first), 1)
+
+    def ticks(self, about: int) -> list[Tick]:
+        """Round numbers on the axis."""
+        raw = (self._high - self._low) / about
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = power * min((1, 2, 5, 10), key=lambda m: abs(m * power - raw))
+        first, last = math.ceil(self._low / step - 1e-9), math.floor(self._high / step + 1e-9)
+        return [Tick(self.at(i * step), f"{i * step:,.10g}") for i in range(first, last + 1)]
+
+
+def _svg(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)

@@ -1,0 +1,246 @@
+"""`rlbench report`: runs as one HTML file that needs no network."""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from rlbench.benchmarks import statistics
+from rlbench.benchmarks.curves import Plot, plot
+from rlbench.benchmarks.paper import Paper, Scale
+from rlbench.benchmarks.papers import NAMES, load_paper
+from rlbench.benchmarks.results import Result, Results, read_result
+from rlbench.benchmarks.run_folder import RunFolder, folder_name
+from rlbench.benchmarks.sheet import Section
+from rlbench.benchmarks.table import table
+from rlbench.errors import UserError
+from rlbench.files import write_atomically
+
+MAX_FILMS = 4
+"""More would make the file too large to send."""
+THRESHOLDS = 41
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Show runs in one HTML file: curves, tables, verdicts, settings, data, films."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Run folders, or folders that hold them, such as those of a table or a sweep."""
+    out: Path = Path("report.html")
+    """The file."""
+    films: bool = True
+    """Film one run of each method, where the environment renders."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Plots of a kind."""
+
+    title: str
+    caption: str
+    plots: list[Plot] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film, or why there is none."""
+
+    title: str
+    data: str = ""
+    why: str = ""
+
+
+def make(asked: ReportConfig) -> None:
+    """Writes the file."""
+    results = Results(read_result(label(path), path) for path in _complete(asked.runs))
+    if not results.all:
+        raise UserError(
+            f"there is no complete run in {', '.join(map(str, asked.runs))}; give run folders or "
+            "folders that hold them"
+        )
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader(__name__.rpartition(".")[0], "")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    papers = list(_papers(asked.runs))
+    title = papers[0][0].title if len(papers) == 1 else f"Runs of {', '.join(_methods(results))}"
+    sections = [
+        section for paper, scale, folder in papers for section in table(paper, scale, folder)
+    ]
+    text = pages.get_template("report.html").render(
+        title=title,
+        subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
+        sections=[*sections, _runs(results), _data(results), _versions(results)],
+        groups=[group for group in (_curves(results), _profiles(results)) if group.plots],
+        films=list(_films(results)) if asked.films else [],
+        settings=_settings(results),
+    )
+    write_atomically(asked.out, text.encode())
+    print(f"{asked.out} ({asked.out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+def label(path: Path) -> str:
+    """The method of a run folder: what tables and sweeps named it, else its agent."""
+    config = RunFolder(path).config()
+    end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
+    name = path.name.removesuffix(end)
+    return name if name != path.name else str(config["agent"]["name"])
+
+
+def _complete(folders: Iterable[Path]) -> Iterator[Path]:
+    """The complete runs in folders, in order."""
+    for folder in folders:
+        inside = [folder, *sorted(path.parent for path in folder.glob("**/config.json"))]
+        for path in dict.fromkeys(inside):
+            if (path / "config.json").exists():
+                run = RunFolder(path)
+                if run.config()["run"]["updates"] in run.returns()["update"]:
+                    yield path
+
+
+def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:
+    """The papers whose tables lie in folders."""
+    scales: tuple[Scale, ...] = ("small", "full")
+    for folder in folders:
+        for name in NAMES:
+            for scale in scales:
+                place = folder if folder.name == f"{name}-{scale}" else folder / f"{name}-{scale}"
+                if place.is_dir():
+                    yield load_paper(name), scale, place
+
+
+def _methods(results: Results) -> list[str]:
+    return list(dict.fromkeys(result.method for result in results.all))
+
+
+def _tasks(results: Results) -> list[str]:
+    return sorted({result.task for result in results.all})
+
+
+def _unit(result: Result) -> str:
+    return "return" if result.config["reference_returns"] is None else "score"
+
+
+def _curves(results: Results) -> Group:
+    """Score over updates for each task."""
+    methods = _methods(results)
+    plots = []
+    for task in _tasks(results):
+        curves = []
+        for colour, method in enumerate(methods):
+            found = results.of(method, task)
+            updates, scores = _evaluations(found)
+            if len(updates) > 1:
+                intervals = statistics.mean_intervals(scores, seed=0)
+                curves.append((method, colour, list(zip(updates, intervals, strict=True))))
+        if curves:
+            unit = _unit(next(r for r in results.all if r.task == task))
+            plots.append(plot(f"{task}: {unit}", "updates", curves))
+    return Group(
+        "Learning curves",
+        "Mean over seeds with a pointwise 95 % bootstrap interval, which is too narrow for few seeds "
+        "and has no width for one.",
+        plots,
+    )
+
+
+def _evaluations(found: Sequence[Result]) -> tuple[list[float], np.ndarray[Any, Any]]:
+    """Updates [K] at which all seeds were evaluated, and their scores, [R, K]."""
+    if not found:
+        return [], np.empty((0, 0))
+    saved = [RunFolder(result.folder).returns() for result in found]
+    common = sorted(set.intersection(*(set(each["update"].tolist()) for each in saved)))
+    rows = []
+    for result, each in zip(found, saved, strict=True):
+        at = dict(zip(each["update"].tolist(), each["return"].mean(axis=1), strict=True))
+        rows.append([result.score_of(float(at[update])) for update in common])
+    return common, np.array(rows)
+
+
+def _profiles(results: Results) -> Group:
+    """Share of runs above each score, over the tasks that all methods have."""
+    methods = _methods(results)
+    tasks = [t for t in _tasks(results) if all(results.of(m, t) for m in methods)]
+    tasks = [t for t in tasks if all(_unit(r) == "score" for r in results.all if r.task == t)]
+    caption = f"Share of runs above each score on {', '.join(tasks)} (Agarwal et al., 2021)."
+    if len(methods) < 2 or not tasks:
+        return Group("Performance profiles", caption)
+    matrices = {method: results.matrix(method, tasks) for method in methods}
+    low = min(matrix.min() for matrix in matrices.values())
+    high = max(matrix.max() for matrix in matrices.values())
+    thresholds = np.linspace(low - 1, high + 1, THRESHOLDS).tolist()
+    curves = []
+    for colour, (method, matrix) in enumerate(matrices.items()):
+        intervals = statistics.profile_intervals(matrix, thresholds, seed=0)
+        curves.append((method, colour, list(zip(thresholds, intervals, strict=True))))
+    return Group("Performance profiles", caption, [plot("share of runs", "score", curves)])
+
+
+def _runs(results: Results) -> Section:
+    rows = [
+        [
+            result.method, result.task, str(result.seed), f"{result.config['run']['updates']:,}",
+            f"{result.score:.1f}", f"{result.returns.mean():,.1f} ± {result.returns.std():,.1f}",
+            str(len(result.returns)), f"{result.seconds:,.0f}",
+        ]
+        for result in results.all
+    ]  # fmt: skip
+    header = ["method", "task", "seed", "updates", "score", "return", "episodes", "seconds"]
+    return Section("Runs", header, rows, ["The last checkpoint of each run, never the best."])
+
+
+def _data(results: Results) -> Section:
+    rows: dict[str, list[str]] = {}
+    for result in results.all:
+        data = result.config["data"]
+        if data is not None:
+            score = data["details"].get("score")
+            rows.setdefault(data["sha256"], [
+                data["name"], data["kind"], data["source"],
+                f"{data['details']['transitions']:,}",
+                "-" if score is None else f"{score:.1f}", data["sha256"][:12],
+            ])  # fmt: skip
+    header = ["data set", "kind", "recorded by", "transitions", "behaviour's score", "SHA-256"]
+    notes = ["Data marked `generated` are recorded by this suite; they are not D4RL's."] * bool(
+        rows
+    )
+    return Section("Data", header, list(rows.values()), notes)
+
+
+def _versions(results: Results) -> Section:
+    found = {json.dumps(result.config["versions"]) for result in results.all}
+    return Section(
+        "Versions", [], [], [", ".join(f"{k} {v}" for k, v in json.loads(x).items()) for x in found]
+    )
+
+
+def _settings(results: Results) -> list[tuple[str, str]]:
+    """Settings of the first seed of each method on each task, as JSON."""
+    shown = []
+    for method in _methods(results):
+        for task in _tasks(results):
+            for result in results.of(method, task)[:1]:
+                parts = {"agent": result.config["agent"], "run": result.config["run"]}
+                shown.append((f"{method} on {task}", json.dumps(parts, indent=1)))
+    return shown
+
+
+def _films(results: Results) -> Iterator[Film]:
+    """One run of each method, on the task that most methods have."""
+    from rlbench.benchmarks.film import small_film
+
+    counts = {t: sum(bool(results.of(m, t)) for m in _methods(results)) for t in _tasks(results)}
+    task = max(counts, key=lambda t: counts[t])
+    for method in _methods(results)[:MAX_FILMS]:
+        for result in results.of(method, task)[:1]:
+            title = f"{method} on {task}, seed {result.seed}"
+            try:
+                yield Film(title, base64.b64encode(small_film(result.folder)).decode())
+            except UserError as error:
+                yield Film(title, why=str(error))
