@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlbench.benchmarks.statistics import Interval
 
 WIDTH, HEIGHT = 400, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 392, 8, 210
+LEFT, RIGHT, TOP, BOTTOM = 44, 380, 8, 210
 COLOURS = 8
 """Colours of the page; a ninth curve takes the first again."""
 

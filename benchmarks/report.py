@@ -76,9 +76,10 @@ def make(asked: ReportConfig) -> None:
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
-        sections=[*sections, _runs(results), _data(results), _versions(results)],
+        results=sections,
         groups=[group for group in (_curves(results), _profiles(results)) if group.plots],
         films=list(_films(results)) if asked.films else [],
+        details=[_runs(results), _data(results), _versions(results)],
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
