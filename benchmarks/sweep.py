@@ -49,6 +49,8 @@ class SweepConfig:
     """Gradient updates of each run."""
     data_size: int = RunConfig.data_size
     """Transitions to generate, where the data are generated."""
+    eval_every: int = RunConfig.eval_every
+    """Updates between evaluations; the last update is always evaluated."""
     out: Path = Path("runs/sweep")
     """Where the run folders are."""
     format: Format = "terminal"
@@ -77,7 +79,7 @@ def _from_flags(asked: SweepConfig) -> Grid:
         raise UserError(
             "give what to run: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
-    run = {"updates": asked.updates, "data_size": asked.data_size}
+    run = {name: getattr(asked, name) for name in ("updates", "data_size", "eval_every")}
     return Grid(tuple(Method(name, name) for name in asked.agents), asked.tasks, asked.seeds, run)
 
 
