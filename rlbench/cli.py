@@ -29,6 +29,7 @@ Reinforcement-learning agents, their baselines and their benchmarks.
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    agents x tasks x seeds
   rlbench report [RUN ...]         curves, tables and films of runs in one HTML file
+  rlbench watch RUN                film a trained agent
   rlbench list                     the agents and tasks
   rlbench data COMMAND             offline data: list, info, make, get, check
 
@@ -146,6 +147,7 @@ _IMPORTED = {
     "table": ("table", "TableConfig", "make"),
     "sweep": ("sweep", "SweepConfig", "make"),
     "report": ("report", "ReportConfig", "make"),
+    "watch": ("film", "WatchConfig", "make"),
 }
 """Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
 
