@@ -85,14 +85,17 @@ class BC(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """The action of the policy, its mode if it is a distribution; a sample if `explore`."""
-        obs = self.normaliser(obs)
-        if not isinstance(self.policy, TanhGaussian):
-            raw = self.policy(obs)
-        elif explore:
-            raw = self.policy.sample_raw(obs, 1, self.act_generator)[:, 0]
-        else:
-            raw = self.policy(obs)[0]
+        if not (explore and isinstance(self.policy, TanhGaussian)):
+            return Action(self.decide(obs))
+        raw = self.policy.sample_raw(self.normaliser(obs), 1, self.act_generator)[:, 0]
         return Action(self.box.from_unit(raw.tanh()))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The action of the policy, its mode if it is a distribution."""
+        raw = self.policy(self.normaliser(obs))
+        if isinstance(self.policy, TanhGaussian):
+            raw, _ = raw  # mean and log standard deviation
+        return self.box.from_unit(raw.tanh())
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One step towards the actions of the data."""

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.mlp import QEnsemble
-from rlbench.backbones.policies import TanhGaussian
+from rlbench.backbones.policies import TanhGaussian, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -259,11 +259,25 @@ class BEAR(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """The best of many samples by the first critic; any sample if `explore`."""
-        count = 1 if explore else self.config.act_samples
-        actions = self.policy.sample_raw(obs, count, self.act_generator).tanh()
-        best = self.critic(obs, actions)[0].argmax(dim=1)
-        rows = torch.arange(len(obs), device=self.device)
-        return Action(self.box.from_unit(actions[rows, best]))
+        count, size = 1 if explore else self.config.act_samples, len(self.box.half)
+        return Action(self.decide(obs, randn((len(obs), count, size), self.act_generator)))
+
+    @property
+    def acting_noise(self) -> tuple[int, ...]:
+        """That of the samples of the policy, [N, A]."""
+        return self.config.act_samples, len(self.box.half)
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The best by the first critic of the samples of the policy with `noise`, [B, N, A]."""
+        assert noise is not None
+        actions = self.policy.raw(obs, noise).tanh()
+        best = self.critic.first(obs, actions).argmax(dim=1, keepdim=True)
+        index = best[:, :, None].expand(-1, 1, actions.shape[-1])
+        return self.box.from_unit(actions.gather(1, index)[:, 0])
+
+    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Q_1, [B]."""
+        return self.critic.first(obs, self.box.to_unit(action))
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, policy, alpha and target networks."""

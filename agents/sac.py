@@ -107,11 +107,14 @@ class SAC(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """A sample of the policy if `explore`, else tanh of its mean."""
-        if explore:
-            action, _ = self.policy.sample(obs, self.act_generator)
-        else:
-            action = self.policy(obs)[0].tanh()
+        if not explore:
+            return Action(self.decide(obs))
+        action, _ = self.policy.sample(obs, self.act_generator)
         return Action(self.box.from_unit(action))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The tanh of the mean."""
+        return self.box.from_unit(self.policy(obs)[0].tanh())
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of critics, policy, temperature and target critics."""

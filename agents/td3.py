@@ -97,11 +97,15 @@ class TD3(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """The action of the policy, with Gaussian noise if `explore`."""
+        if not explore:
+            return Action(self.decide(obs))
         action = self.policy(obs).tanh()
-        if explore:
-            noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
-            action = (action + noise).clamp(-1, 1)
-        return Action(self.box.from_unit(action))
+        noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
+        return Action(self.box.from_unit((action + noise).clamp(-1, 1)))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The action of the policy."""
+        return self.box.from_unit(self.policy(obs).tanh())
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of the critics, and every so often of policy and targets."""

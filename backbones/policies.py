@@ -33,6 +33,7 @@ class TanhGaussian(nn.Module):
         """
         super().__init__()
         self.net = MLP(obs_size, hidden, 2 * action_size)
+        self.action_size = action_size
         self.log_std_bounds = log_std_bounds
         self.smooth = smooth
 
@@ -55,6 +56,12 @@ class TanhGaussian(nn.Module):
         raw = mean + log_std.exp() * noise
         return raw.tanh(), _log_density(noise, log_std, raw)
 
+    def raw(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Raw samples u of standard normal noise, N each, reparameterised, [B, N, A]."""
+        mean, log_std = self(obs)
+        raw: Tensor = mean[:, None] + log_std.exp()[:, None] * noise
+        return raw
+
     def sample_raw(
         self,
         obs: Tensor,
@@ -62,13 +69,11 @@ class TanhGaussian(nn.Module):
         generator: torch.Generator,
         noise_clip: float | None = None,
     ) -> Tensor:
-        """`count` raw samples u each, reparameterised, [B, N, A]; noise within +-`noise_clip`."""
-        mean, log_std = self(obs)
-        noise = randn((len(mean), count, mean.shape[1]), generator)
+        """`count` raw samples u each, [B, N, A]; their noise within +-`noise_clip`."""
+        noise = randn((len(obs), count, self.action_size), generator)
         if noise_clip is not None:
             noise = noise.clamp_(-noise_clip, noise_clip)
-        raw: Tensor = mean[:, None] + log_std.exp()[:, None] * noise
-        return raw
+        return self.raw(obs, noise)
 
     def log_prob_raw(self, obs: Tensor, raw: Tensor) -> Tensor:
         """Log-density of the actions tanh(raw).

@@ -1,6 +1,7 @@
 """A picture of learning curves from run folders.
 
     python -m rlbench.benchmarks.plot RUN [RUN ...] --out curves.svg
+    python -m rlbench.benchmarks.plot results.json --out curves.svg
 
 Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.summary import collect
 from rlbench.errors import UserError
 
 
@@ -20,7 +21,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     """Draws score (return where there is no score) over updates.
 
     Raises:
-        UserError: matplotlib is not installed, or a folder holds no evaluation.
+        UserError: matplotlib is not installed, or a folder holds no complete run.
     """
     try:
         from matplotlib.figure import Figure
@@ -31,19 +32,15 @@ def plot(runs: Sequence[Path], out: Path) -> None:
 
     curves = defaultdict(list)
     unit = "score"
-    for path in runs:
-        folder = RunFolder(path)
-        config, saved = folder.config(), folder.returns()
-        if not len(saved["update"]):
-            raise UserError(f"{path} has no evaluation yet; let the run go on for longer")
-        values = saved["return"].mean(axis=1)
-        if config["reference_returns"] is None:
+    for run in collect(runs):
+        values = np.array(run["evaluations"]["return"]).mean(axis=1)
+        if run["reference_returns"] is None:
             unit = "return"
         else:
-            low, high = config["reference_returns"]
+            low, high = run["reference_returns"]
             values = 100 * (values - low) / (high - low)
-        label = f"{config['agent']['name']} on {config['run']['env']}"
-        curves[label].append((saved["update"], values))
+        label = f"{run['agent']['name']} on {run['run']['env']}"
+        curves[label].append((run["evaluations"]["update"], values))
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -72,7 +69,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
 def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description="Draw learning curves from run folders.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or JSON file")
     parser.add_argument("--out", type=Path, required=True, help="file to write: .svg, .png or .pdf")
     asked = parser.parse_args()
     try:

@@ -2,7 +2,7 @@
 
     python -m rlbench.benchmarks.summary RUN [RUN ...] --json results.json
 
-The last checkpoint counts, never the best one.
+The last checkpoint counts, never the best one. A file written before stands for its runs.
 """
 
 import argparse
@@ -21,11 +21,17 @@ from rlbench.errors import UserError
 def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """Config, duration and every evaluation of each run, as plain values.
 
+    Args:
+        runs: Run folders, and JSON files with what this function returned before.
+
     Raises:
-        UserError: A folder holds no complete run.
+        UserError: A folder holds no complete run, or a file is damaged.
     """
-    collected = []
+    collected: list[dict[str, Any]] = []
     for path in runs:
+        if path.suffix == ".json":
+            collected += _read(path)
+            continue
         folder = RunFolder(path)
         config, evaluations = folder.config(), folder.returns()
         updates = config["run"]["updates"]
@@ -34,6 +40,14 @@ def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
     return collected
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        saved: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return [run for run in saved if run["evaluations"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} holds no results ({error}); give run folders") from None
 
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
@@ -67,7 +81,7 @@ def _number(value: float | None) -> str:
 def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description="Summarise the final returns of runs.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or JSON file")
     parser.add_argument("--json", type=Path, help="file for every return of every evaluation")
     asked = parser.parse_args()
     try:

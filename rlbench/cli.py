@@ -30,6 +30,7 @@ Reinforcement-learning agents, their baselines and their benchmarks.
   rlbench sweep                    agents x tasks x seeds
   rlbench report [RUN ...]         curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
+  rlbench export RUN               its policy as TorchScript and ONNX
   rlbench list                     the agents and tasks
   rlbench data COMMAND             offline data: list, info, make, get, check
 
@@ -148,6 +149,7 @@ _IMPORTED = {
     "sweep": ("sweep", "SweepConfig", "make"),
     "report": ("report", "ReportConfig", "make"),
     "watch": ("film", "WatchConfig", "make"),
+    "export": ("export", "ExportConfig", "make"),
 }
 """Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
 

@@ -20,6 +20,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
+from rlbench.errors import UserError
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
 
@@ -161,6 +162,29 @@ class Agent(ABC):
     @abstractmethod
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """Chooses actions [B, A] for observations [B, D]; with noise only if `explore`."""
+
+    @property
+    def acting_noise(self) -> tuple[int, ...] | None:
+        """Shape of the noise of one row that `decide` takes, without the batch; None for none."""
+        return None
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """`act` without exploration as a pure function, which can be exported.
+
+        Args:
+            obs: Observations, [B, D].
+            noise: Standard normal, [B, *acting_noise], where acting is random.
+
+        Returns:
+            Actions in the units of the environment, [B, A].
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be exported; give it a method `decide` (see Agent)"
+        )
+
+    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor | None:
+        """What `decide` maximises among samples, [B], at actions [B, A]; None where nothing."""
+        return None
 
     @abstractmethod
     def learn(self, experience: Any) -> Mapping[str, Tensor]:

@@ -42,6 +42,17 @@ def test_a_summary_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_results_stands_for_its_runs(tmp_path: Path) -> None:
+    one, other = (finished(tmp_path / str(i), i, [1.0, 2.0]) for i in range(2))
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(collect([one])))
+    assert collect([file, other]) == collect([one, other])
+    plot([file], tmp_path / "curves.svg")
+    file.write_text('[{"agent": 1}]')
+    with pytest.raises(UserError, match="results.json holds no results"):
+        collect([file])
+
+
 def test_a_run_that_is_not_complete_is_not_summarised(tmp_path: Path) -> None:
     path = finished(tmp_path / "a", 0, [1.0, 2.0])
     config = json.loads((path / "config.json").read_text())

@@ -1,0 +1,158 @@
+"""`rlbench export`: TorchScript and ONNX act as the agent, or nothing is written."""
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlbench.benchmarks import export
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.export import ExportConfig, Inputs
+from rlbench.benchmarks.jobs import Job, execute
+from rlbench.cli import main
+from rlbench.errors import UserError
+from rlbench.interface import Action, Agent, State
+from tests.test_every_agent import make, train
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bc": ("bc", {}),
+    "bc likelihood": ("bc", {"policy": "tanh-gaussian"}),
+    "bear": ("bear", {"act_samples": 7}),
+    "sac": ("sac", {}),
+    "td3": ("td3", {}),
+}
+
+
+def inputs(agent: Agent, rows: int) -> Inputs:
+    generator = torch.Generator().manual_seed(1)
+    given: Inputs = (3 * torch.randn(rows, 2, generator=generator),)
+    if agent.acting_noise is not None:
+        noise = torch.Generator().manual_seed(5)
+        given += (torch.randn(rows, *agent.acting_noise, generator=noise),)
+    return given
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "run"
+    config = RunConfig(env="point-random", out=folder, updates=20, data_size=300, eval_episodes=2)
+    settings = {"hidden": (8,), "vae_hidden": (8,), "batch_size": 8, "act_samples": 4}
+    assert execute(Job("bear", settings, config)).error == ""
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_acts_is_what_is_exported(case: str) -> None:
+    name, settings = CASES[case]
+    agent = train(make(name, **settings), 5)
+    given = inputs(agent, 6)
+    agent.act_generator.manual_seed(5)
+    expected = agent.act(given[0]).action
+    torch.testing.assert_close(agent.decide(*given), expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["_torchscript", "_onnx"])
+@pytest.mark.parametrize("case", CASES)
+def test_exported_policies_act_as_their_agent_in_batches_of_any_size(case: str, form: str) -> None:
+    name, settings = CASES[case]
+    agent = train(make(name, **settings), 5)
+    _, acts = getattr(export, form)(agent, inputs(agent, 3))
+    for rows in (1, 3, 50):
+        given = inputs(agent, rows)
+        agent.act_generator.manual_seed(5)
+        expected = agent.act(given[0]).action
+        torch.testing.assert_close(acts(given), expected, atol=1e-5, rtol=0)
+
+
+def test_a_run_is_exported_with_its_description(run: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run), "--out", str(tmp_path / "to")]) == 0
+    told = json.loads((tmp_path / "to" / "policy.json").read_text())
+    assert told["inputs"] == {"obs": ["batch", 2], "noise": ["batch", 4, 2]}
+    assert told["outputs"] == {"action": ["batch", 2]}
+    assert (told["agent"], told["task"]) == ("BEAR", "point-random")
+    differences = told["difference_from_the_agent"].values()
+    assert all(each["largest"] <= 1e-5 for each in differences)
+    session = onnxruntime.InferenceSession(str(tmp_path / "to" / "policy.onnx"))
+    assert [x.name for x in session.get_inputs()] == ["obs", "noise"]
+    script: Any = torch.jit.load(str(tmp_path / "to" / "policy.pt"))
+    obs, noise = torch.zeros(2, 2), torch.randn(2, 4, 2)
+    theirs = session.run(["action"], {"obs": obs.numpy(), "noise": noise.numpy()})[0]
+    torch.testing.assert_close(script(obs, noise), torch.from_numpy(theirs), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["_torchscript", "_onnx"])
+def test_a_policy_that_acts_otherwise_is_refused_and_nothing_is_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    real = getattr(export, form)
+
+    def off(agent: Agent, given: Inputs) -> Any:
+        blob, acts = real(agent, given)
+        return blob, lambda x: acts(x) + 2e-5
+
+    monkeypatch.setattr(export, form, off)
+    with pytest.raises(UserError, match=r"would act up to .*e-05 away from its agent"):
+        export.make(ExportConfig(run, tmp_path / "to"))
+    assert not (tmp_path / "to").exists()
+
+
+def test_not_a_number_is_refused() -> None:
+    agent, actions = make("sac"), torch.zeros(3, 2)
+    with pytest.raises(UserError, match="would act up to nan away"):
+        export._compare("x", agent, inputs(agent, 3), actions, actions * torch.nan)
+
+
+class Likes(Agent):
+    """Values an action by its first number."""
+
+    def __init__(self) -> None:
+        pass
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        raise AssertionError
+
+    def learn(self, experience: Any) -> dict[str, Tensor]:
+        raise AssertionError
+
+    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor:
+        return action[:, 0]
+
+
+def test_only_samples_of_equal_value_are_ties() -> None:
+    given, expected = (torch.zeros(3, 1),), torch.tensor([[300.0, 0.0]]).repeat(3, 1)
+    alike = expected + torch.tensor([[0.0, 0.0], [2e-4, 0.7], [0.0, 0.5]])
+    assert export._compare("x", Likes(), given, expected, alike) == export.Difference(0.0, 2)
+    better = expected + torch.tensor([[0.0, 0.0], [0.1, 0.7], [0.0, 0.5]])
+    with pytest.raises(UserError, match="would act up to"):
+        export._compare("x", Likes(), given, expected, better)
+    sac = make("sac")
+    with pytest.raises(UserError, match="would act up to"):
+        export._compare("x", sac, inputs(sac, 3), expected, alike)
+
+
+def test_an_agent_without_a_rule_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="Likes cannot be exported; give it a method `decide`"):
+        Likes().decide(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_one_sentence(
+    run: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any) -> Any:
+        if name == package:
+            raise ModuleNotFoundError(name, name=name)
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=rf"exporting needs {package}; install it with pip install"):
+        export.make(ExportConfig(run))
