@@ -49,7 +49,7 @@ def test_a_file_of_results_stands_for_its_runs(tmp_path: Path) -> None:
     assert collect([file, other]) == collect([one, other])
     plot([file], tmp_path / "curves.svg")
     file.write_text('[{"agent": 1}]')
-    with pytest.raises(UserError, match="results.json holds no results"):
+    with pytest.raises(UserError, match=r"results\.json holds no results"):
         collect([file])
 
 
