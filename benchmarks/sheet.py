@@ -33,8 +33,10 @@ def _terminal(section: Section) -> str:
     from rich.table import Table
 
     out = io.StringIO()
-    # A file or pipe gets lines of any length; a terminal its own width.
-    console = Console(file=out, width=Console().width, highlight=False)
+    # A terminal gets its own width, a file or pipe lines of any length.
+    terminal = Console()
+    width = terminal.width if terminal.is_terminal else 10_000
+    console = Console(file=out, width=width, highlight=False)
     console.print(section.title, style="bold")
     if section.rows:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -55,10 +55,18 @@ def _list(scores: np.ndarray) -> str:
     return "/".join(f"{score:.0f}" for score in scores)
 
 
-def _better_on_random(results: Results) -> Verdict:
-    bear, bc = (results.scores(method, "point-random") for method in ("BEAR", "BC"))
-    holds = bool(bear.mean() - bc.mean() >= 40 and bear.min() > bc.max())
-    return Verdict(holds, f"point-random: BEAR {_list(bear)}, BC {_list(bc)}")
+def _one_algorithm(results: Results) -> Verdict:
+    levels = ("random", "medium", "expert")
+    bear, bc = (
+        [results.scores(method, f"point-{level}") for level in levels] for method in ("BEAR", "BC")
+    )
+    gaps = [ours.mean() - theirs.mean() for ours, theirs in zip(bear, bc, strict=True)]
+    holds = bool(gaps[0] >= 40 and bear[0].min() > bc[0].max() and min(gaps[1:]) > -5)
+    told = [
+        f"{level}: BEAR {_list(ours)}, BC {_list(theirs)}"
+        for level, ours, theirs in zip(levels, bear, bc, strict=True)
+    ]
+    return Verdict(holds, f"point task, {'; '.join(told)}")
 
 
 def _both_ends(results: Results) -> Verdict:
@@ -103,9 +111,11 @@ def _overestimation(results: Results) -> Verdict:
 CLAIMS = (
     Claim(
         "B1",
-        "One algorithm works on random, medium and optimal data; on random data it beats cloning.",
-        "point-random: mean of BEAR at least 40 above BC's, and every seed above every one of BC's",
-        _better_on_random,
+        "One algorithm works on random, medium and optimal data: far above cloning on random data, as "
+        "good on optimal data.",
+        "means: BEAR at least 40 above BC on point-random with every seed above every one of BC's; "
+        "less than 5 below BC on point-medium and point-expert",
+        _one_algorithm,
     ),
     Claim(
         "B2",
@@ -157,5 +167,7 @@ PAPER = Paper(
     claims=CLAIMS,
     figures=FIGURES,
     notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "
-    "500,000.",
+    "500,000. Where the settings of the authors' D4RL release were run on halfcheetah-random, the "
+    "policy stands still (2.3): there B1 does not hold, and the claims are judged on point navigation "
+    "with the settings of the first release.",
 )
