@@ -44,7 +44,7 @@ def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("mine", "rlbench.agents.bc:BC", "rlbench.agents")
     monkeypatch.setattr(rlbench.agents, "entry_points", lambda group: [entry])
     assert load_agent("mine") is load_agent("bc")
-    assert set(agent_names()) == {"bc", "bear", "sac", "mine"}
+    assert set(agent_names()) == {"bc", "bear", "sac", "td3", "mine"}
 
 
 @pytest.mark.parametrize(

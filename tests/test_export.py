@@ -71,6 +71,7 @@ def test_exported_policies_act_as_their_agent_in_batches_of_any_size(case: str, 
         torch.testing.assert_close(acts(given), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 def test_a_run_is_exported_with_its_description(run: Path, tmp_path: Path) -> None:
     assert main(["export", str(run), "--out", str(tmp_path / "to")]) == 0
     told = json.loads((tmp_path / "to" / "policy.json").read_text())
