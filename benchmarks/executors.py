@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rlbench.benchmarks.jobs import Job, Outcome, execute, unfinished
 from rlbench.benchmarks.progress import ProgressLine
-from rlbench.errors import UserError
+from rlbench.errors import Interrupted, UserError
 
 Report = Callable[[Outcome], None]
 
@@ -53,7 +53,12 @@ def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Consol
                 failed.append(outcome)
             line.advance(line.done + 1)
 
-        run_all(left, how, report)
+        try:
+            run_all(left, how, report)
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted(
+                "stopped; what was begun is saved, and the same command goes on from there"
+            ) from None
     return failed
 
 
@@ -90,7 +95,13 @@ def _on_ray(jobs: Sequence[Job], count: int, address: str, report: Report) -> No
     options: dict[str, Any] = (
         {"address": address} if address else {"num_cpus": count, "include_dashboard": False}
     )
-    ray.init(log_to_driver=False, **options)
+    try:
+        ray.init(log_to_driver=False, **options)
+    except ConnectionError as error:
+        raise UserError(
+            f"there is no Ray cluster at {address} that lets us in ({error}); start one with "
+            "`ray start --head`, or leave --address out"
+        ) from None
     try:
         # Ray starts a task again if its worker dies; the run folder holds what was done.
         remote = ray.remote(num_cpus=1, max_retries=5)(execute)

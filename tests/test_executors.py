@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -44,6 +45,35 @@ def test_one_process_does_all_jobs(tmp_path: Path) -> None:
     assert {outcome.job.config.seed for outcome in run_all(todo)} == {0, 1, 2}
     assert all(job.complete() for job in todo)
     assert "update 20: score" in (tmp_path / "0" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_saves_what_runs_and_begins_nothing_more(tmp_path: Path, count: int) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from rlbench.benchmarks import executors\n"
+        "from tests.test_executors import jobs\n"
+        "if __name__ == '__main__':\n"
+        f"    todo = jobs(Path({str(tmp_path)!r}), count=6, updates=200_000)\n"
+        f"    executors.run_all(todo, executors.Execution({count}), print)\n"
+    )
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": root}
+    with subprocess.Popen(
+        [sys.executable, script], stderr=subprocess.PIPE, env=environment, start_new_session=True
+    ) as parent:
+        while len(list(tmp_path.glob("*/checkpoint/*.json"))) < count:
+            assert parent.poll() is None
+            time.sleep(0.05)
+        os.killpg(parent.pid, signal.SIGINT)  # The terminal sends it to all.
+        parent.communicate(timeout=30)
+    begun = [path.parent for path in tmp_path.glob("*/config.json")]
+    assert len(begun) == count
+    assert not any(job.complete() for job in jobs(tmp_path, count=6, updates=200_000))
+    newest = [max(folder.glob("checkpoint/*.json")).stem for folder in begun]
+    assert any(int(name.rpartition("-")[2]) % 200 for name in newest)  # saved on the spot
 
 
 def test_a_package_that_is_missing_is_one_sentence(
