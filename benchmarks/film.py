@@ -1,31 +1,37 @@
 """`rlbench watch`: a film of a trained policy."""
 
 import ctypes.util
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from rlbench.envs.tasks import Task, make_gymnasium
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.seeding import derive
 
-Frames = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from rlbench.interface import Agent
 
-SMALL_SIZE, SMALL_FRAMES, SMALL_FPS = 160, 64, 8
-"""A film for a page: eight seconds in a few hundred kilobytes."""
+Frame = NDArray[np.uint8]
 
-_NO_GL = (
-    "there is no OpenGL here to draw MuJoCo without a screen; install it with apt-get install "
-    "libegl1 libegl-mesa0 libgl1-mesa-dri"
-)
+GIF_FPS = 25
+"""GIFs count in hundredths of a second, and browsers slow those down that are faster than 50."""
+SMALL_SIZE, SMALL_FRAMES, SMALL_FPS, SMALL_BYTES = 160, 64, 10, 500_000
+"""A film for a page: about six seconds."""
+SMALL_MOST = 240
+"""Pixels at most where the environment decides."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,25 @@ class WatchConfig:
     seed: int = 1
     """Decides the episodes; training used others."""
     size: int = 480
-    """Width and height in pixels, where the environment lets us choose; a multiple of 16."""
+    """Width and height in pixels, where the environment lets us choose (MuJoCo)."""
 
 
 def make(asked: WatchConfig) -> None:
     """Writes the film."""
     out = asked.out or asked.run / "film.mp4"
-    if out.suffix not in (".mp4", ".gif"):
+    ending = out.suffix.lower()
+    if ending not in (".mp4", ".gif"):
         raise UserError(f"a film cannot be written as {out.name}; give a name in .mp4 or .gif")
+    if asked.episodes < 1:
+        raise UserError(f"{asked.episodes} episodes cannot be filmed; give 1 or more")
+    if not 16 <= asked.size <= 4096:
+        raise UserError(f"a film of {asked.size} pixels cannot be drawn; give 16 to 4096")
     _imageio()  # Missing packages are told before minutes of drawing.
-    pictures, fps = frames(asked.run, asked.episodes, asked.seed, asked.size)
-    write_atomically(out, encoded(pictures, fps, out.suffix))
-    print(f"{out}: {len(pictures):,} frames, {len(pictures) / fps:.0f} s")
+    max_fps = GIF_FPS if ending == ".gif" else math.inf
+    pictures, fps = frames(asked.run, asked.episodes, asked.seed, asked.size, max_fps)
+    film, count = encoded(pictures, fps, ending)
+    write_atomically(out, film)
+    print(f"{out}: {count:,} frames, {count / fps:.0f} s")
 
 
 def small_film(run: Path) -> bytes:
@@ -62,19 +75,18 @@ def small_film(run: Path) -> bytes:
         UserError: The environment cannot be drawn, or imageio is missing.
     """
     _imageio()
-    pictures, fps = frames(run, 1, 1, SMALL_SIZE, most=SMALL_FRAMES, slowest=SMALL_FPS)
-    return encoded(pictures, fps, ".gif")
+    pictures, fps = frames(run, 1, 1, SMALL_SIZE, SMALL_FPS)
+    shown = [_shrunk(picture) for picture in islice(pictures, SMALL_FRAMES)]
+    film, _ = encoded(shown, fps, ".gif")
+    while len(film) > SMALL_BYTES:
+        shown = shown[: len(shown) * 3 // 4]
+        film, _ = encoded(shown, fps, ".gif")
+    return film
 
 
 def frames(
-    run: Path,
-    episodes: int,
-    seed: int,
-    size: int,
-    *,
-    most: int = sys.maxsize,
-    slowest: float = float("inf"),
-) -> tuple[Frames, float]:
+    run: Path, episodes: int, seed: int, size: int, max_fps: float = math.inf
+) -> tuple[Iterator[Frame], float]:
     """Plays and draws the policy of a run, acting as for use.
 
     Args:
@@ -82,75 +94,110 @@ def frames(
         episodes: Episodes, one after the other.
         seed: Decides them.
         size: Width and height, where we draw ourselves.
-        most: Frames at most.
-        slowest: Frames per second at most; steps between are not drawn.
+        max_fps: Frames per second at most; steps between are not drawn.
 
     Returns:
-        Pictures uint8 [F, H, W, 3], and frames per second.
+        Pictures, uint8 [H, W, 3] each, drawn as they are asked for; and frames per second.
 
     Raises:
         UserError: The environment cannot be drawn.
     """
-    if sys.platform == "linux" and "mujoco" not in sys.modules:
-        _choose_gl()
-    import torch
-
+    _load_mujoco()
     from rlbench.benchmarks.runner import load_run
 
     agent, task = load_run(run)
     agent.act_generator.manual_seed(derive(seed, "actions"))
-    env, draw = _drawing(task.make(), size)
+    env, draw = _drawing(task, size)
     steps_per_second = float(env.metadata.get("render_fps") or 30)
-    every = max(1, round(steps_per_second / slowest))
-    pictures: list[Frames] = []
-    for episode in range(episodes):
-        obs, _ = env.reset(seed=derive(seed, "episode", episode))
-        state, over, step = None, False, 0
-        while not over and len(pictures) < most:
-            if step % every == 0:
-                pictures.append(draw())
-            on_device = torch.as_tensor(obs, dtype=torch.float32, device=agent.device)
-            chosen = agent.act(on_device[None], state=state)
-            state = chosen.state
-            obs, _, terminated, truncated, _ = env.step(chosen.action[0].cpu().numpy())
-            over, step = terminated or truncated, step + 1
-    env.close()
-    return np.stack(pictures), steps_per_second / every
+    every = math.ceil(steps_per_second / max_fps) or 1
+    return _played(agent, env, draw, episodes, seed, every), steps_per_second / every
 
 
-def encoded(pictures: Frames, fps: float, ending: str) -> bytes:
-    """Pictures [F, H, W, 3] as the bytes of an mp4 or a gif."""
-    imageio = _imageio()
+def _played(
+    agent: "Agent", env: Any, draw: Callable[[], Frame], episodes: int, seed: int, every: int
+) -> Iterator[Frame]:
+    """A picture before every so manieth step."""
+    import torch
+
+    try:
+        for episode in range(episodes):
+            obs, _ = env.reset(seed=derive(seed, "episode", episode))
+            state, over, step = None, False, 0
+            while not over:
+                if step % every == 0:
+                    yield draw()
+                on_device = torch.as_tensor(obs, dtype=torch.float32, device=agent.device)
+                chosen = agent.act(on_device[None], state=state)
+                state = chosen.state
+                obs, _, terminated, truncated, _ = env.step(chosen.action[0].cpu().numpy())
+                over, step = terminated or truncated, step + 1
+    finally:
+        env.close()
+
+
+def encoded(pictures: Iterable[Frame], fps: float, ending: str) -> tuple[bytes, int]:
+    """Pictures [H, W, 3] as the bytes of an mp4 or a gif, and how many they were."""
+    imageio, count = _imageio(), 0
+
+    def counted(multiple: int) -> Iterator[Frame]:
+        nonlocal count
+        for picture in pictures:
+            count += 1
+            height, width = (length // multiple * multiple for length in picture.shape[:2])
+            yield picture[:height, :width]
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"film{ending}"
         if ending == ".gif":
-            imageio.imwrite(file, pictures, duration=1000 / fps, loop=0)
+            shown = list(counted(1))
+            imageio.imwrite(file, shown, plugin="pillow", duration=1000 / fps, loop=0)
         else:
-            imageio.imwrite(file, pictures, fps=fps, codec="libx264", macro_block_size=2)
-        return file.read_bytes()
+            imageio.imwrite(
+                file, counted(2), plugin="FFMPEG", is_batch=True, fps=fps, codec="libx264",
+                macro_block_size=2,  # H.264 halves the resolution of colours.
+            )  # fmt: skip
+        return file.read_bytes(), count
 
 
-def _drawing(env: Any, size: int) -> tuple[Any, Callable[[], Frames]]:
-    """An environment that can be drawn, and what draws it."""
-    world = env.unwrapped
-    if hasattr(world, "mujoco_renderer"):
-        return env, _mujoco(world, size)
-    if env.render_mode is None and env.spec is not None:
+def _shrunk(picture: Frame) -> Frame:
+    """Every so manieth pixel of a picture that is too large for a page."""
+    step = math.ceil(max(picture.shape[:2]) / SMALL_MOST)
+    return picture[::step, ::step]
+
+
+def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
+    """An environment of a task that can be drawn, and what draws it."""
+    make: Any = task.make
+    env = make()
+    if hasattr(env.unwrapped, "mujoco_renderer"):
+        return env, _mujoco(env.unwrapped, size)
+    if env.render_mode is None and getattr(make, "func", None) is make_gymnasium:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
-            raise UserError(f"{env.spec.id} cannot be drawn (no render mode rgb_array)")
-        import gymnasium as gym
-
-        env = gym.make(env.spec, render_mode="rgb_array", disable_env_checker=True)
+            raise UserError(f"{task.name} cannot be drawn (it has no render mode rgb_array)")
+        env = make(render_mode="rgb_array")
     if env.render_mode != "rgb_array":
+        # What a factory changes after gym.make would be lost if we made the environment anew.
         raise UserError(
-            f"{type(world).__name__} cannot be drawn; let its factory make it with "
-            "render_mode='rgb_array' or register it with Gymnasium"
+            f"{task.name} cannot be drawn; let its factory make it with render_mode='rgb_array'"
         )
-    return env, env.render
+
+    def draw() -> Frame:
+        try:
+            picture = np.array(env.render())
+        except Exception as error:  # Such as a missing pygame; each has its own exceptions.
+            raise UserError(f"{task.name} cannot be drawn ({error})") from error
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise UserError(
+                f"{task.name} cannot be drawn: its render() gave {picture.dtype} "
+                f"{list(picture.shape)}, expected uint8 [H, W, 3]"
+            )
+        return picture
+
+    return env, draw
 
 
-def _mujoco(world: Any, size: int) -> Callable[[], Frames]:
-    """Draws a MuJoCo world without a GPU 40 times as fast as Gymnasium at 160 pixels, 11 at 480.
+def _mujoco(world: Any, size: int) -> Callable[[], Frame]:
+    """Draws a MuJoCo world without a GPU, at 160 pixels 30 times as fast as Gymnasium, at 480 ten.
 
     Gymnasium's shadow map of 4096 x 4096, reflections and fourfold sampling take the time.
     """
@@ -162,26 +209,80 @@ def _mujoco(world: Any, size: int) -> Callable[[], Frames]:
     model.vis.global_.offwidth = max(size, model.vis.global_.offwidth)
     model.vis.global_.offheight = max(size, model.vis.global_.offheight)
     try:
-        renderer = mujoco.Renderer(model, size, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GLFW warns of what the sentence says.
+            renderer = mujoco.Renderer(model, size, size)
     except Exception as error:  # Each GL library fails in its own way.
-        raise UserError(_NO_GL) from error
+        raise _no_gl() from error
     tracks = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0
+    tiles = _tiles(model) if tracks else {}
 
-    def draw() -> Frames:
+    def draw() -> Frame:
         renderer.update_scene(world.data, camera="track" if tracks else -1)
+        scene = renderer.scene
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            renderer.scene.flags[flag] = 0
-        picture: Frames = renderer.render().copy()
+            scene.flags[flag] = 0
+        for shape in scene.geoms[: scene.ngeom] if tiles else ():
+            if shape.objtype == mujoco.mjtObj.mjOBJ_GEOM and shape.objid in tiles:
+                tile = tiles[shape.objid]
+                shape.pos[:2] += tile * np.round((scene.camera[0].pos[:2] - shape.pos[:2]) / tile)
+        picture: Frame = renderer.render().copy()
         return picture
 
     return draw
 
 
-def _choose_gl() -> None:
-    """Lets MuJoCo draw without a screen; a choice of the user's stays."""
+def _tiles(model: Any) -> dict[int, NDArray[np.float64]]:
+    """Width and depth, [2], of one tile of each floor: moved by whole tiles it looks the same.
+
+    Gymnasium's floors are endless to walk on, but drawn to 40 m only; a good cheetah is there after
+    ten seconds. So the floor comes along with the camera.
+    """
+    import mujoco
+
+    return {
+        int(floor): 2 * model.geom_size[floor, :2] / model.mat_texrepeat[model.geom_matid[floor]]
+        for floor in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+        if model.geom_matid[floor] >= 0 and model.geom_size[floor, :2].all()
+    }
+
+
+def _load_mujoco() -> None:
+    """Loads MuJoCo so that it can draw without a screen; a choice of the user's stays.
+
+    It reads the choice when it is loaded, and fails there if the library of the choice is missing.
+    """
+    free = sys.platform == "linux" and "mujoco" not in sys.modules
+    if free and not os.environ.get("MUJOCO_GL") and (found := _headless_gl()):
+        os.environ["MUJOCO_GL"] = found
+    try:
+        import mujoco  # noqa: F401
+    except Exception as error:
+        raise _no_gl() from error
+
+
+def _headless_gl() -> str | None:
+    """EGL, where it is here with a driver: the one that draws without a screen.
+
+    Not OSMesa: today's PyOpenGL fails to make its contexts.
+    """
     vendors = [Path(x) / "glvnd/egl_vendor.d" for x in ("/usr/share", "/etc")]
     if ctypes.util.find_library("EGL") and any(list(x.glob("*.json")) for x in vendors):
-        os.environ.setdefault("MUJOCO_GL", "egl")
+        return "egl"
+    return None
+
+
+def _no_gl() -> UserError:
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen and (found := _headless_gl()):
+        return UserError(
+            "MuJoCo was loaded before it could be told to draw without a screen; set "
+            f"MUJOCO_GL={found} before Python starts"
+        )
+    return UserError(
+        f"MuJoCo cannot draw without a screen here (MUJOCO_GL is {chosen or 'not set'}); apt-get "
+        "install libegl1 libegl-mesa0 libgl1-mesa-dri and leave MUJOCO_GL unset"
+    )
 
 
 def _imageio() -> Any:

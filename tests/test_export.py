@@ -1,7 +1,8 @@
 """`rlbench export`: TorchScript and ONNX act as the agent, or nothing is written."""
 
-import builtins
 import json
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlbench.agents import BEAR
 from rlbench.benchmarks import export
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.export import ExportConfig, Inputs
 from rlbench.benchmarks.jobs import Job, execute
+from rlbench.benchmarks.runner import load_run
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, State
 from tests.test_every_agent import make, train
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -58,48 +62,92 @@ def test_what_acts_is_what_is_exported(case: str) -> None:
     torch.testing.assert_close(agent.decide(*given), expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("form", ["_torchscript", "_onnx"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        *((case, "_torchscript") for case in CASES),
+        *(pytest.param(case, "_onnx", marks=pytest.mark.slow) for case in CASES),
+    ],
+)
 def test_exported_policies_act_as_their_agent_in_batches_of_any_size(case: str, form: str) -> None:
     name, settings = CASES[case]
     agent = train(make(name, **settings), 5)
     _, acts = getattr(export, form)(agent, inputs(agent, 3))
-    for rows in (1, 3, 50):
+    for rows in (1, 2, 50):
         given = inputs(agent, rows)
         agent.act_generator.manual_seed(5)
         expected = agent.act(given[0]).action
         torch.testing.assert_close(acts(given), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
-def test_a_run_is_exported_with_its_description(run: Path, tmp_path: Path) -> None:
-    assert main(["export", str(run), "--out", str(tmp_path / "to")]) == 0
-    told = json.loads((tmp_path / "to" / "policy.json").read_text())
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    """Once for all tests: PyTorch takes seconds to load its exporter."""
+    folder = run.parent / "to"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PyTorch deprecates TorchScript, but not to our user.
+        assert main(["export", str(run), "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_is_exported_with_its_description(exported: Path) -> None:
+    told = json.loads((exported / "policy.json").read_text())
     assert told["inputs"] == {"obs": ["batch", 2], "noise": ["batch", 4, 2]}
     assert told["outputs"] == {"action": ["batch", 2]}
-    assert (told["agent"], told["task"]) == ("BEAR", "point-random")
+    assert (told["agent"], told["task"], told["run"]) == ("BEAR", "point-random", "run")
     differences = told["difference_from_the_agent"].values()
     assert all(each["largest"] <= 1e-5 for each in differences)
-    session = onnxruntime.InferenceSession(str(tmp_path / "to" / "policy.onnx"))
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["versions"]["onnx"] == onnx.__version__
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
+def test_both_files_act_as_the_agent(run: Path, exported: Path) -> None:
+    agent, _ = load_run(run)
+    session = onnxruntime.InferenceSession(str(exported / "policy.onnx"))
     assert [x.name for x in session.get_inputs()] == ["obs", "noise"]
-    script: Any = torch.jit.load(str(tmp_path / "to" / "policy.pt"))
-    obs, noise = torch.zeros(2, 2), torch.randn(2, 4, 2)
-    theirs = session.run(["action"], {"obs": obs.numpy(), "noise": noise.numpy()})[0]
-    torch.testing.assert_close(script(obs, noise), torch.from_numpy(theirs), atol=1e-5, rtol=0)
+    script: Any = torch.jit.load(str(exported / "policy.pt"))
+    for rows in (1, 2, 50):
+        obs, noise = inputs(agent, rows)
+        agent.act_generator.manual_seed(5)
+        expected = agent.act(obs).action
+        torch.testing.assert_close(script(obs, noise), expected, atol=1e-5, rtol=0)
+        theirs = session.run(["action"], {"obs": obs.numpy(), "noise": noise.numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(theirs), expected, atol=1e-5, rtol=0)
 
 
+def test_a_model_does_not_tell_where_it_was_made(exported: Path) -> None:
+    here = str(Path(export.__file__).parent.parent).encode()
+    assert here not in (exported / "policy.onnx").read_bytes()
+
+
+def exact(agent: Agent, given: Inputs) -> tuple[bytes, Any]:
+    return b"a good export", lambda x: agent.decide(*x).detach()
+
+
+@pytest.mark.parametrize(
+    ("acts", "sentence"),
+    [
+        (lambda x, good: good(x) + 2e-5, r"would act up to .*e-05 away from its agent"),
+        (lambda x, good: good(x)[:2], r"gives actions of shape \[2, 2\] where its agent gives"),
+        (lambda x, good: 1 / 0, r"cannot be made of BEAR \(ZeroDivisionError, see --debug\)"),
+    ],
+)
 @pytest.mark.parametrize("form", ["_torchscript", "_onnx"])
 def test_a_policy_that_acts_otherwise_is_refused_and_nothing_is_written(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, acts: Any, sentence: str
 ) -> None:
-    real = getattr(export, form)
+    monkeypatch.setattr(export, "_torchscript", exact)
+    monkeypatch.setattr(export, "_onnx", exact)
+    export.make(ExportConfig(run, tmp_path / "good"))
+    assert (tmp_path / "good" / "policy.onnx").read_bytes() == b"a good export"
 
     def off(agent: Agent, given: Inputs) -> Any:
-        blob, acts = real(agent, given)
-        return blob, lambda x: acts(x) + 2e-5
+        blob, good = exact(agent, given)
+        return blob, lambda x: acts(x, good)
 
     monkeypatch.setattr(export, form, off)
-    with pytest.raises(UserError, match=r"would act up to .*e-05 away from its agent"):
+    with pytest.raises(UserError, match=sentence):
         export.make(ExportConfig(run, tmp_path / "to"))
     assert not (tmp_path / "to").exists()
 
@@ -138,22 +186,26 @@ def test_only_samples_of_equal_value_are_ties() -> None:
         export._compare("x", sac, inputs(sac, 3), expected, alike)
 
 
-def test_an_agent_without_a_rule_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="Likes cannot be exported; give it a method `decide`"):
-        Likes().decide(torch.zeros(1, 1))
+def test_many_ties_are_no_accident() -> None:
+    expected = torch.zeros(1000, 2)
+    few, many = expected.clone(), expected.clone()
+    few[:50, 1] = many[:51, 1] = 0.5
+    given = (torch.zeros(1000, 1),)
+    assert export._compare("x", Likes(), given, expected, few) == export.Difference(0.0, 50)
+    with pytest.raises(UserError, match=r"would act up to 0\.5 away"):
+        export._compare("x", Likes(), given, expected, many)
+
+
+def test_an_agent_without_a_rule_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BEAR, "decide", Agent.decide)
+    with pytest.raises(UserError, match="BEAR cannot be exported; give it a method `decide`"):
+        export._torchscript(make("bear"), inputs(make("bear"), 3))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_one_sentence(
     run: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any) -> Any:
-        if name == package:
-            raise ModuleNotFoundError(name, name=name)
-        return real(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"exporting needs {package}; install it with pip install"):
         export.make(ExportConfig(run))
