@@ -69,6 +69,11 @@ def make(asked: ExportConfig) -> None:
             exported = run(inputs)
         except UserError:
             raise
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"this PyTorch needs other versions of ONNX ({error}); install them with "
+                f"pip install --upgrade {' '.join(NEEDED)}"
+            ) from error
         except Exception as error:  # PyTorch and ONNX each have their own.
             raise UserError(
                 f"{name} cannot be made of {type(agent).__name__} ({type(error).__name__}, see "
