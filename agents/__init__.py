@@ -8,31 +8,81 @@ from typing import TYPE_CHECKING, Any
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
+    from rlbench.agents.awac import AWAC as AWAC
+    from rlbench.agents.awac import AWACConfig as AWACConfig
+    from rlbench.agents.awr import AWR as AWR
+    from rlbench.agents.awr import AWRConfig as AWRConfig
     from rlbench.agents.bc import BC as BC
     from rlbench.agents.bc import BCConfig as BCConfig
+    from rlbench.agents.bcq import BCQ as BCQ
+    from rlbench.agents.bcq import BCQConfig as BCQConfig
     from rlbench.agents.bear import BEAR as BEAR
     from rlbench.agents.bear import BEARConfig as BEARConfig
+    from rlbench.agents.brac import BRAC as BRAC
+    from rlbench.agents.brac import BRACConfig as BRACConfig
+    from rlbench.agents.cql import CQL as CQL
+    from rlbench.agents.cql import CQLConfig as CQLConfig
+    from rlbench.agents.crr import CRR as CRR
+    from rlbench.agents.crr import CRRConfig as CRRConfig
+    from rlbench.agents.iql import IQL as IQL
+    from rlbench.agents.iql import IQLConfig as IQLConfig
+    from rlbench.agents.recurrent_crr import RecurrentCRR as RecurrentCRR
+    from rlbench.agents.recurrent_crr import RecurrentCRRConfig as RecurrentCRRConfig
     from rlbench.agents.sac import SAC as SAC
     from rlbench.agents.sac import SACConfig as SACConfig
     from rlbench.agents.td3 import TD3 as TD3
     from rlbench.agents.td3 import TD3Config as TD3Config
+    from rlbench.agents.td3_bc import TD3BC as TD3BC
+    from rlbench.agents.td3_bc import TD3BCConfig as TD3BCConfig
     from rlbench.interface import Agent
 
 _BUILT_IN = {
+    "awac": ("AWAC", "CRR with one sample as baseline: advantage-weighted actor-critic"),
+    "awr": ("AWR", "cloning weighted by advantages of whole trajectories, without Q"),
     "bc": ("BC", "behaviour cloning: imitate the actions of the data"),
+    "bcq": ("BCQ", "offline Q-learning among the actions of a behaviour model, slightly perturbed"),
     "bear": ("BEAR", "offline Q-learning held inside the support of the data by an MMD constraint"),
-    "sac": ("SAC", "soft actor-critic: online, off-policy, maximum entropy"),
+    "brac": ("BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
+    "cql": ("CQL", "SAC on data whose critics are pushed down away from the data"),
+    "crr": ("CRR", "cloning of those actions of the data that the critic likes"),
+    "iql": ("IQL", "offline Q-learning by expectiles, without asking about other actions"),
+    "recurrent-crr": ("RecurrentCRR", "CRR with LSTM memories, for tasks that hide their state"),
+    "sac": ("SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
     "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
+    "td3-bc": ("TD3BC", "TD3 with the squared error of cloning: the minimal offline agent"),
+}
+_MODULES = {
+    name: f"{__name__}.{key.replace('-', '_')}"
+    for key, (agent, _) in _BUILT_IN.items()
+    for name in (agent, f"{agent}Config")
 }
 
 __all__ = [
+    "AWAC",
+    "AWR",
     "BC",
+    "BCQ",
     "BEAR",
+    "BRAC",
+    "CQL",
+    "CRR",
+    "IQL",
     "SAC",
     "TD3",
+    "TD3BC",
+    "AWACConfig",
+    "AWRConfig",
     "BCConfig",
+    "BCQConfig",
     "BEARConfig",
+    "BRACConfig",
+    "CQLConfig",
+    "CRRConfig",
+    "IQLConfig",
+    "RecurrentCRR",
+    "RecurrentCRRConfig",
     "SACConfig",
+    "TD3BCConfig",
     "TD3Config",
     "agent_names",
     "load_agent",
@@ -40,8 +90,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(f"{__name__}.{name.removesuffix('Config').lower()}"), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -62,7 +112,7 @@ def load_agent(name: str) -> "type[Agent]":
         UserError: There is no such agent, or it cannot be imported.
     """
     if name in _BUILT_IN:
-        place = f"{__name__}.{name}:{_BUILT_IN[name][0]}"
+        place = f"{_MODULES[_BUILT_IN[name][0]]}:{_BUILT_IN[name][0]}"
     elif ":" in name:
         place = name
     elif name in (plugins := _plugins()):

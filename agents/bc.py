@@ -1,13 +1,13 @@
 """Behaviour cloning (BC).
 
-Imitate the actions of the data, by least squares or by maximum likelihood:
+Imitate the actions of the data, by least squares or by maximum likelihood of a distribution:
 
     deterministic:  minimise  E[ |pi(s) - a|^2 ],      pi(s) = tanh(net(s))
-    tanh-gaussian:  maximise  E[ log pi(a | s) ],      a = tanh(u), u ~ N(mean(s), std(s))
+    the others:     maximise  E[ log pi(a | s) ]
 
 Pomerleau, 1991, "Efficient Training of Artificial Neural Networks for Autonomous Navigation";
-the deterministic form as in CORL, the stochastic form as in BRAC (Wu et al., 2019,
-https://arxiv.org/abs/1911.11361).
+the deterministic form as in CORL, the tanh-gaussian as in BRAC (Wu et al., 2019,
+https://arxiv.org/abs/1911.11361), the others as in CRR, whose weight `all` gives the same updates.
 
 Differences from the sources: BRAC adds an entropy bonus with a learned weight; here the bounds of
 log std alone keep the policy from collapsing.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import TanhGaussian, unsquash
+from rlbench.backbones.policies import Policy, PolicyKind, make_policy, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
@@ -33,7 +33,7 @@ from rlbench.seeding import derive, initialising
 class BCConfig:
     """Settings of BC."""
 
-    policy: Literal["deterministic", "tanh-gaussian"] = "deterministic"
+    policy: Literal["deterministic"] | PolicyKind = "deterministic"
     """Least squares on one action per state, or maximum likelihood of a distribution."""
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layer sizes of the policy."""
@@ -71,11 +71,10 @@ class BC(Agent):
         self.box = ActionBox.of(spec.action_space, self.device)
         obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
         with initialising(derive(seed, "weights")):
-            self.policy = (
+            self.policy: MLP | Policy = (
                 MLP(obs_size, config.hidden, action_size)
                 if config.policy == "deterministic"
-                # BRAC's bounds of log std.
-                else TanhGaussian(obs_size, action_size, config.hidden, (-5.0, 0.0), smooth=True)
+                else make_policy(config.policy, obs_size, action_size, config.hidden)
             )
         self.policy.to(self.device)
         self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
@@ -85,24 +84,22 @@ class BC(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """The action of the policy, its mode if it is a distribution; a sample if `explore`."""
-        if not (explore and isinstance(self.policy, TanhGaussian)):
+        if not (explore and isinstance(self.policy, Policy)):
             return Action(self.decide(obs))
-        raw = self.policy.sample_raw(self.normaliser(obs), 1, self.act_generator)[:, 0]
-        return Action(self.box.from_unit(raw.tanh()))
+        noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
+        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the policy, its mode if it is a distribution."""
-        raw = self.policy(self.normaliser(obs))
-        if isinstance(self.policy, TanhGaussian):
-            raw, _ = raw  # mean and log standard deviation
-        return self.box.from_unit(raw.tanh())
+        obs, policy = self.normaliser(obs), self.policy
+        unit = policy.mode(obs) if isinstance(policy, Policy) else policy(obs).tanh()
+        return self.box.from_unit(unit)
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One step towards the actions of the data."""
         obs, action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
-        if isinstance(self.policy, TanhGaussian):
-            # BRAC's margin: the likelihood of an action on the bound is infinite.
-            loss = -self.policy.log_prob_raw(obs, unsquash(action, margin=1e-3)).mean()
+        if isinstance(self.policy, Policy):
+            loss = -self.policy.log_prob(obs, action).mean()
         else:
             loss = squared_error(self.policy(obs).tanh(), action)
         return {"policy_loss": gradient_step(self.optimizer, loss)}

@@ -31,19 +31,18 @@ from rlbench.backbones.policies import TanhGaussian, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
+    best_value,
     critic_loss,
     gradient_step,
     polyak,
     same_shape,
     td_target,
 )
-from rlbench.backbones.vae import ActionVAE, vae_loss
+from rlbench.backbones.vae import LATENT_CLIP, ActionVAE, vae_loss
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
-LATENT_CLIP = 0.5
-"""Behaviour samples come from latents within this bound (authors' code)."""
 RAW_LIMIT = math.atanh(1 - 1e-6)
 """Raw actions beyond this are tanh = 1 in float32; their log-density says nothing."""
 
@@ -174,12 +173,6 @@ def mmd(behaviour: Tensor, policy: Tensor, config: BEARConfig) -> Tensor:
     return (squared.clamp(min=0) + 1e-6).sqrt()
 
 
-def best_value(values: Tensor, soft_clip: float) -> Tensor:
-    """Value of the best sample, [B], between smallest and largest critic; values [K, B, p]."""
-    mixed = soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)
-    return mixed.amax(dim=-1)
-
-
 def select_value(values: Tensor, config: BEARConfig) -> Tensor:
     """The value that the policy climbs, [B], from those of the critics, [K, B]."""
     if config.policy_value == "max":
@@ -275,7 +268,7 @@ class BEAR(Agent):
         index = best[:, :, None].expand(-1, 1, actions.shape[-1])
         return self.box.from_unit(actions.gather(1, index)[:, 0])
 
-    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor:
+    def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         """Q_1, [B]."""
         return self.critic.first(obs, self.box.to_unit(action))
 

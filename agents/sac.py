@@ -9,7 +9,8 @@ Learn the policy that maximises reward plus entropy, with twin critics:
 
 Haarnoja et al., 2018, https://arxiv.org/abs/1812.05905
 
-Differences from the paper: none in the equations. Online, one update follows each environment step.
+Differences from the paper: none in the equations. Online, one update follows each environment step;
+on a data set nothing holds the policy to the data.
 """
 
 import copy
@@ -122,22 +123,23 @@ class SAC(Agent):
         target = self._target(experience, temperature)
         values = self.critic(experience.obs, self.box.to_unit(experience.action))
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
+        metrics = self._update_policy(experience.obs, temperature)
+        polyak(self.target_critic, self.critic, self.config.target_rate)
+        return {"critic_loss": q_loss, "q_target": target.mean(), **metrics}
 
-        action, log_prob = self.policy.sample(experience.obs, self.generator)
-        value = self.critic(experience.obs, action).amin(dim=0)
+    def _update_policy(self, obs: Tensor, temperature: Tensor) -> dict[str, Tensor]:
+        """One step of policy and temperature."""
+        action, log_prob = self.policy.sample(obs, self.generator)
+        value = self.critic(obs, action).amin(dim=0)
         pi_loss = gradient_step(self.policy_optimizer, policy_loss(log_prob, value, temperature))
-
         gradient_step(
             self.temperature_optimizer,
             temperature_loss(self.log_temperature, log_prob, self.target_entropy),
         )
-        polyak(self.target_critic, self.critic, self.config.target_rate)
         return {
-            "critic_loss": q_loss,
             "policy_loss": pi_loss,
             "temperature": temperature,
             "entropy": -log_prob.detach().mean(),
-            "q_target": target.mean(),
         }
 
     @torch.no_grad()

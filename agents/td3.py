@@ -11,7 +11,7 @@ Fujimoto et al., 2018, https://arxiv.org/abs/1802.09477, algorithm 1
 
 Differences from the paper: none in the equations; 256-256 layers and one learning rate of 3e-4, as in
 the authors' later code. On a data set nothing holds the policy to the data: the unconstrained
-Q-learning that offline methods are compared with.
+Q-learning that offline methods are compared with. `TD3BC` is the setting that holds it.
 """
 
 import copy
@@ -23,9 +23,17 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.mlp import MLP, QEnsemble
+from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import randn
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import Adam, critic_loss, gradient_step, polyak, td_target
+from rlbench.backbones.updates import (
+    Adam,
+    critic_loss,
+    gradient_step,
+    polyak,
+    same_shape,
+    td_target,
+)
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
@@ -56,11 +64,31 @@ class TD3Config:
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps."""
+    cloning_alpha: float | None = None
+    """Weight of the value against the squared error to the actions of the data, in units of the mean
+    value (TD3+BC: alpha = 2.5); None: the value alone."""
+    normalise_obs: bool = False
+    """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
 
 def policy_loss(value: Tensor) -> Tensor:
     """Mean of -Q_1(s, pi(s)); values are [B]."""
     return -value.mean()
+
+
+def cloning_loss(value: Tensor, action: Tensor, data_action: Tensor, alpha: float) -> Tensor:
+    """-lambda Q_1 + squared error, lambda = alpha / mean |Q_1| (TD3+BC, equation 5).
+
+    Args:
+        value: Q_1(s, pi(s)), [B].
+        action: pi(s) in [-1, 1], [B, A].
+        data_action: Actions of the data in [-1, 1], [B, A].
+        alpha: See `TD3Config.cloning_alpha`.
+    """
+    same_shape(action, data_action)
+    same_shape(value, action[:, 0])
+    scale = alpha / value.detach().abs().mean()
+    return (action - data_action).square().mean() - scale * value.mean()
 
 
 class TD3(Agent):
@@ -83,6 +111,8 @@ class TD3(Agent):
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
         obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        self.normaliser.to(self.device)
         with initialising(derive(seed, "weights")):
             self.policy = MLP(obs_size, config.hidden, action_size).to(self.device)
             self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2).to(self.device)
@@ -99,24 +129,33 @@ class TD3(Agent):
         """The action of the policy, with Gaussian noise if `explore`."""
         if not explore:
             return Action(self.decide(obs))
-        action = self.policy(obs).tanh()
+        action = self.policy(self.normaliser(obs)).tanh()
         noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
         return Action(self.box.from_unit((action + noise).clamp(-1, 1)))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the policy."""
-        return self.box.from_unit(self.policy(obs).tanh())
+        return self.box.from_unit(self.policy(self.normaliser(obs)).tanh())
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of the critics, and every so often of policy and targets."""
-        obs, target = experience.obs, self._target(experience)
-        values = self.critic(obs, self.box.to_unit(experience.action))
+        obs, data_action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
+        target = self._target(experience)
+        values = self.critic(obs, data_action)
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
 
         self.updates += 1
         if self.updates % self.config.policy_every == 0:
-            value = self.critic.first(obs, self.policy(obs).tanh())
-            self.q_policy = -gradient_step(self.policy_optimizer, policy_loss(value))
+            action = self.policy(obs).tanh()
+            value = self.critic.first(obs, action)
+            alpha = self.config.cloning_alpha
+            loss = (
+                policy_loss(value)
+                if alpha is None
+                else cloning_loss(value, action, data_action, alpha)
+            )
+            gradient_step(self.policy_optimizer, loss)
+            self.q_policy = value.detach().mean()
             polyak(self.target_policy, self.policy, self.config.target_rate)
             polyak(self.target_critic, self.critic, self.config.target_rate)
         return {
@@ -128,9 +167,9 @@ class TD3(Agent):
 
     @torch.no_grad()
     def _target(self, batch: Transitions) -> Tensor:
-        action = self.target_policy(batch.next_obs).tanh()
+        obs = self.normaliser(batch.next_obs)
+        action = self.target_policy(obs).tanh()
         clip = self.config.target_noise_clip
         noise = (self.config.target_noise * randn(action.shape, self.generator)).clamp(-clip, clip)
-        action = (action + noise).clamp(-1, 1)
-        next_value = self.target_critic(batch.next_obs, action).amin(dim=0)
+        next_value = self.target_critic(obs, (action + noise).clamp(-1, 1)).amin(dim=0)
         return td_target(batch.reward, batch.terminated, next_value, self.discount)

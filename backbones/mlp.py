@@ -1,24 +1,18 @@
-"""Multi-layer perceptrons."""
+"""Multi-layer perceptrons, plain and residual."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlbench.errors import UserError
 
-class MLP(nn.Sequential):
-    """Linear layers with ReLU between them, none after the last: [..., in] to [..., out]."""
 
-    def __init__(self, in_size: int, hidden: Sequence[int], out_size: int) -> None:
-        """Layers of sizes in_size, *hidden, out_size, initialised as PyTorch does."""
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise((in_size, *hidden, out_size)):
-            # In place: on a CPU the memory of a second output costs more than the ReLU.
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
-        super().__init__(*layers[:-1])
+class Network(nn.Sequential):
+    """Layers from vectors to vectors, of which the first is linear: [..., in] to [..., out]."""
 
     def conditioned(self, obs: Tensor, x: Tensor) -> Tensor:
         """The output for observations and something else, joined.
@@ -43,15 +37,72 @@ class MLP(nn.Sequential):
         return out
 
 
+class MLP(Network):
+    """Linear layers with ReLU between them, none after the last."""
+
+    def __init__(self, in_size: int, hidden: Sequence[int], out_size: int) -> None:
+        """Layers of sizes in_size, *hidden, out_size, initialised as PyTorch does."""
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise((in_size, *hidden, out_size)):
+            # In place: on a CPU the memory of a second output costs more than the ReLU.
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
+        super().__init__(*layers[:-1])
+
+
+class ResidualMLP(Network):
+    """A normalised, bounded first layer, then residual blocks: the network of CRR's authors.
+
+    Linear, LayerNorm, tanh; for each further hidden size x = LayerNorm(x + Linear(ReLU(Linear(x))));
+    Linear.
+    """
+
+    def __init__(self, in_size: int, hidden: Sequence[int], out_size: int) -> None:
+        """One block for each hidden size after the first; all sizes are the same."""
+        width, *blocks = hidden
+        if any(size != width for size in blocks):
+            raise UserError(
+                f"hidden is {tuple(hidden)}; residual layers need sizes that are all the same"
+            )
+        super().__init__(
+            nn.Linear(in_size, width),
+            nn.LayerNorm(width),
+            nn.Tanh(),
+            *(_Block(width) for _ in blocks),
+            nn.Linear(width, out_size),
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = MLP(width, (width,), width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(x + self.inner(x))
+        return normed
+
+
+LayerKind = Literal["mlp", "residual"]
+LAYERS: dict[LayerKind, type[MLP] | type[ResidualMLP]] = {"mlp": MLP, "residual": ResidualMLP}
+
+
 class QEnsemble(nn.Module):
     """K state-action values Q(s, a), independent networks."""
 
     def __init__(
-        self, obs_size: int, action_size: int, hidden: Sequence[int], members: int
+        self,
+        obs_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        members: int,
+        layers: LayerKind = "mlp",
     ) -> None:
         """`members` networks with the same hidden sizes."""
         super().__init__()
-        self.members = nn.ModuleList(MLP(obs_size + action_size, hidden, 1) for _ in range(members))
+        self.members = nn.ModuleList(
+            LAYERS[layers](obs_size + action_size, hidden, 1) for _ in range(members)
+        )
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of actions.
@@ -63,10 +114,10 @@ class QEnsemble(nn.Module):
         Returns:
             Values, [K, B] or [K, B, N].
         """
-        members = cast("Iterable[MLP]", self.members)
+        members = cast("Iterable[Network]", self.members)
         values = [member.conditioned(obs, action) for member in members]
         return torch.stack(values).squeeze(-1)
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of the first member alone, [B] or [B, N]; arguments as above."""
-        return cast("MLP", self.members[0]).conditioned(obs, action).squeeze(-1)
+        return cast("Network", self.members[0]).conditioned(obs, action).squeeze(-1)

@@ -1,17 +1,80 @@
-"""Stochastic policies over a box of actions."""
+"""Stochastic policies over the unit box and over choices.
+
+All have one form, in which randomness comes from outside: `candidates` turns standard normal noise
+into N actions with their weights. Samples of a box weigh 1 / N each; a policy over choices offers all
+of them, each with its probability, so that expectations are exact.
+"""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlbench.backbones.mlp import MLP
+from rlbench.backbones.mlp import LAYERS, LayerKind
+
+PolicyKind = Literal["gaussian", "free-gaussian", "tanh-gaussian", "mixture"]
 
 
-class TanhGaussian(nn.Module):
-    """Policy tanh(u), u ~ N(mean(s), std(s)): raw samples u and actions in (-1, 1)."""
+class Policy(nn.Module, ABC):
+    """A distribution of actions in [-1, 1]; `action_size` and `noise_size` are set by subclasses."""
+
+    action_size: int
+    """Length of an action, A."""
+    noise_size: int
+    """Length of the noise behind one sample, Z."""
+
+    @abstractmethod
+    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Samples of standard normal noise [B, N, Z], reparameterised, [B, N, A]."""
+
+    @abstractmethod
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Log-density of actions [B, A], [B]."""
+
+    @abstractmethod
+    def mode(self, obs: Tensor) -> Tensor:
+        """The action to take where nothing is sampled, [B, A]."""
+
+    def candidates(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions to take an expectation over.
+
+        Args:
+            obs: Observations, [B, D].
+            noise: Standard normal, [B, N, Z].
+
+        Returns:
+            Actions, [B, N, A], and the logs of their weights, [B, N].
+        """
+        actions = self.actions(obs, noise)
+        return actions, actions.new_full(actions.shape[:2], -math.log(actions.shape[1]))
+
+
+def make_policy(
+    kind: PolicyKind,
+    obs_size: int,
+    action_size: int,
+    hidden: Sequence[int],
+    layers: LayerKind = "mlp",
+) -> Policy:
+    """A policy over a box, by name, with the constants that its sources give it."""
+    if kind == "mixture":
+        return GaussianMixture(obs_size, action_size, hidden, layers=layers)
+    if kind == "tanh-gaussian":
+        # BRAC's behaviour model.
+        return TanhGaussian(
+            obs_size, action_size, hidden, (-5.0, 0.0), smooth=True, margin=1e-3, layers=layers
+        )
+    return ClippedGaussian(
+        obs_size, action_size, hidden, (-5.0, 2.0), free_std=kind == "free-gaussian", layers=layers
+    )
+
+
+class TanhGaussian(Policy):
+    """tanh(u), u ~ N(mean(s), std(s)): raw samples u and actions in (-1, 1)."""
 
     def __init__(
         self,
@@ -21,8 +84,10 @@ class TanhGaussian(nn.Module):
         log_std_bounds: tuple[float, float],
         *,
         smooth: bool = False,
+        margin: float = 1e-6,
+        layers: LayerKind = "mlp",
     ) -> None:
-        """An MLP with 2A outputs, means and log standard deviations.
+        """A network with 2A outputs, means and log standard deviations.
 
         Args:
             obs_size: Length of an observation, D.
@@ -30,12 +95,15 @@ class TanhGaussian(nn.Module):
             hidden: Hidden layer sizes.
             log_std_bounds: Where the log standard deviation stays.
             smooth: Keep it there by tanh instead of a clamp.
+            margin: `log_prob` takes actions nearer than this to +-1 to be so near.
+            layers: Kind of network.
         """
         super().__init__()
-        self.net = MLP(obs_size, hidden, 2 * action_size)
-        self.action_size = action_size
+        self.net = LAYERS[layers](obs_size, hidden, 2 * action_size)
+        self.action_size = self.noise_size = action_size
         self.log_std_bounds = log_std_bounds
         self.smooth = smooth
+        self.margin = margin
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the raw action, [B, A] each."""
@@ -45,14 +113,34 @@ class TanhGaussian(nn.Module):
             return mean, low + 0.5 * (high - low) * (1 + log_std.tanh())
         return mean, log_std.clamp(low, high)
 
+    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """See `Policy`."""
+        return self.raw(obs, noise).tanh()
+
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """See `Policy`; [B, N] for actions [B, N, A]."""
+        return self.log_prob_raw(obs, unsquash(action, self.margin))
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """The tanh of the mean, [B, A]."""
+        mean: Tensor = self(obs)[0]
+        return mean.tanh()
+
     def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One action each with its log-density, reparameterised.
 
         Returns:
             Actions, [B, A], and log pi(a | s), [B].
         """
-        mean, log_std = self(obs)
-        noise = randn(mean.shape, generator)
+        actions, log_prob = self.sample_many(obs, 1, generator)
+        return actions.squeeze(1), log_prob.squeeze(1)
+
+    def sample_many(
+        self, obs: Tensor, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """`count` actions each, [B, N, A], with their log-densities, [B, N]; reparameterised."""
+        mean, log_std = (x[:, None] for x in self(obs))
+        noise = randn((len(obs), count, self.action_size), generator)
         raw = mean + log_std.exp() * noise
         return raw.tanh(), _log_density(noise, log_std, raw)
 
@@ -90,6 +178,173 @@ class TanhGaussian(nn.Module):
             mean, log_std = mean[:, None], log_std[:, None]
         noise = (raw - mean) * (-log_std).exp()
         return _log_density(noise, log_std, raw)
+
+
+class ClippedGaussian(Policy):
+    """N(tanh(mean(s)), std): samples beyond the box are clipped, densities are those before.
+
+    As in d3rlpy's CRR, in IQL and in AWAC. Where the data act on the bound itself the likelihood
+    stays finite, which a squashed Gaussian's does not.
+    """
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        log_std_bounds: tuple[float, float],
+        *,
+        free_std: bool = False,
+        layers: LayerKind = "mlp",
+    ) -> None:
+        """A network with A means, and as many log standard deviations unless these are free.
+
+        Args:
+            obs_size: Length of an observation, D.
+            action_size: Length of an action, A.
+            hidden: Hidden layer sizes.
+            log_std_bounds: Where the log standard deviation stays.
+            free_std: One standard deviation for all states, a parameter of its own.
+            layers: Kind of network.
+        """
+        super().__init__()
+        outputs = action_size if free_std else 2 * action_size
+        self.net = LAYERS[layers](obs_size, hidden, outputs)
+        self.free_log_std = nn.Parameter(torch.zeros(action_size)) if free_std else None
+        self.action_size = self.noise_size = action_size
+        self.log_std_bounds = log_std_bounds
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation, [B, A] each."""
+        if self.free_log_std is None:
+            mean, log_std = self.net(obs).chunk(2, dim=-1)
+        else:
+            mean = self.net(obs)
+            log_std = self.free_log_std.expand_as(mean)
+        return mean.tanh(), log_std.clamp(*self.log_std_bounds)
+
+    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """See `Policy`."""
+        mean, log_std = self(obs)
+        actions: Tensor = mean[:, None] + log_std.exp()[:, None] * noise
+        return actions.clamp(-1, 1)
+
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """See `Policy`."""
+        mean, log_std = self(obs)
+        return _log_normal(action, mean, log_std)
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """The mean, [B, A]."""
+        mean: Tensor = self(obs)[0]
+        return mean
+
+
+class GaussianMixture(Policy):
+    """A mixture of diagonal Gaussians; samples beyond the box are clipped.
+
+    As in RL Unplugged's CRR: five components, means that are not squashed, softplus scales.
+    """
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        components: int = 5,
+        *,
+        layers: LayerKind = "mlp",
+    ) -> None:
+        """A network with the logits, means and scales of all components."""
+        super().__init__()
+        self.net = LAYERS[layers](obs_size, hidden, components * (2 * action_size + 1))
+        self.components = components
+        self.action_size = action_size
+        self.noise_size = action_size + 1
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights [B, M], means and log scales [B, M, A]."""
+        logits, rest = self.net(obs).split(
+            [self.components, 2 * self.components * self.action_size], dim=-1
+        )
+        mean, scale = rest.unflatten(-1, (2, self.components, self.action_size)).unbind(1)
+        return logits.log_softmax(-1), mean, (F.softplus(scale) + 1e-4).log()
+
+    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """See `Policy`; the last number of a noise chooses the component."""
+        log_weight, mean, log_std = self(obs)
+        # The number of components whose cumulated weight lies below a uniform number.
+        below = log_weight.exp().cumsum(-1)[:, None] < uniform(noise[..., -1:])
+        chosen = below.sum(-1).clamp(max=self.components - 1)
+        index = chosen[..., None].expand(-1, -1, self.action_size)
+        actions: Tensor = mean.gather(1, index) + log_std.gather(1, index).exp() * noise[..., :-1]
+        return actions.clamp(-1, 1)
+
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """See `Policy`."""
+        log_weight, mean, log_std = self(obs)
+        joint: Tensor = log_weight + _log_normal(action[:, None], mean, log_std)
+        return joint.logsumexp(-1)
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """The mean of the component with the largest weight, [B, A]."""
+        log_weight, mean, _ = self(obs)
+        index = log_weight.argmax(-1)[:, None, None].expand(-1, 1, self.action_size)
+        chosen: Tensor = mean.gather(1, index)[:, 0]
+        return chosen.clamp(-1, 1)
+
+
+class Choice(Policy):
+    """A distribution over A choices; actions are one-hot vectors [B, A]."""
+
+    noise_size = 0
+
+    def __init__(
+        self, obs_size: int, action_size: int, hidden: Sequence[int], layers: LayerKind = "mlp"
+    ) -> None:
+        """A network with A logits."""
+        super().__init__()
+        self.net = LAYERS[layers](obs_size, hidden, action_size)
+        self.action_size = action_size
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Log-probabilities, [B, A]."""
+        log_prob: Tensor = self.net(obs).log_softmax(-1)
+        return log_prob
+
+    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Every choice, [B, A, A], whatever the noise."""
+        every = torch.eye(self.action_size, device=obs.device)
+        return every.expand(len(obs), -1, -1)
+
+    def candidates(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Every choice, [B, A, A], and its log-probability, [B, A]."""
+        return self.actions(obs, noise), self(obs)
+
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """See `Policy`."""
+        log_prob: Tensor = self(obs) * action
+        return log_prob.sum(-1)
+
+    def mode(self, obs: Tensor) -> Tensor:
+        """The most likely choice, [B, A]."""
+        return F.one_hot(self(obs).argmax(-1), self.action_size).float()
+
+
+def uniform(normal: Tensor) -> Tensor:
+    """Uniform numbers in (0, 1) of standard normal ones, by their distribution function."""
+    return (0.5 * (1 + torch.erf(normal / math.sqrt(2)))).clamp(1e-6, 1 - 1e-6)
+
+
+def gumbel(normal: Tensor) -> Tensor:
+    """Standard Gumbel numbers of standard normal ones: adding them to logits samples by argmax."""
+    return -(-uniform(normal).log()).log()
+
+
+def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of a diagonal Gaussian; sums over the last dimension."""
+    noise = (x - mean) * (-log_std).exp()
+    return (-0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 def _log_density(noise: Tensor, log_std: Tensor, raw: Tensor) -> Tensor:

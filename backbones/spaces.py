@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor
 
@@ -18,6 +19,31 @@ def vector_size(space: Space[Any]) -> int:
             "so wrap the environment (gymnasium.wrappers.FlattenObservation)"
         )
     return int(space.shape[0])
+
+
+def action_form(space: Space[Any], device: torch.device) -> "ActionBox | ActionChoices":
+    """The form in which networks see actions; a UserError for a space of another kind."""
+    if isinstance(space, spaces.Discrete):
+        return ActionChoices(int(space.n), int(space.start))
+    return ActionBox.of(space, device)
+
+
+@dataclass(frozen=True)
+class ActionChoices:
+    """The map between the numbers of choices and one-hot vectors."""
+
+    size: int
+    """Number of choices, A."""
+    start: int
+    """The smallest number."""
+
+    def to_unit(self, action: Tensor) -> Tensor:
+        """Numbers [...] to one-hot vectors [..., A]."""
+        return F.one_hot(action.long() - self.start, self.size).float()
+
+    def from_unit(self, action: Tensor) -> Tensor:
+        """One-hot vectors [..., A] to numbers, int64 [...]."""
+        return action.argmax(dim=-1) + self.start
 
 
 @dataclass(frozen=True)
@@ -42,6 +68,11 @@ class ActionBox:
         low, high = (torch.as_tensor(x, dtype=torch.float32) for x in (space.low, space.high))
         unit = bool((low == -1).all() and (high == 1).all())
         return cls(((high + low) / 2).to(device), ((high - low) / 2).to(device), unit)
+
+    @property
+    def size(self) -> int:
+        """Length of an action, A."""
+        return len(self.half)
 
     def to_unit(self, action: Tensor) -> Tensor:
         """Environment units to [-1, 1]."""

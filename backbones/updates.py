@@ -49,13 +49,22 @@ class Adam:
         restore(self, state)
 
 
-def gradient_step(optimizer: Adam, loss: Tensor) -> Tensor:
+def gradient_step(optimizer: Adam, loss: Tensor, max_norm: float | None = None) -> Tensor:
     """One step down `loss` for the optimiser's own parameters; others get no gradient.
+
+    Args:
+        optimizer: Takes the step.
+        loss: A scalar.
+        max_norm: The gradient is shortened to this norm where it is longer.
 
     Returns:
         The loss, detached.
     """
-    optimizer.step(torch.autograd.grad(loss, optimizer.parameters))
+    gradients = torch.autograd.grad(loss, optimizer.parameters)
+    if max_norm is not None:
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    optimizer.step(gradients)
     return loss.detach()
 
 
@@ -82,3 +91,9 @@ def critic_loss(values: Tensor, target: Tensor) -> Tensor:
     """Squared errors of values [E, B] against one target [B]: mean over B, sum over E."""
     same_shape(values[0], target)
     return (values - target).square().mean(dim=1).sum()
+
+
+def best_value(values: Tensor, soft_clip: float) -> Tensor:
+    """Value of the best sample, [B], between smallest and largest critic; values [K, B, p]."""
+    mixed = soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)
+    return mixed.amax(dim=-1)

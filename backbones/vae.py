@@ -9,6 +9,9 @@ from rlbench.backbones.mlp import MLP
 from rlbench.backbones.policies import randn
 from rlbench.backbones.updates import same_shape
 
+LATENT_CLIP = 0.5
+"""Behaviour samples come from latents within this bound (BCQ's and BEAR's authors' code)."""
+
 
 class ActionVAE(nn.Module):
     """Encoder (s, a) to a latent Gaussian, decoder (s, z) to a raw action u; the action is tanh(u).

@@ -16,10 +16,11 @@ from torch import Tensor
 from rlbench.benchmarks.replay import ReplayFile
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent
+from rlbench.interface import Agent, Transitions
+from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
-from rlbench.storage import Layout, TransitionTable
+from rlbench.storage import Layout
 
 
 class Driver(Protocol):
@@ -39,9 +40,9 @@ class Driver(Protocol):
 
 
 class DatasetDriver:
-    """Offline: batches from a fixed set of transitions, uniformly with replacement."""
+    """Offline: transitions or stretches of a data set, uniformly with replacement."""
 
-    def __init__(self, agent: Agent, data: TransitionTable, seed: int) -> None:
+    def __init__(self, agent: Agent, data: DataSet, seed: int) -> None:
         """Learns from `data`, whose rows are moved to the agent's device."""
         data.rows = data.rows.to(agent.device)
         self._agent = agent
@@ -50,8 +51,12 @@ class DatasetDriver:
 
     def update(self) -> Mapping[str, Tensor]:
         """One batch, one update."""
-        batch = self._data.sample(self._agent.config.batch_size, self.sampler)
-        return self._agent.learn(batch)
+        config = self._agent.config
+        if self._agent.consumes is Transitions:
+            return self._agent.learn(self._data.sample(config.batch_size, self.sampler))
+        return self._agent.learn(
+            self._data.sample_stretches(config.batch_size, config.sequence_length, self.sampler)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """State of the sampler."""

@@ -103,7 +103,7 @@ class Difference:
 def _compare(
     name: str, agent: Agent, inputs: Inputs, expected: Tensor, exported: Tensor
 ) -> Difference:
-    """Compares actions, [B, A] each.
+    """Compares actions, [B, A] or [B] each.
 
     Raises:
         UserError: They differ by more than rounding.
@@ -113,8 +113,8 @@ def _compare(
             f"{name} gives actions of shape {list(exported.shape)} where its agent gives "
             f"{list(expected.shape)}; nothing was written, let its `decide` keep the batch"
         )
-    distance = (exported - expected).abs().amax(dim=1)
-    ties = _ties(agent, inputs[0], expected, exported) & (distance > TOLERANCE)
+    distance = (exported - expected).abs().float().reshape(len(expected), -1).amax(dim=1)
+    ties = _ties(agent, inputs, expected, exported) & (distance > TOLERANCE)
     if ties.sum() <= MOST_TIES:
         distance = distance.masked_fill(ties, 0.0)
     if not (largest := float(distance.max())) <= TOLERANCE:
@@ -126,12 +126,13 @@ def _compare(
 
 
 @torch.no_grad()
-def _ties(agent: Agent, obs: Tensor, expected: Tensor, exported: Tensor) -> Tensor:
+def _ties(agent: Agent, inputs: Inputs, expected: Tensor, exported: Tensor) -> Tensor:
     """Where the agent values both actions alike up to rounding, bool [B].
 
     The best of many samples jumps from one to another where the last bits of their values decide.
     """
-    one, other = (agent.acting_value(obs, actions) for actions in (expected, exported))
+    obs, noise = inputs[0], inputs[1] if len(inputs) > 1 else None
+    one, other = (agent.acting_value(obs, actions, noise) for actions in (expected, exported))
     if one is None or other is None:
         return torch.zeros(len(obs), dtype=torch.bool)
     return torch.isclose(one, other, rtol=ROUNDING, atol=ROUNDING)

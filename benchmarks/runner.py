@@ -58,7 +58,8 @@ class Run:
         spec = Spec.of(self.task.make())
         if self.data is not None:
             mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
-            spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std)
+            returns = self.data.return_range
+            spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
         seed = derive(config.seed, "agent")
         self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
         self.update = 0

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlbench.errors import UserError
+from rlbench.interface import Trajectories
 from rlbench.storage import Layout, TransitionTable
 
 Array = NDArray[Any]
@@ -79,6 +81,42 @@ class DataSet(TransitionTable):
         """Mean of the observations, [D]."""
         self.obs_std = torch.tensor(meta["obs_std"], dtype=torch.float32)
         """Population standard deviation of the observations, [D]."""
+
+    @property
+    def return_range(self) -> tuple[float, float] | None:
+        """Smallest and largest return of the complete episodes; None where there are none."""
+        returns = self.episode_returns
+        return (float(returns.min()), float(returns.max())) if len(returns) else None
+
+    def sample_stretches(self, size: int, length: int, generator: torch.Generator) -> Trajectories:
+        """`size` stretches of `length` rows in order, [T, B, ...], from uniform starts.
+
+        Where an episode ends inside, without an end of its own, it counts as cut: a file may have
+        lost the row with its flag.
+
+        Raises:
+            UserError: The data set is shorter.
+        """
+        if length > len(self):
+            raise UserError(
+                f"sequence_length is {length}, but the data set has {len(self)} transitions; give a "
+                "smaller length or more data"
+            )
+        device = self.rows.device
+        starts = torch.randint(len(self) - length + 1, (size,), generator=generator, device=device)
+        index = starts + torch.arange(length, device=device)[:, None]
+        flat = self.take(index.flatten())
+        last = torch.isin(index, torch.from_numpy(self.episode_bounds[1:] - 1).to(device)).float()
+        shape = (length, size)
+        terminated = flat.terminated.reshape(shape)
+        return Trajectories(
+            obs=flat.obs.unflatten(0, shape),
+            action=flat.action.unflatten(0, shape),
+            reward=flat.reward.reshape(shape),
+            terminated=terminated,
+            truncated=torch.maximum(flat.truncated.reshape(shape), last) * (1 - terminated),
+            final_obs=flat.next_obs.unflatten(0, shape),
+        )
 
 
 class Columns(NamedTuple):

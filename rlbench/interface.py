@@ -46,6 +46,8 @@ class Spec:
     """Mean of the observations in the data set, [D]; None where there is no data set."""
     obs_std: Tensor | None = None
     """Population standard deviation of the observations in the data set, [D]."""
+    return_range: tuple[float, float] | None = None
+    """Smallest and largest undiscounted return of the data set's episodes."""
 
     @classmethod
     def of(cls, env: HasSpaces) -> "Spec":
@@ -60,7 +62,7 @@ class Transitions:
     obs: Tensor
     """Observations, [B, D]."""
     action: Tensor
-    """Actions in the units of the environment, [B, A]."""
+    """Actions in the units of the environment, [B, A], or numbers of choices, int64 [B]."""
     reward: Tensor
     """Rewards, [B]."""
     next_obs: Tensor
@@ -78,7 +80,7 @@ class Trajectories:
     obs: Tensor
     """Observations, [T, B, D]."""
     action: Tensor
-    """Actions in the units of the environment, [T, B, A]."""
+    """Actions in the units of the environment, [T, B, A], or numbers of choices, int64 [T, B]."""
     reward: Tensor
     """Rewards, [T, B]."""
     terminated: Tensor
@@ -100,7 +102,7 @@ class Action:
     """What `act` returns."""
 
     action: Tensor
-    """Actions in the units of the environment, [B, A]."""
+    """Actions in the units of the environment, [B, A], or numbers of choices, int64 [B]."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`."""
     state: State | None = None
@@ -182,8 +184,14 @@ class Agent(ABC):
             f"{type(self).__name__} cannot be exported; give it a method `decide` (see Agent)"
         )
 
-    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor | None:
-        """What `decide` maximises among samples, [B], at actions [B, A]; None where nothing."""
+    def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
+        """What `decide` maximises among samples, [B], at actions [B, A]; None where nothing.
+
+        Args:
+            obs: Observations, [B, D].
+            action: What `decide` returned, [B, A].
+            noise: What `decide` was given.
+        """
         return None
 
     @abstractmethod

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from rlbench.interface import Spec, Transitions
+from rlbench.interface import Agent, Spec, Trajectories, Transitions
 
 UNIT = Spec(Box(-1, 1, (2,)), Box(-1, 1, (2,)), discount=0.5)
 
@@ -82,6 +82,23 @@ def action_is_observation(rows: int = 128) -> Probe:
     """The demonstrator answers s with 0.7 s: for cloning."""
     obs, _ = _random(rows)
     return Probe(transitions(obs, 0.7 * obs, torch.zeros(rows)), torch.zeros(rows))
+
+
+def random_trajectories(spec: Spec, steps: int = 8, envs: int = 4, seed: int = 0) -> Trajectories:
+    """The same in order: each observation is the one that the step before led to."""
+    flat = random_batch(spec, steps * envs, seed)
+    fold = {
+        name: getattr(flat, name).unflatten(0, (steps, envs))
+        for name in ("obs", "action", "reward", "terminated", "truncated", "next_obs")
+    }
+    final_obs = torch.cat([fold["obs"][1:], fold.pop("next_obs")[-1:]])
+    return Trajectories(**fold, final_obs=final_obs)
+
+
+def random_experience(agent: Agent, seed: int = 0) -> Transitions | Trajectories:
+    """What the agent learns from."""
+    make = random_batch if agent.consumes is Transitions else random_trajectories
+    return make(agent.spec, seed=seed)
 
 
 def random_batch(spec: Spec, rows: int = 32, seed: int = 0) -> Transitions:

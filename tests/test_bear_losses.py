@@ -10,11 +10,11 @@ from torch import Tensor
 from rlbench.agents.bear import (
     BEARConfig,
     alpha_loss,
-    best_value,
     mmd,
     policy_loss,
     select_value,
 )
+from rlbench.backbones.updates import best_value
 from rlbench.errors import UserError
 
 

@@ -13,18 +13,33 @@ from rlbench.agents import agent_names, load_agent
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Spec
 from tests import probe_envs
-from tests.probe_envs import UNIT, random_batch
+from tests.probe_envs import UNIT, random_experience
 
 SMALL: dict[str, dict[str, Any]] = {
+    "awac": {"hidden": (16,)},
+    "awr": {"hidden": (16,)},
     "bc": {"hidden": (16,)},
+    "bcq": {"hidden": (16,), "vae_hidden": (16,), "act_samples": 5},
     "bear": {"hidden": (16,), "vae_hidden": (16,), "warmup_updates": 1, "act_samples": 5},
+    "brac": {"hidden": (16,), "warmup_updates": 1},
+    "cql": {"hidden": (16,), "penalty_samples": 3},
+    "crr": {"hidden": (16,)},
+    "iql": {"hidden": (16,), "policy_decay_updates": 100},
+    "recurrent-crr": {"hidden": (16,), "memory_size": 8},
     "sac": {"hidden": (16,)},
     "td3": {"hidden": (16,)},
+    "td3-bc": {"hidden": (16,)},
 }
 NAMES = sorted(SMALL)
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
-SPEC = Spec(Box(-np.inf, np.inf, (2,)), Box(LOW, HIGH), obs_mean=MEAN, obs_std=STD)
+SPEC = Spec(
+    Box(-np.inf, np.inf, (2,)),
+    Box(LOW, HIGH),
+    obs_mean=MEAN,
+    obs_std=STD,
+    return_range=(-5.0, 20.0),
+)
 
 
 def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
@@ -34,7 +49,7 @@ def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
 
 def train(agent: Agent, updates: int, first: int = 0) -> Agent:
     for seed in range(first, first + updates):
-        agent.learn(random_batch(agent.spec, seed=seed))
+        agent.learn(random_experience(agent, seed))
     return agent
 
 
@@ -49,7 +64,7 @@ def tensors(state: Any, path: str = "") -> dict[str, Tensor]:
 
 def weights(agent: Agent) -> dict[str, Tensor]:
     """What the networks compute with, without counters and optimisers."""
-    networks = ("/policy/", "/critic/", "/vae/")
+    networks = ("/policy/", "/critic/", "/value/", "/vae/", "/behaviour/")
     return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith(networks)}
 
 
@@ -83,7 +98,7 @@ def test_the_units_of_the_actions_do_not_matter(name: str) -> None:
     unit, scaled = make(name, dataclasses.replace(SPEC, action_space=UNIT.action_space)), make(name)
     centre, half = torch.from_numpy((LOW + HIGH) / 2), torch.from_numpy((HIGH - LOW) / 2)
     for seed in range(3):
-        batch = random_batch(unit.spec, seed=seed)
+        batch = random_experience(unit, seed)
         unit.learn(batch)
         scaled.learn(dataclasses.replace(batch, action=centre + half * batch.action))
     obs = torch.randn(5, 2)
@@ -95,7 +110,7 @@ def test_metrics_are_detached_finite_scalars_with_constant_names(name: str) -> N
     agent = make(name)
     keys = None
     for seed in range(4):
-        metrics = agent.learn(random_batch(agent.spec, seed=seed))
+        metrics = agent.learn(random_experience(agent, seed))
         assert keys in (None, set(metrics))
         keys = set(metrics)
         for value in metrics.values():
@@ -108,7 +123,7 @@ def test_metrics_are_detached_finite_scalars_with_constant_names(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_metrics_do_not_change_afterwards(name: str) -> None:
     agent = make(name)
-    metrics = agent.learn(random_batch(agent.spec))
+    metrics = agent.learn(random_experience(agent))
     before = {key: value.clone() for key, value in metrics.items()}
     train(agent, 2)
     assert all(torch.equal(metrics[key], before[key]) for key in before)
@@ -118,10 +133,10 @@ def test_metrics_do_not_change_afterwards(name: str) -> None:
 def test_learning_leaves_the_batch_alone(name: str) -> None:
     agent = make(name)
     train(agent, 1)
-    batch, untouched = random_batch(agent.spec), random_batch(agent.spec)
+    batch, untouched = random_experience(agent), random_experience(agent)
     agent.learn(batch)
-    for field in dataclasses.fields(batch):
-        assert torch.equal(getattr(batch, field.name), getattr(untouched, field.name))
+    for field, value in vars(batch).items():
+        assert field == "extras" or torch.equal(value, getattr(untouched, field))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,9 +173,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str) -> None:
 def test_acting_without_exploration_changes_nothing_in_the_training(name: str) -> None:
     quiet, watched = make(name), make(name)
     for seed in range(3):
-        quiet.learn(random_batch(SPEC, seed=seed))
+        quiet.learn(random_experience(quiet, seed))
         watched.act(torch.randn(3, 2))
-        watched.learn(random_batch(SPEC, seed=seed))
+        watched.learn(random_experience(watched, seed))
     assert same(weights(quiet), weights(watched))
 
 
@@ -169,6 +184,8 @@ Change = tuple[Any, dict[str, Any]]
 UNBIASED = {"mmd_estimator": "unbiased"}
 # A capped weight shows in the step after; a threshold that is never met drives alpha up.
 RISING = {"mmd_threshold": -1.0, "alpha_learning_rate": 1.0}
+LEARNED = {"alpha_mode": "learned"}
+CATEGORICAL = {"critic": "categorical", "value_range": (-5.0, 5.0)}
 CHANGES: dict[str, dict[str, Change]] = {
     "bc": {"policy": ("tanh-gaussian", {}), "normalise_obs": (False, {})},
     "bear": {
@@ -190,13 +207,63 @@ CHANGES: dict[str, dict[str, Change]] = {
         "alpha_max": (1.1, RISING),
     },
     "sac": {},
-    "td3": {"target_noise_clip": (0.01, {})},
+    "td3": {
+        "target_noise_clip": (0.01, {}),
+        "cloning_alpha": (2.5, {}),
+        "normalise_obs": (True, {}),
+    },
+    "iql": {"scale_rewards": (False, {}), "normalise_obs": (False, {}), "max_weight": (0.5, {})},
+    "awr": {"normalise_obs": (False, {}), "max_weight": (0.5, {})},
+    "bcq": {},
+    "brac": {
+        "penalty": ("policy", {}),
+        "alpha_mode": ("learned", {}),
+        "divergence_threshold": (100.0, LEARNED),
+        "alpha_learning_rate": (1.0, LEARNED),
+        "warmup_updates": (3, {}),
+    },
+    "cql": {"gap_threshold": (5.0, {}), "target_entropy_scale": (-5.0, {})},
+    "crr": {
+        "hidden": ((32,), {}),
+        "layers": ("residual", {}),
+        "policy": ("mixture", {}),
+        "gradient_clip": (1e-3, {}),
+        "normalise_obs": (False, {}),
+        "weight": ("binary", {}),
+        "baseline": ("max", {}),
+        "max_weight": (0.5, {}),
+        "critic": ("categorical", {}),
+        "critics": (1, {}),
+        "atoms": (11, CATEGORICAL),
+        "value_range": ((-10.0, 10.0), CATEGORICAL),
+        "target_actions": ("policy", {}),
+        "target_update": ("hard", {"target_every": 2}),
+        "target_every": (1, {"target_update": "hard", "target_rate": 0.01}),
+        "act_mode": ("sample", {}),
+        "act_temperature": (1e-3, {}),
+    },
 }
+CHANGES["td3-bc"] = CHANGES["td3"] | {"cloning_alpha": (1.0, {}), "normalise_obs": (False, {})}
+CHANGES["awac"] = CHANGES["crr"] | {
+    "target_actions": ("target-policy", {}),
+    "act_mode": ("sample", {}),
+    "baseline": ("max", {"advantage_samples": 4}),
+    "act_samples": (5, {"act_mode": "critic-weighted"}),
+    "act_temperature": (1e-3, {"act_mode": "critic-weighted"}),
+}
+CHANGES["recurrent-crr"] = CHANGES["crr"]
 # Read by the drivers alone, never by the agent.
-DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size"}
+DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size", "sequence_length"}
 # Read by `act` alone.
-ACT_SETTINGS = {("bear", "act_samples"), ("td3", "exploration_noise")}
-FIELDS = [(n, f.name) for n in NAMES for f in dataclasses.fields(load_agent(n).Config)]
+ACT_SETTINGS = {"act_mode", "act_samples", "act_temperature", "exploration_noise"}
+# On choices alone: test_crr_choices.py.
+CHOICE_SETTINGS = {"conservatism"}
+FIELDS = [
+    (n, f.name)
+    for n in NAMES
+    for f in dataclasses.fields(load_agent(n).Config)
+    if f.name not in CHOICE_SETTINGS
+]
 
 
 def change(name: str, field: str) -> Change:
@@ -217,7 +284,7 @@ def test_every_setting_has_an_effect(name: str, field: str) -> None:
     assert usual.config != changed.config
     train(usual, 4)
     train(changed, 4)
-    if (name, field) in ACT_SETTINGS:
+    if field in ACT_SETTINGS:
         assert equal(usual, changed)
         obs = torch.randn(8, 2)
         explore = field.startswith("exploration")

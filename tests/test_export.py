@@ -192,7 +192,7 @@ class Likes(Agent):
     def learn(self, experience: Any) -> dict[str, Tensor]:
         raise AssertionError
 
-    def acting_value(self, obs: Tensor, action: Tensor) -> Tensor:
+    def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         return action[:, 0]
 
 

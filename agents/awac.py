@@ -1,0 +1,37 @@
+"""Advantage-weighted actor-critic (AWAC).
+
+CRR exp whose baseline is one sample of the policy, with a lower temperature and a larger bound of the
+weight, no slow copy of the policy, and one standard deviation for all states:
+
+    pi : maximise  E[ min(exp((Q(s, a) - Q(s, a')) / beta), 100) log pi(a | s) ],   a' ~ pi(s)
+
+Nair et al., 2020, https://arxiv.org/abs/2006.09359; settings as in CORL (beta 1/3 on locomotion).
+
+Differences from the sources: CORL's mean is not squashed and its networks have three hidden layers.
+It learns from data here, without the paper's online phase.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from rlbench.agents.crr import CRR, CRRConfig
+from rlbench.backbones.policies import PolicyKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWACConfig(CRRConfig):
+    """Settings of AWAC: those of CRR with other defaults."""
+
+    policy: PolicyKind = "free-gaussian"
+    advantage_samples: int = 1
+    beta: float = 1 / 3
+    max_weight: float = 100.0
+    gradient_clip: float | None = None
+    target_actions: Literal["target-policy", "policy"] = "policy"
+    act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "mode"
+
+
+class AWAC(CRR):
+    """AWAC as a setting of CRR."""
+
+    Config: ClassVar[type] = AWACConfig

@@ -1,0 +1,138 @@
+"""Advantage-weighted regression (AWR).
+
+Clone the actions of the data, weighted by how much better than expected their episodes went on:
+
+    V  : minimise  E[ (G - V(s))^2 ],   G the TD(lambda) returns of the data
+    pi : maximise  E[ min(exp(A / beta), w_max) log pi(a | s) ],   A = (G - V(s)), standardised
+
+Peng et al., 2019, https://arxiv.org/abs/1910.00177, algorithm 1
+
+Differences from the authors' code: value and policy take one step each on the same stretches of
+trajectories, and returns are those of the stretch with V after its end, where theirs run over whole
+episodes between thousands of steps; Adam instead of SGD with momentum; advantages are standardised
+over the batch; means are bounded by tanh instead of a loss.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.agents.crr import policy_loss
+from rlbench.backbones.mlp import MLP
+from rlbench.backbones.normalise import ObsNormaliser
+from rlbench.backbones.policies import ClippedGaussian, randn
+from rlbench.backbones.returns import lambda_returns
+from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.updates import Adam, gradient_step, same_shape
+from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWRConfig:
+    """Settings of AWR."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy and value (authors' code: 128, 64)."""
+    batch_size: int = 8
+    """Stretches of trajectories in one update."""
+    sequence_length: int = 32
+    """Steps of a stretch."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size of policy and value."""
+    mixing: float = 0.95
+    """Mixing of the returns (paper: lambda)."""
+    std: float = 0.4
+    """Standard deviation of the policy (authors' code: 0.4, for Ant 0.2)."""
+    beta: float = 1.0
+    """Temperature of the weights, in standard deviations of the advantage."""
+    max_weight: float = 20.0
+    """Upper bound of the weights."""
+    normalise_obs: bool = True
+    """Bring observations to zero mean and unit variance with the statistics of the data set."""
+
+
+def value_loss(value: Tensor, returns: Tensor) -> Tensor:
+    """Mean squared error; both inputs have the same shape."""
+    same_shape(value, returns)
+    return (value - returns).square().mean()
+
+
+def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tensor:
+    """Weights without gradient of advantages, which are standardised first; of the same shape."""
+    advantage = advantage.detach()
+    standardised = (advantage - advantage.mean()) / (advantage.std() + 1e-5)
+    return (standardised / beta).clamp(max=math.log(max_weight)).exp()
+
+
+class AWR(Agent):
+    """AWR on stretches of trajectories."""
+
+    Config: ClassVar[type] = AWRConfig
+    consumes = Trajectories
+    config: AWRConfig
+
+    def __init__(
+        self,
+        config: AWRConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        obs_size, log_std = vector_size(spec.observation_space), math.log(config.std)
+        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        with initialising(derive(seed, "weights")):
+            self.policy = ClippedGaussian(
+                obs_size, self.box.size, config.hidden, (log_std, log_std), free_std=True
+            )
+            self.value = MLP(obs_size, config.hidden, 1)
+        for network in (self.normaliser, self.policy, self.value):
+            network.to(self.device)
+        self.policy_optimizer = Adam(self.policy.net.parameters(), config.learning_rate)
+        self.value_optimizer = Adam(self.value.parameters(), config.learning_rate)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The mean of the policy; a sample if `explore`."""
+        if not explore:
+            return Action(self.decide(obs))
+        noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
+        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The mean of the policy."""
+        return self.box.from_unit(self.policy.mode(self.normaliser(obs)))
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """One step of value and policy on all steps of the stretches."""
+        batch, obs = experience, self.normaliser(experience.obs)
+        with torch.no_grad():
+            returns = lambda_returns(
+                batch.reward, batch.terminated, batch.truncated,
+                self.value(self.normaliser(batch.final_obs)).squeeze(-1),
+                self.discount, self.config.mixing,
+            )  # fmt: skip
+        value = self.value(obs).squeeze(-1)
+        v_loss = gradient_step(self.value_optimizer, value_loss(value, returns))
+
+        weight = advantage_weight(returns - value, self.config.beta, self.config.max_weight)
+        log_prob = self.policy.log_prob(
+            obs.flatten(0, 1), self.box.to_unit(batch.action).flatten(0, 1)
+        )
+        pi_loss = gradient_step(self.policy_optimizer, policy_loss(log_prob, weight.flatten()))
+        return {
+            "value_loss": v_loss,
+            "policy_loss": pi_loss,
+            "return": returns.mean(),
+            "weight_mean": weight.mean(),
+        }

@@ -1,0 +1,192 @@
+"""Behaviour regularized actor-critic (BRAC), KL-control among its settings.
+
+Actor-critic on data that pays for leaving a behaviour model:
+
+    b    : behaviour model, maximises  E[ log b(a | s) ]
+    D(s) = mean over samples a ~ pi(s) of  log pi(a | s) - log b(a | s)          (KL, from samples)
+    y    = r + discount * (min_k Q'_k(s', a') - alpha D(s')),  a' ~ pi'(s')      (value penalty)
+    Q    : minimise  sum_k (Q_k(s, a) - y)^2
+    pi   : minimise  E[ alpha D(s) - min_k Q_k(s, a) ],  a ~ pi(s)               (regularisation)
+    alpha: fixed, or raised where D is above its threshold
+
+Wu et al., 2019, https://arxiv.org/abs/1911.11361: BRAC-v has the penalty in both places, BRAC-p only
+in the policy's loss. KL-control as in the BEAR authors' release is BRAC-v with a learned alpha.
+
+Differences from the paper: the behaviour model learns alongside, as in KL-control, and not a million
+updates before; the policy obeys it alone for `warmup_updates`. There is no entropy bonus.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlbench.backbones.mlp import QEnsemble
+from rlbench.backbones.policies import TanhGaussian
+from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.updates import (
+    Adam,
+    critic_loss,
+    gradient_step,
+    polyak,
+    same_shape,
+    td_target,
+)
+from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class BRACConfig:
+    """Settings of BRAC."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy, behaviour model and critics."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    policy_learning_rate: float = 1e-4
+    """Adam step size of the policy."""
+    learning_rate: float = 3e-4
+    """Adam step size of critics and behaviour model."""
+    target_rate: float = 0.005
+    """How far target networks move after each update."""
+    penalty: Literal["value", "policy"] = "value"
+    """Where the divergence is paid for: in values and policy (BRAC-v), or in the policy (BRAC-p)."""
+    divergence_samples: int = 4
+    """Actions of the policy in the divergence."""
+    warmup_updates: int = 20_000
+    """First updates, in which the policy only obeys the behaviour model."""
+    alpha: float = 1.0
+    """Weight of the divergence, in units of return; the first one where it is learned."""
+    alpha_mode: Literal["fixed", "learned"] = "fixed"
+    """Whether the weight follows the divergence."""
+    divergence_threshold: float = 0.1
+    """Allowed divergence in nats, where the weight is learned (KL-control: 0.1)."""
+    alpha_learning_rate: float = 1e-3
+    """Adam step size of log alpha."""
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "kl-control": {"alpha_mode": "learned", "discount": 0.98},
+    "brac-p": {"penalty": "policy"},
+}
+"""Settings that have names of their own."""
+
+LOG_STD_BOUNDS = (-5.0, 2.0)
+"""Of the policy; the behaviour model has BRAC's [-5, 0]."""
+
+
+def policy_loss(value: Tensor, divergence: Tensor, alpha: Tensor) -> Tensor:
+    """Mean of alpha D - Q; value and divergence are [B]."""
+    same_shape(value, divergence)
+    return (alpha * divergence - value).mean()
+
+
+def alpha_loss(log_alpha: Tensor, divergence: Tensor, threshold: float) -> Tensor:
+    """Its gradient raises alpha where the divergence [B] is above the threshold."""
+    return -log_alpha.exp() * (divergence.detach().mean() - threshold)
+
+
+class BRAC(Agent):
+    """BRAC with the Kullback-Leibler divergence in its primal form."""
+
+    Config: ClassVar[type] = BRACConfig
+    consumes = Transitions
+    config: BRACConfig
+
+    def __init__(
+        self,
+        config: BRACConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        obs_size, action_size = vector_size(spec.observation_space), self.box.size
+        with initialising(derive(seed, "weights")):
+            self.policy = TanhGaussian(obs_size, action_size, config.hidden, LOG_STD_BOUNDS)
+            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2)
+            self.behaviour = TanhGaussian(
+                obs_size, action_size, config.hidden, (-5.0, 0.0), smooth=True, margin=1e-3
+            )
+        for network in (self.policy, self.critic, self.behaviour):
+            network.to(self.device)
+        self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.log_alpha = torch.full(
+            (), config.alpha, device=self.device
+        ).log_().requires_grad_()  # fmt: skip
+        self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
+        self.behaviour_optimizer = Adam(self.behaviour.parameters(), config.learning_rate)
+        self.alpha_optimizer = Adam([self.log_alpha], config.alpha_learning_rate)
+        self.updates = 0
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """The warm-up of the paper, or a tenth of a shorter run."""
+        return {"warmup_updates": min(20_000, updates // 10)}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """A sample of the policy if `explore`, else the tanh of its mean."""
+        if not explore:
+            return Action(self.decide(obs))
+        action, _ = self.policy.sample(obs, self.act_generator)
+        return Action(self.box.from_unit(action))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The tanh of the mean."""
+        return self.box.from_unit(self.policy.mode(obs))
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of behaviour model, critics, policy, alpha and targets."""
+        obs, action = experience.obs, self.box.to_unit(experience.action)
+        likelihood = self.behaviour.log_prob(obs, action).mean()
+        model_loss = gradient_step(self.behaviour_optimizer, -likelihood)
+
+        alpha = self.log_alpha.detach().exp()
+        target = self._target(experience, alpha)
+        values = self.critic(obs, action)
+        q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
+
+        actions, divergence = self._divergence(self.policy, obs)
+        value = self.critic(obs, actions[:, 0]).amin(dim=0)
+        climbed = value if self.updates >= self.config.warmup_updates else torch.zeros_like(value)
+        pi_loss = gradient_step(self.policy_optimizer, policy_loss(climbed, divergence, alpha))
+        if self.config.alpha_mode == "learned":
+            loss = alpha_loss(self.log_alpha, divergence, self.config.divergence_threshold)
+            gradient_step(self.alpha_optimizer, loss)
+        polyak(self.target_policy, self.policy, self.config.target_rate)
+        polyak(self.target_critic, self.critic, self.config.target_rate)
+        self.updates += 1
+        return {
+            "behaviour_loss": model_loss,
+            "critic_loss": q_loss,
+            "policy_loss": pi_loss,
+            "divergence": divergence.detach().mean(),
+            "alpha": alpha,
+            "q_target": target.mean(),
+            "q_data": values.detach().mean(),
+        }
+
+    def _divergence(self, policy: TanhGaussian, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples of a policy, [B, N, A], and its divergence from the behaviour model, [B]."""
+        actions, log_prob = policy.sample_many(obs, self.config.divergence_samples, self.generator)
+        return actions, (log_prob - self.behaviour.log_prob(obs, actions)).mean(dim=1)
+
+    @torch.no_grad()
+    def _target(self, batch: Transitions, alpha: Tensor) -> Tensor:
+        actions, divergence = self._divergence(self.target_policy, batch.next_obs)
+        next_value = self.target_critic(batch.next_obs, actions[:, 0]).amin(dim=0)
+        if self.config.penalty == "value":
+            next_value = next_value - alpha * divergence
+        return td_target(batch.reward, batch.terminated, next_value, self.discount)

@@ -1,0 +1,137 @@
+"""Conservative Q-learning (CQL).
+
+SAC on data whose critics are pushed down on all actions and up on those of the data:
+
+    Q : minimise  sum_k (Q_k(s, a) - y)^2 + weight * E[ logsumexp_a' Q_k(s, a') - Q_k(s, a) ]
+
+The log-sum-exp is estimated by importance sampling from uniform actions and from the policy's at s
+and at s', all of them valued at s.
+
+Kumar et al., 2020, https://arxiv.org/abs/2006.04779, equation 4, CQL(H)
+
+Differences from the authors' code: the policy climbs Q from the first update (there it imitates the
+data for 40,000). The target is without entropy, as there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.agents.sac import SAC, SACConfig
+from rlbench.backbones.updates import (
+    Adam,
+    critic_loss,
+    gradient_step,
+    polyak,
+    same_shape,
+    td_target,
+)
+from rlbench.interface import Spec, Transitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CQLConfig(SACConfig):
+    """Settings of CQL: those of SAC and its own."""
+
+    policy_learning_rate: float = 1e-4
+    """Adam step size of the policy; critics and temperature have `learning_rate`."""
+    conservatism: float = 5.0
+    """Weight of the penalty (paper: alpha; authors' code for MuJoCo: 5 or 10)."""
+    penalty_samples: int = 10
+    """Uniform actions, and actions of the policy at s and at s', in the log-sum-exp."""
+    gap_threshold: float | None = None
+    """With a number the weight is learned, from `conservatism` on: it grows where the penalty is above
+    (paper: tau, CQL-Lagrange); None: it is fixed."""
+
+
+def log_sum_exp(values: Tensor, log_densities: Tensor) -> Tensor:
+    """Importance-sampled log of the integral of exp Q(s, a) over actions, [K, B].
+
+    Args:
+        values: Q of sampled actions, [K, B, N].
+        log_densities: Of the actions under what they were drawn from, [B, N].
+    """
+    same_shape(values[0], log_densities)
+    return (values - log_densities).logsumexp(-1) - math.log(values.shape[-1])
+
+
+def penalty(log_sums: Tensor, values: Tensor) -> Tensor:
+    """Mean of logsumexp Q - Q(s, a) over B of each critic, [K]; both inputs are [K, B]."""
+    same_shape(log_sums, values)
+    return (log_sums - values).mean(dim=1)
+
+
+def weight_loss(log_weight: Tensor, penalty: Tensor, threshold: float) -> Tensor:
+    """Its gradient raises the weight where the mean penalty [K] is above the threshold."""
+    return -log_weight.exp() * (penalty.detach().mean() - threshold)
+
+
+class CQL(SAC):
+    """CQL(H) with twin critics and the learned temperature of SAC."""
+
+    Config: ClassVar[type] = CQLConfig
+    config: CQLConfig
+
+    def __init__(
+        self,
+        config: CQLConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
+        self.log_weight = torch.full(
+            (), config.conservatism, device=self.device
+        ).log_().requires_grad_()  # fmt: skip
+        self.weight_optimizer = Adam([self.log_weight], config.learning_rate)
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of critics, policy, temperature, weight and target critics."""
+        batch, weight = experience, self.log_weight.detach().exp()
+        temperature = self.log_temperature.detach().exp()
+        target = self._target(batch, temperature)
+        gap, values = self._penalty(batch)
+        loss = critic_loss(values, target) + weight * gap.sum()
+        q_loss = gradient_step(self.critic_optimizer, loss)
+        metrics = self._update_policy(batch.obs, temperature)
+        if self.config.gap_threshold is not None:
+            loss = weight_loss(self.log_weight, gap, self.config.gap_threshold)
+            gradient_step(self.weight_optimizer, loss)
+        polyak(self.target_critic, self.critic, self.config.target_rate)
+        return {
+            "critic_loss": q_loss,
+            "q_target": target.mean(),
+            "q_data": values.detach().mean(),
+            "penalty": gap.detach().mean(),
+            "conservatism": weight,
+            **metrics,
+        }
+
+    @torch.no_grad()
+    def _target(self, batch: Transitions, temperature: Tensor) -> Tensor:
+        """Without the entropy, unlike SAC."""
+        next_action, _ = self.policy.sample(batch.next_obs, self.generator)
+        next_value = self.target_critic(batch.next_obs, next_action).amin(dim=0)
+        return td_target(batch.reward, batch.terminated, next_value, self.discount)
+
+    def _penalty(self, batch: Transitions) -> tuple[Tensor, Tensor]:
+        """The penalty of each critic, [K], and the values of the data's actions, [K, B]."""
+        count, size = self.config.penalty_samples, self.box.size
+        with torch.no_grad():
+            shape = (len(batch.obs), count, size)
+            uniform = 2 * torch.rand(shape, generator=self.generator, device=self.device) - 1
+            here, here_log_prob = self.policy.sample_many(batch.obs, count, self.generator)
+            there, there_log_prob = self.policy.sample_many(batch.next_obs, count, self.generator)
+            uniform_log_prob = here_log_prob.new_full(shape[:2], -size * math.log(2))
+            densities = torch.cat([uniform_log_prob, here_log_prob, there_log_prob], dim=1)
+            data = self.box.to_unit(batch.action)
+            actions = torch.cat([data[:, None], uniform, here, there], dim=1)
+        values = self.critic(batch.obs, actions)
+        return penalty(log_sum_exp(values[..., 1:], densities), values[..., 0]), values[..., 0]

@@ -1,0 +1,357 @@
+"""Critic regularized regression (CRR).
+
+Clone the actions of the data, each weighted by how good the critic thinks it is:
+
+    A    = Q(s, a) - V(s),   V = mean or max of Q(s, a_1), ..., Q(s, a_m),   a_j ~ pi(s)
+    pi   : maximise  E[ f(A) log pi(a | s) ],   f = 1[A > 0],  exp(A / beta)  or  1
+    y    = r + discount * Q'(s', a'),   a' ~ pi'(s')
+    Q    : minimise  sum_k (Q_k(s, a) - y)^2,  or the cross-entropy of distributions of the return
+    act  : by the critic-weighted policy: one of n samples of pi, drawn by softmax(Q / temperature)
+
+Wang et al., 2020, https://arxiv.org/abs/2006.15134
+
+The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
+binary max (binary, max); weight `all` is behaviour cloning. On choices instead of a box, V and the
+target are exact expectations, and the critic weighs all choices.
+
+Differences from the paper: twin critics, of which the smaller counts, and a Gaussian policy are the
+defaults; the authors have one categorical critic on [0, 100] and a mixture (`PROFILES["authors"]`),
+with LSTM layers as in `RecurrentCRR`. Both critics see the batch before the policy does.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlbench.backbones.categorical import CategoricalQ, cross_entropy, project
+from rlbench.backbones.mlp import LayerKind, QEnsemble
+from rlbench.backbones.normalise import ObsNormaliser
+from rlbench.backbones.policies import Choice, Policy, PolicyKind, gumbel, make_policy, randn
+from rlbench.backbones.spaces import ActionBox, action_form, vector_size
+from rlbench.backbones.updates import (
+    Adam,
+    critic_loss,
+    gradient_step,
+    polyak,
+    same_shape,
+    td_target,
+)
+from rlbench.errors import UserError
+from rlbench.interface import Action, Agent, Spec, State, Trajectories, Transitions
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRRConfig:
+    """Settings of CRR."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy and critics."""
+    layers: LayerKind = "mlp"
+    """Kind of network: plain, or normalised residual blocks as the authors have."""
+    policy: PolicyKind = "gaussian"
+    """Distribution over a box of actions; free-gaussian has one standard deviation for all states."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size of policy and critics."""
+    gradient_clip: float | None = 40.0
+    """Longest gradient of policy and of critics; None: any."""
+    normalise_obs: bool = True
+    """Bring observations to zero mean and unit variance with the statistics of the data set."""
+    weight: Literal["exp", "binary", "all"] = "exp"
+    """How an advantage becomes a weight: exponential, 1 where it is positive, or 1 (paper: f)."""
+    baseline: Literal["mean", "max", "min"] = "mean"
+    """What the action of the data is compared with, among the policy's."""
+    advantage_samples: int = 4
+    """Samples of the policy behind the baseline (paper: m)."""
+    beta: float = 1.0
+    """Advantage that e times the weight stands for, in units of return; smaller is greedier."""
+    max_weight: float = 20.0
+    """Upper bound of the exponential weight."""
+    critic: Literal["scalar", "categorical"] = "scalar"
+    """Expected return, or its distribution."""
+    critics: int = 2
+    """Number of critics, of which the smallest counts."""
+    atoms: int = 51
+    """Returns that a categorical critic knows."""
+    value_range: tuple[float, float] = (0.0, 100.0)
+    """Smallest and largest of them; discounted returns must lie between."""
+    conservatism: float = 0.0
+    """On choices: weight of logsumexp Q(s, .) - Q(s, a) in the critic's loss (CQL)."""
+    target_samples: int = 1
+    """Samples of the policy in the target."""
+    target_actions: Literal["target-policy", "policy"] = "target-policy"
+    """Where they come from: a slow copy of the policy, or the policy itself."""
+    target_update: Literal["soft", "hard"] = "soft"
+    """Targets follow by target_rate after each update, or are copies made every target_every."""
+    target_rate: float = 0.005
+    """How far soft targets move after each update (paper's successors: tau)."""
+    target_every: int = 100
+    """Updates between the copies of hard targets."""
+    act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "critic-weighted"
+    """How actions are chosen for use; exploration samples the policy."""
+    act_samples: int = 16
+    """Samples of the policy that the critic chooses from."""
+    act_temperature: float = 1.0
+    """Of the critic-weighted choice, in units of return."""
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "authors": {
+        "hidden": (1024, 1024, 1024, 1024, 1024),
+        "layers": "residual",
+        "policy": "mixture",
+        "learning_rate": 1e-4,
+        "critic": "categorical",
+        "critics": 1,
+        "atoms": 21,
+        "target_update": "hard",
+    },
+}
+"""The authors' release without its recurrent layers, where it differs from the defaults."""
+
+
+def advantage(value: Tensor, others: Tensor, log_weights: Tensor, config: CRRConfig) -> Tensor:
+    """How much better than the policy's actions those of the data are, [B].
+
+    Args:
+        value: Q(s, a) of the data, [B].
+        others: Q(s, a_j) of the policy's actions, [B, N].
+        log_weights: Logs of their weights in an expectation, [B, N].
+        config: Gives the baseline.
+    """
+    same_shape(others, log_weights)
+    same_shape(value, others[:, 0])
+    if config.baseline == "max":
+        return value - others.amax(-1)
+    if config.baseline == "min":
+        return value - others.amin(-1)
+    return value - (log_weights.exp() * others).sum(-1)
+
+
+def advantage_weight(advantage: Tensor, config: CRRConfig) -> Tensor:
+    """Weight of each action of the data, without gradient, [B] (paper: f).
+
+    >>> advantage_weight(torch.tensor([-1.0, 0.0, 2.0]), CRRConfig(weight="binary"))
+    tensor([0., 0., 1.])
+    """
+    advantage = advantage.detach()
+    if config.weight == "all":
+        return torch.ones_like(advantage)
+    if config.weight == "binary":
+        return (advantage > 0).float()
+    # Before the exp, which would overflow.
+    highest = torch.tensor(config.max_weight).log().item()
+    return (advantage / config.beta).clamp(max=highest).exp()
+
+
+def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
+    """Weighted negative log-likelihood of the actions of the data; both inputs have shape [B]."""
+    same_shape(log_prob, weight)
+    return -(weight * log_prob).mean()
+
+
+def conservative_loss(every: Tensor, value: Tensor) -> Tensor:
+    """Mean of logsumexp Q(s, .) - Q(s, a) over B, sum over K; [K, B, A] and [K, B]."""
+    same_shape(every[..., 0], value)
+    return (every.logsumexp(-1) - value).mean(1).sum()
+
+
+class CRR(Agent):
+    """CRR on a box of actions or on choices."""
+
+    Config: ClassVar[type] = CRRConfig
+    consumes: ClassVar[type[Transitions] | type[Trajectories]] = Transitions
+    config: CRRConfig
+
+    def __init__(
+        self,
+        config: CRRConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.form = action_form(spec.action_space, self.device)
+        if config.conservatism and isinstance(self.form, ActionBox):
+            raise UserError(
+                f"conservatism is {config.conservatism}, but the action space is "
+                f"{spec.action_space}; it needs a space of choices, so set it to 0 or use cql"
+            )
+        obs_size = vector_size(spec.observation_space)
+        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        self.normaliser.to(self.device)
+        self._make_networks(obs_size, seed)
+        self.updates = 0
+
+    def _make_networks(self, in_size: int, seed: int) -> None:
+        config, size = self.config, self.form.size
+        with initialising(derive(seed, "weights")):
+            self.policy: Policy = (
+                make_policy(config.policy, in_size, size, config.hidden, config.layers)
+                if isinstance(self.form, ActionBox)
+                else Choice(in_size, size, config.hidden, config.layers)
+            )
+            self.critic: QEnsemble | CategoricalQ = (
+                QEnsemble(in_size, size, config.hidden, config.critics, config.layers)
+                if config.critic == "scalar"
+                else CategoricalQ(
+                    in_size, size, config.hidden, config.critics,
+                    atoms=config.atoms, value_range=config.value_range, layers=config.layers,
+                )
+            )  # fmt: skip
+        self.policy.to(self.device)
+        self.critic.to(self.device)
+        self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """By the `act_mode`; a sample of the policy if `explore`."""
+        obs, mode = self.normaliser(obs), "sample" if explore else self.config.act_mode
+        return Action(self._choose(obs, obs, mode, self._acting_draw(len(obs), mode)))
+
+    @property
+    def acting_noise(self) -> tuple[int, int] | None:
+        """That of the samples and of the choice between them, [N, Z + 1]."""
+        return self._noise_shape(self.config.act_mode)
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """By the `act_mode`, with noise [B, N, Z + 1] unless that is the mode of the policy."""
+        obs = self.normaliser(obs)
+        return self._choose(obs, obs, self.config.act_mode, noise)
+
+    def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
+        """By what the critic's choice chose, [B]: Q, or the noisy logit of the draw."""
+        if noise is None:
+            return None
+        obs, action = self.normaliser(obs), self.form.to_unit(action)
+        actions, scores = self._scores(obs, obs, self.config.act_mode, noise)
+        nearest = (actions - action[:, None]).abs().sum(-1).argmin(1, keepdim=True)
+        return scores.gather(1, nearest)[:, 0]
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of critics, policy and targets."""
+        obs, next_obs = self.normaliser(experience.obs), self.normaliser(experience.next_obs)
+        action = self.form.to_unit(experience.action)
+        target = self._target(experience.reward, experience.terminated, next_obs, next_obs)
+        metrics = self._update_critic(obs, action, target)
+        metrics |= self._update_policy(obs, obs, action)
+        self._update_targets()
+        return metrics
+
+    @torch.no_grad()
+    def _target(
+        self, reward: Tensor, terminated: Tensor, policy_in: Tensor, critic_in: Tensor
+    ) -> Tensor:
+        """Target returns [B], or their distributions [B, L]; inputs are those of the next step."""
+        policy = self.policy if self.config.target_actions == "policy" else self.target_policy
+        noise = self._noise(len(reward), self.config.target_samples)
+        actions, log_weights = policy.candidates(policy_in, noise)
+        if isinstance(self.target_critic, CategoricalQ):
+            each = self.target_critic.lowest(critic_in, actions)
+            mixed = (log_weights.exp()[..., None] * each).sum(1)
+            return project(mixed, reward, terminated, self.target_critic.atoms, self.discount)
+        values = self.target_critic(critic_in, actions).amin(0)
+        next_value = (log_weights.exp() * values).sum(-1)
+        return td_target(reward, terminated, next_value, self.discount)
+
+    def _update_critic(
+        self, critic_in: Tensor, action: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        if isinstance(self.critic, CategoricalQ):
+            loss = cross_entropy(self.critic.logits(critic_in, action), target)
+            target = target @ self.critic.atoms
+        else:
+            loss = critic_loss(self.critic(critic_in, action), target)
+        if self.config.conservatism:
+            every = torch.eye(self.form.size, device=self.device).expand(len(action), -1, -1)
+            penalty = conservative_loss(
+                self.critic(critic_in, every), self.critic(critic_in, action)
+            )
+            loss = loss + self.config.conservatism * penalty
+        loss = gradient_step(self.critic_optimizer, loss, self.config.gradient_clip)
+        return {"critic_loss": loss, "q_target": target.mean()}
+
+    def _update_policy(
+        self, policy_in: Tensor, critic_in: Tensor, action: Tensor
+    ) -> dict[str, Tensor]:
+        with torch.no_grad():
+            noise = self._noise(len(action), self.config.advantage_samples)
+            others, log_weights = self.policy.candidates(policy_in, noise)
+            # One call for the data's action and the policy's.
+            values = self.critic(critic_in, torch.cat([action[:, None], others], 1)).amin(0)
+            better = advantage(values[:, 0], values[:, 1:], log_weights, self.config)
+            weight = advantage_weight(better, self.config)
+        loss = policy_loss(self.policy.log_prob(policy_in, action), weight)
+        return {
+            "policy_loss": gradient_step(self.policy_optimizer, loss, self.config.gradient_clip),
+            "q_data": values[:, 0].mean(),
+            "q_policy": values[:, 1:].mean(),
+            "weight_mean": weight.mean(),
+            # The binary filter can starve: then the policy learns from next to nothing.
+            "weight_nonzero": (weight > 0).float().mean(),
+        }
+
+    def _update_targets(self) -> None:
+        self.updates += 1
+        rate = self.config.target_rate
+        if self.config.target_update == "hard":
+            if self.updates % self.config.target_every:
+                return
+            rate = 1.0
+        self._move_targets(rate)
+
+    def _move_targets(self, rate: float) -> None:
+        polyak(self.target_policy, self.policy, rate)
+        polyak(self.target_critic, self.critic, rate)
+
+    def _noise(self, batch: int, count: int) -> Tensor:
+        return randn((batch, count, self.policy.noise_size), self.generator)
+
+    def _noise_shape(self, mode: str) -> tuple[int, int] | None:
+        if mode == "mode":
+            return None
+        count = 1 if mode == "sample" else self.config.act_samples
+        if isinstance(self.policy, Choice):
+            count = self.form.size
+        return count, self.policy.noise_size + 1
+
+    def _acting_draw(self, batch: int, mode: str) -> Tensor | None:
+        shape = self._noise_shape(mode)
+        return None if shape is None else randn((batch, *shape), self.act_generator)
+
+    def _choose(
+        self, policy_in: Tensor, critic_in: Tensor, mode: str, noise: Tensor | None
+    ) -> Tensor:
+        """Actions in the units of the environment."""
+        if noise is None:
+            return self.form.from_unit(self.policy.mode(policy_in))
+        actions, scores = self._scores(policy_in, critic_in, mode, noise)
+        index = scores.argmax(1)[:, None, None].expand(-1, 1, self.form.size)
+        return self.form.from_unit(actions.gather(1, index)[:, 0])
+
+    def _scores(
+        self, policy_in: Tensor, critic_in: Tensor, mode: str, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Candidates [B, N, A] and what their choice maximises, [B, N]."""
+        actions, log_weights = self.policy.candidates(policy_in, noise[..., :-1])
+        # The largest of logits with Gumbel noise is a draw from their softmax.
+        drawn = log_weights + gumbel(noise[..., -1])
+        if mode == "sample":
+            return actions, drawn
+        values = self.critic(critic_in, actions).amin(0)
+        if mode == "argmax-q":
+            return actions, values
+        return actions, drawn + values / self.config.act_temperature

@@ -1,0 +1,188 @@
+"""Implicit Q-learning (IQL).
+
+Q-learning from fixed data that never asks the critics about an action outside them: an expectile of
+the values of the data's actions stands for the best of them.
+
+    V  : minimise  E[ |tau - 1[u < 0]| u^2 ],   u = min_k Q'_k(s, a) - V(s)
+    pi : maximise  E[ min(exp(beta u), 100) log pi(a | s) ]
+    Q  : minimise  sum_k (Q_k(s, a) - y)^2,   y = r + discount * V(s')
+
+Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169, equations 5 to 7
+
+The order of the updates, V, policy, Q, and the settings are those of the authors' code for MuJoCo.
+Differences from it: rewards are scaled by the returns of all complete episodes of the data set.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.agents.crr import policy_loss
+from rlbench.backbones.mlp import MLP, QEnsemble
+from rlbench.backbones.normalise import ObsNormaliser
+from rlbench.backbones.policies import ClippedGaussian, randn
+from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.updates import (
+    Adam,
+    critic_loss,
+    gradient_step,
+    polyak,
+    same_shape,
+    td_target,
+)
+from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.seeding import derive, initialising
+
+RETURN_RANGE = 1000.0
+"""Scaled rewards add up to returns this far apart (authors' code for MuJoCo)."""
+ACTION_LIMIT = 1 - 1e-5
+"""Actions of the data are taken to lie within this (authors' code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IQLConfig:
+    """Settings of IQL."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy, critics and value."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size of policy, critics and value."""
+    policy_decay_updates: int = 1_000_000
+    """Updates over which the policy's step size falls to 0 along a cosine."""
+    target_rate: float = 0.005
+    """How far the target critics move after each update (paper: alpha)."""
+    expectile: float = 0.7
+    """1/2 is the mean, towards 1 the maximum over the actions of the data (paper: tau)."""
+    beta: float = 3.0
+    """Inverse temperature of the policy's weights (paper: beta)."""
+    max_weight: float = 100.0
+    """Upper bound of those weights."""
+    scale_rewards: bool = True
+    """Multiply rewards by 1000 / (largest - smallest return of the data set)."""
+    normalise_obs: bool = True
+    """Bring observations to zero mean and unit variance with the statistics of the data set."""
+
+
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """Mean of |tau - 1[u < 0]| u^2 over differences u, [B] (equation 5)."""
+    weight = torch.where(difference < 0, 1 - expectile, expectile)
+    return (weight * difference.square()).mean()
+
+
+def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tensor:
+    """min(exp(beta A), w_max) without gradient, [B] (equation 7)."""
+    # Before the exp, which would overflow.
+    return (beta * advantage.detach()).clamp(max=math.log(max_weight)).exp()
+
+
+class IQL(Agent):
+    """IQL with twin critics."""
+
+    Config: ClassVar[type] = IQLConfig
+    consumes = Transitions
+    config: IQLConfig
+
+    def __init__(
+        self,
+        config: IQLConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        obs_size = vector_size(spec.observation_space)
+        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        with initialising(derive(seed, "weights")):
+            self.policy = ClippedGaussian(
+                obs_size, self.box.size, config.hidden, (-5.0, 2.0), free_std=True
+            )
+            self.critic = QEnsemble(obs_size, self.box.size, config.hidden, members=2)
+            self.value = MLP(obs_size, config.hidden, 1)
+        for network in (self.normaliser, self.policy, self.critic, self.value):
+            network.to(self.device)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
+        self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
+        self.value_optimizer = Adam(self.value.parameters(), config.learning_rate)
+        self.reward_scale = _reward_scale(config, spec)
+        self.updates = 0
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """The policy's step size falls over the whole run."""
+        return {"policy_decay_updates": updates}
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The mean of the policy; a sample if `explore`."""
+        if not explore:
+            return Action(self.decide(obs))
+        noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
+        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The mean of the policy."""
+        return self.box.from_unit(self.policy.mode(self.normaliser(obs)))
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of value, policy, critics and target critics."""
+        obs, next_obs = self.normaliser(experience.obs), self.normaliser(experience.next_obs)
+        action = self.box.to_unit(experience.action).clamp(-ACTION_LIMIT, ACTION_LIMIT)
+        with torch.no_grad():
+            slow_value = self.target_critic(obs, action).amin(dim=0)
+        v_loss = gradient_step(self.value_optimizer, self._value_loss(obs, slow_value))
+
+        with torch.no_grad():
+            advantage = slow_value - self.value(obs).squeeze(-1)
+            weight = advantage_weight(advantage, self.config.beta, self.config.max_weight)
+        self._decay_policy_step()
+        pi_loss = gradient_step(
+            self.policy_optimizer, policy_loss(self.policy.log_prob(obs, action), weight)
+        )
+
+        with torch.no_grad():
+            reward = self.reward_scale * experience.reward
+            next_value = self.value(next_obs).squeeze(-1)
+            target = td_target(reward, experience.terminated, next_value, self.discount)
+        values = self.critic(obs, action)
+        q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
+        polyak(self.target_critic, self.critic, self.config.target_rate)
+        self.updates += 1
+        return {
+            "value_loss": v_loss,
+            "policy_loss": pi_loss,
+            "critic_loss": q_loss,
+            "advantage": advantage.mean(),
+            "weight_mean": weight.mean(),
+            "q_data": values.detach().mean(),
+        }
+
+    def _value_loss(self, obs: Tensor, slow_value: Tensor) -> Tensor:
+        value = self.value(obs).squeeze(-1)
+        same_shape(slow_value, value)
+        return expectile_loss(slow_value - value, self.config.expectile)
+
+    def _decay_policy_step(self) -> None:
+        progress = min(1.0, self.updates / self.config.policy_decay_updates)
+        self.policy_optimizer.learning_rate = (
+            self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        )
+
+
+def _reward_scale(config: IQLConfig, spec: Spec) -> float:
+    if not config.scale_rewards or spec.return_range is None:
+        return 1.0
+    low, high = spec.return_range
+    return RETURN_RANGE / (high - low) if high > low else 1.0

@@ -1,0 +1,65 @@
+"""Memories: what an agent keeps of the past where one observation does not tell the state."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from rlbench.interface import State
+
+
+class Memory(nn.Module, ABC):
+    """Reads a vector at each step; its state is a flat dict of batch-first tensors."""
+
+    size: int
+    """Length of what it returns, H."""
+
+    @abstractmethod
+    def initial_state(self, batch: int, device: torch.device) -> State:
+        """The state before the first step of an episode: zeros."""
+
+    @abstractmethod
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step: inputs [B, D] to outputs [B, H] and the state after it."""
+
+    def unroll(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Many steps.
+
+        Args:
+            x: Inputs, [T, B, D].
+            state: Before the first.
+            reset: 1.0 where an episode begins, so that the memory forgets first, [T, B].
+
+        Returns:
+            Outputs, [T, B, H], and the state after the last.
+        """
+        outputs = []
+        for at, fresh in zip(x, reset, strict=True):
+            state = forget(state, fresh)
+            out, state = self.step(at, state)
+            outputs.append(out)
+        return torch.stack(outputs), state
+
+
+class LSTM(Memory):
+    """One layer of long short-term memory (Hochreiter & Schmidhuber, 1997)."""
+
+    def __init__(self, in_size: int, size: int) -> None:
+        """From inputs of length `in_size` to outputs of length `size`."""
+        super().__init__()
+        self.cell = nn.LSTMCell(in_size, size)
+        self.size = size
+
+    def initial_state(self, batch: int, device: torch.device) -> State:
+        """See `Memory`."""
+        return {name: torch.zeros(batch, self.size, device=device) for name in ("hidden", "cell")}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Memory`."""
+        hidden, cell = self.cell(x, (state["hidden"], state["cell"]))
+        return hidden, {"hidden": hidden, "cell": cell}
+
+
+def forget(state: State, fresh: Tensor) -> State:
+    """The state with zeros where an episode begins; `fresh` [B] is 1.0 there."""
+    return {name: x * (1.0 - fresh).reshape(-1, *[1] * (x.dim() - 1)) for name, x in state.items()}
