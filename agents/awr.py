@@ -107,11 +107,13 @@ class AWR(Agent):
         if not explore:
             return Action(self.decide(obs))
         noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
-        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
+        return Action(
+            self.box.from_unit(self.policy.actions(self.policy(self.normaliser(obs)), noise)[:, 0])
+        )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the policy."""
-        return self.box.from_unit(self.policy.mode(self.normaliser(obs)))
+        return self.box.from_unit(self.policy.mode(self.policy(self.normaliser(obs))))
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         """One step of value and policy on all steps of the stretches."""
@@ -126,9 +128,8 @@ class AWR(Agent):
         v_loss = gradient_step(self.value_optimizer, value_loss(value, returns))
 
         weight = advantage_weight(returns - value, self.config.beta, self.config.max_weight)
-        log_prob = self.policy.log_prob(
-            obs.flatten(0, 1), self.box.to_unit(batch.action).flatten(0, 1)
-        )
+        data_action = self.box.to_unit(batch.action).flatten(0, 1)
+        log_prob = self.policy.log_prob(self.policy(obs.flatten(0, 1)), data_action)
         pi_loss = gradient_step(self.policy_optimizer, policy_loss(log_prob, weight.flatten()))
         return {
             "value_loss": v_loss,

@@ -87,19 +87,21 @@ class BC(Agent):
         if not (explore and isinstance(self.policy, Policy)):
             return Action(self.decide(obs))
         noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
-        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
+        return Action(
+            self.box.from_unit(self.policy.actions(self.policy(self.normaliser(obs)), noise)[:, 0])
+        )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the policy, its mode if it is a distribution."""
         obs, policy = self.normaliser(obs), self.policy
-        unit = policy.mode(obs) if isinstance(policy, Policy) else policy(obs).tanh()
-        return self.box.from_unit(unit)
+        out = policy(obs)
+        return self.box.from_unit(policy.mode(out) if isinstance(policy, Policy) else out.tanh())
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One step towards the actions of the data."""
         obs, action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
         if isinstance(self.policy, Policy):
-            loss = -self.policy.log_prob(obs, action).mean()
+            loss = -self.policy.log_prob(self.policy(obs), action).mean()
         else:
             loss = squared_error(self.policy(obs).tanh(), action)
         return {"policy_loss": gradient_step(self.optimizer, loss)}

@@ -325,7 +325,7 @@ class BEAR(Agent):
             distance = mmd(behaviour, raw, self.config)
         else:
             behaviour = behaviour.clamp(-RAW_LIMIT, RAW_LIMIT)
-            distance = -self.policy.log_prob_raw(obs, behaviour).mean(dim=1)
+            distance = -self.policy.log_density(self.policy(obs), behaviour).mean(dim=1)
         if self.config.policy_value == "first":
             values = self.critic(obs, raw[:, 0].tanh())
         else:

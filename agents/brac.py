@@ -145,12 +145,12 @@ class BRAC(Agent):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The tanh of the mean."""
-        return self.box.from_unit(self.policy.mode(obs))
+        return self.box.from_unit(self.policy.mode(self.policy(obs)))
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, policy, alpha and targets."""
         obs, action = experience.obs, self.box.to_unit(experience.action)
-        likelihood = self.behaviour.log_prob(obs, action).mean()
+        likelihood = self.behaviour.log_prob(self.behaviour(obs), action).mean()
         model_loss = gradient_step(self.behaviour_optimizer, -likelihood)
 
         alpha = self.log_alpha.detach().exp()
@@ -181,7 +181,9 @@ class BRAC(Agent):
     def _divergence(self, policy: TanhGaussian, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Samples of a policy, [B, N, A], and its divergence from the behaviour model, [B]."""
         actions, log_prob = policy.sample_many(obs, self.config.divergence_samples, self.generator)
-        return actions, (log_prob - self.behaviour.log_prob(obs, actions)).mean(dim=1)
+        return actions, (log_prob - self.behaviour.log_prob(self.behaviour(obs), actions)).mean(
+            dim=1
+        )
 
     @torch.no_grad()
     def _target(self, batch: Transitions, alpha: Tensor) -> Tensor:

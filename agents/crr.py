@@ -258,7 +258,7 @@ class CRR(Agent):
         """Target returns [B], or their distributions [B, L]; inputs are those of the next step."""
         policy = self.policy if self.config.target_actions == "policy" else self.target_policy
         noise = self._noise(len(reward), self.config.target_samples)
-        actions, log_weights = policy.candidates(policy_in, noise)
+        actions, log_weights = policy.candidates(policy(policy_in), noise)
         if isinstance(self.target_critic, CategoricalQ):
             each = self.target_critic.lowest(critic_in, actions)
             mixed = (log_weights.exp()[..., None] * each).sum(1)
@@ -287,14 +287,15 @@ class CRR(Agent):
     def _update_policy(
         self, policy_in: Tensor, critic_in: Tensor, action: Tensor
     ) -> dict[str, Tensor]:
+        params = self.policy(policy_in)
         with torch.no_grad():
             noise = self._noise(len(action), self.config.advantage_samples)
-            others, log_weights = self.policy.candidates(policy_in, noise)
+            others, log_weights = self.policy.candidates(params, noise)
             # One call for the data's action and the policy's.
             values = self.critic(critic_in, torch.cat([action[:, None], others], 1)).amin(0)
             better = advantage(values[:, 0], values[:, 1:], log_weights, self.config)
             weight = advantage_weight(better, self.config)
-        loss = policy_loss(self.policy.log_prob(policy_in, action), weight)
+        loss = policy_loss(self.policy.log_prob(params, action), weight)
         return {
             "policy_loss": gradient_step(self.policy_optimizer, loss, self.config.gradient_clip),
             "q_data": values[:, 0].mean(),
@@ -337,7 +338,7 @@ class CRR(Agent):
     ) -> Tensor:
         """Actions in the units of the environment."""
         if noise is None:
-            return self.form.from_unit(self.policy.mode(policy_in))
+            return self.form.from_unit(self.policy.mode(self.policy(policy_in)))
         actions, scores = self._scores(policy_in, critic_in, mode, noise)
         index = scores.argmax(1)[:, None, None].expand(-1, 1, self.form.size)
         return self.form.from_unit(actions.gather(1, index)[:, 0])
@@ -346,7 +347,7 @@ class CRR(Agent):
         self, policy_in: Tensor, critic_in: Tensor, mode: str, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Candidates [B, N, A] and what their choice maximises, [B, N]."""
-        actions, log_weights = self.policy.candidates(policy_in, noise[..., :-1])
+        actions, log_weights = self.policy.candidates(self.policy(policy_in), noise[..., :-1])
         # The largest of logits with Gumbel noise is a draw from their softmax.
         drawn = log_weights + gumbel(noise[..., -1])
         if mode == "sample":

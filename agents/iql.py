@@ -130,11 +130,13 @@ class IQL(Agent):
         if not explore:
             return Action(self.decide(obs))
         noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
-        return Action(self.box.from_unit(self.policy.actions(self.normaliser(obs), noise)[:, 0]))
+        return Action(
+            self.box.from_unit(self.policy.actions(self.policy(self.normaliser(obs)), noise)[:, 0])
+        )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the policy."""
-        return self.box.from_unit(self.policy.mode(self.normaliser(obs)))
+        return self.box.from_unit(self.policy.mode(self.policy(self.normaliser(obs))))
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of value, policy, critics and target critics."""
@@ -145,17 +147,17 @@ class IQL(Agent):
         v_loss = gradient_step(self.value_optimizer, self._value_loss(obs, slow_value))
 
         with torch.no_grad():
-            advantage = slow_value - self.value(obs).squeeze(-1)
+            value, next_value = self.value(torch.cat([obs, next_obs])).squeeze(-1).chunk(2)
+            advantage = slow_value - value
             weight = advantage_weight(advantage, self.config.beta, self.config.max_weight)
         self._decay_policy_step()
         pi_loss = gradient_step(
-            self.policy_optimizer, policy_loss(self.policy.log_prob(obs, action), weight)
+            self.policy_optimizer,
+            policy_loss(self.policy.log_prob(self.policy(obs), action), weight),
         )
 
-        with torch.no_grad():
-            reward = self.reward_scale * experience.reward
-            next_value = self.value(next_obs).squeeze(-1)
-            target = td_target(reward, experience.terminated, next_value, self.discount)
+        reward = self.reward_scale * experience.reward
+        target = td_target(reward, experience.terminated, next_value, self.discount)
         values = self.critic(obs, action)
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
         polyak(self.target_critic, self.critic, self.config.target_rate)

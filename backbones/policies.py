@@ -1,8 +1,10 @@
 """Stochastic policies over the unit box and over choices.
 
-All have one form, in which randomness comes from outside: `candidates` turns standard normal noise
-into N actions with their weights. Samples of a box weigh 1 / N each; a policy over choices offers all
-of them, each with its probability, so that expectations are exact.
+All have one form. Called with observations a policy gives the parameters of its distribution, from
+which everything else follows, so that one pass serves for samples and densities. Randomness comes from
+outside: `candidates` turns standard normal noise into N actions with their weights. Samples of a box
+weigh 1 / N each; a policy over choices offers all of them, each with its probability, so that
+expectations are exact.
 """
 
 import math
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from rlbench.backbones.mlp import LAYERS, LayerKind
 
+Params = tuple[Tensor, ...]
+"""Parameters of a distribution, each [B, ...]."""
 PolicyKind = Literal["gaussian", "free-gaussian", "tanh-gaussian", "mixture"]
 
 
@@ -28,28 +32,28 @@ class Policy(nn.Module, ABC):
     """Length of the noise behind one sample, Z."""
 
     @abstractmethod
-    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+    def actions(self, params: Params, noise: Tensor) -> Tensor:
         """Samples of standard normal noise [B, N, Z], reparameterised, [B, N, A]."""
 
     @abstractmethod
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+    def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """Log-density of actions [B, A], [B]."""
 
     @abstractmethod
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, params: Params) -> Tensor:
         """The action to take where nothing is sampled, [B, A]."""
 
-    def candidates(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions to take an expectation over.
 
         Args:
-            obs: Observations, [B, D].
+            params: What the policy gave for observations [B, D].
             noise: Standard normal, [B, N, Z].
 
         Returns:
             Actions, [B, N, A], and the logs of their weights, [B, N].
         """
-        actions = self.actions(obs, noise)
+        actions = self.actions(params, noise)
         return actions, actions.new_full(actions.shape[:2], -math.log(actions.shape[1]))
 
 
@@ -113,18 +117,18 @@ class TanhGaussian(Policy):
             return mean, low + 0.5 * (high - low) * (1 + log_std.tanh())
         return mean, log_std.clamp(low, high)
 
-    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+    def actions(self, params: Params, noise: Tensor) -> Tensor:
         """See `Policy`."""
-        return self.raw(obs, noise).tanh()
+        mean, log_std = params
+        return (mean[:, None] + log_std.exp()[:, None] * noise).tanh()
 
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+    def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """See `Policy`; [B, N] for actions [B, N, A]."""
-        return self.log_prob_raw(obs, unsquash(action, self.margin))
+        return self.log_density(params, unsquash(action, self.margin))
 
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, params: Params) -> Tensor:
         """The tanh of the mean, [B, A]."""
-        mean: Tensor = self(obs)[0]
-        return mean.tanh()
+        return params[0].tanh()
 
     def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One action each with its log-density, reparameterised.
@@ -163,17 +167,9 @@ class TanhGaussian(Policy):
             noise = noise.clamp_(-noise_clip, noise_clip)
         return self.raw(obs, noise)
 
-    def log_prob_raw(self, obs: Tensor, raw: Tensor) -> Tensor:
-        """Log-density of the actions tanh(raw).
-
-        Args:
-            obs: Observations, [B, D].
-            raw: Raw actions, [B, A] or [B, N, A].
-
-        Returns:
-            Log-densities, [B] or [B, N].
-        """
-        mean, log_std = self(obs)
+    def log_density(self, params: Params, raw: Tensor) -> Tensor:
+        """Log-density of the actions tanh(raw), [B] or [B, N] for raw [B, A] or [B, N, A]."""
+        mean, log_std = params
         if raw.dim() == 3:
             mean, log_std = mean[:, None], log_std[:, None]
         noise = (raw - mean) * (-log_std).exp()
@@ -223,21 +219,19 @@ class ClippedGaussian(Policy):
             log_std = self.free_log_std.expand_as(mean)
         return mean.tanh(), log_std.clamp(*self.log_std_bounds)
 
-    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+    def actions(self, params: Params, noise: Tensor) -> Tensor:
         """See `Policy`."""
-        mean, log_std = self(obs)
-        actions: Tensor = mean[:, None] + log_std.exp()[:, None] * noise
-        return actions.clamp(-1, 1)
+        mean, log_std = params
+        return (mean[:, None] + log_std.exp()[:, None] * noise).clamp(-1, 1)
 
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+    def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """See `Policy`."""
-        mean, log_std = self(obs)
+        mean, log_std = params
         return _log_normal(action, mean, log_std)
 
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, params: Params) -> Tensor:
         """The mean, [B, A]."""
-        mean: Tensor = self(obs)[0]
-        return mean
+        return params[0]
 
 
 class GaussianMixture(Policy):
@@ -270,28 +264,26 @@ class GaussianMixture(Policy):
         mean, scale = rest.unflatten(-1, (2, self.components, self.action_size)).unbind(1)
         return logits.log_softmax(-1), mean, (F.softplus(scale) + 1e-4).log()
 
-    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+    def actions(self, params: Params, noise: Tensor) -> Tensor:
         """See `Policy`; the last number of a noise chooses the component."""
-        log_weight, mean, log_std = self(obs)
+        log_weight, mean, log_std = params
         # The number of components whose cumulated weight lies below a uniform number.
         below = log_weight.exp().cumsum(-1)[:, None] < uniform(noise[..., -1:])
         chosen = below.sum(-1).clamp(max=self.components - 1)
         index = chosen[..., None].expand(-1, -1, self.action_size)
-        actions: Tensor = mean.gather(1, index) + log_std.gather(1, index).exp() * noise[..., :-1]
+        actions = mean.gather(1, index) + log_std.gather(1, index).exp() * noise[..., :-1]
         return actions.clamp(-1, 1)
 
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+    def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """See `Policy`."""
-        log_weight, mean, log_std = self(obs)
-        joint: Tensor = log_weight + _log_normal(action[:, None], mean, log_std)
-        return joint.logsumexp(-1)
+        log_weight, mean, log_std = params
+        return (log_weight + _log_normal(action[:, None], mean, log_std)).logsumexp(-1)
 
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, params: Params) -> Tensor:
         """The mean of the component with the largest weight, [B, A]."""
-        log_weight, mean, _ = self(obs)
+        log_weight, mean, _ = params
         index = log_weight.argmax(-1)[:, None, None].expand(-1, 1, self.action_size)
-        chosen: Tensor = mean.gather(1, index)[:, 0]
-        return chosen.clamp(-1, 1)
+        return mean.gather(1, index)[:, 0].clamp(-1, 1)
 
 
 class Choice(Policy):
@@ -307,28 +299,26 @@ class Choice(Policy):
         self.net = LAYERS[layers](obs_size, hidden, action_size)
         self.action_size = action_size
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor) -> Params:
         """Log-probabilities, [B, A]."""
-        log_prob: Tensor = self.net(obs).log_softmax(-1)
-        return log_prob
+        return (self.net(obs).log_softmax(-1),)
 
-    def actions(self, obs: Tensor, noise: Tensor) -> Tensor:
+    def actions(self, params: Params, noise: Tensor) -> Tensor:
         """Every choice, [B, A, A], whatever the noise."""
-        every = torch.eye(self.action_size, device=obs.device)
-        return every.expand(len(obs), -1, -1)
+        every = torch.eye(self.action_size, device=noise.device)
+        return every.expand(len(noise), -1, -1)
 
-    def candidates(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Every choice, [B, A, A], and its log-probability, [B, A]."""
-        return self.actions(obs, noise), self(obs)
+        return self.actions(params, noise), params[0]
 
-    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+    def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """See `Policy`."""
-        log_prob: Tensor = self(obs) * action
-        return log_prob.sum(-1)
+        return (params[0] * action).sum(-1)
 
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, params: Params) -> Tensor:
         """The most likely choice, [B, A]."""
-        return F.one_hot(self(obs).argmax(-1), self.action_size).float()
+        return F.one_hot(params[0].argmax(-1), self.action_size).float()
 
 
 def uniform(normal: Tensor) -> Tensor:

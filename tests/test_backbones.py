@@ -95,8 +95,8 @@ def test_log_density_equals_that_of_torch_distributions(smooth: bool) -> None:
     exact = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
     expected = exact.log_prob(action).sum(-1)
     torch.testing.assert_close(log_prob, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(policy.log_prob_raw(obs, unsquash(action, 0.0)), expected)
-    many = policy.log_prob_raw(obs, unsquash(action, 0.0)[:, None].expand(-1, 3, -1))
+    torch.testing.assert_close(policy.log_density(policy(obs), unsquash(action, 0.0)), expected)
+    many = policy.log_density(policy(obs), unsquash(action, 0.0)[:, None].expand(-1, 3, -1))
     torch.testing.assert_close(many, expected[:, None].expand(-1, 3))
 
 

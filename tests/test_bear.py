@@ -235,7 +235,7 @@ def test_the_kl_constraint_is_the_likelihood_of_behaviour_samples() -> None:
     distance, _ = bear._distance_and_value(obs)
     bear.generator.manual_seed(0)
     behaviour = bear.vae.sample_raw(obs, 3, 0.5, bear.generator)
-    expected = -bear.policy.log_prob_raw(obs, behaviour).mean(dim=1)
+    expected = -bear.policy.log_density(bear.policy(obs), behaviour).mean(dim=1)
     torch.testing.assert_close(distance, expected)
     assert distance.shape == (5,)
 

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-AGENTS = ("bc", "bear", "sac")
+AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
 class Subject:

@@ -29,8 +29,15 @@ from rlbench.storage import Layout, TransitionTable
 
 OBS, ACTION, BATCH, HIDDEN = 17, 6, 256, (256, 256)
 """HalfCheetah and Walker2d; the sizes that every library has as its default."""
-SETTINGS: dict[str, dict[str, Any]] = {"bear": {"warmup_updates": 0}}
-"""BEAR's warm-up would leave half of the policy's gradient out."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    # Its warm-up would leave half of the policy's gradient out.
+    "bear": {"warmup_updates": 0},
+    # d3rlpy's defaults: the same work.
+    "bcq": {"target_samples": 100},
+    "crr": {"critics": 1, "gradient_clip": None, "normalise_obs": False},
+    "cql": {"gap_threshold": 10.0},
+}
+"""Settings of ours where their defaults differ from d3rlpy's, so that both do the same work."""
 
 Step = Callable[[], object]
 
@@ -79,8 +86,14 @@ def d3rlpy_step(name: str, rows: int) -> Step:
     )
     config = {
         "bc": d3rlpy.algos.BCConfig(batch_size=BATCH),
+        "awac": d3rlpy.algos.AWACConfig(batch_size=BATCH),
+        "bcq": d3rlpy.algos.BCQConfig(batch_size=BATCH),
         "bear": d3rlpy.algos.BEARConfig(batch_size=BATCH, warmup_steps=0),
+        "cql": d3rlpy.algos.CQLConfig(batch_size=BATCH),
+        "crr": d3rlpy.algos.CRRConfig(batch_size=BATCH),
+        "iql": d3rlpy.algos.IQLConfig(batch_size=BATCH),
         "sac": d3rlpy.algos.SACConfig(batch_size=BATCH),
+        "td3-bc": d3rlpy.algos.TD3PlusBCConfig(batch_size=BATCH),
     }[name]
     algorithm = config.create(device=False)
     algorithm.build_with_dataset(data)
