@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from rlbench.agents.td3 import TD3Config as TD3Config
     from rlbench.interface import Agent
 
+# The module has the name of the agent unless another stands before the class.
 _BUILT_IN = {
     "bc": ("BC", "behaviour cloning: imitate the actions of the data"),
     "bear": ("BEAR", "offline Q-learning held inside the support of the data by an MMD constraint"),
     "sac": ("SAC", "soft actor-critic: online, off-policy, maximum entropy"),
     "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
+    "sb3-a2c": ("sb3_on_policy:SB3A2C", "Stable-Baselines3: advantage actor-critic, on-policy"),
+    "sb3-dqn": ("sb3:SB3DQN", "Stable-Baselines3: deep Q-network, off-policy"),
+    "sb3-ppo": ("sb3_on_policy:SB3PPO", "Stable-Baselines3: proximal policy optimisation"),
+    "sb3-sac": ("sb3:SB3SAC", "Stable-Baselines3: soft actor-critic, off-policy"),
+    "sb3-td3": ("sb3:SB3TD3", "Stable-Baselines3: twin delayed DDPG, off-policy"),
 }
 
 __all__ = [
@@ -62,7 +68,8 @@ def load_agent(name: str) -> "type[Agent]":
         UserError: There is no such agent, or it cannot be imported.
     """
     if name in _BUILT_IN:
-        place = f"{__name__}.{name}:{_BUILT_IN[name][0]}"
+        module, _, class_name = _BUILT_IN[name][0].rpartition(":")
+        place = f"{__name__}.{module or name}:{class_name}"
     elif ":" in name:
         place = name
     elif name in (plugins := _plugins()):
@@ -81,6 +88,8 @@ def _import(name: str, place: str) -> "type[Agent]":
     module_name, _, class_name = place.partition(":")
     try:
         module = import_module(module_name)
+    except UserError:  # It says itself what it needs.
+        raise
     except Exception as error:  # A plug-in's module may fail in any way.
         raise UserError(
             f"agent {name!r}: cannot import the module {module_name!r} "

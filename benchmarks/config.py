@@ -16,7 +16,7 @@ class RunConfig:
     data_size: int = 1_000_000
     """Transitions to generate, where the data are generated."""
     updates: int = 100_000
-    """Gradient updates in all; online, one follows each environment step."""
+    """Updates in all; online, one follows each environment step or, on-policy, each rollout."""
     seed: int = 0
     """Decides every random draw of the run."""
     eval_every: int = 5_000
