@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from rlbench.benchmarks.runner import load_run
@@ -103,7 +104,7 @@ class Difference:
 def _compare(
     name: str, agent: Agent, inputs: Inputs, expected: Tensor, exported: Tensor
 ) -> Difference:
-    """Compares actions, [B, A] each.
+    """Compares actions, [B, A] or [B] each.
 
     Raises:
         UserError: They differ by more than rounding.
@@ -113,7 +114,7 @@ def _compare(
             f"{name} gives actions of shape {list(exported.shape)} where its agent gives "
             f"{list(expected.shape)}; nothing was written, let its `decide` keep the batch"
         )
-    distance = (exported - expected).abs().amax(dim=1)
+    distance = (exported - expected).abs().reshape(len(expected), -1).amax(dim=1).float()
     ties = _ties(agent, inputs[0], expected, exported) & (distance > TOLERANCE)
     if ties.sum() <= MOST_TIES:
         distance = distance.masked_fill(ties, 0.0)
@@ -233,6 +234,7 @@ def _description(
         "dtype": "float32",
         "inputs": inputs,
         "outputs": {"action": ["batch", *(agent.spec.action_space.shape or ())]},
+        "action_dtype": "int64" if isinstance(agent.spec.action_space, Discrete) else "float32",
         "noise": "standard normal, drawn anew for each call" if "noise" in inputs else None,
         "difference_from_the_agent": {name: asdict(x) for name, x in differences.items()},
         "versions": versions() | {name: version(name) for name in NEEDED},
