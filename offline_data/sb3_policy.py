@@ -3,6 +3,9 @@
 A model file is a zip. `policy.pth` in it is a dict of tensors, which PyTorch reads without running
 code; `data` is JSON, in which some values are pickles as text. Those stay text. The algorithm is
 recognised by the names of its weights, the sizes of its layers by their shapes.
+
+The statistics of VecNormalize lie in another file. A model of PPO or A2C tells that it needs them and
+is refused; one of SAC, TD3 or DQN does not tell.
 """
 
 import io
@@ -57,6 +60,7 @@ class Family:
     """SB3's default."""
 
 
+ON_POLICY = "PPO or A2C"
 _ENDING = r"\.(weight|bias)"
 _CRITICS = rf"critic(_target)?\.qf\d+\.\d+{_ENDING}"
 FAMILIES = (
@@ -66,7 +70,7 @@ FAMILIES = (
     ),
     Family("TD3", rf"actor(_target)?\.mu\.\d+{_ENDING}|{_CRITICS}", "actor.mu", None, "ReLU"),
     Family(
-        "PPO or A2C",
+        ON_POLICY,
         rf"(mlp_extractor\.(policy|value)_net\.\d+|(action|value)_net){_ENDING}|log_std",
         "mlp_extractor.policy_net", "action_net", "Tanh",
     ),
@@ -165,7 +169,7 @@ def _rule(family: Family, *, discrete: bool) -> Rule:
     rules: dict[str, Rule] = {
         "SAC": "squashed Gaussian",
         "TD3": "deterministic",
-        "PPO or A2C": "categorical" if discrete else "Gaussian",
+        ON_POLICY: "categorical" if discrete else "Gaussian",
         "DQN": "greedy",
     }
     return rules[family.algorithm]
@@ -201,10 +205,6 @@ def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any])
     Raises:
         UserError: It has parts that we do not know.
     """
-    if about.get("_last_original_obs") is not None:
-        raise _refusal(
-            file, "its observations went through VecNormalize, which the file leaves out"
-        )
     policy = about.get("policy_class")
     module = policy.get("__module__", "") if isinstance(policy, dict) else ""
     if not str(module).startswith("stable_baselines3."):
@@ -219,6 +219,9 @@ def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any])
             gsde = weights.get("log_std", torch.zeros(0)).dim() != 1
             if gsde or "FlattenExtractor" not in extractor:
                 break
+            # Off-policy algorithms keep the original observation in any case, so theirs says nothing.
+            if family.algorithm == ON_POLICY and about.get("_last_original_obs") is not None:
+                raise _refusal(file, "its observations went through VecNormalize")
             return family
     raise _refusal(file, "it has other parts (images, other extractors, gSDE)")
 
