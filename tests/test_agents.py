@@ -15,7 +15,7 @@ from rlbench.errors import UserError
 def test_names_are_listed_without_pytorch() -> None:
     code = (
         "import sys, rlbench.agents as a; a.agent_names();"
-        "print(sorted({'torch', 'numpy', 'gymnasium'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'gymnasium', 'stable_baselines3'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
@@ -23,7 +23,7 @@ def test_names_are_listed_without_pytorch() -> None:
 
 def test_every_name_loads_and_has_a_line_of_description() -> None:
     for name, description in agent_names().items():
-        assert load_agent(name).__name__.lower() == name
+        assert load_agent(name).__name__.lower() == name.replace("-", "")
         assert description
         assert "\n" not in description
 
@@ -36,6 +36,19 @@ def test_classes_and_settings_are_attributes() -> None:
         rlbench.agents.BAER  # noqa: B018
 
 
+def test_the_name_of_a_missing_package_is_told_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    for module in ("sb3", "sb3_on_policy"):
+        monkeypatch.delitem(sys.modules, f"rlbench.agents.{module}", raising=False)
+    for name in ("sb3-ppo", "sb3-sac"):
+        with pytest.raises(
+            UserError, match=r"need the package stable_baselines3; .*rlbench\[sb3\]"
+        ):
+            load_agent(name)
+
+
 def test_an_agent_of_one_s_own_is_named_by_its_place() -> None:
     assert load_agent("rlbench.agents.bc:BC") is load_agent("bc")
 
@@ -44,7 +57,8 @@ def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("mine", "rlbench.agents.bc:BC", "rlbench.agents")
     monkeypatch.setattr(rlbench.agents, "entry_points", lambda group: [entry])
     assert load_agent("mine") is load_agent("bc")
-    assert set(agent_names()) == {"bc", "bear", "sac", "td3", "mine"}
+    sb3 = {f"sb3-{name}" for name in ("a2c", "dqn", "ppo", "sac", "td3")}
+    assert set(agent_names()) == {"bc", "bear", "sac", "td3", "mine"} | sb3
 
 
 @pytest.mark.parametrize(
