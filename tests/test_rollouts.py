@@ -28,7 +28,7 @@ class Walk(gym.Env[Any, Any]):
     Odd seeds end after 3 steps, even ones are cut after 5.
     """
 
-    observation_space = gym.spaces.Box(-1e9, 1e9, (2,), np.float64)
+    observation_space: gym.Space[Any] = gym.spaces.Box(-1e9, 1e9, (2,), np.float64)
     action_space: gym.Space[Any] = gym.spaces.Discrete(4)
     deterministic = True
 

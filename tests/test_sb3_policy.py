@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rlbench.cli import main
@@ -157,7 +158,7 @@ def model_with(**options: Any) -> Callable[[], BaseAlgorithm]:
     return lambda: trained(PPO, **options)
 
 
-class MyExtractor(PPO.policy_aliases["MlpPolicy"]):  # type: ignore[misc]
+class MyPolicy(ActorCriticPolicy):
     """A policy class of somebody's own."""
 
 
@@ -171,7 +172,7 @@ def normalised() -> BaseAlgorithm:
     [
         (model_with(use_sde=True), "other parts"),
         (model_with(policy_kwargs={**SMALL, "activation_fn": torch.nn.Hardtanh}), "activation"),
-        (lambda: PPO(MyExtractor, "Pendulum-v1", n_steps=64), "somebody's own"),
+        (lambda: PPO(MyPolicy, "Pendulum-v1", n_steps=64), "somebody's own"),
         (normalised, "VecNormalize"),
         (lambda: trained(PPO, "CartPole-v1"), "from 4 numbers to 2"),
     ],
