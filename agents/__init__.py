@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rlbench.agents.td3_bc import TD3BCConfig as TD3BCConfig
     from rlbench.interface import Agent
 
+# The module has the name of the agent unless another stands before the class.
 _BUILT_IN = {
     "awac": ("AWAC", "CRR with one sample as baseline: advantage-weighted actor-critic"),
     "awr": ("AWR", "cloning weighted by advantages of whole trajectories, without Q"),
@@ -49,12 +50,25 @@ _BUILT_IN = {
     "recurrent-crr": ("RecurrentCRR", "CRR with LSTM memories, for tasks that hide their state"),
     "sac": ("SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
     "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
+    "sb3-a2c": ("sb3_on_policy:SB3A2C", "Stable-Baselines3: advantage actor-critic, on-policy"),
+    "sb3-dqn": ("sb3:SB3DQN", "Stable-Baselines3: deep Q-network, off-policy"),
+    "sb3-ppo": ("sb3_on_policy:SB3PPO", "Stable-Baselines3: proximal policy optimisation"),
+    "sb3-sac": ("sb3:SB3SAC", "Stable-Baselines3: soft actor-critic, off-policy"),
+    "sb3-td3": ("sb3:SB3TD3", "Stable-Baselines3: twin delayed DDPG, off-policy"),
     "td3-bc": ("TD3BC", "TD3 with the squared error of cloning: the minimal offline agent"),
 }
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Module and class of a built-in agent."""
+    module, _, class_name = _BUILT_IN[name][0].rpartition(":")
+    return f"{__name__}.{module or name.replace('-', '_')}", class_name
+
+
 _MODULES = {
-    name: f"{__name__}.{key.replace('-', '_')}"
-    for key, (agent, _) in _BUILT_IN.items()
-    for name in (agent, f"{agent}Config")
+    attribute: module
+    for module, class_name in map(_place, _BUILT_IN)
+    for attribute in (class_name, f"{class_name}Config")
 }
 
 __all__ = [
@@ -112,7 +126,7 @@ def load_agent(name: str) -> "type[Agent]":
         UserError: There is no such agent, or it cannot be imported.
     """
     if name in _BUILT_IN:
-        place = f"{_MODULES[_BUILT_IN[name][0]]}:{_BUILT_IN[name][0]}"
+        place = ":".join(_place(name))
     elif ":" in name:
         place = name
     elif name in (plugins := _plugins()):
@@ -131,6 +145,8 @@ def _import(name: str, place: str) -> "type[Agent]":
     module_name, _, class_name = place.partition(":")
     try:
         module = import_module(module_name)
+    except UserError:  # It says itself what it needs.
+        raise
     except Exception as error:  # A plug-in's module may fail in any way.
         raise UserError(
             f"agent {name!r}: cannot import the module {module_name!r} "

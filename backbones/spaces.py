@@ -81,3 +81,13 @@ class ActionBox:
     def from_unit(self, action: Tensor) -> Tensor:
         """[-1, 1] to environment units."""
         return action if self.unit else action * self.half + self.centre
+
+
+def discrete_size(space: Space[Any]) -> int:
+    """Number of actions of a Discrete space; a UserError for any other space."""
+    if not isinstance(space, spaces.Discrete) or space.start != 0:
+        raise UserError(
+            f"the action space is {space}; this agent needs a Discrete space that counts from 0, "
+            "so choose another agent or wrap the environment"
+        )
+    return int(space.n)

@@ -11,12 +11,12 @@ class RunConfig:
     env: str
     """Task: a D4RL name, a Gymnasium id or package.module:factory."""
     data: str = "auto"
-    """Data set: auto (D4RL's file if you have it, else generated), generated, d4rl, minari:ID, or an
-    HDF5 file."""
+    """Data set: auto (D4RL's file if you have it, else generated), generated, d4rl, minari:ID, an
+    HDF5 file, or a model of Stable-Baselines3 (.zip) that generates them."""
     data_size: int = 1_000_000
     """Transitions to generate, where the data are generated."""
     updates: int = 100_000
-    """Gradient updates in all; online, one follows each environment step."""
+    """Updates in all; online, one follows each environment step or, on-policy, each rollout."""
     seed: int = 0
     """Decides every random draw of the run."""
     eval_every: int = 5_000

@@ -35,9 +35,11 @@ class Make:
     """Generate the data of a name now, and keep them; no network is used."""
 
     name: Name
-    """Name of a data set, such as halfcheetah-medium."""
+    """Name of a data set, such as halfcheetah-medium; with --policy, of any task."""
     size: int = 1_000_000
     """Transitions."""
+    policy: Path | None = None
+    """A model of Stable-Baselines3 (.zip) that records them, in place of the name's own policies."""
     out: Path | None = None
     """Also write them as an HDF5 file in D4RL's format."""
 
@@ -104,21 +106,30 @@ def make(asked: Make) -> None:
 
     console = Console()
     task = find_task(asked.name)
+    source = "generated" if asked.policy is None else str(asked.policy)
+    if asked.policy is not None and asked.policy.suffix != ".zip":
+        raise UserError(
+            f"{asked.policy} is no model of stable-baselines3; give the .zip that model.save wrote"
+        )
     title = f"making {asked.name}"
     with ProgressLine(console, title, asked.size, "transitions") as line:
         data = open_data(
-            task, "generated", size=asked.size,
+            task, source, size=asked.size,
             notify=line.say, progress=lambda done, total: line.advance(done),
         )  # fmt: skip
     details = data.provenance.details
     told = f"{details['transitions']:,} transitions in {details['episodes']:,} whole episodes"
     if details["episodes"]:
-        told += f", mean return {details['mean_return']:,.1f}, score {details['score']:.1f}"
+        told += f", mean return {details['mean_return']:,.1f}"
+    if details["score"] is not None:
+        told += f", score {details['score']:.1f}"
     print(told)
     if asked.out is not None:
         write_hdf5(data, asked.out)
         print(f"written to {asked.out}")
-    print(f"next: rlbench run bear --env {asked.name}")
+    option = "" if asked.policy is None else f" --data {asked.policy}"
+    size = "" if asked.size == Make.size else f" --data-size {asked.size}"
+    print(f"next: rlbench run bear --env {asked.name}{option}{size}")
 
 
 def get(asked: Get) -> None:

@@ -4,13 +4,14 @@ Every driver has one method, `update`: gather what one update needs, and let the
 What a driver must remember for an exact resume is found by `rlbench.state`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from rlbench.benchmarks.replay import ReplayFile
@@ -84,6 +85,7 @@ class _Position:
 class ReplayDriver:
     """Off-policy: one environment step, one batch from the replay buffer, one update.
 
+    An agent whose config has `steps_per_update` takes so many steps before each update.
     The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
     with the seed of the episode and takes the steps since then again.
     """
@@ -99,30 +101,32 @@ class ReplayDriver:
             seed: Decides episodes, random actions and batches.
             folder: Where the buffer lies.
             updates: Updates that will be asked for in all.
-            slack: Steps between checkpoints; so many old transitions are kept from being
+            slack: Updates between checkpoints; the old transitions of so many are kept from being
                 overwritten, because a resume samples them again.
         """
         self._agent = agent
         self._env = task.make()
         self._seed = seed
         self._random_steps = agent.config.random_steps
-        capacity = min(agent.config.replay_size, self._random_steps + updates)
-        space = self._env.action_space
-        layout = Layout(self._env.observation_space.shape or (), space.shape or ())
-        self._replay = ReplayFile(folder / "replay.bin", layout, capacity, slack)
+        self._steps = getattr(agent.config, "steps_per_update", 1)
+        capacity = min(agent.config.replay_size, self._random_steps + updates * self._steps)
+        self._space = self._env.action_space
+        layout = Layout(self._env.observation_space.shape or (), self._space.shape or ())
+        self._replay = ReplayFile(folder / "replay.bin", layout, capacity, slack * self._steps)
         self._at = _Position(seed, agent.device)
         self._obs = self._reset()
 
     def update(self) -> Mapping[str, Tensor]:
-        """Steps with uniform actions first, if it is the first; then one step and one update."""
+        """Steps with uniform actions first, if it is the first; then its steps and one update."""
         while self._at.steps < self._random_steps:
-            space = self._env.action_space
-            assert isinstance(space, Box), "agents that explore check this first"
-            self._step(self._at.explorer.uniform(space.low, space.high).astype(np.float32))
-        obs = torch.as_tensor(self._obs, dtype=torch.float32, device=self._agent.device)
-        self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
+            self._step(self._random_action())
+        for _ in range(self._steps):
+            obs = torch.as_tensor(self._obs, dtype=torch.float32, device=self._agent.device)
+            self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
         size = self._agent.config.batch_size
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
+        if isinstance(self._space, Discrete):
+            batch = dataclasses.replace(batch, action=batch.action.long())
         return self._agent.learn(batch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,12 +143,9 @@ class ReplayDriver:
         self._obs = self._reset()
         for i in range(self._at.steps - steps, self._at.steps):
             action, next_obs = self._replay.outcome(i)
-            self._obs, *_ = self._env.step(action)
+            self._obs, *_ = self._env.step(self._for_env(action))
             if not np.array_equal(np.asarray(self._obs, np.float32), next_obs):
-                raise UserError(
-                    f"{self._env} did not repeat its steps from the same seed, so this run cannot "
-                    "be resumed exactly; start it anew, or make the environment deterministic"
-                )
+                raise strayed(self._env)
         self._at.episode_steps = steps
 
     def close(self) -> None:
@@ -155,8 +156,18 @@ class ReplayDriver:
     def _reset(self) -> Any:
         return self._env.reset(seed=derive(self._seed, "episode", self._at.episode))[0]
 
+    def _random_action(self) -> Any:
+        space, explorer = self._space, self._at.explorer
+        if isinstance(space, Discrete):
+            return explorer.integers(space.start, space.start + space.n)
+        assert isinstance(space, Box), "agents that explore check this first"
+        return explorer.uniform(space.low, space.high).astype(np.float32)
+
+    def _for_env(self, action: Any) -> Any:
+        return int(action) if isinstance(self._space, Discrete) else action
+
     def _step(self, action: Any) -> None:
-        next_obs, reward, terminated, truncated, _ = self._env.step(action)
+        next_obs, reward, terminated, truncated, _ = self._env.step(self._for_env(action))
         self._replay.write(
             self._at.steps, self._obs, action, float(reward), terminated, truncated, next_obs
         )
@@ -167,3 +178,11 @@ class ReplayDriver:
             self._at.episode += 1
             self._at.episode_steps = 0
             self._obs = self._reset()
+
+
+def strayed(env: object) -> UserError:
+    """The error of a resume whose environment did not do again what it had done."""
+    return UserError(
+        f"{env} did not repeat its steps from the same seed, so this run cannot be resumed "
+        "exactly; start it anew, or make the environment deterministic"
+    )

@@ -45,11 +45,8 @@ class Evaluator:
 
         def act(obs: NDArray[Any], episode: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
             nonlocal state
-            if state is not None:
-                fresh = torch.as_tensor(step == 0)
-                state = {name: _reset(x, fresh) for name, x in state.items()}
             obs_on_device = torch.as_tensor(obs, dtype=torch.float32).to(agent.device)
-            chosen = agent.act(obs_on_device, explore=explore, state=state)
+            chosen = agent.act(obs_on_device, explore=explore, state=forget(state, step == 0))
             state = chosen.state
             action: NDArray[Any] = chosen.action.cpu().numpy()
             return action
@@ -60,7 +57,17 @@ class Evaluator:
             agent.act_generator.set_state(random_state)
 
 
-def _reset(memory: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
-    """Recurrent memory [B, ...] with zeros where an episode has just begun."""
-    mask = fresh.to(memory.device).reshape(-1, *[1] * (memory.dim() - 1))
-    return memory.masked_fill(mask, 0.0)
+def forget(state: State | None, fresh: NDArray[np.bool_]) -> State | None:
+    """Recurrent state with zeros where an episode has just begun.
+
+    Args:
+        state: Tensors [B, ...]; None where there is none.
+        fresh: Where an episode has just begun, [B].
+    """
+    if state is None:
+        return None
+    mask = torch.from_numpy(fresh)
+    return {
+        name: x.masked_fill(mask.to(x.device).reshape(-1, *[1] * (x.dim() - 1)), 0.0)
+        for name, x in state.items()
+    }

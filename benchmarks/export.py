@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from rlbench.benchmarks.runner import load_run
@@ -234,6 +235,7 @@ def _description(
         "dtype": "float32",
         "inputs": inputs,
         "outputs": {"action": ["batch", *(agent.spec.action_space.shape or ())]},
+        "action_dtype": "int64" if isinstance(agent.spec.action_space, Discrete) else "float32",
         "noise": "standard normal, drawn anew for each call" if "noise" in inputs else None,
         "difference_from_the_agent": {name: asdict(x) for name, x in differences.items()},
         "versions": versions() | {name: version(name) for name in NEEDED},

@@ -24,11 +24,12 @@ from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.evaluation import Evaluator
 from rlbench.benchmarks.interrupt import Interrupt
 from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.versions import versions
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Interrupted, UserError
-from rlbench.interface import Agent, Spec
+from rlbench.interface import Agent, Spec, Trajectories
 from rlbench.offline_data import DataSet, open_data
 from rlbench.seeding import derive
 
@@ -170,6 +171,8 @@ class Run:
         config = self.config
         if self.data is not None:
             return DatasetDriver(self.agent, self.data, config.seed)
+        if self.agent.consumes is Trajectories:
+            return RolloutDriver(self.agent, self.task, config.seed)
         return ReplayDriver(
             self.agent, self.task, config.seed, self.folder.path,
             updates=config.updates, slack=config.checkpoint_every,
@@ -180,6 +183,11 @@ class Run:
         config = self.config
         if self.task.data is None and config.data == "auto" and agent_class.explores:
             return None
+        if agent_class.consumes is Trajectories and agent_class.explores:
+            raise UserError(
+                f"{self.agent_name} learns from its own steps and takes no data set; give a task "
+                "without one, such as --env Pendulum-v1, and leave --data out"
+            )
         title = f"making {config.data_size:,} transitions of {self.task.name}"
         with ProgressLine(self.console, title, config.data_size, "transitions") as line:
             return open_data(

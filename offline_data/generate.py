@@ -1,4 +1,4 @@
-"""Generated data sets: our behaviour policies recorded on the task's environment.
+"""Generated data sets: behaviour policies recorded on the task's environment.
 
 The recording is a sequence of chunks of whole episodes. Every episode has seeds of its own for its
 start and its noise, and a chunk always runs on the same number of environments, so the rows do not
@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.episodes import make_vector, play
-from rlbench.envs.tasks import find_task
+from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.offline_data.behaviour import Behaviour, Controlled, Sampled, Uniform
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.reading import Progress, World
-from rlbench.offline_data.recipes import Controller, Part, recipe
+from rlbench.offline_data.recipes import Controller, Part, SB3Model, recipe
+from rlbench.offline_data.sb3_policy import SB3Policy
 from rlbench.seeding import derive
 from rlbench.storage import Layout
 from rlbench.workers import Submit, workers
@@ -52,16 +53,16 @@ ROWS_PER_WORKER = 50_000
 class Plan:
     """What to generate."""
 
-    name: DataName
+    title: str
+    """Names the data."""
+    task: str
+    """Where they are recorded."""
+    environment: str
+    """What that task is made of."""
     parts: tuple[Part, ...]
     """Who records it, in the order of the rows."""
     size: int
     seed: int
-
-    @property
-    def title(self) -> str:
-        """Family and level: no version of D4RL, for these are not D4RL's data."""
-        return f"{self.name.family}-{self.name.level}"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class Plan:
             "size": self.size,
             "seed": self.seed,
             "policies": {part.level: part.key for part in self.parts},
-            "environment": data_names.environment(self.name),
+            "environment": self.environment,
             "mujoco": version("mujoco"),
             "gymnasium": version("gymnasium"),
         }
@@ -83,9 +84,39 @@ def make_plan(name: DataName, size: int, seed: int) -> Plan:
     Raises:
         UserError: The size is not positive, or a policy is not shipped.
     """
+    _check_size(size)
+    # No version of D4RL in the title, for these are not D4RL's data.
+    title = f"{name.family}-{name.level}"
+    return Plan(title, title, data_names.environment(name), recipe(name), size, seed)
+
+
+def plan_by_model(task: Task, file: Path, size: int, seed: int) -> Plan:
+    """Data that a model file of Stable-Baselines3 records on a task.
+
+    Raises:
+        UserError: The model cannot be used, or the task is none that data sets can hold.
+    """
+    _check_size(size)
+    world = World.of(task)
+    if not isinstance(world.action_space, spaces.Box):
+        raise UserError(
+            f"{task.name} has the action space {world.action_space}, but data sets hold continuous "
+            "actions; give a task with a Box"
+        )
+    if world.max_episode_steps is None:
+        raise UserError(
+            f"{task.name} has no time limit, so an episode might never end; register it with "
+            "max_episode_steps"
+        )
+    SB3Policy(file, world.observation_space, world.action_space)  # Refuses what does not fit.
+    environment = task.name if task.data is None else data_names.environment(task.data)
+    part = Part("model", SB3Model(file))
+    return Plan(file.name[-40:], task.name, environment, (part,), size, seed)
+
+
+def _check_size(size: int) -> None:
     if size < 1:
         raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
-    return Plan(name, recipe(name), size, seed)
 
 
 def generate(
@@ -104,7 +135,7 @@ def generate(
         score: Normalised score of a mean return, for the provenance.
         progress: Called with rows done and rows in all.
     """
-    layout = World.of(find_task(plan.title)).layout
+    layout = World.of(find_task(plan.task)).layout
     returns: list[float] = []
     bounds = [0]
     jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)
@@ -120,7 +151,7 @@ def generate(
             last = part is plan.parts[-1]
             end = plan.size if last else int(share * plan.size)
             # Half of medium-expert is what medium begins with, as in D4RL.
-            first = Chunk(plan.title, part, plan.seed, range(PARALLEL), Path(chunks))
+            first = Chunk(plan.task, part, plan.seed, range(PARALLEL), Path(chunks))
             for rows, recorded in _chunks(first, end - bounds[-1], submit, jobs):
                 start = bounds[-1]
                 ends = start + np.cumsum(recorded.lengths)
@@ -142,11 +173,16 @@ def _provenance(plan: Plan) -> Provenance:
         "algorithm": " and ".join(dict.fromkeys(part.algorithm for part in plan.parts)),
         "next_obs": "recorded",
     }
-    source = " then ".join(
-        "uniform" if part.source is None else f"{plan.name.family}-{part.level}"
-        for part in plan.parts
-    )
+    source = " then ".join(_named(part, plan.task) for part in plan.parts)
     return Provenance("generated", plan.title, source, "", details)
+
+
+def _named(part: Part, task: str) -> str:
+    if part.source is None:
+        return "uniform"
+    if isinstance(part.source, SB3Model):
+        return part.source.path.name
+    return f"{task.partition('-')[0]}-{part.level}"
 
 
 @dataclass(frozen=True)
@@ -258,7 +294,7 @@ class _Stage:
 
 
 @functools.lru_cache(maxsize=1)
-def _stage(task: str, source: Path | Controller | None) -> _Stage:
+def _stage(task: str, source: Path | SB3Model | Controller | None) -> _Stage:
     """The environments and the behaviour of a worker, kept from chunk to chunk."""
     env, world = make_vector(find_task(task).make, PARALLEL), World.of(find_task(task))
     box = world.action_space
@@ -269,6 +305,8 @@ def _stage(task: str, source: Path | Controller | None) -> _Stage:
         behaviour = Uniform(box)
     elif isinstance(source, Path):
         behaviour = Sampled(source, world.observation_space, box)
+    elif isinstance(source, SB3Model):
+        behaviour = SB3Policy(source.path, world.observation_space, box)
     else:
         behaviour = Controlled(source)
     return _Stage(env, behaviour, world.layout, world.max_episode_steps)

@@ -35,7 +35,8 @@ def open_data(
     Args:
         task: What it must fit.
         source: `auto` (D4RL's own file where it lies in D4RL's folder, else generated),
-            `generated`, `d4rl`, `minari:ID`, or the path of an HDF5 file in D4RL's format.
+            `generated`, `d4rl`, `minari:ID`, the path of an HDF5 file in D4RL's format, or that of
+            a model of Stable-Baselines3 (`.zip`), which then generates them.
         size: Transitions to generate.
         seed: Of the generated episodes.
         jobs: Processes that generate; 0 means one per core.
@@ -49,8 +50,8 @@ def open_data(
         name = _name(task)
         local = isinstance(name, D4RLName) and d4rl.local_file(name)
         source = "d4rl" if local else "generated"
-    if source == "generated":
-        return _generated(task, size, seed, jobs, notify, progress)
+    if source == "generated" or source.endswith(".zip"):
+        return _generated(task, source, size, seed, jobs, notify, progress)
     read: Read = hdf5.read
     if source == "d4rl":
         name = _name(task)
@@ -79,11 +80,14 @@ def _name(task: Task) -> DataName:
 
 
 def _generated(
-    task: Task, size: int, seed: int, jobs: int, notify: Notify, progress: Progress
+    task: Task, source: str, size: int, seed: int, jobs: int, notify: Notify, progress: Progress
 ) -> DataSet:
     from rlbench.offline_data import generate  # The agents it needs take a while to import.
 
-    plan = generate.make_plan(_name(task), size, seed)
+    if source == "generated":
+        plan = generate.make_plan(_name(task), size, seed)
+    else:
+        plan = generate.plan_by_model(task, Path(source).expanduser(), size, seed)
     folder = entry(plan.title, plan.key)
 
     def make(part: Path) -> None:
@@ -97,7 +101,7 @@ def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress
     if not file.is_file():
         raise UserError(
             f"there is no file {file}; give `auto`, `generated`, `d4rl`, `minari:ID` or the path "
-            "of an HDF5 file"
+            "of an HDF5 file or of a model (.zip)"
         )
     stat, world = file.stat(), World.of(task)
     key = {

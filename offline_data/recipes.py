@@ -23,13 +23,20 @@ class Controller:
 
 
 @dataclass(frozen=True)
+class SB3Model:
+    """A model file of Stable-Baselines3."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class Part:
     """A share of a data set."""
 
     level: str
     """Names the behaviour within its family; the seeds of the episodes follow from it."""
-    source: Path | Controller | None
-    """Weights of a shipped policy, a controller, or None for uniform actions."""
+    source: Path | SB3Model | Controller | None
+    """Weights of a shipped policy, a user's own, a controller, or None for uniform actions."""
     share: float = 1.0
     """Of the rows of the whole data set."""
 
@@ -38,6 +45,8 @@ class Part:
         """What the rows depend on, as plain values."""
         if self.source is None:
             return "uniform"
+        if isinstance(self.source, SB3Model):
+            return {"file": self.source.path.name, "sha256": file_hash(self.source.path)}
         return file_hash(self.source) if isinstance(self.source, Path) else asdict(self.source)
 
     @property
@@ -45,6 +54,8 @@ class Part:
         """What kind of behaviour it is."""
         if self.source is None:
             return "random"
+        if isinstance(self.source, SB3Model):
+            return "stable-baselines3"
         return "SAC" if isinstance(self.source, Path) else "controller"
 
 

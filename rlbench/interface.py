@@ -62,7 +62,7 @@ class Transitions:
     obs: Tensor
     """Observations, [B, D]."""
     action: Tensor
-    """Actions in the units of the environment, [B, A], or numbers of choices, int64 [B]."""
+    """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
     reward: Tensor
     """Rewards, [B]."""
     next_obs: Tensor
@@ -80,7 +80,7 @@ class Trajectories:
     obs: Tensor
     """Observations, [T, B, D]."""
     action: Tensor
-    """Actions in the units of the environment, [T, B, A], or numbers of choices, int64 [T, B]."""
+    """Actions in the units of the environment, [T, B, A]; int64 [T, B] of a Discrete space."""
     reward: Tensor
     """Rewards, [T, B]."""
     terminated: Tensor
@@ -102,7 +102,7 @@ class Action:
     """What `act` returns."""
 
     action: Tensor
-    """Actions in the units of the environment, [B, A], or numbers of choices, int64 [B]."""
+    """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`."""
     state: State | None = None

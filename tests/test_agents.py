@@ -15,7 +15,7 @@ from rlbench.errors import UserError
 def test_names_are_listed_without_pytorch() -> None:
     code = (
         "import sys, rlbench.agents as a; a.agent_names();"
-        "print(sorted({'torch', 'numpy', 'gymnasium'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'gymnasium', 'stable_baselines3'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
@@ -23,7 +23,7 @@ def test_names_are_listed_without_pytorch() -> None:
 
 def test_every_name_loads_and_has_a_line_of_description() -> None:
     for name, description in agent_names().items():
-        assert load_agent(name).__name__.lower() in (name, name.replace("-", ""), "recurrentcrr")
+        assert load_agent(name).__name__.lower() == name.replace("-", "")
         assert description
         assert "\n" not in description
 
@@ -34,6 +34,19 @@ def test_classes_and_settings_are_attributes() -> None:
     assert BEAR.Config is BEARConfig
     with pytest.raises(AttributeError, match="no attribute 'BAER'"):
         rlbench.agents.BAER  # noqa: B018
+
+
+def test_the_name_of_a_missing_package_is_told_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    for module in ("sb3", "sb3_on_policy"):
+        monkeypatch.delitem(sys.modules, f"rlbench.agents.{module}", raising=False)
+    for name in ("sb3-ppo", "sb3-sac"):
+        with pytest.raises(
+            UserError, match=r"need the package stable_baselines3; .*rlbench\[sb3\]"
+        ):
+            load_agent(name)
 
 
 def test_an_agent_of_one_s_own_is_named_by_its_place() -> None:

@@ -27,10 +27,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "iql": {"hidden": (16,), "policy_decay_updates": 100},
     "recurrent-crr": {"hidden": (16,), "memory_size": 8},
     "sac": {"hidden": (16,)},
+    "sb3-sac": {"hidden": (16,)},
+    "sb3-td3": {"hidden": (16,)},
     "td3": {"hidden": (16,)},
     "td3-bc": {"hidden": (16,)},
 }
 NAMES = sorted(SMALL)
+# They take other spaces or trajectories; the same checks stand in test_sb3.py.
+ELSEWHERE = {"sb3-a2c", "sb3-dqn", "sb3-ppo"}
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
 SPEC = Spec(
@@ -77,7 +81,7 @@ def equal(a: Agent, b: Agent) -> bool:
 
 
 def test_the_table_holds_every_built_in_agent() -> None:
-    assert set(NAMES) == set(agent_names())
+    assert set(NAMES) | ELSEWHERE == set(agent_names())
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -242,6 +246,8 @@ CHANGES: dict[str, dict[str, Change]] = {
         "act_mode": ("sample", {}),
         "act_temperature": (1e-3, {}),
     },
+    "sb3-sac": {"temperature": ("fixed", {})},
+    "sb3-td3": {"target_noise_clip": (0.01, {}), "exploration_noise": (0.1, {})},
 }
 CHANGES["td3-bc"] = CHANGES["td3"] | {"cloning_alpha": (1.0, {}), "normalise_obs": (False, {})}
 CHANGES["awac"] = CHANGES["crr"] | {
@@ -321,6 +327,11 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
             "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
             "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
         },
+        "sb3-sac": {
+            "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
+            "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
+        },
+        "sb3-td3": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1},
         "td3": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1},
         "bear": {
             "hidden": (32, 32), "vae_hidden": (32,), "target_rate": 0.1, "warmup_updates": 20,
@@ -344,14 +355,17 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
     ],
     ids=["constant", "observation", "later", "action"],
 )
-@pytest.mark.parametrize("name", ["bear", "sac", "td3"])
+@pytest.mark.parametrize("name", ["bear", "sac", "sb3-sac", "sb3-td3", "td3"])
 def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Probe) -> None:
     agent: Any = learnt(name, probe, 200)
-    values = agent.critic(probe.data.obs, probe.data.action)
+    if name.startswith("sb3-"):
+        values = torch.cat(agent.policy.critic(probe.data.obs, probe.data.action), dim=1).T
+    else:
+        values = agent.critic(probe.data.obs, probe.data.action)
     torch.testing.assert_close(values, probe.value.expand(2, -1), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["bear", "sac", "td3"])
+@pytest.mark.parametrize("name", ["bear", "sac", "sb3-sac", "sb3-td3", "td3"])
 def test_policies_find_the_best_action(name: str) -> None:
     agent = learnt(name, probe_envs.reward_is_action(), 250)
     obs = probe_envs.reward_is_action().data.obs[:32]

@@ -1,0 +1,396 @@
+"""SAC, TD3 and DQN of Stable-Baselines3, under the suite's interface.
+
+Its own `train` does every update, here on the batch that `learn` is given instead of one from its
+replay buffer; its own policies act. Settings bear the suite's names, and its defaults.
+
+Raffin et al., 2021, https://jmlr.org/papers/v22/20-1364.html
+
+Differences from the library:
+- its bookkeeping (environments, replay buffer, logging, saving) is replaced by the suite's;
+- it draws from the agent's generators instead of the global ones;
+- only a true end stops the bootstrap, as with the library's default `handle_timeout_termination`;
+- DQN counts its target and exploration in updates, and draws for each environment on its own.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from rlbench.backbones.policies import randn
+from rlbench.backbones.spaces import ActionBox, discrete_size, vector_size
+from rlbench.errors import UserError
+from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.seeding import derive, initialising
+
+try:
+    from stable_baselines3 import DQN, SAC, TD3
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.buffers import ReplayBuffer
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+    from stable_baselines3.common.utils import polyak_update
+except ModuleNotFoundError as error:
+    raise UserError(
+        f"the agents of stable-baselines3 need the package {error.name}; install it with "
+        "pip install 'rlbench[sb3]'"
+    ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3SACConfig:
+    """Settings of SB3's SAC."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden layer sizes of policy and critics (SB3: net_arch)."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (SB3: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size of policy, critics and temperature."""
+    target_rate: float = 0.005
+    """How far the target critics move after each update (SB3: tau)."""
+    temperature: Literal["learned", "fixed"] = "learned"
+    """Whether the weight of the entropy is learned (SB3: ent_coef auto or a number)."""
+    initial_temperature: float = 1.0
+    """Weight of the entropy at the start, or throughout where it is fixed."""
+    target_entropy_scale: float = 1.0
+    """Target entropy is minus this times the number of action dimensions (SB3: auto is 1)."""
+    random_steps: int = 100
+    """Online: environment steps with uniform actions before the first update."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3TD3Config:
+    """Settings of SB3's TD3."""
+
+    hidden: tuple[int, ...] = (400, 300)
+    """Hidden layer sizes of policy and critics (SB3: net_arch)."""
+    batch_size: int = 256
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (SB3: gamma)."""
+    learning_rate: float = 1e-3
+    """Adam step size of policy and critics."""
+    target_rate: float = 0.005
+    """How far target networks move after each update of the policy (SB3: tau)."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on the target's action (SB3: target_policy_noise)."""
+    target_noise_clip: float = 0.5
+    """Bound of that noise."""
+    policy_every: int = 2
+    """Updates of the critics for one of the policy (SB3: policy_delay)."""
+    exploration_noise: float = 0.0
+    """Standard deviation of the noise on actions that explore, in units of half the action space
+    (SB3: action_noise, none by default; its examples take 0.1)."""
+    random_steps: int = 100
+    """Online: environment steps with uniform actions before the first update."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3DQNConfig:
+    """Settings of SB3's DQN."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layer sizes of the Q network (SB3: net_arch)."""
+    batch_size: int = 32
+    """Transitions in one update."""
+    discount: float = 0.99
+    """Discount of future reward (SB3: gamma)."""
+    learning_rate: float = 1e-4
+    """Adam step size."""
+    target_rate: float = 1.0
+    """How far the target network moves when it does (SB3: tau)."""
+    target_every: int = 2_500
+    """Updates between moves of the target network (SB3: 10,000 environment steps)."""
+    max_grad_norm: float = 10.0
+    """Longest gradient; longer ones are shortened to it."""
+    exploration_start: float = 1.0
+    """Share of uniform actions at the start (SB3: exploration_initial_eps)."""
+    exploration_end: float = 0.05
+    """Share of uniform actions at the end (SB3: exploration_final_eps)."""
+    exploration_updates: int = 10_000
+    """Updates over which that share falls; by default a tenth of the run, as in SB3."""
+    steps_per_update: int = 4
+    """Online: environment steps for one update (SB3: train_freq)."""
+    random_steps: int = 100
+    """Online: environment steps with uniform actions before the first update."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+
+class Spaces(gym.Env[Any, Any]):
+    """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Observations of `spec` as the drivers pass them: unbounded float32 vectors."""
+        size = vector_size(spec.observation_space)
+        self.observation_space: Space[Any] = spaces.Box(-float("inf"), float("inf"), (size,))
+        self.action_space: Space[Any] = spec.action_space
+
+
+@contextmanager
+def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
+    """Lets PyTorch's global generator, from which SB3 draws, go on where `generator` is.
+
+    Afterwards the global one is as it was, and `generator` has moved on.
+    """
+    device = generator.device
+    if device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            torch.cuda.set_rng_state(generator.get_state(), device)
+            yield
+            generator.set_state(torch.cuda.get_rng_state(device))
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(generator.get_state())
+            yield
+            generator.set_state(torch.get_rng_state())
+
+
+class SB3Agent(Agent):
+    """What the agents share: an algorithm of SB3, its counter and its metrics.
+
+    The algorithm keeps no state of its own: its networks and optimisers are attributes of the agent
+    too, where `rlbench.state` finds them, and its counter is told to it.
+    """
+
+    METRICS: ClassVar[dict[str, str]]
+    """SB3's names of the metrics to ours."""
+    explores = True
+
+    def _adopt(self, algorithm: BaseAlgorithm) -> None:
+        algorithm.set_logger(Logger(None, []))
+        self._algorithm = algorithm
+        self.policy = algorithm.policy
+        self.updates = 0
+        # Kept, because some updates of SB3 leave a metric out.
+        self.metrics = torch.zeros(len(self.METRICS))
+
+    def _train(self, *arguments: Any) -> dict[str, Tensor]:
+        """SB3's `train`, with the agent's random numbers and counter; its metrics."""
+        algorithm: Any = self._algorithm
+        algorithm._n_updates = self.updates
+        with in_place_of_global(self.generator):
+            algorithm.train(*arguments)
+        self.updates = algorithm._n_updates
+        told = algorithm.logger.name_to_value
+        before = zip(self.METRICS, self.metrics.tolist(), strict=True)
+        self.metrics = torch.tensor([float(told.get(name, value)) for name, value in before])
+        return dict(zip(self.METRICS.values(), self.metrics.unbind(), strict=True))
+
+
+class Given(ReplayBuffer):
+    """A replay buffer that hands out what it was given, whatever is asked of it."""
+
+    batch: ReplayBufferSamples
+
+    def give(self, batch: Transitions, action: Tensor) -> None:
+        """Takes transitions, with their actions [B, A] as SB3's networks know them."""
+        columns = (batch.terminated[:, None], batch.reward[:, None])
+        self.batch = ReplayBufferSamples(batch.obs, action, batch.next_obs, *columns)
+
+    def sample(self, batch_size: int, env: Any = None) -> ReplayBufferSamples:
+        """The batch."""
+        return self.batch
+
+
+def off_policy_options(agent: Agent) -> dict[str, Any]:
+    """What the constructors of SB3's off-policy algorithms are given alike."""
+    config = agent.config
+    return {
+        "policy": "MlpPolicy", "env": Spaces(agent.spec), "device": agent.device,
+        "learning_rate": config.learning_rate, "gamma": agent.discount, "tau": config.target_rate,
+        "policy_kwargs": {"net_arch": list(config.hidden)},
+        "replay_buffer_class": Given, "buffer_size": 1,
+    }  # fmt: skip
+
+
+class SB3SAC(SB3Agent):
+    """Soft actor-critic of Stable-Baselines3."""
+
+    Config: ClassVar[type] = SB3SACConfig
+    consumes = Transitions
+    config: SB3SACConfig
+    METRICS: ClassVar[dict[str, str]] = {
+        "train/critic_loss": "critic_loss",
+        "train/actor_loss": "policy_loss",
+        "train/ent_coef": "temperature",
+    }
+
+    def __init__(
+        self,
+        config: SB3SACConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        learned = config.temperature == "learned"
+        start = config.initial_temperature
+        with initialising(derive(seed, "weights")):
+            self._sac = SAC(
+                **off_policy_options(self),
+                ent_coef=f"auto_{start!r}" if learned else start,
+                target_entropy=-config.target_entropy_scale * len(self.box.half),
+            )
+        self._adopt(self._sac)
+        self.policy_optimizer = self._sac.actor.optimizer
+        self.critic_optimizer = self._sac.critic.optimizer
+        if learned:
+            self.log_temperature = self._sac.log_ent_coef
+            self.temperature_optimizer = self._sac.ent_coef_optimizer
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """A sample of the policy if `explore`, else tanh of its mean."""
+        if not explore:
+            return Action(self.decide(obs))
+        with in_place_of_global(self.act_generator):
+            return Action(self.box.from_unit(self._sac.actor(obs)))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The tanh of the mean."""
+        mean, _, _ = self._sac.actor.get_action_dist_params(obs)
+        return self.box.from_unit(mean.tanh())
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of temperature, critics, policy and target critics."""
+        buffer = self._sac.replay_buffer
+        assert isinstance(buffer, Given)
+        buffer.give(experience, self.box.to_unit(experience.action))
+        return self._train(1)
+
+
+class SB3TD3(SB3Agent):
+    """Twin delayed deterministic policy gradient of Stable-Baselines3."""
+
+    Config: ClassVar[type] = SB3TD3Config
+    consumes = Transitions
+    config: SB3TD3Config
+    METRICS: ClassVar[dict[str, str]] = {
+        "train/critic_loss": "critic_loss",
+        "train/actor_loss": "policy_loss",
+    }
+
+    def __init__(
+        self,
+        config: SB3TD3Config,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.box = ActionBox.of(spec.action_space, self.device)
+        with initialising(derive(seed, "weights")):
+            self._td3 = TD3(
+                **off_policy_options(self),
+                policy_delay=config.policy_every,
+                target_policy_noise=config.target_noise,
+                target_noise_clip=config.target_noise_clip,
+            )
+        self._adopt(self._td3)
+        self.policy_optimizer = self._td3.actor.optimizer
+        self.critic_optimizer = self._td3.critic.optimizer
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The action of the policy, with Gaussian noise if `explore`."""
+        if not explore:
+            return Action(self.decide(obs))
+        action = self._td3.actor(obs)
+        noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
+        return Action(self.box.from_unit((action + noise).clamp(-1, 1)))
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The action of the policy."""
+        action: Tensor = self._td3.actor(obs)
+        return self.box.from_unit(action)
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """One update of the critics, and every so often of policy and targets."""
+        buffer = self._td3.replay_buffer
+        assert isinstance(buffer, Given)
+        buffer.give(experience, self.box.to_unit(experience.action))
+        return self._train(1)
+
+
+class SB3DQN(SB3Agent):
+    """Deep Q-network of Stable-Baselines3."""
+
+    Config: ClassVar[type] = SB3DQNConfig
+    consumes = Transitions
+    config: SB3DQNConfig
+    METRICS: ClassVar[dict[str, str]] = {"train/loss": "critic_loss"}
+
+    def __init__(
+        self,
+        config: SB3DQNConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.actions = discrete_size(spec.action_space)
+        with initialising(derive(seed, "weights")):
+            self._dqn = DQN(**off_policy_options(self), max_grad_norm=config.max_grad_norm)
+        self._adopt(self._dqn)
+        self.optimizer = self._dqn.policy.optimizer
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """Exploration over a tenth of the run."""
+        return {"exploration_updates": max(updates // 10, 1)}
+
+    @property
+    def exploration(self) -> float:
+        """Share of uniform actions now."""
+        config = self.config
+        passed = min(self.updates / config.exploration_updates, 1.0)
+        return config.exploration_start + passed * (
+            config.exploration_end - config.exploration_start
+        )
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The action of the highest value, or a uniform one now and then if `explore`."""
+        action = self.decide(obs)
+        if not explore:
+            return Action(action)
+        drawing: Any = {"generator": self.act_generator, "device": self.device}
+        uniform = torch.randint(self.actions, action.shape, **drawing)
+        return Action(
+            torch.where(torch.rand(action.shape, **drawing) < self.exploration, uniform, action)
+        )
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The action of the highest value."""
+        value: Tensor = self._dqn.q_net(obs)
+        return value.argmax(dim=1)
+
+    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
+        """Every so often a move of the target network; then one update of the Q network."""
+        if (self.updates + 1) % self.config.target_every == 0:
+            online, target = self._dqn.q_net, self._dqn.q_net_target
+            polyak_update(online.parameters(), target.parameters(), self.config.target_rate)
+        buffer = self._dqn.replay_buffer
+        assert isinstance(buffer, Given)
+        buffer.give(experience, experience.action[:, None])
+        return self._train(1)

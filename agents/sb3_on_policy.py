@@ -1,0 +1,262 @@
+"""PPO and A2C of Stable-Baselines3, under the suite's interface.
+
+Its own rollout buffer computes advantages and its own `train` does every update, here on the
+trajectories that `learn` is given. Settings bear the suite's names, and its defaults.
+
+Raffin et al., 2021, https://jmlr.org/papers/v22/20-1364.html
+
+Differences from the library: as in `rlbench.agents.sb3`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+# First, because it says in one sentence if Stable-Baselines3 is missing.
+from rlbench.agents.sb3 import SB3Agent, Spaces, in_place_of_global  # isort: skip
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from rlbench.backbones.spaces import ActionBox, discrete_size
+from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3PPOConfig:
+    """Settings of SB3's PPO."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layer sizes of policy and value network (SB3: net_arch)."""
+    envs: int = 1
+    """Environments side by side (SB3: n_envs)."""
+    rollout_steps: int = 2_048
+    """Steps in each environment before each update (SB3: n_steps)."""
+    epochs: int = 10
+    """Passes over these steps in one update (SB3: n_epochs)."""
+    batch_size: int = 64
+    """Steps in one gradient step."""
+    discount: float = 0.99
+    """Discount of future reward (SB3: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size."""
+    gae_lambda: float = 0.95
+    """Weight of long over short advantages."""
+    clip_range: float = 0.2
+    """How far the probability of an action may move from 1 times the old one."""
+    value_clip_range: float | None = None
+    """How far a value may move; None lets it (SB3: clip_range_vf)."""
+    normalise_advantage: bool = True
+    """Whether the advantages of each gradient step get mean 0 and deviation 1."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy (SB3: ent_coef)."""
+    value_coefficient: float = 0.5
+    """Weight of the loss of the values (SB3: vf_coef)."""
+    max_grad_norm: float = 0.5
+    """Longest gradient; longer ones are shortened to it."""
+    target_kl: float | None = None
+    """An update stops where the policy has moved 1.5 times this far; None never does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3A2CConfig:
+    """Settings of SB3's A2C."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layer sizes of policy and value network (SB3: net_arch)."""
+    envs: int = 1
+    """Environments side by side (SB3: n_envs)."""
+    rollout_steps: int = 5
+    """Steps in each environment before each update (SB3: n_steps)."""
+    discount: float = 0.99
+    """Discount of future reward (SB3: gamma)."""
+    learning_rate: float = 7e-4
+    """Step size of RMSprop or Adam."""
+    gae_lambda: float = 1.0
+    """Weight of long over short advantages."""
+    normalise_advantage: bool = False
+    """Whether the advantages of each update get mean 0 and deviation 1."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy (SB3: ent_coef)."""
+    value_coefficient: float = 0.5
+    """Weight of the loss of the values (SB3: vf_coef)."""
+    max_grad_norm: float = 0.5
+    """Longest gradient; longer ones are shortened to it."""
+    rms_prop: bool = True
+    """RMSprop as in the paper, else Adam (SB3: use_rms_prop)."""
+    rms_prop_epsilon: float = 1e-5
+    """Keeps RMSprop from dividing by zero (SB3: rms_prop_eps)."""
+
+
+@contextmanager
+def numpy_seeded_by(generator: torch.Generator) -> Iterator[None]:
+    """NumPy's global generator, which shuffles SB3's rollouts, seeded and put back."""
+    seed = torch.randint(2**31, (), generator=generator, device=generator.device)
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(int(seed))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def fill(algorithm: OnPolicyAlgorithm, rollout: Trajectories) -> None:
+    """Puts a rollout into the buffer of an algorithm, and computes its advantages.
+
+    Args:
+        algorithm: Its buffer takes the shape of the rollout.
+        rollout: With the extras that `act` returned.
+    """
+    buffer, extras = algorithm.rollout_buffer, rollout.extras
+    reward, ended = rollout.reward.clone(), (rollout.terminated + rollout.truncated).clamp(max=1)
+    with torch.no_grad():
+        cut = (rollout.truncated > 0) & (rollout.terminated == 0)
+        if cut.any():
+            value = algorithm.policy.predict_values(rollout.final_obs[cut])
+            reward[cut] += algorithm.gamma * value.flatten()
+        last_value = algorithm.policy.predict_values(rollout.final_obs[-1])
+    buffer.buffer_size, buffer.n_envs = reward.shape
+    buffer.reset()
+    buffer.observations[:] = rollout.obs.cpu().numpy()
+    buffer.actions[:] = extras["sample"].cpu().numpy().reshape(buffer.actions.shape)
+    buffer.rewards[:] = reward.cpu().numpy()
+    # The first row is never read: what came before the rollout is no part of it.
+    buffer.episode_starts[1:] = ended[:-1].cpu().numpy()
+    buffer.values[:] = extras["value"].cpu().numpy()
+    buffer.log_probs[:] = extras["log_prob"].cpu().numpy()
+    buffer.full = True
+    buffer.compute_returns_and_advantage(last_value, ended[-1].cpu().numpy())
+
+
+def on_policy_options(agent: Agent) -> dict[str, Any]:
+    """What the constructors of SB3's on-policy algorithms are given alike.
+
+    Raises:
+        UserError: The action space is neither Discrete nor a bounded Box of one dimension.
+    """
+    config, space = agent.config, agent.spec.action_space
+    if isinstance(space, spaces.Discrete):
+        discrete_size(space)
+    else:
+        ActionBox.of(space, agent.device)
+    return {
+        "policy": "MlpPolicy", "env": Spaces(agent.spec), "device": agent.device,
+        "learning_rate": config.learning_rate, "gamma": agent.discount,
+        "gae_lambda": config.gae_lambda, "normalize_advantage": config.normalise_advantage,
+        "n_steps": config.rollout_steps * config.envs, "ent_coef": config.entropy_coefficient,
+        "vf_coef": config.value_coefficient, "max_grad_norm": config.max_grad_norm,
+        "policy_kwargs": {"net_arch": list(config.hidden)},
+    }  # fmt: skip
+
+
+class SB3OnPolicy(SB3Agent):
+    """What PPO and A2C share: how they act, and how they take a rollout."""
+
+    consumes = Trajectories
+
+    def _adopt_on_policy(self, algorithm: OnPolicyAlgorithm) -> None:
+        self._adopt(algorithm)
+        self._on_policy = algorithm
+        self.optimizer = algorithm.policy.optimizer
+        self._bounds: tuple[Tensor, Tensor] | None = None
+        space = self.spec.action_space
+        if isinstance(space, spaces.Box):
+            low, high = (torch.as_tensor(x, device=self.device) for x in (space.low, space.high))
+            self._bounds = low, high
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """A sample of the policy if `explore`, else its mode."""
+        if not explore:
+            return Action(self.decide(obs))
+        with in_place_of_global(self.act_generator):
+            sample, value, log_prob = self._on_policy.policy(obs)
+        extras = {"sample": sample, "value": value.flatten(), "log_prob": log_prob}
+        return Action(self._clip(sample), extras)
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The most likely action."""
+        policy = self._on_policy.policy
+        features = policy.extract_features(obs, policy.pi_features_extractor)
+        assert isinstance(features, Tensor)
+        output: Tensor = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        return output.argmax(dim=1) if self._bounds is None else self._clip(output)
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """One update from one rollout."""
+        fill(self._on_policy, experience)
+        with numpy_seeded_by(self.generator):
+            return self._train()
+
+    def _clip(self, action: Tensor) -> Tensor:
+        """Actions inside the action space, as SB3 passes them to the environment."""
+        return action if self._bounds is None else action.clamp(*self._bounds)
+
+
+class SB3PPO(SB3OnPolicy):
+    """Proximal policy optimisation of Stable-Baselines3."""
+
+    Config: ClassVar[type] = SB3PPOConfig
+    config: SB3PPOConfig
+    METRICS: ClassVar[dict[str, str]] = {
+        "train/policy_gradient_loss": "policy_loss",
+        "train/value_loss": "value_loss",
+        "train/entropy_loss": "entropy_loss",
+        "train/approx_kl": "kl",
+        "train/clip_fraction": "clip_fraction",
+    }
+
+    def __init__(
+        self,
+        config: SB3PPOConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        options = on_policy_options(self)
+        with initialising(derive(seed, "weights")):
+            ppo = PPO(
+                **options,
+                batch_size=config.batch_size,
+                n_epochs=config.epochs,
+                clip_range=config.clip_range,
+                clip_range_vf=config.value_clip_range,
+                target_kl=config.target_kl,
+            )
+        self._adopt_on_policy(ppo)
+
+
+class SB3A2C(SB3OnPolicy):
+    """Advantage actor-critic of Stable-Baselines3."""
+
+    Config: ClassVar[type] = SB3A2CConfig
+    config: SB3A2CConfig
+    METRICS: ClassVar[dict[str, str]] = {
+        "train/policy_loss": "policy_loss",
+        "train/value_loss": "value_loss",
+        "train/entropy_loss": "entropy_loss",
+    }
+
+    def __init__(
+        self,
+        config: SB3A2CConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        options = on_policy_options(self)
+        with initialising(derive(seed, "weights")):
+            a2c = A2C(**options, use_rms_prop=config.rms_prop, rms_prop_eps=config.rms_prop_epsilon)
+        self._adopt_on_policy(a2c)
