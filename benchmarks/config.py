@@ -12,7 +12,8 @@ class RunConfig:
     """Task: a D4RL name, a Gymnasium id or package.module:factory."""
     data: str = "auto"
     """Data set: auto (D4RL's file if you have it, else generated), generated, d4rl, minari:ID, an
-    HDF5 file, or a model of Stable-Baselines3 (.zip) that generates them."""
+    HDF5 file, a model of Stable-Baselines3 (.zip) that generates them, or none: the agent gathers its
+    own experience though the task has data."""
     data_size: int = 1_000_000
     """Transitions to generate, where the data are generated."""
     updates: int = 100_000

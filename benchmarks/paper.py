@@ -61,8 +61,6 @@ class Figure:
     """Standard deviation over seeds, where it was published."""
     source: str
     """Publication or repository, and what was run."""
-    confirmed: bool
-    """Whether the source itself was seen; other figures are never printed."""
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,14 @@ class Run:
     def _open_data(self, agent_class: type[Agent]) -> DataSet | None:
         """The data set; None where the agent gathers its own experience."""
         config = self.config
-        if self.task.data is None and config.data == "auto" and agent_class.explores:
+        online = config.data == "none" or (self.task.data is None and config.data == "auto")
+        if online and agent_class.explores:
             return None
+        if config.data == "none":
+            raise UserError(
+                f"--data is none, but {self.agent_name} learns from data alone; leave --data out or "
+                "choose an agent that explores, such as sac"
+            )
         if agent_class.consumes is Trajectories and agent_class.explores:
             raise UserError(
                 f"{self.agent_name} learns from its own steps and takes no data set; give a task "

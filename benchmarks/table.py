@@ -1,5 +1,6 @@
 """`rlbench table`: runs what is missing of a paper, and shows results beside the paper's own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from rlbench.benchmarks import sheet, statistics
 from rlbench.benchmarks.executors import Execution, run_missing
 from rlbench.benchmarks.jobs import Outcome, unfinished
-from rlbench.benchmarks.paper import Claim, Grid, Paper, Scale, Verdict
+from rlbench.benchmarks.paper import Claim, Figure, Grid, Paper, Scale, Verdict
 from rlbench.benchmarks.papers import NAMES, load_paper
 from rlbench.benchmarks.progress import duration
 from rlbench.benchmarks.results import Missing, Results, read_result
@@ -80,9 +81,12 @@ def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
     sections = [
         section
         for grid in paper.grids[scale]
-        for section in (scores(grid, results), _improvements(paper.method, grid, results))
+        for section in (
+            scores(grid, results, paper.figures),
+            _improvements(paper.method, grid, results),
+        )
     ]
-    sections += _figures(paper), _claims(paper, scale, results), _about(paper, scale, results)
+    sections += _claims(paper, scale, results), _about(paper, scale, results)
     return [section for section in sections if section.rows or section.notes]
 
 
@@ -110,14 +114,19 @@ def _tasks_with_results(grid: Grid, results: Results) -> list[str]:
     return [t for t in grid.tasks if any(results.of(m.name, t) for m in grid.methods)]
 
 
-def scores(grid: Grid, results: Results) -> Section:
-    """Mean and deviation over seeds of each method on each task, and aggregates over tasks."""
+def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Section:
+    """Mean and deviation over seeds of each method on each task, and aggregates over tasks.
+
+    Published scores follow the row of their task, a row for each source, named by the data set of D4RL
+    that they were measured on.
+    """
     methods = [method.name for method in grid.methods]
     rows = []
     for task in _tasks_with_results(grid, results):
         kinds = {r.data_kind for method in methods for r in results.of(method, task)}
         cells = [_cell(results, method, task) for method in methods]
         rows.append([f"{task} ({', '.join(sorted(kinds))})", *cells])
+        rows += _published(task, methods, figures)
     if _comparable(grid, results):
         matrices = [results.matrix(method, grid.tasks) for method in methods]
         iqms = [statistics.bootstrap_interval(statistics.iqm, m, seed=0) for m in matrices]
@@ -126,6 +135,20 @@ def scores(grid: Grid, results: Results) -> Section:
     updates = grid.run["updates"]
     title = f"Score after {updates:,} updates, mean ± std of {grid.seeds} seeds"
     return Section(title, ["task (data)", *methods], rows)
+
+
+def _published(task: str, methods: list[str], figures: Sequence[Figure]) -> list[list[str]]:
+    """Published scores of a task's data set, a row for each source that has one of the methods."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for figure in figures:
+        if re.fullmatch(rf"{re.escape(task)}-v\d", figure.task) and figure.method in methods:
+            std = "" if figure.std is None else f" ± {figure.std:.1f}"
+            row = found.setdefault((figure.task, figure.source), {})
+            row[figure.method] = f"{figure.value:.1f}{std}"
+    return [
+        [f"{data} (d4rl), {source}", *(row.get(method, "-") for method in methods)]
+        for (data, source), row in found.items()
+    ]
 
 
 def _cell(results: Results, method: str, task: str) -> str:
@@ -158,21 +181,6 @@ def _improvements(method: str, grid: Grid, results: Results) -> Section:
             )
             rows.append([other, f"{found.point:.2f} [{found.low:.2f}, {found.high:.2f}]"])
     return Section(title, ["method", f"P on {', '.join(grid.tasks)} [95 %]"], rows)
-
-
-def _figures(paper: Paper) -> Section:
-    rows = [
-        [
-            f.task,
-            f.method,
-            f"{f.value:.1f}" + ("" if f.std is None else f" ± {f.std:.1f}"),
-            f.source,
-        ]
-        for f in paper.figures
-        if f.confirmed
-    ]
-    title = "Published scores, on D4RL's own data"
-    return Section(title, ["data set", "method", "score", "source"], rows)
 
 
 def _claims(paper: Paper, scale: Scale, results: Results) -> Section:

@@ -7,7 +7,8 @@ scaled down, and its agents are shown on HalfCheetah's data beside published fig
 
 import numpy as np
 
-from rlbench.benchmarks.paper import Claim, Figure, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.papers.published import published
 from rlbench.benchmarks.results import Results
 
 LEARNING = {"hidden": (48, 48), "batch_size": 128}
@@ -138,18 +139,6 @@ CLAIMS = (
     ),
 )
 
-_AUTHORS = "authors' D4RL code, re-run by d3rlpy-benchmarks, 3 seeds, last"
-_D3RLPY = "d3rlpy v1, 10 seeds, last"
-_D4RL = "D4RL paper"
-FIGURES = (
-    Figure("BEAR", "halfcheetah-random-v0", 25.1, None, _D4RL, confirmed=False),
-    Figure("BEAR", "halfcheetah-random-v0", 2.3, None, _AUTHORS, confirmed=True),
-    Figure("BEAR", "halfcheetah-random-v0", 2.3, 0.0, _D3RLPY, confirmed=True),
-    Figure("BEAR", "halfcheetah-medium-v0", 41.7, None, _D4RL, confirmed=True),
-    Figure("BEAR", "halfcheetah-medium-v0", 37.1, None, _AUTHORS, confirmed=True),
-    Figure("BEAR", "halfcheetah-medium-v0", 36.6, 0.9, _D3RLPY, confirmed=True),
-)
-
 PAPER = Paper(
     name="bear",
     title="Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction",
@@ -165,7 +154,7 @@ PAPER = Paper(
     },
     minutes={"small": 25, "full": 6_000},
     claims=CLAIMS,
-    figures=FIGURES,
+    figures=published(),
     notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "
     "500,000. Where the settings of the authors' D4RL release were run on halfcheetah-random, the "
     "policy stands still (2.3): there B1 does not hold, and the claims are judged on point navigation "

@@ -1,0 +1,107 @@
+"""The offline agents on D4RL's locomotion tasks, beside published scores.
+
+Not a paper of its own: the table that offline papers share. Behaviour policies of the suite record the
+data unless D4RL's own files are there; either way the table says which.
+"""
+
+from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.papers.published import published
+from rlbench.benchmarks.results import Results
+from rlbench.envs import d4rl_names
+
+BETTER = ("CRR", "TD3+BC", "IQL", "AWAC")
+METHODS = (
+    Method("BC", "bc"),
+    Method("TD3+BC", "td3-bc"),
+    Method("IQL", "iql"),
+    Method("AWAC", "awac"),
+    Method("CRR", "crr"),
+)
+ALL_METHODS = (
+    *METHODS,
+    Method("CRR binary", "crr", {"weight": "binary"}),
+    Method("BEAR", "bear"),
+    Method("BCQ", "bcq"),
+    Method("BRAC", "brac"),
+    Method("CQL", "cql"),
+    Method("AWR", "awr"),
+    Method("SAC", "sac"),
+    Method("TD3", "td3"),
+)
+FAMILIES = ("halfcheetah", "hopper", "walker2d")
+RUN = {"eval_every": 25_000, "eval_episodes": 20}
+
+
+def _mean(results: Results, method: str, task: str) -> float:
+    return float(results.scores(method, task).mean())
+
+
+def _told(results: Results, level: str) -> str:
+    return "; ".join(
+        f"{family}: BC {_mean(results, 'BC', f'{family}-{level}'):.1f}, "
+        + ", ".join(f"{m} {_mean(results, m, f'{family}-{level}'):.1f}" for m in BETTER)
+        for family in FAMILIES
+    )
+
+
+def _at_least_cloning(results: Results) -> Verdict:
+    holds = all(
+        _mean(results, method, f"{family}-medium") >= _mean(results, "BC", f"{family}-medium")
+        for family in FAMILIES
+        for method in BETTER
+    )
+    return Verdict(holds, _told(results, "medium"))
+
+
+def _better_on_mixed_data(results: Results) -> Verdict:
+    wins = [
+        all(_mean(results, m, task) >= _mean(results, "BC", task) + 5 for m in BETTER)
+        for task in (f"{family}-medium-replay" for family in FAMILIES)
+    ]
+    return Verdict(sum(wins) >= 2, _told(results, "medium-replay"))
+
+
+CLAIMS = (
+    Claim(
+        "O1",
+        "On data of one policy, offline agents are at least as good as cloning.",
+        "means on the three medium sets: CRR, TD3+BC, IQL and AWAC each at least BC",
+        _at_least_cloning,
+    ),
+    Claim(
+        "O2",
+        "On data of many policies they are clearly better.",
+        "means: CRR, TD3+BC, IQL and AWAC all 5 points above BC on two of the three medium-replay sets",
+        _better_on_mixed_data,
+    ),
+)
+
+PAPER = Paper(
+    name="d4rl",
+    title="D4RL: Datasets for Deep Data-Driven Reinforcement Learning",
+    reference="Fu et al., 2020, https://arxiv.org/abs/2004.07219",
+    method="CRR",
+    grids={
+        "small": (
+            Grid(
+                METHODS,
+                tuple(f"{f}-{level}" for level in ("medium", "medium-replay") for f in FAMILIES),
+                seeds=3,
+                run={"updates": 100_000, **RUN},
+            ),
+        ),
+        "full": (
+            Grid(
+                ALL_METHODS,
+                tuple(d4rl_names.short_names()),
+                seeds=5,
+                run={"updates": 1_000_000, **RUN},
+            ),
+        ),
+    },
+    minutes={"small": 700, "full": 250_000},
+    claims=CLAIMS,
+    figures=published(),
+    notes="Published scores are of D4RL's own data and of five to ten times as many updates; rows of "
+    "`generated` data are not comparable with them number by number.",
+)
