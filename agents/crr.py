@@ -11,7 +11,7 @@ Clone the actions of the data, each weighted by how good the critic thinks it is
 Wang et al., 2020, https://arxiv.org/abs/2006.15134
 
 The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
-binary max (binary, max); weight `all` is behaviour cloning. On choices instead of a box, V and the
+binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. On choices instead of a box, V and the
 target are exact expectations, and the critic weighs all choices.
 
 Differences from the paper: twin critics, of which the smaller counts, and a Gaussian policy are the

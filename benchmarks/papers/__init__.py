@@ -6,7 +6,7 @@ from importlib import import_module
 from rlbench.benchmarks.paper import Paper
 from rlbench.errors import UserError
 
-NAMES = ("bear", "d4rl")
+NAMES = ("bear", "crr", "d4rl")
 """One module of this package each, with a `PAPER`."""
 
 
