@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlbench.agents.td3 import TD3, TD3Config
-from tests.probe_envs import UNIT, random_batch
+from rlbench.agents.td3 import TD3, TD3Config, cloning_loss
+from rlbench.agents.td3_bc import TD3BC, TD3BCConfig
+from tests.probe_envs import UNIT, action_is_observation, random_batch
 
 
 def agent(**settings: Any) -> TD3:
@@ -102,3 +103,37 @@ def test_exploring_adds_noise_within_the_box() -> None:
     assert action.abs().max() <= 1
     # Standard deviation of N(0, 0.5) clipped at 1: 0.472 by integration.
     assert action.std().item() == pytest.approx(0.472, abs=0.02)
+
+
+def test_cloning_loss_by_hand() -> None:
+    value, action = torch.tensor([2.0, -4.0]), torch.tensor([[0.5], [1.0]])
+    # Mean |Q| = 3: 0.3 / 3 = 0.1. Squared error (0.25 + 1) / 2 less 0.1 times the mean value -1.
+    got = cloning_loss(value, action, torch.zeros(2, 1), 0.3)
+    assert got.item() == pytest.approx(0.625 + 0.1)
+    with pytest.raises(ValueError, match="expected one shape"):
+        cloning_loss(value, action, torch.zeros(2, 2), 0.3)
+    with pytest.raises(ValueError, match="expected one shape"):
+        cloning_loss(value[:, None], action, torch.zeros(2, 1), 0.3)
+
+
+def test_the_scale_of_the_value_does_not_matter_to_cloning_nor_get_a_gradient() -> None:
+    action, data = torch.zeros(2, 1), torch.ones(2, 1)
+    gradients = []
+    for scale in (1.0, 1000.0):
+        value = torch.tensor([scale, 3 * scale], requires_grad=True)
+        cloning_loss(value, action, data, 2.5).backward()
+        assert value.grad is not None
+        gradients.append(value.grad * scale)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    # -alpha / mean |Q| / B, and nothing through the mean.
+    torch.testing.assert_close(gradients[0], torch.full((2,), -2.5 / 2 / 2))
+
+
+def test_td3_bc_stays_with_the_demonstrator_where_the_value_weighs_little() -> None:
+    probe = action_is_observation()
+    settings = {"hidden": (32,), "learning_rate": 1e-2, "policy_every": 1}
+    td3 = TD3BC(TD3BCConfig(**settings, cloning_alpha=1e-3), UNIT)  # type: ignore[arg-type]
+    for _ in range(200):
+        td3.learn(probe.data)
+    got = td3.act(probe.data.obs).action
+    torch.testing.assert_close(got, probe.data.action, atol=0.1, rtol=0)
