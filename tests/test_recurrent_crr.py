@@ -36,7 +36,10 @@ def recall(envs: int, length: int, seed: int) -> Trajectories:
 def twice(one: Trajectories) -> Trajectories:
     """Two episodes one after the other, because the last step of a stretch is never learned from."""
     fields = ("obs", "action", "reward", "terminated", "truncated", "final_obs")
-    return Trajectories(*(torch.cat([getattr(one, name)] * 2) for name in fields))
+    obs, action, reward, terminated, truncated, final_obs = (
+        torch.cat([getattr(one, name)] * 2) for name in fields
+    )
+    return Trajectories(obs, action, reward, terminated, truncated, final_obs)
 
 
 def test_a_memory_recalls_the_first_observation() -> None:

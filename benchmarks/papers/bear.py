@@ -22,16 +22,24 @@ BEAR = CRITICS | {
     "act_samples": 10,
     "warmup_updates": 150,
 }
+FAST = {"learning_rate": 1e-3}
+KL_CONTROL = {"alpha_mode": "learned", "policy_learning_rate": 1e-3}
 SMALL_METHODS = (
-    Method("BC", "bc", LEARNING | {"learning_rate": 1e-3}),
+    Method("BC", "bc", LEARNING | FAST),
     Method("BEAR", "bear", BEAR),
     Method("BEAR-KL", "bear", BEAR | {"constraint": "kl"}),
-    Method("TD3", "td3", CRITICS | {"learning_rate": 1e-3}),
+    Method("BEAR, 20 samples", "bear", BEAR | {"constraint_samples": 20}),
+    Method("BCQ", "bcq", CRITICS | FAST | {"vae_hidden": (128, 128), "act_samples": 10}),
+    Method("KL-control", "brac", CRITICS | FAST | KL_CONTROL),
+    Method("BRAC", "brac", CRITICS | FAST | {"policy_learning_rate": 1e-3, "alpha": 0.1}),
+    Method("TD3+BC", "td3-bc", CRITICS | FAST),
+    Method("TD3", "td3", CRITICS | FAST),
 )
 METHODS = (
     Method("BC", "bc"),
     Method("BEAR", "bear"),
     Method("BEAR-KL", "bear", {"constraint": "kl"}),
+    Method("BCQ", "bcq"),
     Method("TD3", "td3"),
 )
 POINT = Grid(
@@ -62,11 +70,18 @@ def _one_algorithm(results: Results) -> Verdict:
         [results.scores(method, f"point-{level}") for level in levels] for method in ("BEAR", "BC")
     )
     gaps = [ours.mean() - theirs.mean() for ours, theirs in zip(bear, bc, strict=True)]
-    holds = bool(gaps[0] >= 40 and bear[0].min() > bc[0].max() and min(gaps[1:]) > -5)
+    rivals = {m: results.scores(m, "point-random") for m in ("BCQ", "KL-control")}
+    holds = bool(
+        gaps[0] >= 40
+        and bear[0].min() > bc[0].max()
+        and min(gaps[1:]) > -5
+        and bear[0].mean() > max(scores.mean() for scores in rivals.values())
+    )
     told = [
         f"{level}: BEAR {_list(ours)}, BC {_list(theirs)}"
         for level, ours, theirs in zip(levels, bear, bc, strict=True)
     ]
+    told[0] += "".join(f", {method} {_list(scores)}" for method, scores in rivals.items())
     return Verdict(holds, f"point task, {'; '.join(told)}")
 
 
@@ -109,13 +124,21 @@ def _overestimation(results: Results) -> Verdict:
     return Verdict(holds, f"point-expert: {told}")
 
 
+def _support(results: Results) -> Verdict:
+    few, many = (results.scores(m, "point-mixed") for m in ("BEAR", "BEAR, 20 samples"))
+    return Verdict(
+        bool(few.mean() >= many.mean()),
+        f"point-mixed: 4 samples {_list(few)}, 20 samples {_list(many)}",
+    )
+
+
 CLAIMS = (
     Claim(
         "B1",
-        "One algorithm works on random, medium and optimal data: far above cloning on random data, as "
-        "good on optimal data.",
-        "means: BEAR at least 40 above BC on point-random with every seed above every one of BC's; "
-        "less than 5 below BC on point-medium and point-expert",
+        "One algorithm works on random, medium and optimal data: far above cloning on random data, and "
+        "above BCQ and KL-control there; as good as cloning on optimal data.",
+        "means: BEAR at least 40 above BC on point-random with every seed above every one of BC's, and "
+        "above BCQ and KL-control; less than 5 below BC on point-medium and point-expert",
         _one_algorithm,
     ),
     Claim(
@@ -136,6 +159,13 @@ CLAIMS = (
         "point-expert, every seed: TD3 values its actions more than 0.1 above the data's and scores "
         "below 20; BEAR stays within 0.1 and scores above 90",
         _overestimation,
+    ),
+    Claim(
+        "B5",
+        "With few samples the MMD holds the policy to the support of the data, not to their "
+        "distribution.",
+        "point-mixed, most of whose actions are bad: mean of BEAR with 4 samples at least that with 20",
+        _support,
     ),
 )
 
