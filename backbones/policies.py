@@ -54,7 +54,7 @@ class Policy(nn.Module, ABC):
             Actions, [B, N, A], and the logs of their weights, [B, N].
         """
         actions = self.actions(params, noise)
-        return actions, actions.new_full(actions.shape[:2], -math.log(actions.shape[1]))
+        return actions, torch.zeros_like(actions[..., 0]).log_softmax(-1)
 
 
 def make_policy(

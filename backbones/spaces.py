@@ -72,7 +72,7 @@ class ActionBox:
     @property
     def size(self) -> int:
         """Length of an action, A."""
-        return len(self.half)
+        return self.half.shape[0]
 
     def to_unit(self, action: Tensor) -> Tensor:
         """Environment units to [-1, 1]."""

@@ -26,12 +26,24 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
+BY_HAND: dict[str, tuple[str, dict[str, Any]]] = {
     "bc": ("bc", {}),
     "bc likelihood": ("bc", {"policy": "tanh-gaussian"}),
     "bear": ("bear", {"act_samples": 7}),
     "sac": ("sac", {}),
     "td3": ("td3", {}),
+}
+CASES = BY_HAND | {
+    "awac": ("awac", {}),
+    "awr": ("awr", {}),
+    "bcq": ("bcq", {}),
+    "brac": ("brac", {}),
+    "cql": ("cql", {}),
+    "crr": ("crr", {}),
+    "crr argmax": ("crr", {"act_mode": "argmax-q", "layers": "residual", "critic": "categorical"}),
+    "crr mixture": ("crr", {"policy": "mixture"}),
+    "iql": ("iql", {}),
+    "td3-bc": ("td3-bc", {}),
 }
 
 
@@ -63,9 +75,9 @@ def test_what_acts_is_what_is_exported(case: str) -> None:
     torch.testing.assert_close(agent.decide(*given), expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", BY_HAND)
 def test_the_acting_rules_by_hand(case: str) -> None:
-    name, settings = CASES[case]
+    name, settings = BY_HAND[case]
     agent: Any = train(make(name, **settings), 5)
     given = inputs(agent, 6)
     net = agent.policy if case in ("bc", "td3") else agent.policy.net
