@@ -27,7 +27,7 @@ from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import ClippedGaussian, randn
 from rlbench.backbones.returns import lambda_returns
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import Adam, gradient_step, same_shape
+from rlbench.backbones.updates import Adam, clipped_exp, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 
@@ -68,7 +68,7 @@ def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tenso
     """Weights without gradient of advantages, which are standardised first; of the same shape."""
     advantage = advantage.detach()
     standardised = (advantage - advantage.mean()) / (advantage.std() + 1e-5)
-    return (standardised / beta).clamp(max=math.log(max_weight)).exp()
+    return clipped_exp(standardised / beta, max_weight)
 
 
 class AWR(Agent):

@@ -34,6 +34,7 @@ from rlbench.backbones.policies import Choice, Policy, PolicyKind, gumbel, make_
 from rlbench.backbones.spaces import ActionBox, action_form, vector_size
 from rlbench.backbones.updates import (
     Adam,
+    clipped_exp,
     critic_loss,
     gradient_step,
     polyak,
@@ -147,9 +148,7 @@ def advantage_weight(advantage: Tensor, config: CRRConfig) -> Tensor:
         return torch.ones_like(advantage)
     if config.weight == "binary":
         return (advantage > 0).float()
-    # Before the exp, which would overflow.
-    highest = torch.tensor(config.max_weight).log().item()
-    return (advantage / config.beta).clamp(max=highest).exp()
+    return clipped_exp(advantage / config.beta, config.max_weight)
 
 
 def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
@@ -299,7 +298,7 @@ class CRR(Agent):
         return {
             "policy_loss": gradient_step(self.policy_optimizer, loss, self.config.gradient_clip),
             "q_data": values[:, 0].mean(),
-            "q_policy": values[:, 1:].mean(),
+            "q_policy": (log_weights.exp() * values[:, 1:]).sum(-1).mean(),
             "weight_mean": weight.mean(),
             # The binary filter can starve: then the policy learns from next to nothing.
             "weight_nonzero": (weight > 0).float().mean(),

@@ -29,6 +29,7 @@ from rlbench.backbones.policies import ClippedGaussian, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
+    clipped_exp,
     critic_loss,
     gradient_step,
     polyak,
@@ -80,8 +81,7 @@ def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
 
 def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tensor:
     """min(exp(beta A), w_max) without gradient, [B] (equation 7)."""
-    # Before the exp, which would overflow.
-    return (beta * advantage.detach()).clamp(max=math.log(max_weight)).exp()
+    return clipped_exp(beta * advantage.detach(), max_weight)
 
 
 class IQL(Agent):

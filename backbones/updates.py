@@ -1,5 +1,6 @@
 """What every update step shares: optimiser, gradient step, target networks, shape checks."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -79,6 +80,11 @@ def same_shape(*tensors: Tensor) -> None:
     shapes = [tuple(x.shape) for x in tensors]
     if len(set(shapes)) > 1:
         raise ValueError(f"expected one shape, got {shapes}")
+
+
+def clipped_exp(x: Tensor, largest: float) -> Tensor:
+    """min(exp(x), largest), elementwise; the bound comes first, for exp would overflow."""
+    return x.clamp(max=math.log(largest)).exp()
 
 
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:

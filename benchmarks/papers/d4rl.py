@@ -63,13 +63,13 @@ def _better_on_mixed_data(results: Results) -> Verdict:
 
 CLAIMS = (
     Claim(
-        "O1",
+        "O4 medium",
         "On data of one policy, offline agents are at least as good as cloning.",
         "means on the three medium sets: CRR, TD3+BC, IQL and AWAC each at least BC",
         _at_least_cloning,
     ),
     Claim(
-        "O2",
+        "O4 replay",
         "On data of many policies they are clearly better.",
         "means: CRR, TD3+BC, IQL and AWAC all 5 points above BC on two of the three medium-replay sets",
         _better_on_mixed_data,
