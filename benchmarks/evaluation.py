@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rlbench.envs.episodes import make_vector, play
@@ -22,7 +21,7 @@ class Evaluator:
     def __init__(self, task: Task, episodes: int) -> None:
         """Makes the environments."""
         self.episodes = episodes
-        self.env: VectorEnv[Any, Any, Any] = make_vector(task.make, min(episodes, MAX_ENVS))
+        self.envs = make_vector(task.make, min(episodes, MAX_ENVS))
 
     def returns(
         self, agent: Agent, seed: int, *, explore: bool = False
@@ -55,7 +54,7 @@ class Evaluator:
             return action
 
         try:
-            return seeds, play(self.env, seeds, act)
+            return seeds, play(self.envs, seeds, act)
         finally:
             agent.act_generator.set_state(random_state)
 

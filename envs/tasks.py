@@ -52,8 +52,9 @@ def find_task(name: str) -> Task:
     """
     data = data_names.parse(name)
     if data is not None:
-        options = {"use_contact_forces": True} if data.family == "ant" else {}
-        make = partial(make_gymnasium, data_names.environment(data), **options)
+        make = (
+            ant if data.family == "ant" else partial(make_gymnasium, data_names.environment(data))
+        )
         return Task(name, make, data, data_names.reference_returns(data))
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
@@ -90,6 +91,11 @@ def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
         raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
         raise UserError(f"{env_id} cannot be made: {error}") from None
+
+
+def ant() -> "gym.Env[Any, Any]":
+    """Ant-v4 as D4RL recorded it, which observes contact forces; `rlbench.envs.tasks:ant`."""
+    return make_gymnasium("Ant-v4", use_contact_forces=True)
 
 
 def make_from_factory(name: str) -> "gym.Env[Any, Any]":
