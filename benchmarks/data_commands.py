@@ -75,7 +75,7 @@ def show_list(_: List) -> None:
 
 
 def show_info(asked: Info) -> None:
-    """Names and values, indented by depth; what holds single values only takes one line."""
+    """Names and values, indented by depth."""
     _show(data_info(asked.name), "")
 
 
@@ -96,10 +96,10 @@ def _line(value: Any) -> str:
 
 
 def _is_flat(value: Any, around: Any) -> bool:
-    """A list of single values, or one of many dicts of single values."""
+    """A list of single values, or a dict of such in a list."""
     inner = value.values() if isinstance(value, dict) else value
-    rows = not isinstance(value, dict) or isinstance(around, tuple)
-    return rows and not any(isinstance(x, dict | list | tuple) for x in inner)
+    fits = not isinstance(value, dict) or not isinstance(around, dict)
+    return fits and not any(isinstance(x, dict | list | tuple) for x in inner)
 
 
 def make(asked: Make) -> None:

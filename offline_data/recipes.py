@@ -90,8 +90,7 @@ def _shipped(level: str, file: Path) -> list[Part]:
     told = card(file)
     if not isinstance(told, Ladder):
         return [Part(level, Weights(file), score=told.score)]
-    # What the trainer itself began with.
-    parts = [Part("random", None)]
+    parts = [Part("random", None)]  # what the trainer itself began with
     for rung in told.rungs:
         weights = Weights(file, rung.updates)
         parts.append(Part(f"update-{rung.updates}", weights, score=rung.score))

@@ -57,3 +57,10 @@ def test_steps_are_recorded_once_and_end_before_the_reset() -> None:
 
 def test_max_steps_truncates() -> None:
     assert play(make_vector(Countdown, 2), [9, 2, 9], act, max_steps=4).tolist() == [4, 2, 4]
+
+
+def test_an_environment_with_nothing_left_is_not_stepped() -> None:
+    envs = make_vector(Countdown, 3)
+    play(envs, [5, 2], act)
+    assert [env.left for env in envs[:2]] == [0, 0]  # type: ignore[attr-defined]
+    assert not hasattr(envs[2], "left")

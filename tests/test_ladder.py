@@ -104,6 +104,20 @@ def test_a_ladder_needs_the_medium_policy(run: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_line_makes_a_ladder(
+    run: Path, policies: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["choose", str(run), NAME, "--out", str(policies)]
+    monkeypatch.setattr("sys.argv", command)
+    choose.main()
+    assert capsys.readouterr().out.endswith(f"{NAME}: 4 rungs, the last of update 40\n")
+    (policies / "hopper-medium.safetensors").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        choose.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_rows_come_from_each_rung_in_order(run: Path, policies: Path) -> None:
     ladder = choose.choose_ladder(run, NAME, policies)
     said: list[str] = []

@@ -25,6 +25,12 @@ def test_every_d4rl_name_is_a_task_with_its_shapes(name: str, version: str) -> N
         assert shapes == d4rl_names.SHAPES[family]
 
 
+def test_ants_environment_can_be_named_without_its_data() -> None:
+    task = find_task("rlbench.envs.tasks:ant")
+    assert task.data is None
+    assert task.make().observation_space.shape == d4rl_names.SHAPES["ant"][:1]
+
+
 def test_reference_returns_score_0_and_100() -> None:
     task = find_task("halfcheetah-medium")
     assert task.score(-280.178953) == 0
