@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlbench.envs.episodes import make_vector, play
+from rlbench.backbones.memory import forget
+from rlbench.envs.episodes import make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, State
 from rlbench.seeding import derive
@@ -22,7 +22,7 @@ class Evaluator:
     def __init__(self, task: Task, episodes: int) -> None:
         """Makes the environments."""
         self.episodes = episodes
-        self.env: VectorEnv[Any, Any, Any] = make_vector(task.make, min(episodes, MAX_ENVS))
+        self.envs = make_envs(task.make, min(episodes, MAX_ENVS))
 
     def returns(
         self, agent: Agent, seed: int, *, explore: bool = False
@@ -46,28 +46,14 @@ class Evaluator:
         def act(obs: NDArray[Any], episode: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
             nonlocal state
             obs_on_device = torch.as_tensor(obs, dtype=torch.float32).to(agent.device)
-            chosen = agent.act(obs_on_device, explore=explore, state=forget(state, step == 0))
+            if state is not None:
+                state = forget(state, torch.as_tensor(step == 0, device=agent.device).float())
+            chosen = agent.act(obs_on_device, explore=explore, state=state)
             state = chosen.state
             action: NDArray[Any] = chosen.action.cpu().numpy()
             return action
 
         try:
-            return seeds, play(self.env, seeds, act)
+            return seeds, play(self.envs, seeds, act)
         finally:
             agent.act_generator.set_state(random_state)
-
-
-def forget(state: State | None, fresh: NDArray[np.bool_]) -> State | None:
-    """Recurrent state with zeros where an episode has just begun.
-
-    Args:
-        state: Tensors [B, ...]; None where there is none.
-        fresh: Where an episode has just begun, [B].
-    """
-    if state is None:
-        return None
-    mask = torch.from_numpy(fresh)
-    return {
-        name: x.masked_fill(mask.to(x.device).reshape(-1, *[1] * (x.dim() - 1)), 0.0)
-        for name, x in state.items()
-    }

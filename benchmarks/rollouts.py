@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlbench.backbones.memory import forget
 from rlbench.benchmarks.drivers import strayed
-from rlbench.benchmarks.evaluation import forget
-from rlbench.envs.episodes import make_vector
 from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, State, Trajectories
 from rlbench.seeding import derive
@@ -35,7 +35,9 @@ class RolloutDriver:
         """
         self._agent = agent
         self._seed = seed
-        self._env = make_vector(task.make, agent.config.envs)
+        self._env: VectorEnv[Any, Any, Any] = SyncVectorEnv(
+            [task.make] * agent.config.envs, autoreset_mode=AutoresetMode.DISABLED
+        )
         self._step = 0
         self._episode = np.zeros(agent.config.envs, dtype=np.int64)
         """Number of the episode that each environment is in."""
@@ -117,7 +119,9 @@ class RolloutDriver:
         """The next episode, where one is over [V]."""
         self._episode[over] += 1
         self._begun[over] = self._step
-        self._state = forget(self._state, over)
+        if self._state is not None:
+            fresh = torch.as_tensor(over, device=self._agent.device)
+            self._state = forget(self._state, fresh.float())
         self._obs = self._reset(over)
 
     def _reset(self, mask: Array | None) -> Array:

@@ -1,11 +1,10 @@
-"""Whole episodes on vectorised environments, each with a seed of its own."""
+"""Whole episodes on several environments side by side, each with a seed of its own."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -17,8 +16,8 @@ class Act(Protocol):
     def __call__(self, obs: Array, episode: Array, step: Array) -> Array:
         """Actions [V, A] for observations [V, D].
 
-        `episode` [V] says which of the seeds each environment is playing (-1: none, the result is
-        thrown away) and `step` [V] how many steps it has taken.
+        `episode` [V] says which of the seeds each environment is playing (-1: none, the action is
+        not taken) and `step` [V] how many steps it has taken.
         """
 
 
@@ -32,13 +31,13 @@ class Record(Protocol):
         """All arguments start with [V]; `next_obs` is never an observation after a reset."""
 
 
-def make_vector(make: Callable[[], gym.Env[Any, Any]], count: int) -> VectorEnv[Any, Any, Any]:
+def make_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> list[gym.Env[Any, Any]]:
     """`count` environments in this process that wait for `play` to reset them."""
-    return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
+    return [make() for _ in range(count)]
 
 
 def play(
-    env: VectorEnv[Any, Any, Any],
+    envs: Sequence[gym.Env[Any, Any]],
     seeds: Sequence[int],
     act: Act,
     record: Record | None = None,
@@ -50,7 +49,7 @@ def play(
     the number of environments, not on time.
 
     Args:
-        env: From `make_vector`.
+        envs: From `make_envs`.
         seeds: Seed of each episode's reset, [E].
         act: The policy.
         record: Called after every step.
@@ -59,34 +58,33 @@ def play(
     Returns:
         Undiscounted return of each episode, float64 [E].
     """
-    count = env.num_envs
+    count, space = len(envs), envs[0].observation_space
     returns = np.zeros(len(seeds))
-    episode = np.arange(count)
-    episode[episode >= len(seeds)] = -1
-    upcoming = count
+    episode = np.full(count, -1)
+    upcoming = 0
     step = np.zeros(count, dtype=np.int64)
-    obs, _ = env.reset(seed=_seeds_of(episode, seeds))
-    while (episode >= 0).any():
+    obs = np.zeros((count, *(space.shape or ())), space.dtype)
+    over = np.ones(count, dtype=bool)
+    while True:
+        for v in np.flatnonzero(over).tolist():
+            episode[v] = upcoming if upcoming < len(seeds) else -1
+            upcoming += 1
+            step[v] = 0
+            if episode[v] >= 0:
+                obs[v], _ = envs[v].reset(seed=int(seeds[episode[v]]))
+        playing = np.flatnonzero(episode >= 0)
+        if not len(playing):
+            return returns
         action = act(obs, episode, step)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
+        next_obs, reward = obs.copy(), np.zeros(count)
+        terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        # Gymnasium's vectors also step those that have nothing left to play, which may be most.
+        for v in playing.tolist():
+            next_obs[v], reward[v], terminated[v], truncated[v], _ = envs[v].step(action[v])
         if max_steps is not None:
-            truncated = truncated | (step + 1 >= max_steps)
+            truncated |= step + 1 >= max_steps
         if record is not None:
             record(episode, step, obs, action, reward, terminated, truncated, next_obs)
-        playing = episode >= 0
-        np.add.at(returns, episode[playing], reward[playing])
-        obs = next_obs
-        step += 1
-        over = terminated | truncated
-        if over.any():
-            for v in np.flatnonzero(over):
-                episode[v] = upcoming if upcoming < len(seeds) else -1
-                upcoming += 1
-                step[v] = 0
-            obs, _ = env.reset(seed=_seeds_of(episode, seeds), options={"reset_mask": over})
-    return returns
-
-
-def _seeds_of(episode: Array, seeds: Sequence[int]) -> Any:  # Gymnasium's types know one int only
-    """Seed for the reset of each environment; any will do where no episode is left."""
-    return [int(seeds[int(e)]) if e >= 0 else 0 for e in episode]
+        returns[episode[playing]] += reward[playing]
+        step[playing] += 1
+        obs, over = next_obs, terminated | truncated

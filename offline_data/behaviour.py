@@ -1,6 +1,5 @@
 """Behaviour policies: who records the generated data sets."""
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,11 +7,12 @@ import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import Tensor
 
 from rlbench.agents.sac import SAC, SACConfig
 from rlbench.envs.point_navigation import GOAL
 from rlbench.interface import Spec
-from rlbench.offline_data.cards import card
+from rlbench.offline_data.cards import Weights, card
 from rlbench.offline_data.recipes import Controller
 
 Array = NDArray[Any]
@@ -63,14 +63,23 @@ class Controlled:
         return np.clip(wanted, -1, 1).astype(np.float32)
 
 
+def load(weights: Weights) -> dict[str, Tensor]:
+    """The parameters of a policy, by their names in SAC's policy network."""
+    tensors = load_file(weights.file)
+    if weights.rung is None:
+        return tensors
+    beginning = f"{weights.rung}/"
+    return {k.removeprefix(beginning): x for k, x in tensors.items() if k.startswith(beginning)}
+
+
 class Sampled:
     """Actions sampled from the policy of a SAC agent, as D4RL recorded its data."""
 
-    def __init__(self, weights: Path, observation_space: Space[Any], box: spaces.Box) -> None:
+    def __init__(self, weights: Weights, observation_space: Space[Any], box: spaces.Box) -> None:
         """Loads the weights of a policy."""
-        hidden = tuple(card(weights).settings["hidden"])
+        hidden = tuple(card(weights.file).settings["hidden"])
         self._agent = SAC(SACConfig(hidden=hidden), Spec(observation_space, box))
-        self._agent.policy.load_state_dict(load_file(weights))
+        self._agent.policy.load_state_dict(load(weights))
 
     def draw(self, generator: np.random.Generator, steps: int) -> Array:
         """See `Behaviour`."""

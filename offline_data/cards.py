@@ -1,7 +1,9 @@
 """The behaviour policies that are shipped, without loading them; standard library only.
 
 A policy is two files in `policies/`: `<family>-<level>.safetensors`, the weights of SAC's policy
-network, and `<family>-<level>.json`, a `Card`.
+network, and `<family>-<level>.json`, a `Card`. The policies that record replay data are a ladder,
+snapshots of one training: again two files, the names of the weights beginning with the updates of
+the snapshot (`30000/...`), and a `Ladder`.
 """
 
 import hashlib
@@ -15,8 +17,22 @@ POLICIES = Path(__file__).parent / "policies"
 
 
 @dataclass(frozen=True)
-class Card:
-    """What is known of a shipped policy."""
+class Weights:
+    """Where the weights of a policy lie."""
+
+    file: Path
+    rung: int | None = None
+    """Updates of the rung, where the file holds a ladder."""
+
+    @property
+    def key(self) -> str:
+        """What identifies the policy: the hash of the file, and the rung."""
+        return file_hash(self.file) + ("" if self.rung is None else f"/{self.rung}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How policies were trained and measured."""
 
     environment: str
     """Gymnasium id that it was trained and measured on."""
@@ -26,38 +42,62 @@ class Card:
     """Settings of the agent."""
     seed: int
     """Seed of the training."""
-    updates: int
-    """Updates that it was trained for."""
     episodes: int
     """Episodes behind each of the measured returns."""
-    stochastic: Mapping[str, float]
-    """mean and std of the return of sampled actions, which is how data are recorded."""
-    deterministic: Mapping[str, float]
-    """mean and std of the return of the mode."""
-    score: float
-    """D4RL score of the stochastic mean return."""
     versions: Mapping[str, str]
     """Versions of the packages that trained and measured it."""
     command: str
     """The command that makes it again."""
 
 
-def levels(level: str) -> tuple[str, ...]:
-    """Levels whose policies record the data of a level, in order; none for replay data."""
-    if level.endswith("replay"):
-        return ()
-    return ("medium", "expert") if level == "medium-expert" else (level,)
+@dataclass(frozen=True, kw_only=True)
+class Card(Training):
+    """What is known of a shipped policy."""
+
+    updates: int
+    """Updates that it was trained for."""
+    stochastic: Mapping[str, float]
+    """mean and std of the return of sampled actions, which is how data are recorded."""
+    deterministic: Mapping[str, float]
+    """mean and std of the return of the mode."""
+    score: float
+    """D4RL score of the stochastic mean return."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What is known of one policy of a ladder."""
+
+    updates: int
+    """Updates that it was trained for."""
+    mean: float
+    """Mean return of sampled actions."""
+    std: float
+    """Standard deviation of that return."""
+    score: float
+    """D4RL score of the mean return."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder(Training):
+    """What is known of the shipped policies that record replay data."""
+
+    rungs: tuple[Rung, ...]
+    """In order of age."""
 
 
 def weights_file(family: str, level: str) -> Path | None:
-    """The shipped policy of a family and level, or None."""
+    """The weights shipped for a family and level, or None."""
     path = POLICIES / f"{family}-{level}.safetensors"
     return path if path.is_file() else None
 
 
-def card(weights: Path) -> Card:
-    """The card beside the weights of a policy."""
-    return Card(**json.loads(weights.with_suffix(".json").read_text(encoding="utf-8")))
+def card(file: Path) -> Card | Ladder:
+    """The card beside a file of weights."""
+    told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    if "rungs" in told:
+        return Ladder(**told | {"rungs": tuple(Rung(**rung) for rung in told["rungs"])})
+    return Card(**told)
 
 
 def file_hash(path: Path) -> str:

@@ -16,8 +16,9 @@ from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors
 from rlbench.offline_data import cards, d4rl
 from rlbench.offline_data.cache import cache_folder
+from rlbench.offline_data.cards import Weights
 from rlbench.offline_data.download import download
-from rlbench.offline_data.recipes import recipe
+from rlbench.offline_data.recipes import Part, described, recipe
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class DataRow:
     """The short name."""
     d4rl_file: Path | None
     """D4RL's own file, where it is downloaded."""
-    policies: tuple[tuple[str, float | None], ...] | None
-    """Policies that generate it, with their D4RL scores; None where one is not shipped."""
+    generated_by: str | None
+    """Who generates it, with D4RL scores; None where a policy is not shipped."""
     cached: tuple[int, ...]
     """Sizes of the generated data sets in the cache."""
 
@@ -39,23 +40,24 @@ def list_data() -> list[DataRow]:
     rows = []
     for short in data_names.short_names():
         name = _parse(short)
-        known = _policies(name)
-        policies = None if known is None else tuple((p["level"], p.get("score")) for p in known)
+        parts = _parts(name)
         cached = tuple(p["details"]["transitions"] for p in _cached(short))
         file = d4rl.local_file(name) if isinstance(name, D4RLName) else None
-        rows.append(DataRow(short, file, policies, cached))
+        rows.append(DataRow(short, file, described(parts) if parts else None, cached))
     return rows
 
 
 def data_info(name: str) -> dict[str, Any]:
     """Everything known about a data set's name, in plain values."""
     parsed = _parse(name)
+    parts = _parts(parsed)
     return {
         "name": str(parsed),
         "environment": data_names.environment(parsed),
         "reference_returns": list(data_names.reference_returns(parsed)),
         "d4rl": _published(parsed) if isinstance(parsed, D4RLName) else None,
-        "policies": _policies(parsed),
+        "generated_by": described(parts) if parts else None,
+        "policies": _policies(parts) if parts else None,
         "cached": _cached(f"{parsed.family}-{parsed.level}"),
     }
 
@@ -166,23 +168,24 @@ def _published(name: D4RLName) -> dict[str, Any]:
     }
 
 
-def _policies(name: DataName) -> list[dict[str, Any]] | None:
-    """What is known of the behaviours that record a data set, in plain values."""
-    if not isinstance(name, D4RLName):
-        return [
-            {"level": part.level, "share": part.share, "behaviour": part.key}
-            for part in recipe(name)
-        ]
-    if name.level == "random":
-        return [{"level": "uniform"}]
-    weights = [cards.weights_file(name.family, level) for level in cards.levels(name.level)]
-    if not weights or None in weights:
+def _parts(name: DataName) -> tuple[Part, ...] | None:
+    """Who records a data set; None where a policy is not shipped."""
+    try:
+        return recipe(name)
+    except UserError:
         return None
-    return [
-        {"level": level} | asdict(cards.card(file))
-        for level, file in zip(cards.levels(name.level), weights, strict=True)
-        if file is not None
-    ]
+
+
+def _policies(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
+    """What is known of the behaviours that record a data set, in plain values."""
+    known: dict[object, dict[str, Any]] = {}  # once for each ladder
+    for part in parts:
+        if isinstance(part.source, Weights):
+            level = part.source.file.stem.partition("-")[2]
+            known[part.source.file] = {"level": level} | asdict(cards.card(part.source.file))
+        else:
+            known[part] = {"level": part.level, "share": part.share, "behaviour": part.key}
+    return list(known.values())
 
 
 def _cached(title: str) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 The recording is a sequence of chunks of whole episodes. Every episode has seeds of its own for its
 start and its noise, and a chunk always runs on the same number of environments, so the rows do not
 depend on how many processes share the work. Rows past the asked size are cut off; as in D4RL, the
-episode that is cut has neither flag.
+episode that is cut has neither flag. Where several policies share a data set, each records whole
+episodes: one that does not fit is left to the next policy's rows.
 """
 
 import functools
@@ -18,17 +19,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.episodes import make_vector, play
+from rlbench.envs.episodes import make_envs, play
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.offline_data.behaviour import Behaviour, Controlled, Sampled, Uniform
+from rlbench.offline_data.cards import Weights
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.reading import Progress, World
 from rlbench.offline_data.recipes import Controller, Part, SB3Model, recipe
@@ -135,11 +137,13 @@ def generate(
         score: Normalised score of a mean return, for the provenance.
         progress: Called with rows done and rows in all.
     """
-    layout = World.of(find_task(plan.task)).layout
+    world = World.of(find_task(plan.task))
+    layout, limit = world.layout, world.max_episode_steps
+    assert limit is not None
     returns: list[float] = []
     bounds = [0]
     jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)
-    _stage.cache_clear()  # The weights at a path may be others than the last time.
+    _behaviour.cache_clear()  # The weights at a path may be others than the last time.
     with (
         tempfile.TemporaryDirectory(dir=folder) as chunks,
         closing(Recording(folder, layout, plan.size)) as out,
@@ -151,8 +155,11 @@ def generate(
             last = part is plan.parts[-1]
             end = plan.size if last else int(share * plan.size)
             # Half of medium-expert is what medium begins with, as in D4RL.
-            first = Chunk(plan.task, part, plan.seed, range(PARALLEL), Path(chunks))
-            for rows, recorded in _chunks(first, end - bounds[-1], submit, jobs):
+            wanted = end - bounds[-1]
+            # A short part needs no more episodes than fill it at full length.
+            episodes = range(max(1, min(PARALLEL, -(-wanted // limit))))
+            first = Chunk(plan.task, part, plan.seed, episodes, Path(chunks))
+            for rows, recorded in _chunks(first, wanted, submit, jobs):
                 start = bounds[-1]
                 ends = start + np.cumsum(recorded.lengths)
                 whole = int((ends <= end).sum())
@@ -173,15 +180,21 @@ def _provenance(plan: Plan) -> Provenance:
         "algorithm": " and ".join(dict.fromkeys(part.algorithm for part in plan.parts)),
         "next_obs": "recorded",
     }
-    source = " then ".join(_named(part, plan.task) for part in plan.parts)
+    scores = {part.level: part.score for part in plan.parts if part.score is not None}
+    if scores:
+        details["policy_scores"] = scores
+    source = " then ".join(dict.fromkeys(_named(part, plan.task) for part in plan.parts))
     return Provenance("generated", plan.title, source, "", details)
 
 
 def _named(part: Part, task: str) -> str:
+    """Who records a part; all rungs of a ladder have one name."""
     if part.source is None:
         return "uniform"
     if isinstance(part.source, SB3Model):
         return part.source.path.name
+    if isinstance(part.source, Weights):
+        return part.source.file.stem
     return f"{task.partition('-')[0]}-{part.level}"
 
 
@@ -216,15 +229,14 @@ def _chunks(
 ) -> Iterator[tuple[Array, Recorded]]:
     """Chunk after chunk, until `wanted` rows have come.
 
-    The first has one episode for each environment; their mean length decides how many episodes the
-    others have.
+    The mean length of the episodes of the first decides how many the others have.
     """
     recorded = submit(record_chunk, first).result()
     yield _take(first), recorded
     got = int(recorded.lengths.sum())
-    mean_length = got / PARALLEL
+    mean_length = got / len(first.episodes)
     episodes = max(PARALLEL, round(CHUNK_ROWS / mean_length))
-    upcoming = PARALLEL
+    upcoming = first.episodes.stop
     pending: deque[tuple[Chunk, Future[Recorded]]] = deque()
     while got < wanted:
         # No more in advance than will probably be needed.
@@ -248,8 +260,8 @@ def _take(chunk: Chunk) -> Array:
 
 def record_chunk(chunk: Chunk) -> Recorded:
     """Plays the episodes of a chunk and leaves their rows in its file, one after the other."""
-    stage = _stage(chunk.task, chunk.part.source)
-    env, behaviour = stage.env, stage.behaviour
+    stage = _stage(chunk.task)
+    behaviour = _behaviour(chunk.task, chunk.part.source)
     named = f"{chunk.task.partition('-')[0]}-{chunk.part.level}"
     seeds, noise_seeds = (
         [derive(chunk.seed, "generate", named, use, e) for e in chunk.episodes]
@@ -262,7 +274,7 @@ def record_chunk(chunk: Chunk) -> Recorded:
     episodes: list[Array] = [np.empty(0)] * len(seeds)
 
     def act(obs: Array, episode: Array, step: Array) -> Array:
-        for v in np.flatnonzero(step == 0):
+        for v in np.flatnonzero((step == 0) & (episode >= 0)):
             generator = np.random.default_rng(noise_seeds[episode[v]])
             noise[v] = behaviour.draw(generator, stage.limit)
         return behaviour.act(obs, noise[slot, step])
@@ -280,33 +292,36 @@ def record_chunk(chunk: Chunk) -> Recorded:
         for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
             episodes[episode[v]] = current[v, : step[v] + 1].copy()
 
-    returns = play(env, seeds, act, record)
+    returns = play(stage.envs, seeds, act, record)
     np.save(chunk.path, np.concatenate(episodes))
     return Recorded(np.array([len(rows) for rows in episodes]), returns)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    env: VectorEnv[Any, Any, Any]
-    behaviour: Behaviour
+    envs: list[gym.Env[Any, Any]]
     layout: Layout
     limit: int
 
 
 @functools.lru_cache(maxsize=1)
-def _stage(task: str, source: Path | SB3Model | Controller | None) -> _Stage:
-    """The environments and the behaviour of a worker, kept from chunk to chunk."""
-    env, world = make_vector(find_task(task).make, PARALLEL), World.of(find_task(task))
-    box = world.action_space
-    assert isinstance(box, spaces.Box)
+def _stage(task: str) -> _Stage:
+    """The environments of a worker, kept from chunk to chunk and from part to part."""
+    envs, world = make_envs(find_task(task).make, PARALLEL), World.of(find_task(task))
     assert world.max_episode_steps is not None
-    behaviour: Behaviour
+    return _Stage(envs, world.layout, world.max_episode_steps)
+
+
+@functools.lru_cache(maxsize=1)
+def _behaviour(task: str, source: Weights | SB3Model | Controller | None) -> Behaviour:
+    """Who acts, kept from chunk to chunk."""
+    env = _stage(task).envs[0]
+    box = env.action_space
+    assert isinstance(box, spaces.Box)
     if source is None:
-        behaviour = Uniform(box)
-    elif isinstance(source, Path):
-        behaviour = Sampled(source, world.observation_space, box)
-    elif isinstance(source, SB3Model):
-        behaviour = SB3Policy(source.path, world.observation_space, box)
-    else:
-        behaviour = Controlled(source)
-    return _Stage(env, behaviour, world.layout, world.max_episode_steps)
+        return Uniform(box)
+    if isinstance(source, Weights):
+        return Sampled(source, env.observation_space, box)
+    if isinstance(source, SB3Model):
+        return SB3Policy(source.path, env.observation_space, box)
+    return Controlled(source)

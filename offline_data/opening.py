@@ -11,6 +11,7 @@ from rlbench.offline_data import d4rl, hdf5, minari
 from rlbench.offline_data.cache import entry, open_or_make
 from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.reading import READER_VERSION, Progress, World
+from rlbench.offline_data.recipes import described
 
 Notify = Callable[[str], None]
 Read = Callable[[Path, Path, World, Progress], None]
@@ -91,7 +92,10 @@ def _generated(
     folder = entry(plan.title, plan.key)
 
     def make(part: Path) -> None:
-        notify(f"generating {size:,} transitions of {plan.title} (once; they are kept)")
+        notify(
+            f"generating {size:,} transitions of {plan.title} by {described(plan.parts)}, once; "
+            "they are kept"
+        )
         generate.generate(plan, part, jobs, task.score, progress)
 
     return open_or_make(folder, make, notify)

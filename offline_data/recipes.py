@@ -1,17 +1,18 @@
 """Who records a generated data set: behaviours and their shares; loads no policy.
 
-D4RL's names are recorded by the shipped policies. The point task's by controllers: `mixed` is a
+D4RL's names are recorded by the shipped policies, replay data by a ladder of them: uniform actions,
+then the snapshots of one training in order of age, in equal shares. The point task's by controllers: `mixed` is a
 fifth of a good one, half of one that runs the wrong way, and uniform actions.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlbench.envs.d4rl_names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.errors import UserError
-from rlbench.offline_data.cards import file_hash, levels, weights_file
+from rlbench.offline_data.cards import Ladder, Weights, card, file_hash, weights_file
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Part:
 
     level: str
     """Names the behaviour within its family; the seeds of the episodes follow from it."""
-    source: Path | SB3Model | Controller | None
-    """Weights of a shipped policy, a user's own, a controller, or None for uniform actions."""
+    source: Weights | SB3Model | Controller | None
+    """A shipped policy, a user's own, a controller, or None for uniform actions."""
     share: float = 1.0
     """Of the rows of the whole data set."""
+    score: float | None = None
+    """D4RL score that the shipped policy was measured to have."""
 
     @property
     def key(self) -> Any:
@@ -47,7 +50,7 @@ class Part:
             return "uniform"
         if isinstance(self.source, SB3Model):
             return {"file": self.source.path.name, "sha256": file_hash(self.source.path)}
-        return file_hash(self.source) if isinstance(self.source, Path) else asdict(self.source)
+        return self.source.key if isinstance(self.source, Weights) else asdict(self.source)
 
     @property
     def algorithm(self) -> str:
@@ -56,7 +59,7 @@ class Part:
             return "random"
         if isinstance(self.source, SB3Model):
             return "stable-baselines3"
-        return "SAC" if isinstance(self.source, Path) else "controller"
+        return "SAC" if isinstance(self.source, Weights) else "controller"
 
 
 EXPERT, WRONG_WAY, MEDIUM = Controller(6.0, 0.1), Controller(-6.0, 0.0), Controller(0.5, 0.4)
@@ -81,14 +84,46 @@ def recipe(name: DataName) -> tuple[Part, ...]:
     """
     if not isinstance(name, D4RLName):
         return POINT[name.level]
-    elsewhere = f"`rlbench data get {name}` downloads D4RL's own file, or give --data FILE"
-    short = f"{name.family}-{name.level}"
-    if not levels(name.level):
-        raise UserError(f"{short}: replay data cannot be generated yet; {elsewhere}")
-    parts = []
-    for level in levels(name.level):
-        weights = None if level == "random" else weights_file(name.family, level)
-        if weights is None and level != "random":
-            raise UserError(f"{short}: no behaviour policy is shipped yet; {elsewhere}")
-        parts.append(Part(level, weights, 1 / len(levels(name.level))))
-    return tuple(parts)
+    parts: list[Part] = []
+    for level in ("medium", "expert") if name.level == "medium-expert" else (name.level,):
+        file = None if level == "random" else weights_file(name.family, level)
+        if file is None and level != "random":
+            raise UserError(
+                f"{name.family}-{name.level}: no behaviour policy is shipped yet; `rlbench data "
+                f"get {name}` downloads D4RL's own file, or give --data FILE"
+            )
+        parts += [Part("random", None)] if file is None else _shipped(level, file)
+    return tuple(replace(part, share=1 / len(parts)) for part in parts)
+
+
+def _shipped(level: str, file: Path) -> list[Part]:
+    """The parts that a file of weights records."""
+    told = card(file)
+    if not isinstance(told, Ladder):
+        return [Part(level, Weights(file), score=told.score)]
+    parts = [Part("random", None)]  # what the trainer itself began with
+    for rung in told.rungs:
+        weights = Weights(file, rung.updates)
+        parts.append(Part(f"update-{rung.updates}", weights, score=rung.score))
+    return parts
+
+
+def described(parts: tuple[Part, ...]) -> str:
+    """The parts in words, with what the shipped policies score.
+
+    >>> described(POINT["mixed"])
+    'expert, wrong-way, uniform'
+    """
+    words = []
+    rungs = [part.score or 0.0 for part in parts if _is_rung(part)]
+    for part in parts:
+        score = "" if part.score is None else f" (score {part.score:.1f})"
+        if not _is_rung(part):
+            words.append("uniform" if part.source is None else part.level + score)
+    if rungs:
+        words.append(f"a ladder of {len(rungs)} (scores {min(rungs):.1f} to {max(rungs):.1f})")
+    return ", ".join(words)
+
+
+def _is_rung(part: Part) -> bool:
+    return isinstance(part.source, Weights) and part.source.rung is not None

@@ -15,6 +15,7 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import cards, choose
 from rlbench.offline_data.behaviour import Sampled
+from rlbench.offline_data.cards import Weights
 
 COMMAND = (
     "rlbench run sac --env Hopper-v4 --updates 30 --seed 5 --snapshot-every 10 "
@@ -62,6 +63,11 @@ def test_the_card_tells_what_was_measured_and_the_command_that_made_it(
     assert vars(written) == json.loads(json.dumps(vars(card)))
 
 
+def test_a_policy_of_another_task_is_one_sentence(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="trained on Hopper-v4, whose observations or actions have"):
+        choose.choose(run, "ant-medium", high=np.inf, after=0, out=tmp_path)
+
+
 def test_the_weights_are_those_of_the_snapshot_and_record_data(
     run: Path, scores: dict[int, float], tmp_path: Path
 ) -> None:
@@ -73,7 +79,7 @@ def test_the_weights_are_those_of_the_snapshot_and_record_data(
     assert all(weights[key].equal(expected[key]) for key in weights)
     env = find_task("hopper-medium").make()
     assert isinstance(env.action_space, spaces.Box)
-    behaviour = Sampled(file, env.observation_space, env.action_space)
+    behaviour = Sampled(Weights(file), env.observation_space, env.action_space)
     noise = behaviour.draw(np.random.default_rng(0), 4)
     assert behaviour.act(np.zeros((4, 11)), noise).shape == (4, 3)
 

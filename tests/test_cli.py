@@ -98,7 +98,7 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["run", "no_module:Agent", "--env", "x"], "no_module"),
         (["run", "rlbench.errors:UserError", "--env", "Pendulum-v1"], "UserError"),
         (["run", "bear", "--env", "halfcheetah-mediun"], "did you mean halfcheetah-medium"),
-        (["run", "bear", "--env", "hopper-medium-replay"], "rlbench data get"),
+        (["run", "bear", "--env", "hopper-full-replay-v1"], "rlbench data get"),
         (["run", "bear", "--env", "halfcheetah-medium", "--sigma", "3"], "--sigma"),
         (["run", "bear", "--env", "halfcheetah-medium", "--critcs", "3"], "--critics"),
         (["run", "bear", "--env", "halfcheetah-medium", "--updates", "many"], "--updates"),

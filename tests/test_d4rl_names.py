@@ -79,9 +79,9 @@ def test_the_list_shows_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(cards, "POLICIES", tmp_path)
     rows = {row.name: row for row in list_data()}
     assert list(rows)[:20] == short_names()
-    assert [p for p, _ in rows["point-mixed"].policies or ()] == ["expert", "wrong-way", "random"]
-    assert rows["ant-random"].policies == (("uniform", None),)
-    assert rows["ant-medium"].policies is None
+    assert rows["point-mixed"].generated_by == "expert, wrong-way, uniform"
+    assert rows["ant-random"].generated_by == "uniform"
+    assert rows["ant-medium"].generated_by is None
     assert rows["ant-medium"].d4rl_file is None
     assert rows["ant-random"].cached == ()
     open_data(find_task("hopper-random"), size=20, jobs=1)

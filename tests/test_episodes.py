@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlbench.envs.episodes import make_vector, play
+from rlbench.envs.episodes import make_envs, play
 
 
 class Countdown(gym.Env[Any, Any]):
@@ -32,7 +32,7 @@ def act(obs: Any, episode: Any, step: Any) -> Any:
 @pytest.mark.parametrize("envs", [1, 3, 8])
 def test_each_episode_has_its_own_seed(envs: int) -> None:
     lengths = [3, 1, 7, 2, 5]
-    assert play(make_vector(Countdown, envs), lengths, act).tolist() == lengths
+    assert play(make_envs(Countdown, envs), lengths, act).tolist() == lengths
 
 
 def test_steps_are_recorded_once_and_end_before_the_reset() -> None:
@@ -47,7 +47,7 @@ def test_steps_are_recorded_once_and_end_before_the_reset() -> None:
             assert step[v] == len(steps)
             steps.append((float(obs[v, 0]), float(next_obs[v, 0]), bool(terminated[v])))
 
-    play(make_vector(Countdown, 2), [2, 3, 1], act, record)
+    play(make_envs(Countdown, 2), [2, 3, 1], act, record)
     assert seen == {
         0: [(2, 1, False), (1, 0, True)],
         1: [(3, 2, False), (2, 1, False), (1, 0, True)],
@@ -56,4 +56,11 @@ def test_steps_are_recorded_once_and_end_before_the_reset() -> None:
 
 
 def test_max_steps_truncates() -> None:
-    assert play(make_vector(Countdown, 2), [9, 2, 9], act, max_steps=4).tolist() == [4, 2, 4]
+    assert play(make_envs(Countdown, 2), [9, 2, 9], act, max_steps=4).tolist() == [4, 2, 4]
+
+
+def test_an_environment_with_nothing_left_is_not_stepped() -> None:
+    envs = make_envs(Countdown, 3)
+    play(envs, [5, 2], act)
+    assert [env.left for env in envs[:2]] == [0, 0]  # type: ignore[attr-defined]
+    assert not hasattr(envs[2], "left")

@@ -24,6 +24,7 @@ from rlbench.interface import Spec
 from rlbench.offline_data import cards, generate, open_data, write_hdf5
 from rlbench.offline_data.behaviour import Sampled, Uniform
 from rlbench.offline_data.cache import cache_folder
+from rlbench.offline_data.cards import Weights
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
 from tests.data_files import columns_of
@@ -38,8 +39,9 @@ def save_policy(folder: Path, name: str, seed: int) -> Path:
     save_file(agent.policy.state_dict(), weights)
     measured = {"mean": 1.0, "std": 1.0}
     card = cards.Card(
-        "Hopper-v4", "sac", {"hidden": HIDDEN}, seed, 0, 50, measured, measured, 5.0, {}, ""
-    )
+        environment="Hopper-v4", agent="sac", settings={"hidden": HIDDEN}, seed=seed, updates=0,
+        episodes=50, stochastic=measured, deterministic=measured, score=5.0, versions={}, command="",
+    )  # fmt: skip
     weights.with_suffix(".json").write_text(json.dumps(vars(card)))
     return weights
 
@@ -183,7 +185,7 @@ def test_progress_rises_to_the_end() -> None:
     ("name", "size", "words"),
     [
         ("hopper-random", 0, "0 transitions were asked for"),
-        ("hopper-medium-replay", 10, "replay data cannot be generated yet; `rlbench data get hop"),
+        ("hopper-medium-replay", 10, "no behaviour policy is shipped yet; `rlbench data get hop"),
         ("hopper-full-replay-v1", 10, "`rlbench data get hopper-full-replay-v1`"),
         ("walker2d-medium", 10, "walker2d-medium: no behaviour policy is shipped yet; `rlbench"),
         ("walker2d-medium-expert", 10, "no behaviour policy is shipped yet"),
@@ -297,7 +299,7 @@ def test_a_policy_acts_as_its_agent(policies: Path) -> None:
     box = env.action_space
     assert isinstance(box, spaces.Box)
     weights = policies / "hopper-medium.safetensors"
-    behaviour = Sampled(weights, env.observation_space, box)
+    behaviour = Sampled(Weights(weights), env.observation_space, box)
     agent = SAC(SACConfig(hidden=HIDDEN), Spec.of(env))
     agent.policy.load_state_dict(load_file(weights))
     obs = np.random.default_rng(0).normal(size=(5, 11))
@@ -316,22 +318,48 @@ def test_uniform_actions_stay_in_any_box() -> None:
     assert np.ptp(noise, axis=0) == pytest.approx([1, 10], rel=0.02)
 
 
-SHIPPED = sorted((Path(cards.__file__).parent / "policies").glob("*.safetensors"))
+POLICIES = Path(cards.__file__).parent / "policies"
+SHIPPED = sorted(POLICIES.glob("*.safetensors"))
 
 
-@pytest.mark.parametrize("weights", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_policies_are_small_and_documented(weights: Path) -> None:
-    assert weights.stat().st_size <= 350_000
-    card = cards.card(weights)
-    family, _, level = weights.stem.partition("-")
-    assert cards.weights_file(family, level) == weights
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_policies_are_documented(file: Path) -> None:
+    card = cards.card(file)
+    family, _, level = file.stem.partition("-")
+    assert cards.weights_file(family, level) == file
     assert card.environment == d4rl_names.ENVIRONMENTS[family]
     assert card.agent == "sac"
-    assert card.episodes >= 50
     assert {"mujoco", "gymnasium", "torch"} <= set(card.versions)
     assert card.command
-    score = find_task(weights.stem).score(card.stochastic["mean"])
-    assert card.score == pytest.approx(score, abs=0.05)
-    env = find_task(weights.stem).make()
+    task = find_task(file.stem)
+    if isinstance(card, cards.Ladder):
+        assert level == "medium-replay"
+        measured = [(rung.mean, rung.score) for rung in card.rungs]
+        weights = [Weights(file, rung.updates) for rung in card.rungs]
+    else:
+        assert card.episodes >= 50
+        measured = [(card.stochastic["mean"], card.score)]
+        weights = [Weights(file)]
+    assert [score for _, score in measured] == pytest.approx(
+        [task.score(mean) for mean, _ in measured], abs=0.05
+    )
+    env = task.make()
     assert isinstance(env.action_space, spaces.Box)
-    Sampled(weights, env.observation_space, env.action_space)
+    for one in weights:
+        Sampled(one, env.observation_space, env.action_space)
+
+
+def test_shipped_policies_are_small() -> None:
+    assert sum(file.stat().st_size for file in SHIPPED) <= 12_000_000
+
+
+@pytest.mark.parametrize("name", d4rl_names.short_names())
+def test_every_name_is_generated_or_says_what_is_missing(name: str) -> None:
+    family, _, level = name.partition("-")
+    needed = {"random": [], "medium-expert": ["medium", "expert"]}.get(level, [level])
+    if all((POLICIES / f"{family}-{x}.safetensors").is_file() for x in needed):
+        plan = generate.make_plan(find_task(name).data, 10, 0)  # type: ignore[arg-type]
+        assert sum(part.share for part in plan.parts) == pytest.approx(1)
+    else:
+        with pytest.raises(UserError, match="no behaviour policy is shipped yet"):
+            make(name, 10)

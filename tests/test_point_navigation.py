@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlbench.envs.episodes import make_vector, play
+from rlbench.envs.episodes import make_envs, play
 from rlbench.envs.point_navigation import GOAL, PointNavigation
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -39,7 +39,7 @@ def test_the_point_stays_in_the_box_and_episodes_are_cut_after_30_steps() -> Non
 
 def test_uniform_actions_score_0_and_the_controller_100() -> None:
     task, rng = find_task("point-random"), np.random.default_rng(0)
-    env = make_vector(task.make, 50)
+    env = make_envs(task.make, 50)
     random = play(env, range(100), lambda obs, e, t: rng.uniform(-1, 1, (50, 2)))
     expert = play(env, range(100), lambda obs, e, t: np.clip(6 * (GOAL - obs), -1, 1))
     # Standard errors of 100 episodes: 2.3 and 0.5.

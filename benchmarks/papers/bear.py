@@ -35,12 +35,17 @@ SMALL_METHODS = (
     Method("TD3+BC", "td3-bc", CRITICS | FAST),
     Method("TD3", "td3", CRITICS | FAST),
 )
-METHODS = (
-    Method("BC", "bc"),
-    Method("BEAR", "bear"),
+METHODS = (Method("BC", "bc"), Method("BEAR", "bear"), Method("TD3", "td3"))
+FULL_METHODS = (
+    *METHODS,
     Method("BEAR-KL", "bear", {"constraint": "kl"}),
     Method("BCQ", "bcq"),
-    Method("TD3", "td3"),
+    Method("BRAC", "brac"),
+)
+LOCOMOTION = tuple(
+    f"{family}-{level}"
+    for family in ("halfcheetah", "hopper", "walker2d")
+    for level in ("random", "medium", "expert")
 )
 POINT = Grid(
     SMALL_METHODS,
@@ -178,11 +183,11 @@ PAPER = Paper(
         # The longest runs first, so that no core waits for one at the end.
         "small": (Grid(METHODS, ("halfcheetah-medium",), seeds=3, run=SHORT), POINT),
         "full": (
-            Grid(METHODS, ("halfcheetah-random", "halfcheetah-medium"), seeds=5, run=FULL),
+            Grid(FULL_METHODS, LOCOMOTION, seeds=5, run=FULL),
             POINT,
         ),
     },
-    minutes={"small": 25, "full": 6_000},
+    minutes={"small": 25, "full": 130_000},
     claims=CLAIMS,
     figures=published(),
     notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "
