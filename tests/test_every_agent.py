@@ -323,6 +323,29 @@ def test_spaces_of_another_kind_are_refused_in_one_sentence(name: str) -> None:
 def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) -> Agent:
     fast: dict[str, Any] = {
         "bc": {"hidden": (32,), "learning_rate": 1e-2},
+        "awac": {"hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1, "beta": 0.1},
+        "bcq": {
+            "hidden": (32, 32), "vae_hidden": (32,), "learning_rate": 5e-3, "target_rate": 0.1,
+            "perturbation": 0.5,
+        },
+        "brac": {
+            "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
+            "target_rate": 0.1, "alpha": 0.01,
+        },
+        "cql": {
+            "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
+            "target_rate": 0.1, "conservatism": 1e-3, "initial_temperature": 1e-3,
+            "target_entropy_scale": 3.0,
+        },
+        "crr": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1, "beta": 0.1},
+        "iql": {
+            "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1, "beta": 20.0,
+            "max_weight": 1e6,
+            "policy_decay_updates": 1_000_000,
+        },
+        "td3-bc": {
+            "hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1, "cloning_alpha": 25.0,
+        },
         "sac": {
             "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
             "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
@@ -345,6 +368,11 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
     return agent
 
 
+WITH_CRITICS = [
+    "awac", "bcq", "bear", "brac", "cql", "crr", "iql", "sac", "sb3-sac", "sb3-td3", "td3", "td3-bc",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "probe",
     [
@@ -355,7 +383,7 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
     ],
     ids=["constant", "observation", "later", "action"],
 )
-@pytest.mark.parametrize("name", ["bear", "sac", "sb3-sac", "sb3-td3", "td3"])
+@pytest.mark.parametrize("name", WITH_CRITICS)
 def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Probe) -> None:
     agent: Any = learnt(name, probe, 200)
     if name.startswith("sb3-"):
@@ -365,7 +393,7 @@ def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Prob
     torch.testing.assert_close(values, probe.value.expand(2, -1), atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["bear", "sac", "sb3-sac", "sb3-td3", "td3"])
+@pytest.mark.parametrize("name", WITH_CRITICS)
 def test_policies_find_the_best_action(name: str) -> None:
     agent = learnt(name, probe_envs.reward_is_action(), 250)
     obs = probe_envs.reward_is_action().data.obs[:32]
