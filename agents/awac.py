@@ -7,7 +7,8 @@ weight, no slow copy of the policy, and one standard deviation for all states:
 
 Nair et al., 2020, https://arxiv.org/abs/2006.09359; settings as in CORL (beta 1/3 on locomotion).
 
-Differences from the sources: CORL's mean is not squashed and its networks have three hidden layers.
+Differences from the sources: CORL's mean is not squashed and its networks have three hidden layers
+without the LayerNorm of CRR.
 It learns from data here, without the paper's online phase.
 """
 
@@ -26,7 +27,6 @@ class AWACConfig(CRRConfig):
     advantage_samples: int = 1
     beta: float = 1 / 3
     max_weight: float = 100.0
-    gradient_clip: float | None = None
     target_actions: Literal["target-policy", "policy"] = "policy"
     act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "mode"
 

@@ -49,6 +49,21 @@ class MLP(Network):
         super().__init__(*layers[:-1])
 
 
+class NormedMLP(Network):
+    """An MLP with LayerNorm before each ReLU.
+
+    It bounds how far values extrapolate beyond the data, which keeps Q-learning from diverging there
+    (Ball et al., 2023, https://arxiv.org/abs/2302.02948, section 4.2).
+    """
+
+    def __init__(self, in_size: int, hidden: Sequence[int], out_size: int) -> None:
+        """Layers of sizes in_size, *hidden, out_size."""
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise((in_size, *hidden)):
+            layers += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU(inplace=True)]
+        super().__init__(*layers, nn.Linear(hidden[-1], out_size))
+
+
 class ResidualMLP(Network):
     """A normalised, bounded first layer, then residual blocks: the network of CRR's authors.
 
@@ -83,8 +98,12 @@ class _Block(nn.Module):
         return normed
 
 
-LayerKind = Literal["mlp", "residual"]
-LAYERS: dict[LayerKind, type[MLP] | type[ResidualMLP]] = {"mlp": MLP, "residual": ResidualMLP}
+LayerKind = Literal["mlp", "normed", "residual"]
+LAYERS: dict[LayerKind, type[MLP] | type[NormedMLP] | type[ResidualMLP]] = {
+    "mlp": MLP,
+    "normed": NormedMLP,
+    "residual": ResidualMLP,
+}
 
 
 class QEnsemble(nn.Module):

@@ -108,9 +108,7 @@ def test_weights_send_no_gradient_to_the_critic() -> None:
 def test_weight_all_equals_bc_bit_for_bit(policy: Any) -> None:
     spec = dataclasses.replace(UNIT, obs_mean=torch.ones(2), obs_std=torch.ones(2))
     bc = BC(BCConfig(hidden=(8,), policy=policy), spec, seed=3)
-    config = CRRConfig(
-        hidden=(8,), policy=policy, weight="all", gradient_clip=None, act_mode="mode"
-    )
+    config = CRRConfig(hidden=(8,), policy=policy, layers="mlp", weight="all", act_mode="mode")
     crr = CRR(config, spec, seed=3)
     for seed in range(20):
         batch = random_batch(spec, seed=seed)

@@ -229,7 +229,7 @@ CHANGES: dict[str, dict[str, Change]] = {
     "cql": {"gap_threshold": (5.0, {}), "target_entropy_scale": (-5.0, {})},
     "crr": {
         "hidden": ((32,), {}),
-        "layers": ("residual", {}),
+        "layers": ("mlp", {}),
         "policy": ("mixture", {}),
         "gradient_clip": (1e-3, {}),
         "normalise_obs": (False, {}),

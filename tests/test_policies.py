@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from rlbench.backbones.mlp import MLP, ResidualMLP
+from rlbench.backbones.mlp import MLP, NormedMLP, ResidualMLP
 from rlbench.backbones.policies import (
     Choice,
     ClippedGaussian,
@@ -108,7 +108,7 @@ def test_uniform_and_gumbel_numbers_come_from_normal_ones() -> None:
     assert gumbel(torch.tensor([-40.0, 40.0])).isfinite().all()
 
 
-@pytest.mark.parametrize("network", [MLP, ResidualMLP])
+@pytest.mark.parametrize("network", [MLP, NormedMLP, ResidualMLP])
 def test_networks_share_the_observation_among_actions(network: Any) -> None:
     net = network(5, (8, 8, 8), 2)
     obs, x = normal(4, 3), normal(4, 6, 2, seed=1)
@@ -124,3 +124,10 @@ def test_residual_blocks_by_hand() -> None:
     hidden = tanh(norm(first(x)))
     inner, after = block.get_submodule("inner"), block.get_submodule("norm")
     torch.testing.assert_close(net(x), last(after(hidden + inner(hidden))))
+
+
+def test_layer_norm_comes_before_each_relu() -> None:
+    net = NormedMLP(2, (4, 3), 1)
+    first, norm, _, second, other, _, last = net
+    x = normal(5, 2)
+    torch.testing.assert_close(net(x), last(torch.relu(other(second(torch.relu(norm(first(x))))))))

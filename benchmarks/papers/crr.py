@@ -12,16 +12,17 @@ from rlbench.benchmarks.results import Results
 
 LEARNING = {"hidden": (48, 48), "batch_size": 128, "learning_rate": 1e-3}
 CRITICS = LEARNING | {"discount": 0.97, "target_rate": 0.01}
-GREEDY = CRITICS | {"beta": 0.1}
+CRR = CRITICS | {"layers": "mlp", "gradient_clip": 40.0}
+GREEDY = CRR | {"beta": 0.1}
 SMALL_METHODS = (
     Method("BC", "bc", LEARNING | {"policy": "gaussian"}),
-    Method("CRR exp", "crr", CRITICS),
+    Method("CRR exp", "crr", CRR),
     Method("CRR exp, beta 0.1", "crr", GREEDY),
-    Method("CRR binary", "crr", CRITICS | {"weight": "binary"}),
-    Method("CRR binary max", "crr", CRITICS | {"weight": "binary", "baseline": "max"}),
-    Method("CRR exp, sampled", "crr", CRITICS | {"act_mode": "sample"}),
+    Method("CRR binary", "crr", CRR | {"weight": "binary"}),
+    Method("CRR binary max", "crr", CRR | {"weight": "binary", "baseline": "max"}),
+    Method("CRR exp, sampled", "crr", CRR | {"act_mode": "sample"}),
     Method("CRR categorical", "crr", GREEDY | {"critic": "categorical", "value_range": (-40, 0)}),
-    Method("AWAC", "awac", GREEDY),
+    Method("AWAC", "awac", GREEDY | {"gradient_clip": None}),
     Method("TD3", "td3", CRITICS),
 )
 POINT = Grid(

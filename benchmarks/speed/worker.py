@@ -34,7 +34,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bear": {"warmup_updates": 0},
     # d3rlpy's defaults: the same work.
     "bcq": {"target_samples": 100},
-    "crr": {"critics": 1, "gradient_clip": None, "normalise_obs": False},
+    "awac": {"layers": "mlp"},
+    "crr": {"critics": 1, "layers": "mlp", "normalise_obs": False},
     "cql": {"gap_threshold": 10.0},
 }
 """Settings of ours where their defaults differ from d3rlpy's, so that both do the same work."""
