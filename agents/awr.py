@@ -24,7 +24,7 @@ from torch import Tensor
 from rlbench.agents.crr import policy_loss
 from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import ClippedGaussian, randn
+from rlbench.backbones.policies import ClippedGaussian
 from rlbench.backbones.returns import lambda_returns
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, clipped_exp, gradient_step, same_shape
@@ -106,9 +106,8 @@ class AWR(Agent):
         """The mean of the policy; a sample if `explore`."""
         if not explore:
             return Action(self.decide(obs))
-        noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
         return Action(
-            self.box.from_unit(self.policy.actions(self.policy(self.normaliser(obs)), noise)[:, 0])
+            self.box.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
         )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:

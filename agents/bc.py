@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import Policy, PolicyKind, make_policy, randn
+from rlbench.backbones.policies import Policy, PolicyKind, make_policy
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
@@ -86,9 +86,8 @@ class BC(Agent):
         """The action of the policy, its mode if it is a distribution; a sample if `explore`."""
         if not (explore and isinstance(self.policy, Policy)):
             return Action(self.decide(obs))
-        noise = randn((len(obs), 1, self.policy.noise_size), self.act_generator)
         return Action(
-            self.box.from_unit(self.policy.actions(self.policy(self.normaliser(obs)), noise)[:, 0])
+            self.box.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
         )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -43,6 +43,11 @@ class Policy(nn.Module, ABC):
     def mode(self, params: Params) -> Tensor:
         """The action to take where nothing is sampled, [B, A]."""
 
+    def draw(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """One sample for each observation of a policy over a box, [B, A]."""
+        noise = randn((len(obs), 1, self.noise_size), generator)
+        return self.actions(self(obs), noise)[:, 0]
+
     def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions to take an expectation over.
 

@@ -4,22 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlbench.agents.bcq import BCQ, BCQConfig, perturbation_loss
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
 
 
 def agent(**settings: Any) -> BCQ:
     return BCQ(BCQConfig(hidden=(8,), vae_hidden=(8,), **settings), UNIT)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 def test_perturbation_loss_by_hand() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rlbench.agents.bear import BEAR, PROFILES, BEARConfig, mmd
 from rlbench.interface import Transitions
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
 
 SMALL: dict[str, Any] = {"hidden": (8,), "vae_hidden": (8,), "warmup_updates": 0}
@@ -17,14 +18,6 @@ SMALL: dict[str, Any] = {"hidden": (8,), "vae_hidden": (8,), "warmup_updates": 0
 
 def agent(**settings: Any) -> BEAR:
     return BEAR(BEARConfig(**SMALL | settings), UNIT)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 class Stub(nn.Module):

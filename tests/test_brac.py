@@ -5,22 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from rlbench.agents.brac import BRAC, PROFILES, BRACConfig, alpha_loss, policy_loss
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, action_is_observation, random_batch
 
 
 def agent(**settings: Any) -> BRAC:
     return BRAC(BRACConfig(hidden=(8,), **settings), UNIT)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 def test_losses_by_hand() -> None:

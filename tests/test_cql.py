@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from rlbench.agents.cql import CQL, CQLConfig, log_sum_exp, penalty, weight_loss
 from rlbench.agents.sac import SAC, SACConfig
+from tests.networks import copies
 from tests.probe_envs import UNIT, random_batch
 
 
 def agent(**settings: Any) -> CQL:
     return CQL(CQLConfig(hidden=(8,), **settings), UNIT)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
 
 
 class Stub(nn.Module):

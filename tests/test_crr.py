@@ -22,6 +22,7 @@ from rlbench.agents.crr import (
 from rlbench.backbones.categorical import CategoricalQ
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch, reward_is_action, transitions
 
 CHOICES = Spec(Box(-1, 1, (2,)), Discrete(3, start=5), discount=0.5)
@@ -29,14 +30,6 @@ CHOICES = Spec(Box(-1, 1, (2,)), Discrete(3, start=5), discount=0.5)
 
 def agent(spec: Spec = UNIT, **settings: Any) -> CRR:
     return CRR(CRRConfig(**{"hidden": (8,), **settings}), spec)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 class Stub(nn.Module):

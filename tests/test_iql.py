@@ -6,23 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from rlbench.agents.iql import IQL, IQLConfig, advantage_weight, expectile_loss
 from rlbench.interface import Spec
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
 
 
 def agent(spec: Spec = UNIT, **settings: Any) -> IQL:
     return IQL(IQLConfig(hidden=(8,), **settings), spec)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 def test_expectile_loss_by_hand() -> None:

@@ -9,19 +9,12 @@ from torch import Tensor, nn
 
 from rlbench.agents.td3 import TD3, TD3Config, cloning_loss
 from rlbench.agents.td3_bc import TD3BC, TD3BCConfig
+from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, action_is_observation, random_batch
 
 
 def agent(**settings: Any) -> TD3:
     return TD3(TD3Config(hidden=(8,), **settings), UNIT)
-
-
-def copies(network: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 def target_of(td3: TD3, **changes: Tensor) -> Tensor:
