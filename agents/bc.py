@@ -7,7 +7,8 @@ Imitate the actions of the data, by least squares or by maximum likelihood of a 
 
 Pomerleau, 1991, "Efficient Training of Artificial Neural Networks for Autonomous Navigation";
 the deterministic form as in CORL, the tanh-gaussian as in BRAC (Wu et al., 2019,
-https://arxiv.org/abs/1911.11361), the others as in CRR, whose weight `all` without a gradient clip gives the same updates.
+https://arxiv.org/abs/1911.11361), the others as in CRR, whose weight `all` with plain layers gives the
+same updates.
 
 Differences from the sources: BRAC adds an entropy bonus with a learned weight; here the bounds of
 log std alone keep the policy from collapsing.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.mlp import MLP, QEnsemble
-from rlbench.backbones.policies import randn
+from rlbench.backbones.policies import best_action, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -131,9 +131,7 @@ class BCQ(Agent):
         assert noise is not None
         latent = noise.clamp(-LATENT_CLIP, LATENT_CLIP)
         actions = self.perturb(self.policy, obs, self.vae.decode_raw(obs, latent).tanh())
-        best = self.critic.first(obs, actions).argmax(dim=1)
-        index = best[:, None, None].expand(-1, 1, actions.shape[-1])
-        return self.box.from_unit(actions.gather(1, index)[:, 0])
+        return self.box.from_unit(best_action(actions, self.critic.first(obs, actions)))
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         """Q_1, [B]."""

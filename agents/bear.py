@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.mlp import QEnsemble
-from rlbench.backbones.policies import TanhGaussian, randn
+from rlbench.backbones.policies import TanhGaussian, best_action, randn
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -264,9 +264,7 @@ class BEAR(Agent):
         """The best by the first critic of the samples of the policy with `noise`, [B, N, A]."""
         assert noise is not None
         actions = self.policy.raw(obs, noise).tanh()
-        best = self.critic.first(obs, actions).argmax(dim=1, keepdim=True)
-        index = best[:, :, None].expand(-1, 1, actions.shape[-1])
-        return self.box.from_unit(actions.gather(1, index)[:, 0])
+        return self.box.from_unit(best_action(actions, self.critic.first(obs, actions)))
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         """Q_1, [B]."""

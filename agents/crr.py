@@ -11,8 +11,8 @@ Clone the actions of the data, each weighted by how good the critic thinks it is
 Wang et al., 2020, https://arxiv.org/abs/2006.15134
 
 The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
-binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. On choices instead of a box, V and the
-target are exact expectations, and the critic weighs all choices.
+binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. On
+choices instead of a box, V and the target are exact expectations, and the critic weighs all choices.
 
 Differences from the paper: twin critics, of which the smaller counts, and a Gaussian policy are the
 defaults; the authors have one categorical critic on [0, 100] and a mixture (`PROFILES["authors"]`),
@@ -31,7 +31,15 @@ from torch import Tensor
 from rlbench.backbones.categorical import CategoricalQ, cross_entropy, project
 from rlbench.backbones.mlp import LayerKind, QEnsemble
 from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import Choice, Policy, PolicyKind, gumbel, make_policy, randn
+from rlbench.backbones.policies import (
+    Choice,
+    Policy,
+    PolicyKind,
+    best_action,
+    gumbel,
+    make_policy,
+    randn,
+)
 from rlbench.backbones.spaces import ActionBox, action_form, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -203,7 +211,7 @@ class CRR(Agent):
                 if isinstance(self.form, ActionBox)
                 else Choice(in_size, size, config.hidden, config.layers)
             )
-            self.critic: QEnsemble | CategoricalQ = (
+            self.critic: QEnsemble = (
                 QEnsemble(in_size, size, config.hidden, config.critics, config.layers)
                 if config.critic == "scalar"
                 else CategoricalQ(
@@ -278,10 +286,9 @@ class CRR(Agent):
         else:
             loss = critic_loss(self.critic(critic_in, action), target)
         if self.config.conservatism:
-            every = torch.eye(self.form.size, device=self.device).expand(len(action), -1, -1)
-            penalty = conservative_loss(
-                self.critic(critic_in, every), self.critic(critic_in, action)
-            )
+            choices = torch.eye(self.form.size, device=self.device).expand(len(action), -1, -1)
+            every = self.critic(critic_in, choices)
+            penalty = conservative_loss(every, (every * action).sum(-1))
             loss = loss + self.config.conservatism * penalty
         loss = gradient_step(self.critic_optimizer, loss, self.config.gradient_clip)
         return {"critic_loss": loss, "q_target": target.mean()}
@@ -342,8 +349,7 @@ class CRR(Agent):
         if noise is None:
             return self.form.from_unit(self.policy.mode(self.policy(policy_in)))
         actions, scores = self._scores(policy_in, critic_in, mode, noise)
-        index = scores.argmax(1)[:, None, None].expand(-1, 1, self.form.size)
-        return self.form.from_unit(actions.gather(1, index)[:, 0])
+        return self.form.from_unit(best_action(actions, scores))
 
     def _scores(
         self, policy_in: Tensor, critic_in: Tensor, mode: str, noise: Tensor

@@ -23,9 +23,8 @@ from torch import Tensor
 
 from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.backbones.memory import LSTM
-from rlbench.backbones.spaces import vector_size
 from rlbench.backbones.updates import Adam, polyak
-from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.interface import Action, Agent, State, Trajectories
 from rlbench.seeding import derive, initialising
 
 
@@ -48,21 +47,13 @@ class RecurrentCRR(CRR):
     consumes = Trajectories
     config: RecurrentCRRConfig
 
-    def __init__(
-        self,
-        config: RecurrentCRRConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        self._make_networks(config.memory_size, seed)  # again, on what the memories give
-        in_size = vector_size(spec.observation_space) + self.form.size
+    def _make_networks(self, in_size: int, seed: int) -> None:
+        """Memories on observation and last action, and CRR's networks on what they give."""
+        config = self.config
+        super()._make_networks(config.memory_size, seed)
         with initialising(derive(seed, "memories")):
-            self.policy_memory = LSTM(in_size, config.memory_size)
-            self.critic_memory = LSTM(in_size, config.memory_size)
+            self.policy_memory = LSTM(in_size + self.form.size, config.memory_size)
+            self.critic_memory = LSTM(in_size + self.form.size, config.memory_size)
         self.policy_memory.to(self.device)
         self.critic_memory.to(self.device)
         self.target_policy_memory = copy.deepcopy(self.policy_memory).requires_grad_(False)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from rlbench.backbones.mlp import LAYERS, LayerKind
+from rlbench.backbones.mlp import LayerKind, QEnsemble
 from rlbench.backbones.updates import same_shape
 
 
-class CategoricalQ(nn.Module):
+class CategoricalQ(QEnsemble):
     """K independent distributions of the return over L atoms; called, it gives their means."""
 
     atoms: Tensor
@@ -30,16 +30,12 @@ class CategoricalQ(nn.Module):
         layers: LayerKind = "mlp",
     ) -> None:
         """`members` networks with `atoms` outputs, the returns evenly spaced on `value_range`."""
-        super().__init__()
-        self.members = nn.ModuleList(
-            LAYERS[layers](obs_size + action_size, hidden, atoms) for _ in range(members)
-        )
+        super().__init__(obs_size, action_size, hidden, members, layers, outputs=atoms)
         self.register_buffer("atoms", torch.linspace(*value_range, atoms))
 
     def logits(self, obs: Tensor, action: Tensor) -> Tensor:
         """Logits for actions [B, A] or [B, N, A]: [K, B, L] or [K, B, N, L]."""
-        members = (member for member in self.members)
-        return torch.stack([member.conditioned(obs, action) for member in members])  # type: ignore[operator]
+        return self.outputs(obs, action)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Mean returns of actions [B, A] or [B, N, A]: [K, B] or [K, B, N]."""

@@ -61,5 +61,8 @@ class LSTM(Memory):
 
 
 def forget(state: State, fresh: Tensor) -> State:
-    """The state with zeros where an episode begins; `fresh` [B] is 1.0 there."""
-    return {name: x * (1.0 - fresh).reshape(-1, *[1] * (x.dim() - 1)) for name, x in state.items()}
+    """The state with zeros where an episode begins; `fresh` [B] is above 0 there."""
+    return {
+        name: x.masked_fill((fresh > 0).reshape(-1, *[1] * (x.dim() - 1)), 0.0)
+        for name, x in state.items()
+    }

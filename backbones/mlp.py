@@ -116,11 +116,12 @@ class QEnsemble(nn.Module):
         hidden: Sequence[int],
         members: int,
         layers: LayerKind = "mlp",
+        outputs: int = 1,
     ) -> None:
-        """`members` networks with the same hidden sizes."""
+        """`members` networks with the same hidden sizes and numbers of outputs."""
         super().__init__()
         self.members = nn.ModuleList(
-            LAYERS[layers](obs_size + action_size, hidden, 1) for _ in range(members)
+            LAYERS[layers](obs_size + action_size, hidden, outputs) for _ in range(members)
         )
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -133,9 +134,12 @@ class QEnsemble(nn.Module):
         Returns:
             Values, [K, B] or [K, B, N].
         """
+        return self.outputs(obs, action).squeeze(-1)
+
+    def outputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """What the networks give, [K, B, out] or [K, B, N, out]; arguments as above."""
         members = cast("Iterable[Network]", self.members)
-        values = [member.conditioned(obs, action) for member in members]
-        return torch.stack(values).squeeze(-1)
+        return torch.stack([member.conditioned(obs, action) for member in members])
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of the first member alone, [B] or [B, N]; arguments as above."""

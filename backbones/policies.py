@@ -326,6 +326,12 @@ class Choice(Policy):
         return F.one_hot(params[0].argmax(-1), self.action_size).float()
 
 
+def best_action(actions: Tensor, scores: Tensor) -> Tensor:
+    """The action of the highest score, [B, A], of actions [B, N, A] and scores [B, N]."""
+    index = scores.argmax(dim=1)[:, None, None].expand(-1, 1, actions.shape[-1])
+    return actions.gather(1, index)[:, 0]
+
+
 def uniform(normal: Tensor) -> Tensor:
     """Uniform numbers in (0, 1) of standard normal ones, by their distribution function."""
     return (0.5 * (1 + torch.erf(normal / math.sqrt(2)))).clamp(1e-6, 1 - 1e-6)

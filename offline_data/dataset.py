@@ -9,6 +9,7 @@ A data set lies in a folder of its own, written once by a reader or by the gener
     meta.json     shapes, statistics of the observations, provenance
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlbench.errors import UserError
 from rlbench.interface import Trajectories
@@ -106,7 +108,6 @@ class DataSet(TransitionTable):
         starts = torch.randint(len(self) - length + 1, (size,), generator=generator, device=device)
         index = starts + torch.arange(length, device=device)[:, None]
         flat = self.take(index.flatten())
-        last = torch.isin(index, torch.from_numpy(self.episode_bounds[1:] - 1).to(device)).float()
         shape = (length, size)
         terminated = flat.terminated.reshape(shape)
         return Trajectories(
@@ -114,9 +115,17 @@ class DataSet(TransitionTable):
             action=flat.action.unflatten(0, shape),
             reward=flat.reward.reshape(shape),
             terminated=terminated,
-            truncated=torch.maximum(flat.truncated.reshape(shape), last) * (1 - terminated),
+            truncated=torch.maximum(flat.truncated.reshape(shape), self._last_rows[index])
+            * (1 - terminated),
             final_obs=flat.next_obs.unflatten(0, shape),
         )
+
+    @functools.cached_property
+    def _last_rows(self) -> Tensor:
+        """1.0 where a row is the last of its episode, [N]; made once, for samples read it."""
+        last = torch.zeros(len(self), device=self.rows.device)
+        last[torch.from_numpy(self.episode_bounds[1:] - 1).to(last.device)] = 1.0
+        return last
 
 
 class Columns(NamedTuple):

@@ -1,8 +1,8 @@
 """Who records a generated data set: behaviours and their shares; loads no policy.
 
 D4RL's names are recorded by the shipped policies, replay data by a ladder of them: uniform actions,
-then the snapshots of one training in order of age, in equal shares. The point task's by controllers: `mixed` is a
-fifth of a good one, half of one that runs the wrong way, and uniform actions.
+then the snapshots of one training in order of age, in equal shares. The point task's by controllers:
+`mixed` is a fifth of a good one, half of one that runs the wrong way, and uniform actions.
 """
 
 from dataclasses import asdict, dataclass, replace

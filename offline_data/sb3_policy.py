@@ -10,12 +10,12 @@ is refused; one of SAC, TD3 or DQN does not tell.
 
 import io
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # what PyTorch raises where it refuses
 from typing import Any, Literal
 
 import numpy as np
@@ -187,7 +187,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"there is no file {file}; give a model file of stable-baselines3"
         ) from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError,
-            pickle.UnpicklingError) as error:  # fmt: skip
+            UnpicklingError) as error:  # fmt: skip
         raise UserError(
             f"{file} cannot be read as a model file of stable-baselines3 ({type(error).__name__}); "
             "give the .zip that model.save wrote"

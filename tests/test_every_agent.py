@@ -262,7 +262,7 @@ CHANGES["recurrent-crr"] = CHANGES["crr"]
 DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size", "sequence_length"}
 # Read by `act` alone.
 ACT_SETTINGS = {"act_mode", "act_samples", "act_temperature", "exploration_noise"}
-# On choices alone: test_crr_choices.py.
+# On choices alone: test_crr.py.
 CHOICE_SETTINGS = {"conservatism"}
 FIELDS = [
     (n, f.name)

@@ -175,6 +175,10 @@ def test_verdicts_are_those_of_the_claims(
 def test_published_figures_stand_below_their_task_and_method(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for form in ("terminal", "md", "csv", "json", "latex"):
+        told = text(finished, capsys, format=form)
+        assert "12.3" in told
+        assert "99.9" not in told
     header, *rows = csv.reader(text(finished, capsys, format="csv").splitlines())
     published = [row[1:] for row in rows if len(row) > 1 and "(d4rl)" in row[1]]
     assert header == ["section", "task (data)", "narrow", "wide"]

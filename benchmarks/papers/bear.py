@@ -8,11 +8,10 @@ scaled down, and its agents are shown on HalfCheetah's data beside published fig
 import numpy as np
 
 from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.papers.point import CRITICS, LEARNING, listed, point_grid
 from rlbench.benchmarks.papers.published import published
 from rlbench.benchmarks.results import Results
 
-LEARNING = {"hidden": (48, 48), "batch_size": 128}
-CRITICS = LEARNING | {"discount": 0.97, "target_rate": 0.01}
 BEAR = CRITICS | {
     "vae_hidden": (128, 128),
     "policy_learning_rate": 1e-3,
@@ -47,26 +46,9 @@ LOCOMOTION = tuple(
     for family in ("halfcheetah", "hopper", "walker2d")
     for level in ("random", "medium", "expert")
 )
-POINT = Grid(
-    SMALL_METHODS,
-    ("point-random", "point-mixed", "point-medium", "point-expert"),
-    seeds=3,
-    run={
-        "updates": 1_500,
-        "data_size": 20_000,
-        "eval_every": 0,
-        "eval_episodes": 50,
-        "log_every": 50,
-        "checkpoint_every": 500,
-    },
-)
+POINT = point_grid(SMALL_METHODS)
 SHORT = {"updates": 4_000, "data_size": 100_000, "eval_every": 2_000, "checkpoint_every": 2_000}
 FULL = {"updates": 500_000}
-
-
-def _list(scores: np.ndarray) -> str:
-    """Scores of the seeds, in words."""
-    return "/".join(f"{score:.0f}" for score in scores)
 
 
 def _one_algorithm(results: Results) -> Verdict:
@@ -83,10 +65,10 @@ def _one_algorithm(results: Results) -> Verdict:
         and bear[0].mean() > max(scores.mean() for scores in rivals.values())
     )
     told = [
-        f"{level}: BEAR {_list(ours)}, BC {_list(theirs)}"
+        f"{level}: BEAR {listed(ours)}, BC {listed(theirs)}"
         for level, ours, theirs in zip(levels, bear, bc, strict=True)
     ]
-    told[0] += "".join(f", {method} {_list(scores)}" for method, scores in rivals.items())
+    told[0] += "".join(f", {method} {listed(scores)}" for method, scores in rivals.items())
     return Verdict(holds, f"point task, {'; '.join(told)}")
 
 
@@ -97,15 +79,15 @@ def _both_ends(results: Results) -> Verdict:
     holds = bool(bc.mean() < 20 and td3.mean() < 20 and min(x.mean() for x in bear) > 50)
     return Verdict(
         holds,
-        f"BC on random {_list(bc)}, TD3 on expert {_list(td3)}, "
-        f"BEAR on both {_list(bear[0])} and {_list(bear[1])}",
+        f"BC on random {listed(bc)}, TD3 on expert {listed(td3)}, "
+        f"BEAR on both {listed(bear[0])} and {listed(bear[1])}",
     )
 
 
 def _mmd_against_kl(results: Results) -> Verdict:
     mmd, kl = (results.scores(method, "point-random") for method in ("BEAR", "BEAR-KL"))
     return Verdict(
-        bool(mmd.mean() >= kl.mean()), f"point-random: BEAR {_list(mmd)}, BEAR-KL {_list(kl)}"
+        bool(mmd.mean() >= kl.mean()), f"point-random: BEAR {listed(mmd)}, BEAR-KL {listed(kl)}"
     )
 
 
@@ -123,7 +105,7 @@ def _overestimation(results: Results) -> Verdict:
     )
     told = ", ".join(
         f"{method} Q(s, pi) - Q(s, a) = {'/'.join(f'{gap:.2f}' for gap in gaps[method])}, "
-        f"score {_list(scores)}"
+        f"score {listed(scores)}"
         for method, scores in (("TD3", td3), ("BEAR", bear))
     )
     return Verdict(holds, f"point-expert: {told}")
@@ -133,7 +115,7 @@ def _support(results: Results) -> Verdict:
     few, many = (results.scores(m, "point-mixed") for m in ("BEAR", "BEAR, 20 samples"))
     return Verdict(
         bool(few.mean() >= many.mean()),
-        f"point-mixed: 4 samples {_list(few)}, 20 samples {_list(many)}",
+        f"point-mixed: 4 samples {listed(few)}, 20 samples {listed(many)}",
     )
 
 
@@ -187,7 +169,7 @@ PAPER = Paper(
             POINT,
         ),
     },
-    minutes={"small": 25, "full": 130_000},
+    minutes={"small": 13, "full": 130_000},
     claims=CLAIMS,
     figures=published(),
     notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "

@@ -1,6 +1,7 @@
 """Published scores on D4RL's locomotion data, read from `figures.csv`.
 
-Sources: D4RL's paper (arXiv:2004.07219; cells that a second publication repeats), the result tables of
+Sources: D4RL's paper (arXiv:2004.07219; cells that a second publication repeats, so without two of
+CQL that it has the other way round), the result tables of
 CORL (github.com/corl-team/CORL) and of d3rlpy (github.com/takuseno/d3rlpy-benchmarks).
 """
 
