@@ -14,7 +14,7 @@ Differences from the sources: BRAC adds an entropy bonus with a learned weight; 
 log std alone keep the policy from collapsing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -96,6 +96,10 @@ class BC(Agent):
         obs, policy = self.normaliser(obs), self.policy
         out = policy(obs)
         return self.box.from_unit(policy.mode(out) if isinstance(policy, Policy) else out.tanh())
+
+    def phase(self) -> Hashable:
+        """One: all updates are alike."""
+        return "update"
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One step towards the actions of the data."""

@@ -19,7 +19,7 @@ starts at 0, not at a random number; `log_std_bounds` cannot be switched off, on
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -269,6 +269,10 @@ class BEAR(Agent):
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         """Q_1, [B]."""
         return self.critic.first(obs, self.box.to_unit(action))
+
+    def phase(self) -> Hashable:
+        """Whether the warm-up is over."""
+        return self.updates >= self.config.warmup_updates
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, policy, alpha and target networks."""

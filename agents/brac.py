@@ -17,7 +17,7 @@ updates before; the policy obeys it alone for `warmup_updates`. There is no entr
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -146,6 +146,10 @@ class BRAC(Agent):
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The tanh of the mean."""
         return self.box.from_unit(self.policy.mode(self.policy(obs)))
+
+    def phase(self) -> Hashable:
+        """Whether the warm-up is over."""
+        return self.updates >= self.config.warmup_updates
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, policy, alpha and targets."""

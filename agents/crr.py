@@ -21,7 +21,7 @@ Hopper's data. Both critics see the batch before the policy does.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -251,6 +251,10 @@ class CRR(Agent):
         nearest = (actions - action[:, None]).abs().sum(-1).argmin(1, keepdim=True)
         return scores.gather(1, nearest)[:, 0]
 
+    def phase(self) -> Hashable:
+        """Whether the next update copies the targets."""
+        return self._copies_targets(self.updates + 1)
+
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of critics, policy and targets."""
         obs, next_obs = self.normaliser(experience.obs), self.normaliser(experience.next_obs)
@@ -316,12 +320,13 @@ class CRR(Agent):
 
     def _update_targets(self) -> None:
         self.updates += 1
-        rate = self.config.target_rate
-        if self.config.target_update == "hard":
-            if self.updates % self.config.target_every:
-                return
-            rate = 1.0
-        self._move_targets(rate)
+        if self.config.target_update == "soft":
+            self._move_targets(self.config.target_rate)
+        elif self._copies_targets(self.updates):
+            self._move_targets(1.0)
+
+    def _copies_targets(self, update: int) -> bool:
+        return self.config.target_update == "hard" and update % self.config.target_every == 0
 
     def _move_targets(self, rate: float) -> None:
         polyak(self.target_policy, self.policy, rate)

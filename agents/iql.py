@@ -15,7 +15,7 @@ Differences from it: rewards are scaled by the returns of all complete episodes 
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -117,7 +117,6 @@ class IQL(Agent):
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
         self.value_optimizer = Adam(self.value.parameters(), config.learning_rate)
         self.reward_scale = _reward_scale(config, spec)
-        self.updates = 0
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
@@ -136,6 +135,10 @@ class IQL(Agent):
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the policy."""
         return self.box.from_unit(self.policy.mode(self.policy(self.normaliser(obs))))
+
+    def phase(self) -> Hashable:
+        """One: all updates are alike."""
+        return "update"
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of value, policy, critics and target critics."""
@@ -160,7 +163,6 @@ class IQL(Agent):
         values = self.critic(obs, action)
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
         polyak(self.target_critic, self.critic, self.config.target_rate)
-        self.updates += 1
         return {
             "value_loss": v_loss,
             "policy_loss": pi_loss,
@@ -176,10 +178,10 @@ class IQL(Agent):
         return expectile_loss(slow_value - value, self.config.expectile)
 
     def _decay_policy_step(self) -> None:
-        progress = min(1.0, self.updates / self.config.policy_decay_updates)
-        self.policy_optimizer.learning_rate = (
-            self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        )
+        optimizer = self.policy_optimizer
+        progress = (optimizer.steps / self.config.policy_decay_updates).clamp(max=1.0)
+        rate = self.config.learning_rate * 0.5 * (1 + (math.pi * progress).cos())
+        optimizer.learning_rate.copy_(rate)
 
 
 def _reward_scale(config: IQLConfig, spec: Spec) -> float:

@@ -82,6 +82,9 @@ class RecurrentCRR(CRR):
     decide = Agent.decide
     acting_value = Agent.acting_value
 
+    def phase(self) -> None:
+        """None: how many targets are known differs between batches."""
+
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:  # type: ignore[override]
         """One update of critics, policy, their memories and targets."""
         batch = experience

@@ -14,7 +14,7 @@ on a data set nothing holds the policy to the data.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -116,6 +116,10 @@ class SAC(Agent):
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The tanh of the mean."""
         return self.box.from_unit(self.policy(obs)[0].tanh())
+
+    def phase(self) -> Hashable:
+        """One: all updates are alike."""
+        return "update"
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of critics, policy, temperature and target critics."""

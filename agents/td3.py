@@ -15,7 +15,7 @@ Q-learning that offline methods are compared with. `TD3BC` is the setting that h
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -137,6 +137,10 @@ class TD3(Agent):
         """The action of the policy."""
         return self.box.from_unit(self.policy(self.normaliser(obs)).tanh())
 
+    def phase(self) -> Hashable:
+        """Whether the next update moves the policy."""
+        return (self.updates + 1) % self.config.policy_every == 0
+
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of the critics, and every so often of policy and targets."""
         obs, data_action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
@@ -155,14 +159,14 @@ class TD3(Agent):
                 else cloning_loss(value, action, data_action, alpha)
             )
             gradient_step(self.policy_optimizer, loss)
-            self.q_policy = value.detach().mean()
+            self.q_policy.copy_(value.detach().mean())
             polyak(self.target_policy, self.policy, self.config.target_rate)
             polyak(self.target_critic, self.critic, self.config.target_rate)
         return {
             "critic_loss": q_loss,
             "q_target": target.mean(),
             "q_data": values.detach().mean(),
-            "q_policy": self.q_policy,
+            "q_policy": self.q_policy.clone(),
         }
 
     @torch.no_grad()

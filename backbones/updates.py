@@ -20,9 +20,9 @@ class Adam:
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
         """For parameters on one device; their moments begin at 0."""
         self.parameters = list(parameters)
-        self.learning_rate = learning_rate
         sizes = [p.numel() for p in self.parameters]
         device = self.parameters[0].device
+        self.learning_rate = torch.tensor(learning_rate, device=device)
         self.steps = torch.zeros((), device=device)
         self.means, self.squares = (torch.zeros(sum(sizes), device=device) for _ in range(2))
         self._means, self._squares = (

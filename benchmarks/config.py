@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,5 +35,8 @@ class RunConfig:
     """Where networks live: cpu, cuda or cuda:N."""
     threads: int = 1
     """Threads of PyTorch; small networks gain little from more."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the update: half a minute at the start for updates of half the time. auto: in runs of
+    50,000 updates or more, where agent and machine can."""
     out: Path | None = None
     """Folder of the run; by default a new one below runs/."""

@@ -5,7 +5,7 @@ What a driver must remember for an exact resume is found by `rlbench.state`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,13 +40,18 @@ class Driver(Protocol):
         """The run is complete: removes what only a resume would need."""
 
 
+Learn = Callable[[Any], Mapping[str, Tensor]]
+"""`Agent.learn`, or what stands for it, such as a `CompiledLearn`."""
+
+
 class DatasetDriver:
     """Offline: transitions or stretches of a data set, uniformly with replacement."""
 
-    def __init__(self, agent: Agent, data: DataSet, seed: int) -> None:
-        """Learns from `data`, whose rows are moved to the agent's device."""
+    def __init__(self, agent: Agent, data: DataSet, seed: int, learn: Learn | None = None) -> None:
+        """Learns from `data`, whose rows are moved to the agent's device, with the agent's `learn`."""
         data.rows = data.rows.to(agent.device)
         self._agent = agent
+        self._learn = learn or agent.learn
         self._data = data
         self.sampler = torch.Generator(agent.device).manual_seed(derive(seed, "sampling"))
 
@@ -54,8 +59,8 @@ class DatasetDriver:
         """One batch, one update."""
         config = self._agent.config
         if self._agent.consumes is Transitions:
-            return self._agent.learn(self._data.sample(config.batch_size, self.sampler))
-        return self._agent.learn(
+            return self._learn(self._data.sample(config.batch_size, self.sampler))
+        return self._learn(
             self._data.sample_stretches(config.batch_size, config.sequence_length, self.sampler)
         )
 
@@ -91,7 +96,14 @@ class ReplayDriver:
     """
 
     def __init__(
-        self, agent: Agent, task: Task, seed: int, folder: Path, updates: int, slack: int
+        self,
+        agent: Agent,
+        task: Task,
+        seed: int,
+        folder: Path,
+        updates: int,
+        slack: int,
+        learn: Learn | None = None,
     ) -> None:
         """Prepares the buffer and the environment.
 
@@ -103,8 +115,10 @@ class ReplayDriver:
             updates: Updates that will be asked for in all.
             slack: Updates between checkpoints; the old transitions of so many are kept from being
                 overwritten, because a resume samples them again.
+            learn: The agent's own by default.
         """
         self._agent = agent
+        self._learn = learn or agent.learn
         self._env = task.make()
         self._seed = seed
         self._random_steps = agent.config.random_steps
@@ -127,7 +141,7 @@ class ReplayDriver:
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
         if isinstance(self._space, Discrete):
             batch = dataclasses.replace(batch, action=batch.action.long())
-        return self._agent.learn(batch)
+        return self._learn(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and random states; the buffer's content is forced to disk."""

@@ -113,7 +113,7 @@ def execute(job: Job) -> Outcome:
     return Outcome(job)
 
 
-_FREE = {"out", "device", "threads"}
+_FREE = {"out", "device", "threads", "compile"}
 """Where and how a run is computed, not what."""
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import load_agent
+from rlbench.backbones.compiled import CompiledLearn, why_not
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.evaluation import Evaluator
@@ -32,6 +33,9 @@ from rlbench.errors import Interrupted, UserError
 from rlbench.interface import Agent, Spec, Trajectories
 from rlbench.offline_data import DataSet, open_data
 from rlbench.seeding import derive
+
+COMPILING_PAYS = 50_000
+"""Updates from which on `--compile auto` compiles: where it saves more time than it takes."""
 
 
 class Run:
@@ -63,6 +67,9 @@ class Run:
             spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
         seed = derive(config.seed, "agent")
         self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
+        self.config = dataclasses.replace(
+            config, compile="on" if compiles(config, self.agent) else "off"
+        )
         self.update = 0
 
     @classmethod
@@ -169,13 +176,14 @@ class Run:
 
     def _make_driver(self) -> Driver:
         config = self.config
+        learn = CompiledLearn(self.agent) if config.compile == "on" else self.agent.learn
         if self.data is not None:
-            return DatasetDriver(self.agent, self.data, config.seed)
+            return DatasetDriver(self.agent, self.data, config.seed, learn)
         if self.agent.consumes is Trajectories:
             return RolloutDriver(self.agent, self.task, config.seed)
         return ReplayDriver(
             self.agent, self.task, config.seed, self.folder.path,
-            updates=config.updates, slack=config.checkpoint_every,
+            updates=config.updates, slack=config.checkpoint_every, learn=learn,
         )  # fmt: skip
 
     def _open_data(self, agent_class: type[Agent]) -> DataSet | None:
@@ -211,6 +219,16 @@ class Run:
             "reference_returns": self.task.reference_returns,
             "versions": versions(),
         }
+
+
+def compiles(config: RunConfig, agent: Agent) -> bool:
+    """Whether the run compiles its updates; a UserError where it is told to and cannot."""
+    if config.compile == "off" or (config.compile == "auto" and config.updates < COMPILING_PAYS):
+        return False
+    hindrance = why_not(agent)
+    if hindrance and config.compile == "on":
+        raise UserError(f"compile is on, but {hindrance}; give --compile off")
+    return hindrance is None
 
 
 def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:

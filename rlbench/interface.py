@@ -12,7 +12,7 @@ environments or parses arguments: the drivers and the runner in `rlbench.benchma
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -191,6 +191,15 @@ class Agent(ABC):
             obs: Observations, [B, D].
             action: What `decide` returned, [B, A].
             noise: What `decide` was given.
+        """
+        return None
+
+    def phase(self) -> Hashable:
+        """The branch that the next `learn` takes: each is compiled once (`rlbench run --compile`).
+
+        None, where `learn` cannot be compiled. An agent that returns anything else draws noise only
+        from its generators, and changes nothing in `learn` but tensors, in place, and whole numbers
+        that it counts up; on nothing else of its state does the order of its operations depend.
         """
         return None
 

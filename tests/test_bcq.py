@@ -67,7 +67,7 @@ def test_each_optimiser_moves_its_own_network() -> None:
     for name in ("vae", "policy", "critic"):
         bcq = agent()
         for other in {"vae", "policy", "critic"} - {name}:
-            getattr(bcq, f"{other}_optimizer").learning_rate = 0.0
+            getattr(bcq, f"{other}_optimizer").learning_rate.zero_()
         before = {other: copies(getattr(bcq, other)) for other in ("vae", "policy", "critic")}
         bcq.learn(random_batch(UNIT))
         for other, parameters in before.items():
@@ -77,7 +77,7 @@ def test_each_optimiser_moves_its_own_network() -> None:
 def test_the_perturbation_climbs_the_first_critic_alone() -> None:
     for flat in (0, 1):
         bcq = agent()
-        bcq.critic_optimizer.learning_rate = 0.0
+        bcq.critic_optimizer.learning_rate.zero_()
         with torch.no_grad():
             for parameter in bcq.critic.members[flat].parameters():
                 parameter.zero_()

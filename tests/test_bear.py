@@ -84,7 +84,7 @@ def test_the_target_uses_the_target_critic_and_the_named_policy() -> None:
 def learn_with_frozen(bear: BEAR, *frozen: str) -> dict[str, Tensor]:
     """One update in which the named parts take no step."""
     for name in frozen:
-        getattr(bear, f"{name}_optimizer").learning_rate = 0.0
+        getattr(bear, f"{name}_optimizer").learning_rate.zero_()
     return dict(bear.learn(random_batch(UNIT)))
 
 
@@ -148,7 +148,7 @@ def test_the_policy_sees_the_critics_after_their_step() -> None:
     batch = random_batch(UNIT)
     bear.learn(batch)
     before, state = copies(bear.critic), bear.generator.get_state()
-    bear.critic_optimizer.learning_rate = 0.1
+    bear.critic_optimizer.learning_rate.fill_(0.1)
     value = bear.learn(batch)["q_policy"]
     assert not unchanged(bear.critic, before)
     assert bear.updates == 2

@@ -64,13 +64,13 @@ def test_the_policy_obeys_the_behaviour_alone_during_the_warmup() -> None:
     moved = []
     for warmup in (5, 0):
         brac = agent(warmup_updates=warmup)
-        brac.critic_optimizer.learning_rate = 0.0
+        brac.critic_optimizer.learning_rate.zero_()
         for parameter in brac.critic.parameters():
             parameter.data.mul_(100.0)
         brac.learn(random_batch(UNIT))
         moved.append(copies(brac.policy))
     quiet = agent(warmup_updates=5)
-    quiet.critic_optimizer.learning_rate = 0.0
+    quiet.critic_optimizer.learning_rate.zero_()
     quiet.learn(random_batch(UNIT))
     assert all(torch.equal(p, q) for p, q in zip(moved[0], copies(quiet.policy), strict=True))
     assert not all(torch.equal(p, q) for p, q in zip(*moved, strict=True))
@@ -78,7 +78,8 @@ def test_the_policy_obeys_the_behaviour_alone_during_the_warmup() -> None:
 
 def test_steps_of_the_policy_leave_behaviour_and_critic_alone() -> None:
     brac = agent(warmup_updates=0)
-    brac.critic_optimizer.learning_rate = brac.behaviour_optimizer.learning_rate = 0.0
+    brac.critic_optimizer.learning_rate.zero_()
+    brac.behaviour_optimizer.learning_rate.zero_()
     before = {name: copies(getattr(brac, name)) for name in ("behaviour", "critic", "policy")}
     brac.learn(random_batch(UNIT))
     assert unchanged(brac.behaviour, before["behaviour"])

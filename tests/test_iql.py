@@ -83,7 +83,7 @@ def test_the_policy_clones_with_the_weights_of_the_new_value() -> None:
 def test_steps_move_their_own_network_alone() -> None:
     for still, moving in (("policy", "value"), ("value", "policy"), ("critic", "policy")):
         iql = agent()
-        getattr(iql, f"{still}_optimizer").learning_rate = 0.0
+        getattr(iql, f"{still}_optimizer").learning_rate.zero_()
         if still == "policy":
             iql.config = dataclasses.replace(iql.config, learning_rate=0.0)
         before = {name: copies(getattr(iql, name)) for name in (still, moving)}
@@ -104,7 +104,7 @@ def test_the_policy_s_step_size_falls_along_a_cosine() -> None:
     iql, rates = agent(policy_decay_updates=4), []
     for seed in range(6):
         iql.learn(random_batch(UNIT, seed=seed))
-        rates.append(iql.policy_optimizer.learning_rate / 3e-4)
+        rates.append(float(iql.policy_optimizer.learning_rate) / 3e-4)
     wanted = [0.5 * (1 + math.cos(math.pi * min(1, k / 4))) for k in range(6)]
     assert rates == pytest.approx(wanted)
     assert IQL.preset("hopper-medium", 1234) == {"policy_decay_updates": 1234}

@@ -82,7 +82,7 @@ def test_the_target_comes_from_the_target_critic() -> None:
 
 def test_the_policy_climbs_the_smaller_critic() -> None:
     sac, batch = agent(), random_batch(UNIT)
-    sac.critic_optimizer.learning_rate = 0.0
+    sac.critic_optimizer.learning_rate.zero_()
     start = sac.generator.get_state()
     with torch.no_grad():
         sac._target(batch, torch.tensor(1.0))
@@ -95,8 +95,8 @@ def test_the_policy_climbs_the_smaller_critic() -> None:
 
 def test_the_policy_step_moves_no_critic_and_the_critic_step_no_policy() -> None:
     frozen_critic, frozen_policy = agent(), agent()
-    frozen_critic.critic_optimizer.learning_rate = 0.0
-    frozen_policy.policy_optimizer.learning_rate = 0.0
+    frozen_critic.critic_optimizer.learning_rate.zero_()
+    frozen_policy.policy_optimizer.learning_rate.zero_()
     for sac, name in ((frozen_critic, "critic"), (frozen_policy, "policy")):
         network = getattr(sac, name)
         before = [p.detach().clone() for p in network.parameters()]

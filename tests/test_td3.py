@@ -72,7 +72,7 @@ def test_policy_and_targets_move_every_third_update_only() -> None:
 def test_the_policy_climbs_the_first_critic_alone() -> None:
     climbing, still = agent(policy_every=1), agent(policy_every=1)
     for td3, flat in ((climbing, 1), (still, 0)):
-        td3.critic_optimizer.learning_rate = 0.0
+        td3.critic_optimizer.learning_rate.zero_()
         scaled(td3.critic.members[flat], 0.0)
         before = copies(td3.policy)
         value = td3.critic.first(random_batch(UNIT).obs, td3.policy(random_batch(UNIT).obs).tanh())
@@ -83,7 +83,7 @@ def test_the_policy_climbs_the_first_critic_alone() -> None:
 
 def test_the_policy_step_raises_its_value() -> None:
     td3 = agent(policy_every=1)
-    td3.critic_optimizer.learning_rate = 0.0
+    td3.critic_optimizer.learning_rate.zero_()
     values = [float(td3.learn(random_batch(UNIT))["q_policy"]) for _ in range(50)]
     assert values[-1] > values[0]
 

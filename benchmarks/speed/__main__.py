@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.segments, options.seconds = 1, 0.2
     rows = 10_000 if options.quick else 1_000_000
 
-    libraries = ["rlbench", "d3rlpy"] if find_spec("d3rlpy") else ["rlbench"]
+    libraries = ["rlbench", "uncompiled", *(["d3rlpy"] if find_spec("d3rlpy") else [])]
     rates: dict[str, list[float]] = {}
     for agent in options.agents:
         names = [f"{library} {agent}" for library in libraries]

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import load_agent
+from rlbench.backbones.compiled import CompiledLearn
 from rlbench.interface import Spec
 from rlbench.storage import Layout, TransitionTable
 
@@ -53,7 +55,7 @@ def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return data
 
 
-def our_step(name: str, rows: int) -> Step:
+def our_step(name: str, rows: int, *, compiled: bool) -> Step:
     """One update of our agent, with sampling from a memory-mapped file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
@@ -68,7 +70,8 @@ def our_step(name: str, rows: int) -> Step:
     settings = agent_class.Config(**SETTINGS.get(name, {}))
     agent = agent_class(settings, Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,))))
     generator = torch.Generator().manual_seed(0)
-    return lambda: agent.learn(table.sample(BATCH, generator))
+    learn = CompiledLearn(agent) if compiled else agent.learn
+    return lambda: learn(table.sample(BATCH, generator))
 
 
 def d3rlpy_step(name: str, rows: int) -> Step:
@@ -154,8 +157,13 @@ def main(subject: str, threads: int, rows: int) -> None:
         torch.set_num_threads(threads)
     else:
         compute.configure(threads)
-    make = {"rlbench": our_step, "d3rlpy": d3rlpy_step, "products": bear_products}[library]
-    step = make(name, rows)
+    makers: dict[str, Callable[[str, int], Step]] = {
+        "rlbench": partial(our_step, compiled=True),
+        "uncompiled": partial(our_step, compiled=False),
+        "d3rlpy": d3rlpy_step,
+        "products": bear_products,
+    }
+    step = makers[library](name, rows)
     for _ in range(3):
         step()
     print("ready", flush=True)
