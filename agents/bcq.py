@@ -18,7 +18,7 @@ instead of 750-750 by default, batches of 256 and step sizes of 3e-4, as the oth
 """
 
 import copy
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +66,9 @@ class BCQConfig:
     act_samples: int = 100
     """Actions of which `act` takes the best."""
 
+
+CACHED_ROWS = 1600
+"""Samples of the target that are evaluated together on a CPU."""
 
 PROFILES: dict[str, dict[str, Any]] = {
     "authors": {
@@ -137,10 +140,6 @@ class BCQ(Agent):
         """Q_1, [B]."""
         return self.critic.first(obs, self.box.to_unit(action))
 
-    def phase(self) -> Hashable:
-        """One: all updates are alike."""
-        return "update"
-
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, perturbation and target networks."""
         obs, action = experience.obs, self.box.to_unit(experience.action)
@@ -172,8 +171,16 @@ class BCQ(Agent):
 
     @torch.no_grad()
     def _target(self, batch: Transitions) -> Tensor:
-        count, obs = self.config.target_samples, batch.next_obs
+        # Activations of so few rows stay in the cache of a processor; a GPU wants them all at once.
+        size = len(batch.reward)
+        if self.device.type == "cpu":
+            size = max(1, CACHED_ROWS // self.config.target_samples)
+        next_value = torch.cat([self._best_value(obs) for obs in batch.next_obs.split(size)])
+        return td_target(batch.reward, batch.terminated, next_value, self.discount)
+
+    def _best_value(self, obs: Tensor) -> Tensor:
+        """Value of the best sample at each observation, [B]."""
+        count = self.config.target_samples
         likely = self.vae.sample_raw(obs, count, LATENT_CLIP, self.generator).tanh()
         values = self.target_critic(obs, self.perturb(self.target_policy, obs, likely))
-        next_value = best_value(values, self.config.soft_clip)
-        return td_target(batch.reward, batch.terminated, next_value, self.discount)
+        return best_value(values, self.config.soft_clip)

@@ -66,21 +66,15 @@ def _running(name: str, threads: int, rows: int) -> Iterator[Subject]:
 
 def measure(
     names: list[str], *, threads: int, rows: int, segments: int, seconds: float
-) -> dict[str, list[float]]:
-    """Updates per second of each subject in each round of segments."""
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
     with ExitStack() as stack:
         subjects = {n: stack.enter_context(_running(n, threads, rows)) for n in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(segments):
             for name, subject in subjects.items():
                 rates[name].append(subject.ask(seconds))
-    return rates
-
-
-def peak_memory(name: str, rows: int) -> float:
-    """Peak resident memory in MiB after 100 updates, in a fresh process with one thread."""
-    with _running(name, 1, rows) as subject:
-        return subject.ask("memory")
+        return rates, {name: subject.ask("memory") for name, subject in subjects.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,16 +92,20 @@ def main(arguments: list[str] | None = None) -> None:
         options.segments, options.seconds = 1, 0.2
     rows = 10_000 if options.quick else 1_000_000
 
-    libraries = ["rlbench", "uncompiled", *(["d3rlpy"] if find_spec("d3rlpy") else [])]
+    # A quick look does not wait for a compiler.
+    libraries = ["uncompiled"] if options.quick else ["rlbench", "uncompiled"]
+    if find_spec("d3rlpy"):
+        libraries.append("d3rlpy")
     rates: dict[str, list[float]] = {}
+    memory: dict[str, float] = {}
     for agent in options.agents:
         names = [f"{library} {agent}" for library in libraries]
-        rates |= measure(
+        measured = measure(
             [*names, "products bear"] if agent == "bear" else names,
             threads=options.threads, rows=rows,
             segments=options.segments, seconds=options.seconds,
         )  # fmt: skip
-    memory = {f"rlbench {agent}": peak_memory(f"rlbench {agent}", rows) for agent in options.agents}
+        rates, memory = rates | measured[0], memory | measured[1]
     if options.json:
         result = {"threads": options.threads, "rows": rows, "updates_per_second": rates}
         options.json.write_text(json.dumps(result | {"peak_memory_mib": memory}, indent=1))

@@ -142,10 +142,8 @@ def rate(step: Step, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def peak_memory(step: Step) -> float:
-    """Peak resident memory of this process in MiB, after 100 updates."""
-    for _ in range(100):
-        step()
+def peak_memory() -> float:
+    """Peak resident memory of this process in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -168,7 +166,7 @@ def main(subject: str, threads: int, rows: int) -> None:
         step()
     print("ready", flush=True)
     for line in map(str.strip, sys.stdin):
-        print(peak_memory(step) if line == "memory" else rate(step, float(line)), flush=True)
+        print(peak_memory() if line == "memory" else rate(step, float(line)), flush=True)
 
 
 if __name__ == "__main__":
