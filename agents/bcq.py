@@ -18,7 +18,7 @@ instead of 750-750 by default, batches of 256 and step sizes of 3e-4, as the oth
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -139,6 +139,10 @@ class BCQ(Agent):
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor:
         """Q_1, [B]."""
         return self.critic.first(obs, self.box.to_unit(action))
+
+    def phase(self) -> Hashable:
+        """One: all updates are alike."""
+        return "update"
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One update of behaviour model, critics, perturbation and target networks."""
