@@ -17,6 +17,7 @@ from rlbench.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium as gym
+    from gymnasium.vector import VectorEnv
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Task:
     """Its data set, where it has one."""
     reference_returns: tuple[float, float] | None = None
     """Returns that score 0 and 100; None where nobody fixed them."""
+    make_vector: "Callable[[int], VectorEnv[Any, Any, Any]] | None" = None
+    """Makes so many environments that step as one, where that is faster than one after the other:
+    a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
+    and the option `reset_mask`, as SyncVectorEnv's does."""
+    held_out: "Task | None" = None
+    """The same on levels that training never sees."""
+    solved_above: float | None = None
+    """Return above which an episode counts as solved; None where that has no meaning."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
