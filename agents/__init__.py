@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
+    from rlbench.agents.a2c import A2C as A2C
+    from rlbench.agents.a2c import A2CConfig as A2CConfig
     from rlbench.agents.awac import AWAC as AWAC
     from rlbench.agents.awac import AWACConfig as AWACConfig
     from rlbench.agents.awr import AWR as AWR
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
     from rlbench.agents.cql import CQLConfig as CQLConfig
     from rlbench.agents.crr import CRR as CRR
     from rlbench.agents.crr import CRRConfig as CRRConfig
+    from rlbench.agents.ibac_sni import IBACSNI as IBACSNI
+    from rlbench.agents.ibac_sni import IBACSNIConfig as IBACSNIConfig
     from rlbench.agents.iql import IQL as IQL
     from rlbench.agents.iql import IQLConfig as IQLConfig
+    from rlbench.agents.ppo import PPO as PPO
+    from rlbench.agents.ppo import PPOConfig as PPOConfig
     from rlbench.agents.recurrent_crr import RecurrentCRR as RecurrentCRR
     from rlbench.agents.recurrent_crr import RecurrentCRRConfig as RecurrentCRRConfig
     from rlbench.agents.sac import SAC as SAC
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 
 # The module has the name of the agent unless another stands before the class.
 _BUILT_IN = {
+    "a2c": ("A2C", "advantage actor-critic: PPO with one pass over each rollout"),
     "awac": ("AWAC", "CRR with one sample as baseline: advantage-weighted actor-critic"),
     "awr": ("AWR", "cloning weighted by advantages of whole trajectories, without Q"),
     "bc": ("BC", "behaviour cloning: imitate the actions of the data"),
@@ -46,7 +53,9 @@ _BUILT_IN = {
     "brac": ("BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
     "cql": ("CQL", "SAC on data whose critics are pushed down away from the data"),
     "crr": ("CRR", "cloning of those actions of the data that the critic likes"),
+    "ibac-sni": ("IBACSNI", "PPO with an information bottleneck and selective noise injection"),
     "iql": ("IQL", "offline Q-learning by expectiles, without asking about other actions"),
+    "ppo": ("PPO", "proximal policy optimisation: on-policy, clipped"),
     "recurrent-crr": ("RecurrentCRR", "CRR with LSTM memories, for tasks that hide their state"),
     "sac": ("SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
     "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
@@ -72,6 +81,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "A2C",
     "AWAC",
     "AWR",
     "BC",
@@ -80,10 +90,13 @@ __all__ = [
     "BRAC",
     "CQL",
     "CRR",
+    "IBACSNI",
     "IQL",
+    "PPO",
     "SAC",
     "TD3",
     "TD3BC",
+    "A2CConfig",
     "AWACConfig",
     "AWRConfig",
     "BCConfig",
@@ -92,7 +105,9 @@ __all__ = [
     "BRACConfig",
     "CQLConfig",
     "CRRConfig",
+    "IBACSNIConfig",
     "IQLConfig",
+    "PPOConfig",
     "RecurrentCRR",
     "RecurrentCRRConfig",
     "SACConfig",

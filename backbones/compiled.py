@@ -1,7 +1,7 @@
 """A whole update as one compiled program.
 
-`CompiledLearn(agent)` is called like `agent.learn`. Once for each phase of the agent, `learn` runs on
-trial while its operations are written down: forward and backward passes, optimisers, targets. A
+`compiled_learn(agent)` is called like `agent.learn`. Once for each phase of the agent, an update runs
+on trial while its operations are written down: forward and backward passes, optimisers, targets. A
 compiled program of them then does the updates. Small networks gain most, for there the surroundings
 of an operation cost more than the operation itself.
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from rlbench.interface import Agent, Experience
+from rlbench.interface import Agent, Learn
 
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""
@@ -49,21 +49,28 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
     return cast(Callable[..., Sequence[Tensor]], function)
 
 
-class CompiledLearn:
-    """`agent.learn`, compiled; `Agent.phase` says what that asks of an agent."""
+def compiled_learn(agent: Agent, backend: Backend = inductor) -> Learn:
+    """`agent.learn` with its updates compiled; `Agent.phase` says what that asks of an agent."""
+    return agent.compiled(lambda update: Compiled(agent, update, backend))
 
-    def __init__(self, agent: Agent, backend: Backend = inductor) -> None:
+
+class Compiled:
+    """A function that updates an agent, from a dataclass of tensors to metrics."""
+
+    def __init__(self, agent: Agent, update: Learn, backend: Backend) -> None:
         """Compiles nothing yet.
 
         Args:
-            agent: Its state changes in place, as by `learn`.
+            agent: Its state changes in place, as by `update`.
+            update: `agent.learn` or a part of it.
             backend: The compiler.
         """
         self._agent = agent
+        self._update = update
         self._backend = backend
         self._programs: dict[Hashable, _Program] = {}
 
-    def __call__(self, experience: Experience) -> Mapping[str, Tensor]:
+    def __call__(self, experience: Any) -> Mapping[str, Tensor]:
         """One update."""
         values = {f.name: getattr(experience, f.name) for f in dataclasses.fields(experience)}
         columns = {name: x for name, x in values.items() if isinstance(x, Tensor)}
@@ -77,7 +84,7 @@ class CompiledLearn:
         outputs = program.function(*columns.values(), *program.state, *noise)
         return dict(zip(program.metrics, outputs, strict=True))
 
-    def _record(self, experience: Experience, columns: dict[str, Tensor]) -> "_Program":
+    def _record(self, experience: Any, columns: dict[str, Tensor]) -> "_Program":
         """The program of an update; the agent is left as it was.
 
         A run that is resumed records anew: were its first update the recorded one, it would differ
@@ -85,14 +92,14 @@ class CompiledLearn:
         """
         metrics: Mapping[str, Tensor] = {}
 
-        def learn(*values: Tensor) -> list[Tensor]:
+        def update(*values: Tensor) -> list[Tensor]:
             nonlocal metrics
-            given: Any = dict(zip(columns, values, strict=True))
-            metrics = self._agent.learn(dataclasses.replace(experience, **given))
+            given = dict(zip(columns, values, strict=True))
+            metrics = self._update(dataclasses.replace(experience, **given))
             return list(metrics.values())
 
         before, state_before = dict(vars(self._agent)), copy.deepcopy(self._agent.state_dict())
-        graph = make_fx(learn, decomposition_table=_DECOMPOSED)(*columns.values())
+        graph = make_fx(update, decomposition_table=_DECOMPOSED)(*columns.values())
         counted = _counted(self._agent, before)
         self._agent.load_state_dict(state_before)
         state, noise, draws = _lift(graph)
@@ -186,6 +193,7 @@ def _plain_adam(
     beta1: float,
     beta2: float,
     eps: float,
+    weight_decay: float,
     **unused: object,
 ) -> None:
     """The fused kernel of `updates.Adam` as operations that a compiler can fuse with others."""
@@ -196,10 +204,19 @@ def _plain_adam(
     for parameter, gradient, mean, square in zip(
         parameters, gradients, means, squares, strict=True
     ):
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        slope = gradient + weight_decay * parameter if weight_decay else gradient
+        mean.lerp_(slope, 1 - beta1)
+        square.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
         parameter.sub_(step_size * mean / (square.sqrt() * scale + eps))
 
 
-_DECOMPOSED = {torch.ops.aten._fused_adam_.tensor_lr: _plain_adam}
+def _plain_norms(tensors: list[Tensor], *unused: object) -> list[Tensor]:
+    """Euclidean norms, for the shortening of gradients."""
+    return [x.square().sum().sqrt() for x in tensors]
+
+
+_DECOMPOSED: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten._fused_adam_.tensor_lr: _plain_adam,
+    torch.ops.aten._foreach_norm.Scalar: _plain_norms,
+}
 """Operations that the compiler would leave as they are."""

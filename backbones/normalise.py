@@ -1,9 +1,12 @@
-"""Observations brought to zero mean and unit variance."""
+"""Observations and rewards brought to a common scale."""
+
+from typing import Any
 
 import torch
+from gymnasium import Space
 from torch import Tensor, nn
 
-from rlbench.interface import Spec
+from rlbench.interface import Spec, Trajectories
 
 _EPSILON = 1e-3  # TD3+BC and CORL; keeps constant columns finite.
 
@@ -29,3 +32,80 @@ class ObsNormaliser(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Normalised observations, of the same shape."""
         return (obs - self.mean) * self.scale
+
+
+class _Moments(nn.Module):
+    """Running mean and variance over all that was seen (Chan et al., 1979)."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def update(self, x: Tensor) -> None:
+        """Takes a batch [N, ...] in; the first replaces mean 0 and variance 1."""
+        rows = len(x)
+        share = (rows / (self.count + rows)).float()
+        shift = x.mean(0) - self.mean
+        new = x.var(0, correction=0) + (1 - share) * shift.square()
+        self.variance.lerp_(new, share)
+        self.mean.lerp_(x.mean(0), share)
+        self.count += rows
+
+
+class RunningNormaliser(nn.Module):
+    """(s - mean) / std within +-10, with running statistics that a checkpoint carries."""
+
+    def __init__(self, space: Space[Any], *, enabled: bool) -> None:
+        """The identity unless `enabled`, and until the first update."""
+        super().__init__()
+        self.enabled = enabled
+        self.moments = _Moments((space.shape or ()) if enabled else ())
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Normalised observations, of the same shape."""
+        if not self.enabled:
+            return obs
+        scaled = (obs - self.moments.mean) * (self.moments.variance + 1e-8).rsqrt()
+        return scaled.clamp(-10.0, 10.0)
+
+    def update(self, obs: Tensor) -> None:
+        """Takes observations of a rollout in, [T, V, ...]."""
+        if self.enabled:
+            self.moments.update(obs.flatten(0, 1))
+
+
+class RewardScaler(nn.Module):
+    """Rewards divided by the running deviation of discounted returns, within +-10.
+
+    Engstrom et al., 2020, https://arxiv.org/abs/2005.12729, section 3
+    """
+
+    returns: Tensor
+
+    def __init__(self, envs: int, *, enabled: bool) -> None:
+        """The identity unless `enabled`."""
+        super().__init__()
+        self.enabled = enabled
+        self.moments = _Moments(())
+        self.register_buffer("returns", torch.zeros(envs))
+
+    def forward(self, rollout: Trajectories, discount: float) -> Tensor:
+        """Takes the rewards of a rollout in and returns them scaled, [T, V]."""
+        if not self.enabled:
+            return rollout.reward
+        so_far = []
+        for reward, terminated, truncated in zip(
+            rollout.reward, rollout.terminated, rollout.truncated, strict=True
+        ):
+            self.returns.mul_(discount).add_(reward)
+            so_far.append(self.returns.clone())
+            self.returns.mul_(1 - torch.maximum(terminated, truncated))
+        self.moments.update(torch.stack(so_far).flatten())
+        scaled = rollout.reward * (self.moments.variance + 1e-8).rsqrt()
+        return scaled.clamp(-10.0, 10.0)

@@ -28,10 +28,12 @@ def lambda_returns(
         mixing: lambda; 0 gives one-step targets, 1 sums rewards to the end.
     """
     same_shape(reward, terminated, truncated, next_value)
-    returns = torch.empty_like(reward)
-    following = next_value[-1]
-    for t in reversed(range(len(reward))):
-        mixed = next_value[t] + (1.0 - truncated[t]) * mixing * (following - next_value[t])
-        following = reward[t] + discount * (1.0 - terminated[t]) * mixed
-        returns[t] = following
-    return returns
+    # G_t = a_t + b_t G_t+1: all that can be computed for all steps at once is.
+    reach = discount * (1.0 - terminated)
+    b = reach * mixing * (1.0 - truncated)
+    a = reward + (reach - b) * next_value
+    following, returns = next_value[-1], []
+    for a_t, b_t in zip(reversed(a.unbind()), reversed(b.unbind()), strict=True):
+        following = torch.addcmul(a_t, b_t, following)
+        returns.append(following)
+    return torch.stack(returns[::-1])

@@ -17,9 +17,24 @@ class Adam:
     each parameter, gradients that are kept) cost more than the step itself.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
-        """For parameters on one device; their moments begin at 0."""
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        learning_rate: float,
+        *,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """For parameters on one device; their moments begin at 0.
+
+        Args:
+            parameters: What moves.
+            learning_rate: Step size (paper: alpha).
+            epsilon: Added to the root of the second moment.
+            weight_decay: This times a parameter is added to its gradient.
+        """
         self.parameters = list(parameters)
+        self._constants = epsilon, weight_decay
         sizes = [p.numel() for p in self.parameters]
         device = self.parameters[0].device
         self.learning_rate = torch.tensor(learning_rate, device=device)
@@ -37,8 +52,8 @@ class Adam:
         torch._fused_adam_(
             self.parameters, gradients, self._means, self._squares, [],
             [self.steps] * len(self.parameters),
-            lr=self.learning_rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8,
-            amsgrad=False, maximize=False,
+            lr=self.learning_rate, beta1=0.9, beta2=0.999, eps=self._constants[0],
+            weight_decay=self._constants[1], amsgrad=False, maximize=False,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What there is to run, for the command line; importing it loads neither PyTorch nor NumPy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rlbench.agents import agent_names, load_agent
+from rlbench.benchmarks.config import RunConfig
 from rlbench.envs import d4rl_names, data_names
 from rlbench.envs.tasks import task_names
 
@@ -39,8 +41,18 @@ def everything() -> str:
     )
 
 
-def preset(agent_name: str, task: str, updates: int) -> tuple[str, Any]:
-    """An agent in one line, and its settings with the defaults for a task and a length of run."""
+def preset(agent_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
+    """What `rlbench run AGENT` begins with.
+
+    Args:
+        agent_name: As in `rlbench list`.
+        task: Its name.
+        updates: Length of the run; None for the agent's own.
+
+    Returns:
+        The agent in one line, its defaults of a run and its settings for task and length.
+    """
     agent = load_agent(agent_name)
+    updates = updates or agent.run.get("updates", RunConfig.updates)
     settings = agent.Config(**agent.preset(task, updates))
-    return (agent.__doc__ or "").strip().partition("\n")[0], settings
+    return (agent.__doc__ or "").strip().partition("\n")[0], agent.run, settings

@@ -5,7 +5,7 @@ What a driver must remember for an exact resume is found by `rlbench.state`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from rlbench.benchmarks.replay import ReplayFile
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Transitions
+from rlbench.interface import Agent, Learn, Transitions
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
@@ -38,10 +38,6 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """The run is complete: removes what only a resume would need."""
-
-
-Learn = Callable[[Any], Mapping[str, Tensor]]
-"""`Agent.learn`, or what stands for it, such as a `CompiledLearn`."""
 
 
 class DatasetDriver:

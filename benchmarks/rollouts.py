@@ -12,7 +12,7 @@ from torch import Tensor
 from rlbench.backbones.memory import forget
 from rlbench.benchmarks.drivers import strayed
 from rlbench.envs.tasks import Task
-from rlbench.interface import Agent, State, Trajectories
+from rlbench.interface import Agent, Learn, State, Trajectories
 from rlbench.seeding import derive
 
 Array = NDArray[Any]
@@ -25,15 +25,17 @@ class RolloutDriver:
     takes the actions of that episode again.
     """
 
-    def __init__(self, agent: Agent, task: Task, seed: int) -> None:
+    def __init__(self, agent: Agent, task: Task, seed: int, learn: Learn | None = None) -> None:
         """Makes and resets the environments.
 
         Args:
             agent: Its config gives `envs` and `rollout_steps`.
             task: Where to act.
             seed: Decides the episodes.
+            learn: The agent's own by default.
         """
         self._agent = agent
+        self._learn = learn or agent.learn
         self._seed = seed
         self._env: VectorEnv[Any, Any, Any] = SyncVectorEnv(
             [task.make] * agent.config.envs, autoreset_mode=AutoresetMode.DISABLED
@@ -52,7 +54,7 @@ class RolloutDriver:
         """One rollout, one update."""
         rollout = self._rollout()
         self._remember(rollout.action.cpu())
-        return self._agent.learn(rollout)
+        return self._learn(rollout)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the environments are, and the actions that led there."""

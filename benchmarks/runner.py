@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import load_agent
-from rlbench.backbones.compiled import CompiledLearn, why_not
+from rlbench.backbones.compiled import compiled_learn, why_not
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.evaluation import Evaluator
@@ -176,11 +176,11 @@ class Run:
 
     def _make_driver(self) -> Driver:
         config = self.config
-        learn = CompiledLearn(self.agent) if config.compile == "on" else self.agent.learn
+        learn = compiled_learn(self.agent) if config.compile == "on" else self.agent.learn
         if self.data is not None:
             return DatasetDriver(self.agent, self.data, config.seed, learn)
         if self.agent.consumes is Trajectories:
-            return RolloutDriver(self.agent, self.task, config.seed)
+            return RolloutDriver(self.agent, self.task, config.seed, learn)
         return ReplayDriver(
             self.agent, self.task, config.seed, self.folder.path,
             updates=config.updates, slack=config.checkpoint_every, learn=learn,

@@ -109,12 +109,15 @@ def _run(words: list[str]) -> None:
     from rlbench.benchmarks.config import RunConfig
 
     plain = [word for word in rest if word not in ("-h", "--help")]
-    task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", str(RunConfig.updates))
-    description, settings = catalog.preset(name, task, int(updates) if updates.isdigit() else 0)
+    task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
+    description, defaults, settings = catalog.preset(
+        name, task, int(updates) if updates.isdigit() else None
+    )
+    run = RunConfig(env=tyro.MISSING, **defaults)
     both = dataclasses.make_dataclass(
         "Run",
         [
-            ("run", Annotated[RunConfig, tyro.conf.arg(name="")]),
+            ("run", Annotated[RunConfig, tyro.conf.arg(name="")], run),
             ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
         ],
     )

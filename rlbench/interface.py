@@ -12,7 +12,7 @@ environments or parses arguments: the drivers and the runner in `rlbench.benchma
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -95,6 +95,8 @@ class Trajectories:
 
 Experience = Transitions | Trajectories
 State = dict[str, Tensor]
+Learn = Callable[[Any], Mapping[str, Tensor]]
+"""An update: from experience to metrics."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class Agent(ABC):
     """The experience that `learn` takes."""
     explores: ClassVar[bool] = False
     """Whether the algorithm gathers experience of its own; offline algorithms do not."""
+    run: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of `rlbench run` for this agent, such as `updates`, where they are others."""
 
     config: Any
 
@@ -202,6 +206,10 @@ class Agent(ABC):
         that it counts up; on nothing else of its state does the order of its operations depend.
         """
         return None
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with what repeats in it compiled: all of it, unless an agent says otherwise."""
+        return compiler(self.learn)
 
     @abstractmethod
     def learn(self, experience: Any) -> Mapping[str, Tensor]:

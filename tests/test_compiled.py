@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.backbones import compiled
-from rlbench.backbones.compiled import CompiledLearn, why_not
+from rlbench.backbones.compiled import compiled_learn, why_not
 from rlbench.benchmarks import runner
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run
@@ -39,7 +39,7 @@ def assert_close(a: Agent, b: Agent) -> None:
 
 def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
     agent, twin = make(name, **settings), make(name, **settings)
-    learn = CompiledLearn(twin, backend)
+    learn = compiled_learn(twin, backend)
     for seed in range(updates):
         wanted = agent.learn(random_experience(agent, seed))
         got = learn(random_experience(twin, seed))
@@ -82,7 +82,7 @@ def test_each_phase_and_shape_is_recorded_once() -> None:
         return interpreted(graph, inputs)
 
     agent = make("td3")
-    learn = CompiledLearn(agent, backend)
+    learn = compiled_learn(agent, backend)
     for seed in range(6):
         learn(random_experience(agent, seed))
     assert len(recorded) == 2
@@ -103,7 +103,7 @@ def test_an_attribute_with_a_new_value_is_refused() -> None:
     agent = Rebinds(Rebinds.Config(hidden=(4,)), SPEC)
     agent.last = torch.zeros(())
     with pytest.raises(TypeError, match=r"Rebinds\.learn gives 'last' a new value"):
-        CompiledLearn(agent, interpreted)(random_experience(agent))
+        compiled_learn(agent, interpreted)(random_experience(agent))
 
 
 def test_an_agent_without_a_phase_cannot_be_compiled() -> None:
@@ -154,7 +154,7 @@ def test_what_cannot_be_compiled_is_left_or_refused(
 def test_a_resumed_agent_equals_an_uninterrupted_one() -> None:
     """Not even the first update after a resume may be done in another way."""
     whole, first, rest = make("td3"), make("td3"), make("td3", seed=1)
-    learn, begin, resume = (CompiledLearn(x, interpreted) for x in (whole, first, rest))
+    learn, begin, resume = (compiled_learn(x, interpreted) for x in (whole, first, rest))
     for seed in range(6):
         learn(random_experience(whole, seed))
     for seed in range(3):

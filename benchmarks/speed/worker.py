@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import load_agent
-from rlbench.backbones.compiled import CompiledLearn
+from rlbench.backbones.compiled import compiled_learn
 from rlbench.interface import Spec
 from rlbench.storage import Layout, TransitionTable
 
@@ -70,7 +70,7 @@ def our_step(name: str, rows: int, *, compiled: bool) -> Step:
     settings = agent_class.Config(**SETTINGS.get(name, {}))
     agent = agent_class(settings, Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,))))
     generator = torch.Generator().manual_seed(0)
-    learn = CompiledLearn(agent) if compiled else agent.learn
+    learn = compiled_learn(agent) if compiled else agent.learn
     return lambda: learn(table.sample(BATCH, generator))
 
 

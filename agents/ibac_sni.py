@@ -1,0 +1,242 @@
+"""Information-bottleneck actor-critic with selective noise injection (IBAC-SNI).
+
+PPO behind a noisy code z of the observation, which pays for what it tells. Noise regularises, but hurts
+where it decides what is done and what values are learned; selective noise injection (SNI) keeps it out
+of there, and puts it into a part of the policy's gradient:
+
+    z ~ N(mu(s), sigma(s)^2),  zbar = mu(s);    pi = pi(. | z),  pibar = pi(. | zbar),  Vbar = V(zbar)
+    L = lambda PG(pibar) + (1 - lambda) PG(pi)  -  c_H (lambda H(pibar) + (1 - lambda) H(pi))
+        + c_V VL(Vbar)  +  beta KL(z | N(0, I)),     PG(p) = PPO's loss with p / pibar_rollout
+
+Igl et al., 2019, https://arxiv.org/abs/1910.12911, equations 5 to 11
+
+`mixture` is lambda; None is IBAC without SNI, with noise in rollouts, critic and updates alike. The
+regularisers that the paper compares with are settings: `noise` none or dropout, `weight_decay`,
+`batch_norm`, `activation_penalty`, `augment`. Dropout's deterministic pass has no mask, or with
+`slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
+
+Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
+MiniGrid code has the stochastic term alone; time limits bootstrap. The defaults are those of MultiRoom;
+`PROFILES["coinrun"]` has the others.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, moved, policy_loss, value_loss
+from rlbench.backbones.augment import cut_out, draw_rectangles
+from rlbench.backbones.bottleneck import unit_kl
+from rlbench.backbones.encoders import EncoderKind
+from rlbench.backbones.noisy import Noise, NoisyActorCritic
+from rlbench.backbones.policies import randn
+from rlbench.backbones.updates import gradient_step
+from rlbench.interface import Action, State, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class IBACSNIConfig(PPOConfig):
+    """Settings of IBAC-SNI: those of PPO, for MultiRoom, and its own."""
+
+    encoder: EncoderKind = "grid"
+    hidden: tuple[int, ...] = ()
+    envs: int = 16
+    rollout_steps: int = 128
+    epochs: int = 4
+    batch_size: int | None = 256
+    learning_rate: float = 7e-4
+    value_clip_range: float | None = 0.2
+    normalise_advantage: bool = False
+    entropy_coefficient: float = 0.01
+    code_size: int = 64
+    """Length of the code (paper: z)."""
+    code_activation: Literal["tanh", "relu"] = "tanh"
+    """Between the code and the heads."""
+    noise: Noise = "bottleneck"
+    """What makes the code stochastic."""
+    mixture: float | None = 0.5
+    """Share of the deterministic code in the policy's loss (paper: lambda); None: no SNI."""
+    beta: float = 1e-6
+    """Weight of the bottleneck's divergence, in nats."""
+    samples: int = 1
+    """Stochastic codes of each observation (paper: K)."""
+    sigma_offset: float = 0.0
+    """Added before the softplus that gives sigma; -5 begins almost without noise."""
+    dropout: float = 0.2
+    """Share of the code's units that dropout sets to 0."""
+    slow_mask: bool = False
+    """Whether dropout's deterministic pass has a mask, drawn anew after each update."""
+    weight_decay: float = 0.0
+    """This times a weight is added to its gradient (paper: 1e-4)."""
+    activation_penalty: float = 0.0
+    """Weight of the squared length of the deterministic code (paper: 1e-4)."""
+    batch_norm: bool = False
+    """Whether batches are normalised after each convolution."""
+    augment: bool = False
+    """Whether rectangles are drawn over the images that training sees."""
+    act_mode: Literal["sample", "mode"] = "sample"
+    """How actions are chosen for use, always by the deterministic code."""
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "coinrun": {
+        "encoder": "impala", "envs": 32, "rollout_steps": 256, "epochs": 3, "batch_size": 1024,
+        "discount": 0.999, "learning_rate": 5e-4, "normalise_advantage": True,
+        "value_coefficient": 0.25, "code_size": 256, "code_activation": "relu",
+        "beta": 1e-4 / math.log(2), "samples": 12, "sigma_offset": -5.0, "weight_decay": 1e-4,
+        "augment": True,
+    },
+}  # fmt: skip
+"""The authors' settings for CoinRun; their beta counts in bits, their values have half the loss."""
+
+
+class IBACSNI(PPO):
+    """PPO with a noisy code, and the noise where it helps."""
+
+    Config: ClassVar[type] = IBACSNIConfig
+    config: IBACSNIConfig
+    network: NoisyActorCritic  # type: ignore[assignment]
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 1_000, "eval_every": 50, "eval_episodes": 100, "log_every": 5,
+        "checkpoint_every": 50,
+    }  # fmt: skip
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """The authors' settings for CoinRun; step size and clip range fall over the whole run."""
+        if task.startswith("coinrun"):
+            return PROFILES["coinrun"] | {"decay_updates": updates}
+        return {}
+
+    def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
+        config = self.config
+        return NoisyActorCritic(
+            self.spec.observation_space, self._head, config.encoder, config.code_size, config.noise,
+            sigma_offset=config.sigma_offset, dropout=config.dropout, slow_mask=config.slow_mask,
+            activation=config.code_activation, batch_norm=config.batch_norm,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """By the `act_mode`; a sample if `explore`, with SNI that of the deterministic code.
+
+        Without SNI the code is stochastic, and probabilities and values go with the step: without the
+        noise they could not be computed again.
+        """
+        if not explore:
+            shape = self.acting_noise
+            noise = None if shape is None else randn((len(obs), *shape), self.act_generator)
+            return Action(self.decide(obs, noise))
+        extras: dict[str, Tensor] = {}
+        if self.config.augment:
+            extras["cut_out"] = draw_rectangles(len(obs), obs.shape[1], self.act_generator)
+            obs = cut_out(obs, extras["cut_out"])
+        obs, head = self.normaliser(obs), self.network.head
+        if self.config.mixture is not None:
+            params = self.network.policy(obs)
+            sample = head.draw(params, randn(params.shape, self.act_generator))
+        else:
+            codes = self.network.noisy(
+                self.network.code(obs), self.config.samples, self.act_generator
+            )
+            params, values = self.network.read(codes)
+            # A sample of a mixture is one of any of its parts; all are alike before the noise.
+            sample = head.draw(params[0], randn(params[0].shape, self.act_generator))
+            extras["log_prob"] = mixture_log_prob(head.log_prob(params, _each(sample, params)))
+            extras["value"] = values.mean(0)
+        return Action(self._to_env(sample), {"sample": sample, **extras})
+
+    @property
+    def acting_noise(self) -> tuple[int, ...] | None:
+        """That of a sample, [A]."""
+        return (self.form.size,) if self.config.act_mode == "sample" else None
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """By the deterministic code: a sample, or the most likely action without noise."""
+        params = self.network.policy(self.normaliser(obs))
+        head = self.network.head
+        return self._to_env(head.mode(params) if noise is None else head.draw(params, noise))
+
+    def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
+        """One step down the loss of a minibatch; the equation stands at the top."""
+        config, network, head = self.config, self.network, self.network.head
+        advantage, code = self._scaled(batch.advantage), network.code(batch.obs)
+        share = config.mixture or 0.0
+        pi_loss = entropy = torch.zeros((), device=self.device)
+        metrics: dict[str, Tensor] = {}
+        if config.mixture is not None:
+            params, value = network.read(code.mean * network.mask)
+            log_ratio = head.log_prob(params, batch.sample) - batch.log_prob
+            pi_loss = share * policy_loss(log_ratio, advantage, self.clip_range)
+            entropy = share * head.entropy(params).mean()
+            metrics |= moved(log_ratio.detach(), self.clip_range)
+        if share < 1:
+            params, values = network.read(network.noisy(code, config.samples, self.generator))
+            log_prob = mixture_log_prob(head.log_prob(params, _each(batch.sample, params)))
+            log_ratio = log_prob - batch.log_prob
+            pi_loss = pi_loss + (1 - share) * policy_loss(log_ratio, advantage, self.clip_range)
+            # That of the parts: the mixture's own has no closed form.
+            entropy = entropy + (1 - share) * head.entropy(params).mean()
+            noisy = moved(log_ratio.detach(), self.clip_range)
+            metrics |= {f"{name}_stochastic": x for name, x in noisy.items()}
+            if config.mixture is None:
+                value = values.mean(0)
+        v_loss = value_loss(value, batch.value, batch.target, config.value_clip_range)
+        loss = pi_loss - config.entropy_coefficient * entropy + config.value_coefficient * v_loss
+        loss = loss + config.activation_penalty * code.mean.square().sum(-1).mean()
+        if code.sigma is not None:
+            each = unit_kl(code.mean, code.sigma)
+            loss = loss + config.beta * each.sum(-1).mean()
+            metrics |= told(each.detach(), code.sigma.detach())
+        gradient_step(self.optimizer, loss, config.max_grad_norm)
+        return {
+            "policy_loss": pi_loss.detach(),
+            "value_loss": v_loss.detach(),
+            "entropy": entropy.detach(),
+            **metrics,
+        }
+
+    def _seen(self, rollout: Trajectories) -> Tensor:
+        obs = rollout.obs
+        if self.config.augment:
+            rectangles = rollout.extras["cut_out"].flatten(0, 1)
+            obs = cut_out(obs.flatten(0, 1), rectangles).view_as(obs)
+        seen: Tensor = self.normaliser(obs)
+        return seen
+
+    def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.mixture is not None:
+            return super()._then(rollout, obs, sample)
+        return rollout.extras["log_prob"].flatten(), rollout.extras["value"].flatten()
+
+    def _finish(self, rollout: Trajectories) -> None:
+        super()._finish(rollout)
+        if self.config.slow_mask:
+            self.network.redraw_mask(self.generator)
+
+
+def mixture_log_prob(log_prob: Tensor) -> Tensor:
+    """Log-probability under K policies of equal weight, [B], of those under each, [K, B].
+
+    >>> float(mixture_log_prob(torch.tensor([[0.2], [0.6]]).log()).exp())
+    0.4...
+    """
+    return log_prob.logsumexp(0) - math.log(len(log_prob))
+
+
+def told(each: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+    """What the code tells: nats in all, units that tell more than 0.1, mean sigma; both [B, Z]."""
+    return {
+        "information": each.sum(-1).mean(),
+        "active_units": (each.mean(0) > 0.1).float().sum(),
+        "sigma": sigma.mean(),
+    }
+
+
+def _each(sample: Tensor, params: Tensor) -> Tensor:
+    """A sample [B, ...] once for each of K policies, [K, B, ...]."""
+    return sample.expand(len(params), *sample.shape)

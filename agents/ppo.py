@@ -1,0 +1,292 @@
+"""Proximal policy optimisation (PPO).
+
+Steps of the present policy are used for several passes of gradient descent, during which a clip takes
+away the reason to move the probability of any action far from what it was:
+
+    ratio = pi(a | s) / pi_old(a | s)
+    L  = mean max( -ratio A, -clip(ratio, 1 - eps, 1 + eps) A )  -  c_H H(pi)  +  c_V (V(s) - G)^2
+    G  = TD(lambda) return,   A = G - V_old(s)    (generalised advantage estimation)
+
+Schulman et al., 2017, https://arxiv.org/abs/1707.06347, equations 7 and 9; advantages: Schulman et al.,
+2016, https://arxiv.org/abs/1506.02438
+
+Differences from the paper: the details by which later code learns better are settings (Huang et al.,
+2022, "The 37 implementation details of PPO"): advantages normalised in each minibatch, gradients
+clipped, values clipped, orthogonal weights, running normalisation of observations and rewards. Actions
+of a box are clipped samples of a Gaussian in units of half the box. `A2C` is one pass over the whole
+rollout: there the ratio is 1 and no clip acts.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.backbones.actor_critic import ActorCritic
+from rlbench.backbones.encoders import EncoderKind
+from rlbench.backbones.heads import Categorical, Gaussian, Head
+from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
+from rlbench.backbones.policies import randn
+from rlbench.backbones.returns import lambda_returns
+from rlbench.backbones.spaces import ActionBox, action_form
+from rlbench.backbones.updates import Adam, gradient_step, same_shape
+from rlbench.interface import Action, Agent, Learn, Spec, State, Trajectories
+from rlbench.seeding import derive, initialising
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Settings of PPO."""
+
+    encoder: EncoderKind | None = None
+    """What reads images; None where observations are vectors, which policy and value read with
+    networks of their own."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layer sizes, after the encoder where there is one."""
+    envs: int = 1
+    """Environments side by side (paper: N)."""
+    rollout_steps: int = 2_048
+    """Steps in each environment before each update (paper: T)."""
+    epochs: int = 10
+    """Passes over these steps in one update (paper: K)."""
+    batch_size: int | None = 64
+    """Steps in one gradient step (paper: M); None takes all of a rollout."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    learning_rate: float = 3e-4
+    """Adam step size."""
+    gae_lambda: float = 0.95
+    """Weight of long over short advantages."""
+    clip_range: float = 0.2
+    """How far the probability of an action may move from 1 times the old one (paper: epsilon)."""
+    value_clip_range: float | None = None
+    """How far a value may move from the old one; None lets it."""
+    normalise_advantage: bool = True
+    """Whether the advantages of each gradient step get mean 0 and deviation 1."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy (paper: c_2)."""
+    value_coefficient: float = 0.5
+    """Weight of the squared error of the values (paper: c_1)."""
+    max_grad_norm: float = 0.5
+    """Longest gradient; longer ones are shortened to it."""
+    target_kl: float | None = None
+    """An update stops after the pass in which the policy has moved 1.5 times this far; None never
+    does."""
+    decay_updates: int | None = None
+    """Updates over which step size and clip range fall linearly to 0; None keeps them."""
+    normalise_obs: bool = False
+    """Whether observations get mean 0 and deviation 1, by running statistics."""
+    normalise_reward: bool = False
+    """Whether rewards are divided by the running deviation of discounted returns."""
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Steps of a rollout in any order; every column starts with [B]."""
+
+    obs: Tensor
+    """Observations as the networks read them, [B, ...]."""
+    sample: Tensor
+    """Samples of the old policy, [B] or [B, A]."""
+    log_prob: Tensor
+    """Their log-probabilities then, [B]."""
+    value: Tensor
+    """Values then, [B]."""
+    advantage: Tensor
+    """Advantages, [B]."""
+    target: Tensor
+    """Returns that the value shall tell, [B]."""
+
+
+def policy_loss(log_ratio: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
+    """The clipped surrogate, equation 7; log-ratios and advantages are [B].
+
+    >>> loss = policy_loss(torch.tensor([2.0, 0.5]).log(), torch.tensor([1.0, -1.0]), torch.tensor(0.2))
+    >>> round(float(loss), 4)  # mean of -1.2 and 0.8
+    -0.2
+    """
+    same_shape(log_ratio, advantage)
+    ratio = log_ratio.exp()
+    clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
+    return torch.maximum(-ratio * advantage, -clipped * advantage).mean()
+
+
+def value_loss(value: Tensor, old: Tensor, target: Tensor, clip_range: float | None) -> Tensor:
+    """Mean squared error, all [B]; the larger of two where a clip holds the value near the old."""
+    same_shape(value, old, target)
+    error = (value - target).square()
+    if clip_range is not None:
+        held = old + (value - old).clamp(-clip_range, clip_range)
+        error = torch.maximum(error, (held - target).square())
+    return error.mean()
+
+
+class PPO(Agent):
+    """PPO on a box of actions or on choices."""
+
+    Config: ClassVar[type] = PPOConfig
+    consumes = Trajectories
+    explores = True
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 500, "eval_every": 25, "log_every": 1, "checkpoint_every": 25,
+    }  # fmt: skip
+    config: PPOConfig
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.form = action_form(spec.action_space, self.device)
+        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
+        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
+        with initialising(derive(seed, "weights")):
+            self.network = self._make_network()
+        for module in (self.normaliser, self.scaler, self.network):
+            module.to(self.device)
+        self.optimizer = Adam(self.network.parameters(), config.learning_rate, epsilon=1e-5)
+        self.clip_range = torch.tensor(config.clip_range, device=self.device)
+        self.updates = 0
+
+    def _make_network(self) -> ActorCritic:
+        config = self.config
+        return ActorCritic(self.spec.observation_space, self._head, config.encoder, config.hidden)
+
+    def _head(self, in_size: int) -> Head:
+        kind = Gaussian if isinstance(self.form, ActionBox) else Categorical
+        return kind(in_size, self.form.size)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """A sample of the policy if `explore`, which `learn` sees again unclipped; else its mode."""
+        if not explore:
+            return Action(self.decide(obs))
+        params = self.network.policy(self.normaliser(obs))
+        sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
+        return Action(self._to_env(sample), {"sample": sample})
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The most likely action."""
+        return self._to_env(self.network.head.mode(self.network.policy(self.normaliser(obs))))
+
+    def _to_env(self, sample: Tensor) -> Tensor:
+        if isinstance(self.form, ActionBox):
+            return self.form.from_unit(sample.clamp(-1, 1))
+        return sample + self.form.start
+
+    def phase(self) -> Hashable:
+        """One: all gradient steps are alike."""
+        return "gradient step"
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with compiled gradient steps."""
+        return partial(self._learn, compiler(self.gradient_step))
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """Some passes over one rollout, whose extras are those of `act`."""
+        return self._learn(self.gradient_step, experience)
+
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        self._decay()
+        batch, all_metrics = self._flat(rollout), []
+        size = len(batch["obs"])
+        for _ in range(self.config.epochs):
+            order = torch.randperm(size, generator=self.generator, device=self.device)
+            for rows in order.split(self.config.batch_size or size):
+                all_metrics.append(step(Minibatch(**{k: x[rows] for k, x in batch.items()})))
+            limit = self.config.target_kl
+            if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
+                break
+        self._finish(rollout)
+        return {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
+
+    def _finish(self, rollout: Trajectories) -> None:
+        # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.
+        self.normaliser.update(rollout.obs)
+        self.updates += 1
+
+    def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
+        """One step down the loss of a minibatch."""
+        config, advantage = self.config, self._scaled(batch.advantage)
+        params, value = self.network(batch.obs)
+        log_ratio = self.network.head.log_prob(params, batch.sample) - batch.log_prob
+        pi_loss = policy_loss(log_ratio, advantage, self.clip_range)
+        v_loss = value_loss(value, batch.value, batch.target, config.value_clip_range)
+        entropy = self.network.head.entropy(params).mean()
+        loss = pi_loss - config.entropy_coefficient * entropy + config.value_coefficient * v_loss
+        gradient_step(self.optimizer, loss, config.max_grad_norm)
+        return {
+            "policy_loss": pi_loss.detach(),
+            "value_loss": v_loss.detach(),
+            "entropy": entropy.detach(),
+            **moved(log_ratio.detach(), self.clip_range),
+        }
+
+    def _scaled(self, advantage: Tensor) -> Tensor:
+        if not self.config.normalise_advantage:
+            return advantage
+        return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+    @torch.no_grad()
+    def _flat(self, rollout: Trajectories) -> dict[str, Tensor]:
+        """The columns of a `Minibatch` for all steps of a rollout, [T * V, ...].
+
+        The policy is still the one that acted, so its probabilities and values are computed here, for
+        all steps at once.
+        """
+        obs, sample = self._seen(rollout).flatten(0, 1), rollout.extras["sample"].flatten(0, 1)
+        log_prob, value = self._then(rollout, obs, sample)
+        reward, values = self.scaler(rollout, self.discount), value.view_as(rollout.reward)
+        target = lambda_returns(
+            reward, rollout.terminated, rollout.truncated, self._next_value(rollout, values),
+            self.discount, self.config.gae_lambda,
+        ).flatten()  # fmt: skip
+        return {
+            "obs": obs,
+            "sample": sample,
+            "log_prob": log_prob,
+            "value": value,
+            "advantage": target - value,
+            "target": target,
+        }
+
+    def _seen(self, rollout: Trajectories) -> Tensor:
+        """The observations as the policy saw them, [T, V, ...]."""
+        seen: Tensor = self.normaliser(rollout.obs)
+        return seen
+
+    def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and values when the policy acted, [T * V] each."""
+        params, value = self.network(obs)
+        return self.network.head.log_prob(params, sample), value
+
+    def _next_value(self, rollout: Trajectories, value: Tensor) -> Tensor:
+        """Values of what each step led to, [T, V]: of the next step's, unless the episode was cut."""
+        cut = rollout.truncated > 0
+        cut[-1] = True
+        next_value = torch.cat([value[1:], value[-1:]])
+        next_value[cut] = self.network.value(self.normaliser(rollout.final_obs[cut]))
+        return next_value
+
+    def _decay(self) -> None:
+        if self.config.decay_updates is not None:
+            left = max(0.0, 1 - self.updates / self.config.decay_updates)
+            self.optimizer.learning_rate.fill_(left * self.config.learning_rate)
+            self.clip_range.fill_(left * self.config.clip_range)
+
+
+def moved(log_ratio: Tensor, clip_range: Tensor) -> dict[str, Tensor]:
+    """How far the policy has moved: KL(old, new) by Schulman's estimator, and the clipped share."""
+    ratio = log_ratio.exp()
+    return {
+        "kl": (ratio - 1 - log_ratio).mean(),
+        "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
+    }

@@ -1,0 +1,83 @@
+"""A policy and a value in one network, for agents that learn from their own steps."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch.nn.functional as F
+from gymnasium import Space
+from torch import Tensor, nn
+
+from rlbench.backbones.encoders import EncoderKind, make_encoder
+from rlbench.backbones.heads import Head, orthogonal
+from rlbench.backbones.spaces import vector_size
+
+
+class ActorCritic(nn.Module):
+    """Separate tanh networks for vectors; one encoder and tanh layers for images."""
+
+    def __init__(
+        self,
+        space: Space[Any],
+        make_head: Callable[[int], Head],
+        encoder: EncoderKind | None,
+        hidden: Sequence[int],
+    ) -> None:
+        """Orthogonal weights, with gains as in PPO's first release (Dhariwal et al., 2017).
+
+        Args:
+            space: Of one observation.
+            make_head: The distribution of actions over features of a length.
+            encoder: What reads images; None for vectors.
+            hidden: Hidden layer sizes.
+        """
+        super().__init__()
+        self.encoder = None if encoder is None else make_encoder(encoder, space.shape or ())
+        in_size = vector_size(space) if self.encoder is None else self.encoder.size
+        self.policy_body = TanhLayers((in_size, *hidden))
+        # With an encoder, two bodies would share all but a small part of the work.
+        self.value_body = TanhLayers((in_size, *hidden)) if encoder is None else None
+        width = (in_size, *hidden)[-1]
+        self.head = make_head(width)
+        orthogonal(self.head.out, 0.01)
+        self.value_out = orthogonal(nn.Linear(width, 1), 1.0)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the distribution, [B, A], and values, [B]."""
+        read = self._read(obs)
+        features = self.policy_body(read)
+        in_value = features if self.value_body is None else self.value_body(read)
+        return self.head(features), self.value_out(in_value).squeeze(-1)
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Parameters of the distribution alone."""
+        params: Tensor = self.head(self.policy_body(self._read(obs)))
+        return params
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Values alone."""
+        body = self.policy_body if self.value_body is None else self.value_body
+        value: Tensor = self.value_out(body(self._read(obs))).squeeze(-1)
+        return value
+
+    def _read(self, obs: Tensor) -> Tensor:
+        read: Tensor = obs if self.encoder is None else self.encoder(obs)
+        return read
+
+
+class TanhLayers(nn.Module):
+    """Linear layers, each followed by tanh."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """From the first size over all others."""
+        super().__init__()
+        self.layers = nn.ModuleList(
+            orthogonal(nn.Linear(fan_in, fan_out), 2**0.5) for fan_in, fan_out in pairwise(sizes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the last size."""
+        for layer in self.layers:
+            # For one observation, calling a layer as a module takes longer than its product.
+            x = F.linear(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
+        return x

@@ -1,0 +1,129 @@
+"""A policy and a value behind a code to which noise can be added, or not.
+
+    e = encoder(s),   code = W e (+ noise),   pi = head(g(code)),   V = linear(g(code))
+
+The deterministic code has no noise, the stochastic one a Gaussian's of an information bottleneck or
+that of dropout; both are read by the same heads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from gymnasium import Space
+from torch import Tensor, nn
+
+from rlbench.backbones.bottleneck import Bottleneck, sample
+from rlbench.backbones.encoders import EncoderKind, batch_normalised, make_encoder
+from rlbench.backbones.heads import Head, orthogonal
+from rlbench.backbones.policies import randn
+
+Noise = Literal["none", "bottleneck", "dropout"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a network makes of observations."""
+
+    mean: Tensor
+    """The code without noise, [B, Z]."""
+    sigma: Tensor | None
+    """Standard deviation of the bottleneck's noise, [B, Z]."""
+
+
+class NoisyActorCritic(nn.Module):
+    """Encoder, code and heads; calling it gives what the deterministic code leads to."""
+
+    def __init__(
+        self,
+        space: Space[Any],
+        make_head: Callable[[int], Head],
+        encoder: EncoderKind,
+        size: int,
+        noise: Noise,
+        *,
+        sigma_offset: float,
+        dropout: float,
+        slow_mask: bool,
+        activation: Literal["tanh", "relu"],
+        batch_norm: bool,
+    ) -> None:
+        """Heads begin with orthogonal weights.
+
+        Args:
+            space: Of one observation.
+            make_head: The distribution of actions over features of a length.
+            encoder: What reads observations.
+            size: Length of the code, Z.
+            noise: Kind of the stochastic code.
+            sigma_offset: See `Bottleneck`.
+            dropout: Share of units that dropout sets to 0.
+            slow_mask: Dropout drops a unit for all of a batch, also in the deterministic code.
+            activation: Between code and heads (g above).
+            batch_norm: Normalise after each convolution, always by the statistics of the batch.
+        """
+        super().__init__()
+        self.encoder = make_encoder(encoder, space.shape or ())
+        if batch_norm:
+            batch_normalised(self.encoder)
+        self.bottleneck = (
+            Bottleneck(self.encoder.size, size, sigma_offset) if noise == "bottleneck" else None
+        )
+        self.linear = nn.Linear(self.encoder.size, size) if self.bottleneck is None else None
+        self.activation: nn.Module = nn.Tanh() if activation == "tanh" else nn.ReLU()
+        self.head = make_head(size)
+        self.value_out = nn.Linear(size, 1)
+        orthogonal(self.head.out, 0.01)
+        orthogonal(self.value_out, 1.0)
+        self.size = size
+        self.dropout = dropout if noise == "dropout" else 0.0
+        self.slow_mask = slow_mask
+        self.register_buffer("mask", torch.ones(size), persistent=True)
+        self.mask: Tensor
+        """Of dropout in the deterministic code, [Z]; ones unless it is a slow mask."""
+
+    def code(self, obs: Tensor) -> Code:
+        """The code of observations [B, ...]."""
+        features = self.encoder(obs)
+        if self.bottleneck is not None:
+            return Code(*self.bottleneck(features))
+        assert self.linear is not None
+        return Code(self.linear(features), None)
+
+    def noisy(self, code: Code, count: int, generator: torch.Generator) -> Tensor:
+        """Stochastic codes, [K, B, Z]."""
+        shape = (count, *code.mean.shape)
+        if code.sigma is not None:
+            return sample(code.mean, code.sigma, randn(shape, generator))
+        if not self.dropout:
+            return code.mean.expand(shape)
+        # A slow mask drops a unit for the whole batch, and so does its fast counterpart.
+        shared = (count, 1, self.size) if self.slow_mask else shape
+        return code.mean * self._mask(shared, generator)
+
+    def redraw_mask(self, generator: torch.Generator) -> None:
+        """A new slow mask of dropout."""
+        self.mask.copy_(self._mask((self.size,), generator))
+
+    def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the policy, [..., A], and values, [...], of codes [..., Z]."""
+        active = self.activation(z)
+        return self.head(active), self.value_out(active).squeeze(-1)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the policy and values, of the deterministic code."""
+        return self.read(self.code(obs).mean * self.mask)
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Parameters of the policy, of the deterministic code."""
+        return self(obs)[0]  # type: ignore[no-any-return]
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Values of the deterministic code."""
+        return self(obs)[1]  # type: ignore[no-any-return]
+
+    def _mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Zeros for dropped units; the others are scaled to keep the mean."""
+        drawn = torch.rand(shape, generator=generator, device=generator.device)
+        return (drawn >= self.dropout).float() / (1 - self.dropout)
