@@ -22,8 +22,18 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rlbench.envs.multiroom_levels import (
-    AGENT, CLOSED, DOOR, EMPTY, GOAL, OPEN, RED, Levels, level, level_set, stacked,
-)  # fmt: skip
+    AGENT,
+    CLOSED,
+    DOOR,
+    EMPTY,
+    GOAL,
+    OPEN,
+    RED,
+    Levels,
+    level,
+    level_set,
+    stacked,
+)
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.multiroom_picture import draw
 
@@ -110,7 +120,7 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,  # type: ignore[override]
+        seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Any]]:
         """Begins episodes.
@@ -159,7 +169,7 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         reward = terminated * (1 - 0.9 * (self._steps / self._floor.max_steps))
         return self._obs(), reward, terminated, self._steps >= self._floor.max_steps, {}
 
-    def render(self) -> tuple[Array, ...]:  # type: ignore[override]
+    def render(self) -> tuple[Array, ...]:
         """A picture of each environment, uint8 [H, W, 3]."""
         return tuple(draw(obs) for obs in self._obs())
 
@@ -211,6 +221,6 @@ class MultiRoom(gym.Env[Array, int]):
         obs, reward, terminated, truncated, info = self._one.step(np.array([action]))
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
-    def render(self) -> Array:  # type: ignore[override]
+    def render(self) -> Array:
         """The grid from above, uint8 [H, W, 3]."""
         return self._one.render()[0]

@@ -49,6 +49,8 @@ def parse(name: str) -> tuple[Floor, bool] | None:
     (Floor(most_rooms=2, largest=5, side=9, levels=100, held_out=500), True)
     >>> parse("multiroom-n3r-held-out") is None
     True
+    >>> parse("multiroom-n4") is None
+    True
     """
     floor, held_out = FLOORS.get(name.removesuffix(HELD_OUT)), name.endswith(HELD_OUT)
     return None if floor is None or (held_out and not floor.held_out) else (floor, held_out)

@@ -6,8 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.envs.multiroom_levels import (
-    AGENT, BLUE, CLOSED, DOOR, EMPTY, GOAL, GREEN, GREY, PURPLE, RED, WALL, YELLOW,
-)  # fmt: skip
+    AGENT,
+    BLUE,
+    CLOSED,
+    DOOR,
+    EMPTY,
+    GOAL,
+    GREEN,
+    GREY,
+    PURPLE,
+    RED,
+    YELLOW,
+)
 
 Array = NDArray[Any]
 
@@ -45,9 +55,10 @@ def _shape(kind: int, state: int) -> Array:
     """Pixels of a tile, [16, 16], that have the colour of what is there."""
     down, right = np.mgrid[:TILE, :TILE]
     from_edge = np.minimum(np.minimum(down, right), TILE - 1 - np.maximum(down, right))
-    if kind == AGENT:  # An arrow head to the right, turned clockwise.
-        head = (right >= 3) & (right <= 12) & (2 * np.abs(2 * down - TILE + 1) <= 2 * (13 - right))
-        return np.rot90(head, -state)
+    shape: Array = from_edge >= (2 if kind == GOAL else 0)
     if kind == DOOR:
-        return (from_edge >= 1) & ((from_edge < 3) | (state == CLOSED))
-    return from_edge >= {WALL: 0, GOAL: 2}[kind]
+        shape = (from_edge >= 1) & ((from_edge < 3) | (state == CLOSED))
+    elif kind == AGENT:  # An arrow head to the right, turned clockwise.
+        head = (right >= 3) & (right <= 12) & (np.abs(2 * down - TILE + 1) <= 13 - right)
+        shape = np.rot90(head, -state)
+    return shape
