@@ -11,13 +11,17 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import data_names
+from rlbench.envs import data_names, multiroom_names
 from rlbench.envs.data_names import DataName
+from rlbench.envs.multiroom_names import Floor
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
+
+MINIGRID = ("MiniGrid-", "BabyAI-")
+"""What the ids of the package minigrid begin with."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ def find_task(name: str) -> Task:
     """The task of a name.
 
     Args:
-        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a task that a package registered under the entry
-            point `rlbench.tasks`, a Gymnasium id (`Pendulum-v1`) or `package.module:factory`.
+        name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
+            (`multiroom-n2`), a task that a package registered under the entry point
+            `rlbench.tasks`, an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
+            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
 
     Raises:
         UserError: Nothing has this name.
@@ -64,6 +70,9 @@ def find_task(name: str) -> Task:
         options = {"use_contact_forces": True} if data.family == "ant" else {}
         make = partial(make_gymnasium, data_names.environment(data), **options)
         return Task(name, make, data, data_names.reference_returns(data))
+    rooms = multiroom_names.parse(name)
+    if rooms is not None:
+        return _multiroom(name, *rooms)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             task: Task = point.load()()
@@ -72,17 +81,23 @@ def find_task(name: str) -> Task:
         return Task(name, partial(make_from_factory, name))
     import gymnasium as gym
 
+    if name.startswith(MINIGRID):
+        _register_minigrid(name)
     try:
         gym.spec(name)
     except gym.error.Error:
         raise UserError(_unknown(name, list(gym.registry))) from None
-    return Task(name, partial(make_gymnasium, name))
+    return Task(name, partial(make_minigrid if name.startswith(MINIGRID) else make_gymnasium, name))
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: those with data and those that packages registered."""
-    registered = (point.name for point in entry_points(group="rlbench.tasks"))
-    return [*data_names.short_names(), *registered]
+    """Names to show in `rlbench list`: those with data, rooms, those that packages registered."""
+    return [*data_names.short_names(), *multiroom_names.names(), *registered_names()]
+
+
+def registered_names() -> list[str]:
+    """Names of the tasks that packages registered under the entry point `rlbench.tasks`."""
+    return [point.name for point in entry_points(group="rlbench.tasks")]
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
@@ -99,6 +114,31 @@ def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
         raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
         raise UserError(f"{env_id} cannot be made: {error}") from None
+
+
+def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
+    """One environment of the package minigrid; the observation is its image alone.
+
+    The direction and the words of the mission are left out.
+    """
+    _register_minigrid(env_id)
+    from minigrid.wrappers import ImgObsWrapper
+
+    return ImgObsWrapper(make_gymnasium(env_id, render_mode="rgb_array"))
+
+
+def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":
+    """One environment of rooms with doors."""
+    from rlbench.envs.multiroom import MultiRoom
+
+    return MultiRoom(floor, held_out=held_out)
+
+
+def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEnv[Any, Any, Any]":
+    """So many environments of rooms with doors that step as one."""
+    from rlbench.envs.multiroom import MultiRoomVector
+
+    return MultiRoomVector(floor, count, held_out=held_out)
 
 
 def make_from_factory(name: str) -> "gym.Env[Any, Any]":
@@ -125,6 +165,28 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
             "so return one from the factory"
         )
     return env  # type: ignore[no-any-return]
+
+
+def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
+    other = name + multiroom_names.HELD_OUT
+    has_other = multiroom_names.parse(other) is not None
+    return Task(
+        name,
+        partial(make_multiroom, floor, held_out),
+        make_vector=partial(make_multiroom_vector, floor, held_out),
+        held_out=_multiroom(other, floor, True) if has_other else None,
+        solved_above=0.0,  # The reward of the goal is the only one.
+    )
+
+
+def _register_minigrid(env_id: str) -> None:
+    """Loads minigrid, which tells Gymnasium its ids."""
+    try:
+        importlib.import_module("minigrid")
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{env_id} needs the package minigrid; install it with pip install 'rlbench[minigrid]'"
+        ) from None
 
 
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:

@@ -1,12 +1,14 @@
 """Names of tasks, and what they make."""
 
+import pickle
 import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
-from rlbench.envs import d4rl_names
+from rlbench.envs import d4rl_names, multiroom_names
 from rlbench.envs.tasks import find_task, task_names
 from rlbench.errors import UserError
 
@@ -86,3 +88,27 @@ def test_mujoco_leaves_no_log_behind(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_list_holds_the_twenty_names() -> None:
     assert len(d4rl_names.short_names()) == 20
     assert set(d4rl_names.short_names()) <= set(task_names())
+
+
+@pytest.mark.parametrize("name", multiroom_names.names())
+def test_rooms_are_tasks_with_held_out_levels(name: str) -> None:
+    task = find_task(name)
+    assert task.solved_above == 0
+    make, make_vector = pickle.loads(pickle.dumps((task.make, task.make_vector)))
+    obs, _ = make().reset(seed=11)
+    assert obs.shape == task.make().observation_space.shape
+    assert np.array_equal(make_vector(3).reset(seed=[0, 11, 0])[0][1], obs)
+    if name in ("multiroom-n3r", "multiroom-n1-held-out"):
+        assert task.held_out is None
+    if name == "multiroom-n2":
+        assert task.held_out is not None
+        assert task.held_out.name == "multiroom-n2-held-out"
+        other, named = task.held_out.make(), find_task("multiroom-n2-held-out").make()
+        assert np.array_equal(other.reset(seed=11)[0], named.reset(seed=11)[0])
+        assert not np.array_equal(other.reset(seed=11)[0], obs)
+
+
+def test_the_list_holds_the_rooms() -> None:
+    assert {"multiroom-n2", "multiroom-n2-held-out", "multiroom-n3r"} <= set(task_names())
+    with pytest.raises(UserError, match="did you mean multiroom-n"):
+        find_task("multiroom-n4")
