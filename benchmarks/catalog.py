@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlbench.agents import agent_names, load_agent
-from rlbench.envs import d4rl_names, data_names
+from rlbench.envs import d4rl_names, data_names, procgen_names
 from rlbench.envs.tasks import task_names
 
 
@@ -27,11 +27,14 @@ def everything() -> str:
     own = "\n".join(
         f"  {family}-{{{','.join(levels)}}}" for family, levels in data_names.OWN_LEVELS.items()
     )
-    others = "".join(f"\n  {name}" for name in task_names() if data_names.parse(name) is None)
+    games = "\n".join(f"  {line}" for line in procgen_names.lines())
+    shown = {*data_names.short_names(), *procgen_names.names()}
+    others = "".join(f"\n  {name}" for name in task_names() if name not in shown)
     return (
         f"Agents\n{agent_lines()}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
+        f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  package.module:factory, a function of yours that makes an environment\n\n"

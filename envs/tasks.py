@@ -6,13 +6,14 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import data_names
+from rlbench.envs import data_names, procgen_names
 from rlbench.envs.data_names import DataName
+from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def find_task(name: str) -> Task:
     """The task of a name.
 
     Args:
-        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a task that a package registered under the entry
-            point `rlbench.tasks`, a Gymnasium id (`Pendulum-v1`) or `package.module:factory`.
+        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a game of Procgen (`coinrun`), a task that a
+            package registered under the entry point `rlbench.tasks`, a Gymnasium id (`Pendulum-v1`) or
+            `package.module:factory`.
 
     Raises:
         UserError: Nothing has this name.
@@ -64,6 +66,9 @@ def find_task(name: str) -> Task:
         options = {"use_contact_forces": True} if data.family == "ant" else {}
         make = partial(make_gymnasium, data_names.environment(data), **options)
         return Task(name, make, data, data_names.reference_returns(data))
+    game = procgen_names.parse(name)
+    if game is not None:
+        return _procgen(game)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             task: Task = point.load()()
@@ -80,9 +85,31 @@ def find_task(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: those with data and those that packages registered."""
+    """Names to show in `rlbench list`: those with data, games, and those that packages registered."""
     registered = (point.name for point in entry_points(group="rlbench.tasks"))
-    return [*data_names.short_names(), *registered]
+    return [*data_names.short_names(), *procgen_names.names(), *registered]
+
+
+def _procgen(game: ProcgenName) -> Task:
+    return Task(
+        str(game),
+        partial(_make_procgen, game),
+        make_vector=partial(_make_procgen_vector, game),
+        held_out=None if game.held_out else _procgen(replace(game, held_out=True)),
+        solved_above=0.0 if game.game in procgen_names.ONE_REWARD else None,
+    )
+
+
+def _make_procgen(game: ProcgenName) -> "gym.Env[Any, Any]":
+    from rlbench.envs import procgen
+
+    return procgen.make_env(game)
+
+
+def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, Any]":
+    from rlbench.envs import procgen
+
+    return procgen.make_vector(game, count)
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
