@@ -22,7 +22,8 @@ class RolloutDriver:
     """On-policy: some steps in each of some environments, then one update from all of them.
 
     The environments themselves are not saved: a resume resets each with the seed of its episode and
-    takes the actions of that episode again.
+    takes the actions of that episode again. Vectors that cannot repeat an episode by its seed say so
+    in `metadata["repeatable"]`; there a resume begins new episodes, and no actions are kept.
     """
 
     def __init__(self, agent: Agent, task: Task, seed: int) -> None:
@@ -35,9 +36,8 @@ class RolloutDriver:
         """
         self._agent = agent
         self._seed = seed
-        self._env: VectorEnv[Any, Any, Any] = SyncVectorEnv(
-            [task.make] * agent.config.envs, autoreset_mode=AutoresetMode.DISABLED
-        )
+        self._env = _make(task, agent.config.envs)
+        self._repeatable: bool = self._env.metadata.get("repeatable", True)
         self._step = 0
         self._episode = np.zeros(agent.config.envs, dtype=np.int64)
         """Number of the episode that each environment is in."""
@@ -71,6 +71,11 @@ class RolloutDriver:
         self._step = int(state["step"])
         self._episode, self._begun = (state[x].cpu().numpy().copy() for x in ("episode", "begun"))
         self._actions = [state["actions"].cpu()]
+        if not self._repeatable:
+            self._episode += 1
+            self._begun[:] = self._step
+            self._obs = self._reset(None)
+            return
         self._state = dict(state["state"]) or None
         self._obs = self._repeat(self._actions[0].numpy())
         if not np.array_equal(self._obs, state["obs"].cpu().numpy()):
@@ -133,6 +138,9 @@ class RolloutDriver:
 
     def _remember(self, actions: Tensor) -> None:
         """Keeps the actions of a rollout and drops those that no running episode took."""
+        if not self._repeatable:
+            self._actions = [actions[:0]]
+            return
         self._actions.append(actions)
         first = self._step - sum(map(len, self._actions))
         while len(self._actions) > 1 and first + len(self._actions[0]) <= self._begun.min():
@@ -154,3 +162,9 @@ class RolloutDriver:
             if again.any():
                 obs = self._reset(again)
         return obs
+
+
+def _make(task: Task, count: int) -> VectorEnv[Any, Any, Any]:
+    if task.make_vector is not None:
+        return task.make_vector(count)
+    return SyncVectorEnv([task.make] * count, autoreset_mode=AutoresetMode.DISABLED)

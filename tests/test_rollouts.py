@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from rlbench import checkpoint
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.runner import Run
+from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from tests.fake_envpool import FakePool
 
 ENDS, CUT = 3, 5
 
@@ -81,6 +84,12 @@ class Counts(Agent):
 def make(**settings: Any) -> tuple[RolloutDriver, Counts]:
     agent = Counts(Settings(**settings), Spec.of(Walk()))
     return RolloutDriver(agent, Task("walk", Walk), seed=0), agent
+
+
+def make_pooled(**settings: Any) -> tuple[RolloutDriver, Counts]:
+    task = Task("pool", partial(EnvPoolEnv, FakePool), make_vector=partial(EnvPoolVector, FakePool))
+    agent = Counts(Settings(**settings), Spec.of(task.make()))
+    return RolloutDriver(agent, task, seed=0), agent
 
 
 def rollouts(driver: RolloutDriver, agent: Counts, count: int) -> list[Trajectories]:
@@ -188,6 +197,41 @@ def test_an_episode_that_ends_earlier_when_it_is_repeated_is_told(
     again, _ = make(rollout_steps=4, envs=8)
     with pytest.raises(UserError, match="did not repeat its steps"):
         again.load_state_dict(driver.state_dict())
+
+
+def test_rows_of_a_pool_are_what_happened() -> None:
+    found = rollouts(*make_pooled(), count=10)
+    obs, final_obs = joined(found, "obs"), joined(found, "final_obs")
+    assert torch.equal(final_obs[..., :2], obs[..., :2]), "seed and number of the episode"
+    assert torch.equal(final_obs[..., 2], obs[..., 2] + 1)
+    assert torch.equal(joined(found, "reward"), joined(found, "action").float())
+    over = (joined(found, "terminated") + joined(found, "truncated"))[:-1] > 0
+    assert over.any()
+    assert torch.equal(obs[1:][~over], final_obs[:-1][~over])
+    assert torch.equal(obs[1:][over][:, 1], final_obs[:-1][over][:, 1] + 1)
+    assert torch.equal(torch.cat([x.extras["steps"] for x in found]), obs[..., 2])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_episodes_that_cannot_be_repeated_begin_anew_at_a_resume(
+    steps: int, tmp_path: Path
+) -> None:
+    driver, agent = make_pooled(rollout_steps=steps)
+    before = joined(rollouts(driver, agent, 20), "obs")
+    state = driver.state_dict()
+    assert len(state["actions"]) == 0
+    checkpoint.save(tmp_path / "saved", state)
+    resumed = []
+    for _ in range(2):
+        again, other = make_pooled(rollout_steps=steps)
+        again.load_state_dict(checkpoint.load(tmp_path / "saved"))
+        found = rollouts(again, other, 5)
+        assert torch.equal(joined(found, "obs")[0, :, 1:], torch.zeros(3, 2))
+        assert (found[0].extras["steps"][0] == 0).all(), "the memory is empty"
+        resumed.append(joined(found, "obs"))
+        assert again.state_dict()["step"] == (20 + 5) * steps
+    assert torch.equal(*resumed)
+    assert not set(resumed[0][..., 0].unique().tolist()) & set(before[..., 0].unique().tolist())
 
 
 def test_a_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
