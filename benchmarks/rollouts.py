@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlbench.backbones.memory import forget
 from rlbench.benchmarks.drivers import strayed
+from rlbench.envs.episodes import Repeats
 from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, State, Trajectories
 from rlbench.seeding import derive
@@ -22,8 +23,7 @@ class RolloutDriver:
     """On-policy: some steps in each of some environments, then one update from all of them.
 
     The environments themselves are not saved: a resume resets each with the seed of its episode and
-    takes the actions of that episode again. Vectors that cannot repeat an episode by its seed say so
-    in `metadata["repeatable"]`; there a resume begins new episodes, and no actions are kept.
+    takes the actions of that episode again.
     """
 
     def __init__(self, agent: Agent, task: Task, seed: int) -> None:
@@ -37,7 +37,6 @@ class RolloutDriver:
         self._agent = agent
         self._seed = seed
         self._env = _make(task, agent.config.envs)
-        self._repeatable: bool = self._env.metadata.get("repeatable", True)
         self._step = 0
         self._episode = np.zeros(agent.config.envs, dtype=np.int64)
         """Number of the episode that each environment is in."""
@@ -71,11 +70,6 @@ class RolloutDriver:
         self._step = int(state["step"])
         self._episode, self._begun = (state[x].cpu().numpy().copy() for x in ("episode", "begun"))
         self._actions = [state["actions"].cpu()]
-        if not self._repeatable:
-            self._episode += 1
-            self._begun[:] = self._step
-            self._obs = self._reset(None)
-            return
         self._state = dict(state["state"]) or None
         self._obs = self._repeat(self._actions[0].numpy())
         if not np.array_equal(self._obs, state["obs"].cpu().numpy()):
@@ -131,16 +125,16 @@ class RolloutDriver:
 
     def _reset(self, mask: Array | None) -> Array:
         """Observations [V, D] after the environments of a mask, or all, began their episodes."""
-        seeds = [derive(self._seed, "episode", v, int(e)) for v, e in enumerate(self._episode)]
         options = None if mask is None else {"reset_mask": mask}
-        obs, _ = self._env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        obs, _ = self._env.reset(seed=self._seeds(self._episode), options=options)  # type: ignore[arg-type]
         return np.asarray(obs, dtype=np.float32)
+
+    def _seeds(self, episode: Array) -> list[int]:
+        """Seeds of the episodes with these numbers [V]."""
+        return [derive(self._seed, "episode", v, int(e)) for v, e in enumerate(episode)]
 
     def _remember(self, actions: Tensor) -> None:
         """Keeps the actions of a rollout and drops those that no running episode took."""
-        if not self._repeatable:
-            self._actions = [actions[:0]]
-            return
         self._actions.append(actions)
         first = self._step - sum(map(len, self._actions))
         while len(self._actions) > 1 and first + len(self._actions[0]) <= self._begun.min():
@@ -151,6 +145,10 @@ class RolloutDriver:
 
         All environments step together, so one whose episode began later idles until then.
         """
+        if isinstance(self._env, Repeats):
+            first = self._seeds(np.zeros_like(self._episode))
+            taken = [actions[b:, v] for v, b in enumerate(self._begun - self._begun.min())]
+            return np.asarray(self._env.repeat(first, self._episode, taken), dtype=np.float32)
         obs = self._reset(None)
         for step, action in enumerate(actions, start=self._step - len(actions)):
             found, _, terminated, truncated, _ = self._env.step(action)

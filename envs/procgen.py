@@ -9,7 +9,9 @@ What it does where an episode ends, which `EnvPoolVector` hides:
 - `reset(env_id)` begins new episodes where it is told to, at any time, and returns their rows only.
 
 Seeds belong to a pool, one for each environment, and cannot be changed later: a new pool is made
-wherever the seeds of all environments are given.
+wherever the seeds of all environments are given. An environment draws one level per reset, whatever
+happened in between, and the level's number seeds all else (`Game::reset` of openai/procgen). So an
+episode is repeated by its pool's seed, the number of resets before it, and its actions.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,8 +36,8 @@ MakePool = Callable[[Sequence[int]], Any]
 class EnvPoolVector(VectorEnv[Array, Array, Array]):
     """A pool of environments as a vector that leaves resets to the caller.
 
-    An episode cannot be repeated by its seed: `reset` with a mask goes on in the random stream that
-    each environment began with.
+    A seed decides all episodes of an environment: `reset` with a mask goes on in its random stream,
+    and `repeat` (see `rlbench.envs.episodes.Repeats`) finds a place in it again.
     """
 
     def __init__(self, make_pool: MakePool, count: int) -> None:
@@ -45,7 +47,7 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
             make_pool: See there.
             count: Number of environments, V.
         """
-        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED, "repeatable": False}
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
         self.num_envs = count
         self._make_pool = make_pool
         self._pool = make_pool(range(count))
@@ -106,6 +108,16 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
         self._obs, reward, terminated, truncated, info = self._pool.step(np.asarray(actions))
         self._over = terminated | truncated
         return self._obs.copy(), reward, terminated, truncated, info
+
+    def repeat(self, seeds: Sequence[int], episode: Array, actions: Sequence[Array]) -> Array:
+        """Observations [V, ...] of episodes number `episode` [V] after the actions of each."""
+        self.reset(seed=seeds)
+        for number in range(episode.max()):
+            self.reset(options={"reset_mask": episode > number})
+        for v, taken in enumerate(actions):
+            for action in taken:
+                self._obs[[v]] = self._pool.step(action[None], np.array([v], np.int32))[0]
+        return self._obs.copy()
 
     def close_extras(self) -> None:
         """Ends the pool's threads."""

@@ -17,6 +17,10 @@ GAMES = (
 ONE_REWARD = frozenset({"coinrun", "heist", "jumper", "leaper", "maze", "ninja"})
 """Games that pay only where a level is completed (openai/procgen, src/games)."""
 
+CARRIES_OVER = frozenset({"dodgeball"})
+"""Games in which an episode depends on the one before: the player still looks where it looked last
+(`last_move_action` of openai/procgen outlives a reset), until it moves."""
+
 TRAIN_LEVELS = 500
 """Levels 0 to 499 are for training, as in IBAC-SNI (https://arxiv.org/abs/1910.12911, CoinRun)."""
 HELD_OUT_LEVELS = 100_000

@@ -36,7 +36,8 @@ class Task:
     make_vector: "Callable[[int], VectorEnv[Any, Any, Any]] | None" = None
     """Makes so many environments that step as one, where that is faster than one after the other:
     a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
-    and the option `reset_mask`, as SyncVectorEnv's does."""
+    and the option `reset_mask`, as SyncVectorEnv's does. Where seeds cannot be given per episode, it
+    has the method of `rlbench.envs.episodes.Repeats` too."""
     held_out: "Task | None" = None
     """The same on levels that training never sees."""
     solved_above: float | None = None
@@ -91,10 +92,12 @@ def task_names() -> list[str]:
 
 
 def _procgen(game: ProcgenName) -> Task:
+    # Single environments have a fresh pool for each episode, so those repeat whatever the game does.
+    in_one_pool = game.game not in procgen_names.CARRIES_OVER
     return Task(
         str(game),
         partial(_make_procgen, game),
-        make_vector=partial(_make_procgen_vector, game),
+        make_vector=partial(_make_procgen_vector, game) if in_one_pool else None,
         held_out=None if game.held_out else _procgen(replace(game, held_out=True)),
         solved_above=0.0 if game.game in procgen_names.ONE_REWARD else None,
     )

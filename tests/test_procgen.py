@@ -3,19 +3,25 @@
 import pickle
 import sys
 import types
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
+from torch import Tensor
 
+from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.envs import procgen, procgen_names
 from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
+from rlbench.interface import Action, Spec, State
 from tests.fake_envpool import FakePool
+from tests.test_rollouts import Counts, Settings, rollouts
 
 
 def can_play(env_id: str) -> bool:
@@ -46,6 +52,7 @@ def test_a_game_is_a_task_with_held_out_levels() -> None:
     assert task.held_out.held_out is None
     assert task.solved_above == task.held_out.solved_above == 0
     assert find_task("bigfish").solved_above is None, "it pays for every fish"
+    assert find_task("dodgeball").make_vector is None, "its episodes depend on those before"
     assert pickle.loads(pickle.dumps(task)).name == task.name, "workers make it too"
 
 
@@ -226,7 +233,7 @@ def test_a_game_ends_with_its_own_last_frame_and_its_time_limit_is_no_terminatio
     make_vector = find_task("leaper").make_vector
     assert make_vector is not None
     env = make_vector(2)
-    first, info = env.reset(seed=[1, 2])
+    first, info = env.reset(seed=1)
     levels = info["level_seed"].tolist()
     for step in range(1, 501):
         last, reward, terminated, truncated, info = env.step(np.full(2, 4))
@@ -263,3 +270,31 @@ def test_every_game_can_be_played(name: str) -> None:
     env = find_task(name).make()
     assert env.reset(seed=0)[0].dtype == np.uint8
     assert env.step(0)[0].shape == (3, 64, 64)
+
+
+@needs_procgen
+@pytest.mark.slow
+@pytest.mark.parametrize("game", procgen_names.GAMES)
+def test_a_game_is_resumed_in_the_middle_of_episodes(game: str) -> None:
+    driver, agent = driven(game)
+    rollouts(driver, agent, 15)  # Above the time limit of all games in which nobody dies.
+    state = driver.state_dict()
+    again, other = driven(game)
+    other.load_state_dict(agent.state_dict())
+    again.load_state_dict(state)
+    assert state["episode"].any()
+    for mine, theirs in zip(rollouts(driver, agent, 2), rollouts(again, other, 2), strict=True):
+        for column in ("obs", "final_obs", "reward", "terminated", "truncated"):
+            assert torch.equal(getattr(mine, column), getattr(theirs, column)), column
+
+
+class Wanders(Counts):
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        action = torch.randint(15, (len(obs),), generator=self.act_generator)
+        return replace(super().act(obs, explore=explore, state=state), action=action)
+
+
+def driven(game: str) -> tuple[RolloutDriver, Counts]:
+    task = find_task(game)
+    agent = Wanders(Settings(envs=4, rollout_steps=75), Spec.of(task.make()))
+    return RolloutDriver(agent, task, seed=0), agent

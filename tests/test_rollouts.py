@@ -1,6 +1,6 @@
 """The driver of on-policy agents: what a rollout holds, and resuming in the middle of episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,9 @@ def make_pooled(**settings: Any) -> tuple[RolloutDriver, Counts]:
     return RolloutDriver(agent, task, seed=0), agent
 
 
+Make = Callable[..., tuple[RolloutDriver, Counts]]
+
+
 def rollouts(driver: RolloutDriver, agent: Counts, count: int) -> list[Trajectories]:
     found = []
     for _ in range(count):
@@ -146,8 +149,9 @@ def test_the_recurrent_state_is_zero_where_an_episode_begins() -> None:
 
 @pytest.mark.parametrize("before", range(1, 6))
 @pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("make", [make, make_pooled])
 def test_a_resume_in_the_middle_of_episodes_changes_nothing(
-    before: int, steps: int, tmp_path: Path
+    make: Make, before: int, steps: int, tmp_path: Path
 ) -> None:
     driver, agent = make(rollout_steps=steps)
     rollouts(driver, agent, before)
@@ -210,28 +214,6 @@ def test_rows_of_a_pool_are_what_happened() -> None:
     assert torch.equal(obs[1:][~over], final_obs[:-1][~over])
     assert torch.equal(obs[1:][over][:, 1], final_obs[:-1][over][:, 1] + 1)
     assert torch.equal(torch.cat([x.extras["steps"] for x in found]), obs[..., 2])
-
-
-@pytest.mark.parametrize("steps", [1, 3])
-def test_episodes_that_cannot_be_repeated_begin_anew_at_a_resume(
-    steps: int, tmp_path: Path
-) -> None:
-    driver, agent = make_pooled(rollout_steps=steps)
-    before = joined(rollouts(driver, agent, 20), "obs")
-    state = driver.state_dict()
-    assert len(state["actions"]) == 0
-    checkpoint.save(tmp_path / "saved", state)
-    resumed = []
-    for _ in range(2):
-        again, other = make_pooled(rollout_steps=steps)
-        again.load_state_dict(checkpoint.load(tmp_path / "saved"))
-        found = rollouts(again, other, 5)
-        assert torch.equal(joined(found, "obs")[0, :, 1:], torch.zeros(3, 2))
-        assert (found[0].extras["steps"][0] == 0).all(), "the memory is empty"
-        resumed.append(joined(found, "obs"))
-        assert again.state_dict()["step"] == (20 + 5) * steps
-    assert torch.equal(*resumed)
-    assert not set(resumed[0][..., 0].unique().tolist()) & set(before[..., 0].unique().tolist())
 
 
 def test_a_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
