@@ -5,7 +5,7 @@ from typing import Any
 
 from rlbench.agents import agent_names, load_agent
 from rlbench.benchmarks.config import RunConfig
-from rlbench.envs import d4rl_names, data_names, multiroom_names
+from rlbench.envs import d4rl_names, data_names, multiroom_names, procgen_names
 from rlbench.envs.tasks import registered_names
 
 
@@ -30,12 +30,14 @@ def everything() -> str:
         f"  {family}-{{{','.join(levels)}}}" for family, levels in data_names.OWN_LEVELS.items()
     )
     rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
+    games = "\n".join(f"  {line}" for line in procgen_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
         f"Agents\n{agent_lines()}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
+        f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"

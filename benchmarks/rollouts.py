@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlbench.backbones.memory import forget
 from rlbench.benchmarks.drivers import strayed
+from rlbench.envs.episodes import Repeats
 from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, Learn, State, Trajectories
 from rlbench.seeding import derive
@@ -37,9 +38,7 @@ class RolloutDriver:
         self._agent = agent
         self._learn = learn or agent.learn
         self._seed = seed
-        self._env: VectorEnv[Any, Any, Any] = SyncVectorEnv(
-            [task.make] * agent.config.envs, autoreset_mode=AutoresetMode.DISABLED
-        )
+        self._env = _make(task, agent.config.envs)
         self._step = 0
         self._episode = np.zeros(agent.config.envs, dtype=np.int64)
         """Number of the episode that each environment is in."""
@@ -84,7 +83,7 @@ class RolloutDriver:
 
     def _rollout(self) -> Trajectories:
         steps, count = self._agent.config.rollout_steps, self._env.num_envs
-        obs = np.empty((steps, *self._obs.shape), dtype=np.float32)
+        obs = np.empty((steps, *self._obs.shape), dtype=self._obs.dtype)
         final_obs = np.empty_like(obs)
         reward, terminated, truncated = np.empty((3, steps, count), dtype=np.float32)
         chosen = []
@@ -128,10 +127,13 @@ class RolloutDriver:
 
     def _reset(self, mask: Array | None) -> Array:
         """Observations [V, D] after the environments of a mask, or all, began their episodes."""
-        seeds = [derive(self._seed, "episode", v, int(e)) for v, e in enumerate(self._episode)]
         options = None if mask is None else {"reset_mask": mask}
-        obs, _ = self._env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        obs, _ = self._env.reset(seed=self._seeds(self._episode), options=options)  # type: ignore[arg-type]
         return np.asarray(obs, dtype=np.float32)
+
+    def _seeds(self, episode: Array) -> list[int]:
+        """Seeds of the episodes with these numbers [V]."""
+        return [derive(self._seed, "episode", v, int(e)) for v, e in enumerate(episode)]
 
     def _remember(self, actions: Tensor) -> None:
         """Keeps the actions of a rollout and drops those that no running episode took."""
@@ -145,6 +147,10 @@ class RolloutDriver:
 
         All environments step together, so one whose episode began later idles until then.
         """
+        if isinstance(self._env, Repeats):
+            first = self._seeds(np.zeros_like(self._episode))
+            taken = [actions[b:, v] for v, b in enumerate(self._begun - self._begun.min())]
+            return np.asarray(self._env.repeat(first, self._episode, taken), dtype=np.float32)
         obs = self._reset(None)
         for step, action in enumerate(actions, start=self._step - len(actions)):
             found, _, terminated, truncated, _ = self._env.step(action)
@@ -156,3 +162,9 @@ class RolloutDriver:
             if again.any():
                 obs = self._reset(again)
         return obs
+
+
+def _make(task: Task, count: int) -> VectorEnv[Any, Any, Any]:
+    if task.make_vector is not None:
+        return task.make_vector(count)
+    return SyncVectorEnv([task.make] * count, autoreset_mode=AutoresetMode.DISABLED)

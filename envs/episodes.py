@@ -1,7 +1,7 @@
 """Whole episodes on several environments side by side, each with a seed of its own."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -29,6 +29,23 @@ class Record(Protocol):
         terminated: Array, truncated: Array, next_obs: Array,
     ) -> None:  # fmt: skip
         """All arguments start with [V]; `next_obs` is never an observation after a reset."""
+
+
+@runtime_checkable
+class Repeats(Protocol):
+    """A vector whose environments draw all their episodes from the seed of their first one."""
+
+    def repeat(self, seeds: Sequence[int], episode: Array, actions: Sequence[Array]) -> Array:
+        """Leads every environment to where it was once before.
+
+        Args:
+            seeds: With which `reset` began, [V].
+            episode: Episodes that each environment has completed since, [V].
+            actions: What each did in the one that followed, V times [K, ...].
+
+        Returns:
+            The observations there, [V, ...].
+        """
 
 
 def make_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> list[gym.Env[Any, Any]]:

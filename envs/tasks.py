@@ -6,14 +6,15 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import data_names, multiroom_names
+from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.multiroom_names import Floor
+from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Task:
     make_vector: "Callable[[int], VectorEnv[Any, Any, Any]] | None" = None
     """Makes so many environments that step as one, where that is faster than one after the other:
     a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
-    and the option `reset_mask`, as SyncVectorEnv's does."""
+    and the option `reset_mask`, as SyncVectorEnv's does. Where seeds cannot be given per episode, it
+    has the method of `rlbench.envs.episodes.Repeats` too."""
     held_out: "Task | None" = None
     """The same on levels that training never sees."""
     solved_above: float | None = None
@@ -58,7 +60,7 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a task that a package registered under the entry point
+            (`multiroom-n2`), a game of Procgen (`coinrun`), a task that a package registered under the entry point
             `rlbench.tasks`, an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
 
@@ -73,6 +75,9 @@ def find_task(name: str) -> Task:
     rooms = multiroom_names.parse(name)
     if rooms is not None:
         return _multiroom(name, *rooms)
+    game = procgen_names.parse(name)
+    if game is not None:
+        return _procgen(game)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             task: Task = point.load()()
@@ -91,13 +96,40 @@ def find_task(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: those with data, rooms, those that packages registered."""
-    return [*data_names.short_names(), *multiroom_names.names(), *registered_names()]
+    """Names to show in `rlbench list`: with data, rooms, games, and those that packages registered."""
+    return [
+        *data_names.short_names(), *multiroom_names.names(), *procgen_names.names(),
+        *registered_names(),
+    ]  # fmt: skip
 
 
 def registered_names() -> list[str]:
     """Names of the tasks that packages registered under the entry point `rlbench.tasks`."""
     return [point.name for point in entry_points(group="rlbench.tasks")]
+
+
+def _procgen(game: ProcgenName) -> Task:
+    # Single environments have a fresh pool for each episode, so those repeat whatever the game does.
+    in_one_pool = game.game not in procgen_names.CARRIES_OVER
+    return Task(
+        str(game),
+        partial(_make_procgen, game),
+        make_vector=partial(_make_procgen_vector, game) if in_one_pool else None,
+        held_out=None if game.held_out else _procgen(replace(game, held_out=True)),
+        solved_above=0.0 if game.game in procgen_names.ONE_REWARD else None,
+    )
+
+
+def _make_procgen(game: ProcgenName) -> "gym.Env[Any, Any]":
+    from rlbench.envs import procgen
+
+    return procgen.make_env(game)
+
+
+def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, Any]":
+    from rlbench.envs import procgen
+
+    return procgen.make_vector(game, count)
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":

@@ -1,7 +1,8 @@
 """The driver of on-policy agents: what a rollout holds, and resuming in the middle of episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from rlbench import checkpoint
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.runner import Run
+from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from tests.fake_envpool import FakePool
 
 ENDS, CUT = 3, 5
 
@@ -83,6 +86,15 @@ def make(**settings: Any) -> tuple[RolloutDriver, Counts]:
     return RolloutDriver(agent, Task("walk", Walk), seed=0), agent
 
 
+def make_pooled(**settings: Any) -> tuple[RolloutDriver, Counts]:
+    task = Task("pool", partial(EnvPoolEnv, FakePool), make_vector=partial(EnvPoolVector, FakePool))
+    agent = Counts(Settings(**settings), Spec.of(task.make()))
+    return RolloutDriver(agent, task, seed=0), agent
+
+
+Make = Callable[..., tuple[RolloutDriver, Counts]]
+
+
 def rollouts(driver: RolloutDriver, agent: Counts, count: int) -> list[Trajectories]:
     found = []
     for _ in range(count):
@@ -137,8 +149,9 @@ def test_the_recurrent_state_is_zero_where_an_episode_begins() -> None:
 
 @pytest.mark.parametrize("before", range(1, 6))
 @pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("make", [make, make_pooled])
 def test_a_resume_in_the_middle_of_episodes_changes_nothing(
-    before: int, steps: int, tmp_path: Path
+    make: Make, before: int, steps: int, tmp_path: Path
 ) -> None:
     driver, agent = make(rollout_steps=steps)
     rollouts(driver, agent, before)
@@ -188,6 +201,19 @@ def test_an_episode_that_ends_earlier_when_it_is_repeated_is_told(
     again, _ = make(rollout_steps=4, envs=8)
     with pytest.raises(UserError, match="did not repeat its steps"):
         again.load_state_dict(driver.state_dict())
+
+
+def test_rows_of_a_pool_are_what_happened() -> None:
+    found = rollouts(*make_pooled(), count=10)
+    obs, final_obs = joined(found, "obs"), joined(found, "final_obs")
+    assert torch.equal(final_obs[..., :2], obs[..., :2]), "seed and number of the episode"
+    assert torch.equal(final_obs[..., 2], obs[..., 2] + 1)
+    assert torch.equal(joined(found, "reward"), joined(found, "action").float())
+    over = (joined(found, "terminated") + joined(found, "truncated"))[:-1] > 0
+    assert over.any()
+    assert torch.equal(obs[1:][~over], final_obs[:-1][~over])
+    assert torch.equal(obs[1:][over][:, 1], final_obs[:-1][over][:, 1] + 1)
+    assert torch.equal(torch.cat([x.extras["steps"] for x in found]), obs[..., 2])
 
 
 def test_a_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
