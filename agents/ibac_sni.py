@@ -70,8 +70,6 @@ class IBACSNIConfig(PPOConfig):
     """Share of the code's units that dropout sets to 0."""
     slow_mask: bool = False
     """Whether dropout's deterministic pass has a mask, drawn anew after each update."""
-    weight_decay: float = 0.0
-    """This times a weight is added to its gradient (paper: 1e-4)."""
     activation_penalty: float = 0.0
     """Weight of the squared length of the deterministic code (paper: 1e-4)."""
     batch_norm: bool = False
@@ -115,7 +113,7 @@ class IBACSNI(PPO):
     def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
         config = self.config
         return NoisyActorCritic(
-            self.spec.observation_space, self._head, config.encoder, config.code_size, config.noise,
+            self.spec.observation_space, self._head, config.encoder, config.hidden, config.code_size, config.noise,
             sigma_offset=config.sigma_offset, dropout=config.dropout, slow_mask=config.slow_mask,
             activation=config.code_activation, batch_norm=config.batch_norm,
         )  # fmt: skip
@@ -182,9 +180,10 @@ class IBACSNI(PPO):
             # That of the parts: the mixture's own has no closed form.
             entropy = entropy + (1 - share) * head.entropy(params).mean()
             noisy = moved(log_ratio.detach(), self.clip_range)
-            metrics |= {f"{name}_stochastic": x for name, x in noisy.items()}
             if config.mixture is None:
-                value = values.mean(0)
+                value, metrics = values.mean(0), noisy
+            else:
+                metrics |= {f"{name}_stochastic": x for name, x in noisy.items()}
         v_loss = value_loss(value, batch.value, batch.target, config.value_clip_range)
         loss = pi_loss - config.entropy_coefficient * entropy + config.value_coefficient * v_loss
         loss = loss + config.activation_penalty * code.mean.square().sum(-1).mean()

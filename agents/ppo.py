@@ -72,6 +72,8 @@ class PPOConfig:
     """Weight of the squared error of the values (paper: c_1)."""
     max_grad_norm: float = 0.5
     """Longest gradient; longer ones are shortened to it."""
+    weight_decay: float = 0.0
+    """This times a weight or bias is added to its gradient."""
     target_kl: float | None = None
     """An update stops after the pass in which the policy has moved 1.5 times this far; None never
     does."""
@@ -152,7 +154,10 @@ class PPO(Agent):
             self.network = self._make_network()
         for module in (self.normaliser, self.scaler, self.network):
             module.to(self.device)
-        self.optimizer = Adam(self.network.parameters(), config.learning_rate, epsilon=1e-5)
+        self.optimizer = Adam(
+            self.network.parameters(), config.learning_rate,
+            epsilon=1e-5, weight_decay=config.weight_decay,
+        )  # fmt: skip
         self.clip_range = torch.tensor(config.clip_range, device=self.device)
         self.updates = 0
 

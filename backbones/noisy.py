@@ -6,8 +6,9 @@ The deterministic code has no noise, the stochastic one a Gaussian's of an infor
 that of dropout; both are read by the same heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -40,6 +41,7 @@ class NoisyActorCritic(nn.Module):
         space: Space[Any],
         make_head: Callable[[int], Head],
         encoder: EncoderKind,
+        hidden: Sequence[int],
         size: int,
         noise: Noise,
         *,
@@ -55,6 +57,7 @@ class NoisyActorCritic(nn.Module):
             space: Of one observation.
             make_head: The distribution of actions over features of a length.
             encoder: What reads observations.
+            hidden: Sizes of ReLU layers between encoder and code.
             size: Length of the code, Z.
             noise: Kind of the stochastic code.
             sigma_offset: See `Bottleneck`.
@@ -67,10 +70,14 @@ class NoisyActorCritic(nn.Module):
         self.encoder = make_encoder(encoder, space.shape or ())
         if batch_norm:
             batch_normalised(self.encoder)
-        self.bottleneck = (
-            Bottleneck(self.encoder.size, size, sigma_offset) if noise == "bottleneck" else None
+        sizes = (self.encoder.size, *hidden)
+        self.body = nn.Sequential(
+            *(layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
         )
-        self.linear = nn.Linear(self.encoder.size, size) if self.bottleneck is None else None
+        self.bottleneck = (
+            Bottleneck(sizes[-1], size, sigma_offset) if noise == "bottleneck" else None
+        )
+        self.linear = nn.Linear(sizes[-1], size) if self.bottleneck is None else None
         self.activation: nn.Module = nn.Tanh() if activation == "tanh" else nn.ReLU()
         self.head = make_head(size)
         self.value_out = nn.Linear(size, 1)
@@ -85,7 +92,7 @@ class NoisyActorCritic(nn.Module):
 
     def code(self, obs: Tensor) -> Code:
         """The code of observations [B, ...]."""
-        features = self.encoder(obs)
+        features = self.body(self.encoder(obs))
         if self.bottleneck is not None:
             return Code(*self.bottleneck(features))
         assert self.linear is not None

@@ -35,8 +35,12 @@ def resume(path: Path) -> None:
 def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     """Plays the agent of a run on new episodes; writes nothing."""
     agent, task = load_run(path)
-    _, returns = Evaluator(task, episodes).returns(agent, seed, explore=explore)
-    print(describe_returns(returns, task.score(float(returns.mean()))))
+    played = [
+        Evaluator(each, episodes).returns(agent, seed, explore=explore)[1]
+        for each in (task, task.held_out)
+        if each is not None
+    ]
+    print(describe_returns(task, *played))
 
 
 def describe_data(data: DataSet) -> str:
@@ -51,8 +55,8 @@ def describe_data(data: DataSet) -> str:
 def _conclude(job: Run, console: Console) -> None:
     """The last score, where everything is, and what to do next."""
     path = job.folder.path
-    last = RunFolder(path).returns()["return"][-1]
-    told = describe_returns(last, job.task.score(float(last.mean())))
+    saved = RunFolder(path).returns()
+    told = describe_returns(job.task, *(saved[x][-1] for x in ("return", "held_out") if x in saved))
     console.print(f"done: {told}", highlight=False, soft_wrap=True)
     console.print(
         f"kept in {path}; next: rlbench evaluate {path} --episodes 100",

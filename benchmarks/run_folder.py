@@ -101,28 +101,43 @@ class RunFolder:
         self._curves(update, {**curves, "speed/updates_per_second": rate})
 
     def add_returns(
-        self, update: int, seeds: list[int], returns: NDArray[Any], score: float | None
+        self,
+        update: int,
+        seeds: list[int],
+        returns: NDArray[Any],
+        score: float | None,
+        held_out: NDArray[Any] | None = None,
     ) -> None:
-        """Adds one evaluation to returns.npz: seeds and undiscounted returns of E episodes."""
+        """Adds one evaluation to returns.npz: seeds and undiscounted returns of E episodes.
+
+        `held_out` are those of as many episodes with the same seeds on the task's held-out levels.
+        """
         old = self.returns()
         new = {
             "update": np.append(old["update"], update),
             "seed": np.vstack([*old["seed"], np.asarray(seeds)]),
             "return": np.vstack([*old["return"], returns]),
         }
-        self._write_returns(new)
         curves = {"eval/return": float(returns.mean())}
+        if held_out is not None:
+            new["held_out"] = np.vstack([*old.get("held_out", ()), held_out])
+            curves["eval/held_out_return"] = float(held_out.mean())
+        self._write_returns(new)
         self._curves(update, curves if score is None else {**curves, "eval/score": score})
 
     def returns(self) -> dict[str, NDArray[Any]]:
-        """All evaluations: update int64 [K], seed int64 [K, E] and return float64 [K, E]."""
+        """All evaluations: update int64 [K], seed int64 [K, E] and return float64 [K, E].
+
+        Also `held_out` float64 [K, E], where the task has held-out levels.
+        """
         file = self.path / "returns.npz"
         if not file.exists():
             empty = np.empty((0, 0))
             return {"update": np.empty(0, np.int64), "seed": empty, "return": empty}
         try:
             with np.load(file, allow_pickle=False) as saved:
-                return {name: saved[name] for name in ("update", "seed", "return")}
+                names = [x for x in ("update", "seed", "return", "held_out") if x in saved]
+                return {name: saved[name] for name in names}
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} is damaged ({error}); restore it from a copy") from None
 

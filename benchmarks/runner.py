@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,8 @@ class Run:
     def _train(self, driver: Driver) -> None:
         config, first = self.config, self.update
         before, start, evaluating = self.folder.seconds(), time.monotonic(), 0.0
-        evaluator = Evaluator(self.task, config.eval_episodes)
+        tasks = [task for task in (self.task, self.task.held_out) if task is not None]
+        evaluators = [Evaluator(task, config.eval_episodes) for task in tasks]
         title = f"{self.agent_name} on {self.task.name}"
         with (
             Interrupt() as interrupt,
@@ -135,7 +136,7 @@ class Run:
                 if self._due(config.eval_every) or last:
                     line.advance(self.update)
                     evaluation_start = time.monotonic()
-                    line.report(self._evaluate(evaluator))
+                    line.report(self._evaluate(evaluators))
                     evaluating += time.monotonic() - evaluation_start
                 if self._due(config.snapshot_every):
                     self.folder.save_snapshot(self.update, self.agent.state_dict())
@@ -167,12 +168,13 @@ class Run:
                 )
         return values
 
-    def _evaluate(self, evaluator: Evaluator) -> str:
+    def _evaluate(self, evaluators: Sequence[Evaluator]) -> str:
         seed = derive(self.config.seed, "evaluation", self.update)
-        seeds, returns = evaluator.returns(self.agent, seed)
+        (seeds, returns), *others = [x.returns(self.agent, seed) for x in evaluators]
+        held_out = others[0][1] if others else None
         score = self.task.score(float(returns.mean()))
-        self.folder.add_returns(self.update, seeds, returns, score)
-        return f"update {self.update:,}: {describe_returns(returns, score)}"
+        self.folder.add_returns(self.update, seeds, returns, score, held_out)
+        return f"update {self.update:,}: {describe_returns(self.task, returns, held_out)}"
 
     def _make_driver(self) -> Driver:
         config = self.config
@@ -252,10 +254,21 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     return agent, task
 
 
-def describe_returns(returns: NDArray[np.float64], score: float | None) -> str:
-    """Score, return and number of episodes, for a person."""
-    text = f"return {returns.mean():,.1f} ± {returns.std():,.1f} over {len(returns)} episodes"
-    return text if score is None else f"score {score:.1f} ({text})"
+def describe_returns(
+    task: Task, returns: NDArray[np.float64], held_out: NDArray[np.float64] | None = None
+) -> str:
+    """Score, return, number of episodes and share of solved ones, for a person."""
+    digits = 1 if abs(returns).max() >= 10 else 3
+    text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
+    text += f" over {len(returns)} episodes"
+    score = task.score(float(returns.mean()))
+    if score is not None:
+        text = f"score {score:.1f} ({text})"
+    if task.solved_above is not None:
+        text += f", solved {100 * (returns > task.solved_above).mean():.0f} %"
+    if held_out is not None and task.held_out is not None:
+        text += f"; held out: {describe_returns(task.held_out, held_out)}"
+    return text
 
 
 def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
