@@ -84,7 +84,6 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
             mask = np.ones(self.num_envs, dtype=bool)
         begun = np.flatnonzero(mask).astype(np.int32)
         obs, info = self._pool.reset(begun)
-        self._obs = self._obs.copy()
         self._obs[begun] = obs
         self._over[begun] = False
         return self._obs.copy(), info

@@ -49,7 +49,7 @@ def test_help_and_list_load_neither_torch_nor_numpy(words: list[str]) -> None:
 def test_list_shows_agents_and_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     told = capsys.readouterr().out
-    for word in ("bear", "bc", "sac", "halfcheetah", "medium-replay", "Pendulum-v1"):
+    for word in ("bear", "bc", "sac", "halfcheetah", "medium-replay", "coinrun", "Pendulum-v1"):
         assert word in told
 
 

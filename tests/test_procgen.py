@@ -273,6 +273,33 @@ def test_every_game_can_be_played(name: str) -> None:
 
 
 @needs_procgen
+@pytest.mark.parametrize("game", procgen_names.GAMES)
+def test_only_dodgeball_carries_anything_into_the_next_episode(game: str) -> None:
+    # Fifteen environments of one seed part ways, and must be equal from the reset on.
+    name = procgen_names.ProcgenName(game)
+    env, rng, equal = procgen.make_vector(name, 15), np.random.default_rng(0), True
+    for seed in range(4):
+        env.reset(seed=[seed] * 15)
+        frames(env, [rng.permutation(15) for _ in range(5)])
+        equal &= all(
+            (obs == obs[0]).all()
+            for obs in frames(env, [np.full(15, action) for action in (4, 4, 9, 7, 1, 5, 5)])
+        )
+    assert equal == (game not in procgen_names.CARRIES_OVER)
+
+
+def frames(env: EnvPoolVector, actions: list[Any]) -> list[Any]:
+    """Observations of new episodes, until the first of them is over."""
+    seen = [env.reset()[0]]
+    for action in actions:
+        obs, _, terminated, truncated, _ = env.step(action)
+        seen.append(obs)
+        if (terminated | truncated).any():
+            break
+    return seen
+
+
+@needs_procgen
 @pytest.mark.slow
 @pytest.mark.parametrize("game", procgen_names.GAMES)
 def test_a_game_is_resumed_in_the_middle_of_episodes(game: str) -> None:
