@@ -16,8 +16,13 @@ from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.backbones.bottleneck import Bottleneck, sample
-from rlbench.backbones.encoders import EncoderKind, batch_normalised, make_encoder
-from rlbench.backbones.heads import Head, orthogonal
+from rlbench.backbones.encoders import (
+    EncoderKind,
+    batch_normalised,
+    make_encoder,
+    normalise_rows,
+)
+from rlbench.backbones.heads import Head
 from rlbench.backbones.policies import randn
 
 Noise = Literal["none", "bottleneck", "dropout"]
@@ -51,7 +56,7 @@ class NoisyActorCritic(nn.Module):
         activation: Literal["tanh", "relu"],
         batch_norm: bool,
     ) -> None:
-        """Heads begin with orthogonal weights.
+        """Rows of linear layers begin with length 1, as in the authors' MiniGrid code.
 
         Args:
             space: Of one observation.
@@ -81,8 +86,7 @@ class NoisyActorCritic(nn.Module):
         self.activation: nn.Module = nn.Tanh() if activation == "tanh" else nn.ReLU()
         self.head = make_head(size)
         self.value_out = nn.Linear(size, 1)
-        orthogonal(self.head.out, 0.01)
-        orthogonal(self.value_out, 1.0)
+        normalise_rows(self)
         self.size = size
         self.dropout = dropout if noise == "dropout" else 0.0
         self.slow_mask = slow_mask

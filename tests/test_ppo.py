@@ -1,0 +1,251 @@
+"""PPO, A2C and IBAC-SNI: rollouts and losses by hand, exactness, and that they learn."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+
+from rlbench.agents.a2c import A2C, A2CConfig
+from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
+from rlbench.agents.ppo import PPO, PPOConfig, policy_loss, value_loss
+from rlbench.backbones.compiled import compiled_learn
+from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.runner import Run
+from rlbench.interface import Spec, Trajectories
+from tests.test_compiled import assert_close, interpreted
+from tests.test_on_policy import experience
+
+OBS = Box(-np.inf, np.inf, (2,))
+SPEC = Spec(OBS, Discrete(3))
+ROLLOUT: dict[str, Any] = {"envs": 4, "rollout_steps": 6}
+
+
+def ppo(**settings: Any) -> PPO:
+    return PPO(PPOConfig(**{"hidden": (8,), **ROLLOUT, **settings}), SPEC)
+
+
+def ibac_sni(**settings: Any) -> IBACSNI:
+    small = {"encoder": "flatten", "code_size": 6, "batch_size": 24, "epochs": 1, **ROLLOUT}
+    return IBACSNI(IBACSNIConfig(**small | settings), SPEC)
+
+
+def test_the_clip_takes_the_reason_to_move_further() -> None:
+    log_ratio = torch.tensor([1.5, 1.5, 0.5, 0.5]).log().requires_grad_()
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    loss = policy_loss(log_ratio, advantage, torch.tensor(0.2))
+    assert loss.item() == pytest.approx((-1.2 + 1.5 - 0.5 + 0.8) / 4)
+    (gradient,) = torch.autograd.grad(loss, log_ratio)
+    assert (gradient != 0).tolist() == [False, True, True, False]
+
+
+def test_a_held_value_counts_with_the_larger_error() -> None:
+    value, old, target = torch.tensor([1.0, 0.1]), torch.zeros(2), torch.tensor([1.0, 1.0])
+    assert value_loss(value, old, target, None).item() == pytest.approx(0.81 / 2)
+    # Held within 0.2 of the old one the first is 0.8 off; the second is not held.
+    assert value_loss(value, old, target, 0.2).item() == pytest.approx((0.64 + 0.81) / 2)
+
+
+def rollout(agent: PPO, **columns: Any) -> Trajectories:
+    """Four steps of one environment: an end after the second, a cut after the third."""
+    steps = [agent.act(torch.randn(1, 2), explore=True) for _ in range(4)]
+    given = {
+        "obs": torch.arange(8.0).view(4, 1, 2) / 8,
+        "action": torch.stack([x.action for x in steps]),
+        "reward": torch.tensor([[1.0], [2.0], [3.0], [4.0]]),
+        "terminated": torch.tensor([[0.0], [1.0], [0.0], [0.0]]),
+        "truncated": torch.tensor([[0.0], [0.0], [1.0], [0.0]]),
+        "final_obs": torch.arange(8.0, 16.0).view(4, 1, 2) / 8,
+        "extras": {"sample": torch.stack([x.extras["sample"] for x in steps])},
+    }
+    return Trajectories(**given | columns)
+
+
+def test_returns_and_advantages_by_hand() -> None:
+    """A true end stops the bootstrap, a cut and the last step bootstrap from what came after."""
+    agent = ppo(envs=1, rollout_steps=4, discount=0.5, gae_lambda=0.5)
+    batch = rollout(agent)
+    with torch.no_grad():
+        v = agent.network.value(batch.obs[:, 0])
+        after = agent.network.value(batch.final_obs[:, 0])
+    flat = agent._flat(batch)
+    last = 4 + 0.5 * after[3]
+    cut = 3 + 0.5 * after[2]
+    end = torch.tensor(2.0)
+    first = 1 + 0.5 * (0.5 * v[1] + 0.5 * end)
+    torch.testing.assert_close(flat["target"], torch.stack([first, end, cut, last]))
+    torch.testing.assert_close(flat["advantage"], flat["target"] - v)
+
+
+def test_nothing_leaks_across_the_end_of_an_episode() -> None:
+    agent = ppo(envs=1, rollout_steps=4)
+    batch = rollout(agent)
+    changed = rollout(agent, extras=batch.extras)
+    changed.reward[2:] += 100
+    changed.obs[2:] += 1
+    one, other = agent._flat(batch), agent._flat(changed)
+    assert torch.equal(one["target"][:2], other["target"][:2])
+    assert not torch.equal(one["target"][2:], other["target"][2:])
+
+
+def test_rewards_after_a_cut_change_nothing_before_it() -> None:
+    agent = ppo(envs=1, rollout_steps=4)
+    batch = rollout(agent)
+    changed = rollout(agent, extras=batch.extras)
+    changed.reward[3] += 100
+    assert torch.equal(agent._flat(batch)["target"][:3], agent._flat(changed)["target"][:3])
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_at_the_first_pass_the_ratio_is_one(normalised: bool) -> None:
+    agent = ppo(batch_size=None, epochs=1, normalise_obs=normalised, normalise_reward=normalised)
+    for seed in range(3):
+        metrics = agent.learn(experience(agent, seed))
+        assert abs(float(metrics["kl"])) < 1e-12
+        assert float(metrics["clip_fraction"]) == 0
+
+
+def test_the_ratio_of_sni_is_one_without_noise_alone() -> None:
+    agent = ibac_sni()
+    metrics = agent.learn(experience(agent, 0))
+    assert abs(float(metrics["kl"])) < 1e-12
+    assert float(metrics["kl_stochastic"]) > 1e-4
+
+
+def test_without_sni_noise_is_in_the_rollout_and_drawn_anew_in_the_update() -> None:
+    agent = ibac_sni(mixture=None)
+    given = experience(agent, 0)
+    assert {"log_prob", "value"} <= set(given.extras)  # type: ignore[union-attr]
+    assert float(agent.learn(given)["kl"]) > 1e-4
+
+
+def test_a_mixture_of_one_ignores_the_noise_of_the_bottleneck() -> None:
+    one, other = ibac_sni(mixture=1.0, beta=0.0), ibac_sni(mixture=1.0, beta=0.0)
+    other.generator.manual_seed(99)
+    before = other.network.bottleneck.layer.weight.detach().clone()  # type: ignore[union-attr]
+    batch = experience(one, 0)
+    for agent in (one, other):
+        agent.learn(batch)
+    after = other.network.bottleneck.layer.weight.detach()  # type: ignore[union-attr]
+    size = len(after) // 2
+    assert not torch.equal(before[:size], after[:size])
+    assert torch.equal(before[size:], after[size:]), "sigma has no part in the deterministic code"
+
+
+def test_sigma_learns_from_the_stochastic_term() -> None:
+    agent = ibac_sni(mixture=0.5, beta=0.0)
+    before = agent.network.bottleneck.layer.weight.detach().clone()  # type: ignore[union-attr]
+    agent.learn(experience(agent, 0))
+    after = agent.network.bottleneck.layer.weight.detach()  # type: ignore[union-attr]
+    assert not torch.equal(before[6:], after[6:])
+
+
+def test_the_first_gradient_step_of_a2c_is_that_of_the_log_probability() -> None:
+    agent = A2C(A2CConfig(hidden=(8,), value_coefficient=0.0, max_grad_norm=1e9, **ROLLOUT), SPEC)
+    batch = experience(agent, 0)
+    assert isinstance(batch, Trajectories)
+    flat = agent._flat(batch)
+    params = agent.network.policy(flat["obs"])
+    log_prob = agent.network.head.log_prob(params, flat["sample"])
+    loss = -(log_prob * flat["advantage"]).mean()
+    weight = agent.network.head.out.weight
+    (gradient,) = torch.autograd.grad(loss, weight)
+    before = weight.detach().clone()
+    agent.learn(batch)
+    # The first step of Adam has the length of the step size, against the sign of the gradient.
+    moved = (weight.detach() - before)[gradient.abs() > 1e-3]
+    wanted = -7e-4 * gradient[gradient.abs() > 1e-3].sign()
+    torch.testing.assert_close(moved, wanted, rtol=0.05, atol=0)
+
+
+def test_step_size_and_clip_fall_to_zero() -> None:
+    agent = ppo(decay_updates=4)
+    seen = []
+    for seed in range(5):
+        agent.learn(experience(agent, seed))
+        seen.append((float(agent.optimizer.learning_rate), float(agent.clip_range)))
+    shares = [1, 0.75, 0.5, 0.25, 0.0]
+    assert [x for pair in seen for x in pair] == pytest.approx(
+        [x for s in shares for x in (3e-4 * s, 0.2 * s)], abs=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("agent_class", "settings"),
+    [
+        (PPO, {"normalise_obs": True, "decay_updates": 9, "weight_decay": 0.01}),
+        (IBACSNI, {"encoder": "flatten", "samples": 3, "mixture": 0.5}),
+        (IBACSNI, {"encoder": "flatten", "noise": "dropout", "slow_mask": True}),
+        (IBACSNI, {"encoder": "flatten", "mixture": None}),
+    ],
+)
+def test_recorded_gradient_steps_equal_those_of_learn(
+    agent_class: type[PPO], settings: dict[str, Any]
+) -> None:
+    shape: dict[str, Any] = {"batch_size": 8, "epochs": 2, **ROLLOUT}
+    agent, twin = (agent_class(agent_class.Config(**shape | settings), SPEC) for _ in range(2))
+    learn = compiled_learn(twin, interpreted)
+    for seed in range(3):
+        agent.learn(experience(agent, seed))
+        learn(experience(twin, seed))
+    assert_close(agent, twin)
+
+
+def test_running_statistics_are_those_of_all_that_was_seen() -> None:
+    normaliser, all_obs = RunningNormaliser(OBS, enabled=True), 3 + 2 * torch.randn(50, 4, 2)
+    assert torch.equal(normaliser(torch.ones(2)), torch.ones(2)), "before the first update"
+    for part in all_obs.split(20):
+        normaliser.update(part)
+    seen = all_obs.flatten(0, 1)
+    scaled = normaliser(seen)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scaled.var(0, correction=0), torch.ones(2), rtol=1e-4, atol=0)
+
+
+def test_rewards_are_divided_by_the_deviation_of_discounted_returns() -> None:
+    scaler = RewardScaler(1, enabled=True)
+    batch = rollout(ppo(envs=1, rollout_steps=4))
+    # Sums with discount 1/2 that begin anew after the end and after the cut: 1, 2.5, 3, 4.
+    deviation = np.std([1.0, 2.5, 3.0, 4.0])
+    scaled = scaler(batch, 0.5)
+    torch.testing.assert_close(scaled, (batch.reward / deviation).float())
+    assert float(scaler.returns) == 4.0, "the last episode goes on"
+
+
+def test_samples_of_a_box_are_clipped_when_they_act_and_not_when_they_are_judged() -> None:
+    agent = PPO(PPOConfig(hidden=(8,), **ROLLOUT), Spec(OBS, Box(-2.0, 2.0, (1,))))
+    step = agent.act(torch.randn(500, 2), explore=True)
+    sample = step.extras["sample"]
+    assert float(sample.abs().max()) > 1
+    assert torch.equal(step.action, 2 * sample.clamp(-1, 1))
+    params = agent.network.policy(torch.zeros(1, 2)).detach()
+    density = agent.network.head.log_prob(params, params + 1.0)
+    assert density.item() == pytest.approx(-0.5 - 0.5 * math.log(2 * math.pi))
+
+
+def test_choices_are_drawn_with_their_probabilities() -> None:
+    agent, logits = ppo(), torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
+    noise = torch.randn(20_000, 3, generator=agent.act_generator)
+    shares = agent.network.head.draw(logits, noise).bincount() / 20_000
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.015)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "ibac-sni"])
+def test_cart_pole_is_learned(name: str, tmp_path: Path) -> None:
+    shape: dict[str, Any] = {
+        "envs": 8, "rollout_steps": 128, "batch_size": 256, "epochs": 10, "learning_rate": 1e-3,
+    }  # fmt: skip
+    settings = (
+        PPOConfig(**shape)
+        if name == "ppo"
+        else IBACSNIConfig(encoder="flatten", hidden=(64,), act_mode="mode", **shape)
+    )
+    config = RunConfig(env="CartPole-v1", updates=50, eval_every=50, out=tmp_path / "run")
+    run = Run(name, settings, config)
+    run.start()
+    assert run.folder.returns()["return"][-1].mean() > 400
