@@ -5,11 +5,11 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
@@ -18,6 +18,19 @@ from rlbench.errors import UserError
 if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
+
+    from rlbench.interface import Transitions
+
+
+class Demonstrations(Protocol):
+    """Data that a task makes by itself, without a behaviour policy."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """Everything that the data depend on beside their number, in plain values."""
+
+    def record(self, size: int) -> "Transitions":
+        """So many transitions, whole episodes in order."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,14 @@ class Task:
     """The same on levels that training never sees."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None where that has no meaning."""
+    demonstrations: Demonstrations | None = None
+    """Makes its data, where no behaviour policy has to record them."""
+    draw: "Callable[[int], Task] | None" = None
+    """Draws the task anew for the seed of a run, where runs are repeated on different problems."""
+
+    def drawn(self, seed: int) -> "Task":
+        """The task as the run of a seed meets it."""
+        return self if self.draw is None else self.draw(seed)
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -53,8 +74,9 @@ def find_task(name: str) -> Task:
     """The task of a name.
 
     Args:
-        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a task that a package registered under the entry
-            point `rlbench.tasks`, a Gymnasium id (`Pendulum-v1`) or `package.module:factory`.
+        name: A data set's name (`halfcheetah-medium`, `point-mixed`), a task that a package
+            registered under the entry point `rlbench.tasks`, signals with a number of backgrounds
+            (`signals-2`), a Gymnasium id (`Pendulum-v1`) or `package.module:factory`.
 
     Raises:
         UserError: Nothing has this name.
@@ -70,6 +92,12 @@ def find_task(name: str) -> Task:
             return task
     if ":" in name:
         return Task(name, partial(make_from_factory, name))
+    if name.startswith("signals-"):
+        from rlbench.envs import signals
+
+        drawn = signals.find(name)
+        if drawn is not None:
+            return drawn
     import gymnasium as gym
 
     try:
@@ -82,7 +110,7 @@ def find_task(name: str) -> Task:
 def task_names() -> list[str]:
     """Names to show in `rlbench list`: those with data and those that packages registered."""
     registered = (point.name for point in entry_points(group="rlbench.tasks"))
-    return [*data_names.short_names(), *registered]
+    return [*data_names.short_names(), "signals-2", "signals-64", *registered]
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
