@@ -137,7 +137,8 @@ class VIB(Agent):
         """Probabilities of the classes, [B, classes]; `noise` [B, code] is that of the code."""
         code = self.network.code(self.network.features(obs))
         if noise is not None:
-            code = sample(*code, noise[None])[0]
+            mu, sigma = code
+            code = sample(mu, sigma, noise[None])[0]
         return self.network.logits(code).softmax(dim=-1)
 
     def phase(self) -> Hashable:

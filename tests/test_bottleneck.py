@@ -87,7 +87,8 @@ def test_the_deterministic_code_leaves_the_deviation_alone() -> None:
 def test_the_stochastic_code_moves_the_deviation_by_its_noise() -> None:
     bottleneck = made()
     noise = torch.tensor([[[1.0, 0.0]]])
-    mu, rho = gradients(sample(*bottleneck(torch.ones(1, 1)), noise).sum(), bottleneck)
+    code = bottleneck(torch.ones(1, 1))
+    mu, rho = gradients(sample(code[0], code[1], noise).sum(), bottleneck)
     assert (mu == 1).all()
     # d softplus(0) = 1/2 times the noise 1 of the first unit; the second has none
     torch.testing.assert_close(rho, torch.tensor([[0.5], [0.0]]))

@@ -55,11 +55,12 @@ def test_channels_may_be_first_or_last_and_values_bytes_or_floats(kind: Any) -> 
 
 
 def test_images_are_scaled_to_one_and_grids_are_not() -> None:
-    for kind, shape, scale in (
+    cases: list[tuple[Any, tuple[int, ...], float]] = [
         ("nature", (3, 64, 64), 255.0),
         ("impala", (3, 64, 64), 255.0),
         ("grid", (3, 11, 11), 1.0),
-    ):
+    ]
+    for kind, shape, scale in cases:
         encoder: Any = make_encoder(kind, shape if kind != "grid" else (11, 11, 3))
         obs = torch.rand(1, *shape)
         given = scale * obs if kind != "grid" else obs.permute(0, 2, 3, 1)
@@ -75,9 +76,9 @@ def test_shapes_that_do_not_fit_are_refused_in_one_sentence(kind: Any, shape: An
 
 
 def test_rows_of_linear_layers_get_length_one() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(8, 5))
-    before = network[0].weight.clone()
-    normalise_rows(network)
-    torch.testing.assert_close(network[2].weight.norm(dim=1), torch.ones(5))
-    assert (network[2].bias == 0).all()
-    assert torch.equal(network[0].weight, before)
+    convolution, linear = nn.Conv2d(1, 2, 2), nn.Linear(8, 5)
+    before = convolution.weight.clone()
+    normalise_rows(nn.Sequential(convolution, nn.Flatten(), linear))
+    torch.testing.assert_close(linear.weight.norm(dim=1), torch.ones(5))
+    assert (linear.bias == 0).all()
+    assert torch.equal(convolution.weight, before)

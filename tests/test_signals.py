@@ -15,6 +15,7 @@ from rlbench.envs.signals import Problem, Signals, curves
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import DataSet, open_data
+from rlbench.seeding import derive
 
 PROBLEM = Problem(backgrounds=2, seed=3)
 
@@ -131,7 +132,7 @@ def test_names_without_a_number_of_backgrounds_are_refused(name: str) -> None:
 def test_the_data_are_training_signals_with_the_right_forecast() -> None:
     data = data_of(seed=3)
     batch = data.take(torch.arange(40))
-    rng = np.random.default_rng(signals.derive(3, "signals", "training signals"))
+    rng = np.random.default_rng(derive(3, "signals", "training signals"))
     wanted, classes = PROBLEM.draw(rng, 40, "train")
     np.testing.assert_array_equal(batch.obs.numpy(), wanted)
     assert (batch.action.argmax(dim=1).numpy() == classes).all()

@@ -127,6 +127,20 @@ def test_all_runs_are_made_and_a_second_call_trains_nothing(
     assert text(tmp_path, capsys) == first
 
 
+def test_a_grid_without_the_papers_method_has_no_improvements(finished: Path) -> None:
+    titles = {
+        method: [
+            section.title
+            for section in table.table(
+                dataclasses.replace(TINY, method=method), "small", finished / "tiny-small"
+            )
+        ]
+        for method in ("wide", "elsewhere")
+    }
+    assert any("beats one of another" in title for title in titles["wide"])
+    assert not any("beats one of another" in title for title in titles["elsewhere"])
+
+
 def test_cells_are_mean_and_deviation_of_the_seeds(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
