@@ -40,7 +40,7 @@ def _grids(settings: Mapping[str, Any], updates: int) -> tuple[Grid, ...]:
 
 
 GRIDS: dict[Scale, tuple[Grid, ...]] = {
-    # 25,000 signals seen, for which a quarter of the hidden units and 30 times the step size do.
+    # A 33rd of the paper's updates with 30 times its step size, and a quarter of its hidden units.
     "small": _grids({"hidden": 256, "learning_rate": 3e-3}, updates=1_000),
     # The paper's: 819,200 signals seen, 25 in each update.
     "full": _grids({}, updates=32_768),
