@@ -10,7 +10,7 @@ the bottleneck the code is one number per unit and the second term is absent; th
 remain: weight decay, dropout or nothing.
 
 Alemi et al., 2017, https://arxiv.org/abs/1612.00410; network, settings and rivals of the supervised task
-of Igl et al., 2019, https://arxiv.org/abs/1910.12911, section 5.1.
+of Igl et al., 2019, https://arxiv.org/abs/1910.12911, as in the authors' code.
 
 Differences from the paper: batches are drawn with replacement, not epoch by epoch.
 """

@@ -16,7 +16,7 @@ PAPER = Paper(
     grids=ibac_toy.GRIDS,
     minutes=ibac_toy.MINUTES,
     claims=(ibac_toy.C1,),
-    notes="Signals: the score is 100 where the right class gets all probability and 0 where all classes "
-    "get the same; a loss of L nats is 100 (1 - L / ln 5). The authors' plots show half the mean loss, "
-    "for their code counts each batch twice.",
+    notes="Signals: a loss of L nats scores 100 (1 - L / ln 5), so 100 is certain and right, 0 gives all "
+    "classes the same, and a score below 0 is a network more certain than it should be. The authors' "
+    "code divides by twice the number of batches, so losses in their plots are half of such losses.",
 )

@@ -45,7 +45,7 @@ GRIDS: dict[Scale, tuple[Grid, ...]] = {
     # The paper's: 819,200 signals seen, 25 in each update.
     "full": _grids({}, updates=32_768),
 }
-MINUTES: dict[Scale, float] = {"small": 6, "full": 400}
+MINUTES: dict[Scale, float] = {"small": 5, "full": 200}
 
 
 def _losses(results: Results, method: str, task: str) -> np.ndarray:
