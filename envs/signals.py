@@ -31,6 +31,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
 from rlbench.seeding import derive
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ GRID = 2_000
 """Places in [0, 2 pi] that those of the signals are chosen from."""
 ORDER = 3
 """Terms of a curve."""
+MOST = 100_000
+"""Training signals that are made at once, in memory."""
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Least probability of a class: the loss of a certain and wrong forecast is finite, 87 nats."""
 
@@ -146,6 +149,11 @@ class TrainingSignals:
 
         from rlbench.interface import Transitions
 
+        if size > MOST:
+            raise UserError(
+                f"{size:,} training signals were asked for, but the task is about few of them; give "
+                f"--data-size 2048, as in the paper, or at most {MOST:,}"
+            )
         rng = np.random.default_rng(derive(self.problem.seed, "signals", "training signals"))
         signals, classes = self.problem.draw(rng, size, "train")
         obs, zeros = torch.from_numpy(signals), torch.zeros(size)

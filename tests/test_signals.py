@@ -152,9 +152,12 @@ def test_data_are_reproducible_and_differ_between_seeds_and_sizes() -> None:
     assert len(data_of(seed=3, size=41)) == 41
 
 
-def test_no_data_are_refused() -> None:
-    with pytest.raises(UserError, match="give a size of 1 or more"):
-        data_of(seed=0, size=0)
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "give a size of 1 or more"), (1_000_000, "give --data-size 2048")]
+)
+def test_no_data_and_very_many_are_refused(size: int, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        data_of(seed=0, size=size)
 
 
 def test_other_tasks_are_the_same_for_every_seed() -> None:
