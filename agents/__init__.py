@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from rlbench.agents.td3 import TD3Config as TD3Config
     from rlbench.agents.td3_bc import TD3BC as TD3BC
     from rlbench.agents.td3_bc import TD3BCConfig as TD3BCConfig
+    from rlbench.agents.vib import VIB as VIB
+    from rlbench.agents.vib import VIBConfig as VIBConfig
     from rlbench.interface import Agent
 
 # The module has the name of the agent unless another stands before the class.
@@ -65,6 +67,7 @@ _BUILT_IN = {
     "sb3-sac": ("sb3:SB3SAC", "Stable-Baselines3: soft actor-critic, off-policy"),
     "sb3-td3": ("sb3:SB3TD3", "Stable-Baselines3: twin delayed DDPG, off-policy"),
     "td3-bc": ("TD3BC", "TD3 with the squared error of cloning: the minimal offline agent"),
+    "vib": ("VIB", "classifier with an information bottleneck, weight decay or dropout"),
 }
 
 
@@ -96,6 +99,7 @@ __all__ = [
     "SAC",
     "TD3",
     "TD3BC",
+    "VIB",
     "A2CConfig",
     "AWACConfig",
     "AWRConfig",
@@ -113,6 +117,7 @@ __all__ = [
     "SACConfig",
     "TD3BCConfig",
     "TD3Config",
+    "VIBConfig",
     "agent_names",
     "load_agent",
 ]

@@ -65,7 +65,47 @@ class Adam:
         restore(self, state)
 
 
-def gradient_step(optimizer: Adam, loss: Tensor, max_norm: float | None = None) -> Tensor:
+class SGD:
+    """Gradient descent with momentum (Polyak, 1964).
+
+    v = momentum * v + gradient + weight_decay * parameter;   parameter -= learning_rate * v
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        learning_rate: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """For parameters on one device; their velocities begin at 0."""
+        self.parameters = list(parameters)
+        sizes = [p.numel() for p in self.parameters]
+        self.learning_rate, self.momentum = learning_rate, momentum
+        self.weight_decay = weight_decay
+        self.velocities = torch.zeros(sum(sizes), device=self.parameters[0].device)
+        parts = zip(self.velocities.split(sizes), self.parameters, strict=True)
+        self._velocities = [x.view(p.shape) for x, p in parts]
+
+    @torch.no_grad()
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
+        """Moves the parameters against their gradients."""
+        torch._foreach_mul_(self._velocities, self.momentum)
+        torch._foreach_add_(self._velocities, gradients)
+        if self.weight_decay:
+            torch._foreach_add_(self._velocities, self.parameters, alpha=self.weight_decay)
+        torch._foreach_add_(self.parameters, self._velocities, alpha=-self.learning_rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Velocities and settings."""
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`."""
+        restore(self, state)
+
+
+def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = None) -> Tensor:
     """One step down `loss` for the optimiser's own parameters; others get no gradient.
 
     Args:

@@ -57,7 +57,7 @@ class Run:
         self.agent_name, self.settings, self.config = agent_name, settings, config
         device = compute.resolve_device(config.device)
         agent_class = load_agent(agent_name)
-        self.task = find_task(config.env)
+        self.task = find_task(config.env).drawn(config.seed)
         self.data = self._open_data(agent_class)
         self.folder = RunFolder(config.out or _new_folder(agent_name, config))
         spec = Spec.of(self.task.make())
@@ -241,7 +241,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     folder = RunFolder(path)
     saved = folder.config()
     agent_class = load_agent(saved["agent"]["name"])
-    task = find_task(saved["run"]["env"])
+    task = find_task(saved["run"]["env"]).drawn(saved["run"]["seed"])
     settings = from_json(agent_class.Config, saved["agent"]["settings"], path)
     agent = agent_class(
         settings, Spec.of(task.make()), seed=0, device=compute.resolve_device(device)

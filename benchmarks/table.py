@@ -170,7 +170,8 @@ def _improvements(method: str, grid: Grid, results: Results) -> Section:
     title = f"Probability that a run of {method} beats one of another method"
     others = [other.name for other in grid.methods if other.name != method]
     rows = []
-    if _comparable(grid, results):
+    # A paper may have a grid of other methods beside that of its own.
+    if _comparable(grid, results) and len(others) < len(grid.methods):
         mine = results.matrix(method, grid.tasks)
         for other in others:
             found = statistics.bootstrap_interval(

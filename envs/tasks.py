@@ -5,11 +5,11 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
@@ -21,8 +21,21 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
 
+    from rlbench.interface import Transitions
+
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """What the ids of the package minigrid begin with."""
+
+
+class Demonstrations(Protocol):
+    """Data that a task makes by itself, without a behaviour policy."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """Everything that the data depend on beside their number, in plain values."""
+
+    def record(self, size: int) -> "Transitions":
+        """So many transitions, whole episodes in order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,14 @@ class Task:
     """The same on levels that training never sees."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None where that has no meaning."""
+    demonstrations: Demonstrations | None = None
+    """Makes its data, where no behaviour policy has to record them."""
+    draw: "Callable[[int], Task] | None" = None
+    """Draws the task anew for the seed of a run, where runs are repeated on different problems."""
+
+    def drawn(self, seed: int) -> "Task":
+        """The task as the run of a seed meets it."""
+        return self if self.draw is None else self.draw(seed)
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -60,8 +81,8 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a game of Procgen (`coinrun`), a task that a package registered under the entry point
-            `rlbench.tasks`, an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
+            (`multiroom-n2`), a game of Procgen (`coinrun`), signals with a number of backgrounds (`signals-2`), a
+            task that a package registered under the entry point `rlbench.tasks`, an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
 
     Raises:
@@ -84,6 +105,12 @@ def find_task(name: str) -> Task:
             return task
     if ":" in name:
         return Task(name, partial(make_from_factory, name))
+    if name.startswith("signals-"):
+        from rlbench.envs import signals
+
+        drawn = signals.find(name)
+        if drawn is not None:
+            return drawn
     import gymnasium as gym
 
     if name.startswith(MINIGRID):
@@ -99,7 +126,7 @@ def task_names() -> list[str]:
     """Names to show in `rlbench list`: with data, rooms, games, and those that packages registered."""
     return [
         *data_names.short_names(), *multiroom_names.names(), *procgen_names.names(),
-        *registered_names(),
+        "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 
 

@@ -127,6 +127,20 @@ def test_all_runs_are_made_and_a_second_call_trains_nothing(
     assert text(tmp_path, capsys) == first
 
 
+def test_a_grid_without_the_papers_method_has_no_improvements(finished: Path) -> None:
+    titles = {
+        method: [
+            section.title
+            for section in table.table(
+                dataclasses.replace(TINY, method=method), "small", finished / "tiny-small"
+            )
+        ]
+        for method in ("wide", "elsewhere")
+    }
+    assert any("beats one of another" in title for title in titles["wide"])
+    assert not any("beats one of another" in title for title in titles["elsewhere"])
+
+
 def test_cells_are_mean_and_deviation_of_the_seeds(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,7 +355,8 @@ def test_every_paper_declares_runs_that_exist(name: str, scale: Any, tmp_path: P
     for _, job in jobs:
         agent = load_agent(job.agent)
         agent.Config(**{**agent.preset(job.config.env, job.config.updates), **job.settings})
-        assert find_task(job.config.env).data is not None
+    for task in map(find_task, {job.config.env for _, job in jobs}):
+        assert task.data is not None or task.demonstrations is not None
     assert all(figure.source for figure in paper.figures)
 
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from rlbench.benchmarks.paper import Paper
 from rlbench.errors import UserError
 
-NAMES = ("bear", "crr", "d4rl")
-"""One module of this package each, with a `PAPER`."""
+NAMES = ("bear", "crr", "d4rl", "ibac-sni")
+"""One module of this package each, with a `PAPER`; underscores stand for hyphens."""
 
 
 def load_paper(name: str) -> Paper:
@@ -20,5 +20,5 @@ def load_paper(name: str) -> Paper:
         close = get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(NAMES)};"
         raise UserError(f"there is no paper {name!r}: {hint} see `rlbench table --all`")
-    paper: Paper = import_module(f"{__name__}.{name}").PAPER
+    paper: Paper = import_module(f"{__name__}.{name.replace('-', '_')}").PAPER
     return paper

@@ -1,0 +1,84 @@
+"""Encoders: sizes, channels and scales."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rlbench.backbones.encoders import make_encoder, normalise_rows
+from rlbench.errors import UserError
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size", "count"),
+    [
+        ("flatten", (3, 4), 12, 0),
+        # 3*16*4 + 16, 16*32*4 + 32, 32*32*4 + 32; ((11 - 1) // 2 - 2)^2 * 32
+        ("grid", (11, 11, 3), 288, 208 + 2080 + 4128),
+        ("grid", (9, 9, 3), 128, 208 + 2080 + 4128),
+        # 4*32*64 + 32, 32*64*16 + 64, 64*64*9 + 64; 84 -> 20 -> 9 -> 7
+        ("nature", (4, 84, 84), 3136, 8224 + 32832 + 36928),
+        ("nature", (64, 64, 3), 1024, 6176 + 32832 + 36928),
+        ("impala", (3, 64, 64), 2048, 97_600),
+        ("impala", (64, 64, 3), 2048, 97_600),
+    ],
+)
+def test_features_and_parameters(kind: Any, shape: Any, size: int, count: int) -> None:
+    encoder = make_encoder(kind, shape)
+    assert encoder.size == size
+    assert parameters(encoder) == count
+    obs = torch.randint(0, 11, (2, *shape), dtype=torch.uint8)
+    assert encoder(obs).shape == (2, size)
+
+
+def test_impala_with_a_layer_of_512_has_the_published_number_of_parameters() -> None:
+    encoder = make_encoder("impala", (3, 64, 64))
+    total = parameters(encoder) + parameters(nn.Linear(encoder.size, 512))
+    assert total == 1_146_688  # 1.15 M
+
+
+@pytest.mark.parametrize("kind", ["nature", "impala"])
+def test_channels_may_be_first_or_last_and_values_bytes_or_floats(kind: Any) -> None:
+    torch.manual_seed(0)
+    first = make_encoder(kind, (3, 64, 64))
+    torch.manual_seed(0)
+    last = make_encoder(kind, (64, 64, 3))
+    obs = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    features = first(obs)
+    torch.testing.assert_close(last(obs.permute(0, 2, 3, 1)), features)
+    assert torch.equal(first(obs.float()), features)
+
+
+def test_images_are_scaled_to_one_and_grids_are_not() -> None:
+    cases: list[tuple[Any, tuple[int, ...], float]] = [
+        ("nature", (3, 64, 64), 255.0),
+        ("impala", (3, 64, 64), 255.0),
+        ("grid", (3, 11, 11), 1.0),
+    ]
+    for kind, shape, scale in cases:
+        encoder: Any = make_encoder(kind, shape if kind != "grid" else (11, 11, 3))
+        obs = torch.rand(1, *shape)
+        given = scale * obs if kind != "grid" else obs.permute(0, 2, 3, 1)
+        torch.testing.assert_close(encoder(given), encoder.layers(obs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("grid", (11, 11)), ("impala", (9, 64, 64)), ("nature", (3, 10, 10))]
+)
+def test_shapes_that_do_not_fit_are_refused_in_one_sentence(kind: Any, shape: Any) -> None:
+    with pytest.raises(UserError, match=f"encoder {kind}"):
+        make_encoder(kind, shape)
+
+
+def test_rows_of_linear_layers_get_length_one() -> None:
+    convolution, linear = nn.Conv2d(1, 2, 2), nn.Linear(8, 5)
+    before = convolution.weight.clone()
+    normalise_rows(nn.Sequential(convolution, nn.Flatten(), linear))
+    torch.testing.assert_close(linear.weight.norm(dim=1), torch.ones(5))
+    assert (linear.bias == 0).all()
+    assert torch.equal(convolution.weight, before)

@@ -1,0 +1,63 @@
+"""The claims of the bottleneck paper, judged on made-up runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlbench.benchmarks.papers import ibac_toy, load_paper
+from rlbench.benchmarks.results import Missing, Result, Results
+
+RIVAL = (2.0, 2.2, 2.4, 2.6)
+"""Test losses of four seeds."""
+BELOW = (1.0, 1.3, 1.3, 1.6)
+
+
+def results(ours: dict[str, tuple[float, ...]]) -> Results:
+    """Runs of all methods; those that `ours` does not name lose as much as `RIVAL`."""
+    methods = (*ibac_toy.RIVALS, "VIB")
+    return Results(
+        Result(method, task, seed, Path(), {}, np.array([-loss - 0.5, -loss + 0.5]), 0.0)
+        for task in ibac_toy.SETTINGS
+        for method in methods
+        for seed, loss in enumerate(ours.get(f"{method} {task}", ours.get(method, RIVAL)))
+    )
+
+
+def test_a_bottleneck_below_all_others_in_both_settings_holds() -> None:
+    verdict = ibac_toy.C1.judge(results({"VIB": BELOW}))
+    assert verdict.holds
+    # 1.30 - 2.30, where the seeds' own differences are -1, -0.9, -1.1 and -1.
+    assert "signals-2: VIB 1.30; none 2.30, difference -1.00 [-1.07, -0.93]" in verdict.evidence
+    assert "signals-64: VIB 1.30" in verdict.evidence
+
+
+@pytest.mark.parametrize("rival", list(ibac_toy.RIVALS))
+@pytest.mark.parametrize("task", list(ibac_toy.SETTINGS))
+def test_one_rival_that_is_as_good_in_one_setting_is_enough_to_fail(rival: str, task: str) -> None:
+    verdict = ibac_toy.C1.judge(results({"VIB": BELOW, f"{rival} {task}": BELOW}))
+    assert not verdict.holds
+
+
+def test_a_lower_mean_whose_interval_holds_zero_fails() -> None:
+    ours = (1.0, 2.1, 2.5, 3.0)  # mean 2.15 below 2.3, but -1.0, -0.1, +0.1, +0.4
+    assert not ibac_toy.C1.judge(results({"VIB": ours})).holds
+
+
+def test_seeds_that_are_not_all_there_are_not_judged() -> None:
+    with pytest.raises(Missing, match="VIB has not been run on signals-2"):
+        ibac_toy.C1.judge(Results([]))
+    with pytest.raises(Missing, match="not the same seeds"):
+        ibac_toy.C1.judge(results({"VIB": BELOW[:3]}))
+
+
+@pytest.mark.parametrize(("scale", "seen"), [("small", 25_000), ("full", 819_200)])
+def test_each_setting_has_ten_seeds_of_four_methods(scale: str, seen: int, tmp_path: Path) -> None:
+    jobs = load_paper("ibac-sni").jobs(scale, tmp_path)  # type: ignore[arg-type]
+    toy = [job for _, job in jobs if job.agent == "vib"]
+    assert len(toy) == 2 * 4 * 10
+    assert {(job.config.env, job.config.data_size) for job in toy} == {
+        ("signals-2", 2_048),
+        ("signals-64", 64),
+    }
+    assert {25 * job.config.updates for job in toy} == {seen}

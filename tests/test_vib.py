@@ -1,0 +1,253 @@
+"""The classifier: its losses by hand, and what every agent must do on its own spaces."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
+from rlbench.backbones import bottleneck
+from rlbench.backbones.compiled import CompiledLearn
+from rlbench.backbones.updates import SGD
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.runner import Run, load_run
+from rlbench.envs.signals import Problem, Signals
+from rlbench.errors import UserError
+from rlbench.interface import Spec, Transitions
+from tests.networks import copies, unchanged
+from tests.test_compiled import interpreted
+from tests.test_every_agent import equal, tensors
+
+SPEC = Spec(Box(-np.inf, np.inf, (20,)), Box(0, 1, (3,)))
+SMALL: dict[str, Any] = {"hidden": 16, "code": 8, "learning_rate": 0.05}
+PLAIN: dict[str, Any] = {"bottleneck": False}
+METHODS: dict[str, dict[str, Any]] = {
+    "none": PLAIN,
+    "weight decay": PLAIN | {"weight_decay": 1e-3},
+    "dropout": PLAIN | {"dropout": 0.2},
+    "VIB": {},
+}
+EACH = pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
+
+
+def make(seed: int = 0, spec: Spec = SPEC, **settings: Any) -> VIB:
+    return VIB(VIBConfig(**SMALL | settings), spec, seed=seed)
+
+
+def batch(seed: int = 0, rows: int = 25) -> Transitions:
+    """Signals of three classes; the first values tell which."""
+    generator = torch.Generator().manual_seed(seed)
+    right = torch.eye(3)[torch.randint(3, (rows,), generator=generator)]
+    obs = torch.randn(rows, 20, generator=generator)
+    obs[:, :3] = 3 * right
+    return Transitions(obs, right, torch.zeros(rows), obs, torch.ones(rows), torch.zeros(rows))
+
+
+def train(agent: VIB, updates: int, first: int = 0) -> VIB:
+    for seed in range(first, first + updates):
+        agent.learn(batch(seed))
+    return agent
+
+
+def weights(agent: VIB) -> dict[str, Tensor]:
+    return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith("/network/")}
+
+
+def test_cross_entropy_by_hand() -> None:
+    # Probabilities 1/2, 1/4, 1/4; one row is certain of the first class, one of the second.
+    logits = torch.tensor([[math.log(2), 0.0, 0.0]]).expand(2, 3)
+    right = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    wanted = (math.log(2) + math.log(4)) / 2
+    torch.testing.assert_close(cross_entropy(logits, right), torch.tensor(wanted))
+
+
+def test_cross_entropy_rejects_another_number_of_rows() -> None:
+    with pytest.raises(ValueError, match="expected one shape"):
+        cross_entropy(torch.zeros(4, 3), torch.zeros(1, 3))
+
+
+def test_gradient_descent_by_hand() -> None:
+    weight = torch.tensor([1.0])
+    descent = SGD([weight], learning_rate=0.1, momentum=0.5, weight_decay=0.2)
+    descent.step((torch.tensor([1.0]),))
+    torch.testing.assert_close(weight, torch.tensor([0.88]))  # v = 1 + 0.2
+    descent.step((torch.tensor([1.0]),))
+    # v = 0.6 + 1 + 0.2 * 0.88
+    torch.testing.assert_close(weight, torch.tensor([0.88 - 0.1 * 1.776]))
+
+
+def test_gradient_descent_equals_that_of_pytorch() -> None:
+    mine, theirs = (torch.nn.Linear(3, 2) for _ in range(2))
+    theirs.load_state_dict(mine.state_dict())
+    descent = SGD(mine.parameters(), 0.1, 0.9, 0.01)
+    reference = torch.optim.SGD(theirs.parameters(), 0.1, 0.9, weight_decay=0.01)
+    for _ in range(3):
+        x = torch.randn(4, 3)
+        descent.step(torch.autograd.grad(mine(x).square().sum(), descent.parameters))
+        reference.zero_grad()
+        theirs(x).square().sum().backward()
+        reference.step()
+        torch.testing.assert_close(mine.weight, theirs.weight)
+
+
+@EACH
+def test_every_method_learns_the_classes(settings: dict[str, Any]) -> None:
+    agent, test = train(make(**settings), 150), batch(1000, rows=200)
+    forecast = agent.act(test.obs).action
+    assert (forecast.argmax(dim=1) == test.action.argmax(dim=1)).float().mean() > 0.9
+    assert -(forecast * test.action).sum(dim=1).log().mean() < 0.4
+
+
+@EACH
+def test_actions_are_probabilities(settings: dict[str, Any]) -> None:
+    agent = make(**settings)
+    for rows, scale in ((1, 1.0), (7, 100.0)):
+        action = agent.act(scale * torch.randn(rows, 20)).action
+        assert action.shape == (rows, 3)
+        assert not action.requires_grad
+        torch.testing.assert_close(action.sum(dim=1), torch.ones(rows))
+        assert all(SPEC.action_space.contains(row.numpy()) for row in action)
+
+
+@EACH
+def test_weights_depend_on_the_seed_alone(settings: dict[str, Any]) -> None:
+    before = torch.get_rng_state()
+    first = train(make(seed=3, **settings), 5)
+    assert torch.equal(before, torch.get_rng_state())
+    assert equal(first, train(make(seed=3, **settings), 5))
+    assert not equal(first, train(make(seed=4, **settings), 5))
+
+
+@EACH
+def test_a_resumed_run_equals_an_uninterrupted_one(settings: dict[str, Any]) -> None:
+    whole, half = train(make(**settings), 6), train(make(**settings), 3)
+    resumed = make(seed=99, **settings)
+    resumed.load_state_dict(half.state_dict())
+    assert equal(whole, train(resumed, 3, first=3))
+    obs = torch.randn(5, 20)
+    assert torch.equal(whole.act(obs).action, resumed.act(obs).action)
+
+
+@EACH
+def test_acting_changes_nothing_in_the_training(settings: dict[str, Any]) -> None:
+    quiet, watched = make(**settings), make(**settings)
+    for seed in range(3):
+        watched.act(torch.randn(3, 20))
+        quiet.learn(batch(seed))
+        watched.learn(batch(seed))
+    before, after = weights(quiet), weights(watched)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@EACH
+def test_a_recorded_update_equals_that_of_learn(settings: dict[str, Any]) -> None:
+    agent, twin = make(**settings), make(**settings)
+    learn = CompiledLearn(twin, interpreted)
+    for seed in range(3):
+        wanted, got = agent.learn(batch(seed)), learn(batch(seed))
+        for metric, value in wanted.items():
+            torch.testing.assert_close(got[metric], value)
+    for name, value in tensors(agent.state_dict()).items():
+        torch.testing.assert_close(tensors(twin.state_dict())[name], value)
+
+
+CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bottleneck": (False, {}),
+    "beta": (1.0, {}),
+    "weight_decay": (0.1, PLAIN),
+    "dropout": (0.2, PLAIN),
+    "hidden": (32, {}),
+    "code": (4, {}),
+    "learning_rate": (0.01, {}),
+    "momentum": (0.5, {}),
+}
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(VIBConfig)])
+def test_every_setting_has_an_effect(field: str) -> None:
+    if field == "batch_size":  # Read by the driver alone.
+        return
+    value, others = CHANGES[field]
+    usual, changed = (weights(train(make(**others | own), 3)) for own in ({}, {field: value}))
+    assert usual.keys() != changed.keys() or any(
+        usual[name].shape != changed[name].shape or not torch.equal(usual[name], changed[name])
+        for name in usual
+    )
+
+
+def test_a_code_that_costs_more_tells_less() -> None:
+    cheap, dear = (train(make(beta=beta), 60).learn(batch())["kl"] for beta in (1e-3, 1.0))
+    assert dear < 0.2 * cheap
+
+
+def test_dropout_is_for_learning_alone() -> None:
+    agent, obs = make(bottleneck=False, dropout=0.5), batch(rows=200).obs
+    whole = agent.network.features(obs)
+    dropped = agent.network.features(obs, agent.generator)
+    assert torch.equal(agent.network.features(obs), whole)
+    shown = whole > 0
+    assert (dropped[shown] > 0).float().mean() == pytest.approx(0.5, abs=0.05)
+    kept = shown & (dropped > 0)
+    torch.testing.assert_close(dropped[kept], 2 * whole[kept])
+
+
+def test_forecasts_are_those_of_a_noisy_code() -> None:
+    agent, obs = make(), batch().obs
+    noise = torch.randn(25, 8)
+    mu, sigma = agent.network.code(agent.network.features(obs))
+    code = bottleneck.sample(mu, sigma, noise[None])[0]
+    wanted = agent.network.logits(code).softmax(dim=1)
+    torch.testing.assert_close(agent.decide(obs, noise), wanted)
+    assert not torch.equal(agent.act(obs).action, agent.act(obs).action)
+    assert make(**PLAIN).acting_noise is None
+
+
+def test_learning_leaves_the_batch_alone_and_moves_every_parameter() -> None:
+    agent = make()
+    before, given = copies(agent.network), batch()
+    agent.learn(given)
+    assert torch.equal(given.obs, batch().obs)
+    for parameter, old in zip(agent.network.parameters(), before, strict=True):
+        assert not torch.equal(parameter, old)
+    assert not unchanged(agent.network, before)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec(SPEC.observation_space, Discrete(3)),
+        Spec(SPEC.observation_space, Box(-1, 1, (3,))),
+        Spec(Box(-1, 1, (3, 20, 20)), SPEC.action_space),
+        Spec(Box(-1, 1, (10,)), SPEC.action_space),
+    ],
+)
+def test_spaces_of_another_kind_are_refused_in_one_sentence(spec: Spec) -> None:
+    with pytest.raises(UserError, match="this agent needs a"):
+        make(spec=spec)
+
+
+def test_a_run_learns_from_the_signals_of_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLBENCH_CACHE", str(tmp_path / "cache"))
+    settings = VIBConfig(hidden=16, code=8)
+    for seed in (0, 1):
+        config = RunConfig(
+            env="signals-2", seed=seed, updates=3, data_size=30, eval_episodes=4,
+            out=tmp_path / f"{seed}",
+        )  # fmt: skip
+        Run("vib", settings, config).start()
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for seed, folder in enumerate(folders):
+        env = load_run(folder)[1].make()
+        assert isinstance(env, Signals)
+        assert env.problem == Problem(2, seed)
+    resumed = [Run.resume(folder) for folder in folders]
+    hashes = [run.data.provenance.sha256 for run in resumed if run.data is not None]
+    assert len(set(hashes)) == 2
