@@ -166,7 +166,10 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         if len(doors):
             cells[doors] ^= _TURN_DOOR
         terminated = event == _REACHES
-        reward = terminated * (1 - 0.9 * (self._steps / self._floor.max_steps))
+        reward = np.zeros(self.num_envs)
+        (reached,) = terminated.nonzero()
+        if len(reached):
+            reward[reached] = 1 - 0.9 * (self._steps[reached] / self._floor.max_steps)
         return self._obs(), reward, terminated, self._steps >= self._floor.max_steps, {}
 
     def render(self) -> tuple[Array, ...]:
