@@ -51,11 +51,11 @@ def test_levels_of_all_seeds_are_the_packages(name: str) -> None:
         assert np.array_equal(ours[row], theirs.reset(seed=seed)[0]["image"]), seed
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", FLOORS)
 def test_every_step_is_the_packages(name: str) -> None:
     """Half of the environments act at random, half go to the goal and wander on the way."""
     pytest.importorskip("minigrid")
-    floor, count, rng = endless(SIZES[name]), 6, np.random.default_rng(0)
+    floor, count, rng = endless(FLOORS[name]), 6, np.random.default_rng(0)
     ours = MultiRoomVector(floor, count)
     theirs = SyncVectorEnv(
         [lambda: gym.wrappers.FilterObservation(package(floor), ["image"])] * count,

@@ -187,6 +187,14 @@ def test_a_mask_resets_its_environments_only() -> None:
     assert truncated.tolist() == [True, False, True], "the second began three steps later"
 
 
+@pytest.mark.parametrize("name", ["multiroom-n2", "multiroom-n3r"])
+def test_an_empty_mask_resets_nothing(name: str) -> None:
+    env = MultiRoomVector(FLOORS[name], 3)
+    before, _ = env.reset(seed=0)
+    after, _ = env.reset(seed=5, options={"reset_mask": np.zeros(3, bool)})
+    assert np.array_equal(after, before)
+
+
 def test_doors_that_were_opened_are_closed_in_the_next_episode() -> None:
     env, before = begun()
     env.step(FORWARD)
