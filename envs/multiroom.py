@@ -147,10 +147,12 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
                 f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{self.num_envs}]"
             )
         (rows,) = mask.nonzero()
-        chosen = [seeds[row] for row in rows.tolist()]
-        self._begin(
-            rows, [int(self.np_random.integers(2**31)) if x is None else int(x) for x in chosen]
-        )
+        chosen = [
+            int(self.np_random.integers(2**31)) if given is None else int(given)
+            for given in (seeds[row] for row in rows.tolist())
+        ]
+        if chosen:
+            self._begin(rows, chosen)
         return self._obs(), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
@@ -166,7 +168,10 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         if len(doors):
             cells[doors] ^= _TURN_DOOR
         terminated = event == _REACHES
-        reward = terminated * (1 - 0.9 * (self._steps / self._floor.max_steps))
+        reward = np.zeros(self.num_envs)
+        (reached,) = terminated.nonzero()
+        if len(reached):
+            reward[reached] = 1 - 0.9 * (self._steps[reached] / self._floor.max_steps)
         return self._obs(), reward, terminated, self._steps >= self._floor.max_steps, {}
 
     def render(self) -> tuple[Array, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,7 @@ class Levels:
     """Where it looks: 0 right, 1 down, 2 left, 3 up; int64 [N]."""
 
 
-@dataclass(frozen=True)
-class _Room:
+class _Room(NamedTuple):
     """A rectangle of cells with walls around it, and the cell of the door that leads into it."""
 
     x: int

@@ -64,6 +64,13 @@ def test_the_film_shows_the_episode_of_its_seed_from_its_first_step(run: Path) -
             obs, *_ = env.step(action)
 
 
+def test_rooms_are_drawn_from_above() -> None:
+    env, draw = film._drawing(find_task("multiroom-n2"), 64)
+    env.reset(seed=0)
+    assert draw().shape == (144, 144, 3)
+    assert env.metadata["render_fps"] == 10
+
+
 def test_pictures_are_drawn_one_by_one(run: Path) -> None:
     pictures, _ = film.frames(run, 10**9, 1, 64)  # All at once would not fit into memory.
     assert next(pictures).shape == (128, 128, 3)

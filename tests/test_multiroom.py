@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlbench.envs import multiroom
 from rlbench.envs.multiroom import MultiRoom, MultiRoomVector
-from rlbench.envs.multiroom_levels import level
+from rlbench.envs.multiroom_levels import level, level_set
 from rlbench.envs.multiroom_names import FLOORS, Floor
 from tests.rooms import DONE, DROP, FORWARD, LEFT, PICK_UP, RIGHT, TOGGLE, drawn
 
@@ -39,10 +39,11 @@ BESIDE_THE_GOAL = """
 @pytest.fixture(autouse=True)
 def _drawn_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """A floor of side 7 has the two levels drawn here; T is 40."""
-    made = multiroom.level_set
     hand = drawn(TWO_ROOMS, BESIDE_THE_GOAL)
     monkeypatch.setattr(
-        multiroom, "level_set", lambda floor, held: hand if floor == HAND else made(floor, held)
+        multiroom,
+        "level_set",
+        lambda floor, held: hand if floor == HAND else level_set(floor, held),
     )
 
 
@@ -186,6 +187,14 @@ def test_a_mask_resets_its_environments_only() -> None:
     assert truncated.tolist() == [True, False, True], "the second began three steps later"
 
 
+@pytest.mark.parametrize("name", ["multiroom-n2", "multiroom-n3r"])
+def test_an_empty_mask_resets_nothing(name: str) -> None:
+    env = MultiRoomVector(FLOORS[name], 3)
+    before, _ = env.reset(seed=0)
+    after, _ = env.reset(seed=5, options={"reset_mask": np.zeros(3, bool)})
+    assert np.array_equal(after, before)
+
+
 def test_doors_that_were_opened_are_closed_in_the_next_episode() -> None:
     env, before = begun()
     env.step(FORWARD)
@@ -223,10 +232,12 @@ def test_many_environments_are_as_many_single_ones(name: str) -> None:
             other, _ = theirs.reset(seed=seeds, options={"reset_mask": mask})
             assert np.array_equal(one, other)
         action = rng.choice(7, size=7, p=(0.15, 0.15, 0.4, 0.05, 0.05, 0.15, 0.05))
-        for mine, his in zip(ours.step(action), theirs.step(action), strict=True):
+        *all_mine, info = ours.step(action)
+        *all_his, other_info = theirs.step(action)
+        assert info == other_info == {}
+        for mine, his in zip(all_mine, all_his, strict=True):
             assert np.array_equal(mine, his), step
-            if isinstance(his, np.ndarray):
-                assert mine.dtype == his.dtype
+            assert mine.dtype == his.dtype
         mask = theirs._terminations | theirs._truncations
     assert ended > 20
 

@@ -1,5 +1,7 @@
 """Levels of MultiRoom: sets that share nothing, and each with a way to its goal."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,22 @@ def test_sets_hold_the_levels_of_their_first_seeds(name: str) -> None:
         seeds = range(first, first + 30)
         known = [level(floor, seed)[0].tobytes() in found for seed in seeds]
         assert all(known) or (held_out and sum(known) > 20)
+
+
+def test_sets_stay_what_they_are() -> None:
+    """Another level would be another task under the same name."""
+    digests = {}
+    for name in WITH_SETS:
+        digest = hashlib.sha256()
+        for held_out in (False, True):
+            for column in vars(level_set(FLOORS[name], held_out)).values():
+                digest.update(column.astype("<i8").tobytes())
+        digests[name] = digest.hexdigest()[:16]
+    assert digests == {
+        "multiroom-n1": "523e0efd32290ef0",
+        "multiroom-n2": "3660cc34e4fd2f78",
+        "multiroom-n3": "1fbf34be774eaef7",
+    }
 
 
 @pytest.mark.parametrize("name", FLOORS)

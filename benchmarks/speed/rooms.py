@@ -1,0 +1,90 @@
+"""`python -m rlbench.benchmarks.speed.rooms`: steps of MultiRoom per CPU-second.
+
+Our batched engine beside the package minigrid in Gymnasium's SyncVectorEnv: random actions, resets of
+what is over included. Segments of all subjects alternate, so that whatever else the machine does
+hits them alike.
+"""
+
+import statistics
+import time
+from functools import partial
+from itertools import cycle, islice
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from rlbench.envs.multiroom import MultiRoomVector
+from rlbench.envs.multiroom_names import FLOORS, Floor
+
+COUNTS = (16, 256)
+SEGMENTS, SECONDS = 9, 0.5
+
+
+class Subject:
+    """Environments that are stepped for a while, again and again."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Begins an episode in each."""
+        self._env, self._seed = env, 0
+        self.rates: list[float] = []
+        """Steps per CPU-second of each segment."""
+        self._actions = cycle(np.random.default_rng(0).integers(0, 7, (1000, env.num_envs)))
+        self._reset(np.ones(env.num_envs, bool))
+
+    def measure(self, seconds: float) -> None:
+        """One segment."""
+        begin, steps = time.process_time(), 0
+        while time.process_time() - begin < seconds:
+            for action in islice(self._actions, 10):
+                _, _, terminated, truncated, _ = self._env.step(action)
+                over = terminated | truncated
+                if over.any():
+                    self._reset(over)
+            steps += 10 * self._env.num_envs
+        self.rates.append(steps / (time.process_time() - begin))
+
+    def _reset(self, over: Any) -> None:
+        seeds: Any = list(range(self._seed, self._seed + self._env.num_envs))
+        self._seed += self._env.num_envs
+        self._env.reset(seed=seeds, options={"reset_mask": over})
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    subjects = {
+        (name, engine, count): Subject(make(floor, count))
+        for name, floor in FLOORS.items()
+        if name in ("multiroom-n2", "multiroom-n3r")
+        for engine, make in (("rlbench", MultiRoomVector), ("minigrid, SyncVectorEnv", package))
+        for count in COUNTS
+    }
+    for _ in range(SEGMENTS):
+        for subject in subjects.values():
+            subject.measure(SECONDS)
+    print("| task | engine | environments | steps per CPU-second, median (min to max) |")
+    print("|---|---|---|---|")
+    for (name, engine, count), subject in subjects.items():
+        low, middle, high = min(subject.rates), statistics.median(subject.rates), max(subject.rates)
+        print(f"| {name} | {engine} | {count} | {middle:,.0f} ({low:,.0f} to {high:,.0f}) |")
+
+
+def package(floor: Floor, count: int) -> VectorEnv[Any, Any, Any]:
+    """The environments of minigrid, whose every reset makes a fresh level."""
+    return SyncVectorEnv([partial(_one, floor)] * count, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def _one(floor: Floor) -> gym.Env[Any, Any]:
+    from minigrid.envs.multiroom import MultiRoomEnv
+    from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
+
+    env = MultiRoomEnv(
+        minNumRooms=1, maxNumRooms=floor.most_rooms, maxRoomSize=floor.largest,
+        width=floor.side, height=floor.side,
+    )  # fmt: skip
+    return ImgObsWrapper(FullyObsWrapper(env))
+
+
+if __name__ == "__main__":
+    main()
