@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlbench.errors import UserError
 
-EncoderKind = Literal["flatten", "grid", "nature", "impala"]
+EncoderKind = Literal["flatten", "grid", "one-hot-grid", "nature", "impala"]
 
 
 class Encoder(nn.Module):
@@ -56,8 +56,8 @@ def make_encoder(kind: EncoderKind, obs_shape: tuple[int, ...]) -> Encoder:
     """The encoder of a name.
 
     Args:
-        kind: `flatten`: raw values; `grid`: see `grid_layers`, `nature`: see `nature_layers`,
-            `impala`: see `impala_layers`.
+        kind: `flatten`: raw values; `grid`: see `grid_layers`, `one-hot-grid`: the same after `OneHot`;
+            `nature`: see `nature_layers`, `impala`: see `impala_layers`.
         obs_shape: One observation; an image has its channels (1, 3 or 4) first or last, a grid last.
 
     Raises:
@@ -65,7 +65,7 @@ def make_encoder(kind: EncoderKind, obs_shape: tuple[int, ...]) -> Encoder:
     """
     if kind == "flatten":
         return Encoder(nn.Flatten(), obs_shape)
-    last = kind == "grid" or obs_shape[0] not in _CHANNELS
+    last = kind.endswith("grid") or obs_shape[0] not in _CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
     if len(obs_shape) != 3 or channels not in _CHANNELS:
         raise UserError(
@@ -75,6 +75,9 @@ def make_encoder(kind: EncoderKind, obs_shape: tuple[int, ...]) -> Encoder:
     try:
         if kind == "grid":
             return Encoder(grid_layers(channels), obs_shape, channels_last=True)
+        if kind == "one-hot-grid":
+            of_channels = nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
+            return Encoder(of_channels, obs_shape, channels_last=True)
         layers = nature_layers(channels) if kind == "nature" else impala_layers(channels)
         return Encoder(layers, obs_shape, last, scale=1 / 255)
     except RuntimeError as error:
@@ -102,6 +105,28 @@ def grid_layers(channels: int) -> nn.Module:
         nn.ReLU(),
         nn.Flatten(),
     )
+
+
+class OneHot(nn.Module):
+    """MiniGrid's types, colours and states [B, 3, W, H] as one-hot channels [B, 21, W, H].
+
+    As numbers they have an order that means nothing, which a network must first see through.
+    """
+
+    sizes = (11, 6, 4)
+    """How many of each there are."""
+
+    def __init__(self) -> None:
+        """Keeps the numbers to compare with."""
+        super().__init__()
+        self.register_buffer("numbers", torch.cat([torch.arange(n) for n in self.sizes]))
+        self.register_buffer("channel", torch.arange(3).repeat_interleave(torch.tensor(self.sizes)))
+        self.numbers: Tensor
+        self.channel: Tensor
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """1.0 where the cell has the channel's number."""
+        return (grid[:, self.channel] == self.numbers[:, None, None]).float()
 
 
 def nature_layers(channels: int) -> nn.Module:

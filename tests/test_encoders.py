@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlbench.backbones.encoders import make_encoder, normalise_rows
+from rlbench.backbones.encoders import OneHot, make_encoder, normalise_rows
 from rlbench.errors import UserError
 
 
@@ -82,3 +82,12 @@ def test_rows_of_linear_layers_get_length_one() -> None:
     torch.testing.assert_close(linear.weight.norm(dim=1), torch.ones(5))
     assert (linear.bias == 0).all()
     assert torch.equal(convolution.weight, before)
+
+
+def test_cells_become_one_hot_channels() -> None:
+    grid = torch.tensor([[10.0, 0.0, 3.0], [2.0, 5.0, 0.0]]).view(1, 1, 2, 3).permute(0, 3, 1, 2)
+    channels = OneHot()(grid)
+    assert channels.shape == (1, 21, 1, 2)
+    assert channels[0, :, 0, 0].nonzero().flatten().tolist() == [10, 11, 11 + 6 + 3]
+    assert channels[0, :, 0, 1].nonzero().flatten().tolist() == [2, 11 + 5, 11 + 6]
+    assert make_encoder("one-hot-grid", (9, 9, 3)).size == 128

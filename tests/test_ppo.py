@@ -34,6 +34,12 @@ def ibac_sni(**settings: Any) -> IBACSNI:
     return IBACSNI(IBACSNIConfig(**small | settings), SPEC)
 
 
+def played(agent: PPO, seed: int = 0) -> Trajectories:
+    given = experience(agent, seed)
+    assert isinstance(given, Trajectories)
+    return given
+
+
 def test_the_clip_takes_the_reason_to_move_further() -> None:
     log_ratio = torch.tensor([1.5, 1.5, 0.5, 0.5]).log().requires_grad_()
     advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -53,7 +59,7 @@ def test_a_held_value_counts_with_the_larger_error() -> None:
 def rollout(agent: PPO, **columns: Any) -> Trajectories:
     """Four steps of one environment: an end after the second, a cut after the third."""
     steps = [agent.act(torch.randn(1, 2), explore=True) for _ in range(4)]
-    given = {
+    given: dict[str, Any] = {
         "obs": torch.arange(8.0).view(4, 1, 2) / 8,
         "action": torch.stack([x.action for x in steps]),
         "reward": torch.tensor([[1.0], [2.0], [3.0], [4.0]]),
@@ -104,22 +110,22 @@ def test_rewards_after_a_cut_change_nothing_before_it() -> None:
 def test_at_the_first_pass_the_ratio_is_one(normalised: bool) -> None:
     agent = ppo(batch_size=None, epochs=1, normalise_obs=normalised, normalise_reward=normalised)
     for seed in range(3):
-        metrics = agent.learn(experience(agent, seed))
+        metrics = agent.learn(played(agent, seed))
         assert abs(float(metrics["kl"])) < 1e-12
         assert float(metrics["clip_fraction"]) == 0
 
 
 def test_the_ratio_of_sni_is_one_without_noise_alone() -> None:
     agent = ibac_sni()
-    metrics = agent.learn(experience(agent, 0))
+    metrics = agent.learn(played(agent, 0))
     assert abs(float(metrics["kl"])) < 1e-12
     assert float(metrics["kl_stochastic"]) > 1e-4
 
 
 def test_without_sni_noise_is_in_the_rollout_and_drawn_anew_in_the_update() -> None:
     agent = ibac_sni(mixture=None)
-    given = experience(agent, 0)
-    assert {"log_prob", "value"} <= set(given.extras)  # type: ignore[union-attr]
+    given = played(agent, 0)
+    assert {"log_prob", "value"} <= set(given.extras)
     assert float(agent.learn(given)["kl"]) > 1e-4
 
 
@@ -127,7 +133,7 @@ def test_a_mixture_of_one_ignores_the_noise_of_the_bottleneck() -> None:
     one, other = ibac_sni(mixture=1.0, beta=0.0), ibac_sni(mixture=1.0, beta=0.0)
     other.generator.manual_seed(99)
     before = other.network.bottleneck.layer.weight.detach().clone()  # type: ignore[union-attr]
-    batch = experience(one, 0)
+    batch = played(one, 0)
     for agent in (one, other):
         agent.learn(batch)
     after = other.network.bottleneck.layer.weight.detach()  # type: ignore[union-attr]
@@ -139,15 +145,14 @@ def test_a_mixture_of_one_ignores_the_noise_of_the_bottleneck() -> None:
 def test_sigma_learns_from_the_stochastic_term() -> None:
     agent = ibac_sni(mixture=0.5, beta=0.0)
     before = agent.network.bottleneck.layer.weight.detach().clone()  # type: ignore[union-attr]
-    agent.learn(experience(agent, 0))
+    agent.learn(played(agent, 0))
     after = agent.network.bottleneck.layer.weight.detach()  # type: ignore[union-attr]
     assert not torch.equal(before[6:], after[6:])
 
 
 def test_the_first_gradient_step_of_a2c_is_that_of_the_log_probability() -> None:
     agent = A2C(A2CConfig(hidden=(8,), value_coefficient=0.0, max_grad_norm=1e9, **ROLLOUT), SPEC)
-    batch = experience(agent, 0)
-    assert isinstance(batch, Trajectories)
+    batch = played(agent, 0)
     flat = agent._flat(batch)
     params = agent.network.policy(flat["obs"])
     log_prob = agent.network.head.log_prob(params, flat["sample"])
@@ -166,7 +171,7 @@ def test_step_size_and_clip_fall_to_zero() -> None:
     agent = ppo(decay_updates=4)
     seen = []
     for seed in range(5):
-        agent.learn(experience(agent, seed))
+        agent.learn(played(agent, seed))
         seen.append((float(agent.optimizer.learning_rate), float(agent.clip_range)))
     shares = [1, 0.75, 0.5, 0.25, 0.0]
     assert [x for pair in seen for x in pair] == pytest.approx(
@@ -190,8 +195,8 @@ def test_recorded_gradient_steps_equal_those_of_learn(
     agent, twin = (agent_class(agent_class.Config(**shape | settings), SPEC) for _ in range(2))
     learn = compiled_learn(twin, interpreted)
     for seed in range(3):
-        agent.learn(experience(agent, seed))
-        learn(experience(twin, seed))
+        agent.learn(played(agent, seed))
+        learn(played(twin, seed))
     assert_close(agent, twin)
 
 
@@ -210,9 +215,9 @@ def test_rewards_are_divided_by_the_deviation_of_discounted_returns() -> None:
     scaler = RewardScaler(1, enabled=True)
     batch = rollout(ppo(envs=1, rollout_steps=4))
     # Sums with discount 1/2 that begin anew after the end and after the cut: 1, 2.5, 3, 4.
-    deviation = np.std([1.0, 2.5, 3.0, 4.0])
+    deviation = float(np.std([1.0, 2.5, 3.0, 4.0]))
     scaled = scaler(batch, 0.5)
-    torch.testing.assert_close(scaled, (batch.reward / deviation).float())
+    torch.testing.assert_close(scaled, batch.reward / deviation)
     assert float(scaler.returns) == 4.0, "the last episode goes on"
 
 

@@ -21,7 +21,7 @@ from rlbench.envs.tasks import Task, find_task
 from rlbench.interface import Spec, Transitions
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.test_every_agent import equal, same, tensors
-from tests.test_sb3 import make
+from tests.test_on_policy import make
 
 
 class Ring(gym.Env[Any, Any]):

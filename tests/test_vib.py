@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones import bottleneck
-from rlbench.backbones.compiled import CompiledLearn
+from rlbench.backbones.compiled import compiled_learn
 from rlbench.backbones.updates import SGD
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run, load_run
@@ -148,7 +148,7 @@ def test_acting_changes_nothing_in_the_training(settings: dict[str, Any]) -> Non
 @EACH
 def test_a_recorded_update_equals_that_of_learn(settings: dict[str, Any]) -> None:
     agent, twin = make(**settings), make(**settings)
-    learn = CompiledLearn(twin, interpreted)
+    learn = compiled_learn(twin, interpreted)
     for seed in range(3):
         wanted, got = agent.learn(batch(seed)), learn(batch(seed))
         for metric, value in wanted.items():
