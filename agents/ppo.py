@@ -211,7 +211,10 @@ class PPO(Agent):
             if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
                 break
         self._finish(rollout)
-        return {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
+        metrics = {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
+        # Nothing has moved yet: what is not 0 there is noise between acting and learning.
+        first = {f"first_{k}": x for k, x in all_metrics[0].items() if k.startswith("kl")}
+        return metrics | first
 
     def _finish(self, rollout: Trajectories) -> None:
         # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.

@@ -36,6 +36,8 @@ class Result:
     """Undiscounted returns of the last evaluation, [E]."""
     seconds: float
     """That the run took."""
+    held_out: Array | None = None
+    """Returns of the last evaluation on the task's held-out levels, [E], where it has some."""
 
     @property
     def score(self) -> float:
@@ -69,7 +71,8 @@ def read_result(method: str, folder: Path) -> Result:
         raise UserError(f"{folder} is not complete; finish it with `rlbench run --resume {folder}`")
     seconds, last = run.seconds(), evaluations["return"][-1]
     task, seed = config["run"]["env"], config["run"]["seed"]
-    return Result(method, task, seed, folder, config, last, seconds)
+    held_out = evaluations["held_out"][-1] if "held_out" in evaluations else None
+    return Result(method, task, seed, folder, config, last, seconds, held_out)
 
 
 class Results:
@@ -94,6 +97,17 @@ class Results:
         """
         found = self._found(method, task)
         return np.array([result.score for result in found])
+
+    def held_out(self, method: str, task: str) -> Array:
+        """Mean return of each seed on the held-out levels, [R].
+
+        Raises:
+            Missing: There is none.
+        """
+        found = [x.held_out for x in self._found(method, task) if x.held_out is not None]
+        if not found:
+            raise Missing(f"{task} has no held-out levels")
+        return np.array([returns.mean() for returns in found])
 
     def metric(self, method: str, task: str, name: str) -> Array:
         """A logged metric of each seed at the end of its training, [R].
