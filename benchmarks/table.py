@@ -121,16 +121,27 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     that they were measured on.
     """
     methods = [method.name for method in grid.methods]
+    every = [run for m in methods for task in grid.tasks for run in results.of(m, task)]
+    # Returns of a task that pays 1 in all need more digits than scores do.
+    fine = all(r.config["reference_returns"] is None and abs(r.score) < 2 for r in every)
+    digits = 3 if fine else 1
     rows = []
     for task in _tasks_with_results(grid, results):
         kinds = {r.data_kind for method in methods for r in results.of(method, task)}
-        cells = [_cell(results, method, task) for method in methods]
+        found = [results.of(method, task) for method in methods]
+        cells = [_cell([run.score for run in runs], digits) for runs in found]
         rows.append([f"{task} ({', '.join(sorted(kinds))})", *cells])
+        held_out = [[run.held_out for run in runs if run.held_out is not None] for runs in found]
+        if any(held_out):
+            cells = [_cell([float(x.mean()) for x in runs], digits) for runs in held_out]
+            rows.append([f"{task}, held-out levels", *cells])
         rows += _published(task, methods, figures)
     if _comparable(grid, results):
         matrices = [results.matrix(method, grid.tasks) for method in methods]
         iqms = [statistics.bootstrap_interval(statistics.iqm, m, seed=0) for m in matrices]
-        shown = [f"{iqm.point:.1f} [{iqm.low:.1f}, {iqm.high:.1f}]" for iqm in iqms]
+        shown = [
+            f"{iqm.point:.{digits}f} [{iqm.low:.{digits}f}, {iqm.high:.{digits}f}]" for iqm in iqms
+        ]
         rows.append(["IQM over tasks [95 %]", *shown])
     updates = grid.run["updates"]
     title = f"Score after {updates:,} updates, mean ± std of {grid.seeds} seeds"
@@ -151,12 +162,11 @@ def _published(task: str, methods: list[str], figures: Sequence[Figure]) -> list
     ]
 
 
-def _cell(results: Results, method: str, task: str) -> str:
-    found = results.of(method, task)
-    if not found:
+def _cell(scores_of_seeds: Sequence[float], digits: int) -> str:
+    if not scores_of_seeds:
         return "-"
-    means, deviations = statistics.mean_and_std(np.array([[r.score] for r in found]))
-    return f"{means[0]:.1f} ± {deviations[0]:.1f}"
+    means, deviations = statistics.mean_and_std(np.array(scores_of_seeds)[:, None])
+    return f"{means[0]:.{digits}f} ± {deviations[0]:.{digits}f}"
 
 
 def _comparable(grid: Grid, results: Results) -> bool:

@@ -1,5 +1,4 @@
-"""IBAC-SNI: Igl et al., 2019, "Generalization in Reinforcement Learning with Selective Noise Injection
-and Information Bottleneck".
+"""IBAC-SNI: Igl et al., 2019, generalisation by a bottleneck and selective noise.
 
 The paper's supervised task (C1, in `ibac_toy`), MultiRoom (C2 to C4) and, at full scale, CoinRun. On
 MultiRoom some seeds learn and others do not, so medians are judged and all seeds are told.
