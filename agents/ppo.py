@@ -42,8 +42,8 @@ class PPOConfig:
     """Settings of PPO."""
 
     encoder: EncoderKind | None = None
-    """What reads images; None where observations are vectors, which policy and value read with
-    networks of their own."""
+    """What reads images, for policy and value alike; None where observations are vectors, which both
+    read with networks of their own, as they do after `flatten`."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes, after the encoder where there is one."""
     envs: int = 1

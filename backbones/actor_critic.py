@@ -14,7 +14,7 @@ from rlbench.backbones.spaces import vector_size
 
 
 class ActorCritic(nn.Module):
-    """Separate tanh networks for vectors; one encoder and tanh layers for images."""
+    """Tanh networks of policy and value; one for both after an encoder that learns."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class ActorCritic(nn.Module):
         self.encoder = None if encoder is None else make_encoder(encoder, space.shape or ())
         in_size = vector_size(space) if self.encoder is None else self.encoder.size
         self.policy_body = TanhLayers((in_size, *hidden))
-        # With an encoder, two bodies would share all but a small part of the work.
-        self.value_body = TanhLayers((in_size, *hidden)) if encoder is None else None
+        learns = self.encoder is not None and any(True for _ in self.encoder.parameters())
+        self.value_body = None if learns else TanhLayers((in_size, *hidden))
         width = (in_size, *hidden)[-1]
         self.head = make_head(width)
         orthogonal(self.head.out, 0.01)

@@ -167,7 +167,8 @@ class RolloutDriver:
 def _plain(obs: Any) -> Array:
     """Observations as float32; images stay bytes, which take a quarter of the room."""
     array = np.asarray(obs)
-    return array if array.dtype == np.uint8 else array.astype(np.float32)
+    image = array.dtype == np.uint8 and array.ndim > 2
+    return array if image else array.astype(np.float32)
 
 
 def _make(task: Task, count: int) -> VectorEnv[Any, Any, Any]:

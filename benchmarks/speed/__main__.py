@@ -23,10 +23,10 @@ AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 class Subject:
     """A worker process that answers lines with numbers."""
 
-    def __init__(self, name: str, threads: int, rows: int) -> None:
+    def __init__(self, name: str, *arguments: object, worker: str = "worker") -> None:
         """Starts the process; `ready` waits until it has built everything."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker", name, str(threads), str(rows)],
+            [sys.executable, "-m", f"{__package__}.{worker}", name, *map(str, arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -55,8 +55,9 @@ class Subject:
 
 
 @contextmanager
-def _running(name: str, threads: int, rows: int) -> Iterator[Subject]:
-    subject = Subject(name, threads, rows)
+def running(name: str, *arguments: object, worker: str = "worker") -> Iterator[Subject]:
+    """A subject that is ready, until the block ends."""
+    subject = Subject(name, *arguments, worker=worker)
     try:
         subject.ready()
         yield subject
@@ -69,7 +70,7 @@ def measure(
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
     with ExitStack() as stack:
-        subjects = {n: stack.enter_context(_running(n, threads, rows)) for n in names}
+        subjects = {n: stack.enter_context(running(n, threads, rows)) for n in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(segments):
             for name, subject in subjects.items():

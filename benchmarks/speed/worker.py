@@ -161,12 +161,16 @@ def main(subject: str, threads: int, rows: int) -> None:
         "d3rlpy": d3rlpy_step,
         "products": bear_products,
     }
-    step = makers[library](name, rows)
+    serve(makers[library](name, rows))
+
+
+def serve(step: Step, size: int = 1) -> None:
+    """Answers durations with rates of what a step does `size` of, `memory` with the peak."""
     for _ in range(3):
         step()
     print("ready", flush=True)
     for line in map(str.strip, sys.stdin):
-        print(peak_memory() if line == "memory" else rate(step, float(line)), flush=True)
+        print(peak_memory() if line == "memory" else size * rate(step, float(line)), flush=True)
 
 
 if __name__ == "__main__":

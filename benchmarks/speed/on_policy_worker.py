@@ -1,0 +1,107 @@
+"""One subject of the on-policy speed benchmark, in a process of its own.
+
+    python -m rlbench.benchmarks.speed.on_policy_worker SUBJECT [CLEANRL]
+
+Answers as `rlbench.benchmarks.speed.worker` does, with environment steps per second of the whole loop:
+rollout and update, one thread.
+"""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from rlbench import compute
+from rlbench.agents.ppo import PPO, PPOConfig
+from rlbench.backbones.compiled import compiled_learn
+from rlbench.benchmarks.rollouts import RolloutDriver
+from rlbench.benchmarks.speed.worker import Step, serve
+from rlbench.envs.tasks import Task, find_task
+from rlbench.interface import Spec
+
+MANY: dict[str, Any] = {"envs": 16, "rollout_steps": 128, "batch_size": 512, "epochs": 4}
+LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cartpole": ("CartPole-v1", MANY),
+    "halfcheetah": ("HalfCheetah-v5", {}),
+    "multiroom": ("MiniGrid-MultiRoom-N2-S4-v0", MANY | {"encoder": "flatten"}),
+    "multiroom-engine": ("multiroom-n2", MANY | {"encoder": "flatten"}),
+}
+"""Environment and settings by name; both libraries' networks are two of 64-64 with tanh."""
+
+
+def ours(name: str) -> tuple[Step, int]:
+    """One rollout and its update, and the number of steps in it."""
+    env, settings = LOOPS[name]
+    task, config = find_task(env), PPOConfig(**settings)
+    agent = PPO(config, Spec.of(task.make()))
+    return RolloutDriver(agent, task, 0, compiled_learn(agent)).update, _steps(config)
+
+
+def sb3(name: str) -> tuple[Step, int]:
+    """The same of Stable-Baselines3, with its own loop and vector of environments."""
+    from stable_baselines3 import PPO as SB3PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    env, settings = LOOPS[name]
+    config = PPOConfig(**settings)
+    steps = _steps(config)
+    algorithm = SB3PPO(
+        "MlpPolicy", DummyVecEnv([partial(_flat, find_task(env))] * config.envs),
+        n_steps=config.rollout_steps, batch_size=config.batch_size or steps, n_epochs=config.epochs,
+        policy_kwargs={"net_arch": [64, 64]},
+    )  # fmt: skip
+    return lambda: algorithm.learn(steps, reset_num_timesteps=False), steps
+
+
+def cleanrl(name: str, folder: Path) -> None:
+    """Answers each duration with what CleanRL's own script tells of so long a run."""
+    env, settings = LOOPS[name]
+    config, told = PPOConfig(**settings), 1000.0
+    script = folder / "ppo.py"
+    print("ready", flush=True)
+    for line in map(str.strip, sys.stdin):
+        steps = _steps(config)
+        total = max(3, round(float(line) * told / steps)) * steps
+        run = subprocess.run(
+            [
+                sys.executable, script.name, "--env-id", env, "--total-timesteps", str(total),
+                "--num-envs", str(config.envs), "--num-steps", str(config.rollout_steps),
+                "--num-minibatches", str(steps // (config.batch_size or steps)),
+                "--update-epochs", str(config.epochs), "--no-cuda",
+            ],
+            cwd=script.parent, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        told = float(run.stdout.rpartition("SPS:")[2].split()[0])
+        print(told, flush=True)
+
+
+def _steps(config: PPOConfig) -> int:
+    return config.envs * config.rollout_steps
+
+
+def _flat(task: Task) -> gym.Env[Any, Any]:
+    env = task.make()
+    return (
+        env if len(env.observation_space.shape or ()) == 1 else gym.wrappers.FlattenObservation(env)
+    )
+
+
+def main(subject: str, cleanrl_folder: str = "") -> None:
+    """Serves one subject."""
+    library, name = subject.split(" ")
+    if library == "cleanrl":
+        cleanrl(name, Path(cleanrl_folder))
+        return
+    if library == "rlbench":
+        compute.configure(1)
+    else:
+        torch.set_num_threads(1)
+    serve(*(ours if library == "rlbench" else sb3)(name))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
