@@ -222,8 +222,8 @@ class IBACSNI(PPO):
 def mixture_log_prob(log_prob: Tensor) -> Tensor:
     """Log-probability under K policies of equal weight, [B], of those under each, [K, B].
 
-    >>> float(mixture_log_prob(torch.tensor([[0.2], [0.6]]).log()).exp())
-    0.4...
+    >>> mixture_log_prob(torch.tensor([[0.2], [0.6]]).log()).exp()
+    tensor([0.4000])
     """
     return log_prob.logsumexp(0) - math.log(len(log_prob))
 

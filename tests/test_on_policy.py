@@ -178,7 +178,6 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "code_activation": ("relu", {}),
     "decay_updates": (4, {}),
     "dropout": (0.5, DROPOUT),
-    "encoder": ("flatten", {}),
     "epochs": (3, {}),
     "beta": (0.1, {}),
     "mixture": (None, {}),
@@ -202,7 +201,7 @@ FIELDS = [
     (name, field.name, IMAGES if field.name in IMAGE_SETTINGS else DISCRETE)
     for name in SMALL
     for field in dataclasses.fields(load_agent(name).Config)
-    if field.name not in ACTING_SETTINGS and (name, field.name) != ("ibac-sni", "encoder")
+    if field.name not in {*ACTING_SETTINGS, "encoder"}
 ]
 
 
@@ -232,6 +231,15 @@ def test_settings_have_an_effect_save_those_of_the_drivers(
         assert not torch.equal(one, other)
     else:
         assert same(weights(train(usual, 4)), weights(train(changed, 4))) == driver_setting
+
+
+@pytest.mark.parametrize("name", ["a2c", "ibac-sni", "ppo"])
+def test_an_encoder_reads_images_and_learns(name: str) -> None:
+    agent = make(name, IMAGES, encoder="impala")
+    before = {k: x.clone() for k, x in weights(agent).items() if "encoder" in k}
+    after = weights(train(agent, 1))
+    assert len(before) == 30
+    assert not any(torch.equal(x, after[k]) for k, x in before.items())
 
 
 def test_ibac_sni_acts_by_samples_or_the_mode() -> None:
