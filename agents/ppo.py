@@ -17,6 +17,7 @@ of a box are clipped samples of a Gaussian in units of half the box. `A2C` is on
 rollout: there the ratio is 1 and no clip acts.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -190,6 +191,12 @@ class PPO(Agent):
     def phase(self) -> Hashable:
         """One: all gradient steps are alike."""
         return "gradient step"
+
+    @property
+    def compiled_steps(self) -> int:
+        """Gradient steps in one update."""
+        size = self.config.envs * self.config.rollout_steps
+        return self.config.epochs * math.ceil(size / (self.config.batch_size or size))
 
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
         """`learn` with compiled gradient steps."""

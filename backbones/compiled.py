@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
 
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
@@ -45,7 +46,13 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
 
     # A pool of compilers costs more to start than a program or two could gain.
     with config.patch(cpp_wrapper=inputs[0].device.type == "cpu", compile_threads=1):
-        function: Any = compile_fx(graph, inputs)
+        try:
+            function: Any = compile_fx(graph, inputs)
+        except Exception as error:  # Whatever is wrong with a user's compiler.
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"the update could not be compiled ({told}); start the run with --compile off"
+            ) from error
     return cast(Callable[..., Sequence[Tensor]], function)
 
 

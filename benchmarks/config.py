@@ -37,6 +37,6 @@ class RunConfig:
     """Threads of PyTorch; small networks gain little from more."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the update: half a minute at the start for updates of half the time. auto: in runs of
-    50,000 updates or more, where agent and machine can."""
+    50,000 gradient steps or more, where agent and machine can."""
     out: Path | None = None
     """Folder of the run; by default a new one below runs/."""

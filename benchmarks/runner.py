@@ -35,7 +35,7 @@ from rlbench.offline_data import DataSet, open_data
 from rlbench.seeding import derive
 
 COMPILING_PAYS = 50_000
-"""Updates from which on `--compile auto` compiles: where it saves more time than it takes."""
+"""Compiled steps from which on `--compile auto` compiles: where it saves more time than it takes."""
 
 
 class Run:
@@ -225,7 +225,8 @@ class Run:
 
 def compiles(config: RunConfig, agent: Agent) -> bool:
     """Whether the run compiles its updates; a UserError where it is told to and cannot."""
-    if config.compile == "off" or (config.compile == "auto" and config.updates < COMPILING_PAYS):
+    short = config.updates * agent.compiled_steps < COMPILING_PAYS
+    if config.compile == "off" or (config.compile == "auto" and short):
         return False
     hindrance = why_not(agent)
     if hindrance and config.compile == "on":

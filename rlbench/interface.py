@@ -207,6 +207,11 @@ class Agent(ABC):
         """
         return None
 
+    @property
+    def compiled_steps(self) -> int:
+        """How often one `learn` runs what is compiled of it."""
+        return 1
+
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
         """`learn` with what repeats in it compiled: all of it, unless an agent says otherwise."""
         return compiler(self.learn)

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor, fx
 
 from rlbench.agents.bc import BC, BCConfig
+from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones import compiled
 from rlbench.backbones.compiled import compiled_learn, why_not
 from rlbench.benchmarks import runner
@@ -72,6 +73,18 @@ def test_the_policy_s_step_size_falls_in_recorded_updates() -> None:
 )
 def test_settings_of_crr_are_recorded(settings: dict[str, Any]) -> None:
     compare("crr", 3, interpreted, **settings)
+
+
+def test_a_compiler_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("no header\nat all")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", fail)
+    agent = make("bc")
+    with pytest.raises(
+        UserError, match=r"compiled \(no header\); start the run with --compile off"
+    ):
+        compiled_learn(agent)(random_experience(agent))
 
 
 def test_each_phase_and_shape_is_recorded_once() -> None:
@@ -140,6 +153,11 @@ def test_long_runs_compile(
 ) -> None:
     monkeypatch.setattr(runner, "why_not", lambda agent: None)
     assert run(tmp_path, updates=updates, compile=asked).config.compile == given
+
+
+def test_gradient_steps_within_an_update_count() -> None:
+    agent = PPO(PPOConfig(envs=2, rollout_steps=50, batch_size=30, epochs=3), SPEC)
+    assert agent.compiled_steps == 3 * 4
 
 
 def test_what_cannot_be_compiled_is_left_or_refused(
