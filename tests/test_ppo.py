@@ -14,6 +14,7 @@ from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.ppo import PPO, PPOConfig, policy_loss, value_loss
 from rlbench.backbones.compiled import compiled_learn
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
+from rlbench.benchmarks import catalog
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run
 from rlbench.interface import Spec, Trajectories
@@ -254,3 +255,12 @@ def test_cart_pole_is_learned(name: str, tmp_path: Path) -> None:
     run = Run(name, settings, config)
     run.start()
     assert run.folder.returns()["return"][-1].mean() > 400
+
+
+def test_a_run_has_the_agent_s_own_length_unless_it_is_told_another() -> None:
+    _, defaults, settings = catalog.preset("ppo", "CartPole-v1", None)
+    assert defaults["updates"] == 500
+    assert settings == PPOConfig()
+    _, _, settings = catalog.preset("ibac-sni", "coinrun", 99)
+    assert settings.decay_updates == 99
+    assert settings.encoder == "impala"
