@@ -100,7 +100,7 @@ class IBACSNI(PPO):
     config: IBACSNIConfig
     network: NoisyActorCritic  # type: ignore[assignment]
     run: ClassVar[Mapping[str, Any]] = {
-        "updates": 1_000, "eval_every": 50, "eval_episodes": 100, "log_every": 5,
+        "updates": 600, "eval_every": 50, "eval_episodes": 100, "log_every": 5,
         "checkpoint_every": 50,
     }  # fmt: skip
 
