@@ -16,7 +16,7 @@ regularisers that the paper compares with are settings: `noise` none or dropout,
 `slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
 
 Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
-MiniGrid code has the stochastic term alone; time limits bootstrap. The defaults are those of MultiRoom
+MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code. The defaults are those of MultiRoom
 with cells as one-hot vectors and normalised advantages; `PROFILES` has the authors' own.
 """
 
@@ -114,7 +114,8 @@ class IBACSNI(PPO):
     def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
         config = self.config
         return NoisyActorCritic(
-            self.spec.observation_space, self._head, config.encoder, config.hidden, config.code_size, config.noise,
+            self.spec.observation_space, self._head, config.encoder, config.hidden,
+            config.code_size, config.noise,
             sigma_offset=config.sigma_offset, dropout=config.dropout, slow_mask=config.slow_mask,
             activation=config.code_activation, batch_norm=config.batch_norm,
         )  # fmt: skip

@@ -81,8 +81,9 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a game of Procgen (`coinrun`), signals with a number of backgrounds (`signals-2`), a
-            task that a package registered under the entry point `rlbench.tasks`, an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
+            (`multiroom-n2`), a game of Procgen (`coinrun`), signals with a number of backgrounds
+            (`signals-2`), a task that a package registered under the entry point `rlbench.tasks`,
+            an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
 
     Raises:
