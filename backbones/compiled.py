@@ -3,7 +3,8 @@
 `compiled_learn(agent)` is called like `agent.learn`. Once for each phase of the agent, an update runs
 on trial while its operations are written down: forward and backward passes, optimisers, targets. A
 compiled program of them then does the updates. Small networks gain most, for there the surroundings
-of an operation cost more than the operation itself.
+of an operation cost more than the operation itself; on a GPU the kernels of an update become one CUDA
+graph, which is launched as a whole.
 
 Random numbers are still drawn from the agent's generators in the same order: a compiled agent sees
 the same noise, and differs by rounding only.
@@ -16,10 +17,12 @@ import math
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.overrides import TorchFunctionMode
 
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
@@ -45,7 +48,12 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
     from torch._inductor.compile_fx import compile_fx
 
     # A pool of compilers costs more to start than a program or two could gain.
-    with config.patch(cpp_wrapper=inputs[0].device.type == "cpu", compile_threads=1):
+    with (
+        config.patch(cpp_wrapper=inputs[0].device.type == "cpu", compile_threads=1),
+        catch_warnings(),
+    ):
+        # It advises to round products.
+        filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         try:
             function: Any = compile_fx(graph, inputs)
         except Exception as error:  # Whatever is wrong with a user's compiler.
@@ -88,7 +96,7 @@ class Compiled:
         for name, step in program.counted.items():
             setattr(self._agent, name, getattr(self._agent, name) + step)
         noise = [draw() for draw in program.draws]
-        outputs = program.function(*columns.values(), *program.state, *noise)
+        outputs = program.function(*columns.values(), *noise)
         return dict(zip(program.metrics, outputs, strict=True))
 
     def _record(self, experience: Any, columns: dict[str, Tensor]) -> "_Program":
@@ -106,14 +114,21 @@ class Compiled:
             return list(metrics.values())
 
         before, state_before = dict(vars(self._agent)), copy.deepcopy(self._agent.state_dict())
-        graph = make_fx(update, decomposition_table=_DECOMPOSED)(*columns.values())
+        with _Draws() as noise:
+            graph = make_fx(update, decomposition_table=_DECOMPOSED)(*columns.values())
         counted = _counted(self._agent, before)
-        self._agent.load_state_dict(state_before)
-        state, noise, draws = _lift(graph)
-        function = self._backend(
-            fx.GraphModule({}, graph.graph), [*columns.values(), *state, *noise]
+        state = _lift(graph, noise.drawn)
+        compiled = self._backend(
+            fx.GraphModule({}, graph.graph), [*columns.values(), *state, *noise.drawn]
         )
-        return _Program(function, list(metrics), state, draws, counted)
+
+        def function(*given: Tensor) -> Sequence[Tensor]:
+            return compiled(*given[: len(columns)], *state, *given[len(columns) :])
+
+        if self._agent.device.type == "cuda":
+            function = captured(function, [*columns.values(), *noise.drawn])
+        self._agent.load_state_dict(state_before)
+        return _Program(function, list(metrics), noise.draws, counted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +136,9 @@ class _Program:
     """The updates of one phase."""
 
     function: Callable[..., Sequence[Tensor]]
-    """Of the experience's columns, the state and the noise; gives the metrics."""
+    """Of the experience's columns and the noise; gives the metrics."""
     metrics: list[str]
     """Their names."""
-    state: list[Tensor]
-    """Every tensor of the agent that an update reads or writes."""
     draws: list[Callable[[], Tensor]]
     """The random numbers of an update, in order."""
     counted: dict[str, int]
@@ -147,45 +160,87 @@ def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
     return {name: step for name, step in counted.items() if step}
 
 
-def _lift(
-    graph: fx.GraphModule,
-) -> tuple[list[Tensor], list[Tensor], list[Callable[[], Tensor]]]:
-    """Turns the tensors that a graph holds and the noise that it draws into its last inputs.
+def captured(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
+) -> Callable[..., Sequence[Tensor]]:
+    """A function of tensors on a GPU to scalars, as one CUDA graph.
+
+    Args:
+        function: It is run a few times, and may change tensors that it holds.
+        inputs: Examples; shapes may not change.
+    """
+    # Strides too are as in the examples, for the compiler counts on them.
+    held = [
+        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
+        for x in inputs
+    ]
+    # Libraries get ready at their first call, which may not be captured.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            function(*held)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        scalars = torch.stack([x.float() for x in function(*held)])
+
+    def replay(*given: Tensor) -> Sequence[Tensor]:
+        torch._foreach_copy_(held, given)
+        graph.replay()
+        return scalars.clone().unbind()
+
+    return replay
+
+
+class _Draws(TorchFunctionMode):
+    """While it is entered, random numbers are drawn as ever, but no recording sees them drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[Callable[[], Tensor]] = []
+        """Each draws again from its generator, in order."""
+        self.drawn: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("generator") is None:
+            return func(*args, **kwargs)
+        self.draws.append(functools.partial(func, *args, **kwargs))
+        with disable_proxy_modes_tracing():
+            self.drawn.append(self.draws[-1]())
+        return self.drawn[-1]
+
+
+def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:
+    """Turns the tensors that a graph holds into its last inputs.
+
+    Args:
+        graph: Changed in place.
+        last: Those of them, or unused ones, that shall come last, in this order.
 
     Returns:
-        The tensors, noise of the same shapes as the graph's, and what draws such noise.
+        The others, which come before.
     """
     held: dict[int, tuple[Tensor, list[fx.Node]]] = {}
-    drawn: list[fx.Node] = []
     for node in graph.graph.nodes:
         if node.op == "get_attr" and isinstance(value := getattr(graph, node.target), Tensor):
             held.setdefault(id(value), (value, []))[1].append(node)
-        elif "generator" in node.kwargs:
-            drawn.append(node)
-    draws = [_draw(graph, node) for node in drawn]
-    shapes = [node.meta["val"] for node in drawn]
-    noise = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in shapes]
-
-    replaced = [*(nodes for _, nodes in held.values()), *([node] for node in drawn)]
+    at_end = [held.pop(id(x), (x, [])) for x in last]
+    replaced = [*held.values(), *at_end]
     first = next(node for node in graph.graph.nodes if node.op != "placeholder")
     with graph.graph.inserting_before(first):
         lifted = [graph.graph.placeholder(f"lifted_{i}") for i in range(len(replaced))]
-    for new, nodes in zip(lifted, replaced, strict=True):
+    for new, (_, nodes) in zip(lifted, replaced, strict=True):
         for node in nodes:
             node.replace_all_uses_with(new)
             graph.graph.erase_node(node)
     for node in graph.graph.nodes:
         # What the recording saw belongs to it alone; the compiler finds its own shapes.
         node.meta.clear()
-        if node.op == "get_attr" and not node.users:  # A generator.
-            graph.graph.erase_node(node)
-    return [tensor.detach() for tensor, _ in held.values()], noise, draws
-
-
-def _draw(graph: fx.GraphModule, node: Any) -> Callable[[], Tensor]:
-    """What a node draws, without the graph around it."""
-    generator = getattr(graph, node.kwargs["generator"].target)
-    return functools.partial(node.target, *node.args, **{**node.kwargs, "generator": generator})
+    return [tensor.detach() for tensor, _ in held.values()]
 
 
 def _plain_adam(

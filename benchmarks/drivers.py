@@ -66,7 +66,7 @@ class DatasetDriver:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Puts the sampler back."""
-        self.sampler.set_state(state["sampler"])
+        self.sampler.set_state(state["sampler"].cpu())
 
     def close(self) -> None:
         """Nothing to remove."""

@@ -52,7 +52,7 @@ class Run:
             config: Everything else.
             console: Where to tell how it goes.
         """
-        compute.configure(config.threads)
+        compute.configure(config.threads, config.device)
         self.console = console or Console()
         self.agent_name, self.settings, self.config = agent_name, settings, config
         device = compute.resolve_device(config.device)

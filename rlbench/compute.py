@@ -12,13 +12,13 @@ from rlbench.errors import UserError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def configure(threads: int) -> None:
+def configure(threads: int, device: str = "cpu") -> None:
     """Sets the number of threads and what makes small networks fast on a CPU.
 
     Results stay float32: no setting here rounds to a shorter format.
     """
     torch.set_num_threads(threads)
-    if _rounds_nothing():
+    if device == "cpu" and _rounds_nothing():  # A GPU would round.
         # oneDNN instead of MKL for matrix products: never slower, up to 1.8 times as fast.
         torch.set_float32_matmul_precision("medium")
     _keep_freed_memory()

@@ -86,7 +86,7 @@ def _set(old: Any, new: Any) -> Any:
             group["lr"] = rate
         old.load_state_dict(whole)
     elif isinstance(old, torch.Generator):
-        old.set_state(new)
+        old.set_state(new.cpu())
     elif isinstance(old, np.random.Generator):
         old.bit_generator.state = new
     elif isinstance(old, Tensor):
