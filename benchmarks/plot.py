@@ -3,7 +3,8 @@
     python -m rlbench.benchmarks.plot RUN [RUN ...] --out curves.svg
     python -m rlbench.benchmarks.plot results.json --out curves.svg
 
-Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin.
+Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin. Where
+levels were held out, they are a dashed curve. Runs may be unfinished.
 """
 
 import argparse
@@ -32,27 +33,32 @@ def plot(runs: Sequence[Path], out: Path) -> None:
 
     curves = defaultdict(list)
     unit = "score"
-    for run in collect(runs):
-        values = np.array(run["evaluations"]["return"]).mean(axis=1)
-        if run["reference_returns"] is None:
-            unit = "return"
-        else:
-            low, high = run["reference_returns"]
-            values = 100 * (values - low) / (high - low)
+    for run in collect(runs, unfinished=True):
         label = f"{run['agent']['name']} on {run['run']['env']}"
-        curves[label].append((run["evaluations"]["update"], values))
+        for name, column in (("", "return"), (", held out", "held_out")):
+            if column not in run["evaluations"]:
+                continue
+            values = np.array(run["evaluations"][column]).mean(axis=1)
+            if run["reference_returns"] is None:
+                unit = "return"
+            else:
+                low, high = run["reference_returns"]
+                values = 100 * (values - low) / (high - low)
+            curves[label + name].append((run["evaluations"]["update"], values))
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for i, (label, seeds) in enumerate(curves.items()):
+        style = "--" if label.endswith(", held out") else "-"
         for update, values in seeds:
-            axes.plot(update, values, color=f"C{i}", linewidth=0.7, alpha=0.5)
+            axes.plot(update, values, style, color=f"C{i}", linewidth=0.7, alpha=0.5)
         length = min(len(values) for _, values in seeds)
         mean = np.mean([values[:length] for _, values in seeds], axis=0)
         seeds_in_words = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         axes.plot(
             seeds[0][0][:length],
             mean,
+            style,
             color=f"C{i}",
             linewidth=2,
             label=f"{label}, {seeds_in_words}",

@@ -18,14 +18,15 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 
 
-def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
+def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str, Any]]:
     """Config, duration and every evaluation of each run, as plain values.
 
     Args:
         runs: Run folders, and JSON files with what this function returned before.
+        unfinished: Whether runs may still have updates before them.
 
     Raises:
-        UserError: A folder holds no complete run, or a file is damaged.
+        UserError: A folder holds no complete run, or none at all, or a file is damaged.
     """
     collected: list[dict[str, Any]] = []
     for path in runs:
@@ -35,7 +36,7 @@ def collect(runs: Sequence[Path]) -> list[dict[str, Any]]:
         folder = RunFolder(path)
         config, evaluations = folder.config(), folder.returns()
         updates = config["run"]["updates"]
-        if updates not in evaluations["update"]:
+        if not unfinished and updates not in evaluations["update"]:
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
@@ -83,9 +84,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Summarise the final returns of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or JSON file")
     parser.add_argument("--json", type=Path, help="file for every return of every evaluation")
+    parser.add_argument("--unfinished", action="store_true", help="take runs as far as they are")
     asked = parser.parse_args()
     try:
-        runs = collect(asked.runs)
+        runs = collect(asked.runs, unfinished=asked.unfinished)
     except UserError as error:
         parser.exit(2, f"{error}\n")
     print(markdown(runs))

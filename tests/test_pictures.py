@@ -12,7 +12,9 @@ from rlbench.benchmarks.summary import collect, markdown
 from rlbench.errors import UserError
 
 
-def finished(path: Path, seed: int, returns: list[float]) -> Path:
+def finished(
+    path: Path, seed: int, returns: list[float], held_out: list[float] | None = None
+) -> Path:
     """A folder as a run would leave it, with one evaluation after its 10 updates."""
     folder = RunFolder(path)
     folder.start(
@@ -23,7 +25,8 @@ def finished(path: Path, seed: int, returns: list[float]) -> Path:
             "reference_returns": [-280.178953, 12135.0],
         }
     )
-    folder.add_returns(10, [1, 2], np.array(returns), None)
+    others = None if held_out is None else np.array(held_out)
+    folder.add_returns(10, [1, 2], np.array(returns), None, others)
     return path
 
 
@@ -60,6 +63,13 @@ def test_a_run_that_is_not_complete_is_not_summarised(tmp_path: Path) -> None:
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="is not complete"):
         collect([path])
+    assert collect([path], unfinished=True)[0]["run"]["updates"] == 20
+    plot([path], tmp_path / "curves.svg")
+
+
+def test_held_out_levels_are_a_curve_of_their_own(tmp_path: Path) -> None:
+    plot([finished(tmp_path / "a", 0, [1.0, 2.0], [0.0, 1.0])], tmp_path / "curves.svg")
+    assert "bear on halfcheetah-medium, held out, 1 seed" in (tmp_path / "curves.svg").read_text()
 
 
 def test_a_picture_names_agent_task_and_seeds(tmp_path: Path) -> None:
