@@ -57,6 +57,9 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
         try:
             function: Any = compile_fx(graph, inputs)
         except Exception as error:  # Whatever is wrong with a user's compiler.
+            if inputs[0].device.type == "cuda":
+                # Unfused kernels still make one CUDA graph, which is most of what there is to gain.
+                return graph.forward
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"the update could not be compiled ({told}); start the run with --compile off"

@@ -2,14 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 from rlbench import compute
-from rlbench.agents import load_agent
+from rlbench.agents import BC, load_agent
 from rlbench.backbones.compiled import compiled_learn
 from rlbench.interface import Agent, Spec
 from tests import test_every_agent, test_on_policy
@@ -75,7 +75,7 @@ def test_on_policy_agents_learn_and_act(name: str, spec: Spec) -> None:
 
 
 def test_an_update_equals_that_of_the_cpu() -> None:
-    here, there = on("cpu", "bc"), on("cuda", "bc")
+    here, there = (cast(BC, on(device, "bc")) for device in ("cpu", "cuda"))
     for seed in range(5):
         here.learn(batch(here, seed))
         there.learn(batch(there, seed))
