@@ -27,6 +27,8 @@ class Method:
     """As in `rlbench list`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Where they differ from the agent's preset for the task."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of RunConfig, where the grid says nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Grid:
             for method in self.methods:
                 for seed in range(self.seeds):
                     out = folder / folder_name(f"{method.name}-{task}-s{seed}")
-                    config = RunConfig(env=task, seed=seed, out=out, **self.run)
+                    run = {**method.run, **self.run}
+                    config = RunConfig(env=task, seed=seed, out=out, **run)
                     yield method.name, Job(method.agent, method.settings, config)
 
 
@@ -67,7 +70,8 @@ class Figure:
 class Verdict:
     """What our results say of a claim."""
 
-    holds: bool
+    holds: bool | None
+    """None where the figures are only reported."""
     evidence: str
     """The figures that decide, in words."""
 

@@ -45,12 +45,12 @@ class SweepConfig:
     """Tasks."""
     seeds: int = 3
     """Runs of each agent on each task."""
-    updates: int = RunConfig.updates
-    """Gradient updates of each run."""
+    updates: int | None = None
+    """Gradient updates of each run; None: as many as `rlbench run` takes for the agent."""
     data_size: int = RunConfig.data_size
     """Transitions to generate, where the data are generated."""
-    eval_every: int = RunConfig.eval_every
-    """Updates between evaluations; the last update is always evaluated."""
+    eval_every: int | None = None
+    """Updates between evaluations, the last of which is always evaluated; None: as `updates`."""
     out: Path = Path("runs/sweep")
     """Where the run folders are."""
     format: Format = "terminal"
@@ -79,8 +79,11 @@ def _from_flags(asked: SweepConfig) -> Grid:
         raise UserError(
             "give what to run: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
-    run = {name: getattr(asked, name) for name in ("updates", "data_size", "eval_every")}
-    return Grid(tuple(Method(name, name) for name in asked.agents), asked.tasks, asked.seeds, run)
+    given = {name: getattr(asked, name) for name in ("updates", "data_size", "eval_every")}
+    run = {name: value for name, value in given.items() if value is not None}
+    return Grid(
+        tuple(_method(name, name, {}) for name in asked.agents), asked.tasks, asked.seeds, run
+    )
 
 
 def _from_file(file: Path) -> Grid:
@@ -92,7 +95,7 @@ def _from_file(file: Path) -> Grid:
         raise UserError(f"{file} is not TOML ({error}); correct it") from None
     try:
         methods = tuple(
-            Method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
+            _method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
             for m in told["method"]
         )
         return Grid(methods, tuple(told["tasks"]), int(told["seeds"]), dict(told.get("run", {})))
@@ -101,6 +104,10 @@ def _from_file(file: Path) -> Grid:
             f"{file} lacks or misspells {error}; it needs seeds, tasks and a [[method]] with an "
             "agent for each column"
         ) from None
+
+
+def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
+    return Method(name, agent, settings, load_agent(agent).run)
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:

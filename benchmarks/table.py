@@ -107,7 +107,8 @@ def judge(claim: Claim, scale: Scale, results: Results) -> tuple[str, str]:
         verdict: Verdict = claim.judge(results)
     except Missing as missing:
         return "not run", str(missing)
-    return "holds" if verdict.holds else "does not hold", verdict.evidence
+    words = {True: "holds", False: "does not hold", None: "reported"}
+    return words[verdict.holds], verdict.evidence
 
 
 def _tasks_with_results(grid: Grid, results: Results) -> list[str]:
@@ -143,8 +144,9 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
             f"{iqm.point:.{digits}f} [{iqm.low:.{digits}f}, {iqm.high:.{digits}f}]" for iqm in iqms
         ]
         rows.append(["IQM over tasks [95 %]", *shown])
-    updates = grid.run["updates"]
-    title = f"Score after {updates:,} updates, mean ± std of {grid.seeds} seeds"
+    lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
+    updates = " or ".join(f"{updates:,}" for updates in lengths)
+    title = f"Score after {updates} updates, mean ± std of {grid.seeds} seeds"
     return Section(title, ["task (data)", *methods], rows)
 
 

@@ -1,11 +1,13 @@
 """The claims of the bottleneck paper, judged on made-up runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rlbench.benchmarks.papers import ibac_toy, load_paper
+from rlbench.benchmarks.paper import Verdict
+from rlbench.benchmarks.papers import ibac_sni, ibac_toy, load_paper
 from rlbench.benchmarks.results import Missing, Result, Results
 
 RIVAL = (2.0, 2.2, 2.4, 2.6)
@@ -61,3 +63,45 @@ def test_each_setting_has_ten_seeds_of_four_methods(scale: str, seen: int, tmp_p
         ("signals-64", 64),
     }
     assert {25 * job.config.updates for job in toy} == {seen}
+
+
+SOLVED = {
+    "none": (0.0, 0.1, 0.2), "weight decay": (0.0, 0.1, 0.2), "dropout": (0.0, 0.0, 0.3),
+    "dropout-SNI": (0.1, 0.2, 0.3), "IBAC": (0.1, 0.4, 0.5), "IBAC-SNI": (0.2, 0.6, 0.8),
+    "IBAC-SNI, lambda 1": (0.0, 0.5, 0.7),
+}  # fmt: skip
+"""Mean returns of three seeds, on training levels; half of it on held-out ones."""
+
+
+def rooms(
+    folder: Path, other: dict[str, tuple[float, ...]] | None = None, kl: float = 1e-9
+) -> dict[str, Verdict]:
+    """The verdicts on runs in rooms, where `other` methods have other returns."""
+    runs = []
+    for method, returns in (SOLVED | (other or {})).items():
+        for seed, mean in enumerate(returns):
+            path = folder / f"{method}-{seed}"
+            path.mkdir(parents=True)
+            acted = 0.01 if method in ("IBAC", "dropout") else kl
+            line = {"update": 1, "first_kl": acted, "first_kl_stochastic": 0.02}
+            (path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+            config = {"reference_returns": None}
+            values = np.array([mean - 0.1, mean + 0.1])
+            runs.append(Result(method, ibac_sni.ROOMS, seed, path, config, values, 0.0, values / 2))
+    return {claim.name: claim.judge(Results(runs)) for claim in ibac_sni.CLAIMS}
+
+
+def test_claims_on_rooms_hold_where_medians_are_ordered(tmp_path: Path) -> None:
+    found = rooms(tmp_path)
+    assert [found[name].holds for name in ("C2", "C3", "C4")] == [True, None, True]
+    assert "held-out levels: none 0.050 (0.000, 0.050, 0.100)" in found["C2"].evidence
+    # 0.2 - 0.1, 0.6 - 0.4 and 0.8 - 0.5 on training levels, half of it on the others.
+    assert "training, IBAC-SNI minus IBAC: 0.200 [0.1" in found["C3"].evidence
+    assert "held-out, IBAC-SNI minus IBAC: 0.100 [0.0" in found["C3"].evidence
+
+
+def test_claims_on_rooms_fail_by_one_figure(tmp_path: Path) -> None:
+    assert not rooms(tmp_path / "a", {"IBAC": (0.0, 0.1, 0.9)})["C2"].holds  # not above none
+    assert not rooms(tmp_path / "b", {"IBAC-SNI": (0.3, 0.3, 0.9)})["C2"].holds  # below IBAC
+    assert not rooms(tmp_path / "c", {"dropout-SNI": (0.0, 0.0, 0.9)})["C4"].holds
+    assert not rooms(tmp_path / "d", kl=1e-5)["C4"].holds

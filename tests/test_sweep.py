@@ -1,6 +1,7 @@
 """`rlbench sweep`: the grid of flags or a file is run, scored, and refused where it is wrong."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from rlbench.benchmarks import executors, sweep
 from rlbench.benchmarks.executors import Execution
+from rlbench.benchmarks.jobs import Job
 from rlbench.benchmarks.sweep import SweepConfig
 from rlbench.cli import main
 from rlbench.errors import UserError
@@ -70,6 +72,21 @@ def test_flags_give_agents_tasks_and_seeds(
     told = capsys.readouterr().out
     assert "| point-random (generated) |" in told
     assert "| point-expert (generated) |" in told
+
+
+def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def remember(jobs: Sequence[Job], *_: Any) -> None:
+        seen.update({job.agent: (job.config.updates, job.config.log_every) for job in jobs})
+
+    monkeypatch.setattr(executors, "run_all", remember)
+    words = ["sweep", "--agents", "ppo", "sac", "--tasks", "Pendulum-v1", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert seen == {"ppo": (500, 1), "sac": (100_000, 1_000)}
+    seen.clear()
+    assert main([*words, "--updates", "7"]) == 0
+    assert seen == {"ppo": (7, 1), "sac": (7, 1_000)}
 
 
 @pytest.mark.parametrize(
