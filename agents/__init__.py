@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rlbench.agents.ppo import PPOConfig as PPOConfig
     from rlbench.agents.recurrent_crr import RecurrentCRR as RecurrentCRR
     from rlbench.agents.recurrent_crr import RecurrentCRRConfig as RecurrentCRRConfig
+    from rlbench.agents.recurrent_ppo import RecurrentPPO as RecurrentPPO
+    from rlbench.agents.recurrent_ppo import RecurrentPPOConfig as RecurrentPPOConfig
     from rlbench.agents.sac import SAC as SAC
     from rlbench.agents.sac import SACConfig as SACConfig
     from rlbench.agents.td3 import TD3 as TD3
@@ -59,6 +61,7 @@ _BUILT_IN = {
     "iql": ("IQL", "offline Q-learning by expectiles, without asking about other actions"),
     "ppo": ("PPO", "proximal policy optimisation: on-policy, clipped"),
     "recurrent-crr": ("RecurrentCRR", "CRR with LSTM memories, for tasks that hide their state"),
+    "recurrent-ppo": ("RecurrentPPO", "PPO with an LSTM memory, for tasks that hide their state"),
     "sac": ("SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
     "td3": ("TD3", "twin delayed deterministic policy gradient: online or on data, unconstrained"),
     "sb3-a2c": ("sb3_on_policy:SB3A2C", "Stable-Baselines3: advantage actor-critic, on-policy"),
@@ -114,6 +117,8 @@ __all__ = [
     "PPOConfig",
     "RecurrentCRR",
     "RecurrentCRRConfig",
+    "RecurrentPPO",
+    "RecurrentPPOConfig",
     "SACConfig",
     "TD3BCConfig",
     "TD3Config",

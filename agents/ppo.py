@@ -18,7 +18,7 @@ rollout: there the ratio is 1 and no clip acts.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -209,11 +209,8 @@ class PPO(Agent):
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         self._decay()
         batch, all_metrics = self._flat(rollout), []
-        size = len(batch["obs"])
         for _ in range(self.config.epochs):
-            order = torch.randperm(size, generator=self.generator, device=self.device)
-            for rows in order.split(self.config.batch_size or size):
-                all_metrics.append(step(Minibatch(**{k: x[rows] for k, x in batch.items()})))
+            all_metrics += [step(minibatch) for minibatch in self._minibatches(batch)]
             limit = self.config.target_kl
             if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
                 break
@@ -222,6 +219,13 @@ class PPO(Agent):
         # Nothing has moved yet: what is not 0 there is noise between acting and learning.
         first = {f"first_{k}": x for k, x in all_metrics[0].items() if k.startswith("kl")}
         return metrics | first
+
+    def _minibatches(self, batch: dict[str, Tensor]) -> Iterator[Minibatch]:
+        """All steps of a rollout once, in a new order."""
+        size = len(batch["obs"])
+        order = torch.randperm(size, generator=self.generator, device=self.device)
+        for rows in order.split(self.config.batch_size or size):
+            yield Minibatch(**{k: x[rows] for k, x in batch.items()})
 
     def _finish(self, rollout: Trajectories) -> None:
         # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.
@@ -288,8 +292,12 @@ class PPO(Agent):
         cut = rollout.truncated > 0
         cut[-1] = True
         next_value = torch.cat([value[1:], value[-1:]])
-        next_value[cut] = self.network.value(self.normaliser(rollout.final_obs[cut]))
+        next_value[cut] = self._value_after(rollout, cut)
         return next_value
+
+    def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
+        """Values of what some of the steps, bool [T, V], led to."""
+        return self.network.value(self.normaliser(rollout.final_obs[steps]))
 
     def _decay(self) -> None:
         if self.config.decay_updates is not None:

@@ -4,13 +4,17 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from gymnasium import Space
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import EncoderKind, make_encoder
 from rlbench.backbones.heads import Head, orthogonal
+from rlbench.backbones.memory import LSTM
 from rlbench.backbones.spaces import vector_size
+from rlbench.interface import State
 
 
 class ActorCritic(nn.Module):
@@ -63,6 +67,40 @@ class ActorCritic(nn.Module):
     def _read(self, obs: Tensor) -> Tensor:
         read: Tensor = obs if self.encoder is None else self.encoder(obs)
         return read
+
+
+class RecurrentActorCritic(ActorCritic):
+    """Policy and value of what a memory made of the observations so far.
+
+    Called like `ActorCritic`, with the memory's features [B, H] in place of observations.
+    """
+
+    def __init__(
+        self,
+        space: Space[Any],
+        make_head: Callable[[int], Head],
+        encoder: EncoderKind | None,
+        hidden: Sequence[int],
+        memory_size: int,
+    ) -> None:
+        """See `ActorCritic`; `memory_size` is the length of the features, H."""
+        super().__init__(Box(-np.inf, np.inf, (memory_size,)), make_head, None, hidden)
+        self.obs_encoder = None if encoder is None else make_encoder(encoder, space.shape or ())
+        in_size = vector_size(space) if self.obs_encoder is None else self.obs_encoder.size
+        self.memory = LSTM(in_size, memory_size)
+
+    def remember(self, obs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Features [B, H] of observations [B, ...] and the memory's state after them."""
+        return self.memory.step(obs if self.obs_encoder is None else self.obs_encoder(obs), state)
+
+    def unroll(self, obs: Tensor, state: State, reset: Tensor) -> Tensor:
+        """Features [T, B, H] of observations [T, B, ...]; see `Memory.unroll`."""
+        x = (
+            obs
+            if self.obs_encoder is None
+            else self.obs_encoder(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
+        )
+        return self.memory.unroll(x, state, reset)[0]
 
 
 class TanhLayers(nn.Module):

@@ -34,7 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 NAMES = sorted(SMALL)
 # They take other spaces or trajectories; the same checks stand in test_on_policy.py and test_vib.py.
-ELSEWHERE = {"a2c", "ibac-sni", "ppo", "sb3-a2c", "sb3-dqn", "sb3-ppo", "vib"}
+ELSEWHERE = {"a2c", "ibac-sni", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-dqn", "sb3-ppo", "vib"}
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
 SPEC = Spec(

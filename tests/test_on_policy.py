@@ -10,8 +10,9 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from rlbench.agents import load_agent
+from rlbench.backbones.memory import forget
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Experience, Spec, Trajectories, Transitions
+from rlbench.interface import Action, Agent, Experience, Spec, Trajectories, Transitions
 from tests.test_every_agent import equal, same, tensors, weights
 
 OBS = Box(-np.inf, np.inf, (2,))
@@ -21,7 +22,7 @@ CASES = [
     pytest.param(name, spec, id=f"{name}-{type(spec.action_space).__name__}")
     for name, spec in [
         ("a2c", BOX), ("a2c", DISCRETE), ("ibac-sni", BOX), ("ibac-sni", DISCRETE),
-        ("ppo", BOX), ("ppo", DISCRETE),
+        ("ppo", BOX), ("ppo", DISCRETE), ("recurrent-ppo", BOX), ("recurrent-ppo", DISCRETE),
         ("sb3-a2c", BOX), ("sb3-a2c", DISCRETE), ("sb3-dqn", DISCRETE),
         ("sb3-ppo", BOX), ("sb3-ppo", DISCRETE),
     ]
@@ -39,6 +40,13 @@ SMALL: dict[str, dict[str, Any]] = {
         **ROLLOUT,
     },
     "ppo": {"hidden": (8,), "batch_size": 8, "epochs": 2, **ROLLOUT},
+    "recurrent-ppo": {
+        "hidden": (8,),
+        "memory_size": 6,
+        "batch_size": 12,
+        "epochs": 2,
+        **ROLLOUT,
+    },
     "sb3-a2c": {"hidden": (8,), "envs": 4, "rollout_steps": 6},
     "sb3-dqn": {"hidden": (8,), "target_every": 2, "exploration_updates": 8},
     "sb3-ppo": {"hidden": (8,), "envs": 4, "rollout_steps": 6, "batch_size": 8, "epochs": 2},
@@ -62,7 +70,12 @@ def experience(agent: Agent, seed: int) -> Experience:
     if agent.consumes is Transitions:
         action = agent.act(obs, explore=True).action
         return Transitions(obs, action, reward, next_obs, terminated, truncated)
-    steps = [agent.act(row, explore=True) for row in obs]
+    steps: list[Action] = []
+    for t, row in enumerate(obs):
+        state = steps[-1].state if steps else None
+        if state is not None:
+            state = forget(state, terminated[t - 1] + truncated[t - 1])
+        steps.append(agent.act(row, explore=True, state=state))
     extras = {name: torch.stack([x.extras[name] for x in steps]) for name in steps[0].extras}
     action = torch.stack([x.action for x in steps])
     return Trajectories(obs, action, reward, terminated, truncated, next_obs, extras)
@@ -233,7 +246,7 @@ def test_settings_have_an_effect_save_those_of_the_drivers(
         assert same(weights(train(usual, 4)), weights(train(changed, 4))) == driver_setting
 
 
-@pytest.mark.parametrize("name", ["a2c", "ibac-sni", "ppo"])
+@pytest.mark.parametrize("name", ["a2c", "ibac-sni", "ppo", "recurrent-ppo"])
 def test_an_encoder_reads_images_and_learns(name: str) -> None:
     agent = make(name, IMAGES, encoder="impala")
     before = {k: x.clone() for k, x in weights(agent).items() if "encoder" in k}
@@ -275,7 +288,7 @@ def test_spaces_of_another_kind_are_refused_in_one_sentence(name: str) -> None:
         make(name, Spec(image, Discrete(3)))
 
 
-@pytest.mark.parametrize("name", ["a2c", "ppo"])
+@pytest.mark.parametrize("name", ["a2c", "ppo", "recurrent-ppo"])
 def test_ours_refuse_them_too_but_count_choices_from_anywhere(name: str) -> None:
     for action_space in (Box(-np.inf, np.inf, (2,)), MultiDiscrete([2, 2])):
         with pytest.raises(UserError, match="this agent needs a"):
