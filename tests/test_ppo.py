@@ -51,10 +51,11 @@ def test_the_clip_takes_the_reason_to_move_further() -> None:
 
 
 def test_a_held_value_counts_with_the_larger_error() -> None:
-    value, old, target = torch.tensor([1.0, 0.1]), torch.zeros(2), torch.tensor([1.0, 1.0])
-    assert value_loss(value, old, target, None).item() == pytest.approx(0.81 / 2)
-    # Held within 0.2 of the old one the first is 0.8 off; the second is not held.
-    assert value_loss(value, old, target, 0.2).item() == pytest.approx((0.64 + 0.81) / 2)
+    value, old = torch.tensor([1.0, 0.1, 1.0]), torch.zeros(3)
+    target = torch.tensor([1.0, 1.0, 0.0])
+    assert value_loss(value, old, target, None).item() == pytest.approx((0.81 + 1) / 3)
+    # Held within 0.2 of the old one the first is 0.8 off, the last 0.2; the second is not held.
+    assert value_loss(value, old, target, 0.2).item() == pytest.approx((0.64 + 0.81 + 1) / 3)
 
 
 def rollout(agent: PPO, **columns: Any) -> Trajectories:
@@ -166,6 +167,35 @@ def test_the_first_gradient_step_of_a2c_is_that_of_the_log_probability() -> None
     moved = (weight.detach() - before)[gradient.abs() > 1e-3]
     wanted = -7e-4 * gradient[gradient.abs() > 1e-3].sign()
     torch.testing.assert_close(moved, wanted, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("max_norm", [0.05, 1e9])
+def test_a_gradient_step_is_that_of_the_whole_loss(max_norm: float) -> None:
+    """Equation 9 written out, with PyTorch's own Adam and clipping of gradients."""
+    settings = {"entropy_coefficient": 0.3, "value_coefficient": 0.7, "max_grad_norm": max_norm}
+    agent = ppo(batch_size=None, epochs=1, **settings)
+    twin, batch = ppo(**settings), played(agent, 0)
+    flat = agent._flat(batch)
+    params, value = twin.network(flat["obs"])
+    policy = torch.distributions.Categorical(logits=params)
+    a = flat["advantage"]
+    a = (a - a.mean()) / (a.std() + 1e-8)
+    ratio = (policy.log_prob(flat["sample"]) - flat["log_prob"]).exp()
+    loss = -(ratio * a).mean() - 0.3 * policy.entropy().mean()
+    loss = loss + 0.7 * (value - flat["target"]).square().mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(twin.network.parameters(), max_norm)
+    torch.optim.Adam(twin.network.parameters(), 3e-4, eps=1e-5).step()
+    agent.learn(batch)
+    for mine, wanted in zip(agent.network.parameters(), twin.network.parameters(), strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
+    agent = ppo(normalise_obs=True)
+    batch = played(agent, 0)
+    agent.learn(batch)
+    torch.testing.assert_close(agent.normaliser.moments.mean, batch.obs.flatten(0, 1).mean(0))
 
 
 def test_step_size_and_clip_fall_to_zero() -> None:

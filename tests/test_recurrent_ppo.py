@@ -42,6 +42,13 @@ def test_at_the_first_pass_the_ratio_is_one() -> None:
         assert abs(float(metrics["kl"])) < 1e-12
 
 
+def test_an_update_begins_where_the_rollout_did() -> None:
+    player = agent(batch_size=None, epochs=1, rollout_steps=3, envs=1)
+    before = player.act(torch.ones(1, 2), explore=True).state
+    assert before is not None
+    assert abs(float(player.learn(rollout(player, before))["kl"])) < 1e-12
+
+
 def test_values_by_hand() -> None:
     player = agent(discount=0.5, gae_lambda=0.0, rollout_steps=3, envs=1)
     step = player.act(torch.zeros(1, 2), explore=True)
