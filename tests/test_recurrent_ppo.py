@@ -44,6 +44,7 @@ def test_at_the_first_pass_the_ratio_is_one() -> None:
 
 def test_an_update_begins_where_the_rollout_did() -> None:
     player = agent(batch_size=None, epochs=1, rollout_steps=3, envs=1)
+    player.network.head.out.weight.data.mul_(100)  # A policy that heeds what it remembers.
     before = player.act(torch.ones(1, 2), explore=True).state
     assert before is not None
     assert abs(float(player.learn(rollout(player, before))["kl"])) < 1e-12
