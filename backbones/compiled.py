@@ -10,10 +10,6 @@ Random numbers are still drawn from the agent's generators in the same order: a 
 the same noise, and differs by rounding only.
 """
 
-import copy
-import dataclasses
-import functools
-import math
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
@@ -21,12 +17,13 @@ from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
-from torch.overrides import TorchFunctionMode
 
+from rlbench.backbones.recording import Recording, columns_of, record
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
 
+Program = Callable[..., Sequence[Tensor]]
+"""Of an experience's columns and noise; gives metrics and changes a state."""
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""
 
@@ -86,92 +83,58 @@ class Compiled:
         self._agent = agent
         self._update = update
         self._backend = backend
-        self._programs: dict[Hashable, _Program] = {}
+        self._programs: dict[Hashable, tuple[Recording, Program]] = {}
 
     def __call__(self, experience: Any) -> Mapping[str, Tensor]:
         """One update."""
-        values = {f.name: getattr(experience, f.name) for f in dataclasses.fields(experience)}
-        columns = {name: x for name, x in values.items() if isinstance(x, Tensor)}
-        key = (self._agent.phase(), *(x.shape for x in columns.values()))
-        program = self._programs.get(key)
-        if program is None:
-            program = self._programs[key] = self._record(experience, columns)
-        for name, step in program.counted.items():
-            setattr(self._agent, name, getattr(self._agent, name) + step)
-        noise = [draw() for draw in program.draws]
-        outputs = program.function(*columns.values(), *noise)
-        return dict(zip(program.metrics, outputs, strict=True))
-
-    def _record(self, experience: Any, columns: dict[str, Tensor]) -> "_Program":
-        """The program of an update; the agent is left as it was.
-
-        A run that is resumed records anew: were its first update the recorded one, it would differ
-        from that of a run that went on.
-        """
-        metrics: Mapping[str, Tensor] = {}
-
-        def update(*values: Tensor) -> list[Tensor]:
-            nonlocal metrics
-            given = dict(zip(columns, values, strict=True))
-            metrics = self._update(dataclasses.replace(experience, **given))
-            return list(metrics.values())
-
-        before, state_before = dict(vars(self._agent)), copy.deepcopy(self._agent.state_dict())
-        with _Draws() as noise:
-            graph = make_fx(update, decomposition_table=_DECOMPOSED)(*columns.values())
-        counted = _counted(self._agent, before)
-        state = _lift(graph, noise.drawn)
-        compiled = self._backend(
-            fx.GraphModule({}, graph.graph), [*columns.values(), *state, *noise.drawn]
-        )
-
-        def function(*given: Tensor) -> Sequence[Tensor]:
-            return compiled(*given[: len(columns)], *state, *given[len(columns) :])
-
-        if self._agent.device.type == "cuda":
-            function = captured(function, [*columns.values(), *noise.drawn])
-        self._agent.load_state_dict(state_before)
-        return _Program(function, list(metrics), noise.draws, counted)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """The updates of one phase."""
-
-    function: Callable[..., Sequence[Tensor]]
-    """Of the experience's columns and the noise; gives the metrics."""
-    metrics: list[str]
-    """Their names."""
-    draws: list[Callable[[], Tensor]]
-    """The random numbers of an update, in order."""
-    counted: dict[str, int]
-    """How far an update moves the agent's counters."""
-
-
-def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
-    """How far `learn` moved the counters; a TypeError where it gave another attribute a new value."""
-    counted = {}
-    for name, value in vars(agent).items():
-        old = before.get(name)
-        if type(value) is int and type(old) is int:
-            counted[name] = value - old
-        elif value is not old:
-            raise TypeError(
-                f"{type(agent).__name__}.learn gives {name!r} a new value, which a compiled update "
-                "cannot repeat; change a tensor in place, or let phase return None"
+        columns = list(columns_of(experience).values())
+        key = (self._agent.phase(), *(x.shape for x in columns))
+        if key not in self._programs:
+            new = record(self._agent, self._update, experience)
+            self._programs[key] = (
+                new,
+                program(new.graph, columns, new.state, new.noise, self._backend),
             )
-    return {name: step for name, step in counted.items() if step}
+        recording, run = self._programs[key]
+        recording.count(self._agent)
+        noise = [draw() for draw in recording.draws]
+        return dict(zip(recording.metrics, run(*columns, *noise), strict=True))
 
 
-def captured(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
-) -> Callable[..., Sequence[Tensor]]:
-    """A function of tensors on a GPU to scalars, as one CUDA graph.
+def program(
+    graph: fx.GraphModule,
+    columns: Sequence[Tensor],
+    state: Sequence[Tensor],
+    noise: Sequence[Tensor],
+    backend: Backend,
+) -> Program:
+    """A compiled graph that holds its state.
 
     Args:
-        function: It is run a few times, and may change tensors that it holds.
-        inputs: Examples; shapes may not change.
+        graph: Of columns, state and noise.
+        columns: An example.
+        state: What the program changes in place; left as it is here.
+        noise: An example.
+        backend: The compiler.
     """
+    function = backend(graph, [*columns, *state, *noise])
+
+    def run(*given: Tensor) -> Sequence[Tensor]:
+        return function(*given[: len(columns)], *state, *given[len(columns) :])
+
+    on_gpu = state[0].device.type == "cuda"
+    return captured(run, [*columns, *noise], state) if on_gpu else run
+
+
+def captured(function: Program, inputs: Sequence[Tensor], state: Sequence[Tensor]) -> Program:
+    """A function of tensors on a GPU to metrics of one shape, as one CUDA graph.
+
+    Args:
+        function: It is run a few times.
+        inputs: Examples; shapes may not change.
+        state: What the function changes in place; afterwards it is as before.
+    """
+    before = [x.clone() for x in state]
     # Strides too are as in the examples, for the compiler counts on them.
     held = [
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
@@ -186,102 +149,12 @@ def captured(
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        scalars = torch.stack([x.float() for x in function(*held)])
+        metrics = torch.stack([x.float() for x in function(*held)])
+    torch._foreach_copy_(list(state), before)
 
     def replay(*given: Tensor) -> Sequence[Tensor]:
         torch._foreach_copy_(held, given)
         graph.replay()
-        return scalars.clone().unbind()
+        return metrics.clone().unbind()
 
     return replay
-
-
-class _Draws(TorchFunctionMode):
-    """While it is entered, random numbers are drawn as ever, but no recording sees them drawn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.draws: list[Callable[[], Tensor]] = []
-        """Each draws again from its generator, in order."""
-        self.drawn: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if kwargs.get("generator") is None:
-            return func(*args, **kwargs)
-        self.draws.append(functools.partial(func, *args, **kwargs))
-        with disable_proxy_modes_tracing():
-            self.drawn.append(self.draws[-1]())
-        return self.drawn[-1]
-
-
-def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:
-    """Turns the tensors that a graph holds into its last inputs.
-
-    Args:
-        graph: Changed in place.
-        last: Those of them, or unused ones, that shall come last, in this order.
-
-    Returns:
-        The others, which come before.
-    """
-    held: dict[int, tuple[Tensor, list[fx.Node]]] = {}
-    for node in graph.graph.nodes:
-        if node.op == "get_attr" and isinstance(value := getattr(graph, node.target), Tensor):
-            held.setdefault(id(value), (value, []))[1].append(node)
-    at_end = [held.pop(id(x), (x, [])) for x in last]
-    replaced = [*held.values(), *at_end]
-    first = next(node for node in graph.graph.nodes if node.op != "placeholder")
-    with graph.graph.inserting_before(first):
-        lifted = [graph.graph.placeholder(f"lifted_{i}") for i in range(len(replaced))]
-    for new, (_, nodes) in zip(lifted, replaced, strict=True):
-        for node in nodes:
-            node.replace_all_uses_with(new)
-            graph.graph.erase_node(node)
-    for node in graph.graph.nodes:
-        # What the recording saw belongs to it alone; the compiler finds its own shapes.
-        node.meta.clear()
-    return [tensor.detach() for tensor, _ in held.values()]
-
-
-def _plain_adam(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
-    _: list[Tensor],
-    steps: list[Tensor],
-    *,
-    lr: Tensor,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    **unused: object,
-) -> None:
-    """The fused kernel of `updates.Adam` as operations that a compiler can fuse with others."""
-    # In double precision, for 1 - beta2 is small; exp, because Inductor computes it once and keeps it.
-    step = steps[0].double()
-    step_size = (lr / (1 - (step * math.log(beta1)).exp())).float()
-    scale = (1 - (step * math.log(beta2)).exp()).rsqrt().float()
-    for parameter, gradient, mean, square in zip(
-        parameters, gradients, means, squares, strict=True
-    ):
-        slope = gradient + weight_decay * parameter if weight_decay else gradient
-        mean.lerp_(slope, 1 - beta1)
-        square.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
-        parameter.sub_(step_size * mean / (square.sqrt() * scale + eps))
-
-
-def _plain_norms(tensors: list[Tensor], *unused: object) -> list[Tensor]:
-    """Euclidean norms, for the shortening of gradients."""
-    return [x.square().sum().sqrt() for x in tensors]
-
-
-_DECOMPOSED: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten._fused_adam_.tensor_lr: _plain_adam,
-    torch.ops.aten._foreach_norm.Scalar: _plain_norms,
-}
-"""Operations that the compiler would leave as they are."""

@@ -1,0 +1,202 @@
+"""An update of an agent written down as a graph of operations.
+
+What the graph reads and changes are its inputs: columns of experience, the agent's state, random
+numbers. So it can be compiled, and batched over agents that differ in their seeds alone.
+"""
+
+import copy
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.overrides import TorchFunctionMode
+
+from rlbench.interface import Agent, Learn
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """The updates of one phase."""
+
+    graph: fx.GraphModule
+    """Of columns, state and noise, in this order; changes the state and gives the metrics."""
+    metrics: list[str]
+    """Their names."""
+    state: list[Tensor]
+    """Every tensor of the agent that an update reads or changes."""
+    draws: list[Callable[[], Tensor]]
+    """What draws the random numbers of an update from the agent's generators, in order."""
+    noise: list[Tensor]
+    """An example of what they draw."""
+    counted: dict[str, int]
+    """How far an update moves the agent's counters."""
+
+    def count(self, agent: Agent) -> None:
+        """Moves the counters."""
+        for name, step in self.counted.items():
+            setattr(agent, name, getattr(agent, name) + step)
+
+
+def columns_of(experience: Any) -> dict[str, Tensor]:
+    """The tensors of a dataclass, by name."""
+    values = {f.name: getattr(experience, f.name) for f in dataclasses.fields(experience)}
+    return {name: x for name, x in values.items() if isinstance(x, Tensor)}
+
+
+def record(agent: Agent, update: Learn, experience: Any) -> Recording:
+    """Runs an update on trial; the agent is left as it was.
+
+    A run that is resumed records anew: were its first update the recorded one, it would differ from
+    that of a run that went on.
+
+    Args:
+        agent: Its `phase` says which updates are like this one, and what that asks of it.
+        update: `agent.learn` or a part of it.
+        experience: An example.
+
+    Raises:
+        TypeError: The update gives an attribute of the agent a new value.
+    """
+    metrics: Mapping[str, Tensor] = {}
+    columns = columns_of(experience)
+
+    def function(*values: Tensor) -> list[Tensor]:
+        nonlocal metrics
+        given = dict(zip(columns, values, strict=True))
+        metrics = update(dataclasses.replace(experience, **given))
+        return list(metrics.values())
+
+    before, state_before = dict(vars(agent)), copy.deepcopy(agent.state_dict())
+    with _Draws() as noise:
+        graph = make_fx(function, decomposition_table=_DECOMPOSED)(*columns.values())
+    counted = _counted(agent, before)
+    state = _lift(graph, noise.drawn)
+    agent.load_state_dict(state_before)
+    plain = fx.GraphModule({}, graph.graph)
+    return Recording(plain, list(metrics), state, noise.draws, noise.drawn, counted)
+
+
+def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
+    """How far `learn` moved the counters; a TypeError where it gave another attribute a new value."""
+    counted = {}
+    for name, value in vars(agent).items():
+        old = before.get(name)
+        if type(value) is int and type(old) is int:
+            counted[name] = value - old
+        elif value is not old:
+            raise TypeError(
+                f"{type(agent).__name__}.learn gives {name!r} a new value, which a compiled update "
+                "cannot repeat; change a tensor in place, or let phase return None"
+            )
+    return {name: step for name, step in counted.items() if step}
+
+
+class _Draws(TorchFunctionMode):
+    """While it is entered, random numbers are drawn as ever, but no recording sees them drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[Callable[[], Tensor]] = []
+        """Each draws again from its generator, in order."""
+        self.drawn: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if kwargs.get("generator") is None:
+            return func(*args, **kwargs)
+        self.draws.append(functools.partial(func, *args, **kwargs))
+        with disable_proxy_modes_tracing():
+            self.drawn.append(self.draws[-1]())
+        return self.drawn[-1]
+
+
+def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:
+    """Turns the tensors that a graph holds into its last inputs.
+
+    Args:
+        graph: Changed in place.
+        last: Those of them, or unused ones, that shall come last, in this order.
+
+    Returns:
+        The others, which come before.
+    """
+    held: dict[int, tuple[Tensor, list[fx.Node]]] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and isinstance(value := getattr(graph, node.target), Tensor):
+            held.setdefault(id(value), (value, []))[1].append(node)
+    at_end = [held.pop(id(x), (x, [])) for x in last]
+    replaced = [*held.values(), *at_end]
+    first = next(node for node in graph.graph.nodes if node.op != "placeholder")
+    with graph.graph.inserting_before(first):
+        lifted = [graph.graph.placeholder(f"lifted_{i}") for i in range(len(replaced))]
+    for new, (_, nodes) in zip(lifted, replaced, strict=True):
+        for node in nodes:
+            node.replace_all_uses_with(new)
+            graph.graph.erase_node(node)
+    for node in graph.graph.nodes:
+        # What the recording saw belongs to it alone; the compiler finds its own shapes.
+        node.meta.clear()
+    return [tensor.detach() for tensor, _ in held.values()]
+
+
+def _plain_adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    _: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: Tensor,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    **unused: object,
+) -> None:
+    """The fused kernel of `updates.Adam` as operations that a compiler can fuse with others."""
+    # In double precision, for 1 - beta2 is small; exp, because Inductor computes it once and keeps it.
+    step = steps[0].double()
+    step_size = (lr / (1 - (step * math.log(beta1)).exp())).float()
+    scale = (1 - (step * math.log(beta2)).exp()).rsqrt().float()
+    for parameter, gradient, mean, square in zip(
+        parameters, gradients, means, squares, strict=True
+    ):
+        slope = gradient + weight_decay * parameter if weight_decay else gradient
+        mean.lerp_(slope, 1 - beta1)
+        square.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
+        parameter.sub_(step_size * mean / (square.sqrt() * scale + eps))
+
+
+def _plain_norms(tensors: list[Tensor], *unused: object) -> list[Tensor]:
+    """Euclidean norms, for the shortening of gradients."""
+    return [x.square().sum().sqrt() for x in tensors]
+
+
+def _one_by_one(name: str) -> Callable[..., None]:
+    """An operation on lists of tensors as a method of each; torch.func batches no lists."""
+    method = getattr(Tensor, name)
+
+    def each(tensors: list[Tensor], other: Any, *rest: Any, **options: Any) -> None:
+        for i, tensor in enumerate(tensors):
+            method(tensor, other[i] if isinstance(other, list) else other, *rest, **options)
+
+    return each
+
+
+_DECOMPOSED: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten._fused_adam_.tensor_lr: _plain_adam,
+    torch.ops.aten._foreach_norm.Scalar: _plain_norms,
+    torch.ops.aten._foreach_lerp_.Scalar: _one_by_one("lerp_"),
+    torch.ops.aten._foreach_mul_.Tensor: _one_by_one("mul_"),
+    torch.ops.aten._foreach_mul_.Scalar: _one_by_one("mul_"),
+    torch.ops.aten._foreach_add_.List: _one_by_one("add_"),
+}
+"""Operations that the compiler would leave as they are."""

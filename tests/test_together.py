@@ -1,0 +1,32 @@
+"""Agents that learn together become what each would have become by itself."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlbench.backbones.together import Together
+from tests.probe_envs import random_experience
+from tests.test_compiled import COMPILED, assert_close, interpreted
+from tests.test_every_agent import make
+
+
+def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
+    alone = [make(name, seed=seed, **settings) for seed in range(2)]
+    agents = [make(name, seed=seed, **settings) for seed in range(2)]
+    together = Together(agents, backend)
+    for update in range(updates):
+        batches = [random_experience(agents[0], 10 * update + seed) for seed in range(2)]
+        wanted = [agent.learn(batch) for agent, batch in zip(alone, batches, strict=True)]
+        for mine, theirs in zip(wanted, together.learn(batches), strict=True):
+            assert list(mine) == list(theirs)
+            for metric, value in mine.items():
+                torch.testing.assert_close(theirs[metric], value, rtol=1e-3, atol=1e-4, msg=metric)
+    together.write_back()
+    for mine_agent, other in zip(alone, agents, strict=True):
+        assert_close(mine_agent, other)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_together_as_alone(name: str) -> None:
+    compare(name, 3, interpreted)
