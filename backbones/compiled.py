@@ -56,12 +56,17 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
         except Exception as error:  # Whatever is wrong with a user's compiler.
             if inputs[0].device.type == "cuda":
                 # Unfused kernels still make one CUDA graph, which is most of what there is to gain.
-                return graph.forward
+                return interpreted(graph, inputs)
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"the update could not be compiled ({told}); start the run with --compile off"
             ) from error
     return cast(Callable[..., Sequence[Tensor]], function)
+
+
+def interpreted(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """No compiler: the recorded operations one by one."""
+    return graph.forward
 
 
 def compiled_learn(agent: Agent, backend: Backend = inductor) -> Learn:

@@ -7,14 +7,24 @@ from rich.console import Console
 
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.evaluation import Evaluator
+from rlbench.benchmarks.keeper import describe_returns
 from rlbench.benchmarks.run_folder import RunFolder
-from rlbench.benchmarks.runner import Run, describe_returns, load_run
+from rlbench.benchmarks.runner import Run, load_run
+from rlbench.benchmarks.together import RunsTogether, members
+from rlbench.errors import UserError
 from rlbench.offline_data import DataSet
 
 
 def run(agent_name: str, settings: Any, config: RunConfig) -> None:
     """Trains and scores an agent."""
     console = Console()
+    if config.seeds < 1:
+        raise UserError(f"seeds is {config.seeds}; give 1 or more")
+    if config.seeds > 1:
+        together = RunsTogether.begin(agent_name, settings, config, console)
+        together.start()
+        _conclude_all(together, console)
+        return
     job = Run(agent_name, settings, config, console)
     console.print(
         f"{agent_name} on {config.env}, seed {config.seed}", highlight=False, soft_wrap=True
@@ -26,7 +36,18 @@ def run(agent_name: str, settings: Any, config: RunConfig) -> None:
 def resume(path: Path) -> None:
     """Goes on with a run."""
     console = Console()
+    if members(path):
+        together = RunsTogether.resume(path, console)
+        if together.finish() == 0:
+            console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
+        _conclude_all(together, console)
+        return
     job = Run.resume(path, console)
+    if job.config.seeds > 1:
+        raise UserError(
+            f"{path} is one of {job.config.seeds} seeds that learn together; go on with all of them: "
+            f"rlbench run --resume {path.parent}"
+        )
     if job.finish() == 0:
         console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
     _conclude(job, console)
@@ -50,6 +71,18 @@ def describe_data(data: DataSet) -> str:
     told += f" by {origin.source}" if origin.kind == "generated" else f", {origin.name}"
     score = details["score"]
     return told if score is None else f"{told}, behaviour's score {score:.1f}"
+
+
+def _conclude_all(together: RunsTogether, console: Console) -> None:
+    """The last score of each seed, where everything is, and what to do next."""
+    for run in together.runs:
+        told = describe_returns(run.task, RunFolder(run.folder.path).returns()["return"][-1])
+        console.print(f"seed {run.config.seed}: {told}", highlight=False, soft_wrap=True)
+    console.print(
+        f"kept in {together.path}; next: rlbench report {together.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _conclude(job: Run, console: Console) -> None:

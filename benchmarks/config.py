@@ -21,6 +21,9 @@ class RunConfig:
     """Updates in all; online, one follows each environment step or, on-policy, each rollout."""
     seed: int = 0
     """Decides every random draw of the run."""
+    seeds: int = 1
+    """Seeds that learn from data at once, this one and those after it, as one batched program; on a GPU
+    it takes little longer than one. Each gets a run folder inside the run's."""
     eval_every: int = 5_000
     """Updates between evaluations; the last update is always evaluated."""
     eval_episodes: int = 10

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlbench.benchmarks.replay import ReplayFile
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learn, Transitions
+from rlbench.interface import Agent, Experience, Learn, Transitions
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
@@ -53,12 +53,14 @@ class DatasetDriver:
 
     def update(self) -> Mapping[str, Tensor]:
         """One batch, one update."""
+        return self._learn(self.batch())
+
+    def batch(self) -> Experience:
+        """What the next update learns from."""
         config = self._agent.config
         if self._agent.consumes is Transitions:
-            return self._learn(self._data.sample(config.batch_size, self.sampler))
-        return self._learn(
-            self._data.sample_stretches(config.batch_size, config.sequence_length, self.sampler)
-        )
+            return self._data.sample(config.batch_size, self.sampler)
+        return self._data.sample_stretches(config.batch_size, config.sequence_length, self.sampler)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the sampler."""

@@ -141,23 +141,36 @@ class RunFolder:
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} is damaged ({error}); restore it from a copy") from None
 
-    def save_checkpoint(self, update: int, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint; until that is complete the old one stays."""
+    def save_checkpoint(self, update: int, state: Mapping[str, Any], keep: int = 1) -> None:
+        """Saves one and removes all but the last `keep`; until it is complete the old ones stay."""
         from rlbench import checkpoint
 
-        folder = self.path / "checkpoint"
-        old = checkpoint.newest(folder)
-        new = folder / f"update-{update:09d}"
-        checkpoint.save(new, {"update": update, **state})
-        if old is not None and old != new:
-            checkpoint.remove(old)
+        checkpoint.save(self._checkpoint(update), {"update": update, **state})
+        for old in self.checkpoints()[:-keep]:
+            checkpoint.remove(self._checkpoint(old))
 
-    def load_checkpoint(self, device: "torch.device | str" = "cpu") -> dict[str, Any] | None:
-        """The last checkpoint, None before the first."""
+    def checkpoints(self) -> list[int]:
+        """Updates of the checkpoints there are, in order."""
         from rlbench import checkpoint
 
-        newest = checkpoint.newest(self.path / "checkpoint")
-        return None if newest is None else checkpoint.load(newest, device)
+        return [
+            int(path.name.rpartition("-")[2])
+            for path in checkpoint.all_in(self._checkpoint(0).parent)
+        ]
+
+    def load_checkpoint(
+        self, device: "torch.device | str" = "cpu", update: int | None = None
+    ) -> dict[str, Any] | None:
+        """The checkpoint of an update or the last one; None before the first."""
+        from rlbench import checkpoint
+
+        there = self.checkpoints()
+        if not there:
+            return None
+        return checkpoint.load(self._checkpoint(there[-1] if update is None else update), device)
+
+    def _checkpoint(self, update: int) -> Path:
+        return self.path / "checkpoint" / f"update-{update:09d}"
 
     def save_snapshot(self, update: int, agent: Mapping[str, Any]) -> None:
         """Keeps the agent's state for good."""

@@ -5,31 +5,26 @@ config -> task -> data set -> agent -> driver -> [update]*N -> evaluate -> run f
 
 import dataclasses
 import itertools
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import load_agent
 from rlbench.backbones.compiled import compiled_learn, why_not
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
-from rlbench.benchmarks.evaluation import Evaluator
 from rlbench.benchmarks.interrupt import Interrupt
+from rlbench.benchmarks.keeper import Keeper
 from rlbench.benchmarks.progress import ProgressLine
 from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.versions import versions
 from rlbench.envs.tasks import Task, find_task
-from rlbench.errors import Interrupted, UserError
+from rlbench.errors import UserError
 from rlbench.interface import Agent, Spec, Trajectories
 from rlbench.offline_data import DataSet, open_data
 from rlbench.seeding import derive
@@ -59,7 +54,7 @@ class Run:
         agent_class = load_agent(agent_name)
         self.task = find_task(config.env).drawn(config.seed)
         self.data = self._open_data(agent_class)
-        self.folder = RunFolder(config.out or _new_folder(agent_name, config))
+        self.folder = RunFolder(config.out or new_folder(agent_name, config))
         spec = Spec.of(self.task.make())
         if self.data is not None:
             mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
@@ -94,7 +89,7 @@ class Run:
     def start(self) -> None:
         """A new run, from its first update to its last."""
         with self.folder.locked():
-            self.folder.start(self._description())
+            self.folder.start(self.description())
             self._train(self._make_driver())
 
     def finish(self) -> int:
@@ -105,76 +100,29 @@ class Run:
             if first == self.config.updates:
                 return 0
             driver = self._make_driver()
-            if state is not None:
-                with explaining_misfit(self.folder.path):
-                    self.agent.load_state_dict(state["agent"])
-                    driver.load_state_dict(state["driver"])
-            self.update = first
-            self.folder.rewind(first)
+            self.go_back(state, driver)
             self._train(driver)
             return self.config.updates - first
 
+    def go_back(self, state: dict[str, Any] | None, driver: Driver) -> None:
+        """Agent, driver and folder as they were at a checkpoint, or at the start without one."""
+        self.update = 0 if state is None else int(state["update"])
+        if state is not None:
+            with explaining_misfit(self.folder.path):
+                self.agent.load_state_dict(state["agent"])
+                driver.load_state_dict(state["driver"])
+        self.folder.rewind(self.update)
+
     def _train(self, driver: Driver) -> None:
-        config, first = self.config, self.update
-        before, start, evaluating = self.folder.seconds(), time.monotonic(), 0.0
-        tasks = [task for task in (self.task, self.task.held_out) if task is not None]
-        evaluators = [Evaluator(task, config.eval_episodes) for task in tasks]
         title = f"{self.agent_name} on {self.task.name}"
         with (
             Interrupt() as interrupt,
-            ProgressLine(self.console, title, config.updates, "updates", self.update) as line,
+            ProgressLine(self.console, title, self.config.updates, "updates", self.update) as line,
         ):
-            while self.update < config.updates:
-                metrics = driver.update()
-                self.update += 1
-                last = self.update == config.updates
-                if self._due(config.log_every) or last:
-                    seconds = time.monotonic() - start
-                    rate = (self.update - first) / (seconds - evaluating)
-                    values = self._finite(metrics)
-                    self.folder.log(self.update, values, rate, before + seconds)
-                if self._due(config.eval_every) or last:
-                    line.advance(self.update)
-                    evaluation_start = time.monotonic()
-                    line.report(self._evaluate(evaluators))
-                    evaluating += time.monotonic() - evaluation_start
-                if self._due(config.snapshot_every):
-                    self.folder.save_snapshot(self.update, self.agent.state_dict())
-                if self._due(config.checkpoint_every) or last or interrupt.requested:
-                    self._finite(metrics)
-                    state = {"agent": self.agent.state_dict(), "driver": driver.state_dict()}
-                    self.folder.save_checkpoint(self.update, state)
-                if interrupt.requested and not last:
-                    raise Interrupted(
-                        f"stopped and saved at update {self.update:,}; go on with "
-                        f"`rlbench run --resume {self.folder.path}`"
-                    )
-                if self.update % 10 == 0:
-                    line.advance(self.update)
+            keeper = Keeper(self, line)
+            while self.update < self.config.updates:
+                keeper.after(driver.update(), driver.state_dict, stopping=interrupt.requested)
         driver.close()
-
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.update % every == 0
-
-    def _finite(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """The metrics as numbers; a UserError if one is not finite."""
-        values = {name: float(value) for name, value in metrics.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{name} became {value} by update {self.update}, so the run was stopped; its "
-                    f"last good checkpoint is kept in {self.folder.path}, and a smaller learning "
-                    "rate may help"
-                )
-        return values
-
-    def _evaluate(self, evaluators: Sequence[Evaluator]) -> str:
-        seed = derive(self.config.seed, "evaluation", self.update)
-        (seeds, returns), *others = [x.returns(self.agent, seed) for x in evaluators]
-        held_out = others[0][1] if others else None
-        score = self.task.score(float(returns.mean()))
-        self.folder.add_returns(self.update, seeds, returns, score, held_out)
-        return f"update {self.update:,}: {describe_returns(self.task, returns, held_out)}"
 
     def _make_driver(self) -> Driver:
         config = self.config
@@ -211,7 +159,8 @@ class Run:
                 notify=line.say, progress=lambda done, total: line.advance(done),
             )  # fmt: skip
 
-    def _description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
+        """What config.json keeps."""
         options = dataclasses.asdict(self.config)
         del options["out"]  # the folder may be moved
         return {
@@ -255,23 +204,6 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     return agent, task
 
 
-def describe_returns(
-    task: Task, returns: NDArray[np.float64], held_out: NDArray[np.float64] | None = None
-) -> str:
-    """Score, return, number of episodes and share of solved ones, for a person."""
-    digits = 1 if abs(returns).max() >= 10 else 3
-    text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
-    text += f" over {len(returns)} episodes"
-    score = task.score(float(returns.mean()))
-    if score is not None:
-        text = f"score {score:.1f} ({text})"
-    if task.solved_above is not None:
-        text += f", solved {100 * (returns > task.solved_above).mean():.0f} %"
-    if held_out is not None and task.held_out is not None:
-        text += f"; held out: {describe_returns(task.held_out, held_out)}"
-    return text
-
-
 def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
     """A frozen settings dataclass from config.json, where tuples became lists.
 
@@ -301,8 +233,10 @@ def explaining_misfit(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _new_folder(agent_name: str, config: RunConfig) -> Path:
+def new_folder(agent_name: str, config: RunConfig) -> Path:
     """runs/AGENT-TASK-sSEED, numbered if that name is taken."""
     base = folder_name(f"{agent_name}-{config.env}-s{config.seed}")
+    if config.seeds > 1:
+        base += f"-{config.seed + config.seeds - 1}"
     taken = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in itertools.count(1))
     return next(path for path in taken if not path.exists())

@@ -122,7 +122,7 @@ def _check(grid: Grid) -> None:
     names = [method.name for method in grid.methods]
     if len(set(names)) < len(names):
         raise UserError(f"two methods are called {max(names, key=names.count)!r}; name them apart")
-    _check_names("run", grid.run, RunConfig, {"env", "seed", "out"})
+    _check_names("run", grid.run, RunConfig, {"env", "seed", "seeds", "out"})
     for method in grid.methods:
         _check_names(method.name, method.settings, load_agent(method.agent).Config, set())
     for task in grid.tasks:

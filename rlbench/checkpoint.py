@@ -70,10 +70,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return dict(whole)
 
 
-def newest(folder: Path) -> Path | None:
-    """The complete checkpoint with the greatest name, without ending; None where there is none."""
-    names = sorted(file.stem for file in folder.glob("*.json"))
-    return folder / names[-1] if names else None
+def all_in(folder: Path) -> list[Path]:
+    """The complete checkpoints by name, without ending."""
+    return sorted(file.with_suffix("") for file in folder.glob("*.json"))
 
 
 def remove(path: Path) -> None:

@@ -51,8 +51,7 @@ def killed_equals_unkilled(arguments: Sequence[str], folder: Path, kills: int, s
             # Early enough that all kills find the run alive.
             time.sleep(moments.uniform(0.2, 0.2 + 1.5 * length / kills))
             run.send_signal(signal.SIGKILL)
-        saved = checkpoint.newest(broken / "checkpoint")
-        updates.append(0 if saved is None else int(saved.name.rpartition("-")[2]))
+        updates.append([0, *RunFolder(broken).checkpoints()][-1])
         command = [*RLBENCH, "run", "--resume", str(broken)]
     _finish(command)
     assert_equal(whole, broken)
@@ -61,9 +60,7 @@ def killed_equals_unkilled(arguments: Sequence[str], folder: Path, kills: int, s
 
 def assert_equal(one: Path, other: Path) -> None:
     """Checkpoint, metrics and returns of two runs are equal, bit for bit."""
-    first, second = (checkpoint.newest(path / "checkpoint") for path in (one, other))
-    assert first is not None
-    assert second is not None
+    first, second = (checkpoint.all_in(path / "checkpoint")[-1] for path in (one, other))
     for ending in (".safetensors", ".json"):
         a, b = (Path(f"{path}{ending}").read_bytes() for path in (first, second))
         assert a == b, f"checkpoints differ: {first}{ending}"

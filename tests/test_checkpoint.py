@@ -39,9 +39,9 @@ def test_newest_ignores_a_pair_without_its_json(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "update-1", STATE)
     checkpoint.save(tmp_path / "update-2", STATE)
     (tmp_path / "update-2.json").unlink()
-    assert checkpoint.newest(tmp_path) == tmp_path / "update-1"
+    assert checkpoint.all_in(tmp_path) == [tmp_path / "update-1"]
     checkpoint.remove(tmp_path / "update-1")
-    assert checkpoint.newest(tmp_path) is None
+    assert checkpoint.all_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("position", [0, 100, -1])

@@ -191,8 +191,8 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
 ) -> None:
     save = RunFolder.save_checkpoint
 
-    def fill_the_disk(folder: RunFolder, update: int, state: dict[str, Any]) -> None:
-        save(folder, update, state)
+    def fill_the_disk(folder: RunFolder, update: int, state: dict[str, Any], keep: int) -> None:
+        save(folder, update, state, keep)
         (folder.path / "metrics.jsonl").unlink()
         (folder.path / "metrics.jsonl").symlink_to("/dev/full")
 
@@ -204,7 +204,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     (in_folder / "run/metrics.jsonl").unlink()
     monkeypatch.chdir(in_folder)
     assert main(["run", "--resume", "run"]) == main([*ONLINE, "--out", "whole"]) == 0
-    weights = [checkpoint.newest(Path(run, "checkpoint")) for run in ("run", "whole")]
+    weights = [checkpoint.all_in(Path(run, "checkpoint"))[-1] for run in ("run", "whole")]
     one, other = (Path(f"{path}.safetensors").read_bytes() for path in weights)
     assert one == other
 
@@ -238,7 +238,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 ) -> None:
     told = refused(capsys, [*ONLINE, "--learning-rate", "1e30", "--out", "run"])
     assert "by update" in told
-    saved = checkpoint.newest(Path("run/checkpoint"))
-    if saved is not None:
+    for saved in checkpoint.all_in(Path("run/checkpoint")):
         tensors = load_file(f"{saved}.safetensors")
         assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones import compiled
-from rlbench.backbones.compiled import compiled_learn, why_not
+from rlbench.backbones.compiled import compiled_learn, interpreted, why_not
 from rlbench.benchmarks import runner
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run
@@ -23,11 +23,6 @@ from tests.probe_envs import random_batch, random_experience
 from tests.test_every_agent import NAMES, SPEC, equal, make, tensors
 
 COMPILED = [name for name in NAMES if make(name).phase() is not None]
-
-
-def interpreted(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """The recorded operations one by one."""
-    return graph.forward
 
 
 def assert_close(a: Agent, b: Agent) -> None:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import BC, load_agent
-from rlbench.backbones.compiled import compiled_learn
+from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.interface import Agent, Spec
 from tests import test_every_agent, test_on_policy
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.probe_envs import random_experience
-from tests.test_compiled import COMPILED, assert_close, interpreted
+from tests.test_compiled import COMPILED, assert_close
 from tests.test_every_agent import SPEC, tensors
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")

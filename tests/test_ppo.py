@@ -12,13 +12,13 @@ from gymnasium.spaces import Box, Discrete
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.ppo import PPO, PPOConfig, policy_loss, value_loss
-from rlbench.backbones.compiled import compiled_learn
+from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.benchmarks import catalog
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run
 from rlbench.interface import Spec, Trajectories
-from tests.test_compiled import assert_close, interpreted
+from tests.test_compiled import assert_close
 from tests.test_on_policy import experience
 
 OBS = Box(-np.inf, np.inf, (2,))

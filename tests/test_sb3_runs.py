@@ -161,7 +161,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     whole, stopped = runs
     whole.start()
     # As far as the first checkpoint, as if the process had ended there.
-    stopped.folder.start(stopped._description())
+    stopped.folder.start(stopped.description())
     driver = stopped._make_driver()
     for _ in range(updates // 2):
         driver.update()

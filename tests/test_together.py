@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from rlbench.backbones.compiled import inductor, interpreted, why_not
 from rlbench.backbones.together import Together
 from tests.probe_envs import random_experience
-from tests.test_compiled import COMPILED, assert_close, interpreted
+from tests.test_compiled import COMPILED, assert_close
 from tests.test_every_agent import make
 
 
@@ -25,6 +26,14 @@ def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
     together.write_back()
     for mine_agent, other in zip(alone, agents, strict=True):
         assert_close(mine_agent, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bear", "td3-bc"])
+def test_together_and_compiled_as_alone(name: str) -> None:
+    if why_not(make(name)):
+        pytest.skip("there is no C++ compiler")
+    compare(name, 3, inductor)
 
 
 @pytest.mark.parametrize("name", COMPILED)

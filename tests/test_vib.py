@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones import bottleneck
-from rlbench.backbones.compiled import compiled_learn
+from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.updates import SGD
 from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.runner import Run, load_run

@@ -1,0 +1,128 @@
+"""What is kept of a run while it goes on: log lines, evaluations, snapshots, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlbench.benchmarks.evaluation import Evaluator
+from rlbench.benchmarks.progress import ProgressLine
+from rlbench.envs.tasks import Task
+from rlbench.errors import Interrupted, UserError
+from rlbench.seeding import derive
+
+if TYPE_CHECKING:
+    from rlbench.benchmarks.runner import Run
+
+
+class Keeper:
+    """Told of each update, it does what is due."""
+
+    def __init__(self, run: "Run", line: ProgressLine) -> None:
+        """Begins at the present update of the run, which may be a resumed one."""
+        self._run = run
+        self._line = line
+        self._first = run.update
+        self._before, self._start, self._evaluating = run.folder.seconds(), time.monotonic(), 0.0
+        tasks = [task for task in (run.task, run.task.held_out) if task is not None]
+        self._evaluators = [Evaluator(task, run.config.eval_episodes) for task in tasks]
+
+    def after(
+        self,
+        metrics: Mapping[str, Tensor],
+        driver_state: Callable[[], dict[str, Any]],
+        *,
+        stopping: bool,
+    ) -> None:
+        """Counts an update and does what is due after it.
+
+        Args:
+            metrics: What the update returned.
+            driver_state: What a checkpoint keeps beside the agent.
+            stopping: Whether a person wants the run to be saved and to end.
+
+        Raises:
+            UserError: A metric is not finite.
+            Interrupted: The run was told to stop and is saved.
+        """
+        run, config, line = self._run, self._run.config, self._line
+        run.update += 1
+        last = run.update == config.updates
+        if self._due(config.log_every) or last:
+            seconds = time.monotonic() - self._start
+            rate = (run.update - self._first) / (seconds - self._evaluating)
+            run.folder.log(run.update, self._finite(metrics), rate, self._before + seconds)
+        if self._due(config.eval_every) or last:
+            line.advance(run.update)
+            start = time.monotonic()
+            line.report(self._evaluate())
+            self._evaluating += time.monotonic() - start
+        if self._due(config.snapshot_every):
+            run.folder.save_snapshot(run.update, run.agent.state_dict())
+        if self._due(config.checkpoint_every) or last or stopping:
+            self._finite(metrics)
+            state = {"agent": run.agent.state_dict(), "driver": driver_state()}
+            # Seeds that learn together go on from the last checkpoint that all of them have.
+            run.folder.save_checkpoint(
+                run.update, state, keep=1 if config.seeds == 1 or last else 2
+            )
+        if stopping and not last:
+            raise Interrupted(
+                f"stopped and saved at update {run.update:,}; go on with "
+                f"`rlbench run --resume {run.folder.path}`"
+            )
+        if run.update % 10 == 0:
+            line.advance(run.update)
+
+    def reads_agent(self, *, stopping: bool) -> bool:
+        """Whether the next `after` evaluates or saves the agent."""
+        config, update = self._run.config, self._run.update + 1
+        every = (config.eval_every, config.snapshot_every, config.checkpoint_every)
+        return stopping or update == config.updates or any(x > 0 and update % x == 0 for x in every)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self._run.update % every == 0
+
+    def _finite(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """The metrics as numbers; a UserError if one is not finite."""
+        values = {name: float(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name} became {value} by update {self._run.update}, so the run was stopped; "
+                    f"its last good checkpoint is kept in {self._run.folder.path}, and a smaller "
+                    "learning rate may help"
+                )
+        return values
+
+    def _evaluate(self) -> str:
+        run = self._run
+        seed = derive(run.config.seed, "evaluation", run.update)
+        (seeds, returns), *others = [x.returns(run.agent, seed) for x in self._evaluators]
+        held_out = others[0][1] if others else None
+        score = run.task.score(float(returns.mean()))
+        run.folder.add_returns(run.update, seeds, returns, score, held_out)
+        seed_in_words = f"seed {run.config.seed}, " if run.config.seeds > 1 else ""
+        told = describe_returns(run.task, returns, held_out)
+        return f"{seed_in_words}update {run.update:,}: {told}"
+
+
+def describe_returns(
+    task: Task, returns: NDArray[np.float64], held_out: NDArray[np.float64] | None = None
+) -> str:
+    """Score, return, number of episodes and share of solved ones, for a person."""
+    digits = 1 if abs(returns).max() >= 10 else 3
+    text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
+    text += f" over {len(returns)} episodes"
+    score = task.score(float(returns.mean()))
+    if score is not None:
+        text = f"score {score:.1f} ({text})"
+    if task.solved_above is not None:
+        text += f", solved {100 * (returns > task.solved_above).mean():.0f} %"
+    if held_out is not None and task.held_out is not None:
+        text += f"; held out: {describe_returns(task.held_out, held_out)}"
+    return text

@@ -1,0 +1,120 @@
+"""Several seeds of one agent on one data set, as one batched program.
+
+    runs/bear-hopper-medium-s0-7/s0, s1, ..., s7
+
+Each seed has a run folder like any other, save that all of them must be resumed together.
+"""
+
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rlbench.backbones.compiled import inductor, interpreted
+from rlbench.backbones.together import Together
+from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.drivers import DatasetDriver
+from rlbench.benchmarks.interrupt import Interrupt
+from rlbench.benchmarks.keeper import Keeper
+from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.runner import Run, new_folder
+from rlbench.errors import Interrupted, UserError
+
+
+class RunsTogether:
+    """The runs of all seeds, new or continued."""
+
+    def __init__(self, runs: list[Run], path: Path, console: Console) -> None:
+        """Checks that they can learn together; `begin` and `resume` make the runs."""
+        self.runs, self.path, self.console = runs, path, console
+        first = runs[0]
+        if len(runs) != first.config.seeds:
+            raise UserError(
+                f"{path} holds {len(runs)} of {first.config.seeds} seeds that learn together; "
+                "restore the others, or start anew with another --out"
+            )
+        if first.data is None or first.agent.phase() is None:
+            raise UserError(
+                f"--seeds {len(runs)}: {first.agent_name} on {first.config.env} cannot learn several "
+                "seeds as one program; give each seed a run of its own (rlbench sweep --seeds)"
+            )
+        # One copy of the data for all, on whatever device.
+        self.drivers = [DatasetDriver(run.agent, first.data, run.config.seed) for run in runs]
+
+    @classmethod
+    def begin(
+        cls, agent_name: str, settings: Any, config: RunConfig, console: Console
+    ) -> "RunsTogether":
+        """New runs; nothing is written yet."""
+        path = config.out or new_folder(agent_name, config)
+        seeds = range(config.seed, config.seed + config.seeds)
+        configs = [dataclasses.replace(config, seed=s, out=path / f"s{s}") for s in seeds]
+        return cls([Run(agent_name, settings, x, console) for x in configs], path, console)
+
+    @classmethod
+    def resume(cls, path: Path, console: Console) -> "RunsTogether":
+        """The runs of a folder, ready to `finish`."""
+        return cls([Run.resume(member, console) for member in members(path)], path, console)
+
+    def start(self) -> None:
+        """New runs, from the first update to the last."""
+        with self._locked():
+            for run in self.runs:
+                run.folder.start(run.description())
+            self._train()
+
+    def finish(self) -> int:
+        """The rest of runs that were cut off; the number of updates that took."""
+        with self._locked():
+            there = [{0, *run.folder.checkpoints()} for run in self.runs]
+            first = max(set.intersection(*there))
+            updates = self.runs[0].config.updates
+            if first < updates:
+                for run, driver in zip(self.runs, self.drivers, strict=True):
+                    state = run.folder.load_checkpoint(run.agent.device, first) if first else None
+                    run.go_back(state, driver)
+                self._train()
+            return updates - first
+
+    def _locked(self) -> ExitStack:
+        with ExitStack() as stack:
+            for run in self.runs:
+                stack.enter_context(run.folder.locked())
+            return stack.pop_all()
+
+    def _train(self) -> None:
+        first, agents = self.runs[0], [run.agent for run in self.runs]
+        compiling = first.config.compile == "on"
+        together = Together(agents, inductor if compiling else interpreted)
+        title = f"{first.agent_name} on {first.task.name}, {len(agents)} seeds"
+        with (
+            Interrupt() as interrupt,
+            ProgressLine(
+                self.console, title, first.config.updates, "updates", first.update
+            ) as line,
+        ):
+            keepers = [Keeper(run, line) for run in self.runs]
+            while first.update < first.config.updates:
+                all_metrics = together.learn([driver.batch() for driver in self.drivers])
+                stopping = interrupt.requested
+                if keepers[0].reads_agent(stopping=stopping):
+                    together.write_back()
+                ended = False
+                for keeper, metrics, driver in zip(keepers, all_metrics, self.drivers, strict=True):
+                    try:
+                        keeper.after(metrics, driver.state_dict, stopping=stopping)
+                    except Interrupted:  # The others shall be saved too.
+                        ended = True
+                if ended:
+                    raise Interrupted(
+                        f"stopped and saved at update {first.update:,}; go on with "
+                        f"`rlbench run --resume {self.path}`"
+                    )
+
+
+def members(path: Path) -> list[Path]:
+    """Run folders of the seeds that learn together in `path`, in order; none if it is no such."""
+    folders = [file.parent for file in path.glob("s*/config.json")]
+    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
