@@ -36,6 +36,9 @@ def test_together_and_compiled_as_alone(name: str) -> None:
     compare(name, 3, inductor)
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ("crr", "td3") else pytest.mark.slow) for n in COMPILED],
+)
 def test_together_as_alone(name: str) -> None:
     compare(name, 3, interpreted)

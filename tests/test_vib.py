@@ -21,7 +21,6 @@ from rlbench.envs.signals import Problem, Signals
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
 from tests.networks import copies, unchanged
-from tests.test_compiled import interpreted
 from tests.test_every_agent import equal, tensors
 
 SPEC = Spec(Box(-np.inf, np.inf, (20,)), Box(0, 1, (3,)))
