@@ -66,11 +66,11 @@ def running(name: str, *arguments: object, worker: str = "worker") -> Iterator[S
 
 
 def measure(
-    names: list[str], *, threads: int, rows: int, segments: int, seconds: float
+    names: list[str], *, threads: int, rows: int, segments: int, seconds: float, device: str
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
     with ExitStack() as stack:
-        subjects = {n: stack.enter_context(running(n, threads, rows)) for n in names}
+        subjects = {n: stack.enter_context(running(n, threads, rows, device)) for n in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(segments):
             for name, subject in subjects.items():
@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a segment")
     parser.add_argument("--quick", action="store_true", help="one short round, little data")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
     parser.add_argument("--json", type=Path, help="also write every measured number to a file")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
@@ -101,14 +103,16 @@ def main(arguments: list[str] | None = None) -> None:
     memory: dict[str, float] = {}
     for agent in options.agents:
         names = [f"{library} {agent}" for library in libraries]
+        names += [f"together {options.seeds} {agent}"] if options.seeds > 1 else []
         measured = measure(
             [*names, "products bear"] if agent == "bear" else names,
             threads=options.threads, rows=rows,
-            segments=options.segments, seconds=options.seconds,
+            segments=options.segments, seconds=options.seconds, device=options.device,
         )  # fmt: skip
         rates, memory = rates | measured[0], memory | measured[1]
     if options.json:
-        result = {"threads": options.threads, "rows": rows, "updates_per_second": rates}
+        result = {"threads": options.threads, "rows": rows, "device": options.device}
+        result |= {"updates_per_second": rates}
         options.json.write_text(json.dumps(result | {"peak_memory_mib": memory}, indent=1))
     _show(rates, memory, markdown=options.markdown)
 
@@ -118,7 +122,7 @@ def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: 
     lines: list[list[str]] = []
     for name, values in rates.items():
         spread = f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
-        peer = rates.get(f"d3rlpy {name.split(' ')[1]}")
+        peer = rates.get(f"d3rlpy {name.split(' ')[-1]}")
         peak = f"{memory[name]:.0f}" if name in memory else ""
         lines.append([name, spread, _ratio(values, peer), peak])
     if markdown:

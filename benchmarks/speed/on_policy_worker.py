@@ -8,7 +8,6 @@ rollout and update, one thread.
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones.compiled import compiled_learn
 from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.speed.worker import Step, serve
-from rlbench.envs.tasks import Task, find_task
+from rlbench.envs.tasks import find_task
 from rlbench.interface import Spec
 
 MANY: dict[str, Any] = {"envs": 16, "rollout_steps": 128, "batch_size": 512, "epochs": 4}
@@ -42,15 +41,16 @@ def ours(name: str) -> tuple[Step, int]:
 
 
 def sb3(name: str) -> tuple[Step, int]:
-    """The same of Stable-Baselines3, with its own loop and vector of environments."""
+    """The same of Stable-Baselines3, whose own `make_vec_env` makes the environments."""
     from stable_baselines3 import PPO as SB3PPO
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    from stable_baselines3.common.env_util import make_vec_env
 
     env, settings = LOOPS[name]
     config = PPOConfig(**settings)
     steps = _steps(config)
+    find_task(env)  # Registers the id.
     algorithm = SB3PPO(
-        "MlpPolicy", DummyVecEnv([partial(_flat, find_task(env))] * config.envs),
+        "MlpPolicy", make_vec_env(env, config.envs, wrapper_class=_flat),
         n_steps=config.rollout_steps, batch_size=config.batch_size or steps, n_epochs=config.epochs,
         policy_kwargs={"net_arch": [64, 64]},
     )  # fmt: skip
@@ -83,11 +83,12 @@ def _steps(config: PPOConfig) -> int:
     return config.envs * config.rollout_steps
 
 
-def _flat(task: Task) -> gym.Env[Any, Any]:
-    env = task.make()
-    return (
-        env if len(env.observation_space.shape or ()) == 1 else gym.wrappers.FlattenObservation(env)
-    )
+def _flat(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    if not isinstance(env.observation_space, gym.spaces.Dict):
+        return env
+    from minigrid.wrappers import ImgObsWrapper
+
+    return gym.wrappers.FlattenObservation(ImgObsWrapper(env))
 
 
 def main(subject: str, cleanrl_folder: str = "") -> None:

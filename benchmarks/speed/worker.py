@@ -1,9 +1,9 @@
 """One subject of the speed benchmark, in a process of its own.
 
-    python -m rlbench.benchmarks.speed.worker SUBJECT THREADS ROWS
+    python -m rlbench.benchmarks.speed.worker SUBJECT THREADS ROWS DEVICE
 
-Each line on standard input is a duration in seconds; the answer is updates per second over it. A
-process each, because threads, kind of matrix product and memory settings hold for a whole process:
+SUBJECT is a library and an agent; "together 8 bear" are eight seeds of ours as one program. Each line
+on standard input is a duration in seconds; the answer is updates per second over it. A process each, because threads, kind of matrix product and memory settings hold for a whole process:
 a peer must run with its own, not with ours.
 """
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from rlbench import compute
 from rlbench.agents import load_agent
 from rlbench.backbones.compiled import compiled_learn
+from rlbench.backbones.together import Together
 from rlbench.interface import Spec
 from rlbench.storage import Layout, TransitionTable
 
@@ -55,26 +56,29 @@ def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return data
 
 
-def our_step(name: str, rows: int, *, compiled: bool) -> Step:
-    """One update of our agent, with sampling from a memory-mapped file."""
+def our_step(name: str, rows: int, device: str, *, compiled: bool = True, seeds: int = 1) -> Step:
+    """One update of our agent, with sampling from a memory-mapped file or a table on a GPU."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
         if os.fork() == 0:  # Making the data must not count as memory of the agent.
             np.save(file, random_data(rows))
             os._exit(0)
         os.wait()
-        table = TransitionTable(
-            torch.from_numpy(np.load(file, mmap_mode="c")), Layout((OBS,), (ACTION,))
-        )
+        mapped = torch.from_numpy(np.load(file, mmap_mode="c"))
+        table = TransitionTable(mapped.to(device), Layout((OBS,), (ACTION,)))
     agent_class = load_agent(name)
     settings = agent_class.Config(**SETTINGS.get(name, {}))
-    agent = agent_class(settings, Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,))))
-    generator = torch.Generator().manual_seed(0)
-    learn = compiled_learn(agent) if compiled else agent.learn
+    spec = Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,)))
+    agents = [agent_class(settings, spec, seed=seed, device=device) for seed in range(seeds)]
+    generator = torch.Generator(device).manual_seed(0)
+    if seeds > 1:
+        together = Together(agents)
+        return lambda: together.learn([table.sample(BATCH, generator) for _ in agents])
+    learn = compiled_learn(agents[0]) if compiled else agents[0].learn
     return lambda: learn(table.sample(BATCH, generator))
 
 
-def d3rlpy_step(name: str, rows: int) -> Step:
+def d3rlpy_step(name: str, rows: int, device: str) -> Step:
     """One update of d3rlpy's algorithm of that name, with its own data set and sampling."""
     import d3rlpy
     import structlog
@@ -99,12 +103,12 @@ def d3rlpy_step(name: str, rows: int) -> Step:
         "sac": d3rlpy.algos.SACConfig(batch_size=BATCH),
         "td3-bc": d3rlpy.algos.TD3PlusBCConfig(batch_size=BATCH),
     }[name]
-    algorithm = config.create(device=False)
+    algorithm = config.create(device=False if device == "cpu" else device)
     algorithm.build_with_dataset(data)
     return lambda: algorithm.update(data.sample_transition_batch(BATCH))
 
 
-def bear_products(name: str, rows: int) -> Step:
+def bear_products(name: str, rows: int, device: str) -> Step:
     """The matrix products of one BEAR update and nothing else: the limit for any implementation."""
     critic, policy = (OBS + ACTION, *HIDDEN, 1), (OBS, *HIDDEN, 2 * ACTION)
     encoder = (OBS + ACTION, *HIDDEN, 4 * ACTION)
@@ -113,8 +117,8 @@ def bear_products(name: str, rows: int) -> Step:
 
     def network(batch: int, sizes: tuple[int, ...], *, weights: bool, inputs: bool) -> None:
         for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            x, w = torch.rand(batch, fan_in), torch.rand(fan_out, fan_in)
-            gradient = torch.rand(batch, fan_out)
+            shapes = (batch, fan_in), (fan_out, fan_in), (batch, fan_out)
+            x, w, gradient = (torch.rand(shape, device=device) for shape in shapes)
             pairs.append((x, w.t()))
             if weights:
                 pairs.append((gradient.t(), x))
@@ -139,6 +143,8 @@ def rate(step: Step, seconds: float) -> float:
     while time.perf_counter() - start < seconds:
         step()
         count += 1
+    if torch.cuda.is_available():  # A GPU is told ahead of what it has done.
+        torch.cuda.synchronize()
     return count / (time.perf_counter() - start)
 
 
@@ -148,20 +154,21 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def main(subject: str, threads: int, rows: int) -> None:
+def main(subject: str, threads: int, rows: int, device: str) -> None:
     """Answers durations with updates per second, `memory` with the peak."""
-    library, name = subject.split(" ")
+    library, *seeds, name = subject.split(" ")
     if library == "d3rlpy":
         torch.set_num_threads(threads)
     else:
-        compute.configure(threads)
-    makers: dict[str, Callable[[str, int], Step]] = {
-        "rlbench": partial(our_step, compiled=True),
+        compute.configure(threads, device)
+    makers: dict[str, Callable[[str, int, str], Step]] = {
+        "rlbench": our_step,
         "uncompiled": partial(our_step, compiled=False),
+        "together": partial(our_step, seeds=int(seeds[0]) if seeds else 1),
         "d3rlpy": d3rlpy_step,
         "products": bear_products,
     }
-    serve(makers[library](name, rows))
+    serve(makers[library](name, rows, device))
 
 
 def serve(step: Step, size: int = 1) -> None:
@@ -174,4 +181,4 @@ def serve(step: Step, size: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
