@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlbench.agents import agent_names, load_agent
-from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.envs import d4rl_names, data_names, multiroom_names, procgen_names
 from rlbench.envs.tasks import registered_names
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from rich.console import Console
 
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.evaluation import Evaluator
-from rlbench.benchmarks.keeper import describe_returns
-from rlbench.benchmarks.run_folder import RunFolder
-from rlbench.benchmarks.runner import Run, load_run
-from rlbench.benchmarks.together import RunsTogether, members
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.keeper import describe_returns
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.together import RunsTogether, members
 from rlbench.errors import UserError
 from rlbench.offline_data import DataSet
 

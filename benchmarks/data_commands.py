@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import check_data, data_info, get_data, list_data

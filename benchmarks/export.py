@@ -26,8 +26,8 @@ import tyro
 from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
-from rlbench.benchmarks.runner import load_run
-from rlbench.benchmarks.versions import versions
+from rlbench.benchmarks.training.runner import load_run
+from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically

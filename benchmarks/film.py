@@ -103,7 +103,7 @@ def frames(
         UserError: The environment cannot be drawn.
     """
     _load_mujoco()
-    from rlbench.benchmarks.runner import load_run
+    from rlbench.benchmarks.training.runner import load_run
 
     agent, task = load_run(run)
     agent.act_generator.manual_seed(derive(seed, "actions"))

@@ -106,7 +106,7 @@ def _run(words: list[str]) -> None:
         return
     name, *rest = words
     from rlbench.benchmarks import catalog
-    from rlbench.benchmarks.config import RunConfig
+    from rlbench.benchmarks.training.config import RunConfig
 
     plain = [word for word in rest if word not in ("-h", "--help")]
     task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
@@ -148,9 +148,9 @@ def _evaluate(words: list[str]) -> None:
 
 
 _IMPORTED = {
-    "table": ("table", "TableConfig", "make"),
-    "sweep": ("sweep", "SweepConfig", "make"),
-    "report": ("report", "ReportConfig", "make"),
+    "table": ("tables.table", "TableConfig", "make"),
+    "sweep": ("tables.sweep", "SweepConfig", "make"),
+    "report": ("tables.report", "ReportConfig", "make"),
     "watch": ("film", "WatchConfig", "make"),
     "export": ("export", "ExportConfig", "make"),
 }

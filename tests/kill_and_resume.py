@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rlbench import checkpoint
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.training.run_folder import RunFolder
 
 RLBENCH = (sys.executable, "-m", "rlbench")
 

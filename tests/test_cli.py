@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rlbench import checkpoint
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
 from rlbench.files import only_one
 

@@ -13,9 +13,9 @@ from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones import compiled
 from rlbench.backbones.compiled import compiled_learn, interpreted, why_not
-from rlbench.benchmarks import runner
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.interface import Agent
 from tests.kill_and_resume import killed_equals_unkilled

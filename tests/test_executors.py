@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from rlbench.benchmarks import executors
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.executors import Execution
-from rlbench.benchmarks.jobs import Job, Outcome
+from rlbench.benchmarks.tables import executors
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.jobs import Job, Outcome
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.errors import UserError
 
 
@@ -53,7 +53,7 @@ def test_ctrl_c_saves_what_runs_and_begins_nothing_more(tmp_path: Path, count: i
     script = tmp_path / "parent.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from rlbench.benchmarks import executors\n"
+        "from rlbench.benchmarks.tables import executors\n"
         "from tests.test_executors import jobs\n"
         "if __name__ == '__main__':\n"
         f"    todo = jobs(Path({str(tmp_path)!r}), count=6, updates=200_000)\n"

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from rlbench.agents import BEAR
 from rlbench.benchmarks import export
-from rlbench.benchmarks.config import RunConfig
 from rlbench.benchmarks.export import ExportConfig, Inputs
-from rlbench.benchmarks.jobs import Job, execute
-from rlbench.benchmarks.runner import load_run
+from rlbench.benchmarks.tables.jobs import Job, execute
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import load_run
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, State

@@ -14,11 +14,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rlbench.benchmarks import film, runner
-from rlbench.benchmarks.config import RunConfig
+from rlbench.benchmarks import film
 from rlbench.benchmarks.film import WatchConfig
-from rlbench.benchmarks.jobs import Job, execute
-from rlbench.benchmarks.runner import load_run
+from rlbench.benchmarks.tables.jobs import Job, execute
+from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import load_run
 from rlbench.envs.point_navigation import PointNavigation
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError

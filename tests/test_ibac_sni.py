@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlbench.benchmarks.paper import Verdict
 from rlbench.benchmarks.papers import ibac_sni, ibac_toy, load_paper
-from rlbench.benchmarks.results import Missing, Result, Results
+from rlbench.benchmarks.tables.paper import Verdict
+from rlbench.benchmarks.tables.results import Missing, Result, Results
 
 RIVAL = (2.0, 2.2, 2.4, 2.6)
 """Test losses of four seeds."""

@@ -63,7 +63,9 @@ def test_no_file_is_longer_than_400_lines(file: Path) -> None:
 
 
 def test_the_door_test_sees_a_forbidden_import() -> None:
-    tree = ast.parse("def f():\n    from rlbench.benchmarks.runner import Run\nimport rlbench.envs")
+    tree = ast.parse(
+        "def f():\n    from rlbench.benchmarks.training.runner import Run\nimport rlbench.envs"
+    )
     seen = [(room, inside) for node, inside in _imports(tree) for room in _rooms_of(node)]
     assert sorted(seen) == [("benchmarks", True), ("envs", False)]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlbench.benchmarks.plot import plot
-from rlbench.benchmarks.run_folder import RunFolder
-from rlbench.benchmarks.summary import collect, markdown
+from rlbench.benchmarks.tables.plot import plot
+from rlbench.benchmarks.tables.summary import collect, markdown
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 
 

@@ -15,8 +15,8 @@ from rlbench.agents.ppo import PPO, PPOConfig, policy_loss, value_loss
 from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.benchmarks import catalog
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import Run
 from rlbench.interface import Spec, Trajectories
 from tests.test_compiled import assert_close
 from tests.test_on_policy import experience

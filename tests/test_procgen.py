@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from rlbench.benchmarks.rollouts import RolloutDriver
+from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.envs import procgen, procgen_names
 from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task, find_task

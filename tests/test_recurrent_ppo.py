@@ -12,9 +12,9 @@ from gymnasium.spaces import Box, Discrete
 
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.recurrent_ppo import Columns, RecurrentPPO, RecurrentPPOConfig
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.rollouts import RolloutDriver
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.interface import Spec, State, Trajectories
 from tests.test_every_agent import equal

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks import film, report, sweep
-from rlbench.benchmarks.curves import plot
-from rlbench.benchmarks.executors import Execution
-from rlbench.benchmarks.report import ReportConfig
-from rlbench.benchmarks.statistics import Interval
-from rlbench.benchmarks.sweep import SweepConfig
+from rlbench.benchmarks import film
+from rlbench.benchmarks.tables import report, sweep
+from rlbench.benchmarks.tables.curves import plot
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.report import ReportConfig
+from rlbench.benchmarks.tables.statistics import Interval
+from rlbench.benchmarks.tables.sweep import SweepConfig
 from rlbench.errors import UserError
 
 TOML = """

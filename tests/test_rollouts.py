@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rlbench import checkpoint
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.rollouts import RolloutDriver
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError

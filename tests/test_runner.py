@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch import Tensor
 
 from rlbench.agents import BC, SAC, BCConfig, SACConfig
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.drivers import ReplayDriver
-from rlbench.benchmarks.evaluation import Evaluator
-from rlbench.benchmarks.replay import ReplayFile
-from rlbench.benchmarks.run_folder import RunFolder
-from rlbench.benchmarks.runner import Run, load_run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.drivers import ReplayDriver
+from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.replay import ReplayFile
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.runner import Run, load_run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, Transitions
@@ -96,6 +96,8 @@ def test_a_run_folder_holds_everything(tmp_path: Path) -> None:
     assert config["data"]["kind"] == "generated"
     assert len(config["data"]["sha256"]) == 64
     assert set(config["versions"]) >= {"torch", "numpy", "gymnasium", "mujoco", "git_commit"}
+    if (Path(__file__).parents[1] / ".git").exists():
+        assert len(config["versions"]["git_commit"]) == 40
     lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [2, 4, 6]
     returns = folder.returns()

@@ -9,12 +9,13 @@ import pytest
 from rich.console import Console
 
 from rlbench.agents import load_agent
-from rlbench.benchmarks import commands, together
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.interrupt import Interrupt
-from rlbench.benchmarks.run_folder import RunFolder
-from rlbench.benchmarks.runner import Run, load_run
-from rlbench.benchmarks.together import RunsTogether
+from rlbench.benchmarks import commands
+from rlbench.benchmarks.training import together
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.interrupt import Interrupt
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.together import RunsTogether
 from rlbench.errors import Interrupted, UserError
 from tests.kill_and_resume import assert_equal
 

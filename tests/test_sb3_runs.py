@@ -13,10 +13,10 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.logger import Logger
 
 from rlbench.agents import load_agent
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.evaluation import Evaluator
-from rlbench.benchmarks.rollouts import RolloutDriver
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.interface import Spec, Transitions
 from tests.kill_and_resume import killed_equals_unkilled

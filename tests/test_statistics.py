@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks import statistics
-from rlbench.benchmarks.statistics import (
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.statistics import (
     Array,
     Interval,
     bootstrap_interval,

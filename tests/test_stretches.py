@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.jobs import Job, execute
-from rlbench.benchmarks.runner import Run
+from rlbench.benchmarks.tables.jobs import Job, execute
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError

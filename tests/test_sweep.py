@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from rlbench.benchmarks import executors, sweep
-from rlbench.benchmarks.executors import Execution
-from rlbench.benchmarks.jobs import Job
-from rlbench.benchmarks.sweep import SweepConfig
+from rlbench.benchmarks.tables import executors, sweep
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.jobs import Job
+from rlbench.benchmarks.tables.sweep import SweepConfig
 from rlbench.cli import main
 from rlbench.errors import UserError
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks import executors, papers, table
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.executors import Execution
-from rlbench.benchmarks.jobs import Job, execute, unfinished
-from rlbench.benchmarks.paper import Claim, Figure, Grid, Method, Paper, Verdict
-from rlbench.benchmarks.results import Missing, Results
-from rlbench.benchmarks.table import TableConfig
+from rlbench.benchmarks import papers
+from rlbench.benchmarks.tables import executors, table
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.jobs import Job, execute, unfinished
+from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.tables.results import Missing, Results
+from rlbench.benchmarks.tables.table import TableConfig
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.cli import main
 from rlbench.errors import UserError
 
@@ -364,7 +365,7 @@ def test_every_paper_declares_runs_that_exist(name: str, scale: Any, tmp_path: P
 def test_a_table_of_finished_runs_loads_no_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.test_table import TINY\n"
-        "from rlbench.benchmarks import table\n"
+        "from rlbench.benchmarks.tables import table\n"
         f"table.table(TINY, 'small', Path({str(finished)!r}) / 'tiny-small')\n"
         "assert not {'torch', 'tensorboard'} & set(sys.modules)"
     )

@@ -15,8 +15,8 @@ from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones import bottleneck
 from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.updates import SGD
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.runner import Run, load_run
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.runner import Run, load_run
 from rlbench.envs.signals import Problem, Signals
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions

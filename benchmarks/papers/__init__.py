@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from importlib import import_module
 
-from rlbench.benchmarks.paper import Paper
+from rlbench.benchmarks.tables.paper import Paper
 from rlbench.errors import UserError
 
 NAMES = ("bear", "crr", "d4rl", "ibac-sni")

@@ -7,10 +7,10 @@ scaled down, and its agents are shown on HalfCheetah's data beside published fig
 
 import numpy as np
 
-from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.papers.point import CRITICS, LEARNING, listed, point_grid
 from rlbench.benchmarks.papers.published import published
-from rlbench.benchmarks.results import Results
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.tables.results import Results
 
 BEAR = CRITICS | {
     "vae_hidden": (128, 128),

@@ -4,10 +4,10 @@ The paper's tables are of suites of data that cannot be had here. Its claims are
 navigation, small enough for minutes; the full scale adds D4RL's locomotion data.
 """
 
-from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.papers.point import CRITICS, LEARNING, listed, point_grid
 from rlbench.benchmarks.papers.published import published
-from rlbench.benchmarks.results import Results
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.tables.results import Results
 
 FAST = {"learning_rate": 1e-3}
 CRR = CRITICS | FAST | {"layers": "mlp", "gradient_clip": 40.0}

@@ -4,9 +4,9 @@ Not a paper of its own: the table that offline papers share. Behaviour policies 
 data unless D4RL's own files are there; either way the table says which.
 """
 
-from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.papers.published import published
-from rlbench.benchmarks.results import Results
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.tables.results import Results
 from rlbench.envs import d4rl_names
 
 BETTER = ("CRR", "TD3+BC", "IQL", "AWAC")

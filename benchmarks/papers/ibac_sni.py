@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rlbench.benchmarks import statistics
-from rlbench.benchmarks.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.papers import ibac_toy
-from rlbench.benchmarks.results import Array, Results
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
+from rlbench.benchmarks.tables.results import Array, Results
 
 ROOMS = "multiroom-n2"
 NONE: dict[str, Any] = {"noise": "none", "mixture": 1.0}

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rlbench.benchmarks import statistics
-from rlbench.benchmarks.paper import Claim, Grid, Method, Scale, Verdict
-from rlbench.benchmarks.results import Missing, Results
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Scale, Verdict
+from rlbench.benchmarks.tables.results import Missing, Results
 
 PLAIN = {"bottleneck": False}
 RIVALS: dict[str, dict[str, Any]] = {

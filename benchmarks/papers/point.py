@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rlbench.benchmarks.paper import Grid, Method
+from rlbench.benchmarks.tables.paper import Grid, Method
 
 LEARNING: dict[str, Any] = {"hidden": (48, 48), "batch_size": 128}
 """Of every agent on this small task."""

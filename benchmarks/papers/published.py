@@ -8,7 +8,7 @@ CORL (github.com/corl-team/CORL) and of d3rlpy (github.com/takuseno/d3rlpy-bench
 import csv
 from pathlib import Path
 
-from rlbench.benchmarks.paper import Figure
+from rlbench.benchmarks.tables.paper import Figure
 
 
 def published() -> tuple[Figure, ...]:

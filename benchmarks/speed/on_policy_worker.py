@@ -17,8 +17,8 @@ import torch
 from rlbench import compute
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones.compiled import compiled_learn
-from rlbench.benchmarks.rollouts import RolloutDriver
 from rlbench.benchmarks.speed.worker import Step, serve
+from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.envs.tasks import find_task
 from rlbench.interface import Spec
 

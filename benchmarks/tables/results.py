@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 
 Array = NDArray[np.float64]

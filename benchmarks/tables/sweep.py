@@ -22,12 +22,12 @@ import tyro
 from rich.console import Console
 
 from rlbench.agents import load_agent
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.executors import Execution, run_missing
-from rlbench.benchmarks.paper import Grid, Method
-from rlbench.benchmarks.results import Results, read_result
-from rlbench.benchmarks.sheet import Format
-from rlbench.benchmarks.table import conclude, scores
+from rlbench.benchmarks.tables.executors import Execution, run_missing
+from rlbench.benchmarks.tables.paper import Grid, Method
+from rlbench.benchmarks.tables.results import Results, read_result
+from rlbench.benchmarks.tables.sheet import Format
+from rlbench.benchmarks.tables.table import conclude, scores
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one

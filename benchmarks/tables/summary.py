@@ -1,6 +1,6 @@
 """Final returns of runs as a Markdown table, and everything behind it as JSON.
 
-    python -m rlbench.benchmarks.summary RUN [RUN ...] --json results.json
+    python -m rlbench.benchmarks.tables.summary RUN [RUN ...] --json results.json
 
 The last checkpoint counts, never the best one. A file written before stands for its runs.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 

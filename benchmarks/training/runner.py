@@ -15,14 +15,14 @@ from rich.console import Console
 from rlbench import compute
 from rlbench.agents import load_agent
 from rlbench.backbones.compiled import compiled_learn, why_not
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.drivers import DatasetDriver, Driver, ReplayDriver
-from rlbench.benchmarks.interrupt import Interrupt
-from rlbench.benchmarks.keeper import Keeper
-from rlbench.benchmarks.progress import ProgressLine
-from rlbench.benchmarks.rollouts import RolloutDriver
-from rlbench.benchmarks.run_folder import RunFolder, folder_name
-from rlbench.benchmarks.versions import versions
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ReplayDriver
+from rlbench.benchmarks.training.interrupt import Interrupt
+from rlbench.benchmarks.training.keeper import Keeper
+from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
+from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Spec, Trajectories

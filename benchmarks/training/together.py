@@ -14,12 +14,12 @@ from rich.console import Console
 
 from rlbench.backbones.compiled import inductor, interpreted
 from rlbench.backbones.together import Together
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.drivers import DatasetDriver
-from rlbench.benchmarks.interrupt import Interrupt
-from rlbench.benchmarks.keeper import Keeper
-from rlbench.benchmarks.progress import ProgressLine
-from rlbench.benchmarks.runner import Run, new_folder
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.drivers import DatasetDriver
+from rlbench.benchmarks.training.interrupt import Interrupt
+from rlbench.benchmarks.training.keeper import Keeper
+from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.runner import Run, new_folder
 from rlbench.errors import Interrupted, UserError
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.run_folder import RunFolder
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import Interrupted, UserError
 from rlbench.files import explaining_os_errors
 
@@ -86,7 +86,7 @@ def execute(job: Job) -> Outcome:
     from rich.console import Console
 
     from rlbench.agents import load_agent
-    from rlbench.benchmarks.runner import Run
+    from rlbench.benchmarks.training.runner import Run
 
     try:
         if job.complete():

@@ -27,12 +27,12 @@ def versions() -> dict[str, str | bool | None]:
 
 def _git(*words: str) -> str | None:
     """Answer of git about the checkout that holds this file; None where there is none."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
         return None
     try:
         answer = subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

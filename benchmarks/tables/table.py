@@ -10,14 +10,14 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from rlbench.benchmarks import sheet, statistics
-from rlbench.benchmarks.executors import Execution, run_missing
-from rlbench.benchmarks.jobs import Outcome, unfinished
-from rlbench.benchmarks.paper import Claim, Figure, Grid, Paper, Scale, Verdict
 from rlbench.benchmarks.papers import NAMES, load_paper
-from rlbench.benchmarks.progress import duration
-from rlbench.benchmarks.results import Missing, Results, read_result
-from rlbench.benchmarks.sheet import Format, Section
+from rlbench.benchmarks.tables import sheet, statistics
+from rlbench.benchmarks.tables.executors import Execution, run_missing
+from rlbench.benchmarks.tables.jobs import Outcome, unfinished
+from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.results import Missing, Results, read_result
+from rlbench.benchmarks.tables.sheet import Format, Section
+from rlbench.benchmarks.training.progress import duration
 from rlbench.errors import UserError
 from rlbench.files import only_one, write_atomically
 

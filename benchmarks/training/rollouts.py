@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlbench.backbones.memory import forget
-from rlbench.benchmarks.drivers import strayed
+from rlbench.benchmarks.training.drivers import strayed
 from rlbench.envs.episodes import Repeats
 from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, Learn, State, Trajectories

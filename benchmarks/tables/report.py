@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from rlbench.benchmarks import statistics
-from rlbench.benchmarks.curves import Plot, plot
-from rlbench.benchmarks.paper import Paper, Scale
 from rlbench.benchmarks.papers import NAMES, load_paper
-from rlbench.benchmarks.results import Result, Results, read_result
-from rlbench.benchmarks.run_folder import RunFolder, folder_name
-from rlbench.benchmarks.sheet import Section
-from rlbench.benchmarks.table import table
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.curves import Plot, plot
+from rlbench.benchmarks.tables.paper import Paper, Scale
+from rlbench.benchmarks.tables.results import Result, Results, read_result
+from rlbench.benchmarks.tables.sheet import Section
+from rlbench.benchmarks.tables.table import table
+from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 

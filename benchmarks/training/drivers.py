@@ -14,7 +14,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from rlbench.benchmarks.replay import ReplayFile
+from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Experience, Learn, Transitions

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rlbench.benchmarks.config import RunConfig
-from rlbench.benchmarks.jobs import Job
-from rlbench.benchmarks.results import Results
-from rlbench.benchmarks.run_folder import folder_name
+from rlbench.benchmarks.tables.jobs import Job
+from rlbench.benchmarks.tables.results import Results
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.run_folder import folder_name
 
 Scale = Literal["small", "full"]
 

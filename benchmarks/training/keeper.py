@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlbench.benchmarks.evaluation import Evaluator
-from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import Task
 from rlbench.errors import Interrupted, UserError
 from rlbench.seeding import derive
 
 if TYPE_CHECKING:
-    from rlbench.benchmarks.runner import Run
+    from rlbench.benchmarks.training.runner import Run
 
 
 class Keeper:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlbench.benchmarks.statistics import Interval
+from rlbench.benchmarks.tables.statistics import Interval
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 380, 8, 210

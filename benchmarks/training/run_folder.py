@@ -28,7 +28,7 @@ from rlbench.files import explaining_os_errors, only_one, write_atomically
 if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and TensorBoard.
     import torch
 
-    from rlbench.benchmarks.tensorboard_log import TensorBoardLog
+    from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
 
 FORMAT = 1
 
@@ -209,7 +209,7 @@ class RunFolder:
     def _curves(self, update: int, values: Mapping[str, float]) -> None:
         with explaining_os_errors(self.path / "tensorboard"):
             if self._tensorboard is None:
-                from rlbench.benchmarks.tensorboard_log import TensorBoardLog
+                from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
 
                 self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
             self._tensorboard.add(update, values)

@@ -1,7 +1,7 @@
 """A picture of learning curves from run folders.
 
-    python -m rlbench.benchmarks.plot RUN [RUN ...] --out curves.svg
-    python -m rlbench.benchmarks.plot results.json --out curves.svg
+    python -m rlbench.benchmarks.tables.plot RUN [RUN ...] --out curves.svg
+    python -m rlbench.benchmarks.tables.plot results.json --out curves.svg
 
 Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin. Where
 levels were held out, they are a dashed curve. Runs may be unfinished.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlbench.benchmarks.summary import collect
+from rlbench.benchmarks.tables.summary import collect
 from rlbench.errors import UserError
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from rlbench.benchmarks.jobs import Job, Outcome, execute, unfinished
-from rlbench.benchmarks.progress import ProgressLine
+from rlbench.benchmarks.tables.jobs import Job, Outcome, execute, unfinished
+from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.errors import Interrupted, UserError
 
 Report = Callable[[Outcome], None]

@@ -38,7 +38,7 @@ class Interval:
 def mean_and_std(scores: ArrayLike) -> tuple[Array, Array]:
     """Mean and standard deviation over the runs of each task, `mean ± std` in published tables.
 
-    The deviation is that of these runs (population, ddof=0), as in `rlbench.benchmarks.summary`
+    The deviation is that of these runs (population, ddof=0), as in `rlbench.benchmarks.tables.summary`
     and CORL's tables; that of one run is 0. The sample deviation, which estimates the deviation of
     all seeds, is sqrt(R / (R - 1)) times as large: 5 % more for 10 runs.
 

@@ -1,0 +1,1 @@
+"""Many runs: papers, sweeps, statistics, tables, reports."""

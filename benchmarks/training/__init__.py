@@ -1,0 +1,1 @@
+"""One run: drivers, what is kept of it, its folder."""
