@@ -77,8 +77,14 @@ def record(agent: Agent, update: Learn, experience: Any) -> Recording:
     counted = _counted(agent, before)
     state = _lift(graph, noise.drawn)
     agent.load_state_dict(state_before)
-    plain = fx.GraphModule({}, graph.graph)
-    return Recording(plain, list(metrics), state, noise.draws, noise.drawn, counted)
+    return Recording(plain(graph), list(metrics), state, noise.draws, noise.drawn, counted)
+
+
+def plain(graph: fx.GraphModule) -> fx.GraphModule:
+    """A graph without what its recording saw: a compiler finds its own shapes."""
+    for node in graph.graph.nodes:
+        node.meta.clear()
+    return fx.GraphModule({}, graph.graph)
 
 
 def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
@@ -140,9 +146,6 @@ def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:
         for node in nodes:
             node.replace_all_uses_with(new)
             graph.graph.erase_node(node)
-    for node in graph.graph.nodes:
-        # What the recording saw belongs to it alone; the compiler finds its own shapes.
-        node.meta.clear()
     return [tensor.detach() for tensor, _ in held.values()]
 
 

@@ -9,11 +9,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlbench.backbones.compiled import Backend, Program, inductor, program
-from rlbench.backbones.recording import Recording, columns_of, record
+from rlbench.backbones.recording import Recording, columns_of, plain, record
 from rlbench.interface import Agent
 
 
@@ -66,8 +66,7 @@ class Together:
         before = [x.clone() for x in state]
         batched = make_fx(torch.func.vmap(recordings[0].graph))(*columns, *state, *noise)
         torch._foreach_copy_(state, before)
-        plain = fx.GraphModule({}, batched.graph)
-        return recordings, program(plain, columns, state, noise, self._backend)
+        return recordings, program(plain(batched), columns, state, noise, self._backend)
 
     def _stack(self, own: list[Tensor]) -> Tensor:
         """The stacked tensor of one tensor of each agent; two phases share it."""
