@@ -340,4 +340,4 @@ class BEAR(Agent):
         gradient_step(self.alpha_optimizer, alpha_loss(self.log_alpha, distance, self.threshold))
         low, high = math.log(self.config.alpha_min), math.log(self.config.alpha_max)
         with torch.no_grad():
-            self.log_alpha.clamp_(low, high)
+            self.log_alpha.copy_(self.log_alpha.clamp(low, high))

@@ -169,7 +169,7 @@ class TanhGaussian(Policy):
         """`count` raw samples u each, [B, N, A]; their noise within +-`noise_clip`."""
         noise = randn((len(obs), count, self.action_size), generator)
         if noise_clip is not None:
-            noise = noise.clamp_(-noise_clip, noise_clip)
+            noise = noise.clamp(-noise_clip, noise_clip)
         return self.raw(obs, noise)
 
     def log_density(self, params: Params, raw: Tensor) -> Tensor:

@@ -173,14 +173,21 @@ def _plain_adam(
         parameters, gradients, means, squares, strict=True
     ):
         slope = gradient + weight_decay * parameter if weight_decay else gradient
-        mean.lerp_(slope, 1 - beta1)
-        square.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
+        # torch.func has no batches of lerp_ and addcmul_.
+        mean.add_(slope - mean, alpha=1 - beta1)
+        square.mul_(beta2).add_(slope * slope, alpha=1 - beta2)
         parameter.sub_(step_size * mean / (square.sqrt() * scale + eps))
 
 
 def _plain_norms(tensors: list[Tensor], *unused: object) -> list[Tensor]:
     """Euclidean norms, for the shortening of gradients."""
     return [x.square().sum().sqrt() for x in tensors]
+
+
+def _plain_lerp(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
+    """Tensors moved towards others."""
+    for tensor, end in zip(tensors, ends, strict=True):
+        tensor.add_(end - tensor, alpha=weight)
 
 
 def _one_by_one(name: str) -> Callable[..., None]:
@@ -197,7 +204,7 @@ def _one_by_one(name: str) -> Callable[..., None]:
 _DECOMPOSED: dict[Any, Callable[..., Any]] = {
     torch.ops.aten._fused_adam_.tensor_lr: _plain_adam,
     torch.ops.aten._foreach_norm.Scalar: _plain_norms,
-    torch.ops.aten._foreach_lerp_.Scalar: _one_by_one("lerp_"),
+    torch.ops.aten._foreach_lerp_.Scalar: _plain_lerp,
     torch.ops.aten._foreach_mul_.Tensor: _one_by_one("mul_"),
     torch.ops.aten._foreach_mul_.Scalar: _one_by_one("mul_"),
     torch.ops.aten._foreach_add_.List: _one_by_one("add_"),

@@ -48,7 +48,7 @@ class ActionVAE(nn.Module):
         self, obs: Tensor, count: int, clip: float, generator: torch.Generator
     ) -> Tensor:
         """`count` raw actions of each state, [B, N, A], from latents within +-`clip`."""
-        latent = randn((len(obs), count, self.latent_size), generator).clamp_(-clip, clip)
+        latent = randn((len(obs), count, self.latent_size), generator).clamp(-clip, clip)
         return self.decode_raw(obs, latent)
 
 

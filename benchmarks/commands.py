@@ -20,15 +20,17 @@ def run(agent_name: str, settings: Any, config: RunConfig) -> None:
     console = Console()
     if config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
+    title = f"{agent_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
         together = RunsTogether.begin(agent_name, settings, config, console)
+        console.print(
+            f"{title} to {config.seed + config.seeds - 1}", highlight=False, soft_wrap=True
+        )
         together.start()
         _conclude_all(together, console)
         return
     job = Run(agent_name, settings, config, console)
-    console.print(
-        f"{agent_name} on {config.env}, seed {config.seed}", highlight=False, soft_wrap=True
-    )
+    console.print(title, highlight=False, soft_wrap=True)
     job.start()
     _conclude(job, console)
 

@@ -40,5 +40,6 @@ def test_together_and_compiled_as_alone(name: str) -> None:
     "name",
     [pytest.param(n, marks=() if n in ("crr", "td3") else pytest.mark.slow) for n in COMPILED],
 )
-def test_together_as_alone(name: str) -> None:
+def test_together_as_alone(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     compare(name, 3, interpreted)
+    assert "batching rule" not in capfd.readouterr().err, "an operation is done seed by seed"
