@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rlbench.benchmarks.speed.corl import SCRIPTS as CORL_AGENTS
+
+PEERS = ("d3rlpy", "corl")
 AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
@@ -66,11 +69,25 @@ def running(name: str, *arguments: object, worker: str = "worker") -> Iterator[S
 
 
 def measure(
-    names: list[str], *, threads: int, rows: int, segments: int, seconds: float, device: str
+    names: list[str],
+    *,
+    threads: int,
+    rows: int,
+    segments: int,
+    seconds: float,
+    device: str,
+    corl: Path | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
+
+    def start(name: str) -> AbstractContextManager[Subject]:
+        library, _, agent = name.partition(" ")
+        if library == "corl":
+            return running(agent, corl, threads, rows, worker="corl")
+        return running(name, threads, rows, device)
+
     with ExitStack() as stack:
-        subjects = {n: stack.enter_context(running(n, threads, rows, device)) for n in names}
+        subjects = {name: stack.enter_context(start(name)) for name in names}
         rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(segments):
             for name, subject in subjects.items():
@@ -88,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
+    parser.add_argument("--corl", type=Path, help="folder of a checkout of CORL, to measure it too")
     parser.add_argument("--json", type=Path, help="also write every measured number to a file")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
@@ -104,10 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
     for agent in options.agents:
         names = [f"{library} {agent}" for library in libraries]
         names += [f"together {options.seeds} {agent}"] if options.seeds > 1 else []
+        names += [f"corl {agent}"] if options.corl and agent in CORL_AGENTS else []
         measured = measure(
             [*names, "products bear"] if agent == "bear" else names,
             threads=options.threads, rows=rows,
             segments=options.segments, seconds=options.seconds, device=options.device,
+            corl=options.corl,
         )  # fmt: skip
         rates, memory = rates | measured[0], memory | measured[1]
     if options.json:
@@ -118,13 +138,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: bool) -> None:
-    header = ["subject", "updates/s, median [min-max]", "ratio to d3rlpy", "peak MiB"]
+    peers = [peer for peer in PEERS if any(name.startswith(peer) for name in rates)]
+    header = ["subject", "updates/s, median [min-max]"]
+    header += [*(f"ratio to {peer}" for peer in peers), "peak MiB"]
     lines: list[list[str]] = []
     for name, values in rates.items():
         spread = f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
-        peer = rates.get(f"d3rlpy {name.split(' ')[-1]}")
-        peak = f"{memory[name]:.0f}" if name in memory else ""
-        lines.append([name, spread, _ratio(values, peer), peak])
+        agent = name.rpartition(" ")[2]
+        ratios = [_ratio(values, rates.get(f"{peer} {agent}")) for peer in peers]
+        lines.append([name, spread, *ratios, f"{memory[name]:.0f}" if name in memory else ""])
     if markdown:
         for line in [header, ["---"] * len(header), *lines]:
             print("| " + " | ".join(line) + " |")
