@@ -8,7 +8,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rlbench.benchmarks.speed.corl import SCRIPTS as CORL_AGENTS
+from rlbench.benchmarks.speed.peers import LIBRARIES
 
-PEERS = ("d3rlpy", "corl")
 AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
@@ -76,14 +75,14 @@ def measure(
     segments: int,
     seconds: float,
     device: str,
-    corl: Path | None = None,
+    folders: Mapping[str, Path],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
 
     def start(name: str) -> AbstractContextManager[Subject]:
         library, _, agent = name.partition(" ")
-        if library == "corl":
-            return running(agent, corl, threads, rows, worker="corl")
+        if library in LIBRARIES:
+            return running(library, agent, folders[library], threads, rows, worker="peers")
         return running(name, threads, rows, device)
 
     with ExitStack() as stack:
@@ -105,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
-    parser.add_argument("--corl", type=Path, help="folder of a checkout of CORL, to measure it too")
+    for library in LIBRARIES:
+        parser.add_argument(f"--{library}", type=Path, help="its checkout, to measure it too")
     parser.add_argument("--json", type=Path, help="also write every measured number to a file")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
@@ -117,17 +117,19 @@ def main(arguments: list[str] | None = None) -> None:
     libraries = ["uncompiled"] if options.quick else ["rlbench", "uncompiled"]
     if find_spec("d3rlpy"):
         libraries.append("d3rlpy")
+    told = {peer: getattr(options, peer.replace("-", "_")) for peer in LIBRARIES}
+    folders = {peer: folder for peer, folder in told.items() if folder is not None}
     rates: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     for agent in options.agents:
         names = [f"{library} {agent}" for library in libraries]
         names += [f"together {options.seeds} {agent}"] if options.seeds > 1 else []
-        names += [f"corl {agent}"] if options.corl and agent in CORL_AGENTS else []
+        names += [f"{peer} {agent}" for peer in folders if agent in LIBRARIES[peer].scripts]
         measured = measure(
             [*names, "products bear"] if agent == "bear" else names,
             threads=options.threads, rows=rows,
             segments=options.segments, seconds=options.seconds, device=options.device,
-            corl=options.corl,
+            folders=folders,
         )  # fmt: skip
         rates, memory = rates | measured[0], memory | measured[1]
     if options.json:
@@ -138,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: bool) -> None:
-    peers = [peer for peer in PEERS if any(name.startswith(peer) for name in rates)]
+    peers = [p for p in ("d3rlpy", *LIBRARIES) if any(n.startswith(f"{p} ") for n in rates)]
     header = ["subject", "updates/s, median [min-max]"]
     header += [*(f"ratio to {peer}" for peer in peers), "peak MiB"]
     lines: list[list[str]] = []
