@@ -16,8 +16,9 @@ regularisers that the paper compares with are settings: `noise` none or dropout,
 `slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
 
 Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
-MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code. The defaults are those of MultiRoom
-with cells as one-hot vectors and normalised advantages; `PROFILES` has the authors' own.
+MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code. The
+defaults are those of MultiRoom with cells as one-hot vectors and normalised advantages; `PROFILES` has
+the authors' own.
 """
 
 import math

@@ -92,6 +92,13 @@ def test_all_seeds_are_saved_when_a_person_stops_them(
         assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"both/s{seed}")
 
 
+def test_other_runs_in_a_folder_are_no_seeds(tmp_path: Path) -> None:
+    for name in ("sac-a-s0", "s10", "s9", "s1-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert [path.name for path in together.members(tmp_path)] == ["s9", "s10"]
+
+
 def test_what_cannot_learn_together_is_refused(tmp_path: Path) -> None:
     for agent, env in (("awr", "point-random"), ("sac", "Pendulum-v1")):
         asked = config(tmp_path / agent, env=env)

@@ -116,5 +116,6 @@ class RunsTogether:
 
 def members(path: Path) -> list[Path]:
     """Run folders of the seeds that learn together in `path`, in order; none if it is no such."""
-    folders = [file.parent for file in path.glob("s*/config.json")]
-    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
+    folders = [file.parent for file in path.glob("s[0-9]*/config.json")]
+    seeds = [folder for folder in folders if folder.name[1:].isdecimal()]
+    return sorted(seeds, key=lambda folder: int(folder.name[1:]))
