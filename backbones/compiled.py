@@ -4,26 +4,26 @@
 on trial while its operations are written down: forward and backward passes, optimisers, targets. A
 compiled program of them then does the updates. Small networks gain most, for there the surroundings
 of an operation cost more than the operation itself; on a GPU the kernels of an update become one CUDA
-graph, which is launched as a whole.
+graph, random numbers included, which is launched as a whole.
 
 Random numbers are still drawn from the agent's generators in the same order: a compiled agent sees
 the same noise, and differs by rounding only.
 """
 
 import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, cast
 from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, fx
 
-from rlbench.backbones.recording import Recording, columns_of, record
+from rlbench.backbones.recording import Draw, Recording, columns_of, record
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
 
 Program = Callable[..., Sequence[Tensor]]
-"""Of an experience's columns and noise; gives metrics and changes a state."""
+"""Of an experience's columns; gives metrics and changes a state."""
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""
 
@@ -96,54 +96,59 @@ class Compiled:
         key = (self._agent.phase(), *(x.shape for x in columns))
         if key not in self._programs:
             new = record(self._agent, self._update, experience)
-            self._programs[key] = (
-                new,
-                program(new.graph, columns, new.state, new.noise, self._backend),
-            )
+            run = program(new.graph, columns, new.state, new.draws, self._backend)
+            self._programs[key] = new, run
         recording, run = self._programs[key]
         recording.count(self._agent)
-        noise = [draw() for draw in recording.draws]
-        return dict(zip(recording.metrics, run(*columns, *noise), strict=True))
+        return dict(zip(recording.metrics, run(*columns), strict=True))
 
 
 def program(
     graph: fx.GraphModule,
     columns: Sequence[Tensor],
     state: Sequence[Tensor],
-    noise: Sequence[Tensor],
+    draws: Sequence[Draw],
     backend: Backend,
 ) -> Program:
-    """A compiled graph that holds its state.
+    """A compiled graph that holds its state and draws its random numbers.
 
     Args:
         graph: Of columns, state and noise.
         columns: An example.
         state: What the program changes in place; left as it is here.
-        noise: An example.
+        draws: What makes the noise.
         backend: The compiler.
     """
-    function = backend(graph, [*columns, *state, *noise])
+    function = backend(graph, [*columns, *state, *(draw.example for draw in draws)])
 
-    def run(*given: Tensor) -> Sequence[Tensor]:
-        return function(*given[: len(columns)], *state, *given[len(columns) :])
+    def run(*columns: Tensor) -> Sequence[Tensor]:
+        return function(*columns, *state, *(draw.again() for draw in draws))
 
-    on_gpu = state[0].device.type == "cuda"
-    return captured(run, [*columns, *noise], state) if on_gpu else run
+    if state[0].device.type == "cpu":
+        return run
+    generators = {generator for draw in draws for generator in draw.generators}
+    return captured(run, columns, state, generators)
 
 
-def captured(function: Program, inputs: Sequence[Tensor], state: Sequence[Tensor]) -> Program:
+def captured(
+    function: Program,
+    columns: Sequence[Tensor],
+    state: Sequence[Tensor],
+    generators: Collection[torch.Generator],
+) -> Program:
     """A function of tensors on a GPU to metrics of one shape, as one CUDA graph.
 
     Args:
         function: It is run a few times.
-        inputs: Examples; shapes may not change.
+        columns: Examples; shapes may not change.
         state: What the function changes in place; afterwards it is as before.
+        generators: What it draws from, likewise.
     """
-    before = [x.clone() for x in state]
+    before, drawn = [x.clone() for x in state], [x.get_state() for x in generators]
     # Strides too are as in the examples, for the compiler counts on them.
     held = [
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
-        for x in inputs
+        for x in columns
     ]
     # Libraries get ready at their first call, which may not be captured.
     stream = torch.cuda.Stream()
@@ -153,12 +158,16 @@ def captured(function: Program, inputs: Sequence[Tensor], state: Sequence[Tensor
             function(*held)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
     with torch.cuda.graph(graph):
         metrics = torch.stack([x.float() for x in function(*held)])
     torch._foreach_copy_(list(state), before)
+    for generator, place in zip(generators, drawn, strict=True):
+        generator.set_state(place)
 
-    def replay(*given: Tensor) -> Sequence[Tensor]:
-        torch._foreach_copy_(held, given)
+    def replay(*columns: Tensor) -> Sequence[Tensor]:
+        torch._foreach_copy_(held, columns)
         graph.replay()
         return metrics.clone().unbind()
 

@@ -27,6 +27,7 @@ class Encoder(nn.Module):
         obs_shape: tuple[int, ...],
         channels_last: bool = False,
         scale: float = 1.0,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         """Finds the number of features by a try.
 
@@ -35,11 +36,13 @@ class Encoder(nn.Module):
             obs_shape: One observation.
             channels_last: Observations are [B, H, W, C].
             scale: What the values are multiplied by.
+            memory_format: In which a CPU computes the layers faster.
         """
         super().__init__()
         self.layers = layers
         self.channels_last = channels_last
         self.scale = scale
+        self.memory_format = memory_format
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
@@ -48,6 +51,10 @@ class Encoder(nn.Module):
         """Features [B, size] of observations [B, ...]."""
         if self.channels_last:
             obs = obs.permute(0, 3, 1, 2)
+        on_cpu = obs.device.type == "cpu"
+        obs = obs.contiguous(
+            memory_format=self.memory_format if on_cpu else torch.contiguous_format
+        )
         features: Tensor = self.layers(obs.float() * self.scale)
         return features
 
@@ -74,12 +81,13 @@ def make_encoder(kind: EncoderKind, obs_shape: tuple[int, ...]) -> Encoder:
         )
     try:
         if kind == "grid":
-            return Encoder(grid_layers(channels), obs_shape, channels_last=True)
+            return Encoder(grid_layers(channels), obs_shape, True, 1.0, torch.channels_last)
         if kind == "one-hot-grid":
-            of_channels = nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
-            return Encoder(of_channels, obs_shape, channels_last=True)
-        layers = nature_layers(channels) if kind == "nature" else impala_layers(channels)
-        return Encoder(layers, obs_shape, last, scale=1 / 255)
+            layers = nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
+            return Encoder(layers, obs_shape, True, 1.0, torch.channels_last)
+        if kind == "nature":
+            return Encoder(nature_layers(channels), obs_shape, last, 1 / 255)
+        return Encoder(impala_layers(channels), obs_shape, last, 1 / 255, torch.channels_last)
     except RuntimeError as error:
         raise UserError(
             f"observations have the shape {obs_shape}, too small for the encoder {kind}; give flatten"
@@ -114,19 +122,26 @@ class OneHot(nn.Module):
     """
 
     sizes = (11, 6, 4)
-    """How many of each there are."""
+    """How many of each there are; any other number is all zeros."""
 
     def __init__(self) -> None:
-        """Keeps the numbers to compare with."""
+        """Makes the table of all cells: reading it is faster than comparing numbers."""
         super().__init__()
-        self.register_buffer("numbers", torch.cat([torch.arange(n) for n in self.sizes]))
-        self.register_buffer("channel", torch.arange(3).repeat_interleave(torch.tensor(self.sizes)))
-        self.numbers: Tensor
-        self.channel: Tensor
+        numbers = torch.cartesian_prod(*(torch.arange(n + 1) for n in self.sizes))
+        rows = [torch.eye(n + 1, n)[x] for n, x in zip(self.sizes, numbers.T, strict=True)]
+        self.register_buffer("table", torch.cat(rows, dim=1), persistent=False)
+        self.register_buffer("most", torch.tensor(self.sizes, dtype=torch.float), persistent=False)
+        _, colours, states = (n + 1.0 for n in self.sizes)
+        place = torch.tensor([colours * states, states, 1.0])
+        self.register_buffer("place", place, persistent=False)
+        self.table: Tensor
+        self.most: Tensor
+        self.place: Tensor
 
     def forward(self, grid: Tensor) -> Tensor:
         """1.0 where the cell has the channel's number."""
-        return (grid[:, self.channel] == self.numbers[:, None, None]).float()
+        row = grid.movedim(1, -1).minimum(self.most) @ self.place
+        return F.embedding(row.long(), self.table).movedim(-1, 1)
 
 
 def nature_layers(channels: int) -> nn.Module:

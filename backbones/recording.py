@@ -20,6 +20,17 @@ from rlbench.interface import Agent, Learn
 
 
 @dataclasses.dataclass(frozen=True)
+class Draw:
+    """Random numbers of an update, which are no part of its graph."""
+
+    again: Callable[[], Tensor]
+    """Draws the next of them."""
+    generators: tuple[torch.Generator, ...]
+    """From these."""
+    example: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
 class Recording:
     """The updates of one phase."""
 
@@ -29,10 +40,8 @@ class Recording:
     """Their names."""
     state: list[Tensor]
     """Every tensor of the agent that an update reads or changes."""
-    draws: list[Callable[[], Tensor]]
-    """What draws the random numbers of an update from the agent's generators, in order."""
-    noise: list[Tensor]
-    """An example of what they draw."""
+    draws: list[Draw]
+    """The random numbers, in order."""
     counted: dict[str, int]
     """How far an update moves the agent's counters."""
 
@@ -75,9 +84,9 @@ def record(agent: Agent, update: Learn, experience: Any) -> Recording:
     with _Draws() as noise:
         graph = make_fx(function, decomposition_table=_DECOMPOSED)(*columns.values())
     counted = _counted(agent, before)
-    state = _lift(graph, noise.drawn)
+    state = _lift(graph, [draw.example for draw in noise.draws])
     agent.load_state_dict(state_before)
-    return Recording(plain(graph), list(metrics), state, noise.draws, noise.drawn, counted)
+    return Recording(plain(graph), list(metrics), state, noise.draws, counted)
 
 
 def plain(graph: fx.GraphModule) -> fx.GraphModule:
@@ -107,9 +116,7 @@ class _Draws(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draws: list[Callable[[], Tensor]] = []
-        """Each draws again from its generator, in order."""
-        self.drawn: list[Tensor] = []
+        self.draws: list[Draw] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -117,10 +124,10 @@ class _Draws(TorchFunctionMode):
         kwargs = kwargs or {}
         if kwargs.get("generator") is None:
             return func(*args, **kwargs)
-        self.draws.append(functools.partial(func, *args, **kwargs))
+        again = functools.partial(func, *args, **kwargs)
         with disable_proxy_modes_tracing():
-            self.drawn.append(self.draws[-1]())
-        return self.drawn[-1]
+            self.draws.append(Draw(again, (kwargs["generator"],), again()))
+        return self.draws[-1].example
 
 
 def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:

@@ -5,6 +5,7 @@ becomes a batch of products, which a GPU does in little more time than one. Nois
 agent's own generators, so an agent differs by rounding only from one that learns by itself.
 """
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlbench.backbones.compiled import Backend, Program, inductor, program
-from rlbench.backbones.recording import Recording, columns_of, plain, record
+from rlbench.backbones.recording import Draw, Recording, columns_of, plain, record
 from rlbench.interface import Agent
 
 
@@ -31,20 +32,23 @@ class Together:
         self._stacks: dict[Hashable, tuple[Tensor, list[Tensor]]] = {}
         """Stacked state, [S, ...], and the agents' own tensors."""
 
-    def learn(self, experience: Sequence[Any]) -> list[Mapping[str, Tensor]]:
-        """One update of each agent, from its own experience; the metrics of each."""
-        each = [list(columns_of(x).values()) for x in experience]
-        columns = [torch.stack(x) for x in zip(*each, strict=True)]
-        key = (self._agents[0].phase(), *(x.shape for x in columns))
+    def learn(self, experience: Any) -> list[Mapping[str, Tensor]]:
+        """One update of each agent.
+
+        Args:
+            experience: A dataclass of tensors [S, ...]: the agents' own, stacked.
+
+        Returns:
+            The metrics of each.
+        """
+        columns = columns_of(experience)
+        key = (self._agents[0].phase(), *(x.shape for x in columns.values()))
         if key not in self._programs:
             self._programs[key] = self._record(experience, columns)
         recordings, run = self._programs[key]
         for agent, recording in zip(self._agents, recordings, strict=True):
             recording.count(agent)
-        noise = [
-            torch.stack([draw() for draw in x]) for x in _across([r.draws for r in recordings])
-        ]
-        metrics = run(*columns, *noise)
+        metrics = run(*columns.values())
         rows = zip(*(x.unbind() for x in metrics), strict=True)
         return [dict(zip(recordings[0].metrics, row, strict=True)) for row in rows]
 
@@ -55,18 +59,20 @@ class Together:
             torch._foreach_copy_(own, list(stack.unbind()))
 
     def _record(
-        self, experience: Sequence[Any], columns: list[Tensor]
+        self, experience: Any, columns: Mapping[str, Tensor]
     ) -> tuple[list[Recording], Program]:
+        recordings = []
+        for i, agent in enumerate(self._agents):
+            own = dataclasses.replace(experience, **{name: x[i] for name, x in columns.items()})
+            recordings.append(record(agent, agent.learn, own))
         # Tensors that an earlier phase has not changed are stacked now, from the agents.
-        recordings = [
-            record(agent, agent.learn, x) for agent, x in zip(self._agents, experience, strict=True)
-        ]
         state = [self._stack(own) for own in _across([r.state for r in recordings])]
-        noise = [torch.stack(x) for x in _across([r.noise for r in recordings])]
+        draws = [_stacked(draws) for draws in _across([r.draws for r in recordings])]
+        given, noise = list(columns.values()), [draw.example for draw in draws]
         before = [x.clone() for x in state]
-        batched = make_fx(torch.func.vmap(recordings[0].graph))(*columns, *state, *noise)
+        batched = make_fx(torch.func.vmap(recordings[0].graph))(*given, *state, *noise)
         torch._foreach_copy_(state, before)
-        return recordings, program(plain(batched), columns, state, noise, self._backend)
+        return recordings, program(plain(batched), given, state, draws, self._backend)
 
     def _stack(self, own: list[Tensor]) -> Tensor:
         """The stacked tensor of one tensor of each agent; two phases share it."""
@@ -74,6 +80,15 @@ class Together:
         if key not in self._stacks:
             self._stacks[key] = torch.stack(own), own
         return self._stacks[key][0]
+
+
+def _stacked(draws: Sequence[Draw]) -> Draw:
+    """What each agent draws, from its own generator."""
+    return Draw(
+        again=lambda: torch.stack([draw.again() for draw in draws]),
+        generators=tuple(generator for draw in draws for generator in draw.generators),
+        example=torch.stack([draw.example for draw in draws]),
+    )
 
 
 def _across(lists: Sequence[list[Any]]) -> list[list[Any]]:

@@ -49,6 +49,8 @@ class Adam:
     def step(self, gradients: tuple[Tensor, ...]) -> None:
         """Moves the parameters against their gradients."""
         self.steps += 1
+        # The kernel reads memory in order, and convolutions give gradients in their inputs' order.
+        gradients = tuple(x.contiguous() for x in gradients)
         torch._fused_adam_(
             self.parameters, gradients, self._means, self._squares, [],
             [self.steps] * len(self.parameters),

@@ -90,11 +90,8 @@ class DataSet(TransitionTable):
         returns = self.episode_returns
         return (float(returns.min()), float(returns.max())) if len(returns) else None
 
-    def sample_stretches(self, size: int, length: int, generator: torch.Generator) -> Trajectories:
-        """`size` stretches of `length` rows in order, [T, B, ...], from uniform starts.
-
-        Where an episode ends inside, without an end of its own, it counts as cut: a file may have
-        lost the row with its flag.
+    def starts(self, size: int, length: int, generator: torch.Generator) -> Tensor:
+        """Positions where `size` stretches of `length` rows begin, uniformly with replacement, [size].
 
         Raises:
             UserError: The data set is shorter.
@@ -104,20 +101,25 @@ class DataSet(TransitionTable):
                 f"sequence_length is {length}, but the data set has {len(self)} transitions; give a "
                 "smaller length or more data"
             )
-        device = self.rows.device
-        starts = torch.randint(len(self) - length + 1, (size,), generator=generator, device=device)
-        index = starts + torch.arange(length, device=device)[:, None]
-        flat = self.take(index.flatten())
-        shape = (length, size)
-        terminated = flat.terminated.reshape(shape)
+        last, device = len(self) - length, self.rows.device
+        return torch.randint(last + 1, (size,), generator=generator, device=device)
+
+    def stretches(self, starts: Tensor, length: int) -> Trajectories:
+        """Stretches of `length` rows in order, [..., T, B, ...], from positions [..., B].
+
+        Where an episode ends inside, without an end of its own, it counts as cut: a file may have
+        lost the row with its flag.
+        """
+        index = starts[..., None, :] + torch.arange(length, device=starts.device)[:, None]
+        rows = self.take(index)
+        cut = torch.maximum(rows.truncated, self._last_rows[index])
         return Trajectories(
-            obs=flat.obs.unflatten(0, shape),
-            action=flat.action.unflatten(0, shape),
-            reward=flat.reward.reshape(shape),
-            terminated=terminated,
-            truncated=torch.maximum(flat.truncated.reshape(shape), self._last_rows[index])
-            * (1 - terminated),
-            final_obs=flat.next_obs.unflatten(0, shape),
+            obs=rows.obs,
+            action=rows.action,
+            reward=rows.reward,
+            terminated=rows.terminated,
+            truncated=cut * (1 - rows.terminated),
+            final_obs=rows.next_obs,
         )
 
     @functools.cached_property

@@ -31,13 +31,15 @@ class Layout:
         return sum(self.widths)
 
     def unpack(self, rows: Tensor) -> Transitions:
-        """Views of rows [B, width] as transitions."""
-        obs, action, reward, terminated, truncated, next_obs = rows.split(self.widths, dim=1)
+        """Views of rows [..., B, width] as transitions."""
+        obs, action, reward, terminated, truncated, next_obs = rows.split(self.widths, dim=-1)
+        size = rows.shape[:-1]
         if len(self.obs_shape) != 1:
-            obs, next_obs = (x.reshape(-1, *self.obs_shape) for x in (obs, next_obs))
+            obs, next_obs = (x.reshape(*size, *self.obs_shape) for x in (obs, next_obs))
         if len(self.action_shape) != 1:
-            action = action.reshape(-1, *self.action_shape)
-        return Transitions(obs, action, reward[:, 0], next_obs, terminated[:, 0], truncated[:, 0])
+            action = action.reshape(*size, *self.action_shape)
+        reward, terminated, truncated = (x[..., 0] for x in (reward, terminated, truncated))
+        return Transitions(obs, action, reward, next_obs, terminated, truncated)
 
     def pack(self, batch: Transitions) -> Tensor:
         """Rows [B, width] from transitions; the inverse of `unpack`."""
@@ -62,10 +64,14 @@ class TransitionTable:
         return len(self.rows)
 
     def take(self, index: Tensor) -> Transitions:
-        """The transitions at integer positions [B]."""
-        return self.layout.unpack(self.rows.index_select(0, index))
+        """The transitions at integer positions [..., B]."""
+        rows = self.rows.index_select(0, index.flatten())
+        return self.layout.unpack(rows.view(*index.shape, -1))
+
+    def places(self, size: int, generator: torch.Generator) -> Tensor:
+        """Positions of `size` transitions, uniformly with replacement, [size]."""
+        return torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
 
     def sample(self, size: int, generator: torch.Generator) -> Transitions:
         """`size` transitions, uniformly with replacement."""
-        index = torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
-        return self.take(index)
+        return self.take(self.places(size, generator))

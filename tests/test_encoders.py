@@ -1,5 +1,6 @@
 """Encoders: sizes, channels and scales."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from rlbench.backbones.encoders import OneHot, make_encoder, normalise_rows
+from rlbench.backbones.updates import SGD, Adam, gradient_step
 from rlbench.errors import UserError
 
 
@@ -91,3 +93,32 @@ def test_cells_become_one_hot_channels() -> None:
     assert channels[0, :, 0, 0].nonzero().flatten().tolist() == [10, 11, 11 + 6 + 3]
     assert channels[0, :, 0, 1].nonzero().flatten().tolist() == [2, 11 + 5, 11 + 6]
     assert make_encoder("one-hot-grid", (9, 9, 3)).size == 128
+
+
+def test_a_cell_of_an_unknown_kind_has_no_channel() -> None:
+    channels = OneHot()(torch.tensor([200.0, 6.0, 4.0]).view(1, 3, 1, 1))
+    assert channels.shape == (1, 21, 1, 1)
+    assert (channels == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("one-hot-grid", (9, 9, 3)), ("impala", (16, 16, 3)), ("nature", (36, 36, 3))],
+)
+@pytest.mark.parametrize(("ours", "pytorchs"), [(Adam, torch.optim.Adam), (SGD, torch.optim.SGD)])
+def test_a_step_follows_the_gradient_whatever_the_order_of_the_pixels(
+    kind: Any, shape: tuple[int, ...], ours: Any, pytorchs: Any
+) -> None:
+    # Convolutions give gradients in the order of their inputs, which need not be the parameters'.
+    torch.manual_seed(0)
+    encoder = make_encoder(kind, shape)
+    theirs = copy.deepcopy(encoder)
+    obs = torch.randint(0, 4, (5, *shape), dtype=torch.uint8)
+    mine, reference = ours(encoder.parameters(), 0.01), pytorchs(theirs.parameters(), lr=0.01)
+    for _ in range(2):
+        gradient_step(mine, encoder(obs).square().sum())
+        reference.zero_grad()
+        theirs(obs).square().sum().backward()
+        reference.step()
+    for own, other in zip(encoder.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)

@@ -25,7 +25,7 @@ def data() -> DataSet:
 
 
 def test_stretches_are_rows_in_order(data: DataSet) -> None:
-    got = data.sample_stretches(64, 5, torch.Generator().manual_seed(0))
+    got = data.stretches(data.starts(64, 5, torch.Generator().manual_seed(0)), 5)
     assert got.obs.shape == (5, 64, 2)
     assert got.reward.shape == (5, 64)
     first = torch.randint(246, (64,), generator=torch.Generator().manual_seed(0))
@@ -41,7 +41,7 @@ def test_stretches_are_rows_in_order(data: DataSet) -> None:
 
 
 def test_every_row_is_reached(data: DataSet) -> None:
-    got = data.sample_stretches(5_000, 30, torch.Generator().manual_seed(0))
+    got = data.stretches(data.starts(5_000, 30, torch.Generator().manual_seed(0)), 30)
     whole = data.take(torch.arange(250)).obs
     assert len(torch.unique(got.obs.flatten(0, 1), dim=0)) == len(torch.unique(whole, dim=0))
 
@@ -54,7 +54,8 @@ def test_an_episode_whose_last_row_is_lost_counts_as_cut(data: DataSet) -> None:
     lost.rows, lost.layout, lost.episode_bounds = rows, data.layout, data.episode_bounds
     for seed in range(3):
         mine, other = (
-            x.sample_stretches(64, 40, torch.Generator().manual_seed(seed)) for x in (data, lost)
+            x.stretches(x.starts(64, 40, torch.Generator().manual_seed(seed)), 40)
+            for x in (data, lost)
         )
         assert mine.truncated.sum() > 0
         assert torch.equal(mine.truncated, other.truncated)
@@ -62,7 +63,7 @@ def test_an_episode_whose_last_row_is_lost_counts_as_cut(data: DataSet) -> None:
 
 def test_a_length_beyond_the_data_is_told(data: DataSet) -> None:
     with pytest.raises(UserError, match="sequence_length is 251, but the data set has 250"):
-        data.sample_stretches(1, 251, torch.Generator())
+        data.starts(1, 251, torch.Generator())
 
 
 def test_the_range_of_returns_reaches_the_agent(data: DataSet, tmp_path: Path) -> None:

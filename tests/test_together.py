@@ -1,15 +1,25 @@
 """Agents that learn together become what each would have become by itself."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
 from rlbench.backbones.compiled import inductor, interpreted, why_not
+from rlbench.backbones.recording import columns_of
 from rlbench.backbones.together import Together
 from tests.probe_envs import random_experience
 from tests.test_compiled import COMPILED, assert_close
 from tests.test_every_agent import make
+
+
+def stacked(batches: list[Any]) -> Any:
+    """One dataclass of tensors [S, ...]."""
+    columns = zip(*(columns_of(batch).items() for batch in batches), strict=True)
+    return dataclasses.replace(
+        batches[0], **{same[0][0]: torch.stack([x for _, x in same]) for same in columns}
+    )
 
 
 def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
@@ -19,7 +29,7 @@ def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
     for update in range(updates):
         batches = [random_experience(agents[0], 10 * update + seed) for seed in range(2)]
         wanted = [agent.learn(batch) for agent, batch in zip(alone, batches, strict=True)]
-        for mine, theirs in zip(wanted, together.learn(batches), strict=True):
+        for mine, theirs in zip(wanted, together.learn(stacked(batches)), strict=True):
             assert list(mine) == list(theirs)
             for metric, value in mine.items():
                 torch.testing.assert_close(theirs[metric], value, rtol=1e-3, atol=1e-4, msg=metric)

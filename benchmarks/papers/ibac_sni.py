@@ -40,7 +40,7 @@ SMALL = Grid(
     _methods({"beta": BETA}),
     (ROOMS,),
     seeds=5,
-    run={"updates": 300, "eval_every": 100, "eval_episodes": 200, "log_every": 5},
+    run={"updates": 150, "eval_every": 50, "eval_episodes": 200, "log_every": 5},
 )
 FULL = (
     Grid(
@@ -153,6 +153,6 @@ PAPER = Paper(
     "classes the same, and a score below 0 is a network more certain than it should be. The authors' "
     "code divides by twice the number of batches, so losses in their plots are half of such losses. "
     "MultiRoom: mean return with sampled actions of the deterministic code; the small scale has 100 "
-    "levels of 1 to 2 rooms, cells as one-hot vectors, normalised advantages, beta 1e-4 and 614,400 "
+    "levels of 1 to 2 rooms, cells as one-hot vectors, normalised advantages, beta 1e-4 and 307,200 "
     "frames, where the paper has fresh levels of 1 to 3 rooms, plain numbers, beta 1e-6 and 1e8.",
 )

@@ -3,8 +3,10 @@
     python -m rlbench.benchmarks.speed.worker SUBJECT THREADS ROWS DEVICE
 
 SUBJECT is a library and an agent; "together 8 bear" are eight seeds of ours as one program. Each line
-on standard input is a duration in seconds; the answer is updates per second over it. A process each, because threads, kind of matrix product and memory settings hold for a whole process:
-a peer must run with its own, not with ours.
+on standard input is a duration in seconds; the answer is updates per second over it.
+
+A process each, because threads, kind of matrix product and memory settings hold for a whole process: a
+peer must run with its own, not with ours.
 """
 
 import os
@@ -73,7 +75,10 @@ def our_step(name: str, rows: int, device: str, *, compiled: bool = True, seeds:
     generator = torch.Generator(device).manual_seed(0)
     if seeds > 1:
         together = Together(agents)
-        return lambda: together.learn([table.sample(BATCH, generator) for _ in agents])
+        each = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
+        return lambda: together.learn(
+            table.take(torch.stack([table.places(BATCH, x) for x in each]))
+        )
     learn = compiled_learn(agents[0]) if compiled else agents[0].learn
     return lambda: learn(table.sample(BATCH, generator))
 

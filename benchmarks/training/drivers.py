@@ -53,14 +53,20 @@ class DatasetDriver:
 
     def update(self) -> Mapping[str, Tensor]:
         """One batch, one update."""
-        return self._learn(self.batch())
+        return self._learn(self.experience(self.places()))
 
-    def batch(self) -> Experience:
-        """What the next update learns from."""
+    def places(self) -> Tensor:
+        """Positions in the data of what the next update learns from, [B]."""
         config = self._agent.config
         if self._agent.consumes is Transitions:
-            return self._data.sample(config.batch_size, self.sampler)
-        return self._data.sample_stretches(config.batch_size, config.sequence_length, self.sampler)
+            return self._data.places(config.batch_size, self.sampler)
+        return self._data.starts(config.batch_size, config.sequence_length, self.sampler)
+
+    def experience(self, places: Tensor) -> Experience:
+        """What lies at positions [..., B]."""
+        if self._agent.consumes is Transitions:
+            return self._data.take(places)
+        return self._data.stretches(places, self._agent.config.sequence_length)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the sampler."""
