@@ -3,7 +3,7 @@
 PYTHON ?= python
 export OMP_NUM_THREADS = 1
 
-.PHONY: check check-slow format
+.PHONY: check check-slow check-speed format
 
 check:
 	$(PYTHON) -m ruff format --check .
@@ -13,6 +13,11 @@ check:
 
 check-slow:
 	$(PYTHON) -m pytest -q -m slow
+
+# Needs d3rlpy; CORL=FOLDER, JAX_CORL=FOLDER and UNIFLORAL=FOLDER name checkouts of the other peers.
+check-speed:
+	$(PYTHON) -m rlbench.benchmarks.speed --check $(if $(CORL),--corl $(CORL)) \
+	  $(if $(JAX_CORL),--jax-corl $(JAX_CORL)) $(if $(UNIFLORAL),--unifloral $(UNIFLORAL))
 
 format:
 	$(PYTHON) -m ruff format .

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlbench.benchmarks.speed import __main__ as speed
+from rlbench.benchmarks.speed import loading
 from rlbench.benchmarks.speed.__main__ import running
+from rlbench.benchmarks.speed.worker import Products, our_agent, our_table
 
 
 @pytest.mark.slow
@@ -19,6 +22,42 @@ def test_a_quick_round_prints_a_table_and_writes_every_number(
     result = json.loads(file.read_text())
     assert result["updates_per_second"]["uncompiled bear"][0] > 0
     assert 100 < result["peak_memory_mib"]["uncompiled bear"] < 1024
+
+
+@pytest.mark.slow
+def test_loading_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    loading.main(["--rows", "20000", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == [
+        "plain HDF5, read first",
+        "plain HDF5, read later",
+        "gzip HDF5, read first",
+        "gzip HDF5, read later",
+    ]
+    assert all(float(line.split("|")[3]) < 480 for line in lines[2:6])
+    assert lines[-1].startswith("A run of one update")
+
+
+def test_products_are_those_of_an_update() -> None:
+    # Two hidden layers of 256: forward, gradients of weights, and of inputs but for the first layer.
+    agent = our_agent("bc", "cpu")
+    batch = our_table(300, "cpu").sample(256, torch.Generator())
+    with Products() as seen:
+        agent.learn(batch)
+    sizes = [(a.shape[-2], a.shape[-1], b.shape[-1]) for _, a, b in seen.done]
+    forward = [(256, 17, 256), (256, 256, 256), (256, 256, 6)]
+    weights = [(6, 256, 256), (256, 256, 256), (256, 256, 17)]
+    inputs = [(256, 6, 256), (256, 256, 256)]
+    assert sorted(map(sorted, sizes)) == sorted(map(sorted, forward + weights + inputs))
+
+
+@pytest.mark.parametrize(("rate", "met"), [(1.8, True), (1.7, False)])
+def test_a_ratio_far_below_its_aim_is_told(
+    rate: float, met: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"rlbench td3-bc": [rate, 2 * rate, 9.0], "corl td3-bc": [1.0, 2.0, 3.0]}
+    assert speed._judge(rates, 1) is met
+    assert f"| td3-bc | corl | {rate:.2f} | 2.5 |" in capsys.readouterr().out
 
 
 SCRIPT = """

@@ -17,49 +17,59 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rlbench.benchmarks.speed.aims import AIMS, SLACK
 from rlbench.benchmarks.speed.peers import LIBRARIES
 
 AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
 class Subject:
-    """A worker process that answers lines with numbers."""
+    """Worker processes, mostly one, that answer lines with numbers."""
 
-    def __init__(self, name: str, *arguments: object, worker: str = "worker") -> None:
-        """Starts the process; `ready` waits until it has built everything."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.{worker}", name, *map(str, arguments)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def __init__(
+        self, name: str, *arguments: object, worker: str = "worker", processes: int = 1
+    ) -> None:
+        """Starts the processes; `ready` waits until they have built everything."""
+        command = [sys.executable, "-m", f"{__package__}.{worker}", name, *map(str, arguments)]
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(processes)
+        ]
 
     def ask(self, question: object) -> float:
-        """The number that answers a line."""
-        assert self._process.stdin is not None
-        print(question, file=self._process.stdin, flush=True)
-        return float(self._answer())
+        """The sum of the numbers that answer a line."""
+        for process in self._processes:
+            assert process.stdin is not None
+            print(question, file=process.stdin, flush=True)
+        return sum(float(_answer(process)) for process in self._processes)
 
     def ready(self) -> None:
-        """Returns when the worker waits for questions."""
-        while self._answer() != "ready":
-            pass
+        """Returns when the workers wait for questions."""
+        for process in self._processes:
+            while _answer(process) != "ready":
+                pass
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
+        """Ends the processes."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
 
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a worker of the speed benchmark died; its error is above")
-        return line.strip()
+
+def _answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("a worker of the speed benchmark died; its error is above")
+    return line.strip()
 
 
 @contextmanager
-def running(name: str, *arguments: object, worker: str = "worker") -> Iterator[Subject]:
+def running(
+    name: str, *arguments: object, worker: str = "worker", processes: int = 1
+) -> Iterator[Subject]:
     """A subject that is ready, until the block ends."""
-    subject = Subject(name, *arguments, worker=worker)
+    subject = Subject(name, *arguments, worker=worker, processes=processes)
     try:
         subject.ready()
         yield subject
@@ -80,9 +90,11 @@ def measure(
     """Updates per second of each subject in each round of segments, and its peak memory in MiB."""
 
     def start(name: str) -> AbstractContextManager[Subject]:
-        library, _, agent = name.partition(" ")
+        library, *count, agent = name.split(" ")
         if library in LIBRARIES:
             return running(library, agent, folders[library], threads, rows, worker="peers")
+        if library == "at-once":
+            return running(f"rlbench {agent}", 1, rows, device, processes=int(count[0]))
         return running(name, threads, rows, device)
 
     with ExitStack() as stack:
@@ -104,6 +116,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="also so many processes at once, of one thread each"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help=f"fail where a ratio is below {SLACK} of its aim"
+    )
     for library in LIBRARIES:
         parser.add_argument(f"--{library}", type=Path, help="its checkout, to measure it too")
     parser.add_argument("--json", type=Path, help="also write every measured number to a file")
@@ -122,12 +140,12 @@ def main(arguments: list[str] | None = None) -> None:
     rates: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     for agent in options.agents:
-        names = [f"{library} {agent}" for library in libraries]
+        names = [f"{library} {agent}" for library in [*libraries, "products"]]
         names += [f"together {options.seeds} {agent}"] if options.seeds > 1 else []
+        names += [f"at-once {options.jobs} {agent}"] if options.jobs > 1 else []
         names += [f"{peer} {agent}" for peer in folders if agent in LIBRARIES[peer].scripts]
         measured = measure(
-            [*names, "products bear"] if agent == "bear" else names,
-            threads=options.threads, rows=rows,
+            names, threads=options.threads, rows=rows,
             segments=options.segments, seconds=options.seconds, device=options.device,
             folders=folders,
         )  # fmt: skip
@@ -137,10 +155,29 @@ def main(arguments: list[str] | None = None) -> None:
         result |= {"updates_per_second": rates}
         options.json.write_text(json.dumps(result | {"peak_memory_mib": memory}, indent=1))
     _show(rates, memory, markdown=options.markdown)
+    met = _judge(rates, options.threads)
+    if options.check and not met:
+        sys.exit("a ratio is far below its aim; see above")
+
+
+def _judge(rates: dict[str, list[float]], threads: int) -> bool:
+    """Prints each aim that was measured beside what was reached; whether all are nearly met."""
+    print("\n| agent | times as fast as | reached | aim |\n| --- | --- | --- | --- |")
+    met = True
+    for aim in AIMS:
+        reached = aim.reached(rates)
+        if aim.threads == threads and reached is not None:
+            peer = f"{aim.per_step} x {aim.peer}" if aim.per_step > 1 else aim.peer
+            ours = aim.agent if aim.subject == "rlbench" else f"{aim.agent}, {aim.subject}"
+            print(f"| {ours} | {peer} | {reached:.2f} | {aim.ratio} |")
+            met = met and reached >= SLACK * aim.ratio
+    return met
 
 
 def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: bool) -> None:
-    peers = [p for p in ("d3rlpy", *LIBRARIES) if any(n.startswith(f"{p} ") for n in rates)]
+    peers = [
+        p for p in ("d3rlpy", *LIBRARIES, "products") if any(n.startswith(f"{p} ") for n in rates)
+    ]
     header = ["subject", "updates/s, median [min-max]"]
     header += [*(f"ratio to {peer}" for peer in peers), "peak MiB"]
     lines: list[list[str]] = []

@@ -9,14 +9,14 @@ A process each, because threads, kind of matrix product and memory settings hold
 peer must run with its own, not with ours.
 """
 
+import itertools
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,16 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlbench import compute
 from rlbench.agents import load_agent
 from rlbench.backbones.compiled import compiled_learn
 from rlbench.backbones.together import Together
-from rlbench.interface import Spec
+from rlbench.interface import Agent, Spec
 from rlbench.storage import Layout, TransitionTable
 
-OBS, ACTION, BATCH, HIDDEN = 17, 6, 256, (256, 256)
+OBS, ACTION, BATCH = 17, 6, 256
 """HalfCheetah and Walker2d; the sizes that every library has as its default."""
 SETTINGS: dict[str, dict[str, Any]] = {
     # Its warm-up would leave half of the policy's gradient out.
@@ -48,6 +49,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 Step = Callable[[], object]
 
 
+SPEC = Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,)))
+
+
 def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Packed transitions with uniform numbers, episodes of 1,000 steps without an end."""
     layout = Layout((OBS,), (ACTION,))
@@ -58,8 +62,8 @@ def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return data
 
 
-def our_step(name: str, rows: int, device: str, *, compiled: bool = True, seeds: int = 1) -> Step:
-    """One update of our agent, with sampling from a memory-mapped file or a table on a GPU."""
+def our_table(rows: int, device: str) -> TransitionTable:
+    """A memory-mapped file, or on a GPU a table there."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
         if os.fork() == 0:  # Making the data must not count as memory of the agent.
@@ -67,20 +71,35 @@ def our_step(name: str, rows: int, device: str, *, compiled: bool = True, seeds:
             os._exit(0)
         os.wait()
         mapped = torch.from_numpy(np.load(file, mmap_mode="c"))
-        table = TransitionTable(mapped.to(device), Layout((OBS,), (ACTION,)))
+        return TransitionTable(mapped.to(device), Layout((OBS,), (ACTION,)))
+
+
+def our_agent(name: str, device: str, seed: int = 0) -> Agent:
+    """An agent with the counts of critics and samples that its peers have."""
     agent_class = load_agent(name)
     settings = agent_class.Config(**SETTINGS.get(name, {}))
-    spec = Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,)))
-    agents = [agent_class(settings, spec, seed=seed, device=device) for seed in range(seeds)]
+    return agent_class(settings, SPEC, seed=seed, device=device)
+
+
+def our_step(name: str, rows: int, device: str, *, compiled: bool = True) -> Step:
+    """One update of our agent, with sampling."""
+    agent, table = our_agent(name, device), our_table(rows, device)
     generator = torch.Generator(device).manual_seed(0)
-    if seeds > 1:
-        together = Together(agents)
-        each = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
-        return lambda: together.learn(
-            table.take(torch.stack([table.places(BATCH, x) for x in each]))
-        )
-    learn = compiled_learn(agents[0]) if compiled else agents[0].learn
+    learn = compiled_learn(agent) if compiled else agent.learn
     return lambda: learn(table.sample(BATCH, generator))
+
+
+def together_step(seeds: int, name: str, rows: int, device: str) -> Step:
+    """One update of each of our agents as one program, with sampling."""
+    together = Together([our_agent(name, device, seed) for seed in range(seeds)])
+    table = our_table(rows, device)
+    each = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
+
+    def step() -> object:
+        places = torch.stack([table.places(BATCH, generator) for generator in each])
+        return together.learn(table.take(places))
+
+    return step
 
 
 def d3rlpy_step(name: str, rows: int, device: str) -> Step:
@@ -113,33 +132,36 @@ def d3rlpy_step(name: str, rows: int, device: str) -> Step:
     return lambda: algorithm.update(data.sample_transition_batch(BATCH))
 
 
-def bear_products(name: str, rows: int, device: str) -> Step:
-    """The matrix products of one BEAR update and nothing else: the limit for any implementation."""
-    critic, policy = (OBS + ACTION, *HIDDEN, 1), (OBS, *HIDDEN, 2 * ACTION)
-    encoder = (OBS + ACTION, *HIDDEN, 4 * ACTION)
-    decoder = (OBS + 2 * ACTION, *HIDDEN, ACTION)
-    pairs: list[tuple[Tensor, Tensor]] = []
+class Products(TorchDispatchMode):
+    """While it is entered, it notes the matrix products that are done."""
 
-    def network(batch: int, sizes: tuple[int, ...], *, weights: bool, inputs: bool) -> None:
-        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            shapes = (batch, fan_in), (fan_out, fan_in), (batch, fan_out)
-            x, w, gradient = (torch.rand(shape, device=device) for shape in shapes)
-            pairs.append((x, w.t()))
-            if weights:
-                pairs.append((gradient.t(), x))
-            if inputs and (layer > 0 or not weights):
-                pairs.append((gradient, w))
+    def __init__(self) -> None:
+        """Nothing is noted yet."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.done: list[tuple[Callable[..., Tensor], Tensor, Tensor]] = []
+        """Function and factors."""
 
-    network(BATCH, encoder, weights=True, inputs=True)
-    network(BATCH, decoder, weights=True, inputs=True)
-    network(BATCH, policy, weights=False, inputs=False)
-    network(4 * BATCH, decoder, weights=False, inputs=False)
-    network(BATCH, policy, weights=True, inputs=True)
-    for _ in range(2):
-        network(10 * BATCH, critic, weights=False, inputs=False)
-        network(BATCH, critic, weights=True, inputs=True)
-        network(BATCH, critic, weights=False, inputs=True)
-    return lambda: [torch.mm(a, b) for a, b in pairs]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each operation."""
+        aten = torch.ops.aten
+        if func in (aten.mm.default, aten.bmm.default):
+            self.done.append((func, *args[:2]))
+        elif func in (aten.addmm.default, aten.baddbmm.default):
+            self.done.append((torch.mm if func is aten.addmm.default else torch.bmm, *args[1:3]))
+        return func(*args, **(kwargs or {}))
+
+
+def products(name: str, rows: int, device: str) -> Step:
+    """The matrix products of an update and nothing else: the limit for any implementation."""
+    agent, table = our_agent(name, device), our_table(rows, device)
+    generator = torch.Generator(device).manual_seed(0)
+    phases: dict[Hashable, Products] = {}
+    while agent.phase() not in phases:
+        batch, phase = table.sample(BATCH, generator), agent.phase()
+        with Products() as phases[phase]:
+            agent.learn(batch)
+    turn = itertools.cycle(phases.values())
+    return lambda: [product(a, b) for product, a, b in next(turn).done]
 
 
 def rate(step: Step, seconds: float) -> float:
@@ -169,9 +191,9 @@ def main(subject: str, threads: int, rows: int, device: str) -> None:
     makers: dict[str, Callable[[str, int, str], Step]] = {
         "rlbench": our_step,
         "uncompiled": partial(our_step, compiled=False),
-        "together": partial(our_step, seeds=int(seeds[0]) if seeds else 1),
+        "together": partial(together_step, int(seeds[0]) if seeds else 1),
         "d3rlpy": d3rlpy_step,
-        "products": bear_products,
+        "products": products,
     }
     serve(makers[library](name, rows, device))
 

@@ -1,7 +1,7 @@
-"""`python -m rlbench.benchmarks.speed.on_policy`: environment steps per second of PPO, as a table.
+"""`python -m rlbench.benchmarks.speed.online`: environment steps per second of PPO and SAC, as a table.
 
-The whole loop of rollout and update, beside Stable-Baselines3 and CleanRL where they are: same
-environments, networks, minibatches and epochs. Segments of all subjects alternate.
+The whole loop of acting and learning, beside Stable-Baselines3 and CleanRL where they are: same
+environments, networks, batches and epochs. Segments of all subjects alternate.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rlbench.benchmarks.speed.__main__ import running
 
-LOOPS = ("cartpole", "halfcheetah", "multiroom", "multiroom-engine")
+LOOPS = ("cartpole", "halfcheetah", "multiroom", "multiroom-engine", "sac")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(
-        prog="python -m rlbench.benchmarks.speed.on_policy", description=__doc__
+        prog="python -m rlbench.benchmarks.speed.online", description=__doc__
     )
     parser.add_argument("--loops", nargs="+", default=list(LOOPS), choices=LOOPS)
     parser.add_argument("--segments", type=int, default=5, help="rounds; the median is reported")
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         with ExitStack() as stack:
             subjects = {
                 name: stack.enter_context(
-                    running(name, options.cleanrl or "", worker="on_policy_worker")
+                    running(name, options.cleanrl or "", worker="online_worker")
                 )
                 for name in names
             }

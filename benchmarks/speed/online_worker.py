@@ -1,13 +1,15 @@
-"""One subject of the on-policy speed benchmark, in a process of its own.
+"""One subject of the speed benchmark of online learning, in a process of its own.
 
-    python -m rlbench.benchmarks.speed.on_policy_worker SUBJECT [CLEANRL]
+    python -m rlbench.benchmarks.speed.online_worker SUBJECT [CLEANRL]
 
 Answers as `rlbench.benchmarks.speed.worker` does, with environment steps per second of the whole loop:
-rollout and update, one thread.
+acting and learning, one thread.
 """
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import torch
 
 from rlbench import compute
 from rlbench.agents.ppo import PPO, PPOConfig
+from rlbench.agents.sac import SAC, SACConfig
 from rlbench.backbones.compiled import compiled_learn
 from rlbench.benchmarks.speed.worker import Step, serve
+from rlbench.benchmarks.training.drivers import ReplayDriver
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.envs.tasks import find_task
 from rlbench.interface import Spec
@@ -29,22 +33,40 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "multiroom": ("MiniGrid-MultiRoom-N2-S4-v0", MANY | {"encoder": "flatten"}),
     "multiroom-engine": ("multiroom-n2", MANY | {"encoder": "flatten"}),
 }
-"""Environment and settings by name; both libraries' networks are two of 64-64 with tanh."""
+"""Environment and settings of PPO by name; both libraries' networks are two of 64-64 with tanh."""
+SAC_ENV = "HalfCheetah-v5"
+"""Both libraries' SAC has the same defaults: 256-256, batches of 256, one update for each step."""
 
 
 def ours(name: str) -> tuple[Step, int]:
     """One rollout and its update, and the number of steps in it."""
+    if name == "sac":
+        return our_sac()
     env, settings = LOOPS[name]
     task, config = find_task(env), PPOConfig(**settings)
     agent = PPO(config, Spec.of(task.make()))
     return RolloutDriver(agent, task, 0, compiled_learn(agent)).update, _steps(config)
 
 
+def our_sac() -> tuple[Step, int]:
+    """One step and one update of SAC, after its first 100 random steps."""
+    task, folder = find_task(SAC_ENV), Path(tempfile.mkdtemp())
+    agent = SAC(SACConfig(random_steps=100), Spec.of(task.make()))
+    learn = compiled_learn(agent)
+    driver = ReplayDriver(agent, task, 0, folder, updates=1_000_000, slack=1, learn=learn)
+    shutil.rmtree(folder)  # The file stays, without a name, as long as it is open.
+    return driver.update, 1
+
+
 def sb3(name: str) -> tuple[Step, int]:
     """The same of Stable-Baselines3, whose own `make_vec_env` makes the environments."""
     from stable_baselines3 import PPO as SB3PPO
+    from stable_baselines3 import SAC as SB3SAC
     from stable_baselines3.common.env_util import make_vec_env
 
+    if name == "sac":
+        sac = SB3SAC("MlpPolicy", make_vec_env(SAC_ENV), device="cpu")
+        return lambda: sac.learn(100, reset_num_timesteps=False), 100
     env, settings = LOOPS[name]
     config = PPOConfig(**settings)
     steps = _steps(config)

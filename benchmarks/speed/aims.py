@@ -1,0 +1,52 @@
+"""How many times as fast as a peer an update shall be: what this suite was built to reach.
+
+Batch 256, hidden layers 256-256, peers' defaults, medians of one run. `--check` fails where a ratio is
+below seven tenths of its aim: machines differ, and a change that costs more than that should be seen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+SLACK = 0.7
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One line."""
+
+    threads: int
+    """Of each process; those of `at-once` have one each."""
+    agent: str
+    peer: str
+    """As the benchmark calls it."""
+    ratio: float
+    subject: str = "rlbench"
+    per_step: int = 1
+    """Updates in what the peer calls one."""
+
+    def reached(self, rates: Mapping[str, list[float]]) -> float | None:
+        """Median over rounds of the ratio within a round; None where one was not measured."""
+        mine, theirs = (rates.get(f"{name} {self.agent}") for name in (self.subject, self.peer))
+        if not mine or not theirs:
+            return None
+        return median(a / (b * self.per_step) for a, b in zip(mine, theirs, strict=True))
+
+
+AIMS = (
+    Aim(1, "td3-bc", "corl", 2.5),
+    Aim(1, "td3-bc", "jax-corl", 1.15),
+    Aim(1, "td3-bc", "unifloral", 1.0, per_step=2),
+    Aim(2, "td3-bc", "corl", 2.0),
+    Aim(2, "td3-bc", "corl", 3.4, subject="at-once 2"),
+    Aim(1, "bear", "d3rlpy", 2.9),
+    Aim(2, "bear", "d3rlpy", 3.2),
+    Aim(1, "crr", "d3rlpy", 2.2),
+    Aim(2, "crr", "d3rlpy", 2.5),
+    Aim(1, "bcq", "d3rlpy", 3.5),
+    Aim(1, "iql", "corl", 2.3),
+    Aim(1, "iql", "unifloral", 0.9),
+    Aim(1, "awac", "jax-corl", 1.0),
+    Aim(1, "cql", "d3rlpy", 1.8),
+    Aim(1, "bc", "unifloral", 1.0),
+)
