@@ -147,6 +147,32 @@ def test_the_recurrent_state_is_zero_where_an_episode_begins() -> None:
     assert torch.equal(steps, joined(found, "obs")[..., 0])
 
 
+def test_the_mean_return_of_the_episodes_that_ended_is_told_also_after_a_resume() -> None:
+    driver, agent = make(rollout_steps=2)
+    running, told = torch.zeros(3), 0
+    for update in range(20):
+        if update == 7:
+            saved, (driver, agent) = (
+                (driver.state_dict(), agent.state_dict()),
+                make(rollout_steps=2),
+            )
+            agent.load_state_dict(saved[1])
+            driver.load_state_dict(saved[0])
+        metrics, ended = driver.update(), []
+        rollout = agent.rollout
+        for reward, over in zip(
+            rollout.reward, rollout.terminated + rollout.truncated, strict=True
+        ):
+            running += reward
+            ended += running[over > 0].tolist()
+            running[over > 0] = 0.0
+        assert ("episode_return" in metrics) == bool(ended)
+        if ended:
+            assert float(metrics["episode_return"]) == pytest.approx(sum(ended) / len(ended))
+            told += 1
+    assert 5 < told < 20
+
+
 @pytest.mark.parametrize("before", range(1, 6))
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize("make", [make, make_pooled])

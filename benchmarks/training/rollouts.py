@@ -44,16 +44,23 @@ class RolloutDriver:
         """Number of the episode that each environment is in."""
         self._begun = np.zeros(agent.config.envs, dtype=np.int64)
         """Step before which that episode began."""
+        self._return = np.zeros(agent.config.envs)
+        """Its return so far."""
+        self._returns: list[float] = []
+        """Of the episodes that ended in the last rollout."""
         self._actions: list[Tensor] = []
         """Actions of past rollouts, [T, V, ...] each, back to the oldest episode that still runs."""
         self._state: State | None = None
         self._obs: Array = self._reset(None)
 
     def update(self) -> Mapping[str, Tensor]:
-        """One rollout, one update."""
+        """One rollout, one update; with the mean return of the episodes that ended in the rollout."""
         rollout = self._rollout()
         self._remember(rollout.action.cpu())
-        return self._learn(rollout)
+        metrics = self._learn(rollout)
+        if not self._returns:
+            return metrics
+        return {**metrics, "episode_return": torch.tensor(self._returns).mean()}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the environments are, and the actions that led there."""
@@ -62,6 +69,7 @@ class RolloutDriver:
             "step": self._step,
             "episode": torch.from_numpy(self._episode.copy()),
             "begun": torch.from_numpy(self._begun.copy()),
+            "return": torch.from_numpy(self._return.copy()),
             "actions": actions[len(actions) - (self._step - int(self._begun.min())) :],
             "state": dict(self._state or {}),
             "obs": torch.from_numpy(self._obs.copy()),
@@ -70,7 +78,9 @@ class RolloutDriver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the steps of the episodes that run again."""
         self._step = int(state["step"])
-        self._episode, self._begun = (state[x].cpu().numpy().copy() for x in ("episode", "begun"))
+        self._episode, self._begun, self._return = (
+            state[x].cpu().numpy().copy() for x in ("episode", "begun", "return")
+        )
         self._actions = [state["actions"].cpu()]
         self._state = dict(state["state"]) or None
         self._obs = self._repeat(self._actions[0].numpy())
@@ -86,7 +96,7 @@ class RolloutDriver:
         obs = np.empty((steps, *self._obs.shape), dtype=self._obs.dtype)
         final_obs = np.empty_like(obs)
         reward, terminated, truncated = np.empty((3, steps, count), dtype=np.float32)
-        chosen = []
+        chosen, self._returns = [], []
         for t in range(steps):
             obs[t] = self._obs
             on_device = torch.from_numpy(obs[t]).to(self._agent.device)
@@ -96,6 +106,7 @@ class RolloutDriver:
                 chosen[t].action.cpu().numpy()
             )
             self._step += 1
+            self._return += reward[t]
             self._obs = final_obs[t]
             over = (terminated[t] + truncated[t]) > 0
             if over.any():
@@ -120,6 +131,8 @@ class RolloutDriver:
         """The next episode, where one is over [V]."""
         self._episode[over] += 1
         self._begun[over] = self._step
+        self._returns.extend(self._return[over])
+        self._return[over] = 0.0
         if self._state is not None:
             fresh = torch.as_tensor(over, device=self._agent.device)
             self._state = forget(self._state, fresh.float())
