@@ -11,12 +11,14 @@ from torch import Tensor
 from rlbench import compute
 from rlbench.agents import BC, load_agent
 from rlbench.backbones.compiled import compiled_learn, interpreted
+from rlbench.backbones.together import Together
 from rlbench.interface import Agent, Spec
 from tests import test_every_agent, test_on_policy
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.probe_envs import random_experience
 from tests.test_compiled import COMPILED, assert_close
 from tests.test_every_agent import SPEC, tensors
+from tests.test_together import stacked
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -36,12 +38,12 @@ def moved(data: Any, device: str) -> Any:
     return dataclasses.replace(data, **values)
 
 
-def on(device: str, name: str, spec: Spec = SPEC, **settings: Any) -> Agent:
+def on(device: str, name: str, spec: Spec = SPEC, *, seed: int = 0, **settings: Any) -> Agent:
     """A small agent on a device."""
     agent_class = load_agent(name)
     small = (test_every_agent.SMALL | test_on_policy.SMALL)[name]
     config = agent_class.Config(**small | settings)
-    return agent_class(config, moved(spec, device), seed=0, device=device)
+    return agent_class(config, moved(spec, device), seed=seed, device=device)
 
 
 def batch(agent: Agent, seed: int) -> Any:
@@ -109,6 +111,20 @@ def test_captured_updates_equal_those_of_learn(name: str) -> None:
 @pytest.mark.parametrize("name", ["bear", "sac"])
 def test_compiled_and_captured_updates_equal_those_of_learn(name: str) -> None:
     compare(name, 4, ())
+
+
+@pytest.mark.parametrize("name", ["bear", "td3-bc"])
+def test_seeds_that_learn_together_equal_those_that_learn_alone(name: str) -> None:
+    alone, agents = ([on("cuda", name, seed=seed) for seed in range(3)] for _ in range(2))
+    together = Together(agents, interpreted)
+    for update in range(4):
+        batches = [batch(agent, 10 * update + seed) for seed, agent in enumerate(agents)]
+        for agent, own in zip(alone, batches, strict=True):
+            agent.learn(own)
+        together.learn(stacked(batches))
+    together.write_back()
+    for agent, twin in zip(alone, agents, strict=True):
+        assert_close(agent, twin)
 
 
 @pytest.mark.parametrize("compiled", ["off", "on"])
