@@ -17,8 +17,8 @@ regularisers that the paper compares with are settings: `noise` none or dropout,
 
 Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
 MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code. The
-defaults are those of MultiRoom with cells as one-hot vectors and normalised advantages; `PROFILES` has
-the authors' own.
+defaults are those of MultiRoom with cells as one-hot vectors, normalised advantages and noise that
+begins small; `PROFILES` has the authors' own.
 """
 
 import math
@@ -64,8 +64,8 @@ class IBACSNIConfig(PPOConfig):
     """Weight of the bottleneck's divergence, in nats."""
     samples: int = 1
     """Stochastic codes of each observation (paper: K)."""
-    sigma_offset: float = 0.0
-    """Added before the softplus that gives sigma; -5 begins almost without noise."""
+    sigma_offset: float = -5.0
+    """Added before the softplus that gives sigma: below 0 the noise begins small."""
     dropout: float = 0.2
     """Share of the code's units that dropout sets to 0."""
     slow_mask: bool = False
@@ -81,12 +81,12 @@ class IBACSNIConfig(PPOConfig):
 
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "multiroom": {"encoder": "grid", "normalise_advantage": False},
+    "multiroom": {"encoder": "grid", "normalise_advantage": False, "sigma_offset": 0.0},
     "coinrun": {
         "encoder": "impala", "envs": 32, "rollout_steps": 256, "epochs": 3, "batch_size": 1024,
         "discount": 0.999, "learning_rate": 5e-4, "normalise_advantage": True,
         "value_coefficient": 0.25, "code_size": 256, "code_activation": "relu",
-        "beta": 1e-4 / math.log(2), "samples": 12, "sigma_offset": -5.0, "weight_decay": 1e-4,
+        "beta": 1e-4 / math.log(2), "samples": 12, "weight_decay": 1e-4,
         "augment": True,
     },
 }  # fmt: skip

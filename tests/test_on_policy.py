@@ -195,7 +195,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "beta": (0.1, {}),
     "mixture": (None, {}),
     "noise": ("dropout", {}),
-    "sigma_offset": (-5.0, {}),
+    "sigma_offset": (0.0, {}),
     "slow_mask": (True, DROPOUT),
     "weight_decay": (0.1, {}),
     "value_clip_range": (1e-3, {"epochs": 3}),

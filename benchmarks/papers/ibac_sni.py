@@ -29,7 +29,7 @@ REGULARISERS: dict[str, dict[str, Any]] = {
 """The paper's methods as settings of one agent."""
 # At 1e-6, the paper's weight for 1e8 frames, the bottleneck has no price within a million.
 BETA = 1e-4
-AUTHORS = {"encoder": "grid", "normalise_advantage": False}
+AUTHORS = {"encoder": "grid", "normalise_advantage": False, "sigma_offset": 0.0}
 
 
 def _methods(settings: dict[str, Any]) -> tuple[Method, ...]:
@@ -37,7 +37,7 @@ def _methods(settings: dict[str, Any]) -> tuple[Method, ...]:
 
 
 SMALL = Grid(
-    _methods({"beta": BETA}),
+    _methods({"beta": BETA, "sigma_offset": 0.0}),
     (ROOMS,),
     seeds=5,
     run={"updates": 150, "eval_every": 50, "eval_episodes": 200, "log_every": 5},
