@@ -118,14 +118,14 @@ def test_at_the_first_pass_the_ratio_is_one(normalised: bool) -> None:
 
 
 def test_the_ratio_of_sni_is_one_without_noise_alone() -> None:
-    agent = ibac_sni()
+    agent = ibac_sni(sigma_offset=0.0)
     metrics = agent.learn(played(agent, 0))
     assert abs(float(metrics["kl"])) < 1e-12
     assert float(metrics["kl_stochastic"]) > 1e-4
 
 
 def test_without_sni_noise_is_in_the_rollout_and_drawn_anew_in_the_update() -> None:
-    agent = ibac_sni(mixture=None)
+    agent = ibac_sni(mixture=None, sigma_offset=0.0)
     given = played(agent, 0)
     assert {"log_prob", "value"} <= set(given.extras)
     assert float(agent.learn(given)["kl"]) > 1e-4
