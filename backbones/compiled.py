@@ -124,7 +124,7 @@ def program(
     def run(*columns: Tensor) -> Sequence[Tensor]:
         return function(*columns, *state, *(draw.again() for draw in draws))
 
-    if state[0].device.type == "cpu":
+    if state[0].device.type != "cuda":
         return run
     generators = {generator for draw in draws for generator in draw.generators}
     return captured(run, columns, state, generators)

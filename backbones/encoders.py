@@ -81,13 +81,17 @@ def make_encoder(kind: EncoderKind, obs_shape: tuple[int, ...]) -> Encoder:
         )
     try:
         if kind == "grid":
-            return Encoder(grid_layers(channels), obs_shape, True, 1.0, torch.channels_last)
+            layers = grid_layers(channels)
+            return Encoder(layers, obs_shape, last, memory_format=torch.channels_last)
         if kind == "one-hot-grid":
             layers = nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
-            return Encoder(layers, obs_shape, True, 1.0, torch.channels_last)
+            return Encoder(layers, obs_shape, last, memory_format=torch.channels_last)
         if kind == "nature":
-            return Encoder(nature_layers(channels), obs_shape, last, 1 / 255)
-        return Encoder(impala_layers(channels), obs_shape, last, 1 / 255, torch.channels_last)
+            return Encoder(nature_layers(channels), obs_shape, last, scale=1 / 255)
+        layers = impala_layers(channels)
+        return Encoder(
+            layers, obs_shape, last, scale=1 / 255, memory_format=torch.channels_last
+        )  # fmt: skip
     except RuntimeError as error:
         raise UserError(
             f"observations have the shape {obs_shape}, too small for the encoder {kind}; give flatten"

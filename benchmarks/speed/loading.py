@@ -18,27 +18,19 @@ import h5py
 import numpy as np
 import torch
 
-from rlbench.benchmarks.speed.worker import ACTION, BATCH, OBS, peak_memory, random_data
+from rlbench.benchmarks.speed.peers import data
+from rlbench.benchmarks.speed.worker import BATCH, peak_memory
 from rlbench.envs.tasks import find_task
 from rlbench.offline_data import open_data
-from rlbench.storage import Layout
 
 TASK = "halfcheetah-medium"
 
 
 def write(file: str, rows: int, kind: str) -> None:
     """A file in D4RL's format, as large as its numbers: random ones hardly compress."""
-    parts = np.split(
-        random_data(rows), np.cumsum(Layout((OBS,), (ACTION,)).widths)[:-1].tolist(), axis=1
-    )
-    obs, action, reward, terminated, truncated, next_obs = parts
-    truncated[999::1000] = 1.0
+    timeouts = np.arange(rows) % 1000 == 999
     with h5py.File(file, "w") as out:
-        for name, values in {
-            "observations": obs, "actions": action, "rewards": reward[:, 0],
-            "next_observations": next_obs, "terminals": terminated[:, 0] > 0,
-            "timeouts": truncated[:, 0] > 0,
-        }.items():  # fmt: skip
+        for name, values in {**data(rows), "timeouts": timeouts}.items():
             out.create_dataset(name, data=values, compression=None if kind == "plain" else kind)
 
 

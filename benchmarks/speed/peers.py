@@ -108,9 +108,8 @@ def stand_in(rows: int, meter: Meter) -> None:
     """Puts objects in the place of modules."""
     modules = {name: MagicMock() for name in ("d4rl", "gym", "pyrallis", "tqdm", "wandb")}
     for module_name, module in modules.items():
-        module.__spec__ = ModuleSpec(
-            module_name, None
-        )  # Others ask whether there is such a module.
+        # Others ask whether there is such a module.
+        module.__spec__ = ModuleSpec(module_name, None)
     sys.modules.update(modules)
     # CORL's settings, which its decorator would read from the command line.
     wanted = {

@@ -46,10 +46,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Settings of ours where their defaults differ from d3rlpy's, so that both do the same work."""
 
-Step = Callable[[], object]
-
-
 SPEC = Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,)))
+
+Step = Callable[[], object]
 
 
 def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
