@@ -184,7 +184,11 @@ def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
     _register_minigrid(env_id)
     from minigrid.wrappers import ImgObsWrapper
 
-    return ImgObsWrapper(make_gymnasium(env_id, render_mode="rgb_array"))
+    from rlbench.envs.minigrid_view import quicken
+
+    env = make_gymnasium(env_id, render_mode="rgb_array")
+    quicken(env)
+    return ImgObsWrapper(env)
 
 
 def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":

@@ -109,6 +109,52 @@ def test_its_ids_are_tasks_whose_observation_is_the_image(name: str) -> None:
     assert (task.make_vector, task.held_out, task.solved_above) == (None, None, None)
 
 
+# Doors and keys, objects to carry and boxes to open, lava, seeing through walls, moving balls.
+VIEWED = (
+    *IDS, "MiniGrid-Empty-5x5-v0", "MiniGrid-Dynamic-Obstacles-6x6-v0", "MiniGrid-LavaGapS5-v0",
+    "MiniGrid-ObstructedMaze-2Dlhb-v1", "MiniGrid-MemoryS9-v0", "MiniGrid-FourRooms-v0",
+    "BabyAI-PutNextS5N2Carrying-v0", "BabyAI-UnlockPickupDist-v0", "BabyAI-BossLevel-v0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWED)
+@pytest.mark.parametrize("size", [7, 3, 9])
+def test_views_are_the_packages(name: str, size: int) -> None:
+    pytest.importorskip("minigrid")
+    ours: Any = find_task(name).make().unwrapped
+    theirs: Any = gym.make(name, disable_env_checker=True).unwrapped
+    assert "gen_obs" in vars(ours)
+    ours.agent_view_size = theirs.agent_view_size = size
+    rng, carried = np.random.default_rng(0), 0
+    for step in range(200):
+        if step % 100 == 0:
+            mine, his = ours.reset(seed=step)[0], theirs.reset(seed=step)[0]
+        else:
+            action = rng.choice([0, 1, 2, 2, 2, 3, 4, 5, 5])
+            (mine, *_), (his, *_) = ours.step(action), theirs.step(action)
+        assert np.array_equal(mine["image"], his["image"])
+        assert mine["image"].dtype == his["image"].dtype
+        assert mine["image"].flags.writeable
+        assert (mine["direction"], mine["mission"]) == (his["direction"], his["mission"])
+        carried += theirs.carrying is not None
+    assert carried or "Carrying" not in name
+
+
+def test_an_environment_with_a_view_of_its_own_keeps_it() -> None:
+    pytest.importorskip("minigrid")
+    from minigrid.envs.empty import EmptyEnv
+
+    from rlbench.envs.minigrid_view import quicken
+
+    class Blind(EmptyEnv):
+        def gen_obs(self) -> dict[str, Any]:
+            return {"direction": 0, "mission": "", "image": np.zeros((7, 7, 3), np.uint8)}
+
+    env = Blind()
+    quicken(env)
+    assert not env.reset(seed=0)[0]["image"].any()
+
+
 def test_a_mistyped_id_gets_close_names() -> None:
     pytest.importorskip("minigrid")
     with pytest.raises(UserError, match="did you mean MiniGrid-DoorKey-5x5-v0"):
