@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -157,6 +158,9 @@ class Recording:
         self._folder, self._layout, self._size = folder, layout, size
         self._count = 0
         self._hash = hashlib.sha256()
+        # Hashing takes as long as all the rest, and Python's other threads run meanwhile.
+        self._hasher = ThreadPoolExecutor(max_workers=1)
+        self._hashed = self._hasher.submit(self._hash.update, b"")
         self._mean = np.zeros(layout.widths[0])
         self._squares = np.zeros(layout.widths[0])
         self._file = open(folder / ROWS, "wb")  # noqa: SIM115 (see `close`)
@@ -165,13 +169,15 @@ class Recording:
 
     def close(self) -> None:
         """Closes the file of the rows, finished or not."""
+        self._hasher.shutdown()
         self._file.close()
 
     def append(self, rows: Array) -> None:
-        """The next rows, [n, width]."""
+        """The next rows, [n, width], which nobody changes any more."""
         rows = np.ascontiguousarray(rows, dtype="<f4")
+        self._hashed.result()  # So that blocks do not gather in memory.
+        self._hashed = self._hasher.submit(self._hash.update, rows.data)
         self._file.write(rows.data)
-        self._hash.update(rows.data)
         if len(rows):
             self._update_statistics(Columns.of(rows, self._layout).obs.astype(np.float64))
 
@@ -196,6 +202,7 @@ class Recording:
         os.fsync(self._file.fileno())
         np.save(self._folder / RETURNS, np.asarray(returns, dtype=np.float64))
         np.save(self._folder / BOUNDS, np.asarray(bounds, dtype=np.int64))
+        self._hashed.result()
         mean_return = float(np.mean(returns)) if len(returns) else None
         details = {
             "transitions": self._size,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     Raises:
         UserError: The file is damaged, lacks something or does not fit.
     """
-    with opened(path) as file:
+    with opened(path) as file, ThreadPoolExecutor(max_workers=1) as hasher:
+        digest = hasher.submit(file_hash, path)  # Takes long, and the rest can be done meanwhile.
         with explaining_damage(path):
             source = _Source.of(path, file, world)
         selection, bounds, returns, details = _episodes(source, world)
@@ -91,7 +93,8 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
                 with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinity.
                     out.append(source.rows(start, stop, selection, checker))
                 progress(stop, source.count)
-            provenance = _provenance(path, file, details | checker.repairs())
+            details |= {"file_sha256": digest.result()} | checker.repairs()
+            provenance = _provenance(path, file, details)
             out.finish(provenance, returns, bounds, world.score)
 
 
@@ -212,9 +215,7 @@ def _episodes(source: _Source, world: World) -> tuple[Selection, Array, Array, d
 
 
 def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
-    digest = file_hash(path)
-    details = {"file_sha256": digest} | details
-    published = d4rl.name_of(digest)
+    published = d4rl.name_of(details["file_sha256"])
     if published is not None:
         return Provenance("d4rl", str(published), d4rl.url_of(published), "", details)
     with explaining_damage(path):
