@@ -1,12 +1,13 @@
-"""`python -m rlbench.benchmarks.speed.rooms`: steps of MultiRoom per CPU-second.
+"""`python -m rlbench.benchmarks.speed.rooms`: steps of MultiRoom and other MiniGrids per CPU-second.
 
-Our batched engine beside the package minigrid in Gymnasium's SyncVectorEnv: random actions, resets of
-what is over included. Segments of all subjects alternate, so that whatever else the machine does
-hits them alike.
+Our batched engine beside the package minigrid in Gymnasium's SyncVectorEnv, and the package with our
+view beside the package as it is: random actions, resets of what is over included. Segments of all
+subjects alternate, so that whatever else the machine does hits them alike.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -17,8 +18,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rlbench.envs.multiroom import MultiRoomVector
 from rlbench.envs.multiroom_names import FLOORS, Floor
+from rlbench.envs.tasks import find_task
 
 COUNTS = (16, 256)
+IDS = ("MiniGrid-MultiRoom-N2-S4-v0", "MiniGrid-DoorKey-8x8-v0", "BabyAI-GoToRedBall-v0")
 SEGMENTS, SECONDS = 9, 0.5
 
 
@@ -54,11 +57,21 @@ class Subject:
 def main() -> None:
     """Measures and prints a table."""
     subjects = {
-        (name, engine, count): Subject(make(floor, count))
-        for name, floor in FLOORS.items()
-        if name in ("multiroom-n2", "multiroom-n3r")
-        for engine, make in (("rlbench", MultiRoomVector), ("minigrid, SyncVectorEnv", package))
+        (name, engine, count): Subject(make(count))
+        for name in ("multiroom-n2", "multiroom-n3r")
+        for engine, make in (
+            ("rlbench", partial(MultiRoomVector, FLOORS[name])),
+            ("minigrid", partial(_in_turn, partial(_rooms, FLOORS[name]))),
+        )
         for count in COUNTS
+    }
+    subjects |= {
+        (name, engine, COUNTS[0]): Subject(_in_turn(make, COUNTS[0]))
+        for name in IDS
+        for engine, make in (
+            ("minigrid, our view", find_task(name).make),
+            ("minigrid", partial(_as_it_is, name)),
+        )
     }
     for _ in range(SEGMENTS):
         for subject in subjects.values():
@@ -70,12 +83,12 @@ def main() -> None:
         print(f"| {name} | {engine} | {count} | {middle:,.0f} ({low:,.0f} to {high:,.0f}) |")
 
 
-def package(floor: Floor, count: int) -> VectorEnv[Any, Any, Any]:
-    """The environments of minigrid, whose every reset makes a fresh level."""
-    return SyncVectorEnv([partial(_one, floor)] * count, autoreset_mode=AutoresetMode.DISABLED)
+def _in_turn(make: Callable[[], gym.Env[Any, Any]], count: int) -> VectorEnv[Any, Any, Any]:
+    return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
 
 
-def _one(floor: Floor) -> gym.Env[Any, Any]:
+def _rooms(floor: Floor) -> gym.Env[Any, Any]:
+    """The environment of minigrid that our engine repeats; every reset makes a fresh level."""
     from minigrid.envs.multiroom import MultiRoomEnv
     from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
 
@@ -84,6 +97,12 @@ def _one(floor: Floor) -> gym.Env[Any, Any]:
         width=floor.side, height=floor.side,
     )  # fmt: skip
     return ImgObsWrapper(FullyObsWrapper(env))
+
+
+def _as_it_is(env_id: str) -> gym.Env[Any, Any]:
+    from minigrid.wrappers import ImgObsWrapper
+
+    return ImgObsWrapper(gym.make(env_id, disable_env_checker=True))
 
 
 if __name__ == "__main__":
