@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlbench.compute import release_freed_memory
 from rlbench.envs.d4rl_names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Demonstrations, Task
@@ -143,5 +144,6 @@ def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress
     def make(part: Path) -> None:
         notify(f"reading {file} (once; a copy is kept for the next time)")
         read(file, part, world, progress)
+        release_freed_memory()
 
     return open_or_make(entry(file.stem[:40], key), make, notify)
