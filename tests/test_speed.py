@@ -58,9 +58,13 @@ def test_products_are_those_of_an_update() -> None:
 def test_a_ratio_far_below_its_aim_is_told(
     rate: float, met: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rates = {"rlbench td3-bc": [rate, 2 * rate, 9.0], "corl td3-bc": [1.0, 2.0, 3.0]}
+    rates = {
+        "rlbench td3-bc": [rate, 2 * rate, 9.0],
+        "products td3-bc": [2.0, 4.0, 6.0],
+        "corl td3-bc": [1.0, 2.0, 3.0],
+    }
     assert speed._judge(rates, 1) is met
-    assert f"| td3-bc | corl | {rate:.2f} | 2.5 |" in capsys.readouterr().out
+    assert f"| td3-bc | corl | {rate:.2f} | 2.00 | 2.5 |" in capsys.readouterr().out
 
 
 SCRIPT = """

@@ -162,14 +162,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _judge(rates: dict[str, list[float]], threads: int) -> bool:
     """Prints each aim that was measured beside what was reached; whether all are nearly met."""
-    print("\n| agent | times as fast as | reached | aim |\n| --- | --- | --- | --- |")
+    print("\n| agent | times as fast as | reached | products | aim |")
+    print("| --- | --- | --- | --- | --- |")
     met = True
     for aim in AIMS:
         reached = aim.reached(rates)
         if aim.threads == threads and reached is not None:
             peer = f"{aim.per_step} x {aim.peer}" if aim.per_step > 1 else aim.peer
             ours = aim.agent if aim.subject == "rlbench" else f"{aim.agent}, {aim.subject}"
-            print(f"| {ours} | {peer} | {reached:.2f} | {aim.ratio} |")
+            limit = aim.limit(rates)
+            told = "" if limit is None else f"{limit:.2f}"
+            print(f"| {ours} | {peer} | {reached:.2f} | {told} | {aim.ratio} |")
             met = met and reached >= SLACK * aim.ratio
     return met
 

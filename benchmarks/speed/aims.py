@@ -27,7 +27,14 @@ class Aim:
 
     def reached(self, rates: Mapping[str, list[float]]) -> float | None:
         """Median over rounds of the ratio within a round; None where one was not measured."""
-        mine, theirs = (rates.get(f"{name} {self.agent}") for name in (self.subject, self.peer))
+        return self._ratio(self.subject, rates)
+
+    def limit(self, rates: Mapping[str, list[float]]) -> float | None:
+        """What the matrix products of one process alone would reach."""
+        return self._ratio("products", rates) if self.subject == "rlbench" else None
+
+    def _ratio(self, subject: str, rates: Mapping[str, list[float]]) -> float | None:
+        mine, theirs = (rates.get(f"{name} {self.agent}") for name in (subject, self.peer))
         if not mine or not theirs:
             return None
         return median(a / (b * self.per_step) for a, b in zip(mine, theirs, strict=True))
