@@ -18,6 +18,7 @@ from warnings import catch_warnings, filterwarnings
 import torch
 from torch import Tensor, fx
 
+from rlbench.backbones.precision import with_products_in
 from rlbench.backbones.recording import Draw, Recording, columns_of, record
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
@@ -41,18 +42,25 @@ def why_not(agent: Agent) -> str | None:
 
 def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """PyTorch's compiler; on a CPU it makes one C++ function of the whole graph."""
+    from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # A pool of compilers costs more to start than a program or two could gain.
-    with (
-        config.patch(cpp_wrapper=inputs[0].device.type == "cpu", compile_threads=1),
-        catch_warnings(),
-    ):
+    # The compiler's cache, where the next run of the same update finds the program, asks for this mode.
+    fake = FakeTensorMode(shape_env=ShapeEnv())
+    examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
+    options: dict[str, Any] = {
+        "cpp_wrapper": inputs[0].device.type == "cpu",
+        "compile_threads": 1,  # A pool costs more to start than a program or two could gain.
+        "cpp.threads": torch.get_num_threads(),  # The default, but so the cache tells it apart.
+    }
+    with config.patch(options), tracing(TracingContext(fake)), catch_warnings():
         # It advises to round products.
         filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         try:
-            function: Any = compile_fx(graph, inputs)
+            function: Any = compile_fx(graph, examples)
         except Exception as error:  # Whatever is wrong with a user's compiler.
             if inputs[0].device.type == "cuda":
                 # Unfused kernels still make one CUDA graph, which is most of what there is to gain.
@@ -69,9 +77,17 @@ def interpreted(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Se
     return graph.forward
 
 
-def compiled_learn(agent: Agent, backend: Backend = inductor) -> Learn:
-    """`agent.learn` with its updates compiled; `Agent.phase` says what that asks of an agent."""
-    return agent.compiled(lambda update: Compiled(agent, update, backend))
+def compiled_learn(agent: Agent, backend: Backend = inductor, precision: str = "float32") -> Learn:
+    """`agent.learn` with its updates compiled; `Agent.phase` says what that asks of an agent.
+
+    Args:
+        agent: Whose updates.
+        backend: The compiler.
+        precision: Of matrix products, as in `with_products_in`.
+    """
+    return agent.compiled(
+        lambda update: Compiled(agent, with_products_in(precision, update), backend)
+    )
 
 
 class Compiled:

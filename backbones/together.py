@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from rlbench.backbones.compiled import Backend, Program, inductor, program
+from rlbench.backbones.precision import with_products_in
 from rlbench.backbones.recording import Draw, Recording, columns_of, plain, record
 from rlbench.interface import Agent
 
@@ -24,10 +25,19 @@ class Together:
     While they learn, their state lies in stacked tensors; `write_back` brings it to the agents.
     """
 
-    def __init__(self, agents: Sequence[Agent], backend: Backend = inductor) -> None:
-        """Begins with the agents as they are; they must be in the same phase at all times."""
+    def __init__(
+        self, agents: Sequence[Agent], backend: Backend = inductor, precision: str = "float32"
+    ) -> None:
+        """Begins with the agents as they are.
+
+        Args:
+            agents: In the same phase at all times.
+            backend: The compiler.
+            precision: Of matrix products, as in `with_products_in`.
+        """
         self._agents = agents
         self._backend = backend
+        self._precision = precision
         self._programs: dict[Hashable, tuple[list[Recording], Program]] = {}
         self._stacks: dict[Hashable, tuple[Tensor, list[Tensor]]] = {}
         """Stacked state, [S, ...], and the agents' own tensors."""
@@ -64,7 +74,8 @@ class Together:
         recordings = []
         for i, agent in enumerate(self._agents):
             own = dataclasses.replace(experience, **{name: x[i] for name, x in columns.items()})
-            recordings.append(record(agent, agent.learn, own))
+            learn = with_products_in(self._precision, agent.learn)
+            recordings.append(record(agent, learn, own))
         # Tensors that an earlier phase has not changed are stacked now, from the agents.
         state = [self._stack(own) for own in _across([r.state for r in recordings])]
         draws = [_stacked(draws) for draws in _across([r.draws for r in recordings])]

@@ -1,6 +1,7 @@
 """What one process does with its processor, set once at its start."""
 
 import ctypes
+import functools
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def configure(threads: int, device: str = "cpu") -> None:
     """Sets the number of threads and what makes small networks fast on a CPU.
 
-    Results stay float32: no setting here rounds to a shorter format.
+    Results stay float32: no setting here rounds to a shorter format; that is for `backbones.precision`.
     """
     torch.set_num_threads(threads)
     if device == "cpu" and _rounds_nothing():  # A GPU would round.
@@ -39,13 +40,23 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether products in bfloat16 are faster than in float32 there."""
+    return device.type != "cpu" or not {"amx_bf16", "avx512_bf16"}.isdisjoint(_flags())
+
+
 def _rounds_nothing() -> bool:
     """Whether "medium" products stay float32: on x86, unless there are AMX units for bfloat16."""
+    return "avx2" in _flags() and "amx_bf16" not in _flags()
+
+
+@functools.cache
+def _flags() -> frozenset[str]:
+    """What an x86 processor can do, as Linux names it; elsewhere nothing."""
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return False
-    return "avx2" in flags and "amx_bf16" not in flags
+        return frozenset()
 
 
 def _keep_freed_memory() -> None:

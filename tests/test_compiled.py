@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, fx
+from torch._dynamo.utils import counters
 
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
@@ -129,6 +130,17 @@ def test_compiled_updates_equal_those_of_learn(name: str) -> None:
     if why_not(make(name)):
         pytest.skip("there is no C++ compiler")
     compare(name, 5, compiled.inductor)
+
+
+@pytest.mark.slow
+def test_a_second_run_finds_the_compiled_program() -> None:
+    if why_not(make("bc")):
+        pytest.skip("there is no C++ compiler")
+    found = []
+    for _ in range(2):
+        compare("bc", 1, compiled.inductor)
+        found.append(counters["inductor"]["fxgraph_cache_hit"])
+    assert found[1] > found[0]
 
 
 def run(folder: Path, **options: Any) -> Run:

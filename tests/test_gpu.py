@@ -1,6 +1,7 @@
 """What only a CUDA GPU can show; skipped where there is none."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from rlbench import compute
 from rlbench.agents import BC, load_agent
-from rlbench.backbones.compiled import compiled_learn, interpreted
+from rlbench.backbones.compiled import Backend, compiled_learn, inductor, interpreted
+from rlbench.backbones.precision import with_products_in
 from rlbench.backbones.together import Together
 from rlbench.interface import Agent, Spec
 from tests import test_every_agent, test_on_policy
@@ -93,11 +95,14 @@ def test_products_are_not_rounded() -> None:
     assert error < 1e-6
 
 
-def compare(name: str, updates: int, backend: Any) -> None:
-    agent, twin = on("cuda", name), on("cuda", name)
-    learn = compiled_learn(twin, *backend)
+def compare(
+    name: str, updates: int, backend: Backend, precision: str = "float32", **settings: Any
+) -> None:
+    agent, twin = (on("cuda", name, **settings) for _ in range(2))
+    plain = agent.compiled(partial(with_products_in, precision))
+    learn = compiled_learn(twin, backend, precision)
     for seed in range(updates):
-        wanted, got = agent.learn(batch(agent, seed)), learn(batch(twin, seed))
+        wanted, got = plain(batch(agent, seed)), learn(batch(twin, seed))
         for metric, value in wanted.items():
             torch.testing.assert_close(got[metric], value, rtol=1e-3, atol=1e-4, msg=metric)
     assert_close(agent, twin)
@@ -105,12 +110,16 @@ def compare(name: str, updates: int, backend: Any) -> None:
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_captured_updates_equal_those_of_learn(name: str) -> None:
-    compare(name, 4, (interpreted,))
+    compare(name, 4, interpreted)
 
 
 @pytest.mark.parametrize("name", ["bear", "sac"])
 def test_compiled_and_captured_updates_equal_those_of_learn(name: str) -> None:
-    compare(name, 4, ())
+    compare(name, 4, inductor)
+
+
+def test_captured_updates_in_bfloat16_equal_those_of_learn() -> None:
+    compare("td3-bc", 4, interpreted, "bfloat16", hidden=(64, 64))
 
 
 @pytest.mark.parametrize("name", ["bear", "td3-bc"])

@@ -81,3 +81,13 @@ def test_a_picture_names_agent_task_and_seeds(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="holds no run"):
         plot([tmp_path / "nowhere"], tmp_path / "x.svg")
+
+
+def test_runs_in_another_precision_are_kept_apart(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / name, i, [1.0, 2.0]) for i, name in enumerate("ab")]
+    config = json.loads((runs[1] / "config.json").read_text())
+    config["run"]["precision"] = "bfloat16"
+    (runs[1] / "config.json").write_text(json.dumps(config))
+    plot(runs, tmp_path / "curves.svg")
+    assert "bear in bfloat16 on halfcheetah-medium, 1 seed" in (tmp_path / "curves.svg").read_text()
+    assert "| **bear in bfloat16** | halfcheetah-medium | mean of 1 |" in markdown(collect(runs))

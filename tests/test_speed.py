@@ -38,7 +38,8 @@ def test_loading_is_measured() -> None:
         "gzip HDF5, read later",
     ]
     assert all(float(line.split("|")[3]) < 480 for line in lines[2:6])
-    assert lines[-1].startswith("A run of one update")
+    assert [line.split("|")[1].strip() for line in lines[-2:]] == ["as they are", "compiled before"]
+    assert all(0.5 < float(line.split("|")[2].split()[0]) < 30 for line in lines[-2:])
 
 
 def test_products_are_those_of_an_update() -> None:

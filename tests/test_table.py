@@ -321,6 +321,18 @@ def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
     assert {p: p.read_bytes() for p in before} == before
 
 
+def test_a_run_from_before_an_option_had_its_default(copied: Path) -> None:
+    file = copied / "tiny-small" / "wide-point-random-s0" / "config.json"
+    config = json.loads(file.read_text())
+    del config["run"]["precision"]
+    file.write_text(json.dumps(config))
+    made(copied)
+    config["run"]["precision"] = "bfloat16"
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="holds another run: precision is bfloat16 and not float32"):
+        made(copied)
+
+
 def test_two_tables_in_one_folder_are_refused(finished: Path) -> None:
     from rlbench.files import only_one
 

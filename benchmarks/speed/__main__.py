@@ -115,6 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, little data")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bfloat16", action="store_true", help="also with products in bfloat16")
     parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
     parser.add_argument(
         "--jobs", type=int, default=1, help="also so many processes at once, of one thread each"
@@ -141,6 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     memory: dict[str, float] = {}
     for agent in options.agents:
         names = [f"{library} {agent}" for library in [*libraries, "products"]]
+        names += [f"bfloat16 {agent}"] if options.bfloat16 else []
         names += [f"together {options.seeds} {agent}"] if options.seeds > 1 else []
         names += [f"at-once {options.jobs} {agent}"] if options.jobs > 1 else []
         names += [f"{peer} {agent}" for peer in folders if agent in LIBRARIES[peer].scripts]

@@ -80,11 +80,13 @@ def our_agent(name: str, device: str, seed: int = 0) -> Agent:
     return agent_class(settings, SPEC, seed=seed, device=device)
 
 
-def our_step(name: str, rows: int, device: str, *, compiled: bool = True) -> Step:
+def our_step(
+    name: str, rows: int, device: str, *, compiled: bool = True, precision: str = "float32"
+) -> Step:
     """One update of our agent, with sampling."""
     agent, table = our_agent(name, device), our_table(rows, device)
     generator = torch.Generator(device).manual_seed(0)
-    learn = compiled_learn(agent) if compiled else agent.learn
+    learn = compiled_learn(agent, precision=precision) if compiled else agent.learn
     return lambda: learn(table.sample(BATCH, generator))
 
 
@@ -189,6 +191,7 @@ def main(subject: str, threads: int, rows: int, device: str) -> None:
         compute.configure(threads, device)
     makers: dict[str, Callable[[str, int, str], Step]] = {
         "rlbench": our_step,
+        "bfloat16": partial(our_step, precision="bfloat16"),
         "uncompiled": partial(our_step, compiled=False),
         "together": partial(together_step, int(seeds[0]) if seeds else 1),
         "d3rlpy": d3rlpy_step,

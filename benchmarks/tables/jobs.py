@@ -48,10 +48,12 @@ class Job:
             return False
         saved = folder.config()
         mine = dataclasses.asdict(self.config)
+        # An option that is newer than the run had its default.
+        run = dataclasses.asdict(RunConfig(env="")) | saved["run"]
         differing = [
             *_differences({"agent": self.agent}, {"agent": saved["agent"]["name"]}),
             *_differences(self.settings, saved["agent"]["settings"]),
-            *_differences({k: v for k, v in mine.items() if k not in _FREE}, saved["run"]),
+            *_differences({k: v for k, v in mine.items() if k not in _FREE}, run),
         ]
         if differing:
             raise UserError(

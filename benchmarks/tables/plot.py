@@ -3,8 +3,8 @@
     python -m rlbench.benchmarks.tables.plot RUN [RUN ...] --out curves.svg
     python -m rlbench.benchmarks.tables.plot results.json --out curves.svg
 
-Runs of the same agent on the same task are one curve: the mean over seeds, and each seed thin. Where
-levels were held out, they are a dashed curve. Runs may be unfinished.
+Runs of the same agent on the same task, in the same precision, are one curve: the mean over seeds, and
+each seed thin. Where levels were held out, they are a dashed curve. Runs may be unfinished.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlbench.benchmarks.tables.summary import collect
+from rlbench.benchmarks.tables.summary import called, collect
 from rlbench.errors import UserError
 
 
@@ -34,7 +34,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     curves = defaultdict(list)
     unit = "score"
     for run in collect(runs, unfinished=True):
-        label = f"{run['agent']['name']} on {run['run']['env']}"
+        label = f"{called(run)} on {run['run']['env']}"
         for name, column in (("", "return"), (", held out", "held_out")):
             if column not in run["evaluations"]:
                 continue
@@ -67,7 +67,8 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     axes.set_ylabel("D4RL-normalised score" if unit == "score" else "return")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    # Below: inside, curves would run through it.
+    figure.legend(frameon=False, loc="outside lower left", fontsize="small")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
 

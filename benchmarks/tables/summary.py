@@ -7,7 +7,7 @@ The last checkpoint counts, never the best one. A file written before stands for
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,20 @@ def _read(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file} holds no results ({error}); give run folders") from None
 
 
+def called(run: Mapping[str, Any]) -> str:
+    """The agent, and the precision of its products where that is not float32; older runs name none."""
+    precision = run["run"].get("precision", "float32")
+    name: str = run["agent"]["name"]
+    return name if precision == "float32" else f"{name} in {precision}"
+
+
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
     """One row per run, and one per agent and task with the mean over seeds."""
     titles = "agent|task|seed|data|behaviour's score|episodes|return, mean ± std (min to max)|score"
     lines = [f"| {titles.replace('|', ' | ')} |", "|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[str, str], list[float]] = {}
     for run in runs:
-        agent, task = run["agent"]["name"], run["run"]["env"]
+        agent, task = called(run), run["run"]["env"]
         last = np.array(run["evaluations"]["return"][-1])
         score = find_task(task).score(float(last.mean()))
         data = run["data"] or {"kind": "none", "details": {}}

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from rlbench import compute
 from rlbench.agents import load_agent
 from rlbench.backbones.compiled import compiled_learn, why_not
+from rlbench.backbones.precision import with_products_in
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.training.interrupt import Interrupt
@@ -126,7 +128,10 @@ class Run:
 
     def _make_driver(self) -> Driver:
         config = self.config
-        learn = compiled_learn(self.agent) if config.compile == "on" else self.agent.learn
+        if config.compile == "on":
+            learn = compiled_learn(self.agent, precision=config.precision)
+        else:
+            learn = self.agent.compiled(partial(with_products_in, config.precision))
         if self.data is not None:
             return DatasetDriver(self.agent, self.data, config.seed, learn)
         if self.agent.consumes is Trajectories:

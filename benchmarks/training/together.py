@@ -88,7 +88,8 @@ class RunsTogether:
     def _train(self) -> None:
         first, agents = self.runs[0], [run.agent for run in self.runs]
         compiling = first.config.compile == "on"
-        together = Together(agents, inductor if compiling else interpreted)
+        backend = inductor if compiling else interpreted
+        together = Together(agents, backend, first.config.precision)
         title = f"{first.agent_name} on {first.task.name}, {len(agents)} seeds"
         with (
             Interrupt() as interrupt,
