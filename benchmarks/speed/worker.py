@@ -10,7 +10,7 @@ peer must run with its own, not with ours.
 """
 
 import itertools
-import os
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -61,14 +61,18 @@ def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return data
 
 
+def _write(file: Path, rows: int) -> None:
+    np.save(file, random_data(rows))
+
+
 def our_table(rows: int, device: str) -> TransitionTable:
     """A memory-mapped file, or on a GPU a table there."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
-        if os.fork() == 0:  # Making the data must not count as memory of the agent.
-            np.save(file, random_data(rows))
-            os._exit(0)
-        os.wait()
+        # In another process: making the data must not count as memory of the agent.
+        maker = multiprocessing.get_context("spawn").Process(target=_write, args=(file, rows))
+        maker.start()
+        maker.join()
         mapped = torch.from_numpy(np.load(file, mmap_mode="c"))
         return TransitionTable(mapped.to(device), Layout((OBS,), (ACTION,)))
 

@@ -39,8 +39,9 @@ class RunConfig:
     threads: int = 1
     """Threads of PyTorch; small networks gain little from more."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the update: half a minute at the start for updates of half the time. auto: in runs of
-    50,000 gradient steps or more, where agent and machine can."""
+    """Compile the update, for updates of half the time: half a minute at an agent's first run, some
+    seconds at later ones. auto: in runs of 50,000 gradient steps or more, where agent and machine
+    can."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products and convolutions of an update: bfloat16 rounds them, which GPUs and
     processors with AMX or AVX-512 BF16 do faster and others emulate. Acting is float32."""
