@@ -48,21 +48,25 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # The compiler's cache, where the next run of the same update finds the program, asks for this mode.
-    fake = FakeTensorMode(shape_env=ShapeEnv())
-    examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
+    on_cpu = inputs[0].device.type == "cpu"
     options: dict[str, Any] = {
-        "cpp_wrapper": inputs[0].device.type == "cpu",
+        "cpp_wrapper": on_cpu,
         "compile_threads": 1,  # A pool costs more to start than a program or two could gain.
         "cpp.threads": torch.get_num_threads(),  # The default, but so the cache tells it apart.
     }
-    with config.patch(options), tracing(TracingContext(fake)), catch_warnings():
+    examples, context = inputs, None
+    if on_cpu:  # Not tried on a GPU.
+        # The compiler's cache, where the next run of the same update finds the program, asks for it.
+        fake = FakeTensorMode(shape_env=ShapeEnv())
+        examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
+        context = TracingContext(fake)
+    with config.patch(options), tracing(context), catch_warnings():
         # It advises to round products.
         filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         try:
             function: Any = compile_fx(graph, examples)
         except Exception as error:  # Whatever is wrong with a user's compiler.
-            if inputs[0].device.type == "cuda":
+            if not on_cpu:
                 # Unfused kernels still make one CUDA graph, which is most of what there is to gain.
                 return interpreted(graph, inputs)
             told = (str(error).splitlines() or [type(error).__name__])[0]

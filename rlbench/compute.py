@@ -41,7 +41,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32 there."""
+    """Whether there are units for products in bfloat16; every GPU is taken to have them."""
     return device.type != "cpu" or not {"amx_bf16", "avx512_bf16"}.isdisjoint(_flags())
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, fx
-from torch._dynamo.utils import counters
 
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
@@ -136,6 +135,8 @@ def test_compiled_updates_equal_those_of_learn(name: str) -> None:
 def test_a_second_run_finds_the_compiled_program() -> None:
     if why_not(make("bc")):
         pytest.skip("there is no C++ compiler")
+    from torch._dynamo.utils import counters
+
     found = []
     for _ in range(2):
         compare("bc", 1, compiled.inductor)

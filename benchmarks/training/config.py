@@ -43,7 +43,7 @@ class RunConfig:
     seconds at later ones. auto: in runs of 50,000 gradient steps or more, where agent and machine
     can."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products and convolutions of an update: bfloat16 rounds them, which GPUs and
-    processors with AMX or AVX-512 BF16 do faster and others emulate. Acting is float32."""
+    """Of the matrix products and convolutions of an update: bfloat16 rounds them, for which GPUs
+    and processors with AMX or AVX-512 BF16 have units; others emulate it. Acting is float32."""
     out: Path | None = None
     """Folder of the run; by default a new one below runs/."""
