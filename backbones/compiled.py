@@ -54,13 +54,10 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
         "compile_threads": 1,  # A pool costs more to start than a program or two could gain.
         "cpp.threads": torch.get_num_threads(),  # The default, but so the cache tells it apart.
     }
-    examples, context = inputs, None
-    if on_cpu:  # Not tried on a GPU.
-        # The compiler's cache, where the next run of the same update finds the program, asks for it.
-        fake = FakeTensorMode(shape_env=ShapeEnv())
-        examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
-        context = TracingContext(fake)
-    with config.patch(options), tracing(context), catch_warnings():
+    # The compiler's cache, where the next run of the same update finds the program, asks for these.
+    fake = FakeTensorMode(shape_env=ShapeEnv())
+    examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
+    with config.patch(options), tracing(TracingContext(fake)), catch_warnings():
         # It advises to round products.
         filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         try:
