@@ -47,7 +47,8 @@ class WatchConfig:
     seed: int = 1
     """Decides the episodes; training used others."""
     size: int = 480
-    """Width and height in pixels, where the environment lets us choose (MuJoCo)."""
+    """Width and height in pixels, where the environment lets us choose (MuJoCo); pixels of smaller
+    pictures are enlarged as far as they fit."""
 
 
 def make(asked: WatchConfig) -> None:
@@ -191,7 +192,8 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
                 f"{task.name} cannot be drawn: its render() gave {picture.dtype} "
                 f"{list(picture.shape)}, expected uint8 [H, W, 3]"
             )
-        return picture
+        times = max(1, size // max(picture.shape[:2]))
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
 
     return env, draw
 

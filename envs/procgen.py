@@ -126,25 +126,32 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
 class EnvPoolEnv(gym.Env[Array, Any]):
     """A single environment: a pool of one, whose episodes are repeated by their seeds."""
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
 
     def __init__(self, make_pool: MakePool) -> None:
         """Makes the pool."""
         self._vector = EnvPoolVector(make_pool, 1)
-        self.observation_space = self._vector.single_observation_space
+        self.observation_space = space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
+        self._obs: Array = np.zeros(space.shape or (), space.dtype)
+        if self._obs.dtype == np.uint8 and self._obs.ndim == 3 and len(self._obs) == 3:
+            self.render_mode = "rgb_array"
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """A new episode; with a seed, in a new pool, which takes a millisecond."""
-        obs, info = self._vector.reset(seed=seed)
-        return obs[0], info
+        (self._obs,), info = self._vector.reset(seed=seed)
+        return self._obs, info
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One step."""
-        obs, reward, terminated, truncated, info = self._vector.step(np.asarray([action]))
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+        (self._obs,), reward, terminated, truncated, info = self._vector.step(np.asarray([action]))
+        return self._obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> Array | None:
+        """What the agent sees, uint8 [H, W, 3]; None where that is no picture."""
+        return None if self.render_mode is None else self._obs.transpose(1, 2, 0)
 
     def close(self) -> None:
         """Ends the pool's thread."""

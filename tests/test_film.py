@@ -203,9 +203,23 @@ def wrapped() -> gym.Env[Any, Any]:
     return Stubborn(find_task("point-random").make())
 
 
-def film_of(task: Task, monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+def film_of(
+    task: Task, monkeypatch: pytest.MonkeyPatch, out: Path, size: int = WatchConfig.size
+) -> None:
     monkeypatch.setattr(runner, "load_run", lambda _: (make("td3"), task))
-    film.make(WatchConfig(out.parent, out=out))
+    film.make(WatchConfig(out.parent, out=out, size=size))
+
+
+@pytest.mark.parametrize(("size", "times"), [(47, 1), (93, 1), (94, 2), (480, 10)])
+def test_small_pictures_are_enlarged_as_far_as_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, times: int
+) -> None:
+    picture = np.zeros((33, 47, 3), np.uint8)
+    picture[::2, 1::3] = 255
+    monkeypatch.setattr(Painted, "picture", picture)
+    film_of(Task("mine:ready", ready), monkeypatch, tmp_path / "a.gif", size)
+    shown = iio.imread(tmp_path / "a.gif", index=0)
+    assert (shown == np.kron(picture, np.ones((times, times, 1)))).all()
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
@@ -215,7 +229,7 @@ def test_a_factory_may_draw_itself_and_in_an_odd_size(
     capfd: pytest.CaptureFixture[str],
     ending: str,
 ) -> None:
-    film_of(Task("mine:ready", ready), monkeypatch, tmp_path / f"a{ending}")
+    film_of(Task("mine:ready", ready), monkeypatch, tmp_path / f"a{ending}", size=47)
     height, width = (32, 46) if ending == ".mp4" else (33, 47)
     assert iio.imread(tmp_path / f"a{ending}", index=0).shape[:2] == (height, width)
     assert "WARNING" not in "".join(capfd.readouterr())

@@ -142,6 +142,22 @@ def test_a_single_environment_repeats_an_episode_by_its_seed() -> None:
     assert env.reset()[0].tolist() == [30, 1, 0]
 
 
+def test_only_pictures_are_drawn() -> None:
+    class Pictures(FakePool):
+        observation_space: Any = gym.spaces.Box(0, 255, (3, 1, 2), np.uint8)
+
+        def _obs(self) -> Any:
+            return np.stack([self.at + x for x in range(6)], -1).reshape(-1, 3, 1, 2)
+
+    env = EnvPoolEnv(Pictures)
+    assert env.render_mode == "rgb_array"
+    env.reset(seed=0)
+    env.step(0)
+    assert np.array(env.render()).tolist() == [[[1, 3, 5], [2, 4, 6]]]
+    assert EnvPoolEnv(FakePool).render_mode is None
+    assert EnvPoolEnv(FakePool).render() is None
+
+
 def test_without_envpool_a_task_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(UserError, match=r"pip install 'rlbench\[procgen\]'") as error:

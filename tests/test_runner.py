@@ -128,6 +128,26 @@ def test_the_trained_agent_can_be_loaded_and_acts_the_same(tmp_path: Path) -> No
     assert task.name == "halfcheetah-random"
 
 
+def test_an_agent_trained_on_a_gpu_acts_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = small_run(tmp_path)
+    run.start()
+    on_cpu = RunFolder.load_checkpoint
+
+    def on_gpu(folder: RunFolder, device: torch.device) -> Any:
+        state = on_cpu(folder, device)
+        assert state is not None
+        # A generator's state there: seed and offset.
+        both = dict.fromkeys(("generator", "act_generator"), torch.zeros(16, dtype=torch.uint8))
+        return {**state, "agent": {**state["agent"], **both}}
+
+    monkeypatch.setattr(RunFolder, "load_checkpoint", on_gpu)
+    agent, _ = load_run(tmp_path / "run")
+    obs = torch.randn(5, 17)
+    assert torch.equal(agent.act(obs).action, run.agent.act(obs).action)
+
+
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     weights = []
     for i, seed in enumerate([1, 1, 2]):

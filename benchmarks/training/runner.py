@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Generator
 
 from rlbench import compute
 from rlbench.agents import load_agent
@@ -189,7 +190,7 @@ def compiles(config: RunConfig, agent: Agent) -> bool:
 
 
 def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
-    """The trained agent of a run folder, and its task.
+    """The trained agent of a run folder, on any device, and its task.
 
     >>> agent, task = load_run(Path("runs/bear-halfcheetah-medium-s0"))  # doctest: +SKIP
     """
@@ -204,8 +205,14 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     state = folder.load_checkpoint(agent.device)
     if state is None:
         raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")
+    # Generators stay as they are: where the run was on another kind of device, its own would not fit.
+    generators = {
+        name: value.get_state()
+        for name, value in vars(agent).items()
+        if isinstance(value, Generator)
+    }
     with explaining_misfit(path):
-        agent.load_state_dict(state["agent"])
+        agent.load_state_dict({**state["agent"], **generators})
     return agent, task
 
 
