@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor
 
 from rlbench.backbones.policies import randn
-from rlbench.backbones.spaces import ActionBox, discrete_size, vector_size
+from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
@@ -132,11 +132,10 @@ class SB3DQNConfig:
 class Spaces(gym.Env[Any, Any]):
     """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
 
-    def __init__(self, spec: Spec) -> None:
-        """Observations of `spec` as the drivers pass them: unbounded float32 vectors."""
-        size = vector_size(spec.observation_space)
-        self.observation_space: Space[Any] = spaces.Box(-float("inf"), float("inf"), (size,))
-        self.action_space: Space[Any] = spec.action_space
+    def __init__(self, observations: Space[Any], actions: Space[Any]) -> None:
+        """As SB3 shall see them."""
+        self.observation_space = observations
+        self.action_space = actions
 
 
 @contextmanager
@@ -208,8 +207,10 @@ class Given(ReplayBuffer):
 def off_policy_options(agent: Agent) -> dict[str, Any]:
     """What the constructors of SB3's off-policy algorithms are given alike."""
     config = agent.config
+    observations = unbounded(vector_size(agent.spec.observation_space))
     return {
-        "policy": "MlpPolicy", "env": Spaces(agent.spec), "device": agent.device,
+        "policy": "MlpPolicy", "env": Spaces(observations, agent.spec.action_space),
+        "device": agent.device,
         "learning_rate": config.learning_rate, "gamma": agent.discount, "tau": config.target_rate,
         "policy_kwargs": {"net_arch": list(config.hidden)},
         "replay_buffer_class": Given, "buffer_size": 1,

@@ -5,12 +5,16 @@ trajectories that `learn` is given. Settings bear the suite's names, and its def
 
 Raffin et al., 2021, https://jmlr.org/papers/v22/20-1364.html
 
-Differences from the library: as in `rlbench.agents.sb3`.
+Images go through SB3's `CnnPolicy`, smaller ones, such as MiniGrid's views, through its `MlpPolicy` as
+vectors of raw numbers.
+
+Differences from the library: as in `rlbench.agents.sb3`; `hidden` layers follow on those for images too.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +26,9 @@ from torch import Tensor
 from rlbench.agents.sb3 import SB3Agent, Spaces, in_place_of_global  # isort: skip
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
-from rlbench.backbones.spaces import ActionBox, discrete_size
+from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 
@@ -94,6 +99,26 @@ class SB3A2CConfig:
     """Keeps RMSprop from dividing by zero (SB3: rms_prop_eps)."""
 
 
+SMALLEST_IMAGE = 36
+"""Height and width from which on SB3's convolutions fit."""
+
+
+def seen_space(space: spaces.Space[Any]) -> spaces.Box:
+    """Observations as SB3's policies take them: images with their channels first, else vectors.
+
+    Raises:
+        UserError: The observations are neither vectors nor images.
+    """
+    if not isinstance(space, spaces.Box) or not is_image_space(space):
+        return unbounded(vector_size(space))
+    if sorted(space.shape)[1] < SMALLEST_IMAGE:
+        return unbounded(math.prod(space.shape))
+    shape = space.shape
+    if not is_image_space_channels_first(space):
+        shape = shape[-1], *shape[:-1]
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
 @contextmanager
 def numpy_seeded_by(generator: torch.Generator) -> Iterator[None]:
     """NumPy's global generator, which shuffles SB3's rollouts, seeded and put back."""
@@ -111,7 +136,7 @@ def fill(algorithm: OnPolicyAlgorithm, rollout: Trajectories) -> None:
 
     Args:
         algorithm: Its buffer takes the shape of the rollout.
-        rollout: With the extras that `act` returned.
+        rollout: With observations in the form of `seen_space`, and the extras that `act` returned.
     """
     buffer, extras = algorithm.rollout_buffer, rollout.extras
     reward, ended = rollout.reward.clone(), (rollout.terminated + rollout.truncated).clamp(max=1)
@@ -145,8 +170,10 @@ def on_policy_options(agent: Agent) -> dict[str, Any]:
         discrete_size(space)
     else:
         ActionBox.of(space, agent.device)
+    observations = seen_space(agent.spec.observation_space)
     return {
-        "policy": "MlpPolicy", "env": Spaces(agent.spec), "device": agent.device,
+        "policy": "MlpPolicy" if len(observations.shape) == 1 else "CnnPolicy",
+        "env": Spaces(observations, space), "device": agent.device,
         "learning_rate": config.learning_rate, "gamma": agent.discount,
         "gae_lambda": config.gae_lambda, "normalize_advantage": config.normalise_advantage,
         "n_steps": config.rollout_steps * config.envs, "ent_coef": config.entropy_coefficient,
@@ -176,23 +203,32 @@ class SB3OnPolicy(SB3Agent):
         if not explore:
             return Action(self.decide(obs))
         with in_place_of_global(self.act_generator):
-            sample, value, log_prob = self._on_policy.policy(obs)
+            sample, value, log_prob = self._on_policy.policy(self._seen(obs))
         extras = {"sample": sample, "value": value.flatten(), "log_prob": log_prob}
         return Action(self._clip(sample), extras)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The most likely action."""
         policy = self._on_policy.policy
-        features = policy.extract_features(obs, policy.pi_features_extractor)
+        features = policy.extract_features(self._seen(obs), policy.pi_features_extractor)
         assert isinstance(features, Tensor)
         output: Tensor = policy.action_net(policy.mlp_extractor.forward_actor(features))
         return output.argmax(dim=1) if self._bounds is None else self._clip(output)
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         """One update from one rollout."""
-        fill(self._on_policy, experience)
+        obs, final_obs = self._seen(experience.obs), self._seen(experience.final_obs)
+        fill(self._on_policy, replace(experience, obs=obs, final_obs=final_obs))
         with numpy_seeded_by(self.generator):
             return self._train()
+
+    def _seen(self, obs: Tensor) -> Tensor:
+        """Observations of the task, [..., D] or [..., H, W, C], in the form of `seen_space`."""
+        given = self.spec.observation_space.shape or ()
+        shape = self._on_policy.observation_space.shape or ()
+        if len(given) > len(shape):
+            return obs.flatten(-len(given))
+        return obs if given == shape else obs.movedim(-1, -3)
 
     def _clip(self, action: Tensor) -> Tensor:
         """Actions inside the action space, as SB3 passes them to the environment."""

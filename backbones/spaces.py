@@ -21,6 +21,11 @@ def vector_size(space: Space[Any]) -> int:
     return int(space.shape[0])
 
 
+def unbounded(size: int) -> spaces.Box:
+    """Vectors of this length as the drivers pass them, whatever the bounds of the space they are of."""
+    return spaces.Box(-float("inf"), float("inf"), (size,))
+
+
 def action_form(space: Space[Any], device: torch.device) -> "ActionBox | ActionChoices":
     """The form in which networks see actions; a UserError for a space of another kind."""
     if isinstance(space, spaces.Discrete):
