@@ -16,7 +16,8 @@ regularisers that the paper compares with are settings: `noise` none or dropout,
 `slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
 
 Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
-MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code. The
+MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code; weight
+decay is as in their MiniGrid code, of biases too and after gradients are shortened, for CoinRun as well. The
 defaults are those of MultiRoom with cells as one-hot vectors, normalised advantages and noise that
 begins small; `PROFILES` has the authors' own.
 """
