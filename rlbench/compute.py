@@ -36,7 +36,10 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"device {name!r}: PyTorch finds no Apple GPU here; use cpu")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise UserError(f"device {name!r}: PyTorch finds {count} CUDA GPUs here; use cpu")
+        raise UserError(
+            f"device {name!r}: PyTorch finds {count} CUDA GPUs here; start runs on cpu, and resume "
+            "those that began on a GPU where there is one"
+        )
     return device
 
 
