@@ -48,13 +48,63 @@ class Repeats(Protocol):
         """
 
 
-def make_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> list[gym.Env[Any, Any]]:
+class Environments(Protocol):
+    """Environments side by side, each in an episode of its own."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+
+    def reset(self, v: int, seed: int) -> Array:
+        """Begins an episode in environment number v; its first observation, [D]."""
+
+    def step(self, playing: Array, action: Array) -> tuple[Array, Array, Array, Array]:
+        """One step in the environments `playing` [P], with actions [P, A].
+
+        Returns:
+            Observations [P, D], rewards [P], terminated [P], truncated [P].
+        """
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
+class Separate:
+    """Environments of any kind, one after the other."""
+
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        """Nothing is reset yet."""
+        self.envs = envs
+        self.observation_space, self.action_space = envs[0].observation_space, envs[0].action_space
+
+    def __len__(self) -> int:
+        """See `Environments`."""
+        return len(self.envs)
+
+    def reset(self, v: int, seed: int) -> Array:
+        """See `Environments`."""
+        obs: Array = self.envs[v].reset(seed=seed)[0]
+        return obs
+
+    def step(self, playing: Array, action: Array) -> tuple[Array, Array, Array, Array]:
+        """See `Environments`."""
+        steps = [self.envs[v].step(a) for v, a in zip(playing.tolist(), action, strict=True)]
+        obs, reward, terminated, truncated, _ = zip(*steps, strict=True)
+        return np.stack(obs), np.array(reward, float), np.array(terminated), np.array(truncated)
+
+
+def make_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> Environments:
     """`count` environments in this process that wait for `play` to reset them."""
-    return [make() for _ in range(count)]
+    envs = [make() for _ in range(count)]
+    if type(envs[0].unwrapped).__module__.startswith("gymnasium.envs.mujoco."):
+        from rlbench.envs import locomotion
+
+        if locomotion.are_walkers(envs):
+            return locomotion.walkers(envs)
+    return Separate(envs)
 
 
 def play(
-    envs: Sequence[gym.Env[Any, Any]],
+    envs: Environments,
     seeds: Sequence[int],
     act: Act,
     record: Record | None = None,
@@ -75,7 +125,7 @@ def play(
     Returns:
         Undiscounted return of each episode, float64 [E].
     """
-    count, space = len(envs), envs[0].observation_space
+    count, space = len(envs), envs.observation_space
     returns = np.zeros(len(seeds))
     episode = np.full(count, -1)
     upcoming = 0
@@ -88,7 +138,7 @@ def play(
             upcoming += 1
             step[v] = 0
             if episode[v] >= 0:
-                obs[v], _ = envs[v].reset(seed=int(seeds[episode[v]]))
+                obs[v] = envs.reset(v, int(seeds[episode[v]]))
         playing = np.flatnonzero(episode >= 0)
         if not len(playing):
             return returns
@@ -96,8 +146,9 @@ def play(
         next_obs, reward = obs.copy(), np.zeros(count)
         terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
         # Gymnasium's vectors also step those that have nothing left to play, which may be most.
-        for v in playing.tolist():
-            next_obs[v], reward[v], terminated[v], truncated[v], _ = envs[v].step(action[v])
+        next_obs[playing], reward[playing], terminated[playing], truncated[playing] = envs.step(
+            playing, action[playing]
+        )
         if max_steps is not None:
             truncated |= step + 1 >= max_steps
         if record is not None:

@@ -19,14 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.episodes import make_envs, play
+from rlbench.envs.episodes import Environments, make_envs, play
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.offline_data.behaviour import Behaviour, Controlled, Sampled, Uniform
@@ -299,7 +298,7 @@ def record_chunk(chunk: Chunk) -> Recorded:
 
 @dataclass(frozen=True)
 class _Stage:
-    envs: list[gym.Env[Any, Any]]
+    envs: Environments
     layout: Layout
     limit: int
 
@@ -315,7 +314,7 @@ def _stage(task: str) -> _Stage:
 @functools.lru_cache(maxsize=1)
 def _behaviour(task: str, source: Weights | SB3Model | Controller | None) -> Behaviour:
     """Who acts, kept from chunk to chunk."""
-    env = _stage(task).envs[0]
+    env = _stage(task).envs
     box = env.action_space
     assert isinstance(box, spaces.Box)
     if source is None:

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlbench.envs.episodes import make_envs, play
+from rlbench.envs.episodes import Separate, make_envs, play
 
 
 class Countdown(gym.Env[Any, Any]):
@@ -60,7 +60,7 @@ def test_max_steps_truncates() -> None:
 
 
 def test_an_environment_with_nothing_left_is_not_stepped() -> None:
-    envs = make_envs(Countdown, 3)
+    envs = Separate([Countdown() for _ in range(3)])
     play(envs, [5, 2], act)
-    assert [env.left for env in envs[:2]] == [0, 0]  # type: ignore[attr-defined]
-    assert not hasattr(envs[2], "left")
+    assert [env.left for env in envs.envs[:2]] == [0, 0]  # type: ignore[attr-defined]
+    assert not hasattr(envs.envs[2], "left")
