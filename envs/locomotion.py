@@ -37,10 +37,6 @@ def walkers(envs: Sequence[gym.Env[Any, Any]]) -> "Walkers":
     return _WALKERS[type(envs[0].unwrapped)](envs)
 
 
-def _bare(env: gym.Env[Any, Any]) -> Any:
-    return env.unwrapped
-
-
 class Walkers:
     """What the four have in common; an `rlbench.envs.episodes.Environments`."""
 
@@ -49,7 +45,8 @@ class Walkers:
 
     def __init__(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
         """As `walkers`."""
-        self._envs, self._worlds = envs, [_bare(env) for env in envs]
+        self._envs = envs
+        self._worlds: list[Any] = [env.unwrapped for env in envs]
         self._world = world = self._worlds[0]
         self.observation_space, self.action_space = world.observation_space, world.action_space
         self._limit = envs[0].get_wrapper_attr("_max_episode_steps")
