@@ -22,18 +22,19 @@ Array = NDArray[Any]
 
 
 def are_walkers(envs: Sequence[gym.Env[Any, Any]]) -> bool:
-    """Whether these are of the four, of version 4 and just as `gym.make` makes them."""
+    """Whether these are one of the four, of version 4, just as `gym.make` makes them and all alike."""
     return all(
         type(env) is TimeLimit
         and type(env.env) is OrderEnforcing
         and type(env.env.env) in _WALKERS
         and env.env.env.render_mode != "human"
+        and env.spec == envs[0].spec
         for env in envs
     )
 
 
 def walkers(envs: Sequence[gym.Env[Any, Any]]) -> "Walkers":
-    """Such environments, all alike, as one."""
+    """Such environments as one."""
     return _WALKERS[type(envs[0].unwrapped)](envs)
 
 

@@ -68,7 +68,10 @@ def test_data_tasks_are_taken_and_others_are_left_alone() -> None:
         lambda: gym.wrappers.TimeLimit(gym.wrappers.OrderEnforcing(Changed()), 9),
     ):
         assert isinstance(make_envs(make, 2), Separate)
-    assert not are_walkers([make_gymnasium("Hopper-v4"), make_gymnasium("Hopper-v5")])
+    for other in ("Hopper-v5", "Walker2d-v4"):
+        assert not are_walkers([make_gymnasium("Hopper-v4"), make_gymnasium(other)])
+    light = make_gymnasium("Hopper-v4", ctrl_cost_weight=0.0)
+    assert not are_walkers([make_gymnasium("Hopper-v4"), light])
 
 
 def hopper() -> gym.Env[Any, Any]:
