@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,13 @@ def test_a_ratio_far_below_its_aim_is_told(
     }
     assert speed._judge(rates, 1) is met
     assert f"| td3-bc | corl | {rate:.2f} | 2.00 | 2.5 |" in capsys.readouterr().out
+
+
+def test_the_peak_of_memory_is_not_that_of_who_started_the_process() -> None:
+    ballast = np.ones(2**30, np.uint8)
+    asked = "from rlbench.benchmarks.speed.worker import peak_memory; print(peak_memory())"
+    peak = subprocess.check_output([sys.executable, "-c", asked], text=True)
+    assert 50 < float(peak.splitlines()[-1]) < ballast.nbytes / 2**20
 
 
 SCRIPT = """
