@@ -87,10 +87,10 @@ class Walkers:
         healthy = self._healthy(position, velocity)
         may_end = getattr(world, "_terminate_when_unhealthy", False)
         forward = getattr(world, "_forward_reward_weight", 1.0)
+        obs = np.concatenate((position[:, self.hidden :], self._seen(playing, velocity)), axis=1)
         reward = forward * ((self._x[playing] - before) / world.dt)
         reward += (healthy | may_end) * getattr(world, "_healthy_reward", 0.0)
-        reward -= self._cost(playing, action)
-        obs = np.concatenate((position[:, self.hidden :], self._seen(playing, velocity)), axis=1)
+        reward -= self._cost(action, obs)
         return obs, reward, ~healthy & may_end, self._steps[playing] >= self._limit
 
     def _along(self, world: Any) -> Array:
@@ -105,7 +105,7 @@ class Walkers:
     def _healthy(self, position: Array, velocity: Array) -> Array:
         return np.ones(len(position), dtype=bool)
 
-    def _cost(self, playing: Array, action: Array) -> Array:
+    def _cost(self, action: Array, obs: Array) -> Array:
         cost: Array = self._world._ctrl_cost_weight * np.square(action).sum(axis=1)
         return cost.astype(np.float64)
 
@@ -160,21 +160,18 @@ class _Ant(Walkers):
         healthy: Array = finite & (low <= position[:, 2]) & (position[:, 2] <= high)
         return healthy
 
-    def _cost(self, playing: Array, action: Array) -> Array:
-        cost = super()._cost(playing, action)
-        if self._world._use_contact_forces:
-            force = self._clipped(playing)
-            cost += self._world._contact_cost_weight * np.square(force).sum(axis=1)
-        return cost
-
     def _seen(self, playing: Array, velocity: Array) -> Array:
         if not self._world._use_contact_forces:
             return velocity
-        return np.concatenate((velocity, self._clipped(playing)), axis=1)
+        force = np.clip(self._force[playing], *self._world._contact_force_range)
+        return np.concatenate((velocity, force), axis=1)
 
-    def _clipped(self, playing: Array) -> Array:
-        clipped: Array = np.clip(self._force[playing], *self._world._contact_force_range)
-        return clipped
+    def _cost(self, action: Array, obs: Array) -> Array:
+        cost = super()._cost(action, obs)
+        if self._world._use_contact_forces:
+            force = obs[:, -self._force.shape[1] :]
+            cost += self._world._contact_cost_weight * np.square(force).sum(axis=1)
+        return cost
 
 
 _WALKERS: dict[type, type[Walkers]] = {

@@ -150,7 +150,9 @@ def test_rollouts_and_on_policy_updates_are_those_of_sb3_on_its_own(
     tolerance = 1e-5 if images else 0.0
     for column in ("observations", "actions", "rewards", "values", "log_probs", "advantages"):
         both = getattr(mine, column), getattr(theirs, column)
-        np.testing.assert_allclose(*both, rtol=tolerance, atol=tolerance, err_msg=column)
+        np.testing.assert_allclose(
+            *both, rtol=tolerance, atol=tolerance, equal_nan=False, err_msg=column
+        )
     states = agent.policy.state_dict(), model.policy.state_dict()
     torch.testing.assert_close(*states, rtol=tolerance, atol=tolerance)
 
