@@ -25,6 +25,7 @@ from rlbench.agents.crr import policy_loss
 from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import ClippedGaussian
+from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.returns import lambda_returns
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, clipped_exp, gradient_step, same_shape
@@ -57,6 +58,10 @@ class AWRConfig:
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
+    def __post_init__(self) -> None:
+        """Refuses what would divide by zero or lies outside its range."""
+        check(self, beta=POSITIVE)
+
 
 def value_loss(value: Tensor, returns: Tensor) -> Tensor:
     """Mean squared error; both inputs have the same shape."""
@@ -67,7 +72,9 @@ def value_loss(value: Tensor, returns: Tensor) -> Tensor:
 def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tensor:
     """Weights without gradient of advantages, which are standardised first; of the same shape."""
     advantage = advantage.detach()
-    standardised = (advantage - advantage.mean()) / (advantage.std() + 1e-5)
+    centred = advantage - advantage.mean()
+    # A single one has no deviation, and is the mean itself.
+    standardised = centred / (advantage.std() + 1e-5) if advantage.numel() > 1 else centred
     return clipped_exp(standardised / beta, max_weight)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import Policy, PolicyKind, make_policy
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
@@ -44,6 +45,10 @@ class BCConfig:
     """Adam step size."""
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
+
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range."""
+        check(self)
 
 
 def squared_error(action: Tensor, data_action: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from rlbench.backbones.mlp import MLP, QEnsemble
 from rlbench.backbones.policies import best_action, randn
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -65,6 +66,10 @@ class BCQConfig:
     """Actions of which the target takes the best (paper: n)."""
     act_samples: int = 100
     """Actions of which `act` takes the best."""
+
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range."""
+        check(self)
 
 
 CACHED_ROWS = 1600

@@ -4,7 +4,7 @@ Actor-critic on data that pays for leaving a behaviour model:
 
     b    : behaviour model, maximises  E[ log b(a | s) ]
     D(s) = mean over samples a ~ pi(s) of  log pi(a | s) - log b(a | s)          (KL, from samples)
-    y    = r + discount * (min_k Q'_k(s', a') - alpha D(s')),  a' ~ pi'(s')      (value penalty)
+    y    = r + discount * (min_k Q'_k(s', a') - alpha D(s')),  a' ~ pi(s')       (value penalty)
     Q    : minimise  sum_k (Q_k(s, a) - y)^2
     pi   : minimise  E[ alpha D(s) - min_k Q_k(s, a) ],  a ~ pi(s)               (regularisation)
     alpha: fixed, or raised where D is above its threshold
@@ -12,11 +12,19 @@ Actor-critic on data that pays for leaving a behaviour model:
 Wu et al., 2019, https://arxiv.org/abs/1911.11361: BRAC-v has the penalty in both places, BRAC-p only
 in the policy's loss. KL-control as in the BEAR authors' release is BRAC-v with a learned alpha.
 
-Differences from the paper: the behaviour model learns alongside, as in KL-control, and not a million
-updates before; the policy obeys it alone for `warmup_updates`. There is no entropy bonus.
+Differences from the authors' code of BRAC: the behaviour model learns alongside, as in KL-control, and
+not a million updates before; the policy's log standard deviation may reach 2, not 0; a learned alpha is
+learned by its logarithm; there is no entropy bonus. The defaults are those of the other agents: theirs are
+300-300 units for critics and 200-200 for policy and behaviour model, and step sizes of 1e-3 for critics,
+3e-5 for the policy, 5e-4 for the behaviour model and 1e-5 for alpha.
+
+Differences of KL-control, whose settings `PROFILES["kl-control"]` has: the policy maximises the smaller
+critic and moves with the targets at each update, there the first critic and at every second one; log alpha
+begins at 0, not at a random number; the behaviour model's deviation is BRAC's.
 """
 
 import copy
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -26,6 +34,7 @@ from torch import Tensor
 
 from rlbench.backbones.mlp import QEnsemble
 from rlbench.backbones.policies import TanhGaussian
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -35,6 +44,7 @@ from rlbench.backbones.updates import (
     same_shape,
     td_target,
 )
+from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
@@ -54,7 +64,7 @@ class BRACConfig:
     learning_rate: float = 3e-4
     """Adam step size of critics and behaviour model."""
     target_rate: float = 0.005
-    """How far target networks move after each update."""
+    """How far the target critics move after each update."""
     penalty: Literal["value", "policy"] = "value"
     """Where the divergence is paid for: in values and policy (BRAC-v), or in the policy (BRAC-p)."""
     divergence_samples: int = 4
@@ -70,13 +80,33 @@ class BRACConfig:
     alpha_learning_rate: float = 1e-3
     """Adam step size of log alpha."""
 
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range, and a weight of 0, which could not be learned."""
+        check(self)
+        if self.alpha_mode == "learned" and self.alpha == 0:
+            raise UserError(
+                "alpha is 0, whose logarithm cannot be learned; give a number above 0 or choose "
+                "alpha_mode fixed"
+            )
+
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "kl-control": {"alpha_mode": "learned", "discount": 0.98},
+    "kl-control": {
+        "hidden": (400, 300),
+        "batch_size": 100,
+        "discount": 0.98,
+        "policy_learning_rate": 1e-3,
+        "learning_rate": 1e-3,
+        "divergence_samples": 1,
+        "warmup_updates": 0,
+        "alpha_mode": "learned",
+    },
     "brac-p": {"penalty": "policy"},
 }
 """Settings that have names of their own."""
 
+MOST_ALPHA = math.exp(10)
+"""A learned alpha stops here, as BEAR's does: the authors' has no bound, but its exponential overflows."""
 LOG_STD_BOUNDS = (-5.0, 2.0)
 """Of the policy; the behaviour model has BRAC's [-5, 0]."""
 
@@ -119,7 +149,6 @@ class BRAC(Agent):
             )
         for network in (self.policy, self.critic, self.behaviour):
             network.to(self.device)
-        self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full(
             (), config.alpha, device=self.device
@@ -152,7 +181,7 @@ class BRAC(Agent):
         return self.updates >= self.config.warmup_updates
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """One update of behaviour model, critics, policy, alpha and targets."""
+        """One update of behaviour model, critics, policy, alpha and target critics."""
         obs, action = experience.obs, self.box.to_unit(experience.action)
         likelihood = self.behaviour.log_prob(self.behaviour(obs), action).mean()
         model_loss = gradient_step(self.behaviour_optimizer, -likelihood)
@@ -162,14 +191,15 @@ class BRAC(Agent):
         values = self.critic(obs, action)
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
 
-        actions, divergence = self._divergence(self.policy, obs)
+        actions, divergence = self._divergence(obs)
         value = self.critic(obs, actions[:, 0]).amin(dim=0)
         climbed = value if self.updates >= self.config.warmup_updates else torch.zeros_like(value)
         pi_loss = gradient_step(self.policy_optimizer, policy_loss(climbed, divergence, alpha))
         if self.config.alpha_mode == "learned":
             loss = alpha_loss(self.log_alpha, divergence, self.config.divergence_threshold)
             gradient_step(self.alpha_optimizer, loss)
-        polyak(self.target_policy, self.policy, self.config.target_rate)
+            with torch.no_grad():
+                self.log_alpha.copy_(self.log_alpha.clamp(max=math.log(MOST_ALPHA)))
         polyak(self.target_critic, self.critic, self.config.target_rate)
         self.updates += 1
         return {
@@ -182,16 +212,16 @@ class BRAC(Agent):
             "q_data": values.detach().mean(),
         }
 
-    def _divergence(self, policy: TanhGaussian, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples of a policy, [B, N, A], and its divergence from the behaviour model, [B]."""
-        actions, log_prob = policy.sample_many(obs, self.config.divergence_samples, self.generator)
-        return actions, (log_prob - self.behaviour.log_prob(self.behaviour(obs), actions)).mean(
-            dim=1
-        )
+    def _divergence(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples of the policy, [B, N, A], and its divergence from the behaviour model, [B]."""
+        count = self.config.divergence_samples
+        actions, log_prob = self.policy.sample_many(obs, count, self.generator)
+        behaviour = self.behaviour.log_prob(self.behaviour(obs), actions)
+        return actions, (log_prob - behaviour).mean(dim=1)
 
     @torch.no_grad()
     def _target(self, batch: Transitions, alpha: Tensor) -> Tensor:
-        actions, divergence = self._divergence(self.target_policy, batch.next_obs)
+        actions, divergence = self._divergence(batch.next_obs)
         next_value = self.target_critic(batch.next_obs, actions[:, 0]).amin(dim=0)
         if self.config.penalty == "value":
             next_value = next_value - alpha * divergence

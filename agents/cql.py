@@ -5,18 +5,22 @@ SAC on data whose critics are pushed down on all actions and up on those of the 
     Q : minimise  sum_k (Q_k(s, a) - y)^2 + weight * E[ logsumexp_a' Q_k(s, a') - Q_k(s, a) ]
 
 The log-sum-exp is estimated by importance sampling from uniform actions and from the policy's at s
-and at s', all of them valued at s.
+and at s', all of them valued at s. It is of the sum over the samples, as in the authors' code, so that
+`gap_threshold` is their tau: the logarithm of the integral is less by log(3 `penalty_samples`).
 
 Kumar et al., 2020, https://arxiv.org/abs/2006.04779, equation 4, CQL(H)
 
-Differences from the authors' code: the policy climbs Q from the first update (there it imitates the
-data for 40,000). The target is without entropy, as there.
+Differences from the authors' code: the policy maximises Q from the first update (there it imitates the
+data for 40,000); the temperature has the step size of the critics, not the policy's, and the policy sees
+the critics after their step. The target is without entropy, as there. The default is two hidden layers, of
+SAC, where theirs are three (`PROFILES["authors"]`). A learned weight begins at `conservatism`; theirs
+begins at 1 and multiplies a fixed one, which is part of the gap that tau bounds.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +34,7 @@ from rlbench.backbones.updates import (
     same_shape,
     td_target,
 )
+from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
 
 
@@ -47,16 +52,32 @@ class CQLConfig(SACConfig):
     """With a number the weight is learned, from `conservatism` on: it grows where the penalty is above
     (paper: tau, CQL-Lagrange); None: it is fixed."""
 
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range, and a weight of 0, which could not be learned."""
+        super().__post_init__()
+        if self.gap_threshold is not None and self.conservatism == 0:
+            raise UserError(
+                "conservatism is 0, whose logarithm cannot be learned; give a number above 0 or no "
+                "gap_threshold"
+            )
+
+
+PROFILES: dict[str, dict[str, Any]] = {"authors": {"hidden": (256, 256, 256)}}
+"""The authors' script for MuJoCo where it differs from the defaults."""
+
+MOST_WEIGHT = 1e6
+"""Upper bound of a learned weight (authors' code)."""
+
 
 def log_sum_exp(values: Tensor, log_densities: Tensor) -> Tensor:
-    """Importance-sampled log of the integral of exp Q(s, a) over actions, [K, B].
+    """Importance-sampled log of N times the integral of exp Q(s, a) over actions, [K, B].
 
     Args:
         values: Q of sampled actions, [K, B, N].
         log_densities: Of the actions under what they were drawn from, [B, N].
     """
     same_shape(values[0], log_densities)
-    return (values - log_densities).logsumexp(-1) - math.log(values.shape[-1])
+    return (values - log_densities).logsumexp(-1)
 
 
 def penalty(log_sums: Tensor, values: Tensor) -> Tensor:
@@ -104,6 +125,8 @@ class CQL(SAC):
         if self.config.gap_threshold is not None:
             loss = weight_loss(self.log_weight, gap, self.config.gap_threshold)
             gradient_step(self.weight_optimizer, loss)
+            with torch.no_grad():
+                self.log_weight.copy_(self.log_weight.clamp(max=math.log(MOST_WEIGHT)))
         polyak(self.target_critic, self.critic, self.config.target_rate)
         return {
             "critic_loss": q_loss,

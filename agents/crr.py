@@ -12,12 +12,13 @@ Wang et al., 2020, https://arxiv.org/abs/2006.15134
 
 The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
 binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. On
-choices instead of a box, V and the target are exact expectations, and the critic weighs all choices.
+choices instead of a box, the target and a mean V are exact expectations, and the critic weighs all
+choices; max and min are over samples as on a box, for no action is better than the best of all.
 
-Differences from the paper: twin critics, of which the smaller counts, and a Gaussian policy are the
-defaults; the authors have one categorical critic on [0, 100] and a mixture (`PROFILES["authors"]`),
-with LSTM layers as in `RecurrentCRR`. Their LayerNorm stays: with plain layers the critics diverged on
-Hopper's data. Both critics see the batch before the policy does.
+Differences from the paper: twin critics, of which the smaller counts, a Gaussian policy and normalised
+observations are the defaults; the authors have one categorical critic on [0, 100], a mixture and raw
+observations (`PROFILES["authors"]`), with LSTM layers as in `RecurrentCRR`. Their LayerNorm stays: with
+plain layers the critics diverged on Hopper's data. Both critics see the batch before the policy does.
 """
 
 import copy
@@ -33,6 +34,7 @@ from rlbench.backbones.mlp import LayerKind, QEnsemble
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import (
     Choice,
+    Params,
     Policy,
     PolicyKind,
     best_action,
@@ -40,6 +42,7 @@ from rlbench.backbones.policies import (
     make_policy,
     randn,
 )
+from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.spaces import ActionBox, action_form, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -81,7 +84,7 @@ class CRRConfig:
     baseline: Literal["mean", "max", "min"] = "mean"
     """What the action of the data is compared with, among the policy's."""
     advantage_samples: int = 4
-    """Samples of the policy behind the baseline (paper: m)."""
+    """Samples of the policy behind the baseline (paper: m); on choices the mean needs none."""
     beta: float = 1.0
     """Advantage that e times the weight stands for, in units of return; smaller is greedier."""
     max_weight: float = 20.0
@@ -97,7 +100,7 @@ class CRRConfig:
     conservatism: float = 0.0
     """On choices: weight of logsumexp Q(s, .) - Q(s, a) in the critic's loss (CQL)."""
     target_samples: int = 1
-    """Samples of the policy in the target."""
+    """Samples of the policy in the target; on choices it needs none."""
     target_actions: Literal["target-policy", "policy"] = "target-policy"
     """Where they come from: a slow copy of the policy, or the policy itself."""
     target_update: Literal["soft", "hard"] = "soft"
@@ -109,9 +112,17 @@ class CRRConfig:
     act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "critic-weighted"
     """How actions are chosen for use; exploration samples the policy."""
     act_samples: int = 16
-    """Samples of the policy that the critic chooses from."""
+    """Samples of the policy that the critic chooses from; of choices it sees all."""
     act_temperature: float = 1.0
     """Of the critic-weighted choice, in units of return."""
+
+    def __post_init__(self) -> None:
+        """Refuses what would divide by zero or has no first layer to normalise."""
+        check(self, beta=POSITIVE)
+        if not self.hidden and self.layers != "mlp":
+            raise UserError(
+                f"hidden is (); give 1 size or more, since layers is {self.layers}, or choose mlp"
+            )
 
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -121,6 +132,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "policy": "mixture",
         "learning_rate": 1e-4,
         "gradient_clip": 40.0,
+        "normalise_obs": False,
         "critic": "categorical",
         "critics": 1,
         "atoms": 21,
@@ -302,21 +314,29 @@ class CRR(Agent):
     ) -> dict[str, Tensor]:
         params = self.policy(policy_in)
         with torch.no_grad():
-            noise = self._noise(len(action), self.config.advantage_samples)
-            others, log_weights = self.policy.candidates(params, noise)
+            others, log_weights = self._others(params, len(action))
             # One call for the data's action and the policy's.
             values = self.critic(critic_in, torch.cat([action[:, None], others], 1)).amin(0)
             better = advantage(values[:, 0], values[:, 1:], log_weights, self.config)
             weight = advantage_weight(better, self.config)
+            expected = (log_weights.exp() * values[:, 1:]).sum(-1).mean()
         loss = policy_loss(self.policy.log_prob(params, action), weight)
         return {
             "policy_loss": gradient_step(self.policy_optimizer, loss, self.config.gradient_clip),
             "q_data": values[:, 0].mean(),
-            "q_policy": (log_weights.exp() * values[:, 1:]).sum(-1).mean(),
+            "q_policy": expected,
             "weight_mean": weight.mean(),
             # The binary filter can starve: then the policy learns from next to nothing.
             "weight_nonzero": (weight > 0).float().mean(),
         }
+
+    def _others(self, params: Params, batch: int) -> tuple[Tensor, Tensor]:
+        """Actions of the policy behind the baseline, [B, N, A], and logs of their weights, [B, N]."""
+        count = self.config.advantage_samples
+        if self.config.baseline == "mean" or not isinstance(self.policy, Choice):
+            return self.policy.candidates(params, self._noise(batch, count))
+        noise = randn((batch, count, self.form.size), self.generator)
+        return self.policy.samples(params, noise)
 
     def _update_targets(self) -> None:
         self.updates += 1

@@ -10,16 +10,19 @@ of there, and puts it into a part of the policy's gradient:
 
 Igl et al., 2019, https://arxiv.org/abs/1910.12911, equations 5 to 11
 
-`mixture` is lambda; None is IBAC without SNI, with noise in rollouts, critic and updates alike. The
-regularisers that the paper compares with are settings: `noise` none or dropout, `weight_decay`,
+`mixture` is lambda; None is IBAC without SNI, with noise in rollouts, critic, updates and evaluations
+alike. The regularisers that the paper compares with are settings: `noise` none or dropout, `weight_decay`,
 `batch_norm`, `activation_penalty`, `augment`. Dropout's deterministic pass has no mask, or with
 `slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
 
 Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
-MiniGrid code has the stochastic term alone; time limits bootstrap, from the deterministic code; weight
-decay is as in their MiniGrid code, of biases too and after gradients are shortened, for CoinRun as well. The
-defaults are those of MultiRoom with cells as one-hot vectors, normalised advantages and noise that
-begins small; `PROFILES` has the authors' own.
+MiniGrid code has the stochastic term alone, and its values come from the deterministic code, where their
+CoinRun trains those of the stochastic one; time limits bootstrap; initial weights and weight decay are as
+in their MiniGrid code, of biases too and after gradients are shortened, for CoinRun as well; batch
+normalisation is as for CoinRun, before the ReLU, for MiniGrid too. Without SNI, dropout draws a mask at
+each step, and in evaluations for each observation: their CoinRun keeps one for a rollout, and the script
+that evaluates their MiniGrid agents has none. The defaults are those of MultiRoom with cells as one-hot
+vectors, normalised advantages and noise that begins small; `PROFILES` has the authors' own.
 """
 
 import math
@@ -31,7 +34,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, moved, policy_loss, value_loss
-from rlbench.backbones.augment import cut_out, draw_rectangles
+from rlbench.backbones.augment import check_images, cut_out, draw_rectangles
 from rlbench.backbones.bottleneck import unit_kl
 from rlbench.backbones.encoders import EncoderKind
 from rlbench.backbones.noisy import Noise, NoisyActorCritic
@@ -74,11 +77,11 @@ class IBACSNIConfig(PPOConfig):
     activation_penalty: float = 0.0
     """Weight of the squared length of the deterministic code (paper: 1e-4)."""
     batch_norm: bool = False
-    """Whether batches are normalised after each convolution."""
+    """Whether batches are normalised after each convolution, in acting too, by their own statistics."""
     augment: bool = False
-    """Whether rectangles are drawn over the images that training sees."""
+    """Whether rectangles are drawn over the images of bytes that training sees."""
     act_mode: Literal["sample", "mode"] = "sample"
-    """How actions are chosen for use, always by the deterministic code."""
+    """How actions are chosen for use: by the deterministic code, or without SNI by a stochastic one."""
 
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -110,11 +113,13 @@ class IBACSNI(PPO):
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
         """The authors' settings for CoinRun; step size and clip range fall over the whole run."""
         if task.startswith("coinrun"):
-            return PROFILES["coinrun"] | {"decay_updates": updates}
+            return PROFILES["coinrun"] | {"decay_updates": max(updates, 1)}
         return {}
 
     def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
         config = self.config
+        if config.augment:
+            check_images(self.spec.observation_space, config.encoder)
         return NoisyActorCritic(
             self.spec.observation_space, self._head, config.encoder, config.hidden,
             config.code_size, config.noise,
@@ -124,10 +129,10 @@ class IBACSNI(PPO):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """By the `act_mode`; a sample if `explore`, with SNI that of the deterministic code.
+        """By the `act_mode`; a sample if `explore`.
 
-        Without SNI the code is stochastic, and probabilities and values go with the step: without the
-        noise they could not be computed again.
+        Probabilities and values go with the step where they could not be computed again: without SNI
+        they depend on the noise of the code, with `batch_norm` on the observations of the same step.
         """
         if not explore:
             shape = self.acting_noise
@@ -135,12 +140,15 @@ class IBACSNI(PPO):
             return Action(self.decide(obs, noise))
         extras: dict[str, Tensor] = {}
         if self.config.augment:
-            extras["cut_out"] = draw_rectangles(len(obs), obs.shape[1], self.act_generator)
-            obs = cut_out(obs, extras["cut_out"])
+            channels = obs.shape[-1 if self.network.encoder.channels_last else 1]
+            extras["cut_out"] = draw_rectangles(len(obs), channels, self.act_generator)
+            obs = self._cut_out(obs, extras["cut_out"])
         obs, head = self.normaliser(obs), self.network.head
         if self.config.mixture is not None:
-            params = self.network.policy(obs)
+            params, value = self.network(obs)
             sample = head.draw(params, randn(params.shape, self.act_generator))
+            if self.config.batch_norm:
+                extras |= {"log_prob": head.log_prob(params, sample), "value": value}
         else:
             codes = self.network.noisy(
                 self.network.code(obs), self.config.samples, self.act_generator
@@ -154,19 +162,31 @@ class IBACSNI(PPO):
 
     @property
     def acting_noise(self) -> tuple[int, ...] | None:
-        """That of a sample, [A]."""
-        return (self.form.size,) if self.config.act_mode == "sample" else None
+        """Without SNI that of a code, then that of a sample, [Z + A]; None where acting has neither."""
+        size = self.config.code_size if self._acts_noisily else 0
+        size += self.form.size if self.config.act_mode == "sample" else 0
+        return (size,) if size else None
+
+    @property
+    def _acts_noisily(self) -> bool:
+        return self.config.mixture is None and self.config.noise != "none"
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """By the deterministic code: a sample, or the most likely action without noise."""
-        params = self.network.policy(self.normaliser(obs))
-        head = self.network.head
-        return self._to_env(head.mode(params) if noise is None else head.draw(params, noise))
+        """By the `act_mode`; the most likely action of the deterministic code without `noise`."""
+        network, head, size = self.network, self.network.head, self.config.code_size
+        code = network.code(self.normaliser(obs))
+        z = code.mean * network.mask
+        if noise is not None and self._acts_noisily:
+            z, noise = network.noisy_by(code, noise[:, :size]), noise[:, size:]
+        params, _ = network.read(z)
+        if noise is None or self.config.act_mode == "mode":
+            return self._to_env(head.mode(params))
+        return self._to_env(head.draw(params, noise))
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
         """One step down the loss of a minibatch; the equation stands at the top."""
         config, network, head = self.config, self.network, self.network.head
-        advantage, code = self._scaled(batch.advantage), network.code(batch.obs)
+        advantage, code = self._scaled(batch), network.code(batch.obs)
         share = config.mixture or 0.0
         pi_loss = entropy = torch.zeros((), device=self.device)
         metrics: dict[str, Tensor] = {}
@@ -188,7 +208,7 @@ class IBACSNI(PPO):
                 value, metrics = values.mean(0), noisy
             else:
                 metrics |= {f"{name}_stochastic": x for name, x in noisy.items()}
-        v_loss = value_loss(value, batch.value, batch.target, config.value_clip_range)
+        v_loss = value_loss(value, batch.value, batch.target, self.value_clip)
         loss = pi_loss - config.entropy_coefficient * entropy + config.value_coefficient * v_loss
         loss = loss + config.activation_penalty * code.mean.square().sum(-1).mean()
         if code.sigma is not None:
@@ -207,14 +227,24 @@ class IBACSNI(PPO):
         obs = rollout.obs
         if self.config.augment:
             rectangles = rollout.extras["cut_out"].flatten(0, 1)
-            obs = cut_out(obs.flatten(0, 1), rectangles).view_as(obs)
+            obs = self._cut_out(obs.flatten(0, 1), rectangles).view_as(obs)
         seen: Tensor = self.normaliser(obs)
         return seen
 
+    def _cut_out(self, obs: Tensor, rectangles: Tensor) -> Tensor:
+        return cut_out(obs, rectangles, channels_last=self.network.encoder.channels_last)
+
     def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        if self.config.mixture is not None:
+        if "log_prob" not in rollout.extras:
             return super()._then(rollout, obs, sample)
         return rollout.extras["log_prob"].flatten(), rollout.extras["value"].flatten()
+
+    def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
+        if self.config.mixture is not None:
+            return super()._value_after(rollout, steps)
+        code = self.network.code(self.normaliser(rollout.final_obs[steps]))
+        codes = self.network.noisy(code, self.config.samples, self.generator)
+        return self.network.read(codes)[1].mean(0)
 
     def _finish(self, rollout: Trajectories) -> None:
         super()._finish(rollout)

@@ -9,8 +9,11 @@ the values of the data's actions stands for the best of them.
 
 Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169, equations 5 to 7
 
-The order of the updates, V, policy, Q, and the settings are those of the authors' code for MuJoCo.
-Differences from it: rewards are scaled by the returns of all complete episodes of the data set.
+The order of the updates, V, policy, Q, and the numbers among the settings are those of the authors' code
+for MuJoCo. Differences from it: observations are normalised by default, where theirs are raw
+(`normalise_obs`); rewards are scaled on every task, by the returns of complete episodes, where theirs are
+on HalfCheetah, Hopper and Walker2d, by the last, cut episode as well; weights begin as PyTorch's linear
+layers do, where theirs are orthogonal.
 """
 
 import copy
@@ -26,6 +29,7 @@ from rlbench.agents.crr import policy_loss
 from rlbench.backbones.mlp import MLP, QEnsemble
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import ClippedGaussian
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -70,7 +74,12 @@ class IQLConfig:
     scale_rewards: bool = True
     """Multiply rewards by 1000 / (largest - smallest return of the data set)."""
     normalise_obs: bool = True
-    """Bring observations to zero mean and unit variance with the statistics of the data set."""
+    """Bring observations to zero mean and unit variance with the statistics of the data set (authors'
+    code: no)."""
+
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range."""
+        check(self)
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
@@ -121,7 +130,7 @@ class IQL(Agent):
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
         """The policy's step size falls over the whole run."""
-        return {"policy_decay_updates": updates}
+        return {"policy_decay_updates": max(updates, 1)}
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
@@ -188,4 +197,6 @@ def _reward_scale(config: IQLConfig, spec: Spec) -> float:
     if not config.scale_rewards or spec.return_range is None:
         return 1.0
     low, high = spec.return_range
-    return RETURN_RANGE / (high - low) if high > low else 1.0
+    # Returns that are equal up to the rounding of their sums have no range to scale by.
+    apart = high - low > 1e-6 * max(abs(low), abs(high))
+    return RETURN_RANGE / (high - low) if apart else 1.0

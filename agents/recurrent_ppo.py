@@ -42,6 +42,11 @@ class RecurrentPPOConfig(PPOConfig):
     epochs: int = 4
     learning_rate: float = 1e-3
 
+    @property
+    def minibatch_size(self) -> int:
+        """Steps in one gradient step, but for the last of a pass."""
+        return max(1, super().minibatch_size // self.rollout_steps) * self.rollout_steps
+
 
 @dataclass(frozen=True)
 class Columns(Minibatch):
@@ -106,9 +111,8 @@ class RecurrentPPO(PPO):
         steps, count = batch["reset"].shape
         size = max(1, (self.config.batch_size or steps * count) // steps)
         names = [f.name for f in fields(Columns) if f.name != "state"]
-        for columns in torch.randperm(count, generator=self.generator, device=self.device).split(
-            size
-        ):
+        order = torch.randperm(count, generator=self.generator, device=self.device)
+        for columns in order.split(size):
             picked = {name: x[:, columns] for name, x in batch.items()}
             state = {name: x[0] for name, x in picked.items() if name not in names}
             yield Columns(**{name: picked[name] for name in names}, state=state)

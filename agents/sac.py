@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rlbench.backbones.mlp import QEnsemble
 from rlbench.backbones.policies import TanhGaussian
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -58,6 +59,10 @@ class SACConfig:
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps."""
+
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range; a temperature of 0 would have no logarithm to learn."""
+        check(self)
 
 
 def policy_loss(log_prob: Tensor, value: Tensor, temperature: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from rlbench.backbones.mlp import MLP, QEnsemble
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import randn
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import (
     Adam,
@@ -70,6 +71,14 @@ class TD3Config:
     normalise_obs: bool = False
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range."""
+        check(self)
+
+
+SMALLEST_VALUE = 1e-8
+"""Mean |Q_1| that the weight of the value is divided by at the least."""
+
 
 def policy_loss(value: Tensor) -> Tensor:
     """Mean of -Q_1(s, pi(s)); values are [B]."""
@@ -79,6 +88,8 @@ def policy_loss(value: Tensor) -> Tensor:
 def cloning_loss(value: Tensor, action: Tensor, data_action: Tensor, alpha: float) -> Tensor:
     """-lambda Q_1 + squared error, lambda = alpha / mean |Q_1| (TD3+BC, equation 5).
 
+    Where all values are 0 the squared error is left.
+
     Args:
         value: Q_1(s, pi(s)), [B].
         action: pi(s) in [-1, 1], [B, A].
@@ -87,7 +98,7 @@ def cloning_loss(value: Tensor, action: Tensor, data_action: Tensor, alpha: floa
     """
     same_shape(action, data_action)
     same_shape(value, action[:, 0])
-    scale = alpha / value.detach().abs().mean()
+    scale = alpha / value.detach().abs().mean().clamp(min=SMALLEST_VALUE)
     return (action - data_action).square().mean() - scale * value.mean()
 
 

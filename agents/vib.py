@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.bottleneck import Bottleneck, kl, sample
 from rlbench.backbones.policies import randn
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import vector_size
 from rlbench.backbones.updates import SGD, gradient_step, same_shape
 from rlbench.errors import UserError
@@ -58,6 +59,10 @@ class VIBConfig:
     """Of stochastic gradient descent."""
     batch_size: int = 25
     """Signals in one update."""
+
+    def __post_init__(self) -> None:
+        """Refuses what lies outside its range."""
+        check(self)
 
 
 class Classifier(nn.Module):
@@ -138,7 +143,8 @@ class VIB(Agent):
         code = self.network.code(self.network.features(obs))
         if noise is not None:
             mu, sigma = code
-            code = sample(mu, sigma, noise[None])[0]
+            # Not `sample`, whose check of shapes cannot be exported.
+            code = mu + sigma * noise
         return self.network.logits(code).softmax(dim=-1)
 
     def phase(self) -> Hashable:

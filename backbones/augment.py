@@ -4,8 +4,15 @@ At most five rectangles, each side uniform in 10 to 35 % of the image, as in Coi
 (Cobbe et al., 2019, https://arxiv.org/abs/1812.02341, section 5.3).
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from gymnasium import Space, spaces
 from torch import Tensor
+
+from rlbench.backbones.encoders import EncoderKind
+from rlbench.errors import UserError
 
 MOST, SMALLEST, LARGEST = 5, 0.10, 0.35
 
@@ -25,8 +32,38 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
     return torch.cat([start, end, drawn[..., 5:]], dim=-1)
 
 
-def cut_out(obs: Tensor, rectangles: Tensor) -> Tensor:
-    """Images [V, C, H, W] of values 0 to 255 with the rectangles of `draw_rectangles` drawn in."""
+def check_images(space: Space[Any], encoder: EncoderKind) -> None:
+    """Refuses observations over which no rectangles can be drawn.
+
+    Args:
+        space: Of one observation.
+        encoder: What reads it.
+
+    Raises:
+        UserError: The observations are not images of values from 0 to 255.
+    """
+    if encoder not in ("nature", "impala"):
+        raise UserError(
+            f"augment draws rectangles over images, but the encoder {encoder} does not read images; "
+            "leave it off or give the encoder nature or impala and an environment with images"
+        )
+    if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
+        raise UserError(
+            f"augment draws colours from 0 to 255, but the observation space is {space}; leave it off "
+            "or give an environment with images of bytes"
+        )
+
+
+def cut_out(obs: Tensor, rectangles: Tensor, *, channels_last: bool = False) -> Tensor:
+    """Images of values 0 to 255 with the rectangles of `draw_rectangles` drawn in.
+
+    Args:
+        obs: [V, C, H, W], or [V, H, W, C].
+        rectangles: [V, 5, 4 + C].
+        channels_last: Whether it is the latter.
+    """
+    if channels_last:
+        return cut_out(obs.movedim(-1, 1), rectangles).movedim(1, -1)
     height, width = obs.shape[-2:]
     y = torch.arange(height, device=obs.device) / height
     x = torch.arange(width, device=obs.device) / width

@@ -206,11 +206,40 @@ def normalise_rows(network: nn.Module) -> None:
                 layer.bias.zero_()
 
 
-def batch_normalised(network: nn.Module) -> None:
-    """Puts batch normalisation after every convolution, always with the statistics of the batch."""
+def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:
+    """Puts batch normalisation after every convolution, always with the statistics of the batch.
+
+    Args:
+        encoder: Is changed in place.
+        obs_shape: One observation.
+
+    Raises:
+        UserError: The encoder has no convolution, or one that leaves a single pixel, of which a batch
+            of one observation has no statistics.
+    """
+    if not _normalise_convolutions(encoder):
+        raise UserError(
+            "batch_norm needs convolutions, and the encoder has none; leave it off or give the encoder "
+            "nature, impala, grid or one-hot-grid"
+        )
+    try:
+        with torch.no_grad():
+            encoder(torch.zeros(1, *obs_shape))
+    except ValueError as error:
+        raise UserError(
+            f"observations have the shape {obs_shape}, of which the convolutions leave one pixel, too "
+            "few for batch_norm; leave it off or give larger observations"
+        ) from error
+
+
+def _normalise_convolutions(network: nn.Module) -> int:
+    """How many convolutions there were."""
+    found = 0
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.Conv2d):
             norm = nn.BatchNorm2d(layer.out_channels, track_running_stats=False)
             setattr(network, name, nn.Sequential(layer, norm))
+            found += 1
         else:
-            batch_normalised(layer)
+            found += _normalise_convolutions(layer)
+    return found

@@ -23,7 +23,7 @@ from rlbench.backbones.encoders import (
     normalise_rows,
 )
 from rlbench.backbones.heads import Head
-from rlbench.backbones.policies import randn
+from rlbench.backbones.policies import randn, uniform
 
 Noise = Literal["none", "bottleneck", "dropout"]
 
@@ -74,7 +74,7 @@ class NoisyActorCritic(nn.Module):
         super().__init__()
         self.encoder = make_encoder(encoder, space.shape or ())
         if batch_norm:
-            batch_normalised(self.encoder)
+            batch_normalised(self.encoder, space.shape or ())
         sizes = (self.encoder.size, *hidden)
         self.body = nn.Sequential(
             *(layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
@@ -111,11 +111,18 @@ class NoisyActorCritic(nn.Module):
             return code.mean.expand(shape)
         # A slow mask drops a unit for the whole batch, and so does its fast counterpart.
         shared = (count, 1, self.size) if self.slow_mask else shape
-        return code.mean * self._mask(shared, generator)
+        return code.mean * self._mask(_uniform(shared, generator))
+
+    def noisy_by(self, code: Code, noise: Tensor) -> Tensor:
+        """One stochastic code of each row, [B, Z], by standard normal `noise` [B, Z]."""
+        if code.sigma is not None:
+            # Not `sample`, whose check of shapes cannot be exported.
+            return code.mean + code.sigma * noise
+        return code.mean * self._mask(uniform(noise))
 
     def redraw_mask(self, generator: torch.Generator) -> None:
         """A new slow mask of dropout."""
-        self.mask.copy_(self._mask((self.size,), generator))
+        self.mask.copy_(self._mask(_uniform((self.size,), generator)))
 
     def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of the policy, [..., A], and values, [...], of codes [..., Z]."""
@@ -134,7 +141,10 @@ class NoisyActorCritic(nn.Module):
         """Values of the deterministic code."""
         return self(obs)[1]  # type: ignore[no-any-return]
 
-    def _mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Zeros for dropped units; the others are scaled to keep the mean."""
-        drawn = torch.rand(shape, generator=generator, device=generator.device)
+    def _mask(self, drawn: Tensor) -> Tensor:
+        """Of uniform numbers, zeros for dropped units; the others are scaled to keep the mean."""
         return (drawn >= self.dropout).float() / (1 - self.dropout)
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)

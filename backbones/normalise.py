@@ -8,13 +8,22 @@ from torch import Tensor, nn
 
 from rlbench.interface import Spec, Trajectories
 
-_EPSILON = 1e-3  # TD3+BC and CORL; keeps constant columns finite.
+_EPSILON = 1e-3  # TD3+BC and CORL.
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+
+
+def _never_varied(mean: Tensor, std: Tensor) -> Tensor:
+    """Whether deviations are nothing but the rounding of a constant, which may have been 0; bool [D]."""
+    return std <= _ROUNDING * (mean.abs() + _EPSILON)
 
 
 class ObsNormaliser(nn.Module):
-    """(s - mean) / (std + 1e-3) with the statistics of a data set.
+    """(s - mean) / (std + 1e-3) with the statistics of a data set; 0 for a number that never varied.
 
-    They are buffers, so a checkpoint carries them to an agent that was built without data.
+    TD3+BC and CORL multiply such a number by 1000, which is the same on the data. In acting, where it
+    may vary, its weights were never trained, so that would be noise larger than any signal.
+
+    The statistics are buffers, so a checkpoint carries them to an agent that was built without data.
     """
 
     mean: Tensor
@@ -25,7 +34,8 @@ class ObsNormaliser(nn.Module):
         super().__init__()
         mean, scale = torch.zeros(size), torch.ones(size)
         if enabled and spec.obs_mean is not None and spec.obs_std is not None:
-            mean, scale = spec.obs_mean.float(), 1 / (spec.obs_std.float() + _EPSILON)
+            mean, std = spec.obs_mean.float(), spec.obs_std.float()
+            scale = (1 / (std + _EPSILON)).masked_fill(_never_varied(mean, std), 0.0)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 
@@ -59,7 +69,10 @@ class _Moments(nn.Module):
 
 
 class RunningNormaliser(nn.Module):
-    """(s - mean) / std within +-10, with running statistics that a checkpoint carries."""
+    """(s - mean) / std within +-10, with running statistics that a checkpoint carries.
+
+    A number that never varied so far becomes 0, as in `ObsNormaliser`.
+    """
 
     def __init__(self, space: Space[Any], *, enabled: bool) -> None:
         """The identity unless `enabled`, and until the first update."""
@@ -71,8 +84,9 @@ class RunningNormaliser(nn.Module):
         """Normalised observations, of the same shape."""
         if not self.enabled:
             return obs
-        scaled = (obs - self.moments.mean) * (self.moments.variance + 1e-8).rsqrt()
-        return scaled.clamp(-10.0, 10.0)
+        mean, variance = self.moments.mean, self.moments.variance
+        scale = (variance + 1e-8).rsqrt().masked_fill(_never_varied(mean, variance.sqrt()), 0.0)
+        return ((obs - mean) * scale).clamp(-10.0, 10.0)
 
     def update(self, obs: Tensor) -> None:
         """Takes observations of a rollout in, [T, V, ...]."""

@@ -4,7 +4,7 @@ All have one form. Called with observations a policy gives the parameters of its
 which everything else follows, so that one pass serves for samples and densities. Randomness comes from
 outside: `candidates` turns standard normal noise into N actions with their weights. Samples of a box
 weigh 1 / N each; a policy over choices offers all of them, each with its probability, so that
-expectations are exact.
+expectations are exact, and where a sample is wanted `samples` draws it.
 """
 
 import math
@@ -29,7 +29,7 @@ class Policy(nn.Module, ABC):
     action_size: int
     """Length of an action, A."""
     noise_size: int
-    """Length of the noise behind one sample, Z."""
+    """Length of the noise behind one candidate, Z."""
 
     @abstractmethod
     def actions(self, params: Params, noise: Tensor) -> Tensor:
@@ -58,6 +58,10 @@ class Policy(nn.Module, ABC):
         Returns:
             Actions, [B, N, A], and the logs of their weights, [B, N].
         """
+        return self.samples(params, noise)
+
+    def samples(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """N actions as the policy would take them, [B, N, A], and the logs of their weights, [B, N]."""
         actions = self.actions(params, noise)
         return actions, torch.zeros_like(actions[..., 0]).log_softmax(-1)
 
@@ -292,7 +296,10 @@ class GaussianMixture(Policy):
 
 
 class Choice(Policy):
-    """A distribution over A choices; actions are one-hot vectors [B, A]."""
+    """A distribution over A choices; actions are one-hot vectors [B, A].
+
+    Its candidates need no noise; a sample takes a number for each choice, [B, N, A].
+    """
 
     noise_size = 0
 
@@ -309,13 +316,15 @@ class Choice(Policy):
         return (self.net(obs).log_softmax(-1),)
 
     def actions(self, params: Params, noise: Tensor) -> Tensor:
-        """Every choice, [B, A, A], whatever the noise."""
-        every = torch.eye(self.action_size, device=noise.device)
-        return every.expand(len(noise), -1, -1)
+        """See `Policy`: one-hot vectors, [B, N, A]."""
+        drawn = (params[0][:, None] + gumbel(noise)).argmax(-1, keepdim=True)
+        # Not F.one_hot, which looks at the numbers and so cannot be recorded for compiling.
+        return (drawn == torch.arange(self.action_size, device=noise.device)).float()
 
     def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Every choice, [B, A, A], and its log-probability, [B, A]."""
-        return self.actions(params, noise), params[0]
+        """Every choice, [B, A, A], and its log-probability, [B, A], whatever the noise."""
+        every = torch.eye(self.action_size, device=noise.device)
+        return every.expand(len(noise), -1, -1), params[0]
 
     def log_prob(self, params: Params, action: Tensor) -> Tensor:
         """See `Policy`."""

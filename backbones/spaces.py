@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import Space, spaces
@@ -51,9 +52,16 @@ class ActionChoices:
         return action.argmax(dim=-1) + self.start
 
 
+LARGEST = float(np.sqrt(np.finfo(np.float32).max))
+"""From here on squares do not fit into float32: such bounds, like np.finfo's, mean that there are none."""
+
+
 @dataclass(frozen=True)
 class ActionBox:
-    """The affine map between the actions of the environment and [-1, 1]."""
+    """The affine map between the actions of the environment and [-1, 1].
+
+    Dimensions without any width are left out of [-1, 1]: networks neither choose nor see them.
+    """
 
     centre: Tensor
     """Middle of the box, [A]."""
@@ -61,31 +69,74 @@ class ActionBox:
     """Half the width of the box, [A]."""
     unit: bool
     """The box is [-1, 1] already, so nothing is computed."""
+    low: Tensor
+    """Bounds of the environment's actions, [E]."""
+    high: Tensor
+    """See `low`."""
+    free: Tensor | None = None
+    """Places of the A dimensions with a width among all E, int64 [A]; None where A is E."""
 
     @classmethod
     def of(cls, space: Space[Any], device: torch.device) -> "ActionBox":
-        """The map of a bounded, one-dimensional Box; a UserError for any other space."""
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+        """The map of a bounded, one-dimensional Box of real numbers; a UserError for others."""
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not _is_bounded(space):
             raise UserError(
                 f"the action space is {space}; this agent needs a bounded Box of one dimension, "
-                "so choose another agent or wrap the environment"
+                "so choose another agent or wrap the environment (gymnasium.wrappers.RescaleAction or "
+                f"TransformAction); bounds from {LARGEST:.1g} on count as none"
             )
-        low, high = (torch.as_tensor(x, dtype=torch.float32) for x in (space.low, space.high))
+        if not np.issubdtype(space.dtype, np.floating):
+            raise UserError(
+                f"the action space is {space}, whose actions are whole numbers, but this agent's are "
+                "not; give a Discrete space and an agent such as ppo, or wrap the environment "
+                "(gymnasium.wrappers.TransformAction)"
+            )
+        low, high = (
+            torch.as_tensor(x, dtype=torch.float32, device=device) for x in (space.low, space.high)
+        )
         unit = bool((low == -1).all() and (high == 1).all())
-        return cls(((high + low) / 2).to(device), ((high - low) / 2).to(device), unit)
+        centre, half = (high + low) / 2, (high - low) / 2
+        # Nothing can be divided by less than the smallest normal number.
+        (free,) = torch.nonzero(half >= torch.finfo(torch.float32).tiny, as_tuple=True)
+        if len(free) == len(half):
+            return cls(centre, half, unit, low, high)
+        if not len(free):
+            raise UserError(
+                f"the action space is {space}, in which there is nothing to choose; give an "
+                "environment whose bounds differ"
+            )
+        return cls(centre[free], half[free], unit, low, high, free)
 
     @property
     def size(self) -> int:
-        """Length of an action, A."""
+        """Length of an action as networks see it, A."""
         return self.half.shape[0]
 
+    @property
+    def space(self) -> spaces.Box:
+        """Actions as networks see them."""
+        return spaces.Box(-1, 1, (self.size,))
+
     def to_unit(self, action: Tensor) -> Tensor:
-        """Environment units to [-1, 1]."""
-        return action if self.unit else (action - self.centre) / self.half
+        """Environment units [..., E] to [-1, 1], [..., A]."""
+        if self.unit:
+            return action
+        chosen = action if self.free is None else action[..., self.free]
+        return (chosen - self.centre) / self.half
 
     def from_unit(self, action: Tensor) -> Tensor:
-        """[-1, 1] to environment units."""
-        return action if self.unit else action * self.half + self.centre
+        """[-1, 1], [..., A], to environment units [..., E], inside the box for all rounding."""
+        if self.unit:
+            return action
+        scaled = action * self.half + self.centre
+        if self.free is not None:
+            whole = self.low.expand(*action.shape[:-1], -1)
+            scaled = whole.index_copy(-1, self.free, scaled)
+        return scaled.clamp(self.low, self.high)
+
+
+def _is_bounded(box: spaces.Box) -> bool:
+    return bool((np.abs(box.low) < LARGEST).all() and (np.abs(box.high) < LARGEST).all())
 
 
 def discrete_size(space: Space[Any]) -> int:

@@ -58,12 +58,11 @@ def resume(path: Path) -> None:
 def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     """Plays the agent of a run on new episodes; writes nothing."""
     agent, task = load_run(path)
-    played = [
-        Evaluator(each, episodes).returns(agent, seed, explore=explore)[1]
-        for each in (task, task.held_out)
-        if each is not None
-    ]
+    evaluators = [Evaluator(x, episodes) for x in (task, task.held_out) if x is not None]
+    played = [evaluator.returns(agent, seed, explore=explore)[1] for evaluator in evaluators]
     print(describe_returns(task, *played))
+    for note in [note for evaluator in evaluators for note in evaluator.notes()]:
+        print(note)
 
 
 def describe_data(data: DataSet) -> str:

@@ -26,8 +26,10 @@ import tyro
 from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
+from rlbench.benchmarks.training.faults import named_as_agents
 from rlbench.benchmarks.training.runner import load_run
 from rlbench.benchmarks.training.versions import versions
+from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
@@ -156,22 +158,23 @@ class _Rule(nn.Module):
 
 def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
     """Observations of random actions on the task with noise, and what the agent does there."""
-    env = task.make()
+    env = Checked(task.make(), task.name)
     env.action_space.seed(0)
-    obs, _ = env.reset(seed=0)
+    obs = env.reset(seed=0)
     seen = []
     for _ in range(CHECKED):
-        seen.append(np.asarray(obs, np.float32))
-        obs, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        seen.append(obs.astype(np.float32))
+        obs, _, terminated, truncated = env.step(env.action_space.sample())
         if terminated or truncated:
-            obs, _ = env.reset()
+            obs = env.reset()
     inputs: Inputs = (torch.from_numpy(np.stack(seen)),)
     if agent.acting_noise is not None:
         # The very draws that `act` makes after the same seed.
         generator = torch.Generator().manual_seed(0)
         inputs += (torch.randn(CHECKED, *agent.acting_noise, generator=generator),)
     agent.act_generator.manual_seed(0)
-    return inputs, agent.act(inputs[0]).action
+    with named_as_agents(type(agent)):
+        return inputs, agent.act(inputs[0]).action
 
 
 def _torchscript(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs], Tensor]]:

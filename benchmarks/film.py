@@ -22,6 +22,7 @@ from rlbench.files import write_atomically
 from rlbench.seeding import derive
 
 if TYPE_CHECKING:
+    from rlbench.envs.contract import Checked
     from rlbench.interface import Agent
 
 Frame = NDArray[np.uint8]
@@ -105,33 +106,41 @@ def frames(
     """
     _load_mujoco()
     from rlbench.benchmarks.training.runner import load_run
+    from rlbench.envs.contract import Checked
 
     agent, task = load_run(run)
     agent.act_generator.manual_seed(derive(seed, "actions"))
     env, draw = _drawing(task, size)
     steps_per_second = float(env.metadata.get("render_fps") or 30)
     every = math.ceil(steps_per_second / max_fps) or 1
-    return _played(agent, env, draw, episodes, seed, every), steps_per_second / every
+    played = _played(agent, Checked(env, task.name), draw, episodes, seed, every)
+    return played, steps_per_second / every
 
 
 def _played(
-    agent: "Agent", env: Any, draw: Callable[[], Frame], episodes: int, seed: int, every: int
+    agent: "Agent", env: "Checked", draw: Callable[[], Frame], episodes: int, seed: int, every: int
 ) -> Iterator[Frame]:
-    """A picture before every so manieth step."""
-    import torch
+    """A picture before every n-th step."""
+    from rlbench.benchmarks.training.evaluation import longest_episode
+    from rlbench.benchmarks.training.faults import named_as_agents
+    from rlbench.envs.contract import as_tensor
+    from rlbench.envs.episodes import step_limit
 
+    longest = longest_episode(step_limit(env.env))
     try:
         for episode in range(episodes):
-            obs, _ = env.reset(seed=derive(seed, "episode", episode))
+            obs = env.reset(derive(seed, "episode", episode))
             state, over, step = None, False, 0
             while not over:
                 if step % every == 0:
                     yield draw()
-                on_device = torch.as_tensor(obs, dtype=torch.float32, device=agent.device)
-                chosen = agent.act(on_device[None], state=state)
+                with named_as_agents(type(agent)):
+                    chosen = agent.act(as_tensor(obs, agent.device)[None], state=state)
+                    action = chosen.action[0].cpu().numpy()
                 state = chosen.state
-                obs, _, terminated, truncated, _ = env.step(chosen.action[0].cpu().numpy())
-                over, step = terminated or truncated, step + 1
+                obs, _, terminated, truncated = env.step(action)
+                step += 1
+                over = terminated or truncated or step == longest
     finally:
         env.close()
 
@@ -161,7 +170,7 @@ def encoded(pictures: Iterable[Frame], fps: float, ending: str) -> tuple[bytes, 
 
 
 def _shrunk(picture: Frame) -> Frame:
-    """Every so manieth pixel of a picture that is too large for a page."""
+    """Every n-th pixel of a picture that is too large for a page."""
     step = math.ceil(max(picture.shape[:2]) / SMALL_MOST)
     return picture[::step, ::step]
 

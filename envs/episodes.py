@@ -1,11 +1,15 @@
 """Whole episodes on several environments side by side, each with a seed of its own."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+
+from rlbench.envs.contract import Checked, as_obs
+from rlbench.errors import UserError
 
 Array = NDArray[Any]
 
@@ -64,6 +68,9 @@ class Environments(Protocol):
             Observations [P, D], rewards [P], terminated [P], truncated [P].
         """
 
+    def close(self) -> None:
+        """Closes them."""
+
     def __len__(self) -> int:
         """How many there are."""
 
@@ -71,10 +78,29 @@ class Environments(Protocol):
 class Separate:
     """Environments of any kind, one after the other."""
 
-    def __init__(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
-        """Nothing is reset yet."""
-        self.envs = envs
-        self.observation_space, self.action_space = envs[0].observation_space, envs[0].action_space
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]], name: str | None = None) -> None:
+        """Nothing is reset yet.
+
+        Args:
+            envs: They are checked at every step; see `Checked`.
+            name: What errors call them.
+
+        Raises:
+            UserError: They do not all have the same shapes and actions.
+        """
+        self.envs = [Checked(env, name) for env in envs]
+        first = self.envs[0]
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        for env in self.envs:
+            shape, action_space = env.observation_space.shape, env.action_space
+            if (shape, action_space) != (first.observation_space.shape, first.action_space):
+                raise UserError(
+                    f"{env.name} has the spaces {env.observation_space} and {action_space}, but had "
+                    f"{first.observation_space} and {first.action_space} when it was made before; "
+                    "let all that the factory makes be alike"
+                )
+        self.step_limit = step_limit(envs[0])
+        """See `step_limit`."""
 
     def __len__(self) -> int:
         """See `Environments`."""
@@ -82,25 +108,60 @@ class Separate:
 
     def reset(self, v: int, seed: int) -> Array:
         """See `Environments`."""
-        obs: Array = self.envs[v].reset(seed=seed)[0]
-        return obs
+        return self.envs[v].reset(seed)
 
     def step(self, playing: Array, action: Array) -> tuple[Array, Array, Array, Array]:
         """See `Environments`."""
         steps = [self.envs[v].step(a) for v, a in zip(playing.tolist(), action, strict=True)]
-        obs, reward, terminated, truncated, _ = zip(*steps, strict=True)
-        return np.stack(obs), np.array(reward, float), np.array(terminated), np.array(truncated)
+        obs, reward, terminated, truncated = zip(*steps, strict=True)
+        return np.array(obs), np.array(reward), np.array(terminated), np.array(truncated)
+
+    def close(self) -> None:
+        """See `Environments`."""
+        for env in self.envs:
+            env.close()
 
 
-def make_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> Environments:
-    """`count` environments in this process that wait for `play` to reset them."""
+def step_limit(env: gym.Env[Any, Any]) -> int | None:
+    """Steps after which an environment ends an episode itself; None if it names no limit.
+
+    The smallest limit that a wrapper or the environment names. A registration alone does not count:
+    its limit is a `TimeLimit` around the environment, which `unwrapped` takes off, and an environment
+    with a `TimeLimit` need not be registered.
+    """
+    found: list[Any] = []
+    layer: Any = env
+    while isinstance(layer, gym.Env):
+        # Looked up without running properties, and in the class too.
+        found += [inspect.getattr_static(layer, name, None) for name in _LIMIT_NAMES]
+        layer = getattr(layer, "env", None)
+    limits = [
+        int(x) for x in found if isinstance(x, int | np.integer) and not isinstance(x, bool) and x > 0
+    ]
+    return min(limits, default=None)
+
+
+_LIMIT_NAMES = ("_max_episode_steps", "max_episode_steps", "max_steps")
+"""What Gymnasium's TimeLimit, its environments, MiniGrid's and our own call the limit."""
+
+
+def make_envs(
+    make: Callable[[], gym.Env[Any, Any]], count: int, name: str | None = None
+) -> Environments:
+    """`count` environments in this process that wait for `play` to reset them.
+
+    Args:
+        make: Makes one.
+        count: How many.
+        name: What errors call them; their class if None.
+    """
     envs = [make() for _ in range(count)]
     if type(envs[0].unwrapped).__module__.startswith("gymnasium.envs.mujoco."):
         from rlbench.envs import locomotion
 
         if locomotion.are_walkers(envs):
             return locomotion.walkers(envs)
-    return Separate(envs)
+    return Separate(envs, name)
 
 
 def play(
@@ -125,12 +186,12 @@ def play(
     Returns:
         Undiscounted return of each episode, float64 [E].
     """
-    count, space = len(envs), envs.observation_space
+    count = len(envs)
     returns = np.zeros(len(seeds))
     episode = np.full(count, -1)
     upcoming = 0
     step = np.zeros(count, dtype=np.int64)
-    obs = np.zeros((count, *(space.shape or ())), space.dtype)
+    obs: Array | None = None
     over = np.ones(count, dtype=bool)
     while True:
         for v in np.flatnonzero(over).tolist():
@@ -138,9 +199,12 @@ def play(
             upcoming += 1
             step[v] = 0
             if episode[v] >= 0:
-                obs[v] = envs.reset(v, int(seeds[episode[v]]))
+                first = as_obs(envs.reset(v, int(seeds[episode[v]])), envs.observation_space)
+                if obs is None:
+                    obs = np.zeros((count, *first.shape), first.dtype)
+                obs[v] = first
         playing = np.flatnonzero(episode >= 0)
-        if not len(playing):
+        if obs is None or not len(playing):
             return returns
         action = act(obs, episode, step)
         next_obs, reward = obs.copy(), np.zeros(count)
@@ -154,5 +218,7 @@ def play(
         if record is not None:
             record(episode, step, obs, action, reward, terminated, truncated, next_obs)
         returns[episode[playing]] += reward[playing]
+        # Copies, because what recorded the step may keep its arrays.
+        obs, step, episode = next_obs.copy(), step.copy(), episode.copy()
         step[playing] += 1
-        obs, over = next_obs, terminated | truncated
+        over = terminated | truncated

@@ -93,6 +93,11 @@ class Walkers:
         reward -= self._cost(action, obs)
         return obs, reward, ~healthy & may_end, self._steps[playing] >= self._limit
 
+    def close(self) -> None:
+        """Closes them."""
+        for env in self._envs:
+            env.close()
+
     def _along(self, world: Any) -> Array:
         """What begins with the coordinate along which they walk."""
         qpos: Array = world.data.qpos

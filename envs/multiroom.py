@@ -207,6 +207,8 @@ class MultiRoom(gym.Env[Array, int]):
     def __init__(self, floor: Floor, *, held_out: bool = False) -> None:
         """On the levels to train on, or on the held-out ones."""
         self._one = MultiRoomVector(floor, 1, held_out=held_out)
+        self.max_steps = floor.max_steps
+        """Steps after which an episode is cut."""
         self.render_mode = self._one.render_mode
         self.observation_space = self._one.single_observation_space
         self.action_space = self._one.single_action_space

@@ -128,9 +128,10 @@ class EnvPoolEnv(gym.Env[Array, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
 
-    def __init__(self, make_pool: MakePool) -> None:
-        """Makes the pool."""
+    def __init__(self, make_pool: MakePool, max_steps: int | None = None) -> None:
+        """Makes the pool, in which episodes are cut after `max_steps` steps; None if unknown."""
         self._vector = EnvPoolVector(make_pool, 1)
+        self.max_steps = max_steps
         self.observation_space = space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self._obs: Array = np.zeros(space.shape or (), space.dtype)
@@ -158,9 +159,15 @@ class EnvPoolEnv(gym.Env[Array, Any]):
         self._vector.close()
 
 
+MAX_STEPS = {"leaper": 500, "maze": 500, "bossfight": 4_000, "plunder": 4_000, "bigfish": 6_000}
+"""Time limits of the games (openai/procgen, src/games); that of all others is 1,000."""
+
+
 def make_env(name: ProcgenName) -> EnvPoolEnv:
     """One environment of a game; observations are uint8 [3, 64, 64], there are 15 actions."""
-    return EnvPoolEnv(partial(make_pool, name.env_id, name.options))
+    return EnvPoolEnv(
+        partial(make_pool, name.env_id, name.options), MAX_STEPS.get(name.game, 1_000)
+    )
 
 
 def make_vector(name: ProcgenName, count: int) -> EnvPoolVector:

@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
-from rlbench.errors import UserError
+from rlbench.errors import UserError, raised_by
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -102,8 +102,7 @@ def find_task(name: str) -> Task:
         return _procgen(game)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
-            task: Task = point.load()()
-            return task
+            return _registered(name, point)
     if ":" in name:
         return Task(name, partial(make_from_factory, name))
     if name.startswith("signals-"):
@@ -136,6 +135,22 @@ def registered_names() -> list[str]:
     return [point.name for point in entry_points(group="rlbench.tasks")]
 
 
+def _registered(name: str, point: EntryPoint) -> Task:
+    """The task that a package registered."""
+    try:
+        task = point.load()()
+    except UserError:
+        raise
+    except Exception as error:  # A package of the user's may fail in any way.
+        raise raised_by(name, f"its entry point {point.value}", error, "task") from error
+    if not isinstance(task, Task):
+        raise UserError(
+            f"the entry point {point.value} of the task {name!r} made a {type(task).__name__}; "
+            "expected an rlbench.envs.tasks.Task, so return one"
+        )
+    return task
+
+
 def _procgen(game: ProcgenName) -> Task:
     # Single environments have a fresh pool for each episode, so those repeat whatever the game does.
     in_one_pool = game.game not in procgen_names.CARRIES_OVER
@@ -164,16 +179,22 @@ def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
     """One environment of a Gymnasium id, without the checks that only its author needs."""
     import gymnasium as gym
 
+    from rlbench.envs.contract import made
+
     _keep_mujoco_quiet()
-    try:
-        with warnings.catch_warnings():
-            # The D4RL names mean -v4 on purpose; Gymnasium would advise -v5.
-            warnings.filterwarnings("ignore", ".*out of date.*", DeprecationWarning)
-            return gym.make(env_id, disable_env_checker=True, **options)
-    except gym.error.DependencyNotInstalled as error:
-        raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
-    except gym.error.Error as error:
-        raise UserError(f"{env_id} cannot be made: {error}") from None
+
+    def make() -> "gym.Env[Any, Any]":
+        try:
+            with warnings.catch_warnings():
+                # The D4RL names mean -v4 on purpose; Gymnasium would advise -v5.
+                warnings.filterwarnings("ignore", ".*out of date.*", DeprecationWarning)
+                return gym.make(env_id, disable_env_checker=True, **options)
+        except gym.error.DependencyNotInstalled as error:
+            raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
+        except gym.error.Error as error:
+            raise UserError(f"{env_id} cannot be made: {error}") from None
+
+    return made(env_id, make)
 
 
 def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
@@ -207,28 +228,28 @@ def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEn
 
 def make_from_factory(name: str) -> "gym.Env[Any, Any]":
     """One environment from `package.module:factory`, a callable without arguments."""
+    from rlbench.envs.contract import made
+
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # a console script does not look in the current folder
         sys.path.append(os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
+    except UserError:
+        raise
     except ModuleNotFoundError as error:
         raise UserError(
             f"no module named {error.name!r} for the task {name!r}; run the command from the "
             "folder that holds it, or install its package"
         ) from None
-    except AttributeError:
+    except Exception as error:  # A module of the user's may fail in any way.
+        raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
+    if not callable(factory := getattr(module, attribute, None)):
         raise UserError(
-            f"the module {module_name!r} has no {attribute!r}; write the task as "
+            f"the module {module_name!r} has no function {attribute!r}; write the task as "
             "package.module:factory, where factory() makes a Gymnasium environment"
-        ) from None
-    env = factory()
-    if not (hasattr(env, "observation_space") and hasattr(env, "step")):
-        raise UserError(
-            f"{name} made a {type(env).__name__}; expected a Gymnasium environment, "
-            "so return one from the factory"
         )
-    return env  # type: ignore[no-any-return]
+    return made(name, factory)
 
 
 def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:

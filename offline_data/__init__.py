@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from rlbench.offline_data.dataset import Provenance as Provenance
     from rlbench.offline_data.hdf5 import write_hdf5 as write_hdf5
     from rlbench.offline_data.opening import open_data as open_data
+    from rlbench.offline_data.recorded import as_recorded as as_recorded
     from rlbench.offline_data.transitions import as_transitions as as_transitions
 
 _MODULE_OF = {
     "DataSet": "dataset",
     "Provenance": "dataset",
+    "as_recorded": "recorded",
     "as_transitions": "transitions",
     "check_data": "catalogue",
     "data_info": "catalogue",

@@ -103,6 +103,8 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
         target: One of D4RL's names, or the path of a file in D4RL's format.
         task: What it must fit; None means the task that its name says, or none.
     """
+    import torch
+
     from rlbench.offline_data import hdf5
     from rlbench.offline_data.dataset import DataSet
     from rlbench.offline_data.reading import World
@@ -118,17 +120,24 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
             world = World.of(task) if task else hdf5.world_of(file)
             with explaining_os_errors(folder):
                 hdf5.read(file, folder, world, lambda done, total: None)
-            provenance = DataSet(folder).provenance
+            data = DataSet(folder)
     except UserError as error:
         return [Finding("error", str(error))]
-    details = provenance.details
+    provenance, details = data.provenance, data.provenance.details
+    limit = "and at the limit of steps"
+    if world.max_episode_steps is None:
+        limit = "alone, as the limit of steps is unknown; give --env with a task that has one"
     findings = [
-        Finding("warning", sentence.format(**details))
+        Finding("warning", sentence.format(**details, limit=limit))
         for key, sentence in _REMARKS.items()
         if key in details
     ]
     if isinstance(named, D4RLName) and provenance.kind == "file":
         findings.append(Finding("warning", f"it is not the file that D4RL published as {named}"))
+    still = data.obs_std <= torch.finfo(torch.float32).eps * data.obs_mean.abs()
+    if still.any():
+        text = f"{int(still.sum())} of {still.numel()} numbers of the observations never vary"
+        findings.append(Finding("note", text))
     mean, score = details["mean_return"], details["score"]
     text = f"{provenance.kind}: {details['transitions']:,} transitions"
     text += f" of {details['rows_in_file']:,} rows"
@@ -139,15 +148,30 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
 
 
 _REMARKS = {
-    "timeouts": "timeouts are {timeouts}, so episodes end at terminals and at the limit of steps",
-    "terminals_at_the_limit_of_steps": "all {terminals_at_the_limit_of_steps} terminals lie at the "
-    "limit of steps, so they are taken for time-outs",
+    "timeouts": "timeouts are {timeouts}, so episodes end at terminals {limit}",
+    "terminals_at_time_outs": "all time-outs ({terminals_at_time_outs}) are marked as terminals too, "
+    "and are taken for time-outs alone",
+    "terminals_at_the_limit_of_steps": "terminals at the limit of steps "
+    "({terminals_at_the_limit_of_steps}) are taken for time-outs",
     "timeouts_added_at_the_limit_of_steps": "{timeouts_added_at_the_limit_of_steps} episodes reach "
     "the limit of steps without a flag, so they are taken for timed out",
+    "probable_limit_of_steps": "{probable_limit_of_steps[terminals]} episodes end by a terminal after "
+    "exactly {probable_limit_of_steps[steps]} steps and none later, which is probably a limit of "
+    "steps; if so, mark those rows as time-outs, or give --env with a task that has this limit",
+    "next_obs_of_the_next_episode": "the last next observation of {next_obs_of_the_next_episode} "
+    "episodes is the first observation of the next episode, which is wrong unless nothing was reset; "
+    "leave next_observations out of the file, and time-outs are not used",
+    "next_obs_of_zeros": "the last next observation of {next_obs_of_zeros} episodes is all zeros; "
+    "unless that is true, leave next_observations out of the file, and time-outs are not used",
+    "next_obs_apart_from_the_next_row": "{next_obs_apart_from_the_next_row} rows inside episodes have "
+    "another next observation than the observation of the next row, so ends of episodes may be "
+    "missing",
+    "contact_forces": "all contact forces are 0, as in D4RL's own files, so they are 0 in evaluations "
+    "too, and their cost is left out",
     "clipped_actions": "{clipped_actions} actions lie up to {clipped_by_at_most:.3g} outside the "
     "action space, so they are clipped",
 }
-"""What a reader put right, in words."""
+"""What a reader found or put right, in words."""
 
 
 def _parse(name: str) -> DataName:

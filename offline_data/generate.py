@@ -106,8 +106,8 @@ def plan_by_model(task: Task, file: Path, size: int, seed: int) -> Plan:
         )
     if world.max_episode_steps is None:
         raise UserError(
-            f"{task.name} has no time limit, so an episode might never end; register it with "
-            "max_episode_steps"
+            f"{task.name} has no time limit, so an episode might never end; wrap it in "
+            "gymnasium.wrappers.TimeLimit or register it with max_episode_steps"
         )
     SB3Policy(file, world.observation_space, world.action_space)  # Refuses what does not fit.
     environment = task.name if task.data is None else data_names.environment(task.data)
@@ -291,7 +291,8 @@ def record_chunk(chunk: Chunk) -> Recorded:
         for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
             episodes[episode[v]] = current[v, : step[v] + 1].copy()
 
-    returns = play(stage.envs, seeds, act, record)
+    # Some environments name a limit and leave it to a wrapper that is not there.
+    returns = play(stage.envs, seeds, act, record, max_steps=stage.limit)
     np.save(chunk.path, np.concatenate(episodes))
     return Recorded(np.array([len(rows) for rows in episodes]), returns)
 
@@ -306,7 +307,7 @@ class _Stage:
 @functools.lru_cache(maxsize=1)
 def _stage(task: str) -> _Stage:
     """The environments of a worker, kept from chunk to chunk and from part to part."""
-    envs, world = make_envs(find_task(task).make, PARALLEL), World.of(find_task(task))
+    envs, world = make_envs(find_task(task).make, PARALLEL, task), World.of(find_task(task))
     assert world.max_episode_steps is not None
     return _Stage(envs, world.layout, world.max_episode_steps)
 

@@ -18,7 +18,7 @@ from rlbench.files import write_atomically
 from rlbench.offline_data import d4rl
 from rlbench.offline_data.cards import file_hash
 from rlbench.offline_data.dataset import Columns, DataSet, Kind, Provenance, Recording
-from rlbench.offline_data.reading import BLOCK, Checker, Progress, World
+from rlbench.offline_data.reading import BLOCK, Checker, Progress, World, warn_of_limit
 from rlbench.offline_data.transitions import (
     Selection,
     episode_bounds,
@@ -85,15 +85,15 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
         digest = hasher.submit(file_hash, path)  # Takes long, and the rest can be done meanwhile.
         with explaining_damage(path):
             source = _Source.of(path, file, world)
-        selection, bounds, returns, details = _episodes(source, world)
-        checker = Checker(path, world)
+        selection, ends, bounds, returns, details = _episodes(source, world)
+        checker = Checker(path, world, ends if selection.next_rows is None else None)
         with closing(Recording(folder, world.layout, len(selection.rows))) as out:
             for start in range(0, source.count, BLOCK):
                 stop = min(start + BLOCK, source.count)
                 with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinity.
                     out.append(source.rows(start, stop, selection, checker))
                 progress(stop, source.count)
-            details |= {"file_sha256": digest.result()} | checker.repairs()
+            details |= {"file_sha256": digest.result()} | checker.findings()
             provenance = _provenance(path, file, details)
             out.finish(provenance, returns, bounds, world.score)
 
@@ -190,13 +190,16 @@ def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
     return values.reshape(len(values), -1)
 
 
-def _episodes(source: _Source, world: World) -> tuple[Selection, Array, Array, dict[str, Any]]:
-    """Rows to keep, bounds of the episodes among them, returns of complete ones, details."""
+def _episodes(
+    source: _Source, world: World
+) -> tuple[Selection, Array, Array, Array, dict[str, Any]]:
+    """Rows to keep, ends [N], bounds among the kept rows, returns of complete episodes, details."""
     terminals, timeouts, repairs = repair_ends(
         source.flags("terminals"),
         source.flags("timeouts") if "timeouts" in source.columns else None,
         world.max_episode_steps,
     )
+    warn_of_limit(source.path, repairs)
     next_recorded = "next_observations" in source.columns
     selection = select_exact(terminals, timeouts, next_recorded)
     if not len(selection.rows):
@@ -211,7 +214,8 @@ def _episodes(source: _Source, world: World) -> tuple[Selection, Array, Array, d
         "next_obs": "recorded" if next_recorded else "shifted",
         **repairs,
     }
-    return selection, np.searchsorted(selection.rows, bounds), returns, details
+    bounds = np.searchsorted(selection.rows, bounds)
+    return selection, terminals | timeouts, bounds, returns, details
 
 
 def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:

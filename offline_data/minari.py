@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rlbench.errors import UserError
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.hdf5 import check_column, explaining_damage, opened, read_rows
-from rlbench.offline_data.reading import Checker, Progress, World
+from rlbench.offline_data.reading import Checker, Progress, World, warn_of_limit
+from rlbench.offline_data.transitions import probable_limit, true_ends
 
 Array = NDArray[Any]
 
@@ -53,26 +54,28 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     Raises:
         UserError: The data set is damaged, lacks something or does not fit.
     """
-    checker = Checker(path, world)
     with opened(path) as file:
         with explaining_damage(path):
             episodes = _episodes(path, file, world)
-        lengths = [len(columns["rewards"]) for columns in episodes]
-        returns, cut, done = [], 0, 0
-        with closing(Recording(folder, world.layout, sum(lengths))) as out:
+        lengths = np.array([len(columns["rewards"]) for columns in episodes])
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        terminals, timeouts, details = _ends(path, episodes, lengths, world)
+        is_last = np.zeros(bounds[-1], dtype=bool)
+        is_last[bounds[1:] - 1] = True
+        checker = Checker(path, world, is_last)
+        returns = []
+        with closing(Recording(folder, world.layout, len(is_last))) as out:
             for number, columns in enumerate(episodes):
-                rows, was_cut = _transitions(path, columns, world)
-                checker.check(rows, done)
+                inside = slice(bounds[number], bounds[number + 1])
+                rows = _transitions(path, columns, world, terminals[inside], timeouts[inside])
+                checker.check(rows, bounds[number])
                 out.append(rows)
                 rewards = read_rows(path, columns["rewards"], 0, len(rows))
                 returns.append(float(rewards.astype(np.float64).sum()))
-                cut += was_cut
-                done += len(rows)
                 progress(number + 1, len(episodes))
             dataset_id, low, high = _metadata(path)
-            details = {"next_obs": "recorded", "reference_returns": [low, high]}
-            details |= checker.repairs() | ({"episodes_without_end": cut} if cut else {})
-            bounds = np.concatenate([[0], np.cumsum(lengths)])
+            details |= {"next_obs": "recorded", "reference_returns": [low, high]}
+            details |= checker.findings()
             provenance = Provenance("minari", dataset_id, f"minari:{dataset_id}", "", details)
             out.finish(provenance, np.array(returns), bounds, _score(low, high))
 
@@ -80,8 +83,6 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
 def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
     """The columns of every episode, in the order of recording."""
     names = [name for name in file if name.startswith("episode_")]
-    if not names:
-        raise UserError(f"{path} holds no episodes; download the data set again")
     shapes = dict(zip(_COLUMNS, (world.layout.obs_shape, world.layout.action_shape), strict=False))
     episodes = []
     for name in sorted(names, key=lambda name: int(name.removeprefix("episode_"))):
@@ -94,15 +95,42 @@ def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
             )
         columns = {column: group[column] for column in _COLUMNS}
         count = columns["rewards"].shape[0]
+        if count == 0:
+            continue
         for key, column in columns.items():
             rows = count + 1 if key == "observations" else count
             check_column(path, column, (rows, *shapes.get(key, ())), world.task)
         episodes.append(columns)
+    if not episodes:
+        raise UserError(f"{path} holds no episodes; download the data set again")
     return episodes
 
 
-def _transitions(path: Path, columns: dict[str, Any], world: World) -> tuple[Array, bool]:
-    """Packed rows of an episode, and whether its last row had no flag."""
+def _ends(
+    path: Path, episodes: list[dict[str, Any]], lengths: Array, world: World
+) -> tuple[Array, Array, dict[str, Any]]:
+    """True ends and cuts of all episodes, bool [N] each, and what was put right."""
+    terminals, timeouts = (
+        np.concatenate([read_rows(path, x[name], 0, len(x["rewards"]))[:, 0] for x in episodes]) > 0
+        for name in ("terminations", "truncations")
+    )
+    last = np.cumsum(lengths) - 1
+    at_limit = np.zeros_like(terminals)
+    at_limit[last] = lengths == world.max_episode_steps
+    terminals, timeouts, details = true_ends(terminals, timeouts, at_limit)
+    details |= probable_limit(terminals, timeouts)
+    warn_of_limit(path, details)
+    cut = last[~(terminals | timeouts)[last]]
+    if len(cut):
+        details["episodes_without_end"] = len(cut)
+        timeouts[cut] = True
+    return terminals, timeouts, details
+
+
+def _transitions(
+    path: Path, columns: dict[str, Any], world: World, terminals: Array, timeouts: Array
+) -> Array:
+    """Packed rows of an episode."""
     count = columns["rewards"].shape[0]
     packed = np.empty((count, world.layout.width), dtype=np.float32)
     into = Columns.of(packed, world.layout)
@@ -110,12 +138,8 @@ def _transitions(path: Path, columns: dict[str, Any], world: World) -> tuple[Arr
     into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]
     into.action[:] = read_rows(path, columns["actions"], 0, count)
     into.reward[:] = read_rows(path, columns["rewards"], 0, count)
-    into.terminated[:] = read_rows(path, columns["terminations"], 0, count)
-    into.truncated[:] = read_rows(path, columns["truncations"], 0, count)
-    was_cut = not (into.terminated[-1, 0] or into.truncated[-1, 0])
-    if was_cut:
-        into.truncated[-1] = 1.0
-    return packed, was_cut
+    into.terminated[:, 0], into.truncated[:, 0] = terminals, timeouts
+    return packed
 
 
 def _metadata(path: Path) -> tuple[str, float | None, float | None]:

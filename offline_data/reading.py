@@ -1,7 +1,7 @@
 """What the readers of data files share: the world that a file must fit, checks and repairs."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from rlbench.envs import d4rl_names
+from rlbench.envs.contract import made
+from rlbench.envs.episodes import step_limit
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.offline_data.dataset import Columns
@@ -18,7 +21,7 @@ from rlbench.storage import Layout
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """To be raised with every change that alters what is read from a file."""
 BLOCK = 32_768
 """Rows in memory at once."""
@@ -35,28 +38,47 @@ class World:
     action_space: Space[Any]
     max_episode_steps: int | None
     score: Callable[[float], float | None] = field(repr=False)
+    contacts: tuple[int, int] | None = None
+    """First and last column of the contact forces that old MuJoCo left at 0; see `d4rl_names`."""
 
     @classmethod
     def of(cls, task: Task) -> "World":
         """Makes one environment of the task and looks at it."""
-        env = task.make()
+        env = made(task.name, task.make)
         try:
-            limit = env.spec.max_episode_steps if env.spec else None
-            return cls(task.name, env.observation_space, env.action_space, limit, task.score)
+            return cls(
+                task.name,
+                env.observation_space,
+                env.action_space,
+                step_limit(env),
+                task.score,
+                d4rl_names.CONTACTS.get(task.data.family) if task.data else None,
+            )
         finally:
             env.close()
 
     @property
     def layout(self) -> Layout:
-        """Layout of the rows; a UserError for spaces that are no arrays."""
-        obs, action = self.observation_space.shape, self.action_space.shape
-        if obs is None or action is None:
+        """Layout of the rows; a UserError for spaces that data sets cannot hold."""
+        obs, action = self.observation_space, self.action_space
+        if not (isinstance(obs, spaces.Box) and isinstance(action, spaces.Box | spaces.Discrete)):
             raise UserError(
-                f"{self.task} has the spaces {self.observation_space} and {self.action_space}; "
-                "data sets need arrays, so wrap the environment "
-                "(gymnasium.wrappers.FlattenObservation)"
+                f"{self.task} has the spaces {obs} and {action}; data sets hold observations of a "
+                "Box and actions of a Box or a Discrete space, so wrap the environment (for example "
+                "in gymnasium.wrappers.FlattenObservation)"
             )
-        return Layout(obs, action)
+        return Layout(obs.shape, action.shape or ())
+
+
+def warn_of_limit(file: Path, repairs: Mapping[str, Any]) -> None:
+    """Warns of terminals that are probably ends by a limit of steps; see `true_ends`."""
+    if found := repairs.get("probable_limit_of_steps"):
+        warnings.warn(
+            f"{file}: {found['terminals']} episodes end by a terminal after exactly {found['steps']} "
+            "steps and none later, which is probably a limit of steps; if so, mark those rows as "
+            "time-outs",
+            stacklevel=3,
+        )
 
 
 _NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -66,20 +88,30 @@ _NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_o
 class Checker:
     """Looks at every block of rows before it is stored, and puts right what is safe."""
 
-    def __init__(self, file: Path, world: World) -> None:
-        """Messages name `file`."""
-        self._file, self._layout = file, world.layout
-        box = world.action_space
-        self._box = (box.low.ravel(), box.high.ravel()) if isinstance(box, spaces.Box) else None
-        self._clipped = 0
-        self._furthest = 0.0
-
-    def check(self, rows: Array, first: int) -> None:
-        """Refuses NaN and infinity in rows [n, width]; clips actions to the box in place.
+    def __init__(self, file: Path, world: World, ends: Array | None) -> None:
+        """Nothing is seen yet.
 
         Args:
-            rows: Packed rows.
+            file: What messages name.
+            world: What the rows must fit.
+            ends: Which rows are the last of their episode, bool [N]; None where next observations
+                were not recorded.
+        """
+        self._file, self._world, self._layout = file, world, world.layout
+        self._next = None if ends is None else _NextChecker(file, ends)
+        self._clipped = 0
+        self._furthest = 0.0
+        self._contacts = world.contacts is None
+
+    def check(self, rows: Array, first: int) -> None:
+        """Looks at the next rows; clips actions to the box in place.
+
+        Args:
+            rows: Packed rows, [n, width].
             first: Where they stand in the file, for the message.
+
+        Raises:
+            UserError: They hold NaN or infinity, or choices that the action space does not have.
         """
         columns = Columns.of(rows, self._layout)
         if not np.isfinite(rows).all():
@@ -89,23 +121,93 @@ class Checker:
                 f"{self._file} holds NaN or infinity, first in row {first + row} of its {name}; "
                 "remove such rows and try again"
             )
-        if self._box is not None:
-            low, high = self._box
-            excess = np.maximum(low - columns.action, columns.action - high)
-            outside = excess > 0
-            if outside.any():
-                self._clipped += int(outside.any(axis=1).sum())
-                self._furthest = max(self._furthest, float(excess.max()))
-                np.clip(columns.action, low, high, out=columns.action)
+        space = self._world.action_space
+        if isinstance(space, spaces.Discrete):
+            self._check_choices(columns.action[:, 0], first, int(space.start), int(space.n))
+        elif isinstance(space, spaces.Box):
+            self._clip(columns.action, space.low.ravel(), space.high.ravel())
+        if not self._contacts and self._world.contacts is not None:
+            begin, end = self._world.contacts
+            self._contacts = bool(columns.obs[:, begin : end + 1].any())
+        if self._next is not None:
+            self._next.check(columns.obs, columns.next_obs, first)
 
-    def repairs(self) -> dict[str, Any]:
-        """What was clipped, for the provenance; warns where it was more than rounding."""
+    def _check_choices(self, chosen: Array, first: int, start: int, count: int) -> None:
+        """Refuses choices [n] that are not whole numbers from `start` to `start + count - 1`."""
+        wrong = (chosen < start) | (chosen >= start + count) | (chosen % 1 != 0)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(
+                f"{self._file} has the action {chosen[row]:g} in row {first + row}, but the choices "
+                f"of the task {self._world.task} are the whole numbers from {start} to "
+                f"{start + count - 1}; correct the file or give the task that it was recorded on"
+            )
+
+    def _clip(self, action: Array, low: Array, high: Array) -> None:
+        excess = np.maximum(low - action, action - high)
+        outside = excess > 0
+        if outside.any():
+            self._clipped += int(outside.any(axis=1).sum())
+            self._furthest = max(self._furthest, float(excess.max()))
+            np.clip(action, low, high, out=action)
+
+    def findings(self) -> dict[str, Any]:
+        """What was found, for the provenance; warns where more than rounding was clipped."""
         if self._furthest > TOLERANCE:
             warnings.warn(
                 f"{self._file}: {self._clipped} actions lay up to {self._furthest:.3g} outside the "
                 "action space and were clipped to it",
                 stacklevel=2,
             )
-        if not self._clipped:
-            return {}
-        return {"clipped_actions": self._clipped, "clipped_by_at_most": self._furthest}
+        found: dict[str, Any] = {}
+        if self._clipped:
+            found |= {"clipped_actions": self._clipped, "clipped_by_at_most": self._furthest}
+        if not self._contacts:
+            found["contact_forces"] = "missing"
+        return found if self._next is None else found | self._next.findings()
+
+
+class _NextChecker:
+    """Compares recorded next observations with the rows around them; changes nothing.
+
+    Environments that reset themselves at the end of an episode return the first observation of the
+    next one, and some recorders fill what they do not know with zeros.
+    """
+
+    def __init__(self, file: Path, ends: Array) -> None:
+        self._file, self._ends = file, ends
+        self._last: tuple[Array, Array] | None = None
+        self._other_episode = self._zero = self._apart = 0
+
+    def check(self, obs: Array, next_obs: Array, first: int) -> None:
+        """Looks at the next rows, [n, D], which begin at row `first`."""
+        over = self._ends[first : first + len(obs)]
+        self._zero += int((obs[over].any(axis=1) & ~next_obs[over].any(axis=1)).sum())
+        self._compare(obs[:-1], next_obs[:-1], obs[1:], over[:-1])
+        if self._last is not None:
+            self._compare(*self._last, obs[:1], self._ends[first - 1 : first])
+        self._last = obs[-1:].copy(), next_obs[-1:].copy()
+
+    def _compare(self, obs: Array, next_obs: Array, following: Array, over: Array) -> None:
+        """Rows with those that follow them, [n, D]."""
+        same = (next_obs == following).all(axis=1)
+        moved = (next_obs[over] != obs[over]).any(axis=1)
+        self._other_episode += int((same[over] & moved).sum())
+        self._apart += int((~same & ~over).sum())
+
+    def findings(self) -> dict[str, Any]:
+        """What was found, for the provenance; warns where most episodes end wrongly."""
+        wrong, count = self._other_episode + self._zero, int(self._ends.sum())
+        if 2 * wrong > count:
+            warnings.warn(
+                f"{self._file}: the last next observation of {wrong} of {count} episodes is all zeros "
+                "or the first observation of the next episode; unless that is true, leave "
+                "next_observations out of the file, and time-outs are not used",
+                stacklevel=2,
+            )
+        found = {
+            "next_obs_of_the_next_episode": self._other_episode,
+            "next_obs_of_zeros": self._zero,
+            "next_obs_apart_from_the_next_row": self._apart,
+        }
+        return {name: number for name, number in found.items() if number}

@@ -137,23 +137,70 @@ def repair_ends(
     if timeouts is None:
         repairs["timeouts"] = "missing"
         timeouts = np.zeros_like(terminals)
-    if max_episode_steps is None:
-        return terminals, timeouts, repairs
-    if terminals.any() and not timeouts.any():
-        lengths = np.diff(np.flatnonzero(terminals), prepend=-1)
-        if (lengths == max_episode_steps).all():
-            # Some recorders store every end as a terminal; no episode falls exactly at the limit
-            # each time.
-            repairs["terminals_at_the_limit_of_steps"] = int(terminals.sum())
-            terminals, timeouts = timeouts, terminals
     over = terminals | timeouts
-    starts = np.concatenate([[0], np.flatnonzero(over) + 1])
-    rows = np.arange(len(over))
-    step = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
-    missing = ((step + 1) % max_episode_steps == 0) & ~over
+    at_limit = np.zeros_like(over)
+    if max_episode_steps is not None:
+        starts = np.concatenate([[0], np.flatnonzero(over) + 1])
+        rows = np.arange(len(over))
+        step = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
+        at_limit = (step + 1) % max_episode_steps == 0
+    missing = at_limit & ~over
     if missing.any():
         repairs["timeouts_added_at_the_limit_of_steps"] = int(missing.sum())
-    return terminals, timeouts | missing, repairs
+    terminals, timeouts, found = true_ends(terminals, timeouts, at_limit)
+    timeouts = timeouts | missing
+    return terminals, timeouts, repairs | found | probable_limit(terminals, timeouts)
+
+
+def true_ends(
+    terminals: Array, timeouts: Array, at_limit: Array
+) -> tuple[Array, Array, dict[str, Any]]:
+    """Ends of episodes, where a recorder may have stored every end as a terminal.
+
+    At the limit of steps an end is a time-out and no terminal, as D4RL's own recorder has it, unless
+    the file shows that its recorder knows the difference: at the limit of another episode it marks a
+    time-out alone. Where the limit is unknown, marks of both kinds mean a time-out in the same way.
+
+    Args:
+        terminals: True ends as stored, bool [N].
+        timeouts: Other ends as stored, bool [N].
+        at_limit: Which rows are the last that the limit of steps allows, bool [N].
+
+    Returns:
+        terminals, timeouts and a record of the repairs.
+    """
+    repairs: dict[str, Any] = {}
+    both = terminals & timeouts
+    if both.any() and not (timeouts & ~terminals).any():
+        repairs["terminals_at_time_outs"] = int(both.sum())
+        terminals = terminals & ~both
+    stored = terminals & at_limit
+    if stored.any() and not (timeouts & ~terminals & at_limit).any():
+        repairs["terminals_at_the_limit_of_steps"] = int(stored.sum())
+        terminals, timeouts = terminals & ~stored, timeouts | stored
+    return terminals, timeouts, repairs
+
+
+def probable_limit(terminals: Array, timeouts: Array) -> dict[str, Any]:
+    """A number of steps after which many episodes end by a terminal, and none later.
+
+    Episodes that end by themselves rarely share their greatest length, so it is the most common
+    length only where a limit of steps cut them.
+
+    Args:
+        terminals: True ends, bool [N].
+        timeouts: Other ends, bool [N]; where there are any, the recorder knows the difference.
+
+    Returns:
+        The number of steps and of such terminals, for a record of repairs; empty if there is none.
+    """
+    if timeouts.any():
+        return {}
+    counts = np.bincount(np.diff(np.flatnonzero(terminals), prepend=-1))
+    longest = len(counts) - 1
+    if longest < 2 or counts.argmax() < longest or counts[-1] < max(2, counts.sum() / 10):
+        return {}
+    return {"probable_limit_of_steps": {"steps": longest, "terminals": int(counts[-1])}}
 
 
 def episode_bounds(terminals: Array, timeouts: Array) -> tuple[Array, int]:

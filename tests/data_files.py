@@ -29,6 +29,22 @@ class Toy(gym.Env[Array, Array]):
     action_space = ACTIONS
 
 
+class Endless(Toy):
+    """Names a limit of steps and does not keep it."""
+
+    def __init__(self) -> None:
+        """Names the limit as an attribute of its own."""
+        self.max_steps = LIMIT
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, Any]:
+        """At the origin."""
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Stays there."""
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+
 TOY = Task("toy", lambda: Toy())
 
 

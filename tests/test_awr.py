@@ -22,6 +22,13 @@ def test_weights_by_hand() -> None:
     assert not advantage_weight(torch.zeros(3, requires_grad=True), 1.0, 20.0).requires_grad
 
 
+def test_a_single_advantage_weighs_one() -> None:
+    assert advantage_weight(torch.tensor([[7.0]]), 0.5, 20.0).tolist() == [[1.0]]
+    awr = agent(batch_size=1, sequence_length=1)
+    metrics = awr.learn(random_trajectories(UNIT, steps=1, envs=1))
+    assert all(value.isfinite() for value in metrics.values())
+
+
 def test_value_loss_by_hand() -> None:
     assert value_loss(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])).item() == 2.5
     with pytest.raises(ValueError, match="expected one shape"):

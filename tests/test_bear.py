@@ -222,6 +222,46 @@ def test_the_mmd_compares_raw_samples() -> None:
     assert distance.min() > 0.3
 
 
+@pytest.mark.parametrize("how", ["first", "min", "max", "mean"])
+def test_the_critics_value_squashed_actions_and_are_averaged_over_them(how: Any) -> None:
+    bear, obs = agent(policy_value=how, constraint_samples=3), torch.randn(5, 2)
+    with torch.no_grad():
+        list(bear.policy.parameters())[-1].fill_(1.5)  # where tanh changes actions
+    bear.critic = Stub(  # type: ignore[assignment]
+        lambda obs, action: action[..., 0],
+        lambda obs, action: action[..., 1].square(),
+    )
+    bear.generator.manual_seed(0)
+    _, value = bear._distance_and_value(obs)
+    bear.generator.manual_seed(0)
+    bear.vae.sample_raw(obs, 3, 0.5, bear.generator)
+    action = bear.policy.sample_raw(obs, 3, bear.generator).tanh()
+    one, two = action[..., 0], action[..., 1].square()
+    if how == "first":
+        wanted = torch.minimum(one[:, 0], two[:, 0])
+    else:
+        each = torch.stack([one.mean(1), two.mean(1)])
+        wanted = {"min": each.amin(0), "max": each.amax(0), "mean": each.mean(0)}[how]
+    torch.testing.assert_close(value, wanted)
+
+
+def test_a_spread_of_the_critics_is_that_of_their_means_over_the_samples() -> None:
+    plain, held = (agent(policy_value="min", std_penalty=x) for x in (0.0, 2.0))
+    values = []
+    for bear in (plain, held):
+        bear.critic = Stub(  # type: ignore[assignment]
+            lambda obs, action: action[..., 0], lambda obs, action: 3 * action[..., 0]
+        )
+        bear.generator.manual_seed(0)
+        values.append(bear._distance_and_value(torch.zeros(4, 2))[1])
+    bear.generator.manual_seed(0)
+    bear.vae.sample_raw(torch.zeros(4, 2), 4, 0.5, bear.generator)
+    mean = bear.policy.sample_raw(torch.zeros(4, 2), 4, bear.generator).tanh()[..., 0].mean(1)
+    # Two critics, m and 3 m: half their distance is |m|.
+    wanted = values[0] - 2 * (mean.square() + 1e-6).sqrt()
+    torch.testing.assert_close(values[1], wanted)
+
+
 def test_the_kl_constraint_is_the_likelihood_of_behaviour_samples() -> None:
     bear, obs = agent(constraint="kl", constraint_samples=3), torch.randn(5, 2)
     bear.generator.manual_seed(0)

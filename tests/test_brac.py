@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from rlbench.agents.brac import BRAC, PROFILES, BRACConfig, alpha_loss, policy_loss
+from rlbench.errors import UserError
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, action_is_observation, random_batch
 
 
 def agent(**settings: Any) -> BRAC:
-    return BRAC(BRACConfig(hidden=(8,), **settings), UNIT)
+    return BRAC(BRACConfig(**{"hidden": (8,), **settings}), UNIT)
 
 
 def test_losses_by_hand() -> None:
@@ -32,13 +34,13 @@ def test_losses_by_hand() -> None:
 def test_a_policy_does_not_diverge_from_itself() -> None:
     brac, obs = agent(), torch.randn(20, 2)
     brac.behaviour = brac.policy
-    _, divergence = brac._divergence(brac.policy, obs)
+    _, divergence = brac._divergence(obs)
     torch.testing.assert_close(divergence, torch.zeros(20), atol=1e-3, rtol=0)
 
 
 def test_the_divergence_is_that_of_two_gaussians() -> None:
     brac, obs = agent(divergence_samples=20_000), torch.zeros(1, 2)
-    _, divergence = brac._divergence(brac.policy, obs)
+    _, divergence = brac._divergence(obs)
     (mean, log_std), (other, other_log_std) = brac.policy(obs), brac.behaviour(obs)
     exact = torch.distributions.kl_divergence(
         torch.distributions.Normal(mean, log_std.exp()),
@@ -54,10 +56,25 @@ def test_target_by_hand(penalty: Any, price: float) -> None:
     got = brac._target(batch, torch.tensor(0.5))
     brac.generator.manual_seed(0)
     with torch.no_grad():
-        actions, divergence = brac._divergence(brac.target_policy, batch.next_obs)
+        actions, log_prob = brac.policy.sample_many(batch.next_obs, 4, brac.generator)
+        behaviour = brac.behaviour.log_prob(brac.behaviour(batch.next_obs), actions)
         value = brac.target_critic(batch.next_obs, actions[:, 0]).min(0).values
-    following = value - price * 0.5 * divergence
+    following = value - price * 0.5 * (log_prob - behaviour).mean(1)
     torch.testing.assert_close(got, batch.reward + 0.5 * (1 - batch.terminated) * following)
+
+
+def test_the_target_s_actions_come_from_the_policy_itself() -> None:
+    brac, batch = agent(penalty="policy"), random_batch(UNIT)
+
+    def target() -> Tensor:
+        brac.generator.manual_seed(0)
+        return brac._target(batch, torch.tensor(1.0))
+
+    before = target()
+    with torch.no_grad():
+        next(iter(brac.policy.parameters())).add_(1.0)
+    assert not torch.equal(before, target())
+    assert not hasattr(brac, "target_policy")
 
 
 def test_the_policy_obeys_the_behaviour_alone_during_the_warmup() -> None:
@@ -89,12 +106,33 @@ def test_steps_of_the_policy_leave_behaviour_and_critic_alone() -> None:
 
 def test_a_learned_weight_follows_the_divergence_and_a_fixed_one_stays() -> None:
     for threshold, rises in ((-100.0, True), (100.0, False)):
-        brac = agent(**PROFILES["kl-control"] | {"divergence_threshold": threshold})
+        brac = agent(alpha_mode="learned", divergence_threshold=threshold)
         brac.learn(random_batch(UNIT))
         assert (brac.log_alpha.item() > 0) == rises
     fixed = agent()
     fixed.learn(random_batch(UNIT))
     assert fixed.log_alpha.item() == 0.0
+
+
+def test_a_learned_weight_stops_before_its_exponential_overflows() -> None:
+    brac = agent(alpha_mode="learned", divergence_threshold=-100.0, alpha_learning_rate=100.0)
+    for seed in range(2):
+        metrics = brac.learn(random_batch(UNIT, seed=seed))
+    assert metrics["alpha"].item() == pytest.approx(math.exp(10))
+    assert metrics["policy_loss"].isfinite()
+
+
+def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
+    metrics = agent(alpha=0.0, warmup_updates=0).learn(random_batch(UNIT))
+    assert all(value.isfinite() for value in metrics.values())
+    with pytest.raises(UserError, match="alpha is 0, whose logarithm cannot be learned"):
+        agent(alpha=0.0, alpha_mode="learned")
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_profiles_are_settings_that_run(profile: str) -> None:
+    brac = BRAC(BRACConfig(**PROFILES[profile]), UNIT)
+    assert brac.learn(random_batch(UNIT, rows=4))["critic_loss"].isfinite()
 
 
 def test_a_heavy_weight_clones_the_demonstrator() -> None:

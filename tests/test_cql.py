@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlbench.agents.cql import CQL, CQLConfig, log_sum_exp, penalty, weight_loss
+from rlbench.agents.cql import CQL, PROFILES, CQLConfig, log_sum_exp, penalty, weight_loss
 from rlbench.agents.sac import SAC, SACConfig
+from rlbench.errors import UserError
 from tests.networks import copies
 from tests.probe_envs import UNIT, random_batch
 
@@ -34,8 +35,8 @@ def test_penalty_by_hand() -> None:
     values = torch.tensor([[[1.0, 2.0]]])
     densities = torch.tensor([[math.log(0.5), math.log(0.25)]])
     sums = log_sum_exp(values, densities)
-    # log((e / 0.5 + e^2 / 0.25) / 2)
-    assert sums.item() == pytest.approx(math.log((2 * math.e + 4 * math.e**2) / 2), rel=1e-6)
+    # log(e / 0.5 + e^2 / 0.25), of the sum as in the authors' code and not of the mean
+    assert sums.item() == pytest.approx(math.log(2 * math.e + 4 * math.e**2), rel=1e-6)
     assert penalty(sums, torch.tensor([[0.5]])).item() == pytest.approx(sums.item() - 0.5)
 
 
@@ -53,7 +54,8 @@ def test_samples_estimate_the_integral() -> None:
     torch.testing.assert_close(values[0], batch.action[:, 0])
     # Integral of exp(a_1) over [-1, 1]^2 = 2 (e - 1/e), and of exp(2 a_1) = e^2 - e^-2.
     exact = torch.tensor([math.log(2 * (math.e - 1 / math.e)), math.log(math.e**2 - math.e**-2)])
-    expected = exact - torch.stack([batch.action[:, 0], 2 * batch.action[:, 0]]).mean(1)
+    mean = torch.stack([batch.action[:, 0], 2 * batch.action[:, 0]]).mean(1)
+    expected = exact + math.log(3 * 4000) - mean
     # The policy hardly visits the corners, so its weights there have heavy tails.
     torch.testing.assert_close(gap, expected, atol=0.1, rtol=0)
 
@@ -127,3 +129,38 @@ def test_a_learned_weight_grows_above_the_threshold() -> None:
     fixed = agent()
     fixed.learn(random_batch(UNIT))
     assert fixed.log_weight.exp().item() == pytest.approx(5.0)
+
+
+def test_the_threshold_is_the_authors_gap() -> None:
+    # Where all values are 0 the gap is the log of 3 x 10 samples and the volume 2^2 of the box, at
+    # uniform densities; a policy that is nearly uniform is close to it, and log 30 is 3.4.
+    cql, batch = agent(), random_batch(UNIT, rows=512)
+    cql.critic = Stub(lambda action: 0 * action[..., 0])  # type: ignore[assignment]
+    gap, _ = cql._penalty(batch)
+    torch.testing.assert_close(gap, torch.full((2,), math.log(30 * 4)), atol=0.3, rtol=0)
+    for threshold, rises in ((gap.max().item() - 0.1, True), (gap.min().item() + 0.1, False)):
+        loss = weight_loss(cql.log_weight, gap, threshold)
+        (gradient,) = torch.autograd.grad(loss, cql.log_weight)
+        assert (gradient.item() < 0) == rises
+
+
+def test_a_learned_weight_stops_at_the_authors_bound() -> None:
+    cql = agent(gap_threshold=-100.0)
+    cql.weight_optimizer.learning_rate.fill_(100.0)
+    for seed in range(2):
+        metrics = cql.learn(random_batch(UNIT, seed=seed))
+    assert metrics["conservatism"].item() == pytest.approx(1e6)
+    assert metrics["critic_loss"].isfinite()
+
+
+def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
+    metrics = agent(conservatism=0.0).learn(random_batch(UNIT))
+    assert all(value.isfinite() for value in metrics.values())
+    with pytest.raises(UserError, match="conservatism is 0, whose logarithm cannot be learned"):
+        agent(conservatism=0.0, gap_threshold=5.0)
+
+
+def test_the_authors_have_three_layers() -> None:
+    config = CQLConfig(**PROFILES["authors"])
+    assert CQL(config, UNIT).learn(random_batch(UNIT, rows=4))["critic_loss"].isfinite()
+    assert config.hidden == (256, 256, 256)

@@ -62,5 +62,5 @@ def test_max_steps_truncates() -> None:
 def test_an_environment_with_nothing_left_is_not_stepped() -> None:
     envs = Separate([Countdown() for _ in range(3)])
     play(envs, [5, 2], act)
-    assert [env.left for env in envs.envs[:2]] == [0, 0]  # type: ignore[attr-defined]
-    assert not hasattr(envs.envs[2], "left")
+    assert [env.env.left for env in envs.envs[:2]] == [0, 0]  # type: ignore[attr-defined]
+    assert not hasattr(envs.envs[2].env, "left")

@@ -26,6 +26,7 @@ from rlbench.offline_data.behaviour import Sampled, Uniform
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.cards import Weights
 from rlbench.offline_data.dataset import DataSet
+from rlbench.offline_data.recipes import Part
 from rlbench.seeding import derive
 from tests.data_files import columns_of
 
@@ -112,6 +113,16 @@ def test_a_size_that_ends_with_an_episode_cuts_none() -> None:
     data = make(size=end)
     assert data.episode_bounds[-1] == end
     assert (len(data.episode_bounds), len(data.episode_returns)) == (8, 7)
+
+
+def test_an_episode_ends_at_the_limit_that_its_environment_names(tmp_path: Path) -> None:
+    plan = generate.Plan("t", "tests.data_files:Endless", "", (Part("random", None),), 12, 0)
+    generate.generate(plan, tmp_path, 1, lambda mean: None, lambda done, total: None)
+    data = DataSet(tmp_path)
+    assert data.episode_bounds.tolist() == [0, 5, 10, 12]
+    got = columns_of(data)
+    assert np.flatnonzero(got["truncated"]).tolist() == [4, 9]
+    assert not got["terminated"].any()
 
 
 def test_random_actions_fill_the_box_evenly() -> None:

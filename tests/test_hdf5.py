@@ -114,10 +114,11 @@ def test_time_limits_stored_as_terminals_are_truncations(tmp_path: Path) -> None
     assert not got["terminated"].any()
     assert np.flatnonzero(got["truncated"]).tolist() == [4, 9, 14]
     assert data.provenance.details["terminals_at_the_limit_of_steps"] == 3
-    # One that falls earlier shows that the terminals are true.
+    # Each episode is judged by itself: one that falls earlier keeps its end.
     columns = recording([(5, "terminal"), (4, "terminal")]) | {"timeouts": None}
-    data = read(write(tmp_path / "g.hdf5", columns), tmp_path / "e")
-    assert np.flatnonzero(columns_of(data)["terminated"]).tolist() == [4, 8]
+    got = columns_of(read(write(tmp_path / "g.hdf5", columns), tmp_path / "e"))
+    assert np.flatnonzero(got["terminated"]).tolist() == [8]
+    assert np.flatnonzero(got["truncated"]).tolist() == [4]
 
 
 @pytest.mark.parametrize(("excess", "warned"), [(5e-4, False), (4.1, True)])

@@ -46,11 +46,14 @@ def test_a_lower_mean_whose_interval_holds_zero_fails() -> None:
     assert not ibac_toy.C1.judge(results({"VIB": ours})).holds
 
 
-def test_seeds_that_are_not_all_there_are_not_judged() -> None:
+def test_methods_without_common_seeds_are_not_judged() -> None:
     with pytest.raises(Missing, match="VIB has not been run on signals-2"):
         ibac_toy.C1.judge(Results([]))
-    with pytest.raises(Missing, match="not the same seeds"):
-        ibac_toy.C1.judge(results({"VIB": BELOW[:3]}))
+    with pytest.raises(Missing, match="share 1 of their seeds"):
+        ibac_toy.C1.judge(results({"VIB": BELOW[:1]}))
+    # Of the first three seeds: 1.2 - 2.2.
+    evidence = ibac_toy.C1.judge(results({"VIB": BELOW[:3]})).evidence
+    assert "signals-2: VIB 1.20; none 2.20, difference -1.00" in evidence
 
 
 @pytest.mark.parametrize(("scale", "seen"), [("small", 25_000), ("full", 819_200)])

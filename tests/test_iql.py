@@ -110,6 +110,34 @@ def test_the_policy_s_step_size_falls_along_a_cosine() -> None:
     assert IQL.preset("hopper-medium", 1234) == {"policy_decay_updates": 1234}
 
 
+def test_actions_on_the_bound_are_moved_inside_by_the_authors_limit() -> None:
+    iql, batch, asked = agent(), random_batch(UNIT), []
+    bounds = torch.tensor([[1.0, -1.0], [1 - 1e-6, -(1 - 1e-6)], [0.99998, -0.5]])
+    batch = dataclasses.replace(batch, action=bounds.repeat(11, 1)[:32])
+    for network in (iql.critic, iql.target_critic):
+        network.register_forward_pre_hook(lambda module, given: asked.append(given[1]))
+    cloned = iql.policy.log_prob
+    iql.policy.log_prob = (  # type: ignore[method-assign]
+        lambda params, action: asked.append(action) or cloned(params, action)  # type: ignore[func-returns-value]
+    )
+    iql.learn(batch)
+    wanted = torch.tensor([[0.99999, -0.99999], [0.99999, -0.99999], [0.99998, -0.5]])
+    assert len(asked) == 3
+    for action in asked:
+        torch.testing.assert_close(action, wanted.repeat(11, 1)[:32], atol=1e-7, rtol=0)
+
+
+def test_returns_that_differ_by_rounding_alone_scale_nothing() -> None:
+    for low, high in ((3.0, 3.0000005), (-1000.0, -999.9999), (0.0, 0.0)):
+        assert agent(dataclasses.replace(UNIT, return_range=(low, high))).reward_scale == 1.0
+    spec = dataclasses.replace(UNIT, return_range=(-1000.0, -999.0))
+    assert agent(spec).reward_scale == 1000.0
+
+
+def test_a_run_without_updates_has_a_step_size() -> None:
+    assert IQL.preset("hopper-medium", 0) == {"policy_decay_updates": 1}
+
+
 def test_the_critics_are_only_asked_about_actions_of_the_data() -> None:
     iql, batch, asked = agent(), random_batch(UNIT), []
     for network in (iql.critic, iql.target_critic):

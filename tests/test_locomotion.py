@@ -18,6 +18,7 @@ FOUR = ["HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Ant-v4"]
 MAKERS: list[Callable[[], gym.Env[Any, Any]]] = [
     *(partial(make_gymnasium, name) for name in FOUR),
     partial(make_gymnasium, "Ant-v4", use_contact_forces=True),
+    partial(make_gymnasium, "Ant-v4", use_contact_forces=True, contact_force_range=(0.0, 0.0)),
     partial(make_gymnasium, "Hopper-v4", terminate_when_unhealthy=False, healthy_reward=0.3),
     partial(make_gymnasium, "Walker2d-v4", forward_reward_weight=0.7, ctrl_cost_weight=0.2),
     partial(make_gymnasium, "Hopper-v4", healthy_state_range=(-2.0, 50.0)),

@@ -10,7 +10,8 @@ import pytest
 
 from rlbench.errors import UserError
 from rlbench.offline_data import minari, open_data
-from tests.data_files import TOY, columns_of
+from rlbench.offline_data.dataset import DataSet
+from tests.data_files import TOY, WORLD, columns_of
 
 ID = "mujoco/toy/medium-v0"
 
@@ -66,6 +67,55 @@ def test_an_episode_without_end_is_cut(root: Path) -> None:
     assert columns_of(data)["truncated"].tolist() == [0, 1, 0, 1]
     assert data.provenance.details["episodes_without_end"] == 1
     assert data.provenance.details["score"] is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "terminated"),
+    [
+        # The limit is 5, and the first, third and fifth episode are stored as terminated.
+        ([5, 4, 3, 2, 5], [0, 0, 1, 0, 0]),
+        # The second is a truncation at the limit, so the recorder knows the difference.
+        ([5, 5, 3, 2, 5], [1, 0, 1, 0, 1]),
+    ],
+)
+def test_terminations_at_the_limit_of_steps_are_judged_one_by_one(
+    root: Path, tmp_path: Path, lengths: list[int], terminated: list[int]
+) -> None:
+    path = make(lengths, root)
+    (tmp_path / "d").mkdir()
+    minari.read(path, tmp_path / "d", WORLD, lambda done, total: None)
+    data = DataSet(tmp_path / "d")
+    got, ends = columns_of(data), data.episode_bounds[1:] - 1
+    assert got["terminated"][ends].tolist() == terminated
+    assert got["truncated"][ends].tolist() == [1 - x for x in terminated]
+    repaired = data.provenance.details.get("terminals_at_the_limit_of_steps")
+    assert repaired == (None if terminated[0] else 2)
+
+
+def test_a_limit_of_steps_that_nobody_names_is_a_warning(root: Path) -> None:
+    path = make([4, 2, 4], root)
+    with h5py.File(path, "a") as file:
+        for group in file.values():
+            group["terminations"][-1], group["truncations"][-1] = True, False
+    with pytest.warns(UserWarning, match="2 episodes end by a terminal after exactly 4 steps"):
+        open_data(TOY, f"minari:{ID}")
+
+
+def test_observations_at_the_ends_that_are_not_their_own_are_counted(root: Path) -> None:
+    path = make([3, 3, 3], root)
+    with h5py.File(path, "a") as file:
+        file["episode_0/observations"][-1] = file["episode_1/observations"][0]
+        file["episode_2/observations"][-1] = 0
+    with pytest.warns(UserWarning, match="of 2 of 3 episodes is all zeros or the first"):
+        details = open_data(TOY, f"minari:{ID}").provenance.details
+    assert details["next_obs_of_the_next_episode"] == details["next_obs_of_zeros"] == 1
+
+
+def test_episodes_without_steps_are_left_out(root: Path) -> None:
+    make([2, 0, 3], root)
+    data = open_data(TOY, f"minari:{ID}")
+    assert data.episode_bounds.tolist() == [0, 2, 5]
+    assert data.episode_returns.tolist() == [2, 3]
 
 
 def test_a_missing_data_set_says_how_to_get_it() -> None:

@@ -77,6 +77,18 @@ def test_mixture_has_the_density_of_pytorch_s() -> None:
     torch.testing.assert_close(policy.log_prob(params, action), mixture.log_prob(action))
 
 
+def test_the_deviations_of_a_mixture_have_a_floor() -> None:
+    policy = GaussianMixture(3, 2, (8,), components=4)
+    scales = list(policy.net.parameters())[-1]
+    for raw, deviation in ((-200.0, 1e-4), (0.0, math.log(2) + 1e-4)):
+        with torch.no_grad():
+            list(policy.net.parameters())[-2].zero_()
+            scales.fill_(raw)
+        log_std = policy(normal(5, 3))[2]
+        torch.testing.assert_close(log_std.exp(), torch.full((5, 4, 2), deviation))
+        assert policy.log_prob(policy(normal(5, 3)), torch.zeros(5, 2)).isfinite().all()
+
+
 def test_mixture_samples_components_by_weight() -> None:
     policy = GaussianMixture(1, 1, (8,), components=3)
     weight = torch.tensor([[0.2, 0.5, 0.3]])
@@ -91,7 +103,7 @@ def test_mixture_samples_components_by_weight() -> None:
 def test_choices_carry_their_probabilities() -> None:
     policy = Choice(3, 4, (8,))
     params = policy(normal(5, 3))
-    actions, log_weights = policy.candidates(params, torch.zeros(5, 1, 0))
+    actions, log_weights = policy.candidates(params, torch.zeros(5, 1, policy.noise_size))
     assert torch.equal(actions, torch.eye(4).expand(5, 4, 4))
     torch.testing.assert_close(log_weights.exp().sum(1), torch.ones(5))
     torch.testing.assert_close(policy.log_prob(params, actions[:, 2]), log_weights[:, 2])

@@ -11,12 +11,14 @@ from gymnasium.spaces import Box, Discrete
 
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
-from rlbench.agents.ppo import PPO, PPOConfig, policy_loss, value_loss
+from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, normalised, policy_loss, value_loss
+from rlbench.agents.recurrent_ppo import RecurrentPPOConfig
 from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.benchmarks import catalog
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
+from rlbench.errors import UserError
 from rlbench.interface import Spec, Trajectories
 from tests.test_compiled import assert_close
 from tests.test_on_policy import experience
@@ -194,6 +196,36 @@ def test_a_gradient_step_is_that_of_the_whole_loss(max_norm: float) -> None:
         torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_advantages_small_compared_with_the_returns_are_not_blown_up() -> None:
+    advantage, target = torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor([0.9, 1.0, 1.1])
+    floor = 0.03 * math.sqrt((0.81 + 1 + 1.21) / 3)
+    torch.testing.assert_close(normalised(advantage, target), advantage / floor)
+    torch.testing.assert_close(
+        normalised(advantage + 7, target), advantage / floor, atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(normalised(1000 * advantage, target), torch.tensor([-1.0, 0, 1]))
+    # The scale of the rewards does not matter.
+    torch.testing.assert_close(normalised(9 * advantage, 9 * target), advantage / floor)
+
+
+def test_a_last_minibatch_of_one_step_leaves_all_weights_finite() -> None:
+    agent = ppo(batch_size=23)  # Of 24 steps.
+    metrics = agent.learn(played(agent))
+    assert all(x.isfinite() for x in metrics.values())
+    assert all(x.isfinite().all() for x in agent.network.parameters())
+    assert normalised(torch.tensor([3.0]), torch.tensor([9.0])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_size": 1}, {"envs": 1, "rollout_steps": 1}, {"clip_range": 0.0}]
+)
+def test_settings_that_would_divide_by_zero_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give"):
+        PPOConfig(**settings)
+    PPOConfig(batch_size=1, normalise_advantage=False)
+    RecurrentPPOConfig(batch_size=1)  # A column has more steps than one.
+
+
 def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
     agent = ppo(normalise_obs=True)
     batch = played(agent, 0)
@@ -202,15 +234,41 @@ def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
 
 
 def test_step_size_and_clip_fall_to_zero() -> None:
-    agent = ppo(decay_updates=4)
-    seen = []
+    agent, seen = ppo(decay_updates=4, value_clip_range=0.5), []
     for seed in range(5):
         agent.learn(played(agent, seed))
-        seen.append((float(agent.optimizer.learning_rate), float(agent.clip_range)))
+        assert agent.value_clip is not None
+        now = agent.optimizer.learning_rate, agent.clip_range, agent.value_clip
+        seen += [float(x) for x in now]
     shares = [1, 0.75, 0.5, 0.25, 0.0]
-    assert [x for pair in seen for x in pair] == pytest.approx(
-        [x for s in shares for x in (3e-4 * s, 0.2 * s)], abs=1e-7
-    )
+    wanted = [x for s in shares for x in (3e-4 * s, 0.2 * s, 0.5 * s)]
+    assert seen == pytest.approx(wanted, abs=1e-7)
+    assert ppo().value_clip is None
+
+
+@pytest.mark.parametrize("make", [ppo, ibac_sni])
+def test_values_are_held_by_the_clip_of_the_moment(make: Any) -> None:
+    agent = make(decay_updates=4, value_clip_range=0.4)
+    agent.updates = 3
+    agent._decay()
+    flat = agent._flat(played(agent))
+    target = flat["value"]
+    # A quarter of 0.4 is left, so a value 1 above the old one counts as 0.1 above it.
+    loss = agent.gradient_step(Minibatch(**flat | {"value": target - 1, "target": target}))
+    torch.testing.assert_close(loss["value_loss"], torch.tensor(0.81))
+
+
+def test_the_furthest_gradient_step_is_reported() -> None:
+    agent = ppo(batch_size=6, epochs=4, learning_rate=0.05)
+    seen, step = [], agent.gradient_step
+
+    def watched(batch: Any) -> Any:
+        seen.append(step(batch))
+        return seen[-1]
+
+    metrics = agent._learn(watched, played(agent))
+    assert len(seen) == 16
+    assert metrics["kl_max"] == max(x["kl"] for x in seen) > metrics["kl"]
 
 
 @pytest.mark.parametrize(

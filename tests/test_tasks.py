@@ -54,14 +54,15 @@ def test_an_unknown_name_is_one_sentence_with_close_names(name: str, words: str)
     ("name", "words"),
     [
         ("no_such_module:make", "no module named 'no_such_module'"),
-        ("my_tasks:missing", "has no 'missing'"),
+        ("my_tasks:missing", "has no function 'missing'"),
+        ("my_tasks:three", "has no function 'three'"),
         ("my_tasks:number", "made a int"),
     ],
 )
 def test_a_bad_factory_is_one_sentence(
     name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "my_tasks.py").write_text("def number():\n    return 3\n")
+    (tmp_path / "my_tasks.py").write_text("three = 3\n\ndef number():\n    return 3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     with pytest.raises(UserError, match=words):

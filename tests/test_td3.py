@@ -109,6 +109,15 @@ def test_cloning_loss_by_hand() -> None:
         cloning_loss(value[:, None], action, torch.zeros(2, 1), 0.3)
 
 
+def test_values_that_are_all_zero_leave_the_squared_error() -> None:
+    value = torch.zeros(2, requires_grad=True)
+    loss = cloning_loss(value, torch.full((2, 1), 0.5), torch.zeros(2, 1), 2.5)
+    assert loss.item() == 0.25
+    loss.backward()
+    assert value.grad is not None
+    assert value.grad.isfinite().all()
+
+
 def test_the_scale_of_the_value_does_not_matter_to_cloning_nor_get_a_gradient() -> None:
     action, data = torch.zeros(2, 1), torch.ones(2, 1)
     gradients = []

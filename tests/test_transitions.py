@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlbench.offline_data import as_transitions
+from rlbench.offline_data.transitions import repair_ends
 from tests.data_files import Array, random_episodes, recording
 
 # The vectors of D4RL's own `qlearning_dataset`, on obs = rewards = 0..7.
@@ -85,9 +86,79 @@ def test_no_terminal_is_made_by_a_time_out(mode: Any, next_recorded: bool, seed:
     if not next_recorded:
         del columns["next_observations"]
     without = columns | {"timeouts": np.zeros_like(columns["timeouts"])}
-    kept, all_rows = (as_transitions(x, mode, max_episode_steps=5) for x in (columns, without))
+    limit = 5 if mode == "d4rl" else None
+    kept, all_rows = (as_transitions(x, mode, max_episode_steps=limit) for x in (columns, without))
     ended = {tuple(x) for x in kept["obs"][kept["terminated"]]}
     terminals = {tuple(x) for x in columns["observations"][columns["terminals"]]}
     assert ended <= terminals
     assert ended >= {tuple(x) for x in columns["observations"][:-1][columns["terminals"][:-1]]}
     assert mode == "d4rl" or ended == {tuple(x) for x in all_rows["obs"][all_rows["terminated"]]}
+
+
+def flags(*rows: int, count: int) -> Array:
+    return np.isin(np.arange(count), rows)
+
+
+@pytest.mark.parametrize(
+    ("terminals", "timeouts", "limit", "true_ends", "cuts", "repairs"),
+    [
+        # Of episodes of 4, 4 and 2 steps the last one alone fell.
+        ([3, 7, 9], None, 4, [9], [3, 7], {
+            "timeouts": "missing", "terminals_at_the_limit_of_steps": 2}),
+        # A column of time-outs that are never marked says no more than a missing one.
+        ([3, 7, 9], [], 4, [9], [3, 7], {"terminals_at_the_limit_of_steps": 2}),
+        # A time-out elsewhere, such as the cut at the end of a file, does not show that the
+        # recorder marks the limit.
+        ([3, 7], [9], 4, [], [3, 7, 9], {"terminals_at_the_limit_of_steps": 2}),
+        ([3, 7], [3, 9], 4, [], [3, 7, 9], {"terminals_at_the_limit_of_steps": 2}),
+        # A recorder that marks the limit knows the difference: the second episode fell at its end.
+        ([7], [3], 4, [7], [3], {}),
+        ([7], [3, 7], 4, [7], [3, 7], {}),
+        # One that marks every time-out as a terminal too does not, whatever the limit is.
+        ([3, 7, 9], [3, 7], 4, [9], [3, 7], {"terminals_at_time_outs": 2}),
+        ([3, 7, 9], [3, 7], None, [9], [3, 7], {"terminals_at_time_outs": 2}),
+        # A limit without a flag on the way to one that is a terminal.
+        ([7, 9], None, 4, [9], [3, 7], {
+            "timeouts": "missing", "timeouts_added_at_the_limit_of_steps": 1,
+            "terminals_at_the_limit_of_steps": 1}),
+        # A recorder that marks time-outs is trusted where the limit is unknown.
+        ([3, 7], [9], None, [3, 7], [9], {}),
+        # No episode reaches the limit.
+        ([2, 7], None, 6, [2, 7], [], {"timeouts": "missing"}),
+    ],
+)  # fmt: skip
+def test_ends_at_the_limit_of_steps_are_judged_one_by_one(
+    terminals: list[int],
+    timeouts: list[int] | None,
+    limit: int | None,
+    true_ends: list[int],
+    cuts: list[int],
+    repairs: dict[str, Any],
+) -> None:
+    stored = None if timeouts is None else flags(*timeouts, count=10)
+    ended, cut, told = repair_ends(flags(*terminals, count=10), stored, limit)
+    assert np.flatnonzero(ended).tolist() == true_ends
+    assert np.flatnonzero(cut).tolist() == cuts
+    assert told == repairs
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "found"),
+    [
+        ([9, 9, 9, 4], None, {"steps": 9, "terminals": 3}),
+        ([9, 3, 9, 4, 7], None, {"steps": 9, "terminals": 2}),
+        ([9, 9, 9, 4], 1000, {"steps": 9, "terminals": 3}),
+        ([9, 9, 9, 4], 9, None),  # known, so it is put right
+        ([9, 5, 5, 4], None, None),  # falls
+        ([9, 8, 7, 6], None, None),
+        ([1, 1, 1, 1], None, None),  # one step each, such as a forecast
+        ([9, 9, 5, 5, 5], None, None),
+        ([30, 30, *range(2, 27)], None, None),  # two of 27, which may be chance
+    ],
+)
+def test_a_limit_of_steps_that_nobody_names_is_suspected(
+    lengths: list[int], limit: int | None, found: dict[str, int] | None
+) -> None:
+    ends = np.cumsum(lengths) - 1
+    _, _, told = repair_ends(flags(*ends, count=ends[-1] + 3), None, limit)
+    assert told.get("probable_limit_of_steps") == found

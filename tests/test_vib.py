@@ -15,6 +15,7 @@ from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones import bottleneck
 from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.updates import SGD
+from rlbench.benchmarks import export
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run, load_run
 from rlbench.envs.signals import Problem, Signals
@@ -205,6 +206,19 @@ def test_forecasts_are_those_of_a_noisy_code() -> None:
     torch.testing.assert_close(agent.decide(obs, noise), wanted)
     assert not torch.equal(agent.act(obs).action, agent.act(obs).action)
     assert make(**PLAIN).acting_noise is None
+
+
+@pytest.mark.parametrize("form", ["_torchscript", pytest.param("_onnx", marks=pytest.mark.slow)])
+@EACH
+def test_a_classifier_is_exported_for_batches_of_any_size(
+    settings: dict[str, Any], form: str
+) -> None:
+    if form == "_onnx":
+        pytest.importorskip("onnxruntime")
+    agent, obs = make(**settings), batch(rows=9).obs
+    given = (obs,) if agent.acting_noise is None else (obs, torch.randn(9, *agent.acting_noise))
+    _, run = getattr(export, form)(agent, tuple(x[:3] for x in given))
+    torch.testing.assert_close(run(given), agent.decide(*given), atol=1e-5, rtol=0)
 
 
 def test_learning_leaves_the_batch_alone_and_moves_every_parameter() -> None:

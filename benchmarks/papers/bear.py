@@ -35,10 +35,20 @@ SMALL_METHODS = (
     Method("TD3", "td3", CRITICS | FAST),
 )
 METHODS = (Method("BC", "bc"), Method("BEAR", "bear"), Method("TD3", "td3"))
+D4RL_RELEASE = {"vae_hidden": (750, 750)}
+BCQ_AUTHORS = {
+    "hidden": (400, 300),
+    "vae_hidden": (750, 750),
+    "batch_size": 100,
+    "learning_rate": 1e-3,
+}
+"""The authors' settings, as in the profiles of the agents."""
 FULL_METHODS = (
-    *METHODS,
-    Method("BEAR-KL", "bear", {"constraint": "kl"}),
-    Method("BCQ", "bcq"),
+    Method("BC", "bc"),
+    Method("BEAR", "bear", D4RL_RELEASE),
+    Method("TD3", "td3"),
+    Method("BEAR-KL", "bear", D4RL_RELEASE | {"constraint": "kl"}),
+    Method("BCQ", "bcq", BCQ_AUTHORS),
     Method("BRAC", "brac"),
 )
 LOCOMOTION = tuple(
@@ -98,7 +108,7 @@ def _overestimation(results: Results) -> Verdict:
         gaps[method] = values[0] - values[1]
     td3, bear = (results.scores(method, "point-expert") for method in ("TD3", "BEAR"))
     holds = bool(
-        gaps["TD3"].min() > 0.1
+        gaps["TD3"].min() > 0.3
         and np.abs(gaps["BEAR"]).max() < 0.1
         and td3.max() < 20
         and bear.min() > 90
@@ -143,7 +153,7 @@ CLAIMS = (
     Claim(
         "B4",
         "Unconstrained Q-learning overestimates actions outside the data; the constraint prevents it.",
-        "point-expert, every seed: TD3 values its actions more than 0.1 above the data's and scores "
+        "point-expert, every seed: TD3 values its actions more than 0.3 above the data's and scores "
         "below 20; BEAR stays within 0.1 and scores above 90",
         _overestimation,
     ),
@@ -169,11 +179,12 @@ PAPER = Paper(
             POINT,
         ),
     },
-    minutes={"small": 13, "full": 130_000},
+    minutes={"small": 13, "full": 235_000},
     claims=CLAIMS,
     figures=published(),
-    notes="The small scale trains on HalfCheetah for 4,000 updates: a smoke test beside figures of "
-    "500,000. Where the settings of the authors' D4RL release were run on halfcheetah-random, the "
+    notes="The small scale trains on HalfCheetah for 4,000 updates with the default settings: a smoke "
+    "test, compared with figures of 500,000. The full scale has the authors' settings of BCQ, and of BEAR those of "
+    "their D4RL release. Where the settings of the authors' D4RL release were run on halfcheetah-random, the "
     "policy stands still (2.3): there B1 does not hold, and the claims are judged on point navigation "
     "with the settings of the first release.",
 )

@@ -8,11 +8,9 @@ a seed draws another problem, on which all methods meet the same training and te
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Scale, Verdict
-from rlbench.benchmarks.tables.results import Missing, Results
+from rlbench.benchmarks.tables.results import Result, Results
 
 PLAIN = {"bottleneck": False}
 RIVALS: dict[str, dict[str, Any]] = {
@@ -48,30 +46,24 @@ GRIDS: dict[Scale, tuple[Grid, ...]] = {
 MINUTES: dict[Scale, float] = {"small": 5, "full": 200}
 
 
-def _losses(results: Results, method: str, task: str) -> np.ndarray:
-    """Mean test loss of each seed in nats, [R]."""
-    runs = results.of(method, task)
-    if not runs:
-        raise Missing(f"{method} has not been run on {task}")
-    return np.array([-run.returns.mean() for run in runs])
+def _loss(run: Result) -> float:
+    """Mean test loss in nats."""
+    return -float(run.returns.mean())
 
 
 def _lowest_test_loss(results: Results) -> Verdict:
     holds, told = True, []
     for task in SETTINGS:
-        ours = _losses(results, "VIB", task)
+        ours, *others = results.paired(("VIB", *RIVALS), task, _loss)
         parts = [f"{task}: VIB {ours.mean():.2f}"]
-        for rival in RIVALS:
-            theirs = _losses(results, rival, task)
-            if len(theirs) != len(ours):
-                raise Missing(f"VIB and {rival} have not the same seeds on {task}")
-            found = statistics.bootstrap_interval(statistics.mean, (ours - theirs)[:, None], seed=0)
+        for rival, theirs in zip(RIVALS, others, strict=True):
+            found = statistics.paired_difference(ours, theirs, seed=0)
             holds = holds and found.high < 0
             parts.append(
                 f"{rival} {theirs.mean():.2f}, "
                 f"difference {found.point:.2f} [{found.low:.2f}, {found.high:.2f}]"
             )
-        told.append("; ".join(parts))
+        told.append(f"{'; '.join(parts)} ({len(ours)} seeds)")
     return Verdict(bool(holds), f"test loss in nats, {'. '.join(told)}")
 
 

@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from rlbench.benchmarks.tables.statistics import Interval
 
@@ -68,6 +71,21 @@ def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) ->
         middle = [(x_axis.at(x), y_axis.at(y.point)) for x, y in curve]
         drawn.append(Curve(name, colour % COLOURS, _svg(middle), _svg([*above, *below])))
     return Plot(title, x_label, drawn, x_axis.ticks(4), y_axis.ticks(5))
+
+
+def common_points(
+    curves: Sequence[tuple[Sequence[int], Sequence[float]]],
+) -> tuple[list[int], np.ndarray[Any, Any]]:
+    """The places that all curves have and their values there: [K] and [R, K] of R curves.
+
+    Args:
+        curves: Places and values of each, such as updates and scores of a seed.
+    """
+    if not curves:
+        return [], np.empty((0, 0))
+    common = sorted(set.intersection(*(set(places) for places, _ in curves)))
+    at = [dict(zip(places, values, strict=True)) for places, values in curves]
+    return common, np.array([[values[place] for place in common] for values in at])
 
 
 class _Axis:

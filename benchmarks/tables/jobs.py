@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlbench.benchmarks.tables.defaults import Defaults, defaults, keep
+from rlbench.benchmarks.tables.methods import FREE
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import Interrupted, UserError
@@ -37,24 +39,31 @@ class Job:
         assert self.config.out is not None
         return self.config.out
 
+    def defaults(self) -> Defaults:
+        """What the run would be if the job asked for nothing else than agent, task and length."""
+        return defaults(self.folder, self.agent, self.config.env, self.config.updates)
+
     def complete(self) -> bool:
         """Whether its run has been evaluated after its last update.
 
         Raises:
-            UserError: The folder holds another run.
+            UserError: The folder holds another run: also one whose agent had other defaults.
         """
         folder = RunFolder(self.folder)
         if not (self.folder / "config.json").exists():
             return False
         saved = folder.config()
         mine = dataclasses.asdict(self.config)
-        # An option that is newer than the run had its default.
+        # An option or a setting that is newer than the run had its default.
         run = dataclasses.asdict(RunConfig(env="")) | saved["run"]
-        differing = [
-            *_differences({"agent": self.agent}, {"agent": saved["agent"]["name"]}),
-            *_differences(self.settings, saved["agent"]["settings"]),
-            *_differences({k: v for k, v in mine.items() if k not in _FREE}, run),
-        ]
+        mine, run = ({k: v for k, v in x.items() if k not in FREE} for x in (mine, run))
+        differing = _differences(
+            {"agent": self.agent, **mine}, {**run, "agent": saved["agent"]["name"]}
+        )
+        if not differing:
+            usual = self.defaults()
+            settings = usual.fields | saved["agent"]["settings"]
+            differing = _differences({**usual.settings, **self.settings}, settings)
         if differing:
             raise UserError(
                 f"{self.folder} holds another run: {', '.join(differing)}; move it away or give "
@@ -99,6 +108,7 @@ def execute(job: Job) -> Outcome:
         with log:
             console = Console(file=log, width=100)
             console.print(time.strftime("%Y-%m-%d %H:%M:%S"), highlight=False)
+            keep(job.folder, job.agent, job.config.env, job.config.updates)
             if (job.folder / "config.json").exists():
                 Run.resume(job.folder, console).finish()
             else:
@@ -115,14 +125,11 @@ def execute(job: Job) -> Outcome:
     return Outcome(job)
 
 
-_FREE = {"out", "device", "threads", "compile"}
-"""Where and how a run is computed, not what."""
-
-
 def _differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     """What a run folder has otherwise, in words."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(mine), default=str))
-    return [
+    unknown = [f"{name}, which this version does not know" for name in saved if name not in plain]
+    return unknown + [
         f"{name} is {saved.get(name)} and not {value}"
         for name, value in plain.items()
         if saved.get(name) != value

@@ -3,8 +3,8 @@
     python -m rlbench.benchmarks.tables.plot RUN [RUN ...] --out curves.svg
     python -m rlbench.benchmarks.tables.plot results.json --out curves.svg
 
-Runs of the same agent on the same task, in the same precision, are one curve: the mean over seeds, and
-each seed thin. Where levels were held out, they are a dashed curve. Runs may be unfinished.
+Runs of an agent on a task that differ in nothing but the seed are one curve: the mean over seeds, at the
+updates that all of them have, and each seed thin. Where levels were held out, they are a dashed curve. Runs may be unfinished.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rlbench.benchmarks.tables.summary import called, collect
+from rlbench.benchmarks.tables.curves import common_points
+from rlbench.benchmarks.tables.summary import called, collect, score
 from rlbench.errors import UserError
 
 
@@ -22,7 +23,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     """Draws score (return where there is no score) over updates.
 
     Raises:
-        UserError: matplotlib is not installed, or a folder holds no complete run.
+        UserError: matplotlib is not installed, a folder holds no run, or a run is there twice.
     """
     try:
         from matplotlib.figure import Figure
@@ -31,20 +32,19 @@ def plot(runs: Sequence[Path], out: Path) -> None:
             "pictures need matplotlib; install it with pip install matplotlib"
         ) from None
 
+    found = collect(runs, unfinished=True)
+    # One axis has one unit: returns, where not every task has a score.
+    scored = all(run["reference_returns"] is not None for run in found)
     curves = defaultdict(list)
-    unit = "score"
-    for run in collect(runs, unfinished=True):
-        label = f"{called(run)} on {run['run']['env']}"
-        for name, column in (("", "return"), (", held out", "held_out")):
+    for name, run in zip(called(found), found, strict=True):
+        label = f"{name} on {run['run']['env']}"
+        for part, column in (("", "return"), (", held out", "held_out")):
             if column not in run["evaluations"]:
                 continue
             values = np.array(run["evaluations"][column]).mean(axis=1)
-            if run["reference_returns"] is None:
-                unit = "return"
-            else:
-                low, high = run["reference_returns"]
-                values = 100 * (values - low) / (high - low)
-            curves[label + name].append((run["evaluations"]["update"], values))
+            if scored:
+                values = np.array([score(run, value) for value in values])
+            curves[label + part].append((run["evaluations"]["update"], values))
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -52,19 +52,18 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         style = "--" if label.endswith(", held out") else "-"
         for update, values in seeds:
             axes.plot(update, values, style, color=f"C{i}", linewidth=0.7, alpha=0.5)
-        length = min(len(values) for _, values in seeds)
-        mean = np.mean([values[:length] for _, values in seeds], axis=0)
+        updates, matrix = common_points(seeds)
         seeds_in_words = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         axes.plot(
-            seeds[0][0][:length],
-            mean,
+            updates,
+            matrix.mean(axis=0),
             style,
             color=f"C{i}",
             linewidth=2,
             label=f"{label}, {seeds_in_words}",
         )
     axes.set_xlabel("updates")
-    axes.set_ylabel("D4RL-normalised score" if unit == "score" else "return")
+    axes.set_ylabel("D4RL-normalised score" if scored else "return")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     # Below: inside, curves would run through it.

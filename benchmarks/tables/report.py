@@ -12,9 +12,10 @@ import tyro
 
 from rlbench.benchmarks.papers import NAMES, load_paper
 from rlbench.benchmarks.tables import statistics
-from rlbench.benchmarks.tables.curves import Plot, plot
+from rlbench.benchmarks.tables.curves import Plot, common_points, plot
+from rlbench.benchmarks.tables.methods import labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
-from rlbench.benchmarks.tables.results import Result, Results, read_result
+from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
@@ -58,7 +59,10 @@ class Film:
 
 def make(asked: ReportConfig) -> None:
     """Writes the file."""
-    results = Results(read_result(label(path), path) for path in _complete(asked.runs))
+    folders = _complete(asked.runs)
+    configs = [RunFolder(path).config() for path in folders]
+    methods = labels([label(path) for path in folders], configs)
+    results = Results(map(read_result, methods, folders))
     if not results.all:
         raise UserError(
             f"there is no complete run in {', '.join(map(str, asked.runs))}; give run folders or "
@@ -87,22 +91,23 @@ def make(asked: ReportConfig) -> None:
 
 
 def label(path: Path) -> str:
-    """The method of a run folder: what tables and sweeps named it, else its agent."""
+    """The name of a run folder's method: from a table or a sweep, else that of its agent."""
     config = RunFolder(path).config()
     end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
-    name = path.name.removesuffix(end)
-    return name if name != path.name else str(config["agent"]["name"])
+    name, agent = path.name.removesuffix(end), str(config["agent"]["name"])
+    return agent if name in (path.name, folder_name(agent)) else name
 
 
-def _complete(folders: Iterable[Path]) -> Iterator[Path]:
-    """The complete runs in folders, in order."""
+def _complete(folders: Iterable[Path]) -> list[Path]:
+    """The complete runs in folders, in order, each once."""
+    found: dict[Path, Path] = {}
     for folder in folders:
-        inside = [folder, *sorted(path.parent for path in folder.glob("**/config.json"))]
-        for path in dict.fromkeys(inside):
+        for path in [folder, *sorted(path.parent for path in folder.glob("**/config.json"))]:
             if (path / "config.json").exists():
                 run = RunFolder(path)
                 if run.config()["run"]["updates"] in run.returns()["update"]:
-                    yield path
+                    found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:
@@ -151,17 +156,14 @@ def _curves(results: Results) -> Group:
     )
 
 
-def _evaluations(found: Sequence[Result]) -> tuple[list[float], np.ndarray[Any, Any]]:
+def _evaluations(found: Sequence[Result]) -> tuple[list[int], np.ndarray[Any, Any]]:
     """Updates [K] at which all seeds were evaluated, and their scores, [R, K]."""
-    if not found:
-        return [], np.empty((0, 0))
-    saved = [RunFolder(result.folder).returns() for result in found]
-    common = sorted(set.intersection(*(set(each["update"].tolist()) for each in saved)))
-    rows = []
-    for result, each in zip(found, saved, strict=True):
-        at = dict(zip(each["update"].tolist(), each["return"].mean(axis=1), strict=True))
-        rows.append([result.score_of(float(at[update])) for update in common])
-    return common, np.array(rows)
+    curves = []
+    for result in found:
+        saved = RunFolder(result.folder).returns()
+        scores = [result.score_of(float(returns.mean())) for returns in saved["return"]]
+        curves.append((saved["update"].tolist(), scores))
+    return common_points(curves)
 
 
 def _profiles(results: Results) -> Group:
@@ -172,7 +174,10 @@ def _profiles(results: Results) -> Group:
     caption = f"Share of runs above each score on {', '.join(tasks)} (Agarwal et al., 2021)."
     if len(methods) < 2 or not tasks:
         return Group("Performance profiles", caption)
-    matrices = {method: results.matrix(method, tasks) for method in methods}
+    try:
+        matrices = {method: results.matrix(method, tasks) for method in methods}
+    except Missing:
+        return Group("Performance profiles", caption)
     low = min(matrix.min() for matrix in matrices.values())
     high = max(matrix.max() for matrix in matrices.values())
     thresholds = np.linspace(low - 1, high + 1, THRESHOLDS).tolist()
@@ -187,7 +192,8 @@ def _runs(results: Results) -> Section:
     rows = [
         [
             result.method, result.task, str(result.seed), f"{result.config['run']['updates']:,}",
-            f"{result.score:.1f}", f"{result.returns.mean():,.1f} ± {result.returns.std():,.1f}",
+            f"{result.score:.1f}" if _unit(result) == "score" else "-",
+            f"{result.returns.mean():,.1f} ± {result.returns.std():,.1f}",
             str(len(result.returns)), f"{result.seconds:,.0f}",
         ]
         for result in results.all

@@ -1,14 +1,16 @@
 """What finished runs gave, by method and task: the last evaluation and the logged metrics."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlbench.benchmarks.tables.methods import differences, identities, refuse_repeats
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 
@@ -53,9 +55,33 @@ class Result:
         return 100 * (mean_return - low) / (high - low)
 
     @property
+    def held_out_score(self) -> float:
+        """Score of the last evaluation on the held-out levels.
+
+        Raises:
+            Missing: The task has none.
+        """
+        if self.held_out is None:
+            raise Missing(f"{self.task} has no held-out levels")
+        return self.score_of(float(self.held_out.mean()))
+
+    @property
     def data_kind(self) -> str:
         """generated, d4rl, minari, file, or online."""
         return self.config["data"]["kind"] if self.config["data"] else "online"
+
+    @property
+    def behaviour_score(self) -> float:
+        """Score of the policies that recorded the data.
+
+        Raises:
+            Missing: There are no data, or nobody measured them.
+        """
+        data = self.config.get("data")
+        score = data["details"].get("score") if data else None
+        if score is None:
+            raise Missing(f"the score of the data of {self.task} is not known")
+        return float(score)
 
 
 def read_result(method: str, folder: Path) -> Result:
@@ -72,6 +98,11 @@ def read_result(method: str, folder: Path) -> Result:
     seconds, last = run.seconds(), evaluations["return"][-1]
     task, seed = config["run"]["env"], config["run"]["seed"]
     held_out = evaluations["held_out"][-1] if "held_out" in evaluations else None
+    if not all(np.isfinite(x).all() for x in (last, held_out) if x is not None):
+        raise UserError(
+            f"the last evaluation in {folder} has returns that are NaN or infinite, of which there is "
+            "no mean; move the folder away, find out why and run that seed again"
+        )
     return Result(method, task, seed, folder, config, last, seconds, held_out)
 
 
@@ -79,11 +110,19 @@ class Results:
     """Results of many runs; methods and tasks keep the order in which they came."""
 
     def __init__(self, results: Iterable[Result]) -> None:
-        """Groups them by method and task, seeds in order."""
+        """Groups them by method and task, seeds in order.
+
+        Raises:
+            UserError: Runs of one method and task differ in more than the seed, or not even in that.
+        """
         self.all = sorted(results, key=lambda result: result.seed)
+        keys = [(result.method, result.task, result.seed) for result in self.all]
         self._groups: dict[tuple[str, str], list[Result]] = {}
         for result in self.all:
             self._groups.setdefault((result.method, result.task), []).append(result)
+        for group in self._groups.values():
+            _refuse_mixture(group)
+        refuse_repeats(keys, [result.folder for result in self.all])
 
     def of(self, method: str, task: str) -> list[Result]:
         """The seeds of a method on a task, empty where there is none."""
@@ -99,15 +138,32 @@ class Results:
         return np.array([result.score for result in found])
 
     def held_out(self, method: str, task: str) -> Array:
-        """Mean return of each seed on the held-out levels, [R].
+        """Score of each seed on the held-out levels, [R].
 
         Raises:
             Missing: There is none.
         """
-        found = [x.held_out for x in self._found(method, task) if x.held_out is not None]
-        if not found:
-            raise Missing(f"{task} has no held-out levels")
-        return np.array([returns.mean() for returns in found])
+        return np.array([result.held_out_score for result in self._found(method, task)])
+
+    def paired(
+        self,
+        methods: Sequence[str],
+        task: str,
+        measure: Callable[[Result], float] = attrgetter("score"),
+    ) -> Array:
+        """A measure of several methods on the seeds that all of them have, [M, R].
+
+        Raises:
+            Missing: One of them has not been run, or they share fewer than two seeds.
+        """
+        runs = [{run.seed: run for run in self._found(method, task)} for method in methods]
+        seeds = sorted(set.intersection(*map(set, runs)))
+        if len(seeds) < 2:
+            raise Missing(
+                f"{', '.join(methods)} share {len(seeds)} of their seeds on {task}; a comparison of "
+                "pairs needs 2 or more"
+            )
+        return np.array([[measure(of[seed]) for seed in seeds] for of in runs])
 
     def metric(self, method: str, task: str, name: str) -> Array:
         """A logged metric of each seed at the end of its training, [R].
@@ -123,17 +179,33 @@ class Results:
         """Scores of seeds on tasks, [R, T], of the seeds that all of the tasks have.
 
         Raises:
-            Missing: A task has no result.
+            Missing: A task has no result, or no seed has been run on all of them.
         """
-        columns = [self.scores(method, task) for task in tasks]
-        runs = min(map(len, columns))
-        return np.stack([column[:runs] for column in columns], axis=1)
+        columns = [{x.seed: x.score for x in self._found(method, task)} for task in tasks]
+        seeds = sorted(set.intersection(*(set(column) for column in columns)))
+        if not seeds:
+            raise Missing(f"no seed of {method} has been run on all of {', '.join(tasks)}")
+        return np.array([[column[seed] for column in columns] for seed in seeds])
 
     def _found(self, method: str, task: str) -> list[Result]:
         found = self.of(method, task)
         if not found:
             raise Missing(f"{method} has not been run on {task}")
         return found
+
+
+def _refuse_mixture(group: Sequence[Result]) -> None:
+    """Refuses runs of a method on a task that differ in more than the seed."""
+    first, *others = identities([result.config for result in group])
+    for result, identity in zip(group[1:], others, strict=True):
+        if changed := differences(first, identity):
+            told = ", ".join(
+                f"{name} is {first.get(name)} and {identity.get(name)}" for name in sorted(changed)
+            )
+            raise UserError(
+                f"{group[0].folder} and {result.folder} are not seeds of one method, {result.method} on "
+                f"{result.task}: {told}; move one of them away"
+            )
 
 
 def _last_metric(file: Path, name: str) -> float:

@@ -150,6 +150,15 @@ def bootstrap_interval(statistic: Callable[..., Array], *scores: ArrayLike, seed
     return Interval(*_bootstrap(statistic, scores, (BLOCK,), seed).tolist())
 
 
+def paired_difference(x: ArrayLike, y: ArrayLike, *, seed: int) -> Interval:
+    """Mean of x - y over pairs of runs, such as those of equal seeds; [R] each, any unit.
+
+    Method and `seed` are those of `bootstrap_interval`.
+    """
+    differences = np.asarray(x, dtype=np.float64) - np.asarray(y, dtype=np.float64)
+    return bootstrap_interval(mean, differences[:, np.newaxis], seed=seed)
+
+
 def mean_intervals(scores: ArrayLike, *, seed: int) -> list[Interval]:
     """Mean over the runs of scores [R, T] for each of the T columns on its own, as T intervals.
 

@@ -2,7 +2,9 @@
 
     python -m rlbench.benchmarks.tables.summary RUN [RUN ...] --json results.json
 
-The last checkpoint counts, never the best one. A file written before stands for its runs.
+The last checkpoint counts, never the best one. A file written before stands for its runs. Means are over
+runs that differ in nothing but the seed; runs of an agent that differ in more have their settings in
+their name.
 """
 
 import argparse
@@ -13,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from rlbench.benchmarks.tables.methods import labels, refuse_repeats
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 
 
@@ -26,12 +28,15 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         unfinished: Whether runs may still have updates before them.
 
     Raises:
-        UserError: A folder holds no complete run, or none at all, or a file is damaged.
+        UserError: A folder holds no complete run, or none at all, a file is damaged, or a run is there
+            twice.
     """
     collected: list[dict[str, Any]] = []
+    places: list[Path] = []
     for path in runs:
         if path.suffix == ".json":
             collected += _read(path)
+            places += [path] * (len(collected) - len(places))
             continue
         folder = RunFolder(path)
         config, evaluations = folder.config(), folder.returns()
@@ -40,6 +45,9 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
+        places.append(path)
+    keys = zip(called(collected), collected, strict=True)
+    refuse_repeats([(name, x["run"]["env"], x["run"]["seed"]) for name, x in keys], places)
     return collected
 
 
@@ -51,34 +59,47 @@ def _read(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file} holds no results ({error}); give run folders") from None
 
 
-def called(run: Mapping[str, Any]) -> str:
-    """The agent, and the precision of its products where that is not float32; older runs name none."""
-    precision = run["run"].get("precision", "float32")
-    name: str = run["agent"]["name"]
-    return name if precision == "float32" else f"{name} in {precision}"
+def called(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The agent of each run, with its precision where that is not float32 (older runs name none).
+
+    Settings follow where they differ among the runs of an agent on a task.
+    """
+    names = []
+    for run in runs:
+        name, precision = run["agent"]["name"], run["run"].get("precision", "float32")
+        names.append(name if precision == "float32" else f"{name} in {precision}")
+    return labels(names, runs)
+
+
+def score(run: Mapping[str, Any], mean_return: float) -> float | None:
+    """D4RL-normalised score of a mean return; None where the task has no reference returns."""
+    if run["reference_returns"] is None:
+        return None
+    low, high = run["reference_returns"]
+    return float(100 * (mean_return - low) / (high - low))
 
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
-    """One row per run, and one per agent and task with the mean over seeds."""
+    """One row per run, and one per method and task with the mean over seeds."""
     titles = "agent|task|seed|data|behaviour's score|episodes|return, mean ± std (min to max)|score"
     lines = [f"| {titles.replace('|', ' | ')} |", "|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        agent, task = called(run), run["run"]["env"]
+    for name, run in zip(called(runs), runs, strict=True):
+        task = run["run"]["env"]
         last = np.array(run["evaluations"]["return"][-1])
-        score = find_task(task).score(float(last.mean()))
+        scored = score(run, float(last.mean()))
         data = run["data"] or {"kind": "none", "details": {}}
         lines.append(
-            f"| {agent} | {task} | {run['run']['seed']} | {data['kind']} | "
+            f"| {name} | {task} | {run['run']['seed']} | {data['kind']} | "
             f"{_number(data['details'].get('score'))} | {len(last)} | "
             f"{last.mean():,.0f} ± {last.std():,.0f} ({last.min():,.0f} to {last.max():,.0f}) | "
-            f"{_number(score)} |"
+            f"{_number(scored)} |"
         )
-        if score is not None:
-            groups.setdefault((agent, task), []).append(score)
-    for (agent, task), scores in groups.items():
+        if scored is not None:
+            groups.setdefault((name, task), []).append(scored)
+    for (name, task), scores in groups.items():
         spread = f"{np.mean(scores):.1f} ± {np.std(scores):.1f}"
-        lines.append(f"| **{agent}** | {task} | mean of {len(scores)} | | | | | **{spread}** |")
+        lines.append(f"| **{name}** | {task} | mean of {len(scores)} | | | | | **{spread}** |")
     return "\n".join(lines)
 
 

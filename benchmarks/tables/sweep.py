@@ -122,11 +122,22 @@ def _check(grid: Grid) -> None:
     names = [method.name for method in grid.methods]
     if len(set(names)) < len(names):
         raise UserError(f"two methods are called {max(names, key=names.count)!r}; name them apart")
+    if len(set(grid.tasks)) < len(grid.tasks):
+        raise UserError(
+            f"the task {max(grid.tasks, key=grid.tasks.count)!r} is given twice; give it once"
+        )
     _check_names("run", grid.run, RunConfig, {"env", "seed", "seeds", "out"})
     for method in grid.methods:
         _check_names(method.name, method.settings, load_agent(method.agent).Config, set())
     for task in grid.tasks:
         find_task(task)
+    taken: dict[Path, str] = {}
+    for name, job in grid.jobs(Path()):
+        this = f"{name!r} on {job.config.env}"
+        if (other := taken.setdefault(job.folder, this)) != this:
+            raise UserError(
+                f"the runs of {other} and of {this} would lie in one folder, {job.folder}; rename one"
+            )
 
 
 def _check_names(where: str, given: Any, kind: type[Any], taken: set[str]) -> None:

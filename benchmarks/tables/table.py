@@ -15,7 +15,8 @@ from rlbench.benchmarks.tables import sheet, statistics
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.jobs import Outcome, unfinished
 from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Paper, Scale, Verdict
-from rlbench.benchmarks.tables.results import Missing, Results, read_result
+from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
+from rlbench.benchmarks.tables.settings import settings_sections
 from rlbench.benchmarks.tables.sheet import Format, Section
 from rlbench.benchmarks.training.progress import duration
 from rlbench.errors import UserError
@@ -86,7 +87,10 @@ def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
             _improvements(paper.method, grid, results),
         )
     ]
-    sections += _claims(paper, scale, results), _about(paper, scale, results)
+    sections.append(_claims(paper, scale, results))
+    for grid in paper.grids[scale]:
+        sections += settings_sections(grid, folder, results)
+    sections.append(_about(paper, scale, results))
     return [section for section in sections if section.rows or section.notes]
 
 
@@ -119,25 +123,27 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     """Mean and deviation over seeds of each method on each task, and aggregates over tasks.
 
     Published scores follow the row of their task, a row for each source, named by the data set of D4RL
-    that they were measured on.
+    that they were measured on. Returns of several tasks are never averaged: they have no common unit.
     """
     methods = [method.name for method in grid.methods]
     every = [run for m in methods for task in grid.tasks for run in results.of(m, task)]
+    scored = all(run.config["reference_returns"] is not None for run in every)
     # Returns of a task that pays 1 in all need more digits than scores do.
     fine = all(r.config["reference_returns"] is None and abs(r.score) < 2 for r in every)
     digits = 3 if fine else 1
     rows = []
     for task in _tasks_with_results(grid, results):
-        kinds = {r.data_kind for method in methods for r in results.of(method, task)}
         found = [results.of(method, task) for method in methods]
-        cells = [_cell([run.score for run in runs], digits) for runs in found]
-        rows.append([f"{task} ({', '.join(sorted(kinds))})", *cells])
-        held_out = [[run.held_out for run in runs if run.held_out is not None] for runs in found]
+        cells = [_cell([run.score for run in runs], grid.seeds, digits) for runs in found]
+        rows.append([f"{task} ({_data(found)})", *cells])
+        held_out = [[run for run in runs if run.held_out is not None] for runs in found]
         if any(held_out):
-            cells = [_cell([float(x.mean()) for x in runs], digits) for runs in held_out]
+            cells = [
+                _cell([run.held_out_score for run in runs], grid.seeds, digits) for runs in held_out
+            ]
             rows.append([f"{task}, held-out levels", *cells])
         rows += _published(task, methods, figures)
-    if _comparable(grid, results):
+    if _comparable(grid, results) and (scored or len(grid.tasks) == 1):
         matrices = [results.matrix(method, grid.tasks) for method in methods]
         iqms = [statistics.bootstrap_interval(statistics.iqm, m, seed=0) for m in matrices]
         shown = [
@@ -147,7 +153,20 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
     updates = " or ".join(f"{updates:,}" for updates in lengths)
     title = f"Score after {updates} updates, mean ± std of {grid.seeds} seeds"
-    return Section(title, ["task (data)", *methods], rows)
+    unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
+    notes = [f"In brackets: the number of seeds where it is not {grid.seeds}."] if unequal else []
+    return Section(title, ["task (data)", *methods], rows, notes)
+
+
+def _data(found: Sequence[Sequence[Result]]) -> str:
+    """Kinds of the data of a task, and how many data sets there are if methods had different ones."""
+    kinds = sorted({run.data_kind for runs in found for run in runs})
+    hashes: dict[int, set[str]] = {}
+    for run in (run for runs in found for run in runs):
+        if run.config["data"] and (sha256 := run.config["data"].get("sha256")):
+            hashes.setdefault(run.seed, set()).add(sha256)
+    sets = max(map(len, hashes.values()), default=0)
+    return ", ".join(kinds) + (f", {sets} different data sets" if sets > 1 else "")
 
 
 def _published(task: str, methods: list[str], figures: Sequence[Figure]) -> list[list[str]]:
@@ -164,11 +183,12 @@ def _published(task: str, methods: list[str], figures: Sequence[Figure]) -> list
     ]
 
 
-def _cell(scores_of_seeds: Sequence[float], digits: int) -> str:
+def _cell(scores_of_seeds: Sequence[float], seeds: int, digits: int) -> str:
     if not scores_of_seeds:
         return "-"
     means, deviations = statistics.mean_and_std(np.array(scores_of_seeds)[:, None])
-    return f"{means[0]:.{digits}f} ± {deviations[0]:.{digits}f}"
+    number = "" if len(scores_of_seeds) == seeds else f" ({len(scores_of_seeds)})"
+    return f"{means[0]:.{digits}f} ± {deviations[0]:.{digits}f}{number}"
 
 
 def _comparable(grid: Grid, results: Results) -> bool:
@@ -227,9 +247,11 @@ def _scoreboard(asked: TableConfig) -> Section:
         folder = asked.out / f"{name}-{asked.scale}"
         results = collect(paper, asked.scale, folder)
         words = [judge(claim, asked.scale, results)[0] for claim in paper.claims]
-        judged = [word for word in words if word != "not at this scale"]
+        # What is only reported can neither hold nor fail.
+        judged = [word for word in words if word not in ("not at this scale", "reported")]
         holding = judged.count("holds")
-        state = "works" if holding == len(judged) else "partly" if results.all else "not yet"
+        works = holding == len(judged) and bool(judged or results.all)
+        state = "works" if works else "partly" if results.all else "not yet"
         taken = sum(result.seconds for result in results.all)
         left = len(unfinished([job for _, job in paper.jobs(asked.scale, folder)]))
         total = len(results.all) + left
@@ -243,5 +265,5 @@ def _scoreboard(asked: TableConfig) -> Section:
                 time_needed,
             ]
         )
-    header = ["paper", "state", "claims that hold", "runs", "time"]
+    header = ["paper", "state", "judged claims that hold", "runs", "time"]
     return Section(f"All papers, {asked.scale} scale", header, rows)

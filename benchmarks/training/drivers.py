@@ -12,9 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.replay import ReplayFile
+from rlbench.envs.contract import Checked, as_tensor
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Experience, Learn, Transitions
@@ -123,7 +126,7 @@ class ReplayDriver:
         """
         self._agent = agent
         self._learn = learn or agent.learn
-        self._env = task.make()
+        self._env = Checked(task.make(), task.name)
         self._seed = seed
         self._random_steps = agent.config.random_steps
         self._steps = getattr(agent.config, "steps_per_update", 1)
@@ -139,7 +142,7 @@ class ReplayDriver:
         while self._at.steps < self._random_steps:
             self._step(self._random_action())
         for _ in range(self._steps):
-            obs = torch.as_tensor(self._obs, dtype=torch.float32, device=self._agent.device)
+            obs = as_tensor(self._obs, self._agent.device)
             self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
         size = self._agent.config.batch_size
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
@@ -158,12 +161,18 @@ class ReplayDriver:
             raise UserError("the run's replay.bin is missing or cut; restore it or start anew")
         restore(self._at, state)
         steps, self._at.episode_steps = self._at.episode_steps, 0
+        if steps > self._replay.size:
+            raise UserError(
+                f"{self._env.name} is in an episode of {steps:,} steps, of which the replay buffer "
+                f"holds the last {self._replay.size:,}, so this run cannot be resumed; start it anew "
+                "with a larger --replay-size or a time limit (gymnasium.wrappers.TimeLimit)"
+            )
         self._obs = self._reset()
         for i in range(self._at.steps - steps, self._at.steps):
             action, next_obs = self._replay.outcome(i)
-            self._obs, *_ = self._env.step(self._for_env(action))
-            if not np.array_equal(np.asarray(self._obs, np.float32), next_obs):
-                raise strayed(self._env)
+            self._obs, *_ = self._env.step(action)
+            if not np.array_equal(self._obs, next_obs):
+                raise strayed(self._env.name)
         self._at.episode_steps = steps
 
     def close(self) -> None:
@@ -171,23 +180,25 @@ class ReplayDriver:
         self._env.close()
         self._replay.path.unlink()
 
-    def _reset(self) -> Any:
-        return self._env.reset(seed=derive(self._seed, "episode", self._at.episode))[0]
+    def _reset(self) -> NDArray[Any]:
+        return self._env.reset(derive(self._seed, "episode", self._at.episode))
 
     def _random_action(self) -> Any:
         space, explorer = self._space, self._at.explorer
         if isinstance(space, Discrete):
             return explorer.integers(space.start, space.start + space.n)
-        assert isinstance(space, Box), "agents that explore check this first"
+        if not (isinstance(space, Box) and space.is_bounded()):
+            raise UserError(
+                f"{self._env.name} has the action space {space}, but random steps need a bounded Box "
+                "or a Discrete space; set random_steps to 0 or wrap the environment"
+            )
         return explorer.uniform(space.low, space.high).astype(np.float32)
 
-    def _for_env(self, action: Any) -> Any:
-        return int(action) if isinstance(self._space, Discrete) else action
-
     def _step(self, action: Any) -> None:
-        next_obs, reward, terminated, truncated, _ = self._env.step(self._for_env(action))
+        look()
+        next_obs, reward, terminated, truncated = self._env.step(action)
         self._replay.write(
-            self._at.steps, self._obs, action, float(reward), terminated, truncated, next_obs
+            self._at.steps, self._obs, action, reward, terminated, truncated, next_obs
         )
         self._obs = next_obs
         self._at.steps += 1
@@ -198,9 +209,9 @@ class ReplayDriver:
             self._obs = self._reset()
 
 
-def strayed(env: object) -> UserError:
+def strayed(name: str) -> UserError:
     """The error of a resume whose environment did not do again what it had done."""
     return UserError(
-        f"{env} did not repeat its steps from the same seed, so this run cannot be resumed "
+        f"{name} did not repeat its steps from the same seed, so this run cannot be resumed "
         "exactly; start it anew, or make the environment deterministic"
     )

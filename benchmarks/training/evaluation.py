@@ -7,13 +7,21 @@ import torch
 from numpy.typing import NDArray
 
 from rlbench.backbones.memory import forget
-from rlbench.envs.episodes import make_envs, play
+from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.interrupt import look
+from rlbench.envs.contract import as_tensor
+from rlbench.envs.episodes import Separate, make_envs, play
 from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
 from rlbench.interface import Agent, State
 from rlbench.seeding import derive
 
+Array = NDArray[Any]
+
 MAX_ENVS = 10
 """Environments side by side; more only make the last batch emptier."""
+MAX_STEPS = 10_000
+"""An episode is cut after so many steps, unless the environment names a longer time limit."""
 
 
 class Evaluator:
@@ -22,7 +30,12 @@ class Evaluator:
     def __init__(self, task: Task, episodes: int) -> None:
         """Makes the environments."""
         self.episodes = episodes
-        self.envs = make_envs(task.make, min(episodes, MAX_ENVS))
+        self.envs = make_envs(task.make, min(episodes, MAX_ENVS), task.name)
+        self._name = task.name
+        self._max_steps: int | None = None
+        if isinstance(self.envs, Separate):  # The others end by themselves.
+            self._max_steps = longest_episode(self.envs.step_limit)
+        self._cut = 0
 
     def returns(
         self, agent: Agent, seed: int, *, explore: bool = False
@@ -37,23 +50,52 @@ class Evaluator:
 
         Returns:
             Seed and undiscounted return of each episode, [E] each.
+
+        Raises:
+            UserError: A return is not finite.
         """
         seeds = [derive(seed, "episode", i) for i in range(self.episodes)]
         random_state = agent.act_generator.get_state()
         agent.act_generator.manual_seed(derive(seed, "actions"))
         state: State | None = None
+        self._cut = 0
 
-        def act(obs: NDArray[Any], episode: NDArray[Any], step: NDArray[Any]) -> NDArray[Any]:
+        def act(obs: Array, episode: Array, step: Array) -> Array:
             nonlocal state
-            obs_on_device = torch.as_tensor(obs, dtype=torch.float32).to(agent.device)
+            look()
+            on_device = as_tensor(obs, agent.device)
             if state is not None:
                 state = forget(state, torch.as_tensor(step == 0, device=agent.device).float())
-            chosen = agent.act(obs_on_device, explore=explore, state=state)
+            chosen = agent.act(on_device, explore=explore, state=state)
             state = chosen.state
-            action: NDArray[Any] = chosen.action.cpu().numpy()
+            action: Array = chosen.action.cpu().numpy()
+            self._cut += int((step + 1 == self._max_steps).sum())
             return action
 
         try:
-            return seeds, play(self.envs, seeds, act)
+            with named_as_agents(type(agent)):
+                returns = play(self.envs, seeds, act, max_steps=self._max_steps)
         finally:
             agent.act_generator.set_state(random_state)
+        if not np.isfinite(returns).all():
+            first = int(np.flatnonzero(~np.isfinite(returns))[0])
+            raise UserError(
+                f"the return of {self._name} is {returns[first]} in the episode of seed "
+                f"{seeds[first]}, so a reward or an action of the agent there is not finite; correct "
+                "the environment, or give a smaller learning rate"
+            )
+        return seeds, returns
+
+    def notes(self) -> list[str]:
+        """What a person should know of the last episodes, in sentences."""
+        if not self._cut:
+            return []
+        return [
+            f"note: {self._cut} of {self.episodes} episodes were cut after {self._max_steps:,} steps, "
+            f"because {self._name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
+        ]
+
+
+def longest_episode(step_limit: int | None) -> int:
+    """Steps after which an episode is cut; never before its environment's own limit ends it."""
+    return MAX_STEPS if step_limit is None else max(MAX_STEPS, step_limit + 1)

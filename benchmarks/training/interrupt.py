@@ -1,8 +1,16 @@
 """Ctrl-C and SIGTERM as a wish to stop soon, so that the run can be saved first."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+GRACE = 0.5
+"""Seconds after the first signal in which a rollout or an evaluation may still end by itself."""
+
+
+class Unfinished(Exception):
+    """A rollout or an evaluation was left in the middle, so the last checkpoint is where it is."""
 
 
 class Interrupt:
@@ -10,13 +18,16 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         """Takes over the signals, where this is the main thread."""
+        global _active  # noqa: PLW0603  # The signals are the process's, too.
         self.requested = False
+        self._since: float | None = None
         self._before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._on_signal)
             except ValueError:  # not the main thread: signals go elsewhere
                 break
+        _active = self
         return self
 
     def __exit__(
@@ -26,10 +37,32 @@ class Interrupt:
         trace: TracebackType | None,
     ) -> None:
         """Gives the signals back."""
+        global _active  # noqa: PLW0603
+        _active = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def look(self) -> None:
+        """Raises `Unfinished` where the first signal came more than `GRACE` seconds ago."""
+        if self._since is not None and time.monotonic() - self._since > GRACE:
+            raise Unfinished
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self._since = True, time.monotonic()
+
+
+_active: Interrupt | None = None
+
+
+def look() -> None:
+    """To be called at every step of a loop that plays: leaves it soon after the first signal.
+
+    Where no `Interrupt` is active, signals stop Python as usual.
+
+    Raises:
+        Unfinished: It is time to stop.
+    """
+    if _active is not None:
+        _active.look()

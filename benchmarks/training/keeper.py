@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.progress import ProgressLine
@@ -46,7 +47,7 @@ class Keeper:
             stopping: Whether a person wants the run to be saved and to end.
 
         Raises:
-            UserError: A metric is not finite.
+            UserError: A metric or a weight is not finite.
             Interrupted: The run was told to stop and is saved.
         """
         run, config, line = self._run, self._run.config, self._line
@@ -57,24 +58,27 @@ class Keeper:
             rate = (run.update - self._first) / (seconds - self._evaluating)
             run.folder.log(run.update, self._finite(metrics), rate, self._before + seconds)
         if self._due(config.eval_every) or last:
+            self._finite(metrics)
+            self._check_weights()
             line.advance(run.update)
             start = time.monotonic()
             line.report(self._evaluate())
+            for evaluator in self._evaluators:
+                for note in evaluator.notes():
+                    line.say(note)
             self._evaluating += time.monotonic() - start
         if self._due(config.snapshot_every):
             run.folder.save_snapshot(run.update, run.agent.state_dict())
         if self._due(config.checkpoint_every) or last or stopping:
             self._finite(metrics)
+            self._check_weights()
             state = {"agent": run.agent.state_dict(), "driver": driver_state()}
             # Seeds that learn together go on from the last checkpoint that all of them have.
             run.folder.save_checkpoint(
                 run.update, state, keep=1 if config.seeds == 1 or last else 2
             )
         if stopping and not last:
-            raise Interrupted(
-                f"stopped and saved at update {run.update:,}; go on with "
-                f"`rlbench run --resume {run.folder.path}`"
-            )
+            raise stopped(run.update, run.folder.path)
         if run.update % 10 == 0:
             line.advance(run.update)
 
@@ -92,12 +96,26 @@ class Keeper:
         values = {name: float(value) for name, value in metrics.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"{name} became {value} by update {self._run.update}, so the run was stopped; "
-                    f"its last good checkpoint is kept in {self._run.folder.path}, and a smaller "
-                    "learning rate may help"
-                )
+                raise self.diverged(f"{name} became {value}")
         return values
+
+    def _check_weights(self) -> None:
+        for name, module in vars(self._run.agent).items():
+            if isinstance(module, nn.Module) and not all(
+                bool(weight.isfinite().all()) for weight in module.parameters()
+            ):
+                raise self.diverged(f"a weight of the agent's {name} became nan or infinite")
+
+    def diverged(self, what: str) -> UserError:
+        """The error of an agent in which something is not finite any more; `what` says what."""
+        run = self._run
+        saved = run.folder.checkpoints()
+        kept = f"its checkpoint of update {saved[-1]:,}" if saved else "no checkpoint yet, only its log"
+        return UserError(
+            f"{what} by update {run.update:,}, so the run was stopped; what the agent learned from was "
+            "finite, so a smaller learning rate or rewards of a smaller scale may help; "
+            f"{run.folder.path} holds {kept}"
+        )
 
     def _evaluate(self) -> str:
         run = self._run
@@ -109,6 +127,13 @@ class Keeper:
         seed_in_words = f"seed {run.config.seed}, " if run.config.seeds > 1 else ""
         told = describe_returns(run.task, returns, held_out)
         return f"{seed_in_words}update {run.update:,}: {told}"
+
+
+def stopped(update: int, path: Path) -> Interrupted:
+    """Says how to go on with a run or runs that a person stopped, saved at `update`."""
+    where = f"and saved at update {update:,}" if update else "before the first checkpoint"
+    how = "go on with" if update else "begin it again with"
+    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}`")
 
 
 def describe_returns(

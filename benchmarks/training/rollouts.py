@@ -1,18 +1,21 @@
 """The driver of agents that learn from their own fresh trajectories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rlbench.backbones.memory import forget
 from rlbench.benchmarks.training.drivers import strayed
-from rlbench.envs.episodes import Repeats
+from rlbench.benchmarks.training.interrupt import look
+from rlbench.envs.contract import as_obs, as_tensor
+from rlbench.envs.episodes import Repeats, make_envs
 from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn, State, Trajectories
 from rlbench.seeding import derive
 
@@ -38,7 +41,13 @@ class RolloutDriver:
         self._agent = agent
         self._learn = learn or agent.learn
         self._seed = seed
-        self._env = _make(task, agent.config.envs)
+        self._name = task.name
+        count = agent.config.envs
+        self._env: _OneByOne | _AsOne = (
+            _OneByOne(task, count)
+            if task.make_vector is None
+            else _AsOne(task.make_vector(count), task.name)
+        )
         self._step = 0
         self._episode = np.zeros(agent.config.envs, dtype=np.int64)
         """Number of the episode that each environment is in."""
@@ -56,7 +65,7 @@ class RolloutDriver:
     def update(self) -> Mapping[str, Tensor]:
         """One rollout, one update; with the mean return of the episodes that ended in the rollout."""
         rollout = self._rollout()
-        self._remember(rollout.action.cpu())
+        self._remember(rollout.action.to("cpu", copy=True))
         metrics = self._learn(rollout)
         if not self._returns:
             return metrics
@@ -85,25 +94,31 @@ class RolloutDriver:
         self._state = dict(state["state"]) or None
         self._obs = self._repeat(self._actions[0].numpy())
         if not np.array_equal(self._obs, state["obs"].cpu().numpy()):
-            raise strayed(self._env)
+            raise strayed(self._name)
 
     def close(self) -> None:
         """Closes the environments."""
         self._env.close()
 
     def _rollout(self) -> Trajectories:
-        steps, count = self._agent.config.rollout_steps, self._env.num_envs
+        steps, count = self._agent.config.rollout_steps, self._agent.config.envs
         obs = np.empty((steps, *self._obs.shape), dtype=self._obs.dtype)
         final_obs = np.empty_like(obs)
         reward, terminated, truncated = np.empty((3, steps, count), dtype=np.float32)
-        chosen, self._returns = [], []
+        actions: list[Array] = []
+        extras: list[Mapping[str, Tensor]] = []
+        self._returns = []
         for t in range(steps):
+            look()
             obs[t] = self._obs
-            on_device = torch.from_numpy(obs[t]).to(self._agent.device)
-            chosen.append(self._agent.act(on_device, explore=True, state=self._state))
-            self._state = chosen[t].state
-            final_obs[t], reward[t], terminated[t], truncated[t], _ = self._env.step(
-                chosen[t].action.cpu().numpy()
+            on_device = as_tensor(self._obs, self._agent.device)
+            chosen = self._agent.act(on_device, explore=True, state=self._state)
+            # A copy, because agent and environments may write to this one again.
+            actions.append(chosen.action.cpu().numpy().copy())
+            extras.append(chosen.extras)
+            self._state = chosen.state
+            final_obs[t], reward[t], terminated[t], truncated[t] = self._env.step(
+                chosen.action.cpu().numpy()
             )
             self._step += 1
             self._return += reward[t]
@@ -111,20 +126,18 @@ class RolloutDriver:
             over = (terminated[t] + truncated[t]) > 0
             if over.any():
                 self._begin(over)
-        columns = (obs, reward, terminated, truncated, final_obs)
+        self._obs = self._obs.copy()  # The agent may change what it learns from.
+        columns = (obs, np.stack(actions), reward, terminated, truncated, final_obs)
         tensors = (torch.from_numpy(column).to(self._agent.device) for column in columns)
-        all_obs, all_reward, all_terminated, all_truncated, all_final_obs = tensors
+        all_obs, all_actions, all_reward, all_terminated, all_truncated, all_final_obs = tensors
         return Trajectories(
             obs=all_obs,
-            action=torch.stack([step.action for step in chosen]),
+            action=all_actions,
             reward=all_reward,
             terminated=all_terminated,
             truncated=all_truncated,
             final_obs=all_final_obs,
-            extras={
-                name: torch.stack([step.extras[name] for step in chosen])
-                for name in chosen[0].extras
-            },
+            extras={name: torch.stack([x[name] for x in extras]) for name in extras[0]},
         )
 
     def _begin(self, over: Array) -> None:
@@ -140,9 +153,7 @@ class RolloutDriver:
 
     def _reset(self, mask: Array | None) -> Array:
         """Observations [V, D] after the environments of a mask, or all, began their episodes."""
-        options = None if mask is None else {"reset_mask": mask}
-        obs, _ = self._env.reset(seed=self._seeds(self._episode), options=options)  # type: ignore[arg-type]
-        return _plain(obs)
+        return self._env.reset(self._seeds(self._episode), mask)
 
     def _seeds(self, episode: Array) -> list[int]:
         """Seeds of the episodes with these numbers [V]."""
@@ -160,31 +171,78 @@ class RolloutDriver:
 
         All environments step together, so one whose episode began later idles until then.
         """
-        if isinstance(self._env, Repeats):
+        if isinstance(self._env, _AsOne) and isinstance(self._env.vector, Repeats):
             first = self._seeds(np.zeros_like(self._episode))
             taken = [actions[b:, v] for v, b in enumerate(self._begun - self._begun.min())]
-            return _plain(self._env.repeat(first, self._episode, taken))
+            return self._env.kept(self._env.vector.repeat(first, self._episode, taken))
         obs = self._reset(None)
         for step, action in enumerate(actions, start=self._step - len(actions)):
-            found, _, terminated, truncated, _ = self._env.step(action)
-            obs = _plain(found)
+            obs, _, terminated, truncated = self._env.step(action)
             over, idle = terminated | truncated, self._begun > step
             if (over & ~idle).any():
-                raise strayed(self._env)
+                raise strayed(self._name)
             again = (self._begun == step + 1) | over
             if again.any():
                 obs = self._reset(again)
         return obs
 
 
-def _plain(obs: Any) -> Array:
-    """Observations as float32; images stay bytes, which take a quarter of the room."""
-    array = np.asarray(obs)
-    image = array.dtype == np.uint8 and array.ndim > 2
-    return array if image else array.astype(np.float32)
+class _OneByOne:
+    """Environments that are stepped one after the other, or as `make_envs` finds best."""
+
+    def __init__(self, task: Task, count: int) -> None:
+        self._envs = make_envs(task.make, count, task.name)
+        self._all = np.arange(count)
+        self._obs: Array = np.empty(0)
+
+    def reset(self, seeds: Sequence[int], mask: Array | None) -> Array:
+        """Begins the episodes of a mask, or all; the observations of all, [V, D]."""
+        begun = self._all if mask is None else self._all[mask]
+        first = [self._kept(self._envs.reset(v, seeds[v])) for v in begun.tolist()]
+        if mask is None:
+            self._obs = np.stack(first)
+        else:
+            self._obs = self._obs.copy()
+            self._obs[begun] = first
+        return self._obs
+
+    def step(self, action: Array) -> tuple[Array, Array, Array, Array]:
+        """Observations [V, D], rewards, terminated and truncated, [V] each."""
+        obs, reward, terminated, truncated = self._envs.step(self._all, action)
+        self._obs = self._kept(obs)
+        return self._obs, reward, terminated, truncated
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._envs.close()
+
+    def _kept(self, obs: Array) -> Array:
+        return as_obs(obs, self._envs.observation_space)
 
 
-def _make(task: Task, count: int) -> VectorEnv[Any, Any, Any]:
-    if task.make_vector is not None:
-        return task.make_vector(count)
-    return SyncVectorEnv([task.make] * count, autoreset_mode=AutoresetMode.DISABLED)
+class _AsOne:
+    """Environments that a task steps as one, with what `_OneByOne` does."""
+
+    def __init__(self, vector: VectorEnv[Any, Any, Any], name: str) -> None:
+        self.vector, self._name = vector, name
+
+    def reset(self, seeds: Sequence[int], mask: Array | None) -> Array:
+        options = None if mask is None else {"reset_mask": mask}
+        obs, _ = self.vector.reset(seed=list(seeds), options=options)  # type: ignore[arg-type]
+        return self.kept(obs)
+
+    def step(self, action: Array) -> tuple[Array, Array, Array, Array]:
+        given, reward, terminated, truncated, _ = self.vector.step(action)
+        obs = self.kept(given)
+        if not (np.isfinite(reward).all() and (obs.dtype == np.uint8 or np.isfinite(obs).all())):
+            raise UserError(
+                f"an observation or a reward of {self._name} is not finite, so correct the environment"
+            )
+        return obs, reward, terminated, truncated
+
+    def close(self) -> None:
+        self.vector.close()
+
+    def kept(self, obs: Any) -> Array:
+        """Observations in the form of `as_obs`."""
+        return as_obs(obs, self.vector.single_observation_space)

@@ -20,16 +20,18 @@ from rlbench.backbones.compiled import compiled_learn, why_not
 from rlbench.backbones.precision import with_products_in
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ReplayDriver
-from rlbench.benchmarks.training.interrupt import Interrupt
-from rlbench.benchmarks.training.keeper import Keeper
+from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
+from rlbench.benchmarks.training.keeper import Keeper, stopped
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
+from rlbench.envs.contract import BrokenAction, check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Spec, Trajectories
-from rlbench.offline_data import DataSet, open_data
+from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.seeding import derive
 
 COMPILING_PAYS = 50_000
@@ -56,18 +58,21 @@ class Run:
         device = compute.resolve_device(config.device)
         agent_class = load_agent(agent_name)
         self.task = find_task(config.env).drawn(config.seed)
+        world = check(self.task.make, self.task.name)
         self.data = self._open_data(agent_class)
+        if self.data is not None:
+            self.task = as_recorded(self.task, self.data.provenance)
         self.folder = RunFolder(config.out or new_folder(agent_name, config))
-        spec = Spec.of(self.task.make())
+        spec = Spec.of(world)
         if self.data is not None:
             mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
             returns = self.data.return_range
             spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
         seed = derive(config.seed, "agent")
-        self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
-        self.config = dataclasses.replace(
-            config, compile="on" if compiles(config, self.agent) else "off"
-        )
+        with named_as_agents(agent_class):
+            self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
+            compiled = compiles(config, self.agent)
+        self.config = dataclasses.replace(config, compile="on" if compiled else "off")
         self.update = 0
 
     @classmethod
@@ -91,13 +96,13 @@ class Run:
 
     def start(self) -> None:
         """A new run, from its first update to its last."""
-        with self.folder.locked():
+        with self.folder.locked(), named_as_agents(type(self.agent)):
             self.folder.start(self.description())
             self._train(self._make_driver())
 
     def finish(self) -> int:
         """The rest of a run that was cut off; the number of updates that took."""
-        with self.folder.locked():
+        with self.folder.locked(), named_as_agents(type(self.agent)):
             state = self.folder.load_checkpoint(self.agent.device)
             first = 0 if state is None else int(state["update"])
             if first == self.config.updates:
@@ -118,13 +123,23 @@ class Run:
 
     def _train(self, driver: Driver) -> None:
         title = f"{self.agent_name} on {self.task.name}"
-        with (
-            Interrupt() as interrupt,
-            ProgressLine(self.console, title, self.config.updates, "updates", self.update) as line,
-        ):
-            keeper = Keeper(self, line)
-            while self.update < self.config.updates:
-                keeper.after(driver.update(), driver.state_dict, stopping=interrupt.requested)
+        try:
+            with (
+                Interrupt() as interrupt,
+                ProgressLine(
+                    self.console, title, self.config.updates, "updates", self.update
+                ) as line,
+            ):
+                keeper = Keeper(self, line)
+                while self.update < self.config.updates:
+                    try:
+                        metrics = driver.update()
+                    except BrokenAction as error:
+                        raise keeper.diverged(str(error)) from error
+                    keeper.after(metrics, driver.state_dict, stopping=interrupt.requested)
+        except Unfinished:
+            saved = [0, *self.folder.checkpoints()]
+            raise stopped(saved[-1], self.folder.path) from None
         driver.close()
 
     def _make_driver(self) -> Driver:
@@ -198,10 +213,13 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     saved = folder.config()
     agent_class = load_agent(saved["agent"]["name"])
     task = find_task(saved["run"]["env"]).drawn(saved["run"]["seed"])
+    if saved["data"] is not None:
+        task = as_recorded(task, Provenance.from_json(saved["data"]))
     settings = from_json(agent_class.Config, saved["agent"]["settings"], path)
-    agent = agent_class(
-        settings, Spec.of(task.make()), seed=0, device=compute.resolve_device(device)
-    )
+    with named_as_agents(agent_class):
+        agent = agent_class(
+            settings, Spec.of(task.make()), seed=0, device=compute.resolve_device(device)
+        )
     state = folder.load_checkpoint(agent.device)
     if state is None:
         raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")

@@ -6,19 +6,22 @@ Each seed has a run folder like any other, save that all of them must be resumed
 """
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from rlbench.backbones.compiled import inductor, interpreted
 from rlbench.backbones.together import Together
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
-from rlbench.benchmarks.training.interrupt import Interrupt
-from rlbench.benchmarks.training.keeper import Keeper
+from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
+from rlbench.benchmarks.training.keeper import Keeper, stopped
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.runner import Run, new_folder
 from rlbench.errors import Interrupted, UserError
@@ -69,9 +72,7 @@ class RunsTogether:
     def finish(self) -> int:
         """The rest of runs that were cut off; the number of updates that took."""
         with self._locked():
-            there = [{0, *run.folder.checkpoints()} for run in self.runs]
-            first = max(set.intersection(*there))
-            updates = self.runs[0].config.updates
+            first, updates = self._saved(), self.runs[0].config.updates
             if first < updates:
                 for run, driver in zip(self.runs, self.drivers, strict=True):
                     state = run.folder.load_checkpoint(run.agent.device, first) if first else None
@@ -83,6 +84,7 @@ class RunsTogether:
         with ExitStack() as stack:
             for run in self.runs:
                 stack.enter_context(run.folder.locked())
+            stack.enter_context(named_as_agents(type(self.runs[0].agent)))
             return stack.pop_all()
 
     def _train(self) -> None:
@@ -91,31 +93,41 @@ class RunsTogether:
         backend = inductor if compiling else interpreted
         together = Together(agents, backend, first.config.precision)
         title = f"{first.agent_name} on {first.task.name}, {len(agents)} seeds"
-        with (
-            Interrupt() as interrupt,
-            ProgressLine(
-                self.console, title, first.config.updates, "updates", first.update
-            ) as line,
-        ):
-            keepers = [Keeper(run, line) for run in self.runs]
-            while first.update < first.config.updates:
-                # One gather for all: on a GPU the number of operations is what costs.
-                places = torch.stack([driver.places() for driver in self.drivers])
-                all_metrics = together.learn(self.drivers[0].experience(places))
-                stopping = interrupt.requested
-                if keepers[0].reads_agent(stopping=stopping):
-                    together.write_back()
-                ended = False
-                for keeper, metrics, driver in zip(keepers, all_metrics, self.drivers, strict=True):
-                    try:
-                        keeper.after(metrics, driver.state_dict, stopping=stopping)
-                    except Interrupted:  # The others shall be saved too.
-                        ended = True
-                if ended:
-                    raise Interrupted(
-                        f"stopped and saved at update {first.update:,}; go on with "
-                        f"`rlbench run --resume {self.path}`"
-                    )
+        try:
+            with (
+                Interrupt() as interrupt,
+                ProgressLine(
+                    self.console, title, first.config.updates, "updates", first.update
+                ) as line,
+            ):
+                keepers = [Keeper(run, line) for run in self.runs]
+                while first.update < first.config.updates:
+                    # One gather for all: on a GPU the number of operations is what costs.
+                    places = torch.stack([driver.places() for driver in self.drivers])
+                    all_metrics = together.learn(self.drivers[0].experience(places))
+                    stopping = interrupt.requested
+                    if keepers[0].reads_agent(stopping=stopping):
+                        together.write_back()
+                    self._after(keepers, all_metrics, stopping=stopping)
+        except Unfinished:
+            raise stopped(self._saved(), self.path) from None
+
+    def _after(
+        self, keepers: list[Keeper], all_metrics: list[Mapping[str, Tensor]], *, stopping: bool
+    ) -> None:
+        """What is due in each run after an update."""
+        ended = False
+        for keeper, metrics, driver in zip(keepers, all_metrics, self.drivers, strict=True):
+            try:
+                keeper.after(metrics, driver.state_dict, stopping=stopping)
+            except Interrupted:  # The others are to be saved too.
+                ended = True
+        if ended:
+            raise stopped(self.runs[0].update, self.path)
+
+    def _saved(self) -> int:
+        """The last update that all runs have a checkpoint of; 0 without one."""
+        return max(set.intersection(*({0, *run.folder.checkpoints()} for run in self.runs)))
 
 
 def members(path: Path) -> list[Path]:

@@ -1,0 +1,72 @@
+"""Which values settings may take.
+
+A number outside its range would lead to a division by 0 or its logarithm, or leave a part of an agent
+untrained without notice. `check` refuses it before anything is built.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rlbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a setting may take."""
+
+    holds: Callable[[Any], bool]
+    """Whether a value is one of them; comparisons with NaN are false, so that it never is."""
+    words: str
+    """What to give instead."""
+
+
+COUNT = Range(lambda x: all(n >= 1 for n in (x if isinstance(x, tuple) else (x,))), "1 or more")
+"""Of one number, or of each in a tuple, such as the sizes of layers."""
+NOT_NEGATIVE = Range(lambda x: x >= 0, "0 or more")
+POSITIVE = Range(lambda x: x > 0, "a number above 0")
+SHARE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
+BELOW_ONE = Range(lambda x: 0 <= x < 1, "a number from 0 to below 1")
+INSIDE = Range(lambda x: 0 < x < 1, "a number above 0 and below 1")
+TWO = Range(lambda x: x >= 2, "2 or more")
+BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
+INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one first")
+
+_NAMES = {
+    COUNT: "act_samples advantage_samples batch_size code code_size constraint_samples critics "
+    "decay_updates divergence_samples envs epochs hidden memory_size penalty_samples "
+    "policy_decay_updates policy_every replay_size rollout_steps samples sequence_length "
+    "target_every target_samples vae_hidden",
+    NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
+    "conservatism critic_learning_rate entropy_coefficient exploration_noise learning_rate "
+    "noise_clip perturbation policy_learning_rate random_steps std_penalty target_noise "
+    "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
+    "weight_decay",
+    POSITIVE: "act_temperature alpha_max alpha_min clip_range fixed_alpha gradient_clip initial_temperature "
+    "kernel_width max_grad_norm max_weight std target_kl",
+    SHARE: "discount gae_lambda mixing mixture soft_clip target_rate",
+    BELOW_ONE: "dropout momentum",
+    INSIDE: "expectile",
+    TWO: "atoms",
+    BOUNDS: "log_std_bounds",
+    INTERVAL: "value_range",
+}
+RANGES = {name: each for each, names in _NAMES.items() for name in names.split()}
+"""By the name of the setting, which means the same in every agent. Thresholds may be any number."""
+
+
+def check(settings: Any, **others: Range) -> None:
+    """Refuses settings outside their ranges; None, which switches a setting off, is always allowed.
+
+    Args:
+        settings: A dataclass.
+        others: Ranges that differ from those in `RANGES`, by name.
+
+    Raises:
+        UserError: One is outside.
+    """
+    ranges = RANGES | others
+    for name in (field.name for field in fields(settings) if field.name in ranges):
+        value = getattr(settings, name)
+        if value is not None and not ranges[name].holds(value):
+            raise UserError(f"{name} is {value}; give {ranges[name].words}")

@@ -1,0 +1,52 @@
+"""The settings of a paper's methods that are not the ones that `rlbench run` takes by default."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlbench.benchmarks.tables.jobs import Job
+from rlbench.benchmarks.tables.methods import UNDECISIVE, in_words
+from rlbench.benchmarks.tables.paper import Grid
+from rlbench.benchmarks.tables.results import Results
+from rlbench.benchmarks.tables.sheet import Section
+from rlbench.benchmarks.training.config import RunConfig
+
+
+def settings_sections(grid: Grid, folder: Path, results: Results) -> list[Section]:
+    """Settings of the methods that have results; tasks where presets leave the same share a section."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for method, job in grid.jobs(folder):
+        if results.of(method, job.config.env):
+            found.setdefault(job.config.env, {}).setdefault(method, changed(job))
+    alike: list[tuple[list[str], dict[str, list[str]]]] = []
+    for task, methods in found.items():
+        tasks = next((tasks for tasks, others in alike if others == methods), None)
+        if tasks is None:
+            alike.append(([task], methods))
+        else:
+            tasks.append(task)
+    return [_section(tasks, methods) for tasks, methods in alike]
+
+
+def changed(job: Job) -> list[str]:
+    """Settings of a job that decide its result and are not the defaults, as `name=value`."""
+    usual = job.defaults()
+    options = dataclasses.asdict(job.config)
+    asked: dict[str, Any] = json.loads(json.dumps({**job.settings, **options}, default=str))
+    taken = {**usual.settings, **dataclasses.asdict(RunConfig(env="")), **usual.run}
+    named = {
+        name: value for name, value in asked.items() if name not in UNDECISIVE | {"env", "seed"}
+    }
+    return [f"{name}={in_words(value)}" for name, value in named.items() if value != taken[name]]
+
+
+def _section(tasks: Sequence[str], methods: Mapping[str, Sequence[str]]) -> Section:
+    """What all methods share comes first."""
+    shared = [x for x in next(iter(methods.values())) if all(x in y for y in methods.values())]
+    rows = [["all methods", ", ".join(shared) or "-"]]
+    for method, settings in methods.items():
+        rows.append([method, ", ".join(x for x in settings if x not in shared) or "-"])
+    title = f"Settings that are not the defaults of `rlbench run` on {', '.join(tasks)}"
+    return Section(title, ["method", "settings"], rows)

@@ -1,0 +1,293 @@
+"""What an environment must keep to, checked at every reset and step, and the form of observations.
+
+Whatever an environment hands out is copied, and whatever it is given is a copy, so it may use one array
+again and again. Its errors are named as its own.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
+
+from rlbench.errors import UserError, raised_by
+
+Array = NDArray[Any]
+
+STEPS = 3
+"""Steps of an environment that are looked at before a run begins."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Rewards are kept as float32."""
+_BYTE, _FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
+
+
+def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
+    """Observations as they are kept everywhere: float32; images of bytes stay uint8.
+
+    What an environment gives counts, not what its space says it gives: a space of whole numbers does
+    not cut the decimals off. An image has two dimensions or more.
+
+    Args:
+        given: One observation, or some of them with leading dimensions.
+        space: Space of one observation.
+        copy: Whether the result must not share memory with `given`.
+    """
+    array = np.asarray(given)
+    if array.dtype == _BYTE and space.dtype == _BYTE and len(space.shape or ()) > 1:
+        return array.copy() if copy else array
+    return array.astype(_FLOAT, copy=copy)
+
+
+def as_tensor(obs: Array, device: torch.device) -> torch.Tensor:
+    """A copy of observations for an agent, which may change it."""
+    return torch.from_numpy(obs.copy()).to(device)
+
+
+def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
+    """The environment that `make` makes.
+
+    Raises:
+        UserError: `make` failed, or made something other than a Gymnasium environment.
+    """
+    try:
+        env = make()
+    except UserError:
+        raise
+    except Exception as error:
+        raise raised_by(name, "its factory", error, "environment") from error
+    if not isinstance(env, gym.Env):
+        raise UserError(
+            f"{name} made a {type(env).__name__}; expected a gymnasium.Env, so return one from the "
+            "factory (shimmy wraps environments of the old package gym)"
+        )
+    for space in ("observation_space", "action_space"):
+        found = getattr(env, space, None)
+        if not isinstance(found, gym.Space):
+            raise UserError(
+                f"{name} has the {space} {found}; expected a gymnasium.Space, so set it in the "
+                "environment's __init__"
+            )
+    return env
+
+
+def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":
+    """Makes an environment, plays a few steps of it and closes it; always the same steps.
+
+    Returns:
+        The environment, for its spaces.
+
+    Raises:
+        UserError: It does not keep to what `Checked` asks for.
+    """
+    env, rng = Checked(made(name, make), name), np.random.default_rng(0)
+    choices = copy.deepcopy(env.action_space)
+    choices.seed(0)
+    env.reset(seed=0)
+    for _ in range(STEPS):
+        if isinstance(choices, Box):
+            action = np.clip(rng.normal(size=choices.shape), choices.low, choices.high)
+            whole = np.issubdtype(choices.dtype, np.integer)
+            action = action.astype(choices.dtype if whole else np.float32)
+        else:
+            action = choices.sample()
+        _, _, terminated, truncated = env.step(action)
+        if terminated or truncated:
+            env.reset(seed=1)
+    env.close()
+    return env
+
+
+class BrokenAction(UserError):
+    """An environment failed after an action that is not finite: the agent is at fault."""
+
+
+class Checked:
+    """One environment, with every reset and step checked; seeds and actions as for Gymnasium's."""
+
+    def __init__(self, env: gym.Env[Any, Any], name: str | None = None) -> None:
+        """Nothing is reset yet.
+
+        Args:
+            env: Any environment.
+            name: What errors call it; its class if None.
+
+        Raises:
+            UserError: Its observations or actions are not single arrays or numbers.
+        """
+        kind = type(env.unwrapped)
+        self.env, self.name = env, name or f"{kind.__module__}.{kind.__qualname__}"
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        for what, space, wrapper in (
+            ("observation", env.observation_space, "FlattenObservation"),
+            ("action", env.action_space, "TransformAction"),
+        ):
+            if space.shape is None:
+                raise UserError(
+                    f"{self.name} has the {what} space {space}; agents need a single array, so wrap "
+                    f"the environment (gymnasium.wrappers.{wrapper})"
+                )
+        box = env.action_space
+        self._bounds: tuple[Array, Array] | None = None
+        if isinstance(box, Box) and not _holds_float32(box):
+            self._bounds = box.low, box.high
+        self._discrete = isinstance(box, Discrete)
+        self._obs_shape, self._action_shape = env.observation_space.shape, box.shape
+        self._dtype: np.dtype[Any] | None = None
+        self._seed: int | None = None
+        self._steps = 0
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Begins an episode; its first observation, [D], a copy.
+
+        Raises:
+            UserError: As `step`.
+        """
+        self._seed, self._steps = seed, 0
+        try:
+            result = self.env.reset(seed=seed)
+        except UserError:
+            raise
+        except Exception as error:
+            if "reset() got an unexpected keyword" in str(error):
+                raise UserError(
+                    f"{self.name}: {error}; write it as `def reset(self, *, seed=None, options=None)` "
+                    "and begin with super().reset(seed=seed)"
+                ) from error
+            raise raised_by(self.name, "reset", error, "environment") from error
+        if not (_is_tuple(result, 2) and isinstance(result[1], dict)):
+            self._refuse(f"returned {_described(result)}", "(observation, info), info a dict")
+        return self._obs(result[0], None)
+
+    def step(self, action: Any) -> tuple[Array, float, bool, bool]:
+        """One step.
+
+        Args:
+            action: An agent's, an array [A] or NumPy's number; it is not changed.
+
+        Returns:
+            Observation [D], a copy; reward; terminated; truncated.
+
+        Raises:
+            UserError: The environment raised, or returned what it must not: other than five values,
+                an observation of another shape, anything that is not finite, a reward that is not a
+                number, flags that are not bools; or the agent's action has another shape.
+            BrokenAction: The action is not finite, and the environment raised or returned the like.
+        """
+        given = self._for_env(action)
+        self._steps += 1
+        try:
+            result = self.env.step(given)
+        except UserError:
+            raise
+        except Exception as error:
+            self._look_at(action)
+            raise raised_by(self.name, "step", error, "environment") from error
+        if not _is_tuple(result, 5):
+            self._refuse(
+                f"returned {_described(result)}",
+                "(observation, reward, terminated, truncated, info), as in Gymnasium since 0.26",
+            )
+        seen, paid, terminated, truncated, _ = result
+        obs, reward = self._obs(seen, action), self._reward(paid, action)
+        if not (isinstance(terminated, _FLAGS) and isinstance(truncated, _FLAGS)):
+            ends = f"{_described(terminated)} and {_described(truncated)}"
+            self._refuse(f"gave terminated and truncated as {ends}", "two bools")
+        return obs, reward, bool(terminated), bool(truncated)
+
+    def close(self) -> None:
+        """Closes the environment."""
+        try:
+            self.env.close()
+        except Exception as error:
+            raise raised_by(self.name, "close", error, "environment") from error
+
+    def _for_env(self, action: Any) -> Any:
+        """A copy of an action, of a type that the action space contains."""
+        if action.shape != self._action_shape:
+            raise UserError(
+                f"the agent's action for {self.name} has the shape {list(action.shape)}, expected "
+                f"{list(self._action_shape or ())}; let its `act` return one action for each row"
+            )
+        if self._discrete:
+            return np.int64(action)
+        if self._bounds is None:
+            return np.array(action)
+        # What float32 rounds to may lie outside the bounds.
+        return np.clip(action, *self._bounds).astype(self.action_space.dtype)
+
+    def _obs(self, given: Any, action: Any) -> Array:
+        """An observation to keep; `action` led to it, None after a reset."""
+        try:
+            obs = as_obs(given, self.observation_space, copy=True)
+        except (TypeError, ValueError):
+            self._refuse(f"gave the observation {_described(given)}", "an array of numbers")
+        if obs.shape != self._obs_shape:
+            self._refuse(
+                f"gave an observation of shape {list(obs.shape)}",
+                f"{list(self._obs_shape or ())}, as its observation space says",
+            )
+        if obs.dtype != self._dtype:
+            if self._dtype is not None:
+                self._refuse(f"gave {obs.dtype} after {self._dtype}", "the same type always")
+            self._dtype = obs.dtype
+        # The sum of squares is the fastest look; it may overflow where all is well.
+        flat = obs.ravel()
+        finite = obs.dtype == _BYTE or math.isfinite(flat.dot(flat))
+        if not finite and not np.isfinite(obs).all():
+            self._look_at(action)
+            place = np.argwhere(~np.isfinite(obs))[0].tolist()
+            self._refuse(f"gave an observation that is {obs[tuple(place)]} at {place}", _FINITE)
+        return obs
+
+    def _reward(self, given: Any, action: Any) -> float:
+        try:
+            reward = given if type(given) is float else float(given)
+        except (TypeError, ValueError, OverflowError):
+            self._refuse(f"gave the reward {_described(given)}", "one number")
+        if not -LARGEST <= reward <= LARGEST:
+            self._look_at(action)
+            self._refuse(f"gave the reward {reward}", _FINITE)
+        return reward
+
+    def _look_at(self, action: Any) -> None:
+        """Raises where what went wrong began with the agent's action."""
+        if action is not None and not np.isfinite(action).all():
+            raise BrokenAction(f"the agent's action for {self.name} became {action.tolist()}")
+
+    def _refuse(self, found: str, expected: str) -> NoReturn:
+        steps, seed = self._steps, self._seed
+        when = f"step {steps} of the episode of seed {seed}" if steps else f"reset(seed={seed})"
+        raise UserError(
+            f"{self.name}: {when} {found}; expected {expected}, so correct the environment"
+        )
+
+
+_FINITE = "finite numbers that float32 can hold"
+_FLAGS = (bool, np.bool_, int, np.integer)
+
+
+def _holds_float32(box: Box) -> bool:
+    """Whether a float32 action is in a box where it is between the bounds in float32."""
+    if not np.issubdtype(box.dtype, np.floating):
+        return True  # Whole numbers are left to the agent.
+    exact = all(np.array_equal(x.astype(np.float32), x) for x in (box.low, box.high))
+    return exact and np.can_cast(np.float32, box.dtype)
+
+
+def _is_tuple(result: Any, length: int) -> bool:
+    return isinstance(result, tuple | list) and len(result) == length
+
+
+def _described(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {list(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
