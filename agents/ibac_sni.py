@@ -234,11 +234,6 @@ class IBACSNI(PPO):
     def _cut_out(self, obs: Tensor, rectangles: Tensor) -> Tensor:
         return cut_out(obs, rectangles, channels_last=self.network.encoder.channels_last)
 
-    def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        if "log_prob" not in rollout.extras:
-            return super()._then(rollout, obs, sample)
-        return rollout.extras["log_prob"].flatten(), rollout.extras["value"].flatten()
-
     def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
         if self.config.mixture is not None:
             return super()._value_after(rollout, steps)

@@ -16,9 +16,11 @@ clipped, values clipped, orthogonal weights, running normalisation of observatio
 of a box are clipped samples of a Gaussian in units of half the box. `A2C` is one pass over the whole
 rollout: there the ratio is 1 and no clip acts.
 
-Differences from that code and Stable-Baselines3: the deviation by which advantages are divided has a
-floor (`normalised`). Without it, a policy that has solved its task is moved by the noise of its values,
-and forgets.
+Differences from that code and from Stable-Baselines3, because a policy that had solved its task forgot it
+again: the deviation by which advantages are divided has a floor (`normalise_advantage` in
+`rlbench.backbones.returns`), and an update that ends too far from the old policy is undone (`kl_limit`).
+The clip alone does not prevent such updates: beyond it the policy has no gradient, while Adam's momentum
+and the loss of the values, through an encoder that both share, go on moving it.
 """
 
 import math
@@ -36,17 +38,15 @@ from rlbench.backbones.heads import Categorical, Gaussian, Head
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.policies import randn
 from rlbench.backbones.ranges import check
-from rlbench.backbones.returns import lambda_returns
+from rlbench.backbones.returns import lambda_returns, normalise_advantage
 from rlbench.backbones.spaces import ActionBox, action_form
-from rlbench.backbones.updates import Adam, gradient_step, same_shape
+from rlbench.backbones.updates import Adam, Snapshot, gradient_step, same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Learn, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 
-SMALLEST_DEVIATION = 0.03
-"""Of advantages, compared with the returns. On MiniGrid-Empty-5x5-v0, where a solved task leaves
-advantages of 0.001, 4 of 4 seeds stay solved with 0.03 and with 0.1, 2 with 0.01 and 1 with none; on
-CartPole, Pendulum and MuJoCo's tasks advantages are 0.04 or more while an agent learns."""
+PROBES = 256
+"""Steps of a rollout on which the distance of the new policy from the old one is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,9 @@ class PPOConfig:
     target_kl: float | None = None
     """An update stops after the pass in which the policy has moved 1.5 times this far; None never
     does."""
+    kl_limit: float | None = 0.3
+    """An update that ends with a larger divergence of the new policy from the old one, in nats, is undone;
+    None: never. As in TRPO (Schulman et al., 2015, appendix C), but the next update has new steps."""
     decay_updates: int | None = None
     """Updates over which step size and clip ranges fall linearly to 0; None keeps them."""
     normalise_obs: bool = False
@@ -143,29 +146,6 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, clip_range: Tensor) -> Ten
     ratio = log_ratio.exp()
     clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
     return torch.maximum(-ratio * advantage, -clipped * advantage).mean()
-
-
-def normalised(advantage: Tensor, target: Tensor) -> Tensor:
-    """Advantages with mean 0 and deviation 1, or less if they are small compared with the returns.
-
-    They are divided by their deviation, but at least by `SMALLEST_DEVIATION` times the root mean square
-    of the returns. In a minibatch of one step the result is 0.
-
-    Args:
-        advantage: Advantages of a minibatch, [B].
-        target: Returns that the values are trained on, [B].
-
-    >>> normalised(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([9.0, 9.0, 9.0]))
-    tensor([-1.,  0.,  1.])
-    >>> normalised(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([200.0, 200.0, 200.0]))
-    tensor([-0.3333,  0.0000,  0.3333])
-    """
-    same_shape(advantage, target)
-    centred = advantage - advantage.mean()
-    if len(advantage) == 1:
-        return centred
-    floor = SMALLEST_DEVIATION * target.square().mean().sqrt()
-    return centred / torch.maximum(advantage.std() + 1e-8, floor)
 
 
 def value_loss(
@@ -263,17 +243,24 @@ class PPO(Agent):
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         self._decay()
         batch, all_metrics = self._flat(rollout), []
+        log_prob, before = self._probe(rollout), Snapshot(self.optimizer)
         for _ in range(self.config.epochs):
             all_metrics += [step(minibatch) for minibatch in self._minibatches(batch)]
             limit = self.config.target_kl
             if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
                 break
+        # Half the squared log-ratio: of the estimates from samples the one that few of them disturb least.
+        divergence = 0.5 * (log_prob - self._probe(rollout)).square().mean()
+        limit = self.config.kl_limit
+        undone = limit is not None and bool(divergence > limit)
+        if undone:
+            before.restore()
         self._finish(rollout)
         metrics = {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
         # Nothing has moved yet: what is not 0 there is noise between acting and learning.
         first = {f"first_{k}": x for k, x in all_metrics[0].items() if k.startswith("kl")}
-        largest = torch.stack([m["kl"] for m in all_metrics]).max()
-        return metrics | first | {"kl_max": largest}
+        whole = {"kl_update": divergence, "undone": torch.tensor(float(undone))}
+        return metrics | first | whole
 
     def _minibatches(self, batch: dict[str, Tensor]) -> Iterator[Minibatch]:
         """All steps of a rollout once, in a new order."""
@@ -313,7 +300,7 @@ class PPO(Agent):
     def _scaled(self, batch: Minibatch) -> Tensor:
         if not self.config.normalise_advantage:
             return batch.advantage
-        return normalised(batch.advantage, batch.target)
+        return normalise_advantage(batch.advantage, batch.target)
 
     @torch.no_grad()
     def _flat(self, rollout: Trajectories) -> dict[str, Tensor]:
@@ -322,8 +309,12 @@ class PPO(Agent):
         The policy is still the one that acted, so its probabilities and values are computed here, for
         all steps at once.
         """
-        obs, sample = self._seen(rollout).flatten(0, 1), rollout.extras["sample"].flatten(0, 1)
-        log_prob, value = self._then(rollout, obs, sample)
+        obs, extras = self._seen(rollout).flatten(0, 1), rollout.extras
+        sample = extras["sample"].flatten(0, 1)
+        if "log_prob" in extras:  # Those that `act` could not leave to be computed here.
+            log_prob, value = extras["log_prob"].flatten(), extras["value"].flatten()
+        else:
+            log_prob, value = self._evaluate(rollout, obs, sample)
         reward, values = self.scaler(rollout, self.discount), value.view_as(rollout.reward)
         target = lambda_returns(
             reward, rollout.terminated, rollout.truncated, self._next_value(rollout, values),
@@ -343,10 +334,19 @@ class PPO(Agent):
         seen: Tensor = self.normaliser(rollout.obs)
         return seen
 
-    def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and values when the policy acted, [T * V] each."""
+    def _evaluate(
+        self, rollout: Trajectories, obs: Tensor, sample: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and values by the networks as they are now, [T * V] each."""
         params, value = self.network(obs)
         return self.network.head.log_prob(params, sample), value
+
+    @torch.no_grad()
+    def _probe(self, rollout: Trajectories) -> Tensor:
+        """Log-probabilities of some samples of a rollout, [N], by the policy as it is now."""
+        few = every(rollout, max(1, rollout.reward.numel() // PROBES))
+        obs, sample = self._seen(few).flatten(0, 1), few.extras["sample"].flatten(0, 1)
+        return self._evaluate(few, obs, sample)[0]
 
     def _next_value(self, rollout: Trajectories, value: Tensor) -> Tensor:
         """Values of what each step led to, [T, V]: of the next step's, unless the episode was cut."""
@@ -365,6 +365,12 @@ class PPO(Agent):
             left = max(0.0, 1 - self.updates / self.config.decay_updates)
             self.optimizer.learning_rate.fill_(left * self.config.learning_rate)
             self.clip_range.fill_(left * self.config.clip_range)
+
+
+def every(rollout: Trajectories, stride: int) -> Trajectories:
+    """The steps 0, stride, 2 stride, ... of a rollout."""
+    columns = {name: x[::stride] for name, x in vars(rollout).items() if name != "extras"}
+    return Trajectories(**columns, extras={name: x[::stride] for name, x in rollout.extras.items()})
 
 
 def moved(log_ratio: Tensor, clip_range: Tensor) -> dict[str, Tensor]:

@@ -117,10 +117,12 @@ class RecurrentPPO(PPO):
             state = {name: x[0] for name, x in picked.items() if name not in names}
             yield Columns(**{name: picked[name] for name in names}, state=state)
 
-    def _then(self, rollout: Trajectories, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        # The memory is still the one that acted: from the states kept then, all steps at once.
+    def _evaluate(
+        self, rollout: Trajectories, obs: Tensor, sample: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # From the states that the memory had when it acted, all steps at once.
         before = {name: x.flatten(0, 1) for name, x in _before(rollout).items()}
-        return super()._then(rollout, self.network.remember(obs, before)[0], sample)
+        return super()._evaluate(rollout, self.network.remember(obs, before)[0], sample)
 
     def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
         obs, final_obs = (self.normaliser(x[steps]) for x in (rollout.obs, rollout.final_obs))

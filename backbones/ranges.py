@@ -43,7 +43,7 @@ _NAMES = {
     "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
     "weight_decay",
     POSITIVE: "act_temperature alpha_max alpha_min clip_range fixed_alpha gradient_clip initial_temperature "
-    "kernel_width max_grad_norm max_weight std target_kl",
+    "kernel_width kl_limit max_grad_norm max_weight std target_kl",
     SHARE: "discount gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "dropout momentum",
     INSIDE: "expectile",

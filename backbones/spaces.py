@@ -136,7 +136,7 @@ class ActionBox:
 
 
 def _is_bounded(box: spaces.Box) -> bool:
-    return bool((np.abs(box.low) < LARGEST).all() and (np.abs(box.high) < LARGEST).all())
+    return all(bool((np.abs(x.astype(np.float64)) < LARGEST).all()) for x in (box.low, box.high))
 
 
 def discrete_size(space: Space[Any]) -> int:

@@ -67,6 +67,20 @@ class Adam:
         restore(self, state)
 
 
+class Snapshot:
+    """Copies of the parameters and moments of an optimiser, to go back to."""
+
+    def __init__(self, optimizer: Adam) -> None:
+        """Copies them as they are now."""
+        self._live = [*optimizer.parameters, optimizer.means, optimizer.squares]
+        self._copies = [x.detach().clone() for x in self._live]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts the copies back."""
+        torch._foreach_copy_(self._live, self._copies)
+
+
 class SGD:
     """Gradient descent with momentum (Polyak, 1964).
 

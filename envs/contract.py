@@ -153,7 +153,8 @@ class Checked:
         except UserError:
             raise
         except Exception as error:
-            if "reset() got an unexpected keyword" in str(error):
+            missing = [f"unexpected keyword argument '{x}'" for x in ("seed", "options")]
+            if any(text in str(error) for text in missing):
                 raise UserError(
                     f"{self.name}: {error}; write it as `def reset(self, *, seed=None, options=None)` "
                     "and begin with super().reset(seed=seed)"
@@ -185,13 +186,12 @@ class Checked:
         except UserError:
             raise
         except Exception as error:
+            if "to unpack (expected 5" in str(error):  # A wrapper had it before us.
+                self._refuse(f"returned something else ({error})", _FIVE)
             self._look_at(action)
             raise raised_by(self.name, "step", error, "environment") from error
         if not _is_tuple(result, 5):
-            self._refuse(
-                f"returned {_described(result)}",
-                "(observation, reward, terminated, truncated, info), as in Gymnasium since 0.26",
-            )
+            self._refuse(f"returned {_described(result)}", _FIVE)
         seen, paid, terminated, truncated, _ = result
         obs, reward = self._obs(seen, action), self._reward(paid, action)
         if not (isinstance(terminated, _FLAGS) and isinstance(truncated, _FLAGS)):
@@ -267,6 +267,7 @@ class Checked:
         )
 
 
+_FIVE = "(observation, reward, terminated, truncated, info), as in Gymnasium since 0.26"
 _FINITE = "finite numbers that float32 can hold"
 _FLAGS = (bool, np.bool_, int, np.integer)
 
@@ -275,7 +276,8 @@ def _holds_float32(box: Box) -> bool:
     """Whether a float32 action is in a box where it is between the bounds in float32."""
     if not np.issubdtype(box.dtype, np.floating):
         return True  # Whole numbers are left to the agent.
-    exact = all(np.array_equal(x.astype(np.float32), x) for x in (box.low, box.high))
+    with np.errstate(over="ignore"):
+        exact = all(np.array_equal(x.astype(np.float32), x) for x in (box.low, box.high))
     return exact and np.can_cast(np.float32, box.dtype)
 
 

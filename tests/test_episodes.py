@@ -6,7 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlbench.envs.episodes import Separate, make_envs, play
+from rlbench.envs.episodes import Separate, make_envs, play, step_limit
+from rlbench.envs.procgen import EnvPoolEnv, make_env
+from rlbench.envs.procgen_names import ProcgenName
+from rlbench.envs.tasks import find_task
+from rlbench.errors import UserError
+from tests.fake_envpool import FakePool
+from tests.odd import InPlace, Line, limited
 
 
 class Countdown(gym.Env[Any, Any]):
@@ -64,3 +70,97 @@ def test_an_environment_with_nothing_left_is_not_stepped() -> None:
     play(envs, [5, 2], act)
     assert [env.env.left for env in envs.envs[:2]] == [0, 0]  # type: ignore[attr-defined]
     assert not hasattr(envs.envs[2].env, "left")
+
+
+def test_what_a_recorder_keeps_does_not_change_later() -> None:
+    kept: list[Any] = []
+
+    def record(*columns: Any) -> None:
+        kept.append((columns, [column.copy() for column in columns]))
+
+    play(make_envs(lambda: limited(InPlace(), 3), 2), range(5), act, record)
+    assert len(kept) == 9
+    for columns, copies in kept:
+        assert all(np.array_equal(x, y) for x, y in zip(columns, copies, strict=True))
+    obs, next_obs = (np.concatenate([copies[i] for _, copies in kept]) for i in (2, 7))
+    played = np.concatenate([copies[0] for _, copies in kept]) >= 0
+    assert (next_obs[played, 1] == obs[played, 1] + 1).all(), "one array for all steps"
+
+
+def test_floats_under_a_space_of_bytes_are_played_as_they_are() -> None:
+    space, seen = gym.spaces.Box(0, 255, (2,), np.uint8), []
+
+    def see(obs: Any, episode: Any, step: Any) -> Any:
+        seen.append(obs.copy())
+        return act(obs, episode, step)
+
+    play(make_envs(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space), 3), 1), [0], see)
+    assert np.concatenate(seen)[:, 1].tolist() == [0, 0.125, 0.25]
+
+
+def test_environments_with_different_spaces_are_refused() -> None:
+    sizes = iter((2, 3))
+    with pytest.raises(UserError, match=r"(?s)mine has the spaces .*\(3,\).* but had .*\(2,\)"):
+        make_envs(lambda: Line(obs_space=gym.spaces.Box(0, 1, (next(sizes),))), 2, "mine")
+
+
+class Composed(gym.Env[Any, Any]):
+    """Holds another environment without being a wrapper."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self.env = env
+
+
+class NamesALimit(Line):
+    max_steps = 40
+
+    @property
+    def max_episode_steps(self) -> int:
+        raise AssertionError("nothing of the user's is run to find a limit")
+
+
+def own_limit(name: str, value: Any) -> gym.Env[Any, Any]:
+    env = Line()
+    setattr(env, name, value)
+    return env
+
+
+def test_a_time_limit_is_found_wherever_it_is_set() -> None:
+    clip = gym.wrappers.ClipAction
+    for env, limit in (
+        (gym.wrappers.TimeLimit(Line(), 12), 12),
+        (clip(gym.wrappers.TimeLimit(clip(Line()), 12)), 12),
+        (gym.wrappers.TimeLimit(gym.wrappers.TimeLimit(Line(), 30), 20), 20),
+        (gym.wrappers.TimeLimit(own_limit("max_steps", 9), 20), 9),
+        (gym.make("Pendulum-v1"), 200),
+        (gym.make("Pendulum-v1", max_episode_steps=7), 7),
+        (gym.wrappers.TimeLimit(gym.make("Pendulum-v1"), 50), 50),
+        (Composed(gym.wrappers.TimeLimit(Line(), 12)), 12),
+        (own_limit("_max_episode_steps", np.int64(8)), 8),
+        (NamesALimit(), 40),
+        (find_task("multiroom-n2").make(), 40),
+        (find_task("multiroom-n3").make(), 60),
+        (find_task("halfcheetah-medium").make(), 1000),
+        (find_task("point-mixed").make(), 30),
+        (EnvPoolEnv(FakePool, 4), 4),
+    ):
+        assert step_limit(env) == limit, env
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 2.5, True, "100"])
+def test_what_is_no_number_of_steps_is_no_limit(value: Any) -> None:
+    assert step_limit(own_limit("max_steps", value)) is None
+
+
+def test_a_limit_that_was_taken_off_is_none() -> None:
+    assert step_limit(gym.make("Pendulum-v1").unwrapped) is None
+    assert step_limit(gym.make("Pendulum-v1", max_episode_steps=-1)) is None
+    assert step_limit(EnvPoolEnv(FakePool)) is None
+
+
+@pytest.mark.parametrize(("game", "limit"), [("coinrun", 1000), ("maze", 500), ("bigfish", 6000)])
+def test_games_of_procgen_name_their_limits(
+    game: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlbench.envs.procgen.make_pool", lambda name, options, seeds: FakePool(seeds))
+    assert step_limit(make_env(ProcgenName(game))) == limit

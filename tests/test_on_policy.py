@@ -200,6 +200,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "weight_decay": (0.1, {}),
     "value_clip_range": (1e-3, {"epochs": 3}),
     "target_kl": (1e-9, {"epochs": 3}),
+    "kl_limit": (1e-9, {}),
     "rms_prop_epsilon": (0.1, {}),
     "entropy_coefficient": (0.5, {}),
     "clip_range": (1e-3, {"learning_rate": 0.1, "epochs": 3}),

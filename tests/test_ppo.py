@@ -11,15 +11,17 @@ from gymnasium.spaces import Box, Discrete
 
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
-from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, normalised, policy_loss, value_loss
+from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, policy_loss, value_loss
 from rlbench.agents.recurrent_ppo import RecurrentPPOConfig
 from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
+from rlbench.backbones.returns import normalise_advantage
 from rlbench.benchmarks import catalog
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Trajectories
+from rlbench.state import capture
 from tests.test_compiled import assert_close
 from tests.test_on_policy import experience
 
@@ -199,13 +201,15 @@ def test_a_gradient_step_is_that_of_the_whole_loss(max_norm: float) -> None:
 def test_advantages_small_compared_with_the_returns_are_not_blown_up() -> None:
     advantage, target = torch.tensor([-1e-3, 0.0, 1e-3]), torch.tensor([0.9, 1.0, 1.1])
     floor = 0.03 * math.sqrt((0.81 + 1 + 1.21) / 3)
-    torch.testing.assert_close(normalised(advantage, target), advantage / floor)
+    torch.testing.assert_close(normalise_advantage(advantage, target), advantage / floor)
     torch.testing.assert_close(
-        normalised(advantage + 7, target), advantage / floor, atol=1e-5, rtol=0
+        normalise_advantage(advantage + 7, target), advantage / floor, atol=1e-5, rtol=0
     )
-    torch.testing.assert_close(normalised(1000 * advantage, target), torch.tensor([-1.0, 0, 1]))
+    torch.testing.assert_close(
+        normalise_advantage(1000 * advantage, target), torch.tensor([-1.0, 0, 1])
+    )
     # The scale of the rewards does not matter.
-    torch.testing.assert_close(normalised(9 * advantage, 9 * target), advantage / floor)
+    torch.testing.assert_close(normalise_advantage(9 * advantage, 9 * target), advantage / floor)
 
 
 def test_a_last_minibatch_of_one_step_leaves_all_weights_finite() -> None:
@@ -213,7 +217,7 @@ def test_a_last_minibatch_of_one_step_leaves_all_weights_finite() -> None:
     metrics = agent.learn(played(agent))
     assert all(x.isfinite() for x in metrics.values())
     assert all(x.isfinite().all() for x in agent.network.parameters())
-    assert normalised(torch.tensor([3.0]), torch.tensor([9.0])).tolist() == [0.0]
+    assert normalise_advantage(torch.tensor([3.0]), torch.tensor([9.0])).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -258,17 +262,35 @@ def test_values_are_held_by_the_clip_of_the_moment(make: Any) -> None:
     torch.testing.assert_close(loss["value_loss"], torch.tensor(0.81))
 
 
-def test_the_furthest_gradient_step_is_reported() -> None:
-    agent = ppo(batch_size=6, epochs=4, learning_rate=0.05)
-    seen, step = [], agent.gradient_step
+def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
+    agent, free = (ppo(learning_rate=0.05, kl_limit=x) for x in (1e-3, None))
+    for each in (agent, free):
+        each.learn(played(each, 0))
+    before = capture(agent)
+    for each in (agent, free):
+        metrics = each.learn(played(each, 1))
+        assert metrics["kl_update"] > 1e-3
+        assert metrics["undone"] == float(each is agent)
+    after = capture(agent)
+    assert all(torch.equal(before["network"][k], after["network"][k]) for k in before["network"])
+    assert all(
+        torch.equal(before["optimizer"][k], after["optimizer"][k]) for k in ("means", "squares")
+    )
+    assert not torch.equal(agent.network.head.out.weight, free.network.head.out.weight)
+    near = ppo()
+    assert near.learn(played(near, 0))["undone"] == 0
 
-    def watched(batch: Any) -> Any:
-        seen.append(step(batch))
-        return seen[-1]
 
-    metrics = agent._learn(watched, played(agent))
-    assert len(seen) == 16
-    assert metrics["kl_max"] == max(x["kl"] for x in seen) > metrics["kl"]
+def test_the_divergence_of_an_update_is_that_of_its_samples() -> None:
+    agent, old = ppo(learning_rate=0.01), ppo(learning_rate=0.01)
+    batch = played(agent, 0)
+    found = agent.learn(batch)["kl_update"]
+    sample, logs = batch.extras["sample"], []
+    for each in (old, agent):
+        params = each.network.policy(batch.obs)
+        logs.append(each.network.head.log_prob(params, sample))
+    torch.testing.assert_close(found, 0.5 * (logs[0] - logs[1]).square().mean())
+    assert found > 1e-3
 
 
 @pytest.mark.parametrize(

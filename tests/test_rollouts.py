@@ -21,6 +21,7 @@ from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
 from tests.fake_envpool import FakePool
+from tests.odd import InPlace, Line, limited
 
 ENDS, CUT = 3, 5
 
@@ -247,3 +248,87 @@ def test_a_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
         config = RunConfig(env=env, data=data, out=tmp_path / "run")
         with pytest.raises(UserError, match="learns from its own steps and takes no data set"):
             Run("tests.test_rollouts:Counts", Settings(), config)
+
+
+class Hoards(Counts):
+    """Hands out one tensor as its action in each step, and writes to what it observes and learns."""
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        chosen = super().act(obs, explore=explore, state=state)
+        obs.fill_(99)
+        if not hasattr(self, "buffer"):
+            self.buffer = chosen.action.clone()
+        return Action(self.buffer.copy_(chosen.action), chosen.extras, chosen.state)
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        self.rollout = Trajectories(
+            **{name: column.clone() for name, column in vars(experience).items() if name != "extras"},
+            extras=experience.extras,
+        )
+        for column in (experience.obs, experience.final_obs, experience.action):
+            column.fill_(7)
+        return {}
+
+
+def test_an_agent_that_uses_its_tensors_again_changes_nothing() -> None:
+    usual, usual_agent = make(rollout_steps=3)
+    agent = Hoards(Settings(rollout_steps=3), Spec.of(Walk()))
+    driver = RolloutDriver(agent, Task("walk", Walk), seed=0)
+    for mine, theirs in zip(
+        rollouts(usual, usual_agent, 5), rollouts(driver, agent, 5), strict=True
+    ):  # fmt: skip
+        for name in ("obs", "action", "reward", "final_obs", "terminated", "truncated"):
+            assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
+    assert torch.equal(usual.state_dict()["actions"], driver.state_dict()["actions"])
+
+
+class Leans(Counts):
+    """Acts in a box, 0.5 always."""
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        self.seen = obs.clone()
+        return Action(torch.full((len(obs), 1), 0.5), {"steps": torch.zeros(len(obs))})
+
+
+def leaning(env: Callable[[], gym.Env[Any, Any]]) -> Trajectories:
+    agent = Leans(Settings(envs=2, rollout_steps=4), Spec.of(env()))
+    driver = RolloutDriver(agent, Task("line", env), seed=0)
+    return rollouts(driver, agent, 1)[0]
+
+
+def test_an_environment_that_uses_its_arrays_again_changes_nothing() -> None:
+    plain, odd = (leaning(lambda kind=kind: limited(kind(), 3)) for kind in (Line, InPlace))
+    assert plain.final_obs[:, :, 1].tolist() == [[1, 1], [2, 2], [3, 3], [1, 1]]
+    for name in ("obs", "action", "reward", "final_obs", "truncated"):
+        assert torch.equal(getattr(plain, name), getattr(odd, name)), name
+    assert (odd.action == 0.5).all(), "not what the environment wrote there"
+
+
+def test_floats_under_a_space_of_bytes_are_kept_as_they_are() -> None:
+    space = gym.spaces.Box(0, 255, (2,), np.uint8)
+    found = leaning(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space), 9))
+    assert found.obs[:, 0, 1].tolist() == [0, 0.125, 0.25, 0.375]
+    assert found.final_obs[:, 0, 1].tolist() == [0.125, 0.25, 0.375, 0.5]
+
+
+def test_images_stay_bytes() -> None:
+    space = gym.spaces.Box(0, 255, (2, 2, 1), np.uint8)
+    found = leaning(
+        lambda: limited(
+            Line(obs=lambda x: np.full((2, 2, 1), x[1], np.uint8), obs_space=space), 9
+        )
+    )
+    assert found.obs.dtype == found.final_obs.dtype == torch.uint8
+    assert found.final_obs[:, 1, 0, 0, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_a_vector_that_is_not_finite_is_named() -> None:
+    class Broken(EnvPoolVector):
+        def step(self, actions: Any) -> Any:
+            obs, reward, *rest = super().step(actions)
+            return (obs, reward * np.nan, *rest)
+
+    task = Task("pool", partial(EnvPoolEnv, FakePool), make_vector=partial(Broken, FakePool))
+    driver = RolloutDriver(Counts(Settings(), Spec.of(task.make())), task, seed=0)
+    with pytest.raises(UserError, match="a reward of pool is not finite"):
+        driver.update()
