@@ -10,7 +10,8 @@ Peng et al., 2019, https://arxiv.org/abs/1910.00177, algorithm 1
 Differences from the authors' code: value and policy take one step each on the same stretches of
 trajectories, and returns are those of the stretch with V after its end, where theirs run over whole
 episodes between thousands of steps; Adam instead of SGD with momentum; advantages are standardised
-over the batch; means are bounded by tanh instead of a loss.
+over the batch, by a deviation that has a floor (`normalise_advantage`); means are bounded by tanh instead
+of a loss.
 """
 
 import math
@@ -26,7 +27,7 @@ from rlbench.backbones.mlp import MLP
 from rlbench.backbones.normalise import ObsNormaliser
 from rlbench.backbones.policies import ClippedGaussian
 from rlbench.backbones.ranges import POSITIVE, check
-from rlbench.backbones.returns import lambda_returns
+from rlbench.backbones.returns import lambda_returns, normalise_advantage
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.backbones.updates import Adam, clipped_exp, gradient_step, same_shape
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
@@ -69,12 +70,9 @@ def value_loss(value: Tensor, returns: Tensor) -> Tensor:
     return (value - returns).square().mean()
 
 
-def advantage_weight(advantage: Tensor, beta: float, max_weight: float) -> Tensor:
-    """Weights without gradient of advantages, which are standardised first; of the same shape."""
-    advantage = advantage.detach()
-    centred = advantage - advantage.mean()
-    # A single one has no deviation, and is the mean itself.
-    standardised = centred / (advantage.std() + 1e-5) if advantage.numel() > 1 else centred
+def advantage_weight(advantage: Tensor, returns: Tensor, beta: float, max_weight: float) -> Tensor:
+    """Weights without gradient of advantages, which are standardised first; all of the same shape."""
+    standardised = normalise_advantage(advantage.detach(), returns)
     return clipped_exp(standardised / beta, max_weight)
 
 
@@ -133,7 +131,9 @@ class AWR(Agent):
         value = self.value(obs).squeeze(-1)
         v_loss = gradient_step(self.value_optimizer, value_loss(value, returns))
 
-        weight = advantage_weight(returns - value, self.config.beta, self.config.max_weight)
+        weight = advantage_weight(
+            returns - value, returns, self.config.beta, self.config.max_weight
+        )
         data_action = self.box.to_unit(batch.action).flatten(0, 1)
         log_prob = self.policy.log_prob(self.policy(obs.flatten(0, 1)), data_action)
         pi_loss = gradient_step(self.policy_optimizer, policy_loss(log_prob, weight.flatten()))

@@ -15,15 +15,22 @@ def agent(**settings: Any) -> AWR:
     return AWR(AWRConfig(**{"hidden": (8,), **settings}), UNIT)
 
 
+def test_noise_of_the_values_weighs_all_steps_alike() -> None:
+    weight = advantage_weight(torch.tensor([-3e-5, 3e-5]), torch.tensor([1.0, 1.0]), 1.0, 20.0)
+    torch.testing.assert_close(weight, torch.tensor([-1e-3, 1e-3]).exp())
+
+
 def test_weights_by_hand() -> None:
     # Mean 1, standard deviation 1 (of the sample): standardised to -1, 0, 1.
-    got = advantage_weight(torch.tensor([0.0, 1.0, 2.0]), 0.5, 3.0)
+    got = advantage_weight(torch.tensor([0.0, 1.0, 2.0]), torch.zeros(3), 0.5, 3.0)
     torch.testing.assert_close(got, torch.tensor([math.exp(-2), 1, 3]), atol=1e-4, rtol=0)
-    assert not advantage_weight(torch.zeros(3, requires_grad=True), 1.0, 20.0).requires_grad
+    assert not advantage_weight(
+        torch.zeros(3, requires_grad=True), torch.zeros(3), 1.0, 20.0
+    ).requires_grad
 
 
 def test_a_single_advantage_weighs_one() -> None:
-    assert advantage_weight(torch.tensor([[7.0]]), 0.5, 20.0).tolist() == [[1.0]]
+    assert advantage_weight(torch.tensor([[7.0]]), torch.ones(1, 1), 0.5, 20.0).tolist() == [[1.0]]
     awr = agent(batch_size=1, sequence_length=1)
     metrics = awr.learn(random_trajectories(UNIT, steps=1, envs=1))
     assert all(value.isfinite() for value in metrics.values())
@@ -42,7 +49,7 @@ def test_losses_are_those_of_the_returns() -> None:
         returns = batch.reward + 0.5 * (1 - batch.terminated) * following
         value = awr.value(batch.obs)[..., 0]
         better = returns - value
-        weight = ((better - better.mean()) / (better.std() + 1e-5)).exp().clamp(max=20)
+        weight = ((better - better.mean()) / (better.std() + 1e-8)).exp().clamp(max=20)
         mean, log_std = awr.policy(batch.obs)
         density = torch.distributions.Normal(mean, log_std.exp()).log_prob(batch.action).sum(-1)
     metrics = awr.learn(batch)

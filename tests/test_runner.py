@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, Transitions
 from rlbench.storage import Layout
 from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
+from tests.odd import InPlace, Line, limited
 
 COMMON = ["--hidden", "16", "--batch-size", "16", "--eval-episodes", "2", "--seed", "3"]
 OFFLINE = ["--data-size", "2000", "--updates", "2000", "--eval-every", "500"]
@@ -269,6 +271,58 @@ def test_an_environment_that_does_not_repeat_itself_cannot_be_resumed(
     again, _ = replay_driver(tmp_path)
     with pytest.raises(UserError, match="did not repeat its steps"):
         again.load_state_dict(driver.state_dict())
+
+
+def test_an_episode_longer_than_the_replay_buffer_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counter, "length", 10**6)
+    driver, _ = replay_driver(tmp_path, replay_size=4)
+    for _ in range(10):
+        driver.update()
+    again, _ = replay_driver(tmp_path, replay_size=4)
+    words = "in an episode of 13 steps, of which the replay buffer holds the last 9"
+    with pytest.raises(UserError, match=words):
+        again.load_state_dict(driver.state_dict())
+
+
+def replayed(env: Any, seen: list[Any] | None = None) -> Transitions:
+    """What an agent that acts by 0.5 learns from."""
+
+    class Leans(Remembers):
+        def act(self, obs: Tensor, **_: Any) -> Action:
+            if seen is not None:
+                seen.append(obs.clone())
+            obs.fill_(99)
+            return Action(torch.full((len(obs), 1), 0.5))
+
+    agent = Leans(SACConfig(batch_size=64, random_steps=1), Spec.of(env()))
+    with tempfile.TemporaryDirectory() as folder:
+        driver = ReplayDriver(agent, Task("line", env), 0, Path(folder), updates=20, slack=5)
+        for _ in range(20):
+            driver.update()
+    Evaluator(Task("line", env), 1).returns(agent, 0)
+    return agent.batch
+
+
+def test_an_environment_and_an_agent_that_use_their_arrays_again_change_nothing() -> None:
+    plain, odd = (replayed(lambda kind=kind: limited(kind())) for kind in (Line, InPlace))
+    for name in ("obs", "action", "reward", "next_obs", "truncated"):
+        assert torch.equal(getattr(plain, name), getattr(odd, name)), name
+    assert torch.equal(odd.next_obs[:, 1], odd.obs[:, 1] + 1), "no s = s'"
+    assert set(odd.action[:, 0].tolist()) - {0.5} == {float(odd.action[odd.action != 0.5][0])}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
+def test_training_and_evaluation_see_the_same_numbers(dtype: Any) -> None:
+    space, seen = gym.spaces.Box(0, 99, (2,), dtype), []
+    batch = replayed(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space)), seen)
+    steps = torch.tensor([0, 0.125, 0.25, 0.375, 0.5])
+    assert torch.equal(batch.obs[:, 1].unique(), steps)
+    training, evaluating = torch.cat(seen[:-5])[:, 1], torch.cat(seen[-5:])[:, 1]
+    assert torch.equal(training.unique(), steps)
+    assert torch.equal(evaluating, steps)
+    assert (training.dtype, evaluating.dtype) == (torch.float32, torch.float32)
 
 
 def test_a_missing_replay_buffer_is_one_sentence(tmp_path: Path) -> None:

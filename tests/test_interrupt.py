@@ -1,0 +1,105 @@
+"""One signal stops every loop that plays, soon and at a safe point; a resume changes nothing."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rlbench.agents.ppo import PPOConfig
+from rlbench.agents.sac import SACConfig
+from rlbench.benchmarks.training import interrupt
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished, look
+from rlbench.benchmarks.training.runner import Run
+from rlbench.errors import Interrupted
+from tests.kill_and_resume import assert_equal
+from tests.odd import Line, limited
+
+QUIET = Console(quiet=True)
+signal_at: int | None = None
+steps = 0
+
+
+def signalling() -> Any:
+    """An environment in whose step number `signal_at`, counted over all of them, a signal comes."""
+
+    def count(env: Any, action: Any) -> None:
+        global steps
+        steps += 1
+        if steps == signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return limited(Line(step=count), 9)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "GRACE", -1.0)
+
+
+def sac(out: Path) -> Run:
+    settings = SACConfig(hidden=(8,), random_steps=20, batch_size=4)
+    return Run("sac", settings, config(out), QUIET)
+
+
+def ppo(out: Path) -> Run:
+    settings = PPOConfig(hidden=(8,), rollout_steps=16, batch_size=8)
+    return Run("ppo", settings, config(out), QUIET)
+
+
+def config(out: Path) -> RunConfig:
+    return RunConfig(
+        env="tests.test_interrupt:signalling", updates=6, eval_every=2, eval_episodes=3, log_every=1,
+        checkpoint_every=2, out=out,
+    )  # fmt: skip
+
+
+CHECK = 3
+"""Steps that are played before a run begins."""
+
+
+@pytest.mark.parametrize(
+    ("begin", "at", "words"),
+    [
+        (sac, CHECK + 10, "before the first checkpoint; begin it again"),
+        (sac, CHECK + 22 + 5, "before the first checkpoint; begin it again"),
+        (sac, CHECK + 24 + 27 + 5, "and saved at update 2; go on"),
+        (ppo, CHECK + 10, "before the first checkpoint; begin it again"),
+        (ppo, CHECK + 32 + 5, "before the first checkpoint; begin it again"),
+        (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; go on"),
+    ],
+    ids=["random steps", "evaluation", "later evaluation", "rollout", "evaluation", "later rollout"],
+)
+def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
+    begin: Callable[[Path], Run], at: int, words: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    begin(tmp_path / "whole").start()
+    monkeypatch.setattr("tests.test_interrupt.steps", 0)
+    monkeypatch.setattr("tests.test_interrupt.signal_at", at)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=rf"^stopped {words} .* --resume {tmp_path}/cut`$"):
+        begin(tmp_path / "cut").start()
+    assert steps - at < 3, "the other two environments at most"
+    assert signal.getsignal(signal.SIGTERM) == before
+    Run.resume(tmp_path / "cut", QUIET).finish()
+    assert_equal(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
+    with Interrupt() as wish:
+        look()
+        os.kill(os.getpid(), signal.SIGINT)
+        look()
+        assert wish.requested
+        monkeypatch.setattr(interrupt, "GRACE", -1.0)
+        with pytest.raises(Unfinished):
+            look()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    look()
