@@ -10,7 +10,7 @@ from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.keeper import describe_returns
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run, load_run
-from rlbench.benchmarks.training.together import RunsTogether, members
+from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
 from rlbench.offline_data import DataSet
 
@@ -22,7 +22,7 @@ def run(agent_name: str, settings: Any, config: RunConfig) -> None:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
     title = f"{agent_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
-        together = RunsTogether.begin(agent_name, settings, config, console)
+        together = SeedBatchRun.begin(agent_name, settings, config, console)
         console.print(
             f"{title} to {config.seed + config.seeds - 1}", highlight=False, soft_wrap=True
         )
@@ -39,7 +39,7 @@ def resume(path: Path) -> None:
     """Goes on with a run."""
     console = Console()
     if members(path):
-        together = RunsTogether.resume(path, console)
+        together = SeedBatchRun.resume(path, console)
         if together.finish() == 0:
             console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
         _conclude_all(together, console)
@@ -74,7 +74,7 @@ def describe_data(data: DataSet) -> str:
     return told if score is None else f"{told}, behaviour's score {score:.1f}"
 
 
-def _conclude_all(together: RunsTogether, console: Console) -> None:
+def _conclude_all(together: SeedBatchRun, console: Console) -> None:
     """The last score of each seed, where everything is, and what to do next."""
     for run in together.runs:
         told = describe_returns(run.task, RunFolder(run.folder.path).returns()["return"][-1])

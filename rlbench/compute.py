@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def configure(threads: int, device: str = "cpu") -> None:
     """Sets the number of threads and what makes small networks fast on a CPU.
 
-    Results stay float32: no setting here rounds to a shorter format; that is for `backbones.precision`.
+    Results stay float32: no setting here rounds to a shorter format; that is for `rlbench.accelerate.precision`.
     """
     torch.set_num_threads(threads)
     if device == "cpu" and _rounds_nothing():  # A GPU would round.

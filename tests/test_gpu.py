@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from rlbench import compute
+from rlbench.accelerate.compile import Backend, compiled_learn, inductor, interpreted
+from rlbench.accelerate.precision import with_products_in
+from rlbench.accelerate.seeds import SeedBatch
 from rlbench.agents import BC, load_agent
-from rlbench.backbones.compiled import Backend, compiled_learn, inductor, interpreted
-from rlbench.backbones.precision import with_products_in
-from rlbench.backbones.together import Together
 from rlbench.interface import Agent, Spec
 from tests import test_every_agent, test_on_policy
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.probe_envs import random_experience
-from tests.test_compiled import COMPILED, assert_close
+from tests.test_compile import COMPILED, assert_close
 from tests.test_every_agent import SPEC, tensors
-from tests.test_together import stacked
+from tests.test_seeds import stacked
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -125,7 +125,7 @@ def test_captured_updates_in_bfloat16_equal_those_of_learn() -> None:
 @pytest.mark.parametrize("name", ["bear", "td3-bc"])
 def test_seeds_that_learn_together_equal_those_that_learn_alone(name: str) -> None:
     alone, agents = ([on("cuda", name, seed=seed) for seed in range(3)] for _ in range(2))
-    together = Together(agents, interpreted)
+    together = SeedBatch(agents, interpreted)
     for update in range(4):
         batches = [batch(agent, 10 * update + seed) for seed, agent in enumerate(agents)]
         for agent, own in zip(alone, batches, strict=True):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
+from rlbench.accelerate.compile import compiled_learn, interpreted
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, policy_loss, value_loss
 from rlbench.agents.recurrent_ppo import RecurrentPPOConfig
-from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.returns import normalise_advantage
 from rlbench.benchmarks import catalog
@@ -22,7 +22,7 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Trajectories
 from rlbench.state import capture
-from tests.test_compiled import assert_close
+from tests.test_compile import assert_close
 from tests.test_on_policy import experience
 
 OBS = Box(-np.inf, np.inf, (2,))

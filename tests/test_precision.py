@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from rlbench import compute
-from rlbench.backbones import precision
-from rlbench.backbones.compiled import compiled_learn, inductor, interpreted, why_not
-from rlbench.backbones.precision import Bfloat16Products, with_products_in
-from rlbench.backbones.together import Together
+from rlbench.accelerate import precision
+from rlbench.accelerate.compile import compiled_learn, inductor, interpreted, why_not
+from rlbench.accelerate.precision import Bfloat16Products, with_products_in
+from rlbench.accelerate.seeds import SeedBatch
 from rlbench.cli import main
 from rlbench.interface import Agent
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.probe_envs import random_experience
-from tests.test_compiled import assert_close
+from tests.test_compile import assert_close
 from tests.test_every_agent import make, tensors
-from tests.test_together import stacked
+from tests.test_seeds import stacked
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def test_recorded_updates_are_rounded_alike(name: str, backend: Any) -> None:
 
 def test_updates_of_several_seeds_are_rounded_alike() -> None:
     alone, agents = ([wide("td3-bc", seed) for seed in range(2)] for _ in range(2))
-    together = Together(agents, interpreted, "bfloat16")
+    together = SeedBatch(agents, interpreted, "bfloat16")
     batches = [random_experience(agent, seed) for seed, agent in enumerate(alone)]
     for agent, batch in zip(alone, batches, strict=True):
         eager(agent)(batch)

@@ -11,9 +11,9 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from rlbench.accelerate.compile import compiled_learn, interpreted
 from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones import bottleneck
-from rlbench.backbones.compiled import compiled_learn, interpreted
 from rlbench.backbones.updates import SGD
 from rlbench.benchmarks import export
 from rlbench.benchmarks.training.config import RunConfig

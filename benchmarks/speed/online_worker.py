@@ -17,9 +17,9 @@ import gymnasium as gym
 import torch
 
 from rlbench import compute
+from rlbench.accelerate.compile import compiled_learn
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.sac import SAC, SACConfig
-from rlbench.backbones.compiled import compiled_learn
 from rlbench.benchmarks.speed.worker import Step, serve
 from rlbench.benchmarks.training.drivers import ReplayDriver
 from rlbench.benchmarks.training.rollouts import RolloutDriver

@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlbench import compute
+from rlbench.accelerate.compile import compiled_learn
+from rlbench.accelerate.seeds import SeedBatch
 from rlbench.agents import load_agent
-from rlbench.backbones.compiled import compiled_learn
-from rlbench.backbones.together import Together
 from rlbench.interface import Agent, Spec
 from rlbench.storage import Layout, TransitionTable
 
@@ -96,7 +96,7 @@ def our_step(
 
 def together_step(seeds: int, name: str, rows: int, device: str) -> Step:
     """One update of each of our agents as one program, with sampling."""
-    together = Together([our_agent(name, device, seed) for seed in range(seeds)])
+    together = SeedBatch([our_agent(name, device, seed) for seed in range(seeds)])
     table = our_table(rows, device)
     each = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from torch import Generator
 
 from rlbench import compute
+from rlbench.accelerate.compile import compiled_learn, why_not
+from rlbench.accelerate.precision import with_products_in
 from rlbench.agents import load_agent
-from rlbench.backbones.compiled import compiled_learn, why_not
-from rlbench.backbones.precision import with_products_in
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ReplayDriver
 from rlbench.benchmarks.training.faults import named_as_agents

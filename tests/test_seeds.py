@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from rlbench.backbones.compiled import inductor, interpreted, why_not
-from rlbench.backbones.recording import columns_of
-from rlbench.backbones.together import Together
+from rlbench.accelerate.compile import inductor, interpreted, why_not
+from rlbench.accelerate.seeds import SeedBatch
+from rlbench.accelerate.trace import columns_of
 from tests.probe_envs import random_experience
-from tests.test_compiled import COMPILED, assert_close
+from tests.test_compile import COMPILED, assert_close
 from tests.test_every_agent import make
 
 
@@ -25,7 +25,7 @@ def stacked(batches: list[Any]) -> Any:
 def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
     alone = [make(name, seed=seed, **settings) for seed in range(2)]
     agents = [make(name, seed=seed, **settings) for seed in range(2)]
-    together = Together(agents, backend)
+    together = SeedBatch(agents, backend)
     for update in range(updates):
         batches = [random_experience(agents[0], 10 * update + seed) for seed in range(2)]
         wanted = [agent.learn(batch) for agent, batch in zip(alone, batches, strict=True)]

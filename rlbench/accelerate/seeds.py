@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from rlbench.backbones.compiled import Backend, Program, inductor, program
-from rlbench.backbones.precision import with_products_in
-from rlbench.backbones.recording import Draw, Recording, columns_of, plain, record
+from rlbench.accelerate.compile import Backend, Program, inductor, program
+from rlbench.accelerate.precision import with_products_in
+from rlbench.accelerate.trace import Draw, Trace, columns_of, plain, trace
 from rlbench.interface import Agent
 
 
-class Together:
+class SeedBatch:
     """S agents of one class with the same settings.
 
     While they learn, their state lies in stacked tensors; `write_back` brings it to the agents.
@@ -38,7 +38,7 @@ class Together:
         self._agents = agents
         self._backend = backend
         self._precision = precision
-        self._programs: dict[Hashable, tuple[list[Recording], Program]] = {}
+        self._programs: dict[Hashable, tuple[list[Trace], Program]] = {}
         self._stacks: dict[Hashable, tuple[Tensor, list[Tensor]]] = {}
         """Stacked state, [S, ...], and the agents' own tensors."""
 
@@ -54,13 +54,13 @@ class Together:
         columns = columns_of(experience)
         key = (self._agents[0].phase(), *(x.shape for x in columns.values()))
         if key not in self._programs:
-            self._programs[key] = self._record(experience, columns)
-        recordings, run = self._programs[key]
-        for agent, recording in zip(self._agents, recordings, strict=True):
-            recording.count(agent)
+            self._programs[key] = self._trace(experience, columns)
+        traces, run = self._programs[key]
+        for agent, traced in zip(self._agents, traces, strict=True):
+            traced.count(agent)
         metrics = run(*columns.values())
         rows = zip(*(x.unbind() for x in metrics), strict=True)
-        return [dict(zip(recordings[0].metrics, row, strict=True)) for row in rows]
+        return [dict(zip(traces[0].metrics, row, strict=True)) for row in rows]
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -68,22 +68,20 @@ class Together:
         for stack, own in self._stacks.values():
             torch._foreach_copy_(own, list(stack.unbind()))
 
-    def _record(
-        self, experience: Any, columns: Mapping[str, Tensor]
-    ) -> tuple[list[Recording], Program]:
-        recordings = []
+    def _trace(self, experience: Any, columns: Mapping[str, Tensor]) -> tuple[list[Trace], Program]:
+        traces = []
         for i, agent in enumerate(self._agents):
             own = dataclasses.replace(experience, **{name: x[i] for name, x in columns.items()})
             learn = with_products_in(self._precision, agent.learn)
-            recordings.append(record(agent, learn, own))
+            traces.append(trace(agent, learn, own))
         # Tensors that an earlier phase has not changed are stacked now, from the agents.
-        state = [self._stack(own) for own in _across([r.state for r in recordings])]
-        draws = [_stacked(draws) for draws in _across([r.draws for r in recordings])]
+        state = [self._stack(own) for own in _across([r.state for r in traces])]
+        draws = [_stacked(draws) for draws in _across([r.draws for r in traces])]
         given, noise = list(columns.values()), [draw.example for draw in draws]
         before = [x.clone() for x in state]
-        batched = make_fx(torch.func.vmap(recordings[0].graph))(*given, *state, *noise)
+        batched = make_fx(torch.func.vmap(traces[0].graph))(*given, *state, *noise)
         torch._foreach_copy_(state, before)
-        return recordings, program(plain(batched), given, state, draws, self._backend)
+        return traces, program(plain(batched), given, state, draws, self._backend)
 
     def _stack(self, own: list[Tensor]) -> Tensor:
         """The stacked tensor of one tensor of each agent; two phases share it."""

@@ -18,8 +18,8 @@ from warnings import catch_warnings, filterwarnings
 import torch
 from torch import Tensor, fx
 
-from rlbench.backbones.precision import with_products_in
-from rlbench.backbones.recording import Draw, Recording, columns_of, record
+from rlbench.accelerate.precision import with_products_in
+from rlbench.accelerate.trace import Draw, Trace, columns_of, trace
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learn
 
@@ -105,19 +105,19 @@ class Compiled:
         self._agent = agent
         self._update = update
         self._backend = backend
-        self._programs: dict[Hashable, tuple[Recording, Program]] = {}
+        self._programs: dict[Hashable, tuple[Trace, Program]] = {}
 
     def __call__(self, experience: Any) -> Mapping[str, Tensor]:
         """One update."""
         columns = list(columns_of(experience).values())
         key = (self._agent.phase(), *(x.shape for x in columns))
         if key not in self._programs:
-            new = record(self._agent, self._update, experience)
+            new = trace(self._agent, self._update, experience)
             run = program(new.graph, columns, new.state, new.draws, self._backend)
             self._programs[key] = new, run
-        recording, run = self._programs[key]
-        recording.count(self._agent)
-        return dict(zip(recording.metrics, run(*columns), strict=True))
+        traced, run = self._programs[key]
+        traced.count(self._agent)
+        return dict(zip(traced.metrics, run(*columns), strict=True))
 
 
 def program(

@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, fx
 
+from rlbench.accelerate import compile as compiling
+from rlbench.accelerate.compile import compiled_learn, interpreted, why_not
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
-from rlbench.backbones import compiled
-from rlbench.backbones.compiled import compiled_learn, interpreted, why_not
 from rlbench.benchmarks.training import runner
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
@@ -128,7 +128,7 @@ def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch
 def test_compiled_updates_equal_those_of_learn(name: str) -> None:
     if why_not(make(name)):
         pytest.skip("there is no C++ compiler")
-    compare(name, 5, compiled.inductor)
+    compare(name, 5, compiling.inductor)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_second_run_finds_the_compiled_program() -> None:
 
     found = []
     for _ in range(2):
-        compare("bc", 1, compiled.inductor)
+        compare("bc", 1, compiling.inductor)
         found.append(counters["inductor"]["fxgraph_cache_hit"])
     assert found[1] > found[0]
 

@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rlbench.backbones.compiled import inductor, interpreted
-from rlbench.backbones.together import Together
+from rlbench.accelerate.compile import inductor, interpreted
+from rlbench.accelerate.seeds import SeedBatch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
 from rlbench.benchmarks.training.faults import named_as_agents
@@ -27,7 +27,7 @@ from rlbench.benchmarks.training.runner import Run, new_folder
 from rlbench.errors import Interrupted, UserError
 
 
-class RunsTogether:
+class SeedBatchRun:
     """The runs of all seeds, new or continued."""
 
     def __init__(self, runs: list[Run], path: Path, console: Console) -> None:
@@ -50,7 +50,7 @@ class RunsTogether:
     @classmethod
     def begin(
         cls, agent_name: str, settings: Any, config: RunConfig, console: Console
-    ) -> "RunsTogether":
+    ) -> "SeedBatchRun":
         """New runs; nothing is written yet."""
         path = config.out or new_folder(agent_name, config)
         seeds = range(config.seed, config.seed + config.seeds)
@@ -58,7 +58,7 @@ class RunsTogether:
         return cls([Run(agent_name, settings, x, console) for x in configs], path, console)
 
     @classmethod
-    def resume(cls, path: Path, console: Console) -> "RunsTogether":
+    def resume(cls, path: Path, console: Console) -> "SeedBatchRun":
         """The runs of a folder, ready to `finish`."""
         return cls([Run.resume(member, console) for member in members(path)], path, console)
 
@@ -91,7 +91,7 @@ class RunsTogether:
         first, agents = self.runs[0], [run.agent for run in self.runs]
         compiling = first.config.compile == "on"
         backend = inductor if compiling else interpreted
-        together = Together(agents, backend, first.config.precision)
+        together = SeedBatch(agents, backend, first.config.precision)
         title = f"{first.agent_name} on {first.task.name}, {len(agents)} seeds"
         try:
             with (

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from rlbench.agents import load_agent
 from rlbench.benchmarks import commands
-from rlbench.benchmarks.training import together
+from rlbench.benchmarks.training import seed_batch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.interrupt import Interrupt
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run, load_run
-from rlbench.benchmarks.training.together import RunsTogether
+from rlbench.benchmarks.training.seed_batch import SeedBatchRun
 from rlbench.errors import Interrupted, UserError
 from tests.kill_and_resume import assert_equal
 
@@ -34,8 +34,8 @@ def settings(agent: str) -> Any:
     return load_agent(agent).Config(hidden=(8,), batch_size=16)
 
 
-def begun(out: Path, agent: str = "bc", **options: Any) -> RunsTogether:
-    return RunsTogether.begin(agent, settings(agent), config(out, **options), QUIET)
+def begun(out: Path, agent: str = "bc", **options: Any) -> SeedBatchRun:
+    return SeedBatchRun.begin(agent, settings(agent), config(out, **options), QUIET)
 
 
 def test_each_seed_has_the_folder_and_nearly_the_figures_of_a_run_alone(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_resume_goes_on_from_the_last_checkpoint_of_all_bit_for_bit(tmp_path: 
         file = tmp_path / f"cut/s{seed}/config.json"
         file.write_text(file.read_text().replace('"updates": 8', '"updates": 12'))
     shutil.rmtree(tmp_path / "cut/s6/checkpoint")
-    assert RunsTogether.resume(tmp_path / "cut", QUIET).finish() == 12
+    assert SeedBatchRun.resume(tmp_path / "cut", QUIET).finish() == 12
     for seed in (5, 6):
         assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"cut/s{seed}")
 
@@ -83,7 +83,7 @@ def test_all_seeds_are_saved_when_a_person_stops_them(
         @requested.setter
         def requested(self, value: bool) -> None: ...
 
-    monkeypatch.setattr(together, "Interrupt", Once)
+    monkeypatch.setattr(seed_batch, "Interrupt", Once)
     with pytest.raises(Interrupted, match=r"stopped and saved at update 7; .* --resume .*both`"):
         begun(tmp_path / "both").start()
     assert [RunFolder(tmp_path / f"both/s{s}").checkpoints() for s in (5, 6)] == [[4, 7], [4, 7]]
@@ -96,7 +96,7 @@ def test_other_runs_in_a_folder_are_no_seeds(tmp_path: Path) -> None:
     for name in ("sac-a-s0", "s10", "s9", "s1-old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    assert [path.name for path in together.members(tmp_path)] == ["s9", "s10"]
+    assert [path.name for path in seed_batch.members(tmp_path)] == ["s9", "s10"]
 
 
 def test_what_cannot_learn_together_is_refused(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_cannot_learn_together_is_refused(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=r"cannot learn several seeds .*\(rlbench sweep --seeds\)"
         ):
-            RunsTogether.begin(agent, settings(agent), asked, QUIET)
+            SeedBatchRun.begin(agent, settings(agent), asked, QUIET)
     with pytest.raises(UserError, match="seeds is 0"):
         commands.run("bc", settings("bc"), config(tmp_path, seeds=0))
     begun(tmp_path / "both").start()

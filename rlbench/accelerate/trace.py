@@ -31,7 +31,7 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class Trace:
     """The updates of one phase."""
 
     graph: fx.GraphModule
@@ -57,7 +57,7 @@ def columns_of(experience: Any) -> dict[str, Tensor]:
     return {name: x for name, x in values.items() if isinstance(x, Tensor)}
 
 
-def record(agent: Agent, update: Learn, experience: Any) -> Recording:
+def trace(agent: Agent, update: Learn, experience: Any) -> Trace:
     """Runs an update on trial; the agent is left as it was.
 
     A run that is resumed records anew: were its first update the recorded one, it would differ from
@@ -86,11 +86,11 @@ def record(agent: Agent, update: Learn, experience: Any) -> Recording:
     counted = _counted(agent, before)
     state = _lift(graph, [draw.example for draw in noise.draws])
     agent.load_state_dict(state_before)
-    return Recording(plain(graph), list(metrics), state, noise.draws, counted)
+    return Trace(plain(graph), list(metrics), state, noise.draws, counted)
 
 
 def plain(graph: fx.GraphModule) -> fx.GraphModule:
-    """A graph without what its recording saw: a compiler finds its own shapes."""
+    """A graph without what its trace saw: a compiler finds its own shapes."""
     for node in graph.graph.nodes:
         node.meta.clear()
     return fx.GraphModule({}, graph.graph)
@@ -112,7 +112,7 @@ def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
 
 
 class _Draws(TorchFunctionMode):
-    """While it is entered, random numbers are drawn as ever, but no recording sees them drawn."""
+    """While it is entered, random numbers are drawn as ever, but no trace sees them drawn."""
 
     def __init__(self) -> None:
         super().__init__()
