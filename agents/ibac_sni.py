@@ -36,7 +36,6 @@ from torch import Tensor
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, moved, policy_loss, value_loss
 from rlbench.backbones.augment import check_images, cut_out, draw_rectangles
 from rlbench.backbones.bottleneck import unit_kl
-from rlbench.backbones.encoders import EncoderKind
 from rlbench.backbones.noisy import Noise, NoisyActorCritic
 from rlbench.backbones.policies import randn
 from rlbench.backbones.updates import gradient_step
@@ -47,7 +46,7 @@ from rlbench.interface import Action, State, Trajectories
 class IBACSNIConfig(PPOConfig):
     """Settings of IBAC-SNI: those of PPO, for MultiRoom, and its own."""
 
-    encoder: EncoderKind = "one-hot-grid"
+    encoder: str = "one-hot-grid"
     hidden: tuple[int, ...] = ()
     envs: int = 16
     rollout_steps: int = 128

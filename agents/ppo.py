@@ -33,7 +33,6 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.actor_critic import ActorCritic
-from rlbench.backbones.encoders import EncoderKind
 from rlbench.backbones.heads import Categorical, Gaussian, Head
 from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.policies import randn
@@ -53,9 +52,10 @@ PROBES = 256
 class PPOConfig:
     """Settings of PPO."""
 
-    encoder: EncoderKind | None = None
-    """What reads images, for policy and value alike; None where observations are vectors, which both
-    read with networks of their own, as they do after `flatten`."""
+    encoder: str | None = None
+    """What reads images, for policy and value alike: a name of `rlbench.backbones.encoders`, such as impala,
+    grid or resnet:units=1,width=8. None where observations are vectors, which both read with networks of
+    their own, as they do after `flatten`."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes, after the encoder where there is one."""
     envs: int = 1

@@ -10,7 +10,7 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from rlbench.backbones.encoders import EncoderKind, make_encoder
+from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.heads import Head, orthogonal
 from rlbench.backbones.memory import LSTM
 from rlbench.backbones.spaces import vector_size
@@ -24,7 +24,7 @@ class ActorCritic(nn.Module):
         self,
         space: Space[Any],
         make_head: Callable[[int], Head],
-        encoder: EncoderKind | None,
+        encoder: str | None,
         hidden: Sequence[int],
     ) -> None:
         """Orthogonal weights, with gains as in PPO's first release (Dhariwal et al., 2017).
@@ -79,7 +79,7 @@ class RecurrentActorCritic(ActorCritic):
         self,
         space: Space[Any],
         make_head: Callable[[int], Head],
-        encoder: EncoderKind | None,
+        encoder: str | None,
         hidden: Sequence[int],
         memory_size: int,
     ) -> None:

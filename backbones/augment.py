@@ -11,7 +11,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from rlbench.backbones.encoders import EncoderKind
+from rlbench.backbones.encoders import kind_of
 from rlbench.errors import UserError
 
 MOST, SMALLEST, LARGEST = 5, 0.10, 0.35
@@ -32,7 +32,7 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
     return torch.cat([start, end, drawn[..., 5:]], dim=-1)
 
 
-def check_images(space: Space[Any], encoder: EncoderKind) -> None:
+def check_images(space: Space[Any], encoder: str) -> None:
     """Refuses observations over which no rectangles can be drawn.
 
     Args:
@@ -42,10 +42,10 @@ def check_images(space: Space[Any], encoder: EncoderKind) -> None:
     Raises:
         UserError: The observations are not images of values from 0 to 255.
     """
-    if encoder not in ("nature", "impala"):
+    if kind_of(encoder)[0].takes != "images":
         raise UserError(
             f"augment draws rectangles over images, but the encoder {encoder} does not read images; "
-            "leave it off or give the encoder nature or impala and an environment with images"
+            "leave it off or give an encoder such as impala and an environment with images"
         )
     if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
         raise UserError(

@@ -12,16 +12,12 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.backbones.bottleneck import Bottleneck, sample
-from rlbench.backbones.encoders import (
-    EncoderKind,
-    batch_normalised,
-    make_encoder,
-    normalise_rows,
-)
+from rlbench.backbones.encoders import batch_normalised, make_encoder
 from rlbench.backbones.heads import Head
 from rlbench.backbones.policies import randn, uniform
 
@@ -45,7 +41,7 @@ class NoisyActorCritic(nn.Module):
         self,
         space: Space[Any],
         make_head: Callable[[int], Head],
-        encoder: EncoderKind,
+        encoder: str,
         hidden: Sequence[int],
         size: int,
         noise: Noise,
@@ -144,6 +140,19 @@ class NoisyActorCritic(nn.Module):
     def _mask(self, drawn: Tensor) -> Tensor:
         """Of uniform numbers, zeros for dropped units; the others are scaled to keep the mean."""
         return (drawn >= self.dropout).float() / (1 - self.dropout)
+
+
+@torch.no_grad()
+def normalise_rows(network: nn.Module) -> None:
+    """Draws the linear layers anew: each row a random direction of length 1, biases 0.
+
+    The initialisation of the MiniGrid agents of Igl et al., 2019; convolutions keep theirs.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.copy_(F.normalize(torch.randn_like(layer.weight), dim=1))
+            if layer.bias is not None:
+                layer.bias.zero_()
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

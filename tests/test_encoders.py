@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from rlbench.backbones.encoders import OneHot, make_encoder, normalise_rows
+from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.encoders.grid import OneHot
+from rlbench.backbones.noisy import normalise_rows
 from rlbench.backbones.updates import SGD, Adam, gradient_step
 from rlbench.errors import UserError
 

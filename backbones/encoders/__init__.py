@@ -1,0 +1,102 @@
+"""Encoders: observations to features, by name.
+
+    encoder = make_encoder("impala", (3, 64, 64))
+    features = encoder(obs)                # [B, *obs_shape] to [B, encoder.size]
+
+A name may be followed by options: `resnet:units=1,width=8`. Images come as the environment gives them, with
+raw values in any dtype and the channels first or last.
+"""
+
+import inspect
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from rlbench.backbones.encoders._base import CHANNELS, Encoder, Kind, batch_normalised
+from rlbench.errors import UserError
+
+__all__ = ["ENCODERS", "Encoder", "batch_normalised", "kind_of", "make_encoder"]
+
+ENCODERS = {
+    "flatten": ("flatten:FLATTEN", "", "raw values in a row"),
+    "grid": ("grid:GRID", "", "three small convolutions over MiniGrid's grids"),
+    "one-hot-grid": ("grid:ONE_HOT_GRID", "", "the same, of one-hot cells"),
+    "nature": ("nature:NATURE", "", "the convolutions of the deep Q-network"),
+    "impala": ("impala:IMPALA", "", "IMPALA's residual network"),
+    "resnet": ("resnet:RESNET", "", "residual network; options units, width, block, norm, ..."),
+    "resnet20": ("resnet:RESNET", "units=3", "the residual network with 20 layers"),
+    "resnet56": ("resnet:RESNET", "units=9", "the residual network with 56 layers"),
+}
+"""Name to module and attribute, options that the name stands for, and one line."""
+
+
+def make_encoder(name: str, obs_shape: tuple[int, ...]) -> Encoder:
+    """The encoder of a name.
+
+    Args:
+        name: A key of `ENCODERS`, with options after a colon if it has any, as in
+            `resnet:units=1,norm=none`.
+        obs_shape: One observation; an image has its channels (1, 3 or 4) first or last, a grid last.
+
+    Raises:
+        UserError: There is no such encoder or option, or it does not take observations of this shape.
+    """
+    kind, options = kind_of(name)
+    if kind.takes == "anything":
+        return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
+    last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
+    channels = obs_shape[-1] if last else obs_shape[0]
+    if len(obs_shape) != 3 or channels not in CHANNELS:
+        raise UserError(
+            f"observations have the shape {obs_shape}, but the encoder {name} takes images with 1, 3 "
+            "or 4 channels; give the encoder flatten or an environment with images"
+        )
+    try:
+        return Encoder(kind, kind.layers(channels, **options), obs_shape, last)
+    except RuntimeError as error:
+        raise UserError(
+            f"observations have the shape {obs_shape}, too small for the encoder {name}; give flatten"
+        ) from error
+
+
+def kind_of(name: str) -> tuple[Kind, dict[str, Any]]:
+    """What an encoder's name stands for: its kind, and the options of its layers.
+
+    >>> kind_of("resnet20:width=8")[1]
+    {'units': 3, 'width': 8}
+
+    Raises:
+        UserError: There is no such encoder or option.
+    """
+    base, _, given = name.partition(":")
+    if base not in ENCODERS:
+        close = get_close_matches(base, ENCODERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"give one of {', '.join(ENCODERS)}"
+        raise UserError(f"there is no encoder {base!r}; {hint}")
+    place, preset, _ = ENCODERS[base]
+    module, _, attribute = place.partition(":")
+    kind: Kind = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return kind, _options(base, kind, [x for x in (*preset.split(","), *given.split(",")) if x])
+
+
+def _options(name: str, kind: Kind, words: Sequence[str]) -> dict[str, Any]:
+    """Words such as `units=1` in the types of the options."""
+    _, *known = inspect.signature(kind.layers).parameters.values()
+    defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
+    options = {}
+    for word in words:
+        option, _, value = word.partition("=")
+        if option not in defaults:
+            there = f"; it has {', '.join(defaults)}" if defaults else ", which has none"
+            raise UserError(f"there is no option {option!r} of the encoder {name}{there}")
+        kind_of_value = type(defaults[option])
+        try:
+            options[option] = kind_of_value(value)
+        except ValueError:
+            expected = "a whole number" if kind_of_value is int else "a number"
+            raise UserError(
+                f"{option} of the encoder {name} is {value!r}; give {expected}, as in "
+                f"{name}:{option}={defaults[option]}"
+            ) from None
+    return options

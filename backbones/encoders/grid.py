@@ -1,0 +1,63 @@
+"""Encoders of MiniGrid's grids, which hold a type, a colour and a state for each cell."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlbench.backbones.encoders._base import Kind
+
+
+def grid_layers(channels: int) -> nn.Module:
+    """The network for MiniGrid's grids, [B, C, W, H] of small integers, used as they are.
+
+    Three convolutions of 2x2 with 16, 32 and 32 channels; 288 features of an 11x11 grid
+    (Igl et al., 2019, https://arxiv.org/abs/1910.12911, the authors' model `default2`).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 2),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 2),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
+
+
+class OneHot(nn.Module):
+    """MiniGrid's types, colours and states [B, 3, W, H] as one-hot channels [B, 21, W, H].
+
+    As numbers they have an order that means nothing, which a network must first see through.
+    """
+
+    sizes = (11, 6, 4)
+    """How many of each there are; any other number is all zeros."""
+
+    def __init__(self) -> None:
+        """Makes the table of all cells: reading it is faster than comparing numbers."""
+        super().__init__()
+        numbers = torch.cartesian_prod(*(torch.arange(n + 1) for n in self.sizes))
+        rows = [torch.eye(n + 1, n)[x] for n, x in zip(self.sizes, numbers.T, strict=True)]
+        self.register_buffer("table", torch.cat(rows, dim=1), persistent=False)
+        self.register_buffer("most", torch.tensor(self.sizes, dtype=torch.float), persistent=False)
+        _, colours, states = (n + 1.0 for n in self.sizes)
+        place = torch.tensor([colours * states, states, 1.0])
+        self.register_buffer("place", place, persistent=False)
+        self.table: Tensor
+        self.most: Tensor
+        self.place: Tensor
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """1.0 where the cell has the channel's number."""
+        row = grid.movedim(1, -1).minimum(self.most) @ self.place
+        return F.embedding(row.long(), self.table).movedim(-1, 1)
+
+
+def one_hot_grid_layers(channels: int) -> nn.Module:
+    """The same after `OneHot`."""
+    return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
+
+
+GRID = Kind(grid_layers, "grids", memory_format=torch.channels_last)
+ONE_HOT_GRID = Kind(one_hot_grid_layers, "grids", memory_format=torch.channels_last)
