@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rlbench.agents.crr import CRR, CRRConfig
-from rlbench.backbones.policies import PolicyKind
+from rlbench.backbones.heads.policies import PolicyKind
 
 
 @dataclass(frozen=True, kw_only=True)

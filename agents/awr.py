@@ -22,14 +22,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rlbench.agents._values import clipped_exp, lambda_returns, normalise_advantage
 from rlbench.agents.crr import policy_loss
-from rlbench.backbones.mlp import MLP
-from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import ClippedGaussian
+from rlbench.backbones.heads.policies import ClippedGaussian
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import POSITIVE, check
-from rlbench.backbones.returns import lambda_returns, normalise_advantage
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import Adam, clipped_exp, gradient_step, same_shape
+from rlbench.checks import same_shape
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 

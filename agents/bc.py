@@ -21,12 +21,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlbench.backbones.mlp import MLP
-from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import Policy, PolicyKind, make_policy
+from rlbench.backbones.heads.policies import Policy, PolicyKind, make_policy
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import Adam, gradient_step, same_shape
+from rlbench.checks import same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 

@@ -25,19 +25,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlbench.backbones.mlp import MLP, QEnsemble
-from rlbench.backbones.policies import best_action, randn
+from rlbench.agents._values import best_value, critic_loss, td_target
+from rlbench.backbones.heads.policies import best_action
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.heads.vae import LATENT_CLIP, ActionVAE, vae_loss
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    best_value,
-    critic_loss,
-    gradient_step,
-    polyak,
-    td_target,
-)
-from rlbench.backbones.vae import LATENT_CLIP, ActionVAE, vae_loss
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 

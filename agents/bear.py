@@ -27,20 +27,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlbench.backbones.mlp import QEnsemble
-from rlbench.backbones.policies import TanhGaussian, best_action, randn
+from rlbench.agents._values import best_value, critic_loss, td_target
+from rlbench.backbones.heads.policies import TanhGaussian, best_action
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.heads.vae import LATENT_CLIP, ActionVAE, vae_loss
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    best_value,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
-from rlbench.backbones.vae import LATENT_CLIP, ActionVAE, vae_loss
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising

@@ -25,15 +25,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from rlbench.agents._values import critic_loss, td_target
 from rlbench.agents.sac import SAC, SACConfig
-from rlbench.backbones.updates import (
-    Adam,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
+from rlbench.backbones.optim import Adam, gradient_step, polyak
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
 

@@ -29,30 +29,24 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlbench.backbones.categorical import CategoricalQ, cross_entropy, project
-from rlbench.backbones.mlp import LayerKind, QEnsemble
-from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import (
+from rlbench.agents._values import clipped_exp, critic_loss, td_target
+from rlbench.backbones.heads.categorical_q import CategoricalQ, cross_entropy, project
+from rlbench.backbones.heads.policies import (
     Choice,
     Params,
     Policy,
     PolicyKind,
     best_action,
-    gumbel,
     make_policy,
-    randn,
 )
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.layers.mlp import LayerKind
+from rlbench.backbones.layers.noise import gumbel, randn
+from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.spaces import ActionBox, action_form, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    clipped_exp,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Trajectories, Transitions
 from rlbench.seeding import derive, initialising

@@ -34,11 +34,13 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, moved, policy_loss, value_loss
-from rlbench.backbones.augment import check_images, cut_out, draw_rectangles
-from rlbench.backbones.bottleneck import unit_kl
-from rlbench.backbones.noisy import Noise, NoisyActorCritic
-from rlbench.backbones.policies import randn
-from rlbench.backbones.updates import gradient_step
+from rlbench.backbones.encoders import kind_of
+from rlbench.backbones.heads.noisy import Noise, NoisyActorCritic
+from rlbench.backbones.layers.augment import check_images, cut_out, draw_rectangles
+from rlbench.backbones.layers.bottleneck import unit_kl
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.optim import gradient_step
+from rlbench.errors import UserError
 from rlbench.interface import Action, State, Trajectories
 
 
@@ -118,7 +120,13 @@ class IBACSNI(PPO):
     def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
         config = self.config
         if config.augment:
-            check_images(self.spec.observation_space, config.encoder)
+            if kind_of(config.encoder)[0].takes != "images":
+                raise UserError(
+                    f"augment draws rectangles over images, but the encoder {config.encoder} does not "
+                    "read images; leave it off or give an encoder such as impala and an environment "
+                    "with images"
+                )
+            check_images(self.spec.observation_space)
         return NoisyActorCritic(
             self.spec.observation_space, self._head, config.encoder, config.hidden,
             config.code_size, config.noise,

@@ -25,21 +25,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from rlbench.agents._values import clipped_exp, critic_loss, td_target
 from rlbench.agents.crr import policy_loss
-from rlbench.backbones.mlp import MLP, QEnsemble
-from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import ClippedGaussian
+from rlbench.backbones.heads.policies import ClippedGaussian
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    clipped_exp,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
+from rlbench.checks import same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 

@@ -18,7 +18,7 @@ rollout: there the ratio is 1 and no clip acts.
 
 Differences from that code and from Stable-Baselines3, because a policy that had solved its task forgot it
 again: the deviation by which advantages are divided has a floor (`normalise_advantage` in
-`rlbench.backbones.returns`), and an update that ends too far from the old policy is undone (`kl_limit`).
+`_values.py`), and an update that ends too far from the old policy is undone (`kl_limit`).
 The clip alone does not prevent such updates: beyond it the policy has no gradient, while Adam's momentum
 and the loss of the values, through an encoder that both share, go on moving it.
 """
@@ -32,14 +32,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlbench.backbones.actor_critic import ActorCritic
-from rlbench.backbones.heads import Categorical, Gaussian, Head
-from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
-from rlbench.backbones.policies import randn
+from rlbench.agents._values import lambda_returns, normalise_advantage
+from rlbench.backbones.heads.actor_critic import ActorCritic
+from rlbench.backbones.heads.distributions import Categorical, Gaussian, Head
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
+from rlbench.backbones.optim import Adam, Snapshot, gradient_step
 from rlbench.backbones.ranges import check
-from rlbench.backbones.returns import lambda_returns, normalise_advantage
 from rlbench.backbones.spaces import ActionBox, action_form
-from rlbench.backbones.updates import Adam, Snapshot, gradient_step, same_shape
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Learn, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising

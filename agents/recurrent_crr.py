@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.crr import CRR, CRRConfig
-from rlbench.backbones.memory import LSTM
-from rlbench.backbones.updates import Adam, polyak
+from rlbench.backbones.memories.lstm import LSTM
+from rlbench.backbones.optim import Adam, polyak
 from rlbench.interface import Action, Agent, State, Trajectories
 from rlbench.seeding import derive, initialising
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig
-from rlbench.backbones.actor_critic import RecurrentActorCritic
-from rlbench.backbones.policies import randn
+from rlbench.backbones.heads.actor_critic import RecurrentActorCritic
+from rlbench.backbones.layers.noise import randn
 from rlbench.interface import Action, Agent, State, Trajectories
 
 

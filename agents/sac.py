@@ -21,18 +21,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlbench.backbones.mlp import QEnsemble
-from rlbench.backbones.policies import TanhGaussian
+from rlbench.agents._values import critic_loss, td_target
+from rlbench.backbones.heads.policies import TanhGaussian
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
+from rlbench.checks import same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 

@@ -22,7 +22,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor
 
-from rlbench.backbones.policies import randn
+from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions

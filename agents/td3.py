@@ -22,19 +22,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlbench.backbones.mlp import MLP, QEnsemble
-from rlbench.backbones.normalise import ObsNormaliser
-from rlbench.backbones.policies import randn
+from rlbench.agents._values import critic_loss, td_target
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import (
-    Adam,
-    critic_loss,
-    gradient_step,
-    polyak,
-    same_shape,
-    td_target,
-)
+from rlbench.checks import same_shape
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 

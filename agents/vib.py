@@ -24,11 +24,12 @@ import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from rlbench.backbones.bottleneck import Bottleneck, kl, sample
-from rlbench.backbones.policies import randn
+from rlbench.backbones.layers.bottleneck import Bottleneck, kl, sample
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import vector_size
-from rlbench.backbones.updates import SGD, gradient_step, same_shape
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising

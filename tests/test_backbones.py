@@ -10,11 +10,14 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from rlbench.backbones.mlp import MLP, QEnsemble
-from rlbench.backbones.policies import TanhGaussian, log_tanh_slope, unsquash
+from rlbench.agents._values import td_target
+from rlbench.backbones.heads.policies import TanhGaussian, log_tanh_slope, unsquash
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.heads.vae import ActionVAE, vae_loss
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.backbones.updates import Adam, gradient_step, polyak, same_shape, td_target
-from rlbench.backbones.vae import ActionVAE, vae_loss
+from rlbench.checks import same_shape
 from rlbench.errors import UserError
 
 

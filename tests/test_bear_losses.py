@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlbench.agents._values import best_value
 from rlbench.agents.bear import (
     BEARConfig,
     alpha_loss,
@@ -14,7 +15,6 @@ from rlbench.agents.bear import (
     policy_loss,
     select_value,
 )
-from rlbench.backbones.updates import best_value
 from rlbench.errors import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlbench.backbones.bottleneck import SMALLEST_SIGMA, Bottleneck, kl, sample, unit_kl
+from rlbench.backbones.layers.bottleneck import SMALLEST_SIGMA, Bottleneck, kl, sample, unit_kl
 
 
 def made() -> Bottleneck:

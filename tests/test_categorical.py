@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlbench.backbones.categorical import CategoricalQ, cross_entropy, project
+from rlbench.backbones.heads.categorical_q import CategoricalQ, cross_entropy, project
 
 ATOMS = torch.linspace(0.0, 4.0, 5)
 

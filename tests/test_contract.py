@@ -81,7 +81,10 @@ def test_an_agent_gets_a_copy_that_it_may_change() -> None:
         (Line(obs=lambda x: [1.0, [2.0]]), "the observation a list of 2"),
         (Line(obs=lambda x: x * np.nan), r"an observation that is nan at \[0\]; expected finite"),
         (Line(obs=lambda x: x * np.float64(1e39)), "an observation that is"),
-        (changed("step", four), r"step 1 .* returned a tuple of 4; expected \(observation, reward, te"),
+        (
+            changed("step", four),
+            r"step 1 .* returned a tuple of 4; expected \(observation, reward, te",
+        ),
         (changed("step", lambda self, a: None), "returned None; expected"),
         (changed("reset", lambda self, seed: None), r"reset\(seed=3\) returned None; expected"),
         (Line(ends=np.array([False])), "terminated and truncated as an array of shape"),
@@ -103,12 +106,18 @@ def test_a_fault_of_an_environment_is_one_sentence_that_names_it(env: Any, words
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (changed("reset", lambda self: (np.zeros(2), {})), "unexpected keyword argument .*def reset"),
+        (
+            changed("reset", lambda self: (np.zeros(2), {})),
+            "unexpected keyword argument .*def reset",
+        ),
         (changed("reset", reset_by_seed), "unexpected keyword argument 'options'.*def reset"),
         (changed("reset", lambda self, **_: np.zeros(2)), "returned an array of shape"),
         (changed("reset", lambda self, **_: (0.5, 0.5)), "returned a tuple of 2; expected .observ"),
         (changed("step", four), r"step 1 .* got 4\)\); expected \(observation, reward, te"),
-        (changed("step", fail), "mine:make raised KeyError in step: 'door'; this comes from your env"),
+        (
+            changed("step", fail),
+            "mine:make raised KeyError in step: 'door'; this comes from your env",
+        ),
         (changed("reset", fail), "mine:make raised KeyError in reset: 'door'"),
         (changed("close", fail), "mine:make raised KeyError in close: 'door'"),
     ],
@@ -176,7 +185,11 @@ def test_a_reward_that_is_one_array_is_read_at_once() -> None:
     [
         (Box(-0.1, 0.7, (1,), np.float64), np.array([-0.1], np.float32), np.array([-0.1])),
         (Box(0.1, 0.1, (1,), np.float64), np.array([0.1], np.float32), np.array([0.1])),
-        (Box(-0.5, 0.5, (1,), np.float64), np.array([0.5], np.float32), np.array([0.5], np.float32)),
+        (
+            Box(-0.5, 0.5, (1,), np.float64),
+            np.array([0.5], np.float32),
+            np.array([0.5], np.float32),
+        ),
         (Box(-1, 1, (1,), np.float16), np.array([0.1], np.float32), np.array([0.1], np.float16)),
         (Box(-1, 1, (1,)), np.array([0.1], np.float32), np.array([0.1], np.float32)),
         (Discrete(3), np.int64(2), np.int64(2)),
@@ -198,7 +211,9 @@ def test_an_action_is_in_the_space_when_the_environment_gets_it(
 def test_an_action_of_another_shape_is_the_agents_fault() -> None:
     checked = Checked(Line(), "mine:make")
     checked.reset(0)
-    with pytest.raises(UserError, match=r"agent's action for mine:make has the shape \[3\], .* \[1\]"):
+    with pytest.raises(
+        UserError, match=r"agent's action for mine:make has the shape \[3\], .* \[1\]"
+    ):
         checked.step(np.zeros(3, np.float32))
 
 

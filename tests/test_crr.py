@@ -19,7 +19,7 @@ from rlbench.agents.crr import (
     conservative_loss,
     policy_loss,
 )
-from rlbench.backbones.categorical import CategoricalQ
+from rlbench.backbones.heads.categorical_q import CategoricalQ
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
 from tests.networks import copies, unchanged

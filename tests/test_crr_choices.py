@@ -11,8 +11,9 @@ from torch import Tensor
 from rlbench.agents import AWAC, AWACConfig
 from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
-from rlbench.backbones.categorical import CategoricalQ, project
-from rlbench.backbones.policies import Choice, gumbel
+from rlbench.backbones.heads.categorical_q import CategoricalQ, project
+from rlbench.backbones.heads.policies import Choice
+from rlbench.backbones.layers.noise import gumbel
 from rlbench.interface import Spec, Trajectories, Transitions
 from tests.probe_envs import UNIT, random_batch, transitions
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders.grid import OneHot
-from rlbench.backbones.noisy import normalise_rows
-from rlbench.backbones.updates import SGD, Adam, gradient_step
+from rlbench.backbones.heads.noisy import normalise_rows
+from rlbench.backbones.optim import SGD, Adam, gradient_step
 from rlbench.errors import UserError
 
 

@@ -162,5 +162,7 @@ def test_a_limit_that_was_taken_off_is_none() -> None:
 def test_games_of_procgen_name_their_limits(
     game: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlbench.envs.procgen.make_pool", lambda name, options, seeds: FakePool(seeds))
+    monkeypatch.setattr(
+        "rlbench.envs.procgen.make_pool", lambda name, options, seeds: FakePool(seeds)
+    )
     assert step_limit(make_env(ProcgenName(game))) == limit

@@ -15,7 +15,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from rlbench.agents import ibac_sni
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.ppo import Minibatch
-from rlbench.backbones.policies import gumbel, uniform
+from rlbench.backbones.layers.noise import gumbel, uniform
 from rlbench.benchmarks import export
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Trajectories

@@ -72,7 +72,14 @@ CHECK = 3
         (ppo, CHECK + 32 + 5, "before the first checkpoint; begin it again"),
         (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; go on"),
     ],
-    ids=["random steps", "evaluation", "later evaluation", "rollout", "evaluation", "later rollout"],
+    ids=[
+        "random steps",
+        "evaluation",
+        "later evaluation",
+        "rollout",
+        "evaluation",
+        "later rollout",
+    ],
 )
 def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
     begin: Callable[[Path], Run], at: int, words: str, tmp_path: Path,

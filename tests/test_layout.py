@@ -1,7 +1,6 @@
 """The layout of the repository is part of its interface: packages, links, doors, file sizes."""
 
 import ast
-import re
 import tomllib
 from pathlib import Path
 
@@ -15,16 +14,27 @@ SOURCES = [
     if not any(part.is_symlink() for part in file.parents)
 ]  # fmt: skip
 
-MAY_IMPORT = {
-    "benchmarks": {"agents", "envs", "offline_data", "backbones", "accelerate", "rlbench"},
-    "offline_data": {"envs", "agents", "rlbench"},
-    "envs": {"rlbench"},
-    "agents": {"backbones", "rlbench"},
-    "backbones": {"rlbench"},
-    "rlbench": set[str](),
-    "accelerate": {"rlbench"},
-}
-"""Package to those that it may import beside itself. `accelerate` is `rlbench/accelerate`."""
+CORE = {"rlbench"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "rlbench": set(),
+    "rlbench.accelerate": CORE,
+    "rlbench.envs": CORE,
+    "rlbench.backbones": CORE,
+    "rlbench.backbones.layers": {"rlbench.backbones"} | CORE,
+    "rlbench.backbones.encoders": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
+    "rlbench.backbones.memories": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
+    "rlbench.backbones.heads": {
+        "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
+        "rlbench.backbones.memories",
+    } | CORE,
+    "rlbench.agents": {
+        "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
+        "rlbench.backbones.memories", "rlbench.backbones.heads",
+    } | CORE,
+    "rlbench.offline_data": {"rlbench.envs", "rlbench.agents"} | CORE,
+}  # fmt: skip
+"""Package to those that it may import beside itself; `benchmarks` imports everything."""
+MAY_IMPORT["rlbench.benchmarks"] = set(MAY_IMPORT)
 
 
 def test_every_package_is_listed() -> None:
@@ -50,13 +60,15 @@ def test_sources_are_found() -> None:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_go_through_the_doors(file: Path) -> None:
-    here = _package(file)
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    here = _package(".".join(parts if parts[0] == "rlbench" else ("rlbench", *parts)))
     for node, inside_function in _imports(ast.parse(file.read_text())):
-        for room in _rooms_of(node):
-            if here == "rlbench" and file.name == "cli.py" and inside_function:
-                assert room in {"benchmarks", "rlbench"}
+        for name in _names(node):
+            package = _package(name)
+            if file.name == "cli.py" and inside_function:
+                assert package in {"rlbench.benchmarks", "rlbench"}
             else:
-                assert room == here or room in MAY_IMPORT[here], f"{file} imports {room}"
+                assert package == here or package in MAY_IMPORT[here], f"{file} imports {name}"
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -68,14 +80,13 @@ def test_the_door_test_sees_a_forbidden_import() -> None:
     tree = ast.parse(
         "def f():\n    from rlbench.benchmarks.training.runner import Run\nimport rlbench.envs"
     )
-    seen = [(room, inside) for node, inside in _imports(tree) for room in _rooms_of(node)]
-    assert sorted(seen) == [("benchmarks", True), ("envs", False)]
+    seen = [(_package(name), inside) for node, inside in _imports(tree) for name in _names(node)]
+    assert sorted(seen) == [("rlbench.benchmarks", True), ("rlbench.envs", False)]
 
 
-def _package(file: Path) -> str:
-    """The package of a file, by the names of `MAY_IMPORT`."""
-    first, second, *_ = (*file.relative_to(ROOT).parts, "")
-    return second if second in MAY_IMPORT else first
+def _package(module: str) -> str:
+    """The package of a module, by the names of `MAY_IMPORT`."""
+    return max((x for x in MAY_IMPORT if f"{module}.".startswith(f"{x}.")), key=len)
 
 
 def _imports(tree: ast.AST, inside: bool = False) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
@@ -87,14 +98,10 @@ def _imports(tree: ast.AST, inside: bool = False) -> list[tuple[ast.Import | ast
     return found
 
 
-def _rooms_of(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """Rooms of our own that an import statement enters."""
+def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """What an import statement takes from the project, by its whole name."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     else:
         names = [f"{node.module}.{alias.name}" for alias in node.names]
-    rooms = []
-    for name in names:
-        if match := re.match(r"rlbench(?:\.(\w+))?", name):
-            rooms.append(match[1] if match[1] in MAY_IMPORT else "rlbench")
-    return rooms
+    return [name for name in names if name.partition(".")[0] == "rlbench"]

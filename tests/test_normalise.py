@@ -5,7 +5,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from rlbench.backbones.normalise import ObsNormaliser, RunningNormaliser
+from rlbench.backbones.layers.normalise import ObsNormaliser, RunningNormaliser
 from rlbench.interface import Spec
 
 BOX = Box(-float("inf"), float("inf"), (3,))

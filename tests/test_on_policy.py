@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from rlbench.agents import load_agent
-from rlbench.backbones.memory import forget
+from rlbench.backbones.memories import forget
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Experience, Spec, Trajectories, Transitions
 from tests.test_every_agent import equal, same, tensors, weights

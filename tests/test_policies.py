@@ -8,15 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from rlbench.backbones.mlp import MLP, NormedMLP, ResidualMLP
-from rlbench.backbones.policies import (
-    Choice,
-    ClippedGaussian,
-    GaussianMixture,
-    gumbel,
-    make_policy,
-    uniform,
-)
+from rlbench.backbones.heads.policies import Choice, ClippedGaussian, GaussianMixture, make_policy
+from rlbench.backbones.layers.mlp import MLP, NormedMLP, ResidualMLP
+from rlbench.backbones.layers.noise import gumbel, uniform
 
 KINDS: list[Any] = ["gaussian", "free-gaussian", "tanh-gaussian", "mixture"]
 

@@ -10,12 +10,12 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from rlbench.accelerate.compile import compiled_learn, interpreted
+from rlbench.agents._values import normalise_advantage
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, policy_loss, value_loss
 from rlbench.agents.recurrent_ppo import RecurrentPPOConfig
-from rlbench.backbones.normalise import RewardScaler, RunningNormaliser
-from rlbench.backbones.returns import normalise_advantage
+from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.benchmarks import catalog
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run

@@ -8,7 +8,8 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
-from rlbench.backbones.memory import LSTM, forget
+from rlbench.backbones.memories import forget
+from rlbench.backbones.memories.lstm import LSTM
 from rlbench.errors import UserError
 from rlbench.interface import Spec, Trajectories
 from tests.probe_envs import UNIT, random_trajectories

@@ -16,7 +16,13 @@ ORDERS, SHORTCUTS = get_args(Order), get_args(Shortcut)
 
 
 def unit(order: Any = "original", shortcut: Any = "identity", **settings: Any) -> Any:
-    options: dict[str, Any] = {"channels": 8, "width": 8, "stride": 1, "block": "basic", "norm": "gn"} | settings
+    options: dict[str, Any] = {
+        "channels": 8,
+        "width": 8,
+        "stride": 1,
+        "block": "basic",
+        "norm": "gn",
+    } | settings
     torch.manual_seed(0)
     made = Unit(**options, order=order, shortcut=shortcut, gate_bias=-1.0)
     with torch.no_grad():  # Affine maps that are not the identity.
@@ -113,7 +119,7 @@ def test_a_unit_that_changes_its_shape_projects(order: Any, shared: bool) -> Non
         residual = second(made.norms[1](first(active)).relu())
         torch.testing.assert_close(
             made(x),
-            F.conv2d(active, made.projection.weight, stride=2) + residual,  # type: ignore[arg-type]
+            F.conv2d(active, made.projection.weight, stride=2) + residual,
         )
     assert made(x).shape == (3, 16, 3, 3)
     assert isinstance(made.projection, nn.Conv2d) == shared

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlbench.backbones.returns import lambda_returns
+from rlbench.agents._values import lambda_returns
 
 
 def returns(reward: list[float], next_value: list[float], **given: Any) -> list[float]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlbench.agents._values import critic_loss
 from rlbench.agents.sac import SAC, SACConfig, policy_loss, temperature_loss
-from rlbench.backbones.updates import critic_loss
 from tests.probe_envs import UNIT, random_batch
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlbench.agents import load_agent
-from rlbench.backbones.vae import LATENT_CLIP, ActionVAE
+from rlbench.backbones.heads.vae import LATENT_CLIP, ActionVAE
 from tests.probe_envs import UNIT
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rlbench.accelerate.compile import compiled_learn, interpreted
 from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
-from rlbench.backbones import bottleneck
-from rlbench.backbones.updates import SGD
+from rlbench.backbones.layers import bottleneck
+from rlbench.backbones.optim import SGD
 from rlbench.benchmarks import export
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run, load_run

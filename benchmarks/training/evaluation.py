@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlbench.backbones.memory import forget
+from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.faults import named_as_agents
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlbench.backbones.mlp import LAYERS, LayerKind
+from rlbench.backbones.layers.mlp import LAYERS, LayerKind
+from rlbench.backbones.layers.noise import gumbel, randn, uniform
 
 Params = tuple[Tensor, ...]
 """Parameters of a distribution, each [B, ...]."""
@@ -341,16 +342,6 @@ def best_action(actions: Tensor, scores: Tensor) -> Tensor:
     return actions.gather(1, index)[:, 0]
 
 
-def uniform(normal: Tensor) -> Tensor:
-    """Uniform numbers in (0, 1) of standard normal ones, by their distribution function."""
-    return (0.5 * (1 + torch.erf(normal / math.sqrt(2)))).clamp(1e-6, 1 - 1e-6)
-
-
-def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel numbers of standard normal ones: adding them to logits samples by argmax."""
-    return -(-uniform(normal).log()).log()
-
-
 def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log-density of a diagonal Gaussian; sums over the last dimension."""
     noise = (x - mean) * (-log_std).exp()
@@ -374,8 +365,3 @@ def unsquash(action: Tensor, margin: float) -> Tensor:
     At +-1 itself the inverse, and with it the density of the action, is infinite.
     """
     return action.clamp(margin - 1, 1 - margin).atanh()
-
-
-def randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Standard normal noise on the generator's own device."""
-    return torch.randn(tuple(shape), generator=generator, device=generator.device)

@@ -41,25 +41,6 @@ class Memory(nn.Module, ABC):
         return torch.stack(outputs), state
 
 
-class LSTM(Memory):
-    """One layer of long short-term memory (Hochreiter & Schmidhuber, 1997)."""
-
-    def __init__(self, in_size: int, size: int) -> None:
-        """From inputs of length `in_size` to outputs of length `size`."""
-        super().__init__()
-        self.cell = nn.LSTMCell(in_size, size)
-        self.size = size
-
-    def initial_state(self, batch: int, device: torch.device) -> State:
-        """See `Memory`."""
-        return {name: torch.zeros(batch, self.size, device=device) for name in ("hidden", "cell")}
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """See `Memory`."""
-        hidden, cell = self.cell(x, (state["hidden"], state["cell"]))
-        return hidden, {"hidden": hidden, "cell": cell}
-
-
 def forget(state: State, fresh: Tensor) -> State:
     """The state with zeros where an episode begins; `fresh` [B] is above 0 there."""
     return {

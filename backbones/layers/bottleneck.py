@@ -12,7 +12,7 @@ https://arxiv.org/abs/1910.12911.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlbench.backbones.updates import same_shape
+from rlbench.checks import same_shape
 
 SMALLEST_SIGMA = 1e-6
 """Added to every sigma: softplus underflows to 0, whose logarithm the divergence takes."""

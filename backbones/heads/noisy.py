@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from gymnasium import Space
 from torch import Tensor, nn
 
-from rlbench.backbones.bottleneck import Bottleneck, sample
 from rlbench.backbones.encoders import batch_normalised, make_encoder
-from rlbench.backbones.heads import Head
-from rlbench.backbones.policies import randn, uniform
+from rlbench.backbones.heads.distributions import Head
+from rlbench.backbones.layers.bottleneck import Bottleneck, sample
+from rlbench.backbones.layers.noise import randn, uniform
 
 Noise = Literal["none", "bottleneck", "dropout"]
 

@@ -1,9 +1,11 @@
-"""Returns and advantages of trajectories."""
+"""Returns, targets and losses of values, as pure functions that agents share."""
+
+import math
 
 import torch
 from torch import Tensor
 
-from rlbench.backbones.updates import same_shape
+from rlbench.checks import same_shape
 
 SMALLEST_DEVIATION = 0.03
 """Of advantages, compared with the returns. While an agent learns CartPole, Pendulum or MuJoCo's tasks,
@@ -65,3 +67,26 @@ def normalise_advantage(advantage: Tensor, target: Tensor) -> Tensor:
         return centred
     floor = SMALLEST_DEVIATION * target.square().mean().sqrt()
     return centred / torch.maximum(advantage.std() + 1e-8, floor)
+
+
+def clipped_exp(x: Tensor, largest: float) -> Tensor:
+    """min(exp(x), largest), elementwise; the bound comes first, for exp would overflow."""
+    return x.clamp(max=math.log(largest)).exp()
+
+
+def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
+    """One-step target r + discount * V(s'), [B]; only a true end stops the bootstrap."""
+    same_shape(reward, terminated, next_value)
+    return reward + discount * (1.0 - terminated) * next_value
+
+
+def critic_loss(values: Tensor, target: Tensor) -> Tensor:
+    """Squared errors of values [E, B] against one target [B]: mean over B, sum over E."""
+    same_shape(values[0], target)
+    return (values - target).square().mean(dim=1).sum()
+
+
+def best_value(values: Tensor, soft_clip: float) -> Tensor:
+    """Value of the best sample, [B], between smallest and largest critic; values [K, B, p]."""
+    mixed = soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)
+    return mixed.amax(dim=-1)

@@ -11,8 +11,8 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.heads import Head, orthogonal
-from rlbench.backbones.memory import LSTM
+from rlbench.backbones.heads.distributions import Head, orthogonal
+from rlbench.backbones.memories.lstm import LSTM
 from rlbench.backbones.spaces import vector_size
 from rlbench.interface import State
 

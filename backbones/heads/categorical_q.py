@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlbench.backbones.mlp import LayerKind, QEnsemble
-from rlbench.backbones.updates import same_shape
+from rlbench.backbones.heads.q_ensemble import QEnsemble
+from rlbench.backbones.layers.mlp import LayerKind
+from rlbench.checks import same_shape
 
 
 class CategoricalQ(QEnsemble):

@@ -11,7 +11,6 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from rlbench.backbones.encoders import kind_of
 from rlbench.errors import UserError
 
 MOST, SMALLEST, LARGEST = 5, 0.10, 0.35
@@ -32,21 +31,12 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
     return torch.cat([start, end, drawn[..., 5:]], dim=-1)
 
 
-def check_images(space: Space[Any], encoder: str) -> None:
+def check_images(space: Space[Any]) -> None:
     """Refuses observations over which no rectangles can be drawn.
 
-    Args:
-        space: Of one observation.
-        encoder: What reads it.
-
     Raises:
-        UserError: The observations are not images of values from 0 to 255.
+        UserError: Observations of this space are not images of values from 0 to 255.
     """
-    if kind_of(encoder)[0].takes != "images":
-        raise UserError(
-            f"augment draws rectangles over images, but the encoder {encoder} does not read images; "
-            "leave it off or give an encoder such as impala and an environment with images"
-        )
     if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
         raise UserError(
             f"augment draws colours from 0 to 255, but the observation space is {space}; leave it off "

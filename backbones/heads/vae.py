@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rlbench.backbones.mlp import MLP
-from rlbench.backbones.policies import randn
-from rlbench.backbones.updates import same_shape
+from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.noise import randn
+from rlbench.checks import same_shape
 
 LATENT_CLIP = 0.5
 """Behaviour samples come from latents within this bound (BCQ's and BEAR's authors' code)."""

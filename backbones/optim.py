@@ -1,6 +1,5 @@
-"""What every update step shares: optimiser, gradient step, target networks, shape checks."""
+"""Optimisers, gradient steps and target networks."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -144,33 +143,3 @@ def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = 
 def polyak(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Moves the target's parameters towards the source's: t = (1 - rate) t + rate s."""
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
-
-
-def same_shape(*tensors: Tensor) -> None:
-    """Raises a ValueError unless all shapes are equal: [B] times [B, 1] would be [B, B]."""
-    shapes = [tuple(x.shape) for x in tensors]
-    if len(set(shapes)) > 1:
-        raise ValueError(f"expected one shape, got {shapes}")
-
-
-def clipped_exp(x: Tensor, largest: float) -> Tensor:
-    """min(exp(x), largest), elementwise; the bound comes first, for exp would overflow."""
-    return x.clamp(max=math.log(largest)).exp()
-
-
-def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
-    """One-step target r + discount * V(s'), [B]; only a true end stops the bootstrap."""
-    same_shape(reward, terminated, next_value)
-    return reward + discount * (1.0 - terminated) * next_value
-
-
-def critic_loss(values: Tensor, target: Tensor) -> Tensor:
-    """Squared errors of values [E, B] against one target [B]: mean over B, sum over E."""
-    same_shape(values[0], target)
-    return (values - target).square().mean(dim=1).sum()
-
-
-def best_value(values: Tensor, soft_clip: float) -> Tensor:
-    """Value of the best sample, [B], between smallest and largest critic; values [K, B, p]."""
-    mixed = soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)
-    return mixed.amax(dim=-1)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from rlbench.backbones.policies import gumbel
+from rlbench.backbones.layers.noise import gumbel
 
 
 class Head(nn.Module, ABC):

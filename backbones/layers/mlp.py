@@ -1,8 +1,8 @@
 """Multi-layer perceptrons, plain and residual."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -104,43 +104,3 @@ LAYERS: dict[LayerKind, type[MLP] | type[NormedMLP] | type[ResidualMLP]] = {
     "normed": NormedMLP,
     "residual": ResidualMLP,
 }
-
-
-class QEnsemble(nn.Module):
-    """K state-action values Q(s, a), independent networks."""
-
-    def __init__(
-        self,
-        obs_size: int,
-        action_size: int,
-        hidden: Sequence[int],
-        members: int,
-        layers: LayerKind = "mlp",
-        outputs: int = 1,
-    ) -> None:
-        """`members` networks with the same hidden sizes and numbers of outputs."""
-        super().__init__()
-        self.members = nn.ModuleList(
-            LAYERS[layers](obs_size + action_size, hidden, outputs) for _ in range(members)
-        )
-
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values of actions.
-
-        Args:
-            obs: Observations, [B, D].
-            action: One action each, [B, A], or N each, [B, N, A].
-
-        Returns:
-            Values, [K, B] or [K, B, N].
-        """
-        return self.outputs(obs, action).squeeze(-1)
-
-    def outputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What the networks give, [K, B, out] or [K, B, N, out]; arguments as above."""
-        members = cast("Iterable[Network]", self.members)
-        return torch.stack([member.conditioned(obs, action) for member in members])
-
-    def first(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values of the first member alone, [B] or [B, N]; arguments as above."""
-        return cast("Network", self.members[0]).conditioned(obs, action).squeeze(-1)

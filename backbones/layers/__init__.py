@@ -1,0 +1,1 @@
+"""Layers that encoders, memories and heads are made of."""
