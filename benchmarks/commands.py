@@ -61,7 +61,7 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     evaluators = [Evaluator(x, episodes) for x in (task, task.held_out) if x is not None]
     played = [evaluator.returns(agent, seed, explore=explore)[1] for evaluator in evaluators]
     print(describe_returns(task, *played))
-    for note in [note for evaluator in evaluators for note in evaluator.notes()]:
+    for note in filter(None, (evaluator.note() for evaluator in evaluators)):
         print(note)
 
 

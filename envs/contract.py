@@ -16,6 +16,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError, raised_by
+from rlbench.interface import Agent, Trajectories
 
 Array = NDArray[Any]
 
@@ -43,9 +44,13 @@ def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
     return array.astype(_FLOAT, copy=copy)
 
 
-def as_tensor(obs: Array, device: torch.device) -> torch.Tensor:
-    """A copy of observations for an agent, which may change it."""
-    return torch.from_numpy(obs.copy()).to(device)
+def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
+    """A copy of observations for an agent to act on, in the form in which it learns from them.
+
+    Rollouts keep images as bytes; replay buffers and data sets hold float32.
+    """
+    in_bytes = agent.explores and agent.consumes is Trajectories
+    return torch.from_numpy(obs.copy() if in_bytes else obs.astype(np.float32)).to(agent.device)
 
 
 def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:

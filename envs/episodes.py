@@ -136,7 +136,9 @@ def step_limit(env: gym.Env[Any, Any]) -> int | None:
         found += [inspect.getattr_static(layer, name, None) for name in _LIMIT_NAMES]
         layer = getattr(layer, "env", None)
     limits = [
-        int(x) for x in found if isinstance(x, int | np.integer) and not isinstance(x, bool) and x > 0
+        int(x)
+        for x in found
+        if isinstance(x, int | np.integer) and not isinstance(x, bool) and x > 0
     ]
     return min(limits, default=None)
 

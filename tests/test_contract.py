@@ -10,8 +10,10 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.wrappers import TimeLimit
 
+from rlbench.agents import AWR, PPO, SAC, AWRConfig, PPOConfig, SACConfig
 from rlbench.envs.contract import BrokenAction, Checked, as_obs, as_tensor, check, made
 from rlbench.errors import UserError
+from rlbench.interface import Spec
 from tests.odd import InPlace, Line, good
 
 BYTES, IMAGE = Box(0, 255, (2,), np.uint8), Box(0, 255, (2, 2), np.uint8)
@@ -59,10 +61,18 @@ def test_observations_keep_their_numbers_whatever_the_space_says(
     assert np.array_equal(found, wanted)
 
 
-def test_an_agent_gets_a_copy_that_it_may_change() -> None:
-    obs = np.zeros(2, np.float32)
-    as_tensor(obs, torch.device("cpu")).fill_(9)
-    assert obs.tolist() == [0, 0]
+def test_an_agent_acts_on_a_copy_in_the_form_in_which_it_learns() -> None:
+    spec = Spec(Box(-1, 1, (2,)), Box(-1, 1, (1,)))
+    for agent, dtype in (
+        (PPO(PPOConfig(hidden=(8,)), spec), torch.uint8),
+        (SAC(SACConfig(hidden=(8,)), spec), torch.float32),
+        (AWR(AWRConfig(hidden=(8,)), spec), torch.float32),
+    ):
+        image, vector = np.full((1, 2, 2), 7, np.uint8), np.full((1, 2), 7, np.float32)
+        assert as_tensor(image, agent).dtype == dtype
+        for obs in (image, vector):
+            as_tensor(obs, agent).fill_(9)
+            assert (obs == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,10 @@ def test_an_agent_gets_a_copy_that_it_may_change() -> None:
         (Line(obs=lambda x: [1.0, [2.0]]), "the observation a list of 2"),
         (Line(obs=lambda x: x * np.nan), r"an observation that is nan at \[0\]; expected finite"),
         (Line(obs=lambda x: x * np.float64(1e39)), "an observation that is"),
-        (changed("step", four), r"step 1 .* returned a tuple of 4; expected \(observation, reward, te"),
+        (
+            changed("step", four),
+            r"step 1 .* returned a tuple of 4; expected \(observation, reward, te",
+        ),
         (changed("step", lambda self, a: None), "returned None; expected"),
         (changed("reset", lambda self, seed: None), r"reset\(seed=3\) returned None; expected"),
         (Line(ends=np.array([False])), "terminated and truncated as an array of shape"),
@@ -92,10 +105,13 @@ def test_an_agent_gets_a_copy_that_it_may_change() -> None:
 )
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_fault_of_an_environment_is_one_sentence_that_names_it(env: Any, words: str) -> None:
-    with pytest.raises(UserError, match=words) as error:
+    def play() -> None:
         checked = Checked(env, "mine:make")
         checked.reset(3)
         checked.step(STILL)
+
+    with pytest.raises(UserError, match=words) as error:
+        play()
     assert "mine:make" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -103,12 +119,18 @@ def test_a_fault_of_an_environment_is_one_sentence_that_names_it(env: Any, words
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (changed("reset", lambda self: (np.zeros(2), {})), "unexpected keyword argument .*def reset"),
+        (
+            changed("reset", lambda self: (np.zeros(2), {})),
+            "unexpected keyword argument .*def reset",
+        ),
         (changed("reset", reset_by_seed), "unexpected keyword argument 'options'.*def reset"),
         (changed("reset", lambda self, **_: np.zeros(2)), "returned an array of shape"),
         (changed("reset", lambda self, **_: (0.5, 0.5)), "returned a tuple of 2; expected .observ"),
         (changed("step", four), r"step 1 .* got 4\)\); expected \(observation, reward, te"),
-        (changed("step", fail), "mine:make raised KeyError in step: 'door'; this comes from your env"),
+        (
+            changed("step", fail),
+            "mine:make raised KeyError in step: 'door'; this comes from your env",
+        ),
         (changed("reset", fail), "mine:make raised KeyError in reset: 'door'"),
         (changed("close", fail), "mine:make raised KeyError in close: 'door'"),
     ],
@@ -176,7 +198,11 @@ def test_a_reward_that_is_one_array_is_read_at_once() -> None:
     [
         (Box(-0.1, 0.7, (1,), np.float64), np.array([-0.1], np.float32), np.array([-0.1])),
         (Box(0.1, 0.1, (1,), np.float64), np.array([0.1], np.float32), np.array([0.1])),
-        (Box(-0.5, 0.5, (1,), np.float64), np.array([0.5], np.float32), np.array([0.5], np.float32)),
+        (
+            Box(-0.5, 0.5, (1,), np.float64),
+            np.array([0.5], np.float32),
+            np.array([0.5], np.float32),
+        ),
         (Box(-1, 1, (1,), np.float16), np.array([0.1], np.float32), np.array([0.1], np.float16)),
         (Box(-1, 1, (1,)), np.array([0.1], np.float32), np.array([0.1], np.float32)),
         (Discrete(3), np.int64(2), np.int64(2)),
@@ -198,7 +224,9 @@ def test_an_action_is_in_the_space_when_the_environment_gets_it(
 def test_an_action_of_another_shape_is_the_agents_fault() -> None:
     checked = Checked(Line(), "mine:make")
     checked.reset(0)
-    with pytest.raises(UserError, match=r"agent's action for mine:make has the shape \[3\], .* \[1\]"):
+    with pytest.raises(
+        UserError, match=r"agent's action for mine:make has the shape \[3\], .* \[1\]"
+    ):
         checked.step(np.zeros(3, np.float32))
 
 

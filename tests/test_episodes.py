@@ -75,7 +75,7 @@ def test_an_environment_with_nothing_left_is_not_stepped() -> None:
 def test_what_a_recorder_keeps_does_not_change_later() -> None:
     kept: list[Any] = []
 
-    def record(*columns: Any) -> None:
+    def record(*columns: Any, **_: Any) -> None:
         kept.append((columns, [column.copy() for column in columns]))
 
     play(make_envs(lambda: limited(InPlace(), 3), 2), range(5), act, record)
@@ -162,5 +162,7 @@ def test_a_limit_that_was_taken_off_is_none() -> None:
 def test_games_of_procgen_name_their_limits(
     game: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlbench.envs.procgen.make_pool", lambda name, options, seeds: FakePool(seeds))
+    monkeypatch.setattr(
+        "rlbench.envs.procgen.make_pool", lambda name, options, seeds: FakePool(seeds)
+    )
     assert step_limit(make_env(ProcgenName(game))) == limit

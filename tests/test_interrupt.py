@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlbench.agents.ppo import PPOConfig
-from rlbench.agents.sac import SACConfig
-from rlbench.benchmarks.training import interrupt
+from rlbench.agents import BCConfig, PPOConfig, SACConfig
+from rlbench.benchmarks.training import evaluation, interrupt
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished, look
 from rlbench.benchmarks.training.runner import Run
+from rlbench.benchmarks.training.together import RunsTogether
 from rlbench.errors import Interrupted
 from tests.kill_and_resume import assert_equal
 from tests.odd import Line, limited
@@ -72,7 +72,14 @@ CHECK = 3
         (ppo, CHECK + 32 + 5, "before the first checkpoint; begin it again"),
         (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; go on"),
     ],
-    ids=["random steps", "evaluation", "later evaluation", "rollout", "evaluation", "later rollout"],
+    ids=[
+        "random steps",
+        "evaluation",
+        "later evaluation",
+        "rollout",
+        "evaluation",
+        "later rollout",
+    ],
 )
 def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
     begin: Callable[[Path], Run], at: int, words: str, tmp_path: Path,
@@ -103,3 +110,32 @@ def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     look()
+
+
+@pytest.mark.slow
+def test_seeds_that_learn_together_go_on_from_the_checkpoint_that_all_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(out: Path) -> RunsTogether:
+        chosen = RunConfig(
+            env="point-random", data_size=500, updates=12, eval_every=6, log_every=3, seeds=2,
+            eval_episodes=2, checkpoint_every=4, compile="off", out=out,
+        )  # fmt: skip
+        return RunsTogether.begin("bc", BCConfig(hidden=(8,), batch_size=16), chosen, QUIET)
+
+    begun(tmp_path / "whole").start()
+    calls = 0
+
+    def stop_in_the_second_seed() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 45:  # An episode takes 30 steps.
+            raise Unfinished
+
+    monkeypatch.setattr(evaluation, "look", stop_in_the_second_seed)
+    with pytest.raises(Interrupted, match=r"stopped and saved at update 4; go on with .*cut`"):
+        begun(tmp_path / "cut").start()
+    assert calls == 45
+    assert RunsTogether.resume(tmp_path / "cut", QUIET).finish() == 8
+    for seed in (0, 1):
+        assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"cut/s{seed}")

@@ -227,7 +227,7 @@ def test_settings_that_would_divide_by_zero_are_refused(settings: dict[str, Any]
     with pytest.raises(UserError, match="give"):
         PPOConfig(**settings)
     PPOConfig(batch_size=1, normalise_advantage=False)
-    RecurrentPPOConfig(batch_size=1)  # A column has more steps than one.
+    RecurrentPPOConfig(batch_size=1)  # A column has more than one step.
 
 
 def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
@@ -251,7 +251,7 @@ def test_step_size_and_clip_fall_to_zero() -> None:
 
 
 @pytest.mark.parametrize("make", [ppo, ibac_sni])
-def test_values_are_held_by_the_clip_of_the_moment(make: Any) -> None:
+def test_values_are_clipped_by_the_current_range(make: Any) -> None:
     agent = make(decay_updates=4, value_clip_range=0.4)
     agent.updates = 3
     agent._decay()
@@ -281,7 +281,7 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     assert near.learn(played(near, 0))["undone"] == 0
 
 
-def test_the_divergence_of_an_update_is_that_of_its_samples() -> None:
+def test_the_divergence_of_an_update_is_estimated_from_its_samples() -> None:
     agent, old = ppo(learning_rate=0.01), ppo(learning_rate=0.01)
     batch = played(agent, 0)
     found = agent.learn(batch)["kl_update"]

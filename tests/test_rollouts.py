@@ -262,7 +262,11 @@ class Hoards(Counts):
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         self.rollout = Trajectories(
-            **{name: column.clone() for name, column in vars(experience).items() if name != "extras"},
+            **{
+                name: column.clone()
+                for name, column in vars(experience).items()
+                if name != "extras"
+            },
             extras=experience.extras,
         )
         for column in (experience.obs, experience.final_obs, experience.action):
@@ -297,7 +301,7 @@ def leaning(env: Callable[[], gym.Env[Any, Any]]) -> Trajectories:
 
 
 def test_an_environment_that_uses_its_arrays_again_changes_nothing() -> None:
-    plain, odd = (leaning(lambda kind=kind: limited(kind(), 3)) for kind in (Line, InPlace))
+    plain, odd = leaning(lambda: limited(Line(), 3)), leaning(lambda: limited(InPlace(), 3))
     assert plain.final_obs[:, :, 1].tolist() == [[1, 1], [2, 2], [3, 3], [1, 1]]
     for name in ("obs", "action", "reward", "final_obs", "truncated"):
         assert torch.equal(getattr(plain, name), getattr(odd, name)), name
@@ -314,9 +318,7 @@ def test_floats_under_a_space_of_bytes_are_kept_as_they_are() -> None:
 def test_images_stay_bytes() -> None:
     space = gym.spaces.Box(0, 255, (2, 2, 1), np.uint8)
     found = leaning(
-        lambda: limited(
-            Line(obs=lambda x: np.full((2, 2, 1), x[1], np.uint8), obs_space=space), 9
-        )
+        lambda: limited(Line(obs=lambda x: np.full((2, 2, 1), x[1], np.uint8), obs_space=space), 9)
     )
     assert found.obs.dtype == found.final_obs.dtype == torch.uint8
     assert found.final_obs[:, 1, 0, 0, 0].tolist() == [1, 2, 3, 4]

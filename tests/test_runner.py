@@ -29,7 +29,7 @@ from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, Transitions
 from rlbench.storage import Layout
 from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
-from tests.odd import InPlace, Line, limited
+from tests.odd import Line, good, in_place, limited
 
 COMMON = ["--hidden", "16", "--batch-size", "16", "--eval-episodes", "2", "--seed", "3"]
 OFFLINE = ["--data-size", "2000", "--updates", "2000", "--eval-every", "500"]
@@ -306,16 +306,17 @@ def replayed(env: Any, seen: list[Any] | None = None) -> Transitions:
 
 
 def test_an_environment_and_an_agent_that_use_their_arrays_again_change_nothing() -> None:
-    plain, odd = (replayed(lambda kind=kind: limited(kind())) for kind in (Line, InPlace))
+    plain, odd = replayed(good), replayed(in_place)
     for name in ("obs", "action", "reward", "next_obs", "truncated"):
         assert torch.equal(getattr(plain, name), getattr(odd, name)), name
     assert torch.equal(odd.next_obs[:, 1], odd.obs[:, 1] + 1), "no s = s'"
-    assert set(odd.action[:, 0].tolist()) - {0.5} == {float(odd.action[odd.action != 0.5][0])}
+    assert (odd.action != 77).all(), "what the environment wrote there"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
 def test_training_and_evaluation_see_the_same_numbers(dtype: Any) -> None:
-    space, seen = gym.spaces.Box(0, 99, (2,), dtype), []
+    space = gym.spaces.Box(0, 99, (2,), dtype)
+    seen: list[Tensor] = []
     batch = replayed(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space)), seen)
     steps = torch.tensor([0, 0.125, 0.25, 0.375, 0.5])
     assert torch.equal(batch.obs[:, 1].unique(), steps)

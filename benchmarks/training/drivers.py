@@ -142,7 +142,7 @@ class ReplayDriver:
         while self._at.steps < self._random_steps:
             self._step(self._random_action())
         for _ in range(self._steps):
-            obs = as_tensor(self._obs, self._agent.device)
+            obs = as_tensor(self._obs, self._agent)
             self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
         size = self._agent.config.batch_size
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)

@@ -63,13 +63,14 @@ class Evaluator:
         def act(obs: Array, episode: Array, step: Array) -> Array:
             nonlocal state
             look()
-            on_device = as_tensor(obs, agent.device)
+            on_device = as_tensor(obs, agent)
             if state is not None:
                 state = forget(state, torch.as_tensor(step == 0, device=agent.device).float())
             chosen = agent.act(on_device, explore=explore, state=state)
             state = chosen.state
             action: Array = chosen.action.cpu().numpy()
-            self._cut += int((step + 1 == self._max_steps).sum())
+            if self._max_steps is not None:
+                self._cut += int((step + 1 == self._max_steps).sum())
             return action
 
         try:
@@ -86,14 +87,14 @@ class Evaluator:
             )
         return seeds, returns
 
-    def notes(self) -> list[str]:
-        """What a person should know of the last episodes, in sentences."""
+    def note(self) -> str:
+        """What a person should know of the last episodes; empty where all ended by themselves."""
         if not self._cut:
-            return []
-        return [
+            return ""
+        return (
             f"note: {self._cut} of {self.episodes} episodes were cut after {self._max_steps:,} steps, "
             f"because {self._name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
-        ]
+        )
 
 
 def longest_episode(step_limit: int | None) -> int:

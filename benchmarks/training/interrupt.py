@@ -18,7 +18,7 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         """Takes over the signals, where this is the main thread."""
-        global _active  # noqa: PLW0603  # The signals are the process's, too.
+        global _active  # The signals are the process's, too.
         self.requested = False
         self._since: float | None = None
         self._before: dict[int, Any] = {}
@@ -37,7 +37,7 @@ class Interrupt:
         trace: TracebackType | None,
     ) -> None:
         """Gives the signals back."""
-        global _active  # noqa: PLW0603
+        global _active
         _active = None
         for number, handler in self._before.items():
             signal.signal(number, handler)

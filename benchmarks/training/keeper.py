@@ -63,9 +63,8 @@ class Keeper:
             line.advance(run.update)
             start = time.monotonic()
             line.report(self._evaluate())
-            for evaluator in self._evaluators:
-                for note in evaluator.notes():
-                    line.say(note)
+            for note in filter(None, (evaluator.note() for evaluator in self._evaluators)):
+                line.say(note)
             self._evaluating += time.monotonic() - start
         if self._due(config.snapshot_every):
             run.folder.save_snapshot(run.update, run.agent.state_dict())
@@ -110,7 +109,11 @@ class Keeper:
         """The error of an agent in which something is not finite any more; `what` says what."""
         run = self._run
         saved = run.folder.checkpoints()
-        kept = f"its checkpoint of update {saved[-1]:,}" if saved else "no checkpoint yet, only its log"
+        kept = (
+            f"its checkpoint of update {saved[-1]:,}"
+            if saved
+            else "no checkpoint yet, only its log"
+        )
         return UserError(
             f"{what} by update {run.update:,}, so the run was stopped; what the agent learned from was "
             "finite, so a smaller learning rate or rewards of a smaller scale may help; "

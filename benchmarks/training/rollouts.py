@@ -12,7 +12,7 @@ from torch import Tensor
 from rlbench.backbones.memory import forget
 from rlbench.benchmarks.training.drivers import strayed
 from rlbench.benchmarks.training.interrupt import look
-from rlbench.envs.contract import as_obs, as_tensor
+from rlbench.envs.contract import as_obs
 from rlbench.envs.episodes import Repeats, make_envs
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -111,8 +111,9 @@ class RolloutDriver:
         for t in range(steps):
             look()
             obs[t] = self._obs
-            on_device = as_tensor(self._obs, self._agent.device)
+            on_device = torch.from_numpy(obs[t]).to(self._agent.device)
             chosen = self._agent.act(on_device, explore=True, state=self._state)
+            obs[t] = self._obs  # The agent may have written there.
             # A copy, because agent and environments may write to this one again.
             actions.append(chosen.action.cpu().numpy().copy())
             extras.append(chosen.extras)
@@ -202,7 +203,6 @@ class _OneByOne:
         if mask is None:
             self._obs = np.stack(first)
         else:
-            self._obs = self._obs.copy()
             self._obs[begun] = first
         return self._obs
 
