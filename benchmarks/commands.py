@@ -47,7 +47,7 @@ def resume(path: Path) -> None:
     job = Run.resume(path, console)
     if job.config.seeds > 1:
         raise UserError(
-            f"{path} is one of {job.config.seeds} seeds that learn together; go on with all of them: "
+            f"{path} is one of {job.config.seeds} seeds that learn together; resume all of them: "
             f"rlbench run --resume {path.parent}"
         )
     if job.finish() == 0:

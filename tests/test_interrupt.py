@@ -25,7 +25,7 @@ steps = 0
 
 
 def signalling() -> Any:
-    """An environment in whose step number `signal_at`, counted over all of them, a signal comes."""
+    """An environment that sends a signal at its step number `signal_at`, counted over all instances."""
 
     def count(env: Any, action: Any) -> None:
         global steps
@@ -65,12 +65,12 @@ CHECK = 3
 @pytest.mark.parametrize(
     ("begin", "at", "words"),
     [
-        (sac, CHECK + 10, "before the first checkpoint; begin it again"),
-        (sac, CHECK + 22 + 5, "before the first checkpoint; begin it again"),
-        (sac, CHECK + 24 + 27 + 5, "and saved at update 2; go on"),
-        (ppo, CHECK + 10, "before the first checkpoint; begin it again"),
-        (ppo, CHECK + 32 + 5, "before the first checkpoint; begin it again"),
-        (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; go on"),
+        (sac, CHECK + 10, "before the first checkpoint; start again"),
+        (sac, CHECK + 22 + 5, "before the first checkpoint; start again"),
+        (sac, CHECK + 24 + 27 + 5, "and saved at update 2; resume"),
+        (ppo, CHECK + 10, "before the first checkpoint; start again"),
+        (ppo, CHECK + 32 + 5, "before the first checkpoint; start again"),
+        (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; resume"),
     ],
     ids=[
         "random steps",
@@ -81,7 +81,7 @@ CHECK = 3
         "later rollout",
     ],
 )
-def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
+def test_one_signal_stops_a_run_and_resuming_gives_the_same_result(
     begin: Callable[[Path], Run], at: int, words: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -97,7 +97,7 @@ def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
     assert_equal(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_has_a_short_time_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupt, "GRACE", 3600.0)
     with Interrupt() as wish:
         look()
@@ -113,7 +113,7 @@ def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_seeds_that_learn_together_go_on_from_the_checkpoint_that_all_have(
+def test_seeds_that_learn_together_resume_from_the_last_common_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begun(out: Path) -> RunsTogether:
@@ -133,7 +133,7 @@ def test_seeds_that_learn_together_go_on_from_the_checkpoint_that_all_have(
             raise Unfinished
 
     monkeypatch.setattr(evaluation, "look", stop_in_the_second_seed)
-    with pytest.raises(Interrupted, match=r"stopped and saved at update 4; go on with .*cut`"):
+    with pytest.raises(Interrupted, match=r"stopped and saved at update 4; resume with .*cut`"):
         begun(tmp_path / "cut").start()
     assert calls == 45
     assert RunsTogether.resume(tmp_path / "cut", QUIET).finish() == 8

@@ -1,5 +1,6 @@
 """PPO, A2C and IBAC-SNI: rollouts and losses by hand, exactness, and that they learn."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from rich.console import Console
 
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
@@ -279,6 +281,19 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     assert not torch.equal(agent.network.head.out.weight, free.network.head.out.weight)
     near = ppo()
     assert near.learn(played(near, 0))["undone"] == 0
+
+
+@pytest.mark.parametrize("limit", [0.5, None])
+def test_an_update_that_moves_the_policy_far_is_named_in_the_log(
+    limit: float | None, tmp_path: Path
+) -> None:
+    settings = PPOConfig(rollout_steps=32, learning_rate=1.0, kl_limit=limit)
+    config = RunConfig(env="CartPole-v1", updates=1, eval_episodes=1, out=tmp_path / "run")
+    console = Console(file=io.StringIO(), width=100)
+    Run("ppo", settings, config, console).start()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "update 1 moved the policy far (KL " in text
+    assert (", so it was undone" in text) == (limit is not None)
 
 
 def test_the_divergence_of_an_update_is_estimated_from_its_samples() -> None:

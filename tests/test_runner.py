@@ -61,7 +61,7 @@ def test_a_run_killed_three_times_ends_as_one_never_killed(
     assert "killed 3 times" in told
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     arguments = ["sac", "--env", "Pendulum-v1", *ONLINE, *COMMON, "--checkpoint-every", "150"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     subprocess.run([*RLBENCH, "run", *arguments, "--out", str(whole)], check=True)
@@ -75,7 +75,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         _, told = run.communicate()
     assert run.returncode == 130
     assert told.startswith("rlbench: stopped and saved at update ")
-    assert told.endswith(f"go on with `rlbench run --resume {stopped}`\n")
+    assert told.endswith(f"resume with `rlbench run --resume {stopped}`\n")
     subprocess.run([*RLBENCH, "run", "--resume", str(stopped)], check=True)
     assert_equal(whole, stopped)
 
@@ -281,7 +281,7 @@ def test_an_episode_longer_than_the_replay_buffer_cannot_be_resumed(
     for _ in range(10):
         driver.update()
     again, _ = replay_driver(tmp_path, replay_size=4)
-    words = "in an episode of 13 steps, of which the replay buffer holds the last 9"
+    words = "in an episode of 13 steps, but the replay buffer holds only the last 9"
     with pytest.raises(UserError, match=words):
         again.load_state_dict(driver.state_dict())
 
@@ -305,7 +305,7 @@ def replayed(env: Any, seen: list[Any] | None = None) -> Transitions:
     return agent.batch
 
 
-def test_an_environment_and_an_agent_that_use_their_arrays_again_change_nothing() -> None:
+def test_an_environment_and_an_agent_that_reuse_their_arrays_change_nothing() -> None:
     plain, odd = replayed(good), replayed(in_place)
     for name in ("obs", "action", "reward", "next_obs", "truncated"):
         assert torch.equal(getattr(plain, name), getattr(odd, name)), name

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 MAX_ENVS = 10
 """Environments side by side; more only make the last batch emptier."""
 MAX_STEPS = 10_000
-"""An episode is cut after so many steps, unless the environment names a longer time limit."""
+"""An episode is cut after this many steps unless the environment names a longer limit."""
 
 
 class Evaluator:
@@ -81,14 +81,14 @@ class Evaluator:
         if not np.isfinite(returns).all():
             first = int(np.flatnonzero(~np.isfinite(returns))[0])
             raise UserError(
-                f"the return of {self._name} is {returns[first]} in the episode of seed "
-                f"{seeds[first]}, so a reward or an action of the agent there is not finite; correct "
-                "the environment, or give a smaller learning rate"
+                f"the return of {self._name} is {returns[first]} in the episode with seed "
+                f"{seeds[first]}, so a reward or an action of the agent is not finite; correct the "
+                "environment or use a smaller learning rate"
             )
         return seeds, returns
 
     def note(self) -> str:
-        """What a person should know of the last episodes; empty where all ended by themselves."""
+        """Note for the user about the last episodes; empty if none was cut."""
         if not self._cut:
             return ""
         return (
@@ -98,5 +98,5 @@ class Evaluator:
 
 
 def longest_episode(step_limit: int | None) -> int:
-    """Steps after which an episode is cut; never before its environment's own limit ends it."""
+    """Steps after which an evaluation episode is cut, never before the environment's own limit."""
     return MAX_STEPS if step_limit is None else max(MAX_STEPS, step_limit + 1)
