@@ -8,9 +8,9 @@ from torch import Tensor
 from rlbench.checks import same_shape
 
 SMALLEST_DEVIATION = 0.03
-"""Of advantages, compared with the returns. While an agent learns CartPole, Pendulum or MuJoCo's tasks,
-advantages are 0.04 of the returns or more; once MiniGrid-Empty-5x5-v0 is solved they are 0.001 of them,
-which is the error of the values."""
+"""Lower bound for the standard deviation of advantages, as a share of the returns. While an agent learns
+CartPole, Pendulum or MuJoCo tasks, the share is 0.04 or more; once MiniGrid-Empty-5x5-v0 is solved it is
+0.001, which is the error of the value estimates."""
 
 
 def lambda_returns(
@@ -47,10 +47,10 @@ def lambda_returns(
 
 
 def normalise_advantage(advantage: Tensor, target: Tensor) -> Tensor:
-    """Advantages with mean 0 and deviation 1, or less if they are small compared with the returns.
+    """Advantages with mean 0 and standard deviation 1, less if they are small compared with the returns.
 
-    They are divided by their deviation, but at least by `SMALLEST_DEVIATION` times the root mean square
-    of the returns. A single advantage becomes 0.
+    They are divided by their standard deviation, but by no less than `SMALLEST_DEVIATION` times the root
+    mean square of the returns. A single advantage becomes 0.
 
     Args:
         advantage: Advantages of a minibatch, [...].

@@ -10,8 +10,8 @@ Peng et al., 2019, https://arxiv.org/abs/1910.00177, algorithm 1
 Differences from the authors' code: value and policy take one step each on the same stretches of
 trajectories, and returns are those of the stretch with V after its end, where theirs run over whole
 episodes between thousands of steps; Adam instead of SGD with momentum; advantages are standardised
-over the batch, by a deviation that has a floor (`normalise_advantage`); means are bounded by tanh instead
-of a loss.
+over the batch, with a lower bound on their standard deviation (`normalise_advantage`); means are
+bounded by tanh instead of a loss.
 """
 
 import math
@@ -61,7 +61,7 @@ class AWRConfig:
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
     def __post_init__(self) -> None:
-        """Refuses what would divide by zero or lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self, beta=POSITIVE)
 
 
@@ -72,7 +72,7 @@ def value_loss(value: Tensor, returns: Tensor) -> Tensor:
 
 
 def advantage_weight(advantage: Tensor, returns: Tensor, beta: float, max_weight: float) -> Tensor:
-    """Weights without gradient of advantages, which are standardised first; all of the same shape."""
+    """Weights of advantages, standardised first; all have the same shape, and no gradient flows."""
     standardised = normalise_advantage(advantage.detach(), returns)
     return clipped_exp(standardised / beta, max_weight)
 

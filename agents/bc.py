@@ -48,7 +48,7 @@ class BCConfig:
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self)
 
 

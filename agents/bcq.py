@@ -64,7 +64,7 @@ class BCQConfig:
     """Actions of which `act` takes the best."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self)
 
 

@@ -12,10 +12,10 @@ Q-learning from fixed data that only asks the critics about actions inside the s
 
 Kumar et al., 2019, https://arxiv.org/abs/1906.00949
 
-The defaults are the authors' later settings, used for the D4RL paper, save that the behaviour model is
-smaller: `PROFILES["d4rl"]` has theirs, and `PROFILES["paper"]` the settings of the first release, as in
-`BEARConfig(**PROFILES["paper"])`. Differences from that release: log alpha starts at 0, not at a random
-number; `log_std_bounds` cannot be switched off, only set wide.
+The defaults are the authors' later settings, used for the D4RL paper, except that the behaviour model is
+smaller. `PROFILES["d4rl"]` restores its size, and `PROFILES["paper"]` has the settings of the first
+release; use them as in `BEARConfig(**PROFILES["paper"])`. Differences from that release: log alpha starts
+at 0, not at a random number; `log_std_bounds` cannot be switched off, only set wide.
 """
 
 import copy
@@ -80,9 +80,9 @@ class BEARConfig:
     """What the policy climbs: smallest critic at its first sample, or the smallest, largest or
     mean critic after averaging each over the samples."""
     std_penalty: float = 0.0
-    """Weight of the standard deviation of the critics in the policy's loss; the authors' code has
-    lambda * sqrt((1 - delta) / delta), 1.2 with its lambda of 0.4 and delta of 0.1, and switches it
-    off by default."""
+    """Weight of the standard deviation of the critics in the policy's loss; in the
+    authors' code it is lambda * sqrt((1 - delta) / delta), which is 1.2 for lambda 0.4 and delta 0.1,
+    and the term is off by default."""
     warmup_updates: int = 40_000
     """First updates, in which the policy only obeys the constraint."""
     constraint: Literal["mmd", "kl"] = "mmd"
@@ -113,12 +113,12 @@ class BEARConfig:
     """Policy samples of which `act` takes the best."""
 
     def __post_init__(self) -> None:
-        """Refuses what would divide by zero, and bounds in the wrong order."""
+        """Refuses settings that are out of range, and bounds in the wrong order."""
         check(self)
         if self.alpha_min > self.alpha_max:
             raise UserError(
-                f"alpha_min is {self.alpha_min} and alpha_max is {self.alpha_max}; give bounds of which "
-                "the first is not above the second"
+                f"alpha_min is {self.alpha_min} and alpha_max is {self.alpha_max}; give an alpha_min "
+                "that is not above alpha_max"
             )
         if self.mmd_estimator == "unbiased" and self.constraint_samples < 2:
             raise UserError(

@@ -12,15 +12,17 @@ Actor-critic on data that pays for leaving a behaviour model:
 Wu et al., 2019, https://arxiv.org/abs/1911.11361: BRAC-v has the penalty in both places, BRAC-p only
 in the policy's loss. KL-control as in the BEAR authors' release is BRAC-v with a learned alpha.
 
-Differences from the authors' code of BRAC: the behaviour model learns alongside, as in KL-control, and
-not a million updates before; the policy's log standard deviation may reach 2, not 0; a learned alpha is
-learned by its logarithm; there is no entropy bonus. The defaults are those of the other agents: theirs are
-300-300 units for critics and 200-200 for policy and behaviour model, and step sizes of 1e-3 for critics,
-3e-5 for the policy, 5e-4 for the behaviour model and 1e-5 for alpha.
+Differences from the authors' BRAC code: the behaviour model is trained together with the agent, as in
+KL-control, not for a million updates beforehand; the policy's log standard deviation may reach 2 instead of
+0; alpha is learned through its logarithm; there is no entropy bonus. Network sizes and step sizes default
+to the values of the other agents here; the authors use 300-300 units for critics and 200-200 for policy and
+behaviour model, and step sizes of 1e-3 for critics, 3e-5 for the policy, 5e-4 for the behaviour model and
+1e-5 for alpha.
 
-Differences of KL-control, whose settings `PROFILES["kl-control"]` has: the policy maximises the smaller
-critic and moves with the targets at each update, there the first critic and at every second one; log alpha
-begins at 0, not at a random number; the behaviour model's deviation is BRAC's.
+Differences from the authors' KL-control, whose settings are in `PROFILES["kl-control"]`: the policy
+maximises the smaller of the critics, not the first; policy and targets move at each update, not at every
+second one; log alpha starts at 0, not at a random number; the log standard deviation of the behaviour model
+has BRAC's bounds.
 """
 
 import copy
@@ -76,12 +78,12 @@ class BRACConfig:
     """Adam step size of log alpha."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range, and a weight of 0, which could not be learned."""
+        """Refuses settings that are out of range, and an alpha of 0 if it is learned."""
         check(self)
         if self.alpha_mode == "learned" and self.alpha == 0:
             raise UserError(
-                "alpha is 0, whose logarithm cannot be learned; give a number above 0 or choose "
-                "alpha_mode fixed"
+                "alpha is 0, whose logarithm cannot be learned; give a number above 0 or set "
+                "alpha_mode to fixed"
             )
 
 
@@ -101,7 +103,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 """Settings that have names of their own."""
 
 MOST_ALPHA = math.exp(10)
-"""A learned alpha stops here, as BEAR's does: the authors' has no bound, but its exponential overflows."""
+"""Upper bound of a learned alpha, as in BEAR; the authors have none, but the exponential can overflow."""
 LOG_STD_BOUNDS = (-5.0, 2.0)
 """Of the policy; the behaviour model has BRAC's [-5, 0]."""
 

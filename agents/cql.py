@@ -5,16 +5,17 @@ SAC on data whose critics are pushed down on all actions and up on those of the 
     Q : minimise  sum_k (Q_k(s, a) - y)^2 + weight * E[ logsumexp_a' Q_k(s, a') - Q_k(s, a) ]
 
 The log-sum-exp is estimated by importance sampling from uniform actions and from the policy's at s
-and at s', all of them valued at s. It is of the sum over the samples, as in the authors' code, so that
-`gap_threshold` is their tau: the logarithm of the integral is less by log(3 `penalty_samples`).
+and at s', all of them valued at s. As in the authors' code, the samples are summed and
+not averaged, so that `gap_threshold` is their tau; the result exceeds the logarithm of the integral by
+log(3 `penalty_samples`).
 
 Kumar et al., 2020, https://arxiv.org/abs/2006.04779, equation 4, CQL(H)
 
-Differences from the authors' code: the policy maximises Q from the first update (there it imitates the
-data for 40,000); the temperature has the step size of the critics, not the policy's, and the policy sees
-the critics after their step. The target is without entropy, as there. The default is two hidden layers, of
-SAC, where theirs are three (`PROFILES["authors"]`). A learned weight begins at `conservatism`; theirs
-begins at 1 and multiplies a fixed one, which is part of the gap that tau bounds.
+Differences from the authors' code: the policy maximises Q from the first update (theirs imitates the
+data for 40,000 updates); the temperature has the step size of the critics, not the policy's; the policy is
+updated after the critics. As in their code, the target has no entropy term. The default is SAC's two hidden
+layers; the authors use three (`PROFILES["authors"]`). A learned weight starts at `conservatism`; theirs
+starts at 1 and multiplies a fixed weight, which also scales the gap that tau bounds.
 """
 
 import math
@@ -48,24 +49,24 @@ class CQLConfig(SACConfig):
     (paper: tau, CQL-Lagrange); None: it is fixed."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range, and a weight of 0, which could not be learned."""
+        """Refuses settings that are out of range, and a weight of 0 if it is learned."""
         super().__post_init__()
         if self.gap_threshold is not None and self.conservatism == 0:
             raise UserError(
-                "conservatism is 0, whose logarithm cannot be learned; give a number above 0 or no "
-                "gap_threshold"
+                "conservatism is 0, whose logarithm cannot be learned; give a number above 0 or "
+                "leave gap_threshold out"
             )
 
 
 PROFILES: dict[str, dict[str, Any]] = {"authors": {"hidden": (256, 256, 256)}}
-"""The authors' script for MuJoCo where it differs from the defaults."""
+"""Settings of the authors' MuJoCo script that differ from the defaults."""
 
 MOST_WEIGHT = 1e6
 """Upper bound of a learned weight (authors' code)."""
 
 
 def log_sum_exp(values: Tensor, log_densities: Tensor) -> Tensor:
-    """Importance-sampled log of N times the integral of exp Q(s, a) over actions, [K, B].
+    """Importance-sampling estimate of log(N x integral of exp Q(s, a) over actions), [K, B].
 
     Args:
         values: Q of sampled actions, [K, B, N].

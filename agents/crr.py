@@ -11,13 +11,13 @@ Clone the actions of the data, each weighted by how good the critic thinks it is
 Wang et al., 2020, https://arxiv.org/abs/2006.15134
 
 The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
-binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. On
-choices instead of a box, the target and a mean V are exact expectations, and the critic weighs all
-choices; max and min are over samples as on a box, for no action is better than the best of all.
+binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. With
+discrete actions, the target and the `mean` baseline are exact expectations, and acting through the critic
+weighs all actions; `max` and `min` still use samples, because no action is better than the best of all.
 
-Differences from the paper: twin critics, of which the smaller counts, a Gaussian policy and normalised
-observations are the defaults; the authors have one categorical critic on [0, 100], a mixture and raw
-observations (`PROFILES["authors"]`), with LSTM layers as in `RecurrentCRR`. Their LayerNorm stays: with
+Differences from the paper: the defaults are twin critics, of which the smaller counts, a Gaussian policy
+and normalised observations; the authors use one categorical critic on [0, 100], a mixture of Gaussians and
+raw observations (`PROFILES["authors"]`), with LSTM layers as in `RecurrentCRR`. Their LayerNorm stays: with
 plain layers the critics diverged on Hopper's data. Both critics see the batch before the policy does.
 """
 
@@ -78,7 +78,7 @@ class CRRConfig:
     baseline: Literal["mean", "max", "min"] = "mean"
     """What the action of the data is compared with, among the policy's."""
     advantage_samples: int = 4
-    """Samples of the policy behind the baseline (paper: m); on choices the mean needs none."""
+    """Policy samples for the baseline (paper: m); not used by the mean of discrete actions."""
     beta: float = 1.0
     """Advantage that e times the weight stands for, in units of return; smaller is greedier."""
     max_weight: float = 20.0
@@ -94,7 +94,7 @@ class CRRConfig:
     conservatism: float = 0.0
     """On choices: weight of logsumexp Q(s, .) - Q(s, a) in the critic's loss (CQL)."""
     target_samples: int = 1
-    """Samples of the policy in the target; on choices it needs none."""
+    """Policy samples in the target; not used for discrete actions."""
     target_actions: Literal["target-policy", "policy"] = "target-policy"
     """Where they come from: a slow copy of the policy, or the policy itself."""
     target_update: Literal["soft", "hard"] = "soft"
@@ -106,16 +106,17 @@ class CRRConfig:
     act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "critic-weighted"
     """How actions are chosen for use; exploration samples the policy."""
     act_samples: int = 16
-    """Samples of the policy that the critic chooses from; of choices it sees all."""
+    """Policy samples that the critic chooses from; of discrete actions it sees all."""
     act_temperature: float = 1.0
     """Of the critic-weighted choice, in units of return."""
 
     def __post_init__(self) -> None:
-        """Refuses what would divide by zero or has no first layer to normalise."""
+        """Refuses settings that are out of range, and normalised layers without a hidden layer."""
         check(self, beta=POSITIVE)
         if not self.hidden and self.layers != "mlp":
             raise UserError(
-                f"hidden is (); give 1 size or more, since layers is {self.layers}, or choose mlp"
+                f"hidden is (), but layers {self.layers} needs a hidden layer; give one size or more, or set "
+                "layers to mlp"
             )
 
 
@@ -325,7 +326,7 @@ class CRR(Agent):
         }
 
     def _others(self, params: Params, batch: int) -> tuple[Tensor, Tensor]:
-        """Actions of the policy behind the baseline, [B, N, A], and logs of their weights, [B, N]."""
+        """Policy actions for the baseline, [B, N, A], and the logs of their weights, [B, N]."""
         count = self.config.advantage_samples
         if self.config.baseline == "mean" or not isinstance(self.policy, Choice):
             return self.policy.candidates(params, self._noise(batch, count))

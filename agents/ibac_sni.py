@@ -15,14 +15,15 @@ alike. The regularisers that the paper compares with are settings: `noise` none 
 `batch_norm`, `activation_penalty`, `augment`. Dropout's deterministic pass has no mask, or with
 `slow_mask` one that stays for a whole rollout and its updates, as in the authors' CoinRun.
 
-Differences from the paper: dropout with SNI is the mixture for all environments, where the authors'
-MiniGrid code has the stochastic term alone, and its values come from the deterministic code, where their
-CoinRun trains those of the stochastic one; time limits bootstrap; initial weights and weight decay are as
-in their MiniGrid code, of biases too and after gradients are shortened, for CoinRun as well; batch
-normalisation is as for CoinRun, before the ReLU, for MiniGrid too. Without SNI, dropout draws a mask at
-each step, and in evaluations for each observation: their CoinRun keeps one for a rollout, and the script
-that evaluates their MiniGrid agents has none. The defaults are those of MultiRoom with cells as one-hot
-vectors, normalised advantages and noise that begins small; `PROFILES` has the authors' own.
+Differences from the paper: dropout with SNI uses the mixture in all environments, whereas the authors'
+MiniGrid code has only the stochastic term; its values come from the deterministic code, whereas their
+CoinRun code trains the values of the stochastic one; time limits bootstrap. Initial weights and weight
+decay follow their MiniGrid code for CoinRun too, so biases decay as well, after gradient clipping; batch
+normalisation follows their CoinRun code for MiniGrid too, before the ReLU. Without SNI, dropout draws a
+mask at each step, and for each observation in evaluations; their CoinRun code keeps one mask for a rollout,
+and their script that evaluates MiniGrid agents uses none. The defaults are the settings for MultiRoom with
+cells as one-hot vectors, normalised advantages and noise that starts small; `PROFILES` has the authors'
+own.
 """
 
 import math
@@ -78,11 +79,11 @@ class IBACSNIConfig(PPOConfig):
     activation_penalty: float = 0.0
     """Weight of the squared length of the deterministic code (paper: 1e-4)."""
     batch_norm: bool = False
-    """Whether batches are normalised after each convolution, in acting too, by their own statistics."""
+    """Whether each convolution is followed by batch normalisation, with batch statistics also when acting."""
     augment: bool = False
-    """Whether rectangles are drawn over the images of bytes that training sees."""
+    """Whether training images (uint8) are augmented with random rectangles."""
     act_mode: Literal["sample", "mode"] = "sample"
-    """How actions are chosen for use: by the deterministic code, or without SNI by a stochastic one."""
+    """How actions are chosen for use: from the deterministic code with SNI, from a stochastic one without."""
 
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -123,8 +124,8 @@ class IBACSNI(PPO):
             if kind_of(config.encoder)[0].takes != "images":
                 raise UserError(
                     f"augment draws rectangles over images, but the encoder {config.encoder} does not "
-                    "read images; leave it off or give an encoder such as impala and an environment "
-                    "with images"
+                    "read images; leave augment off, or use an encoder such as impala and an "
+                    "environment with images"
                 )
             check_images(self.spec.observation_space)
         return NoisyActorCritic(
@@ -136,10 +137,10 @@ class IBACSNI(PPO):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """By the `act_mode`; a sample if `explore`.
+        """Actions chosen by `act_mode`, or sampled if `explore`.
 
-        Probabilities and values go with the step where they could not be computed again: without SNI
-        they depend on the noise of the code, with `batch_norm` on the observations of the same step.
+        Log-probabilities and values are stored with the step if they cannot be recomputed later: without
+        SNI they depend on the noise of the code, with `batch_norm` on the other observations of the step.
         """
         if not explore:
             shape = self.acting_noise
@@ -169,7 +170,7 @@ class IBACSNI(PPO):
 
     @property
     def acting_noise(self) -> tuple[int, ...] | None:
-        """Without SNI that of a code, then that of a sample, [Z + A]; None where acting has neither."""
+        """Noise of the code (without SNI, Z) and of the sample (A), [Z + A]; None if neither is used."""
         size = self.config.code_size if self._acts_noisily else 0
         size += self.form.size if self.config.act_mode == "sample" else 0
         return (size,) if size else None
@@ -179,7 +180,7 @@ class IBACSNI(PPO):
         return self.config.mixture is None and self.config.noise != "none"
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """By the `act_mode`; the most likely action of the deterministic code without `noise`."""
+        """Actions chosen by `act_mode`; without `noise`, the most likely ones of the deterministic code."""
         network, head, size = self.network, self.network.head, self.config.code_size
         code = network.code(self.normaliser(obs))
         z = code.mean * network.mask

@@ -9,11 +9,11 @@ the values of the data's actions stands for the best of them.
 
 Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169, equations 5 to 7
 
-The order of the updates, V, policy, Q, and the numbers among the settings are those of the authors' code
-for MuJoCo. Differences from it: observations are normalised by default, where theirs are raw
-(`normalise_obs`); rewards are scaled on every task, by the returns of complete episodes, where theirs are
-on HalfCheetah, Hopper and Walker2d, by the last, cut episode as well; weights begin as PyTorch's linear
-layers do, where theirs are orthogonal.
+The order of the updates (V, policy, Q) and the numeric settings follow the authors' code for MuJoCo.
+Differences from it: observations are normalised by default (`normalise_obs`), theirs are raw; rewards are
+scaled on every task, by the returns of complete episodes, theirs only on HalfCheetah, Hopper and Walker2d,
+with the last, truncated episode included; weights are initialised as in PyTorch's linear layers, theirs are
+orthogonal.
 """
 
 import copy
@@ -73,7 +73,7 @@ class IQLConfig:
     code: no)."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self)
 
 
@@ -192,6 +192,6 @@ def _reward_scale(config: IQLConfig, spec: Spec) -> float:
     if not config.scale_rewards or spec.return_range is None:
         return 1.0
     low, high = spec.return_range
-    # Returns that are equal up to the rounding of their sums have no range to scale by.
+    # Returns that differ only by the rounding of their sums have no range to scale by.
     apart = high - low > 1e-6 * max(abs(low), abs(high))
     return RETURN_RANGE / (high - low) if apart else 1.0

@@ -16,11 +16,11 @@ clipped, values clipped, orthogonal weights, running normalisation of observatio
 of a box are clipped samples of a Gaussian in units of half the box. `A2C` is one pass over the whole
 rollout: there the ratio is 1 and no clip acts.
 
-Differences from that code and from Stable-Baselines3, because a policy that had solved its task forgot it
-again: the deviation by which advantages are divided has a floor (`normalise_advantage` in
-`_values.py`), and an update that ends too far from the old policy is undone (`kl_limit`).
-The clip alone does not prevent such updates: beyond it the policy has no gradient, while Adam's momentum
-and the loss of the values, through an encoder that both share, go on moving it.
+There are two differences from that code and from Stable-Baselines3, made because a policy that had solved
+its task unlearned it: the standard deviation that divides the advantages has a lower bound
+(`normalise_advantage` in `_values.py`), and an update that ends too far from the old policy
+is undone (`kl_limit`). Clipping alone does not prevent such updates: beyond the clip range the policy has no
+gradient, but Adam's momentum and, through a shared encoder, the value loss still move it.
 """
 
 import math
@@ -46,7 +46,7 @@ from rlbench.interface import Action, Agent, Learn, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 
 PROBES = 256
-"""Steps of a rollout on which the distance of the new policy from the old one is measured."""
+"""About how many steps of a rollout are used to measure how far the policy has moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ class PPOConfig:
     """Settings of PPO."""
 
     encoder: str | None = None
-    """What reads images, for policy and value alike: a name of `rlbench.backbones.encoders`, such as impala,
-    grid or resnet:units=1,width=8. None where observations are vectors, which both read with networks of
-    their own, as they do after `flatten`."""
+    """Encoder shared by policy and value: a name of `rlbench.backbones.encoders`, such as impala, grid or
+    resnet:units=1,width=8. None: observations are vectors, which both read with networks of their own, as
+    they do after `flatten`."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes, after the encoder where there is one."""
     envs: int = 1
@@ -76,10 +76,10 @@ class PPOConfig:
     clip_range: float = 0.2
     """How far the probability of an action may move from 1 times the old one (paper: epsilon)."""
     value_clip_range: float | None = None
-    """How far a value may move from the old one; None: any distance."""
+    """How far a value may move from the old one; None: no limit."""
     normalise_advantage: bool = True
-    """Whether the advantages of each gradient step get mean 0 and deviation 1 (less if they are small
-    compared with the returns)."""
+    """Whether the advantages of each gradient step are normalised to mean 0 and standard deviation 1 (less
+    if they are small compared with the returns)."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy (paper: c_2)."""
     value_coefficient: float = 0.5
@@ -92,28 +92,29 @@ class PPOConfig:
     """An update stops after the pass in which the policy has moved 1.5 times this far; None never
     does."""
     kl_limit: float | None = 0.3
-    """An update that ends with a larger divergence of the new policy from the old one, in nats, is undone;
-    None: never. As in TRPO (Schulman et al., 2015, appendix C), but the next update has new steps."""
+    """Largest divergence, in nats, of the new policy from the old one; an update that ends beyond it is
+    undone, None: never. Like TRPO's line search (Schulman et al., 2015, appendix C), but without a second
+    try on the same steps."""
     decay_updates: int | None = None
-    """Updates over which step size and clip ranges fall linearly to 0; None keeps them."""
+    """Updates over which step size and clip ranges fall linearly to 0; None: they are constant."""
     normalise_obs: bool = False
     """Whether observations get mean 0 and deviation 1, by running statistics."""
     normalise_reward: bool = False
     """Whether rewards are divided by the running deviation of discounted returns."""
 
     def __post_init__(self) -> None:
-        """Refuses values outside their ranges, and what would divide by zero."""
+        """Refuses settings that are out of range, and minibatches too small to normalise."""
         check(self)
         if self.normalise_advantage and self.minibatch_size < 2:
             raise UserError(
                 f"batch_size is {self.batch_size} and a rollout has {self.envs} x "
-                f"{self.rollout_steps} steps, but one step has no advantage relative to others; "
-                "give 2 or more of each, or --no-normalise-advantage"
+                f"{self.rollout_steps} steps, but the advantage of a single step cannot be normalised; "
+                "give minibatches of 2 steps or more, or --no-normalise-advantage"
             )
 
     @property
     def minibatch_size(self) -> int:
-        """Steps in one gradient step, but for the last of a pass."""
+        """Environment steps in one gradient step; the last of a pass may have fewer."""
         steps = self.envs * self.rollout_steps
         return min(self.batch_size or steps, steps)
 
@@ -250,7 +251,7 @@ class PPO(Agent):
             limit = self.config.target_kl
             if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
                 break
-        # Half the squared log-ratio: of the estimates from samples the one that few of them disturb least.
+        # Half the mean squared log-ratio, an estimate of the KL divergence that few samples disturb little.
         divergence = 0.5 * (log_prob - self._probe(rollout)).square().mean()
         limit = self.config.kl_limit
         undone = limit is not None and bool(divergence > limit)
@@ -293,7 +294,7 @@ class PPO(Agent):
 
     @property
     def value_clip(self) -> Tensor | None:
-        """How far a value may move now; it falls with `clip_range`."""
+        """How far a value may move in this update; falls with `clip_range`."""
         if self.config.value_clip_range is None:
             return None
         return self.clip_range * (self.config.value_clip_range / self.config.clip_range)
@@ -312,7 +313,7 @@ class PPO(Agent):
         """
         obs, extras = self._seen(rollout).flatten(0, 1), rollout.extras
         sample = extras["sample"].flatten(0, 1)
-        if "log_prob" in extras:  # Those that `act` could not leave to be computed here.
+        if "log_prob" in extras:  # `act` stored them because they cannot be recomputed.
             log_prob, value = extras["log_prob"].flatten(), extras["value"].flatten()
         else:
             log_prob, value = self._evaluate(rollout, obs, sample)
@@ -338,13 +339,13 @@ class PPO(Agent):
     def _evaluate(
         self, rollout: Trajectories, obs: Tensor, sample: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and values by the networks as they are now, [T * V] each."""
+        """Log-probabilities and values under the current networks, [T * V] each."""
         params, value = self.network(obs)
         return self.network.head.log_prob(params, sample), value
 
     @torch.no_grad()
     def _probe(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of some samples of a rollout, [N], by the policy as it is now."""
+        """Log-probabilities of some samples of a rollout under the current policy, [N]."""
         few = every(rollout, max(1, rollout.reward.numel() // PROBES))
         obs, sample = self._seen(few).flatten(0, 1), few.extras["sample"].flatten(0, 1)
         return self._evaluate(few, obs, sample)[0]

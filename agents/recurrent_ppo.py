@@ -44,7 +44,7 @@ class RecurrentPPOConfig(PPOConfig):
 
     @property
     def minibatch_size(self) -> int:
-        """Steps in one gradient step, but for the last of a pass."""
+        """Environment steps in one gradient step; the last of a pass may have fewer."""
         return max(1, super().minibatch_size // self.rollout_steps) * self.rollout_steps
 
 
@@ -120,7 +120,7 @@ class RecurrentPPO(PPO):
     def _evaluate(
         self, rollout: Trajectories, obs: Tensor, sample: Tensor
     ) -> tuple[Tensor, Tensor]:
-        # From the states that the memory had when it acted, all steps at once.
+        # All steps at once, from the memory states that were stored while acting.
         before = {name: x.flatten(0, 1) for name, x in _before(rollout).items()}
         return super()._evaluate(rollout, self.network.remember(obs, before)[0], sample)
 

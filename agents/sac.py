@@ -56,7 +56,7 @@ class SACConfig:
     """Online: transitions that the replay buffer keeps."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range; a temperature of 0 would have no logarithm to learn."""
+        """Refuses settings that are out of range, such as a temperature of 0, which has no logarithm."""
         check(self)
 
 

@@ -68,12 +68,12 @@ class TD3Config:
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self)
 
 
 SMALLEST_VALUE = 1e-8
-"""Mean |Q_1| that the weight of the value is divided by at the least."""
+"""Lower bound of the mean |Q_1| by which the weight of the value term is divided."""
 
 
 def policy_loss(value: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def policy_loss(value: Tensor) -> Tensor:
 def cloning_loss(value: Tensor, action: Tensor, data_action: Tensor, alpha: float) -> Tensor:
     """-lambda Q_1 + squared error, lambda = alpha / mean |Q_1| (TD3+BC, equation 5).
 
-    Where all values are 0 the squared error is left.
+    If all values are 0, only the squared error remains.
 
     Args:
         value: Q_1(s, pi(s)), [B].

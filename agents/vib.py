@@ -62,7 +62,7 @@ class VIBConfig:
     """Signals in one update."""
 
     def __post_init__(self) -> None:
-        """Refuses what lies outside its range."""
+        """Refuses settings that are out of range."""
         check(self)
 
 
@@ -144,7 +144,7 @@ class VIB(Agent):
         code = self.network.code(self.network.features(obs))
         if noise is not None:
             mu, sigma = code
-            # Not `sample`, whose check of shapes cannot be exported.
+            # `sample` checks shapes, which cannot be exported.
             code = mu + sigma * noise
         return self.network.logits(code).softmax(dim=-1)
 

@@ -67,7 +67,7 @@ class Adam:
 
 
 class Snapshot:
-    """Copies of the parameters and moments of an optimiser, to go back to."""
+    """A copy of an optimiser's parameters and moments, to be restored later."""
 
     def __init__(self, optimizer: Adam) -> None:
         """Copies them as they are now."""

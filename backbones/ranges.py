@@ -1,7 +1,7 @@
-"""Which values settings may take.
+"""Valid ranges of settings.
 
-A number outside its range would lead to a division by 0 or its logarithm, or leave a part of an agent
-untrained without notice. `check` refuses it before anything is built.
+A value out of range could divide by 0, take the logarithm of 0, or silently leave a part of an agent
+untrained. `check` refuses it before anything is built.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ class Range:
     """The values that a setting may take."""
 
     holds: Callable[[Any], bool]
-    """Whether a value is one of them; comparisons with NaN are false, so that it never is."""
+    """Whether a value is in the range; NaN never is, because comparisons with it are false."""
     words: str
     """What to give instead."""
 
 
 COUNT = Range(lambda x: all(n >= 1 for n in (x if isinstance(x, tuple) else (x,))), "1 or more")
-"""Of one number, or of each in a tuple, such as the sizes of layers."""
+"""For a number, or for each number of a tuple, such as layer sizes."""
 NOT_NEGATIVE = Range(lambda x: x >= 0, "0 or more")
 POSITIVE = Range(lambda x: x > 0, "a number above 0")
 SHARE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
-BELOW_ONE = Range(lambda x: 0 <= x < 1, "a number from 0 to below 1")
+BELOW_ONE = Range(lambda x: 0 <= x < 1, "0 or more and below 1")
 INSIDE = Range(lambda x: 0 < x < 1, "a number above 0 and below 1")
 TWO = Range(lambda x: x >= 2, "2 or more")
 BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
@@ -52,18 +52,18 @@ _NAMES = {
     INTERVAL: "value_range",
 }
 RANGES = {name: each for each, names in _NAMES.items() for name in names.split()}
-"""By the name of the setting, which means the same in every agent. Thresholds may be any number."""
+"""Range of each setting by its name, which means the same in every agent. Thresholds may be any number."""
 
 
 def check(settings: Any, **others: Range) -> None:
-    """Refuses settings outside their ranges; None, which switches a setting off, is always allowed.
+    """Refuses settings that are out of range; None, which switches a setting off, is always allowed.
 
     Args:
         settings: A dataclass.
         others: Ranges that differ from those in `RANGES`, by name.
 
     Raises:
-        UserError: One is outside.
+        UserError: A setting is out of range.
     """
     ranges = RANGES | others
     for name in (field.name for field in fields(settings) if field.name in ranges):

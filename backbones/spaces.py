@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor
 
@@ -45,7 +44,9 @@ class ActionChoices:
 
     def to_unit(self, action: Tensor) -> Tensor:
         """Numbers [...] to one-hot vectors [..., A]."""
-        return F.one_hot(action.long() - self.start, self.size).float()
+        # Not F.one_hot, which looks at the numbers and so cannot be traced for compiling.
+        every = torch.arange(self.start, self.start + self.size, device=action.device)
+        return (action.long()[..., None] == every).float()
 
     def from_unit(self, action: Tensor) -> Tensor:
         """One-hot vectors [..., A] to numbers, int64 [...]."""
@@ -53,14 +54,14 @@ class ActionChoices:
 
 
 LARGEST = float(np.sqrt(np.finfo(np.float32).max))
-"""From here on squares do not fit into float32: such bounds, like np.finfo's, mean that there are none."""
+"""Squares of larger numbers overflow float32; bounds of this size, such as np.finfo's, count as none."""
 
 
 @dataclass(frozen=True)
 class ActionBox:
     """The affine map between the actions of the environment and [-1, 1].
 
-    Dimensions without any width are left out of [-1, 1]: networks neither choose nor see them.
+    Dimensions whose two bounds are equal are left out: networks neither choose nor see them.
     """
 
     centre: Tensor
@@ -70,25 +71,25 @@ class ActionBox:
     unit: bool
     """The box is [-1, 1] already, so nothing is computed."""
     low: Tensor
-    """Bounds of the environment's actions, [E]."""
+    """Lower bounds of the environment's actions, [E]."""
     high: Tensor
-    """See `low`."""
+    """Upper bounds of the environment's actions, [E]."""
     free: Tensor | None = None
-    """Places of the A dimensions with a width among all E, int64 [A]; None where A is E."""
+    """Indices of the A dimensions whose bounds differ among all E, int64 [A]; None if all do."""
 
     @classmethod
     def of(cls, space: Space[Any], device: torch.device) -> "ActionBox":
-        """The map of a bounded, one-dimensional Box of real numbers; a UserError for others."""
+        """The map of a bounded, one-dimensional Box of floats; raises a UserError for other spaces."""
         if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not _is_bounded(space):
             raise UserError(
                 f"the action space is {space}; this agent needs a bounded Box of one dimension, "
                 "so choose another agent or wrap the environment (gymnasium.wrappers.RescaleAction or "
-                f"TransformAction); bounds from {LARGEST:.1g} on count as none"
+                f"TransformAction); bounds of {LARGEST:.1g} or more count as none"
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(
-                f"the action space is {space}, whose actions are whole numbers, but this agent's are "
-                "not; give a Discrete space and an agent such as ppo, or wrap the environment "
+                f"the action space is {space}, which has whole numbers, but this agent's actions are "
+                "real numbers; use a Discrete space and an agent such as ppo, or wrap the environment "
                 "(gymnasium.wrappers.TransformAction)"
             )
         low, high = (
@@ -96,14 +97,14 @@ class ActionBox:
         )
         unit = bool((low == -1).all() and (high == 1).all())
         centre, half = (high + low) / 2, (high - low) / 2
-        # Nothing can be divided by less than the smallest normal number.
+        # Division by less than the smallest normal number may overflow.
         (free,) = torch.nonzero(half >= torch.finfo(torch.float32).tiny, as_tuple=True)
         if len(free) == len(half):
             return cls(centre, half, unit, low, high)
         if not len(free):
             raise UserError(
-                f"the action space is {space}, in which there is nothing to choose; give an "
-                "environment whose bounds differ"
+                f"the action space is {space}, in which there is nothing to choose; use an "
+                "environment whose lower and upper bounds differ"
             )
         return cls(centre[free], half[free], unit, low, high, free)
 
@@ -125,7 +126,7 @@ class ActionBox:
         return (chosen - self.centre) / self.half
 
     def from_unit(self, action: Tensor) -> Tensor:
-        """[-1, 1], [..., A], to environment units [..., E], inside the box for all rounding."""
+        """[-1, 1], [..., A], to environment units [..., E]; rounding never leaves the box."""
         if self.unit:
             return action
         scaled = action * self.half + self.centre

@@ -47,7 +47,7 @@ def resume(path: Path) -> None:
     job = Run.resume(path, console)
     if job.config.seeds > 1:
         raise UserError(
-            f"{path} is one of {job.config.seeds} seeds that learn together; go on with all of them: "
+            f"{path} is one of {job.config.seeds} seeds that learn together; resume all of them: "
             f"rlbench run --resume {path.parent}"
         )
     if job.finish() == 0:
@@ -61,7 +61,7 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     evaluators = [Evaluator(x, episodes) for x in (task, task.held_out) if x is not None]
     played = [evaluator.returns(agent, seed, explore=explore)[1] for evaluator in evaluators]
     print(describe_returns(task, *played))
-    for note in [note for evaluator in evaluators for note in evaluator.notes()]:
+    for note in filter(None, (evaluator.note() for evaluator in evaluators)):
         print(note)
 
 

@@ -169,7 +169,7 @@ def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
             obs = env.reset()
     inputs: Inputs = (torch.from_numpy(np.stack(seen)),)
     if agent.acting_noise is not None:
-        # The very draws that `act` makes after the same seed.
+        # The same draws that `act` makes with this seed.
         generator = torch.Generator().manual_seed(0)
         inputs += (torch.randn(CHECKED, *agent.acting_noise, generator=generator),)
     agent.act_generator.manual_seed(0)

@@ -135,7 +135,7 @@ def _played(
                 if step % every == 0:
                     yield draw()
                 with named_as_agents(type(agent)):
-                    chosen = agent.act(as_tensor(obs, agent.device)[None], state=state)
+                    chosen = agent.act(as_tensor(obs, agent)[None], state=state)
                     action = chosen.action[0].cpu().numpy()
                 state = chosen.state
                 obs, _, terminated, truncated = env.step(action)

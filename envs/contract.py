@@ -1,7 +1,7 @@
-"""What an environment must keep to, checked at every reset and step, and the form of observations.
+"""Requirements on environments, checked at every reset and step, and the form of observations.
 
-Whatever an environment hands out is copied, and whatever it is given is a copy, so it may use one array
-again and again. Its errors are named as its own.
+Everything an environment returns or receives is copied, so it may reuse its arrays. Its errors are
+reported as its own.
 """
 
 import copy
@@ -16,24 +16,25 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError, raised_by
+from rlbench.interface import Agent, Trajectories
 
 Array = NDArray[Any]
 
 STEPS = 3
-"""Steps of an environment that are looked at before a run begins."""
+"""Number of steps checked before a run begins."""
 LARGEST = float(np.finfo(np.float32).max)
-"""Rewards are kept as float32."""
+"""Largest reward; rewards are stored as float32."""
 _BYTE, _FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
 
 
 def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
-    """Observations as they are kept everywhere: float32; images of bytes stay uint8.
+    """Observations in the form in which they are stored: float32, or uint8 for images.
 
-    What an environment gives counts, not what its space says it gives: a space of whole numbers does
-    not cut the decimals off. An image has two dimensions or more.
+    The actual values decide, not the space: an integer space does not truncate decimals. Images are
+    uint8, as their space says, and have two or more dimensions.
 
     Args:
-        given: One observation, or some of them with leading dimensions.
+        given: One observation, or a batch with leading dimensions.
         space: Space of one observation.
         copy: Whether the result must not share memory with `given`.
     """
@@ -43,9 +44,13 @@ def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
     return array.astype(_FLOAT, copy=copy)
 
 
-def as_tensor(obs: Array, device: torch.device) -> torch.Tensor:
-    """A copy of observations for an agent, which may change it."""
-    return torch.from_numpy(obs.copy()).to(device)
+def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
+    """A copy of observations for an agent to act on, in the form in which it learns from them.
+
+    Rollouts keep images as bytes; replay buffers and data sets hold float32.
+    """
+    in_bytes = agent.explores and agent.consumes is Trajectories
+    return torch.from_numpy(obs.copy() if in_bytes else obs.astype(np.float32)).to(agent.device)
 
 
 def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
@@ -63,7 +68,7 @@ def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
     if not isinstance(env, gym.Env):
         raise UserError(
             f"{name} made a {type(env).__name__}; expected a gymnasium.Env, so return one from the "
-            "factory (shimmy wraps environments of the old package gym)"
+            "factory (shimmy converts environments of the old gym package)"
         )
     for space in ("observation_space", "action_space"):
         found = getattr(env, space, None)
@@ -82,7 +87,7 @@ def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":
         The environment, for its spaces.
 
     Raises:
-        UserError: It does not keep to what `Checked` asks for.
+        UserError: It does not meet the requirements of `Checked`.
     """
     env, rng = Checked(made(name, make), name), np.random.default_rng(0)
     choices = copy.deepcopy(env.action_space)
@@ -103,18 +108,18 @@ def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":
 
 
 class BrokenAction(UserError):
-    """An environment failed after an action that is not finite: the agent is at fault."""
+    """An environment failed after the agent's action was not finite."""
 
 
 class Checked:
-    """One environment, with every reset and step checked; seeds and actions as for Gymnasium's."""
+    """One environment whose every reset and step is checked; seeds and actions as in Gymnasium."""
 
     def __init__(self, env: gym.Env[Any, Any], name: str | None = None) -> None:
         """Nothing is reset yet.
 
         Args:
             env: Any environment.
-            name: What errors call it; its class if None.
+            name: Name in errors; the environment's class if None.
 
         Raises:
             UserError: Its observations or actions are not single arrays or numbers.
@@ -168,16 +173,17 @@ class Checked:
         """One step.
 
         Args:
-            action: An agent's, an array [A] or NumPy's number; it is not changed.
+            action: An agent's action, an array [A] or a NumPy number; it is not modified.
 
         Returns:
             Observation [D], a copy; reward; terminated; truncated.
 
         Raises:
-            UserError: The environment raised, or returned what it must not: other than five values,
-                an observation of another shape, anything that is not finite, a reward that is not a
+            UserError: The environment raised an exception or broke a rule: not five values, an
+                observation of another shape, a value that is not finite, a reward that is not a
                 number, flags that are not bools; or the agent's action has another shape.
-            BrokenAction: The action is not finite, and the environment raised or returned the like.
+            BrokenAction: The agent's action was not finite, and the environment raised or returned
+                a value that is not finite.
         """
         given = self._for_env(action)
         self._steps += 1
@@ -186,7 +192,7 @@ class Checked:
         except UserError:
             raise
         except Exception as error:
-            if "to unpack (expected 5" in str(error):  # A wrapper had it before us.
+            if "to unpack (expected 5" in str(error):  # Raised by a wrapper that unpacked it first.
                 self._refuse(f"returned something else ({error})", _FIVE)
             self._look_at(action)
             raise raised_by(self.name, "step", error, "environment") from error
@@ -196,7 +202,7 @@ class Checked:
         obs, reward = self._obs(seen, action), self._reward(paid, action)
         if not (isinstance(terminated, _FLAGS) and isinstance(truncated, _FLAGS)):
             ends = f"{_described(terminated)} and {_described(truncated)}"
-            self._refuse(f"gave terminated and truncated as {ends}", "two bools")
+            self._refuse(f"returned terminated and truncated as {ends}", "two bools")
         return obs, reward, bool(terminated), bool(truncated)
 
     def close(self) -> None:
@@ -225,45 +231,45 @@ class Checked:
         try:
             obs = as_obs(given, self.observation_space, copy=True)
         except (TypeError, ValueError):
-            self._refuse(f"gave the observation {_described(given)}", "an array of numbers")
+            self._refuse(f"returned the observation {_described(given)}", "an array of numbers")
         if obs.shape != self._obs_shape:
             self._refuse(
-                f"gave an observation of shape {list(obs.shape)}",
+                f"returned an observation of shape {list(obs.shape)}",
                 f"{list(self._obs_shape or ())}, as its observation space says",
             )
         if obs.dtype != self._dtype:
             if self._dtype is not None:
-                self._refuse(f"gave {obs.dtype} after {self._dtype}", "the same type always")
+                self._refuse(f"returned {obs.dtype} after {self._dtype}", "always the same type")
             self._dtype = obs.dtype
-        # The sum of squares is the fastest look; it may overflow where all is well.
+        # The sum of squares is the fastest check; it may overflow on valid numbers.
         flat = obs.ravel()
         finite = obs.dtype == _BYTE or math.isfinite(flat.dot(flat))
         if not finite and not np.isfinite(obs).all():
             self._look_at(action)
             place = np.argwhere(~np.isfinite(obs))[0].tolist()
-            self._refuse(f"gave an observation that is {obs[tuple(place)]} at {place}", _FINITE)
+            self._refuse(f"returned an observation that is {obs[tuple(place)]} at {place}", _FINITE)
         return obs
 
     def _reward(self, given: Any, action: Any) -> float:
         try:
             reward = given if type(given) is float else float(given)
         except (TypeError, ValueError, OverflowError):
-            self._refuse(f"gave the reward {_described(given)}", "one number")
+            self._refuse(f"returned the reward {_described(given)}", "one number")
         if not -LARGEST <= reward <= LARGEST:
             self._look_at(action)
-            self._refuse(f"gave the reward {reward}", _FINITE)
+            self._refuse(f"returned the reward {reward}", _FINITE)
         return reward
 
     def _look_at(self, action: Any) -> None:
-        """Raises where what went wrong began with the agent's action."""
+        """Raises if the agent's action caused the fault."""
         if action is not None and not np.isfinite(action).all():
             raise BrokenAction(f"the agent's action for {self.name} became {action.tolist()}")
 
     def _refuse(self, found: str, expected: str) -> NoReturn:
         steps, seed = self._steps, self._seed
-        when = f"step {steps} of the episode of seed {seed}" if steps else f"reset(seed={seed})"
+        when = f"step {steps} of the episode with seed {seed}" if steps else f"reset(seed={seed})"
         raise UserError(
-            f"{self.name}: {when} {found}; expected {expected}, so correct the environment"
+            f"{self.name}: {when} {found}; expected {expected}; correct the environment"
         )
 
 
@@ -273,7 +279,7 @@ _FLAGS = (bool, np.bool_, int, np.integer)
 
 
 def _holds_float32(box: Box) -> bool:
-    """Whether a float32 action is in a box where it is between the bounds in float32."""
+    """Whether float32 actions between the bounds are always inside the box."""
     if not np.issubdtype(box.dtype, np.floating):
         return True  # Whole numbers are left to the agent.
     with np.errstate(over="ignore"):

@@ -12,8 +12,8 @@ ENVIRONMENTS = {
     "walker2d": "Walker2d-v4",
     "ant": "Ant-v4",
 }
-"""Family to Gymnasium id. D4RL recorded on -v2, of which -v4 keeps observations, rewards and ends (save
-Ant's contact forces, see `CONTACTS`); -v5 changed the rewards."""
+"""Gymnasium id of each family. D4RL recorded on -v2; -v4 has the same observations, rewards and ends (except
+for Ant's contact forces, see `CONTACTS`), and -v5 changed the rewards."""
 
 REFERENCE_RETURNS = {
     "halfcheetah": (-280.178953, 12135.0),
@@ -30,8 +30,8 @@ SHAPES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "ant":
 """Family to the lengths of one observation and one action."""
 
 CONTACTS = {"ant": (27, 110)}
-"""Family to the first and last column of its contact forces. In D4RL's own files they are all 0, because
-mujoco-py never computed them from MuJoCo 2.0 on (D4RL's issue 143, gym's 1541 and 2593)."""
+"""First and last column of each family's contact forces. They are all 0 in D4RL's own files, because
+mujoco-py does not compute them with MuJoCo 2.0 or later (D4RL's issue 143, gym's issues 1541 and 2593)."""
 
 _PATTERN = re.compile(
     rf"(?P<family>{'|'.join(ENVIRONMENTS)})-(?P<level>[a-z-]+?)(-v(?P<version>[012]))?"

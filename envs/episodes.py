@@ -83,7 +83,7 @@ class Separate:
 
         Args:
             envs: They are checked at every step; see `Checked`.
-            name: What errors call them.
+            name: Name in errors; their class if None.
 
         Raises:
             UserError: They do not all have the same shapes and actions.
@@ -97,7 +97,7 @@ class Separate:
                 raise UserError(
                     f"{env.name} has the spaces {env.observation_space} and {action_space}, but had "
                     f"{first.observation_space} and {first.action_space} when it was made before; "
-                    "let all that the factory makes be alike"
+                    "make the factory return environments with the same spaces every time"
                 )
         self.step_limit = step_limit(envs[0])
         """See `step_limit`."""
@@ -123,11 +123,11 @@ class Separate:
 
 
 def step_limit(env: gym.Env[Any, Any]) -> int | None:
-    """Steps after which an environment ends an episode itself; None if it names no limit.
+    """Steps after which an environment itself ends an episode; None if unknown.
 
-    The smallest limit that a wrapper or the environment names. A registration alone does not count:
-    its limit is a `TimeLimit` around the environment, which `unwrapped` takes off, and an environment
-    with a `TimeLimit` need not be registered.
+    This is the smallest limit named by the environment or one of its wrappers. Registration alone does
+    not count: it adds a `TimeLimit`, which `unwrapped` removes, and an environment with a `TimeLimit`
+    need not be registered.
     """
     found: list[Any] = []
     layer: Any = env
@@ -136,13 +136,15 @@ def step_limit(env: gym.Env[Any, Any]) -> int | None:
         found += [inspect.getattr_static(layer, name, None) for name in _LIMIT_NAMES]
         layer = getattr(layer, "env", None)
     limits = [
-        int(x) for x in found if isinstance(x, int | np.integer) and not isinstance(x, bool) and x > 0
+        int(x)
+        for x in found
+        if isinstance(x, int | np.integer) and not isinstance(x, bool) and x > 0
     ]
     return min(limits, default=None)
 
 
 _LIMIT_NAMES = ("_max_episode_steps", "max_episode_steps", "max_steps")
-"""What Gymnasium's TimeLimit, its environments, MiniGrid's and our own call the limit."""
+"""Names of the limit in Gymnasium's TimeLimit and environments, in MiniGrid and here."""
 
 
 def make_envs(
@@ -153,7 +155,7 @@ def make_envs(
     Args:
         make: Makes one.
         count: How many.
-        name: What errors call them; their class if None.
+        name: Name in errors; their class if None.
     """
     envs = [make() for _ in range(count)]
     if type(envs[0].unwrapped).__module__.startswith("gymnasium.envs.mujoco."):
@@ -218,7 +220,7 @@ def play(
         if record is not None:
             record(episode, step, obs, action, reward, terminated, truncated, next_obs)
         returns[episode[playing]] += reward[playing]
-        # Copies, because what recorded the step may keep its arrays.
+        # Copies, because the recorder may keep these arrays.
         obs, step, episode = next_obs.copy(), step.copy(), episode.copy()
         step[playing] += 1
         over = terminated | truncated

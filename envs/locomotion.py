@@ -94,7 +94,7 @@ class Walkers:
         return obs, reward, ~healthy & may_end, self._steps[playing] >= self._limit
 
     def close(self) -> None:
-        """Closes them."""
+        """Closes the environments."""
         for env in self._envs:
             env.close()
 

@@ -160,7 +160,7 @@ class EnvPoolEnv(gym.Env[Array, Any]):
 
 
 MAX_STEPS = {"leaper": 500, "maze": 500, "bossfight": 4_000, "plunder": 4_000, "bigfish": 6_000}
-"""Time limits of the games (openai/procgen, src/games); that of all others is 1,000."""
+"""Time limits of the games in steps (openai/procgen, src/games); all others have 1,000."""
 
 
 def make_env(name: ProcgenName) -> EnvPoolEnv:

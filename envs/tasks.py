@@ -141,7 +141,7 @@ def _registered(name: str, point: EntryPoint) -> Task:
         task = point.load()()
     except UserError:
         raise
-    except Exception as error:  # A package of the user's may fail in any way.
+    except Exception as error:  # A user's package can fail in any way.
         raise raised_by(name, f"its entry point {point.value}", error, "task") from error
     if not isinstance(task, Task):
         raise UserError(
@@ -242,12 +242,12 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
             f"no module named {error.name!r} for the task {name!r}; run the command from the "
             "folder that holds it, or install its package"
         ) from None
-    except Exception as error:  # A module of the user's may fail in any way.
+    except Exception as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
     if not callable(factory := getattr(module, attribute, None)):
         raise UserError(
             f"the module {module_name!r} has no function {attribute!r}; write the task as "
-            "package.module:factory, where factory() makes a Gymnasium environment"
+            "package.module:factory, and let factory() return a Gymnasium environment"
         )
     return made(name, factory)
 

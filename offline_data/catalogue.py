@@ -124,9 +124,9 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     except UserError as error:
         return [Finding("error", str(error))]
     provenance, details = data.provenance, data.provenance.details
-    limit = "and at the limit of steps"
+    limit = "at terminals and at the step limit"
     if world.max_episode_steps is None:
-        limit = "alone, as the limit of steps is unknown; give --env with a task that has one"
+        limit = "only at terminals, because the step limit is unknown; give --env with a task that has one"
     findings = [
         Finding("warning", sentence.format(**details, limit=limit))
         for key, sentence in _REMARKS.items()
@@ -136,7 +136,7 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
         findings.append(Finding("warning", f"it is not the file that D4RL published as {named}"))
     still = data.obs_std <= torch.finfo(torch.float32).eps * data.obs_mean.abs()
     if still.any():
-        text = f"{int(still.sum())} of {still.numel()} numbers of the observations never vary"
+        text = f"{int(still.sum())} of {still.numel()} components of the observations never vary"
         findings.append(Finding("note", text))
     mean, score = details["mean_return"], details["score"]
     text = f"{provenance.kind}: {details['transitions']:,} transitions"
@@ -148,30 +148,30 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
 
 
 _REMARKS = {
-    "timeouts": "timeouts are {timeouts}, so episodes end at terminals {limit}",
-    "terminals_at_time_outs": "all time-outs ({terminals_at_time_outs}) are marked as terminals too, "
-    "and are taken for time-outs alone",
-    "terminals_at_the_limit_of_steps": "terminals at the limit of steps "
-    "({terminals_at_the_limit_of_steps}) are taken for time-outs",
+    "timeouts": "timeouts are {timeouts}, so episodes end {limit}",
+    "terminals_at_time_outs": "all time-outs ({terminals_at_time_outs}) are also marked as terminals, "
+    "and are treated as time-outs only",
+    "terminals_at_the_limit_of_steps": "terminals at the step limit "
+    "({terminals_at_the_limit_of_steps}) are treated as time-outs",
     "timeouts_added_at_the_limit_of_steps": "{timeouts_added_at_the_limit_of_steps} episodes reach "
-    "the limit of steps without a flag, so they are taken for timed out",
-    "probable_limit_of_steps": "{probable_limit_of_steps[terminals]} episodes end by a terminal after "
-    "exactly {probable_limit_of_steps[steps]} steps and none later, which is probably a limit of "
-    "steps; if so, mark those rows as time-outs, or give --env with a task that has this limit",
+    "the step limit without a flag, so they are treated as timed out",
+    "probable_limit_of_steps": "{probable_limit_of_steps[terminals]} episodes end with a terminal after "
+    "exactly {probable_limit_of_steps[steps]} steps and none is longer, so this is probably a step "
+    "limit; if so, mark those rows as time-outs, or give --env with a task that has this limit",
     "next_obs_of_the_next_episode": "the last next observation of {next_obs_of_the_next_episode} "
     "episodes is the first observation of the next episode, which is wrong unless nothing was reset; "
-    "leave next_observations out of the file, and time-outs are not used",
+    "remove next_observations from the file, and transitions at time-outs are left out",
     "next_obs_of_zeros": "the last next observation of {next_obs_of_zeros} episodes is all zeros; "
-    "unless that is true, leave next_observations out of the file, and time-outs are not used",
-    "next_obs_apart_from_the_next_row": "{next_obs_apart_from_the_next_row} rows inside episodes have "
-    "another next observation than the observation of the next row, so ends of episodes may be "
+    "unless that is true, remove next_observations from the file, and transitions at time-outs are left out",
+    "next_obs_apart_from_the_next_row": "in {next_obs_apart_from_the_next_row} rows inside episodes "
+    "the next observation differs from the observation of the next row, so ends of episodes may be "
     "missing",
-    "contact_forces": "all contact forces are 0, as in D4RL's own files, so they are 0 in evaluations "
-    "too, and their cost is left out",
+    "contact_forces": "all contact forces are 0, as in D4RL's own files, so evaluations set them to 0 "
+    "too and leave out their cost",
     "clipped_actions": "{clipped_actions} actions lie up to {clipped_by_at_most:.3g} outside the "
     "action space, so they are clipped",
 }
-"""What a reader found or put right, in words."""
+"""What a reader found or repaired, in words."""
 
 
 def _parse(name: str) -> DataName:

@@ -291,7 +291,7 @@ def record_chunk(chunk: Chunk) -> Recorded:
         for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
             episodes[episode[v]] = current[v, : step[v] + 1].copy()
 
-    # Some environments name a limit and leave it to a wrapper that is not there.
+    # Some environments name a limit but leave enforcing it to a wrapper, which may be missing.
     returns = play(stage.envs, seeds, act, record, max_steps=stage.limit)
     np.save(chunk.path, np.concatenate(episodes))
     return Recorded(np.array([len(rows) for rows in episodes]), returns)

@@ -193,7 +193,7 @@ def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
 def _episodes(
     source: _Source, world: World
 ) -> tuple[Selection, Array, Array, Array, dict[str, Any]]:
-    """Rows to keep, ends [N], bounds among the kept rows, returns of complete episodes, details."""
+    """Rows to keep, ends [N], episode bounds among them, returns of complete episodes, details."""
     terminals, timeouts, repairs = repair_ends(
         source.flags("terminals"),
         source.flags("timeouts") if "timeouts" in source.columns else None,

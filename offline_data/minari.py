@@ -109,7 +109,7 @@ def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
 def _ends(
     path: Path, episodes: list[dict[str, Any]], lengths: Array, world: World
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """True ends and cuts of all episodes, bool [N] each, and what was put right."""
+    """Terminals and time-outs of all episodes, bool [N] each, and a record of the repairs."""
     terminals, timeouts = (
         np.concatenate([read_rows(path, x[name], 0, len(x["rewards"]))[:, 0] for x in episodes]) > 0
         for name in ("terminations", "truncations")

@@ -39,7 +39,7 @@ class World:
     max_episode_steps: int | None
     score: Callable[[float], float | None] = field(repr=False)
     contacts: tuple[int, int] | None = None
-    """First and last column of the contact forces that old MuJoCo left at 0; see `d4rl_names`."""
+    """First and last column of the contact forces that older MuJoCo versions left at 0; see `d4rl_names`."""
 
     @classmethod
     def of(cls, task: Task) -> "World":
@@ -59,23 +59,23 @@ class World:
 
     @property
     def layout(self) -> Layout:
-        """Layout of the rows; a UserError for spaces that data sets cannot hold."""
+        """Layout of the rows; raises a UserError for spaces that data sets cannot hold."""
         obs, action = self.observation_space, self.action_space
         if not (isinstance(obs, spaces.Box) and isinstance(action, spaces.Box | spaces.Discrete)):
             raise UserError(
-                f"{self.task} has the spaces {obs} and {action}; data sets hold observations of a "
-                "Box and actions of a Box or a Discrete space, so wrap the environment (for example "
-                "in gymnasium.wrappers.FlattenObservation)"
+                f"{self.task} has the spaces {obs} and {action}; data sets hold only Box "
+                "observations and Box or Discrete actions, so wrap the environment (for example in "
+                "gymnasium.wrappers.FlattenObservation)"
             )
         return Layout(obs.shape, action.shape or ())
 
 
 def warn_of_limit(file: Path, repairs: Mapping[str, Any]) -> None:
-    """Warns of terminals that are probably ends by a limit of steps; see `true_ends`."""
+    """Warns of terminals that probably mark a step limit; see `probable_limit`."""
     if found := repairs.get("probable_limit_of_steps"):
         warnings.warn(
-            f"{file}: {found['terminals']} episodes end by a terminal after exactly {found['steps']} "
-            "steps and none later, which is probably a limit of steps; if so, mark those rows as "
+            f"{file}: {found['terminals']} episodes end with a terminal after exactly {found['steps']} "
+            "steps and none is longer, so this is probably a step limit; if so, mark those rows as "
             "time-outs",
             stacklevel=3,
         )
@@ -89,13 +89,13 @@ class Checker:
     """Looks at every block of rows before it is stored, and puts right what is safe."""
 
     def __init__(self, file: Path, world: World, ends: Array | None) -> None:
-        """Nothing is seen yet.
+        """No rows are checked yet.
 
         Args:
-            file: What messages name.
+            file: Named in messages.
             world: What the rows must fit.
-            ends: Which rows are the last of their episode, bool [N]; None where next observations
-                were not recorded.
+            ends: Which rows are the last of their episode, bool [N]; None if next observations were
+                not recorded.
         """
         self._file, self._world, self._layout = file, world, world.layout
         self._next = None if ends is None else _NextChecker(file, ends)
@@ -104,14 +104,14 @@ class Checker:
         self._contacts = world.contacts is None
 
     def check(self, rows: Array, first: int) -> None:
-        """Looks at the next rows; clips actions to the box in place.
+        """Checks the next rows; clips actions to the box in place.
 
         Args:
             rows: Packed rows, [n, width].
-            first: Where they stand in the file, for the message.
+            first: Index of the first of them in the file, for messages.
 
         Raises:
-            UserError: They hold NaN or infinity, or choices that the action space does not have.
+            UserError: They hold NaN or infinity, or discrete actions outside the action space.
         """
         columns = Columns.of(rows, self._layout)
         if not np.isfinite(rows).all():
@@ -133,12 +133,12 @@ class Checker:
             self._next.check(columns.obs, columns.next_obs, first)
 
     def _check_choices(self, chosen: Array, first: int, start: int, count: int) -> None:
-        """Refuses choices [n] that are not whole numbers from `start` to `start + count - 1`."""
+        """Refuses discrete actions [n] that are not whole numbers from `start` to `start + count - 1`."""
         wrong = (chosen < start) | (chosen >= start + count) | (chosen % 1 != 0)
         if wrong.any():
             row = int(wrong.argmax())
             raise UserError(
-                f"{self._file} has the action {chosen[row]:g} in row {first + row}, but the choices "
+                f"{self._file} has the action {chosen[row]:g} in row {first + row}, but the actions "
                 f"of the task {self._world.task} are the whole numbers from {start} to "
                 f"{start + count - 1}; correct the file or give the task that it was recorded on"
             )
@@ -152,7 +152,7 @@ class Checker:
             np.clip(action, low, high, out=action)
 
     def findings(self) -> dict[str, Any]:
-        """What was found, for the provenance; warns where more than rounding was clipped."""
+        """What was found, for the provenance; warns if more than rounding errors were clipped."""
         if self._furthest > TOLERANCE:
             warnings.warn(
                 f"{self._file}: {self._clipped} actions lay up to {self._furthest:.3g} outside the "
@@ -171,7 +171,7 @@ class _NextChecker:
     """Compares recorded next observations with the rows around them; changes nothing.
 
     Environments that reset themselves at the end of an episode return the first observation of the
-    next one, and some recorders fill what they do not know with zeros.
+    next one, and some recorders fill in zeros for observations that they do not have.
     """
 
     def __init__(self, file: Path, ends: Array) -> None:
@@ -180,7 +180,7 @@ class _NextChecker:
         self._other_episode = self._zero = self._apart = 0
 
     def check(self, obs: Array, next_obs: Array, first: int) -> None:
-        """Looks at the next rows, [n, D], which begin at row `first`."""
+        """Checks the next rows, [n, D], which start at row `first`."""
         over = self._ends[first : first + len(obs)]
         self._zero += int((obs[over].any(axis=1) & ~next_obs[over].any(axis=1)).sum())
         self._compare(obs[:-1], next_obs[:-1], obs[1:], over[:-1])
@@ -189,20 +189,20 @@ class _NextChecker:
         self._last = obs[-1:].copy(), next_obs[-1:].copy()
 
     def _compare(self, obs: Array, next_obs: Array, following: Array, over: Array) -> None:
-        """Rows with those that follow them, [n, D]."""
+        """Compares rows with the rows that follow them, [n, D]."""
         same = (next_obs == following).all(axis=1)
         moved = (next_obs[over] != obs[over]).any(axis=1)
         self._other_episode += int((same[over] & moved).sum())
         self._apart += int((~same & ~over).sum())
 
     def findings(self) -> dict[str, Any]:
-        """What was found, for the provenance; warns where most episodes end wrongly."""
+        """What was found, for the provenance; warns if most episodes end wrongly."""
         wrong, count = self._other_episode + self._zero, int(self._ends.sum())
         if 2 * wrong > count:
             warnings.warn(
                 f"{self._file}: the last next observation of {wrong} of {count} episodes is all zeros "
-                "or the first observation of the next episode; unless that is true, leave "
-                "next_observations out of the file, and time-outs are not used",
+                "or the first observation of the next episode; unless that is true, remove "
+                "next_observations from the file, and transitions at time-outs are left out",
                 stacklevel=2,
             )
         found = {

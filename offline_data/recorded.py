@@ -1,4 +1,4 @@
-"""The task as its data were recorded."""
+"""Tasks with the environment that their data were recorded on."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,14 +10,14 @@ from rlbench.offline_data.dataset import Provenance
 
 
 def as_recorded(task: Task, provenance: Provenance) -> Task:
-    """The task with the environment that recorded the data.
+    """The task with the environment that its data were recorded on.
 
-    Where the contact forces of Ant are all 0 in the data, as in D4RL's own files, the environment
-    gives them as 0 too and charges nothing for them.
+    If Ant's contact forces are all 0 in the data, as in D4RL's own files, the environment returns them as 0
+    too and does not charge for them.
 
     Args:
-        task: What the data were opened for.
-        provenance: Of the data, or of a run's config.json.
+        task: The task that the data were opened for.
+        provenance: Provenance of the data, also from a run's config.json.
     """
     if provenance.details.get("contact_forces") != "missing":
         return task

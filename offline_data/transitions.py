@@ -155,16 +155,17 @@ def repair_ends(
 def true_ends(
     terminals: Array, timeouts: Array, at_limit: Array
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """Ends of episodes, where a recorder may have stored every end as a terminal.
+    """Corrects the ends of episodes if the recorder stored every end as a terminal.
 
-    At the limit of steps an end is a time-out and no terminal, as D4RL's own recorder has it, unless
-    the file shows that its recorder knows the difference: at the limit of another episode it marks a
-    time-out alone. Where the limit is unknown, marks of both kinds mean a time-out in the same way.
+    An end at the step limit is a time-out and not a terminal, as in D4RL's own recorder, unless the file
+    marks a time-out alone at the limit of another episode, which shows that its recorder distinguishes
+    the two. If every time-out is also marked as a terminal, all of them are time-outs; this does not need
+    the limit.
 
     Args:
-        terminals: True ends as stored, bool [N].
-        timeouts: Other ends as stored, bool [N].
-        at_limit: Which rows are the last that the limit of steps allows, bool [N].
+        terminals: Terminals as stored, bool [N].
+        timeouts: Time-outs as stored, bool [N].
+        at_limit: Which rows are the last that the step limit allows, bool [N].
 
     Returns:
         terminals, timeouts and a record of the repairs.
@@ -182,14 +183,14 @@ def true_ends(
 
 
 def probable_limit(terminals: Array, timeouts: Array) -> dict[str, Any]:
-    """A number of steps after which many episodes end by a terminal, and none later.
+    """The number of steps after which many episodes end with a terminal, if no episode is longer.
 
-    Episodes that end by themselves rarely share their greatest length, so it is the most common
-    length only where a limit of steps cut them.
+    Episodes that end by themselves rarely share their greatest length. If it is the most common one, a
+    step limit probably cut them.
 
     Args:
-        terminals: True ends, bool [N].
-        timeouts: Other ends, bool [N]; where there are any, the recorder knows the difference.
+        terminals: Terminals, bool [N].
+        timeouts: Time-outs, bool [N]; if there are any, the recorder distinguishes the two.
 
     Returns:
         The number of steps and of such terminals, for a record of repairs; empty if there is none.

@@ -6,11 +6,13 @@ class UserError(ValueError):
 
 
 class Interrupted(Exception):
-    """The person stopped it, everything is saved, and the message says how to go on."""
+    """The user stopped the run, everything is saved, and the message says how to resume."""
 
 
 def raised_by(name: str, where: str, error: Exception, kind: str) -> UserError:
-    """The error of code that is not ours; to be raised `from error`, which --debug shows.
+    """The error for an exception in the user's own code.
+
+    Raise it `from error` so that --debug shows the traceback.
 
     Args:
         name: What the user calls it, such as `my_envs:make`.
@@ -19,10 +21,10 @@ def raised_by(name: str, where: str, error: Exception, kind: str) -> UserError:
         kind: What it is: environment, agent or task.
 
     >>> print(raised_by("my_envs:make", "step", KeyError("door"), "environment"))
-    my_envs:make raised KeyError in step: 'door'; this comes from your environment, and the same command with --debug shows where
+    my_envs:make raised KeyError in step: 'door'; this comes from your environment; run the same command with --debug for the traceback
     """
     text = " ".join(str(error).split())
     return UserError(
         f"{name} raised {type(error).__name__} in {where}{': ' if text else ''}{text}; this comes "
-        f"from your {kind}, and the same command with --debug shows where"
+        f"from your {kind}; run the same command with --debug for the traceback"
     )

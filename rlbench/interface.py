@@ -106,7 +106,8 @@ class Action:
     action: Tensor
     """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`."""
+    """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`. They are
+    not copied, so return new tensors from each call."""
     state: State | None = None
     """Recurrent state to hand to the next `act`, batch first; None where there is none."""
 

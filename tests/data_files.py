@@ -30,10 +30,10 @@ class Toy(gym.Env[Array, Array]):
 
 
 class Endless(Toy):
-    """Names a limit of steps and does not keep it."""
+    """Names a step limit and does not enforce it."""
 
     def __init__(self) -> None:
-        """Names the limit as an attribute of its own."""
+        """Names the limit in an attribute."""
         self.max_steps = LIMIT
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, Any]:

@@ -1,4 +1,4 @@
-"""An environment that is odd in one way, for the tests of what is asked of environments."""
+"""Environments with one fault each, for tests of the environment checks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +27,13 @@ class Line(gym.Env[Any, Any]):
         ends: Any = False,
         step: Callable[[Any, Any], None] = lambda env, action: None,
     ) -> None:
-        """How it is odd.
+        """Sets its fault.
 
         Args:
             obs: Makes the observation of a float32 array [2].
-            obs_space: What it says that observations are.
-            action_space: What it says that actions are.
-            reward: Makes the reward of a number.
+            obs_space: Declared observation space.
+            action_space: Declared action space.
+            reward: Turns a number into the reward.
             ends: `terminated`, always.
             step: Called with the environment and the action before each step.
         """
@@ -61,7 +61,7 @@ class Line(gym.Env[Any, Any]):
 
 
 class InPlace(Line):
-    """Hands out one array again and again, and writes to the actions it is given."""
+    """Reuses one array for its observations, and writes to the actions it receives."""
 
     def obs(self) -> Any:
         self.shared[:] = self.x, self.t
@@ -96,6 +96,10 @@ def raises() -> gym.Env[Any, Any]:
             raise ValueError("motor is\n  on fire")
 
     return limited(Line(step=burn), 6)
+
+
+def reward_none() -> gym.Env[Any, Any]:
+    return limited(Line(reward=lambda r: None))
 
 
 def reward_nan() -> gym.Env[Any, Any]:

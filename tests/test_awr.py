@@ -15,7 +15,7 @@ def agent(**settings: Any) -> AWR:
     return AWR(AWRConfig(**{"hidden": (8,), **settings}), UNIT)
 
 
-def test_noise_of_the_values_weighs_all_steps_alike() -> None:
+def test_advantages_that_are_only_noise_get_nearly_equal_weights() -> None:
     weight = advantage_weight(torch.tensor([-3e-5, 3e-5]), torch.tensor([1.0, 1.0]), 1.0, 20.0)
     torch.testing.assert_close(weight, torch.tensor([-1e-3, 1e-3]).exp())
 
@@ -29,7 +29,7 @@ def test_weights_by_hand() -> None:
     ).requires_grad
 
 
-def test_a_single_advantage_weighs_one() -> None:
+def test_a_single_advantage_has_weight_one() -> None:
     assert advantage_weight(torch.tensor([[7.0]]), torch.ones(1, 1), 0.5, 20.0).tolist() == [[1.0]]
     awr = agent(batch_size=1, sequence_length=1)
     metrics = awr.learn(random_trajectories(UNIT, steps=1, envs=1))

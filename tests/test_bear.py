@@ -223,7 +223,7 @@ def test_the_mmd_compares_raw_samples() -> None:
 
 
 @pytest.mark.parametrize("how", ["first", "min", "max", "mean"])
-def test_the_critics_value_squashed_actions_and_are_averaged_over_them(how: Any) -> None:
+def test_critics_see_squashed_actions_and_are_averaged_over_samples(how: Any) -> None:
     bear, obs = agent(policy_value=how, constraint_samples=3), torch.randn(5, 2)
     with torch.no_grad():
         list(bear.policy.parameters())[-1].fill_(1.5)  # where tanh changes actions
@@ -245,7 +245,7 @@ def test_the_critics_value_squashed_actions_and_are_averaged_over_them(how: Any)
     torch.testing.assert_close(value, wanted)
 
 
-def test_a_spread_of_the_critics_is_that_of_their_means_over_the_samples() -> None:
+def test_the_std_penalty_compares_the_critics_means_over_the_samples() -> None:
     plain, held = (agent(policy_value="min", std_penalty=x) for x in (0.0, 2.0))
     values = []
     for bear in (plain, held):

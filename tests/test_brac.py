@@ -63,7 +63,7 @@ def test_target_by_hand(penalty: Any, price: float) -> None:
     torch.testing.assert_close(got, batch.reward + 0.5 * (1 - batch.terminated) * following)
 
 
-def test_the_target_s_actions_come_from_the_policy_itself() -> None:
+def test_target_actions_come_from_the_policy_itself() -> None:
     brac, batch = agent(penalty="policy"), random_batch(UNIT)
 
     def target() -> Tensor:
@@ -130,7 +130,7 @@ def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_profiles_are_settings_that_run(profile: str) -> None:
+def test_each_profile_can_be_trained(profile: str) -> None:
     brac = BRAC(BRACConfig(**PROFILES[profile]), UNIT)
     assert brac.learn(random_batch(UNIT, rows=4))["critic_loss"].isfinite()
 

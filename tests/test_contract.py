@@ -1,4 +1,4 @@
-"""What is asked of an environment: its faults are named, its arrays are copied, its numbers are kept."""
+"""Requirements on environments: faults are named, arrays copied, values kept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,10 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.wrappers import TimeLimit
 
+from rlbench.agents import AWR, PPO, SAC, AWRConfig, PPOConfig, SACConfig
 from rlbench.envs.contract import BrokenAction, Checked, as_obs, as_tensor, check, made
 from rlbench.errors import UserError
+from rlbench.interface import Spec
 from tests.odd import InPlace, Line, good
 
 BYTES, IMAGE = Box(0, 255, (2,), np.uint8), Box(0, 255, (2, 2), np.uint8)
@@ -29,7 +31,7 @@ def reset_by_seed(self: Any, seed: int) -> Any: ...
 
 
 def four(self: Any, action: Any) -> Any:
-    """What a step gave before Gym 0.26."""
+    """What a step returned before Gym 0.26."""
     return np.zeros(2), 0.0, False, {}
 
 
@@ -51,7 +53,7 @@ def fail(*_: Any, **__: Any) -> Any:
         (np.int64(3), Discrete(5), np.array(3, np.float32)),
     ],
 )
-def test_observations_keep_their_numbers_whatever_the_space_says(
+def test_observations_keep_their_values_whatever_the_space_declares(
     given: Any, space: gym.Space[Any], wanted: Any
 ) -> None:
     found = as_obs(given, space)
@@ -59,10 +61,18 @@ def test_observations_keep_their_numbers_whatever_the_space_says(
     assert np.array_equal(found, wanted)
 
 
-def test_an_agent_gets_a_copy_that_it_may_change() -> None:
-    obs = np.zeros(2, np.float32)
-    as_tensor(obs, torch.device("cpu")).fill_(9)
-    assert obs.tolist() == [0, 0]
+def test_an_agent_acts_on_a_copy_in_the_form_in_which_it_learns() -> None:
+    spec = Spec(Box(-1, 1, (2,)), Box(-1, 1, (1,)))
+    for agent, dtype in (
+        (PPO(PPOConfig(hidden=(8,)), spec), torch.uint8),
+        (SAC(SACConfig(hidden=(8,)), spec), torch.float32),
+        (AWR(AWRConfig(hidden=(8,)), spec), torch.float32),
+    ):
+        image, vector = np.full((1, 2, 2), 7, np.uint8), np.full((1, 2), 7, np.float32)
+        assert as_tensor(image, agent).dtype == dtype
+        for obs in (image, vector):
+            as_tensor(obs, agent).fill_(9)
+            assert (obs == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,10 @@ def test_an_agent_gets_a_copy_that_it_may_change() -> None:
         (Line(reward=lambda r: "much"), "the reward 'much'"),
         (Line(reward=lambda r: float("nan")), "the reward nan; expected finite"),
         (Line(reward=lambda r: -1e39), "the reward -1e\\+39; expected finite numbers that float32"),
-        (Line(obs=lambda x: x[:, None]), r"reset\(seed=3\) gave an observation of shape \[2, 1\]"),
+        (
+            Line(obs=lambda x: x[:, None]),
+            r"reset\(seed=3\) returned an observation of shape \[2, 1\]",
+        ),
         (Line(obs=lambda x: x[:1]), r"shape \[1\]; expected \[2\]"),
         (Line(obs=lambda x: {"x": x}), "the observation a dict"),
         (Line(obs=lambda x: "north"), "the observation 'north'; expected an array of numbers"),
@@ -95,10 +108,13 @@ def test_an_agent_gets_a_copy_that_it_may_change() -> None:
 )
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_fault_of_an_environment_is_one_sentence_that_names_it(env: Any, words: str) -> None:
-    with pytest.raises(UserError, match=words) as error:
+    def play() -> None:
         checked = Checked(env, "mine:make")
         checked.reset(3)
         checked.step(STILL)
+
+    with pytest.raises(UserError, match=words) as error:
+        play()
     assert "mine:make" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -127,7 +143,7 @@ def test_methods_that_break_gymnasiums_rules_are_named(env: Line, words: str) ->
         check(lambda: TimeLimit(env, 9), "mine:make")
 
 
-def test_what_it_raised_is_kept_for_debug_and_a_sentence_of_its_own_is_left_alone() -> None:
+def test_the_original_exception_is_kept_and_user_errors_pass_unchanged() -> None:
     checked = Checked(changed("step", fail))
     checked.reset(0)
     with pytest.raises(UserError, match=r"tests.test_contract.Changed raised") as error:
@@ -143,7 +159,7 @@ def test_what_it_raised_is_kept_for_debug_and_a_sentence_of_its_own_is_left_alon
 
 @pytest.mark.parametrize("reward", [0.5, 1, True, np.float32(0.5), np.array(0.5), np.int8(1)])
 @pytest.mark.parametrize("end", [True, np.True_, 1])
-def test_numbers_of_any_type_are_taken(reward: Any, end: Any) -> None:
+def test_numbers_of_any_type_are_accepted(reward: Any, end: Any) -> None:
     checked = Checked(Line(reward=lambda _: reward, ends=end, obs=lambda x: x.tolist()))
     assert checked.reset(0).dtype == np.float32
     obs, paid, terminated, truncated = checked.step(STILL)
@@ -153,13 +169,13 @@ def test_numbers_of_any_type_are_taken(reward: Any, end: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_huge_numbers_that_float32_holds_are_taken() -> None:
+def test_huge_numbers_that_float32_holds_are_accepted() -> None:
     checked = Checked(Line(obs=lambda x: x * 0 + np.float32(3e38), reward=lambda r: 3e38))
     assert checked.reset(0)[0] == np.float32(3e38)
     assert checked.step(STILL)[1] == 3e38
 
 
-def test_one_array_handed_out_again_and_again_is_copied_and_so_is_the_action() -> None:
+def test_reused_arrays_and_actions_are_copied() -> None:
     checked, action = Checked(InPlace()), np.ones(1, np.float32)
     first = checked.reset(0)
     second, *_ = checked.step(action)
@@ -168,7 +184,7 @@ def test_one_array_handed_out_again_and_again_is_copied_and_so_is_the_action() -
     assert action.tolist() == [1]
 
 
-def test_a_reward_that_is_one_array_is_read_at_once() -> None:
+def test_a_reused_reward_array_is_read_immediately() -> None:
     shared = np.zeros(())
 
     def pay(reward: float) -> Any:
@@ -196,7 +212,7 @@ def test_a_reward_that_is_one_array_is_read_at_once() -> None:
         (Discrete(3, start=-1), np.float32(-1), np.int64(-1)),
     ],
 )
-def test_an_action_is_in_the_space_when_the_environment_gets_it(
+def test_the_environment_receives_actions_inside_its_space(
     space: gym.Space[Any], given: Any, wanted: Any
 ) -> None:
     seen: list[Any] = []
@@ -232,7 +248,9 @@ def test_observations_that_change_between_bytes_and_floats_are_refused() -> None
     env.make_obs = lambda x: np.full((2, 2), 7, np.uint8 if env.t == 0 else float)
     checked = Checked(env)
     assert checked.reset(0).dtype == np.uint8
-    with pytest.raises(UserError, match="gave float32 after uint8"):
+    with pytest.raises(
+        UserError, match="returned float32 after uint8; expected always the same type"
+    ):
         checked.step(STILL)
 
 

@@ -35,7 +35,7 @@ def test_penalty_by_hand() -> None:
     values = torch.tensor([[[1.0, 2.0]]])
     densities = torch.tensor([[math.log(0.5), math.log(0.25)]])
     sums = log_sum_exp(values, densities)
-    # log(e / 0.5 + e^2 / 0.25), of the sum as in the authors' code and not of the mean
+    # log(e / 0.5 + e^2 / 0.25), a sum as in the authors' code and not a mean
     assert sums.item() == pytest.approx(math.log(2 * math.e + 4 * math.e**2), rel=1e-6)
     assert penalty(sums, torch.tensor([[0.5]])).item() == pytest.approx(sums.item() - 0.5)
 
@@ -131,9 +131,9 @@ def test_a_learned_weight_grows_above_the_threshold() -> None:
     assert fixed.log_weight.exp().item() == pytest.approx(5.0)
 
 
-def test_the_threshold_is_the_authors_gap() -> None:
-    # Where all values are 0 the gap is the log of 3 x 10 samples and the volume 2^2 of the box, at
-    # uniform densities; a policy that is nearly uniform is close to it, and log 30 is 3.4.
+def test_the_gap_threshold_is_the_authors_tau() -> None:
+    # If all values are 0 and densities are uniform, the gap is the log of 3 x 10 samples times the
+    # volume 2^2 of the box; a nearly uniform policy comes close to that.
     cql, batch = agent(), random_batch(UNIT, rows=512)
     cql.critic = Stub(lambda action: 0 * action[..., 0])  # type: ignore[assignment]
     gap, _ = cql._penalty(batch)
@@ -160,7 +160,7 @@ def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
         agent(conservatism=0.0, gap_threshold=5.0)
 
 
-def test_the_authors_have_three_layers() -> None:
+def test_the_authors_profile_has_three_layers() -> None:
     config = CQLConfig(**PROFILES["authors"])
     assert CQL(config, UNIT).learn(random_batch(UNIT, rows=4))["critic_loss"].isfinite()
     assert config.hidden == (256, 256, 256)

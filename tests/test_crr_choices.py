@@ -1,4 +1,4 @@
-"""CRR on choices: baselines over samples, the filter that keeps actions, several target samples."""
+"""CRR with discrete actions: baselines over samples, the filter that keeps actions, several target samples."""
 
 import dataclasses
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from rlbench.accelerate.compile import compiled_learn, interpreted
 from rlbench.agents import AWAC, AWACConfig
 from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
@@ -25,13 +26,13 @@ def agent(spec: Spec = CHOICES, **settings: Any) -> CRR:
 
 
 def batch(rows: int = 96) -> Transitions:
-    """Choice 6 earns 1, the others nothing; each is taken as often."""
+    """Choice 6 earns 1, the others nothing; each is taken equally often."""
     number = torch.arange(rows) % 3
     obs = torch.rand(rows, 2, generator=torch.Generator().manual_seed(0))
     return transitions(obs, number + 5, (number == 1).float())
 
 
-def test_choices_are_sampled_by_their_probabilities() -> None:
+def test_choices_are_sampled_with_their_probabilities() -> None:
     policy = Choice(2, 3, (8,))
     params = (torch.tensor([[0.2, 0.5, 0.3]]).log(),)
     noise = torch.randn(1, 20_000, 3, generator=torch.Generator().manual_seed(0))
@@ -43,12 +44,12 @@ def test_choices_are_sampled_by_their_probabilities() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["max", "min"])
-def test_extreme_baselines_are_over_as_many_samples_as_the_setting_says(baseline: Any) -> None:
+def test_extreme_baselines_use_the_given_number_of_samples(baseline: Any) -> None:
     crr, given = agent(baseline=baseline, advantage_samples=2, weight="exp", beta=0.5), batch()
     action = crr.form.to_unit(given.action)
     with torch.no_grad():
         for parameter in crr.policy.parameters():
-            parameter.mul_(3.0)  # so that choices are not all as likely
+            parameter.mul_(3.0)  # so that some choices are likelier than others
     crr.generator.manual_seed(0)
     noise = torch.randn(96, 2, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -73,7 +74,7 @@ def test_metrics_are_detached_finite_scalars(baseline: Any) -> None:
         assert not value.requires_grad
 
 
-def test_the_mean_is_an_expectation_whatever_the_number_of_samples() -> None:
+def test_the_mean_baseline_is_an_expectation_for_any_number_of_samples() -> None:
     losses = []
     for samples in (1, 4):
         crr = agent(advantage_samples=samples)
@@ -90,7 +91,7 @@ def test_the_mean_is_an_expectation_whatever_the_number_of_samples() -> None:
     [{"weight": "binary", "baseline": "max"}]
     + [{"beta": 0.2, "baseline": baseline} for baseline in ("max", "min")],
 )
-def test_the_best_choice_is_found_with_either_extreme(settings: Any) -> None:
+def test_the_best_choice_is_found_with_either_extreme_baseline(settings: Any) -> None:
     crr = agent(hidden=(32,), learning_rate=1e-2, act_mode="mode", **settings)
     kept = [float(crr.learn(batch())["weight_nonzero"]) for _ in range(150)]
     assert max(kept) > 0.02
@@ -99,13 +100,13 @@ def test_the_best_choice_is_found_with_either_extreme(settings: Any) -> None:
 
 def test_binary_max_keeps_no_action_that_is_worse_than_a_sample() -> None:
     crr = agent(weight="binary", baseline="max", advantage_samples=50)
-    # Fifty samples of a nearly uniform policy hold all three choices, so none is better than them.
+    # Fifty samples of a nearly uniform policy hold all three choices, so none beats the best of them.
     assert crr.learn(batch())["weight_nonzero"] == 0
     few = agent(weight="binary", baseline="max", advantage_samples=1)
     assert few.learn(batch())["weight_nonzero"] > 0.1
 
 
-def test_binary_max_learns_with_memories_too() -> None:
+def test_binary_max_also_learns_with_memory() -> None:
     config = RecurrentCRRConfig(
         hidden=(16,), memory_size=8, weight="binary", baseline="max", learning_rate=1e-2
     )
@@ -151,7 +152,7 @@ def test_a_categorical_target_is_the_mean_over_all_samples(samples: int) -> None
     torch.testing.assert_close(got.sum(1), torch.ones(32))
 
 
-def test_a_categorical_target_on_choices_weighs_them_by_their_probabilities() -> None:
+def test_a_categorical_target_weighs_choices_by_their_probabilities() -> None:
     crr = agent(critic="categorical", value_range=(-2.0, 2.0), atoms=5)
     given = dataclasses.replace(batch(32), terminated=torch.zeros(32))
     with torch.no_grad():
@@ -159,3 +160,22 @@ def test_a_categorical_target_on_choices_weighs_them_by_their_probabilities() ->
         weights = crr.target_policy(given.next_obs)[0].exp()
         wanted = atoms_target(crr, given, torch.eye(3).expand(32, 3, 3), weights)
     torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "max"])
+def test_traced_updates_equal_those_of_learn(baseline: Any) -> None:
+    config = CRRConfig(hidden=(8,), baseline=baseline, conservatism=0.5)
+    agent, twin = (CRR(config, CHOICES, seed=0) for _ in range(2))
+    learn = compiled_learn(twin, interpreted)
+    for seed in range(3):
+        rows = torch.Generator().manual_seed(seed)
+        obs, next_obs = torch.randn(2, 32, 2, generator=rows)
+        reward = torch.randn(32, generator=rows)
+        batch = Transitions(
+            obs, torch.randint(5, 8, (32,), generator=rows), reward, next_obs,
+            torch.zeros(32), torch.zeros(32),
+        )  # fmt: skip
+        agent.learn(batch)
+        learn(batch)
+    for mine, theirs in zip(agent.policy.parameters(), twin.policy.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)

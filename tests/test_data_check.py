@@ -1,4 +1,4 @@
-"""What `rlbench data check` and the readers find in files that are wrong without looking so."""
+"""What `rlbench data check` and the readers find in files whose faults are not obvious."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ ENDS = [2, 7, 12, 14]
 
 
 def limited() -> gym.Env[Array, Array]:
-    """Never registered: nothing but the wrapper knows the limit."""
+    """Not registered, so only the wrapper knows the limit."""
     return gym.wrappers.ClipReward(TimeLimit(Toy(), 5), -1.0, 1.0)
 
 
@@ -37,15 +37,15 @@ def test_the_limit_of_a_wrapper_is_seen(tmp_path: Path) -> None:
     assert World.of(LIMITED).max_episode_steps == 5
     columns = recording([(5, "timeout"), (5, "timeout"), (2, "cut")])
     bare = columns | {"timeouts": None, "next_observations": None}
-    assert "2 episodes reach the limit of steps without a flag" in said(tmp_path, bare)
+    assert "2 episodes reach the step limit without a flag" in said(tmp_path, bare)
     told = said(tmp_path, bare, None)
-    assert "the limit of steps is unknown; give --env" in told
+    assert "the step limit is unknown; give --env" in told
     assert "reach the limit" not in told
 
 
-def test_a_limit_that_nobody_names_is_a_warning(tmp_path: Path) -> None:
+def test_a_probable_limit_that_is_not_named_gives_a_warning(tmp_path: Path) -> None:
     columns = recording([(5, "terminal")] * 4 + [(2, "terminal")]) | {"timeouts": None}
-    expected = "4 episodes end by a terminal after exactly 5 steps and none later"
+    expected = "4 episodes end with a terminal after exactly 5 steps and none is longer"
     assert expected in said(tmp_path, columns, None)
     assert expected not in said(tmp_path, columns)
     unlimited = replace(WORLD, max_episode_steps=None)
@@ -91,11 +91,11 @@ def test_rows_that_do_not_follow_each_other_are_counted(
     columns["next_observations"][[3, 5, 7]] += (
         1  # 7 is the end of an episode, so anything may follow
     )
-    assert "2 rows inside episodes have another next observation" in said(tmp_path, columns)
+    assert "in 2 rows inside episodes the next observation differs" in said(tmp_path, columns)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1])
-def test_observations_that_never_move_show_no_fault_of_their_next_ones(
+def test_constant_observations_do_not_make_next_observations_look_wrong(
     tmp_path: Path, constant: float
 ) -> None:
     columns = recording(EPISODES)
@@ -103,7 +103,7 @@ def test_observations_that_never_move_show_no_fault_of_their_next_ones(
         columns[name][:] = constant
     told = said(tmp_path, columns)
     assert "next observation" not in told
-    assert "3 of 3 numbers of the observations never vary" in told
+    assert "3 of 3 components of the observations never vary" in told
 
 
 CHOICES = replace(WORLD, action_space=spaces.Discrete(3, start=1))
@@ -114,7 +114,7 @@ CHOICES = replace(WORLD, action_space=spaces.Discrete(3, start=1))
     [
         (
             0,
-            r"the action 0 in row 7, but the choices of the task toy are the whole numbers from 1 to 3",
+            r"the action 0 in row 7, but the actions of the task toy are the whole numbers from 1 to 3",
         ),
         (4, "the action 4 in row 7"),
         (-1, "the action -1 in row 7"),
@@ -123,7 +123,7 @@ CHOICES = replace(WORLD, action_space=spaces.Discrete(3, start=1))
         (np.inf, "NaN or infinity, first in row 7 of its actions"),
     ],
 )
-def test_a_choice_that_the_space_does_not_have_is_refused(
+def test_a_discrete_action_outside_the_space_is_refused(
     tmp_path: Path, choice: float, words: str
 ) -> None:
     columns = recording(EPISODES)
@@ -134,7 +134,7 @@ def test_a_choice_that_the_space_does_not_have_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["i8", "u1", "f4", "f8", "?"])
-def test_choices_of_any_number_type_are_read(tmp_path: Path, kind: str) -> None:
+def test_discrete_actions_of_any_number_type_are_read(tmp_path: Path, kind: str) -> None:
     columns = recording(EPISODES)
     columns["actions"] = (np.arange(19) % 2).astype(kind)
     world = replace(WORLD, action_space=spaces.Discrete(2))

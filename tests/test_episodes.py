@@ -75,7 +75,7 @@ def test_an_environment_with_nothing_left_is_not_stepped() -> None:
 def test_what_a_recorder_keeps_does_not_change_later() -> None:
     kept: list[Any] = []
 
-    def record(*columns: Any) -> None:
+    def record(*columns: Any, **_: Any) -> None:
         kept.append((columns, [column.copy() for column in columns]))
 
     play(make_envs(lambda: limited(InPlace(), 3), 2), range(5), act, record)
@@ -87,7 +87,7 @@ def test_what_a_recorder_keeps_does_not_change_later() -> None:
     assert (next_obs[played, 1] == obs[played, 1] + 1).all(), "one array for all steps"
 
 
-def test_floats_under_a_space_of_bytes_are_played_as_they_are() -> None:
+def test_floats_from_a_uint8_space_are_played() -> None:
     space, seen = gym.spaces.Box(0, 255, (2,), np.uint8), []
 
     def see(obs: Any, episode: Any, step: Any) -> Any:
@@ -148,11 +148,11 @@ def test_a_time_limit_is_found_wherever_it_is_set() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0, -1, 2.5, True, "100"])
-def test_what_is_no_number_of_steps_is_no_limit(value: Any) -> None:
+def test_invalid_step_limits_are_ignored(value: Any) -> None:
     assert step_limit(own_limit("max_steps", value)) is None
 
 
-def test_a_limit_that_was_taken_off_is_none() -> None:
+def test_a_removed_time_limit_does_not_count() -> None:
     assert step_limit(gym.make("Pendulum-v1").unwrapped) is None
     assert step_limit(gym.make("Pendulum-v1", max_episode_steps=-1)) is None
     assert step_limit(EnvPoolEnv(FakePool)) is None

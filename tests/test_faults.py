@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlbench.agents.bc import BC
 from rlbench.agents.ppo import PPO
@@ -44,7 +44,12 @@ def words(agent: str, env: str) -> list[str]:
             "tests.odd:raises raised ValueError in step: motor is on fire; this comes",
             True,
         ),
-        ("reward_nan", "tests.odd:reward_nan: step 4 of the episode of seed", True),
+        ("reward_nan", "tests.odd:reward_nan: step 4 of the episode with seed", True),
+        (
+            "reward_none",
+            "tests.odd:reward_none: step 1 of the episode with seed 0 returned the reward None",
+            False,
+        ),
         ("broken_factory", "tests.odd:broken_factory raised NameNotFound in its factory", False),
         ("InPlace.reset", "has no function 'InPlace.reset'", False),
     ],
@@ -117,7 +122,7 @@ class ReturnsNothing(PPO):
     ("place", "method"),
     [("__init__", "__init__"), ("act", "act"), ("learn", "learn"), ("evaluation", "act")],
 )
-def test_the_fault_of_an_own_agent_is_named_as_the_users(
+def test_the_fault_of_a_custom_agent_is_named_as_the_users(
     place: str, method: str, in_folder: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -129,7 +134,21 @@ def test_the_fault_of_an_own_agent_is_named_as_the_users(
     assert Path("run").exists() == (place != "__init__")
 
 
-def test_an_own_agent_that_returns_the_wrong_thing_is_told_what_is_expected(
+def test_the_fault_of_a_custom_agent_is_named_in_evaluations_and_films(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(words("tests.test_faults:Fails", "good")) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(Fails, "place", "act")
+    named = "tests.test_faults:Fails raised KeyError in act: 'gain'"
+    assert named in refused(capsys, ["evaluate", "run", "--episodes", "2"])
+    with pytest.raises(UserError, match=named):
+        list(film.frames(Path("run"), 1, 1, 16)[0])
+    monkeypatch.setattr(Fails, "place", "__init__")
+    assert "in __init__: 'gain'" in refused(capsys, ["evaluate", "run", "--episodes", "2"])
+
+
+def test_a_wrong_return_value_of_a_custom_agent_is_explained(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = refused(capsys, words("tests.test_faults:ReturnsNothing", "good"))
@@ -137,7 +156,7 @@ def test_an_own_agent_that_returns_the_wrong_thing_is_told_what_is_expected(
     assert "`learn` a mapping of scalars" in told
 
 
-def test_a_fault_of_an_agent_of_ours_is_not_named_as_the_users(
+def test_a_fault_of_a_built_in_agent_is_not_blamed_on_the_user(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -149,7 +168,7 @@ def test_a_fault_of_an_agent_of_ours_is_not_named_as_the_users(
         Run("bc", BC.Config(hidden=(8,), batch_size=4), config).start()
 
 
-def test_a_loss_that_is_not_finite_names_no_checkpoint_that_is_not_there(
+def test_the_error_for_an_infinite_loss_names_no_missing_checkpoint(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = refused(capsys, words("ppo", "huge_reward"))
@@ -178,27 +197,29 @@ class Diverges(SAC):
         return None
 
 
-@pytest.mark.parametrize(("every", "kept"), [(2, [2]), (6, [])])
+@pytest.mark.parametrize(
+    ("scored", "saved", "update", "results", "checkpoints"),
+    [(2, 2, 4, [2], [2]), (6, 6, 6, [], []), (6, 2, 4, [], [2]), (2, 6, 4, [2], [])],
+)
 def test_weights_that_are_not_finite_are_neither_scored_nor_saved(
-    every: int, kept: list[int], tmp_path: Path
+    scored: int, saved: int, update: int, results: list[int], checkpoints: list[int], tmp_path: Path
 ) -> None:
     config = RunConfig(
-        env="tests.odd:good", updates=6, eval_every=every, eval_episodes=2, out=tmp_path / "run",
-        checkpoint_every=every,
+        env="tests.odd:good", updates=6, eval_every=scored, eval_episodes=2, checkpoint_every=saved,
+        out=tmp_path / "run",
     )  # fmt: skip
-    run = Run(
-        "tests.test_faults:Diverges", SACConfig(hidden=(8,), random_steps=8, batch_size=4), config
-    )
-    update = 4 if kept else 6
-    with pytest.raises(
-        UserError, match=f"a weight of the agent's policy became nan .* {update}, "
-    ) as e:
+    settings = SACConfig(hidden=(8,), random_steps=8, batch_size=4)
+    run = Run("tests.test_faults:Diverges", settings, config)
+    words = f"a weight of the agent's policy became nan or infinite by update {update}, "
+    with pytest.raises(UserError, match=words) as error:
         run.start()
-    assert ("its checkpoint of update 2" if kept else "no checkpoint yet") in str(e.value)
-    assert run.folder.returns()["update"].tolist() == run.folder.checkpoints() == kept
+    kept = "its checkpoint of update 2" if checkpoints else "no checkpoint yet"
+    assert kept in str(error.value)
+    assert run.folder.returns()["update"].tolist() == results
+    assert run.folder.checkpoints() == checkpoints
 
 
-def test_a_return_that_is_not_finite_is_no_result() -> None:
+def test_a_return_that_is_not_finite_is_refused() -> None:
     task = find_task("halfcheetah-medium")
     agent = SAC(SACConfig(hidden=(8,)), Spec.of(task.make()))
     evaluator = Evaluator(task, 1)
@@ -210,7 +231,7 @@ def test_a_return_that_is_not_finite_is_no_result() -> None:
 
     evaluator.envs.step = broken  # type: ignore[method-assign]
     with pytest.raises(
-        UserError, match="the return of halfcheetah-medium is nan in the episode of"
+        UserError, match="the return of halfcheetah-medium is nan in the episode with"
     ):
         evaluator.returns(agent, 0)
 
@@ -220,7 +241,7 @@ class TestATaskThatNeverEnds:
     def _short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(evaluation, "MAX_STEPS", 30)
 
-    def test_is_cut_in_evaluations_and_films_and_a_person_is_told(
+    def test_is_cut_in_evaluations_and_films_with_a_note(
         self, in_folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(words("sac", "endless")) == 0
@@ -241,9 +262,4 @@ class TestATaskThatNeverEnds:
             env.unwrapped.make_reward = lambda r: 1.0  # type: ignore[attr-defined]
             evaluator = Evaluator(Task("line", lambda env=env: env), 1)  # type: ignore[misc]
             assert evaluator.returns(agent, 0)[1].tolist() == [steps]
-            assert bool(evaluator.notes()) == cut
-
-
-def test_a_network_among_other_attributes_is_found() -> None:
-    agent = SAC(SACConfig(hidden=(8,)), Spec.of(Line()))
-    assert any(isinstance(value, nn.Module) for value in vars(agent).values())
+            assert bool(evaluator.note()) == cut

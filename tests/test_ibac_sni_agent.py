@@ -1,4 +1,4 @@
-"""IBAC-SNI: its whole loss by hand, what it keeps of acting, and how it acts without SNI."""
+"""IBAC-SNI: its whole loss by hand, what it stores when acting, and how it acts without SNI."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"encoder": "flatten", "code_size": 5, "sigma_offset": 0
 
 def agent(spec: Spec = VECTORS, **settings: Any) -> IBACSNI:
     made = IBACSNI(IBACSNIConfig(**SMALL | settings), spec)
-    with torch.no_grad():  # as after some training: actions are not all as likely
+    with torch.no_grad():  # as after some training: some actions are likelier than others
         made.network.head.out.weight.mul_(3.0)
     return made
 
@@ -101,7 +101,7 @@ def loss_by_hand(ibac: IBACSNI, batch: Minibatch, stochastic: list[Tensor]) -> f
     "noise",
     [{"noise": "bottleneck"}, {"noise": "dropout"}, {"noise": "dropout", "slow_mask": True}],
 )
-def test_the_whole_loss_by_hand(
+def test_the_whole_loss_matches_one_by_hand(
     noise: dict[str, Any], mixture: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ibac = agent(
@@ -129,7 +129,7 @@ def test_the_whole_loss_by_hand(
     assert losses[0].item() == pytest.approx(loss_by_hand(ibac, batch, drawn), rel=1e-5)
 
 
-def test_values_are_clipped_by_a_range_that_falls_with_the_policy_s() -> None:
+def test_the_clip_range_of_values_falls_with_that_of_the_policy() -> None:
     losses = []
     for update in (0, 5, 9):
         ibac = agent(decay_updates=10, value_clip_range=0.4)
@@ -175,7 +175,7 @@ def test_a_code_without_sni_acts_with_its_noise() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"mixture": 1.0}, {"mixture": None, "noise": "none"}])
-def test_any_other_code_acts_without_noise(settings: dict[str, Any]) -> None:
+def test_other_codes_act_without_noise(settings: dict[str, Any]) -> None:
     ibac, obs, given = agent(**settings), torch.randn(7, 3), torch.randn(7, 4)
     assert ibac.acting_noise == (4,)
     logits = ibac.network.head(code_by_hand(ibac, obs)[0].tanh())
@@ -201,7 +201,9 @@ def test_the_slow_mask_of_a_rollout_acts_too() -> None:
 @pytest.mark.parametrize(
     "form", ["decide", "_torchscript", pytest.param("_onnx", marks=pytest.mark.slow)]
 )
-def test_what_acts_without_sni_is_what_is_exported(form: str, noise: str, act_mode: str) -> None:
+def test_without_sni_the_exported_policy_is_the_one_that_acts(
+    form: str, noise: str, act_mode: str
+) -> None:
     ibac: Any = agent(mixture=None, noise=noise, act_mode=act_mode)
     obs, given = torch.randn(50, 3), torch.randn(3, *ibac.acting_noise)
     if form == "_onnx":
@@ -216,7 +218,7 @@ def test_what_acts_without_sni_is_what_is_exported(form: str, noise: str, act_mo
 
 
 def rollout(ibac: IBACSNI, steps: int = 3, envs: int = 4) -> Trajectories:
-    """Random observations, without ends."""
+    """Random observations of episodes that do not end."""
     shape = ibac.spec.observation_space.shape or ()
     if shape == (3,):
         obs = torch.randn(steps, envs, 3)
@@ -231,7 +233,7 @@ def rollout(ibac: IBACSNI, steps: int = 3, envs: int = 4) -> Trajectories:
 
 
 @pytest.mark.parametrize("mixture", [0.5, None])
-def test_with_batch_statistics_the_denominator_is_that_of_acting(mixture: float | None) -> None:
+def test_with_batch_statistics_old_probabilities_come_from_acting(mixture: float | None) -> None:
     settings = {"encoder": "impala", "mixture": mixture, "noise": "none"}
     ibac = agent(IMAGES, batch_norm=True, **settings)
     acted = rollout(ibac)
@@ -240,7 +242,7 @@ def test_with_batch_statistics_the_denominator_is_that_of_acting(mixture: float 
     log_prob = torch.stack(params).log_softmax(-1).gather(-1, acted.extras["sample"][..., None])
     torch.testing.assert_close(flat["log_prob"].view(3, 4), log_prob[..., 0])
     torch.testing.assert_close(flat["value"].view(3, 4), torch.stack(value))
-    # All steps at once have other statistics, so computing them again would give others.
+    # All steps at once have different statistics, so recomputed values would differ.
     again = ibac.network(acted.obs.flatten(0, 1))[0].log_softmax(-1)
     again = again.gather(-1, acted.extras["sample"].flatten()[:, None])[:, 0]
     assert (again - flat["log_prob"]).abs().max() > 1e-3
@@ -253,12 +255,12 @@ def test_with_batch_statistics_the_denominator_is_that_of_acting(mixture: float 
         (
             VECTORS,
             {"encoder": "flatten"},
-            "batch_norm needs convolutions, and the encoder has none",
+            "batch_norm needs convolutions, but the encoder has none",
         ),
         (
             Spec(Box(0, 255, (7, 7, 3)), Discrete(4)),
             {"encoder": "grid"},
-            "leave one pixel, too few",
+            "to one pixel, too few",
         ),
     ],
 )
@@ -270,7 +272,7 @@ def test_observations_without_batch_statistics_are_refused(
     agent(spec, **settings)
 
 
-def test_rectangles_lie_on_the_image_wherever_its_channels_are() -> None:
+def test_rectangles_are_drawn_for_either_order_of_channels() -> None:
     first = Spec(Box(0, 255, (3, 16, 12), np.uint8), Discrete(4))
     for spec, channels in ((IMAGES, -1), (first, 1)):
         ibac = agent(spec, encoder="impala", augment=True)
@@ -305,9 +307,7 @@ def test_rectangles_lie_on_the_image_wherever_its_channels_are() -> None:
         ),
     ],
 )
-def test_what_is_no_image_of_bytes_is_not_augmented(
-    spec: Spec, encoder: str, sentence: str
-) -> None:
+def test_only_images_of_bytes_can_be_augmented(spec: Spec, encoder: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         agent(spec, encoder=encoder, augment=True)
 

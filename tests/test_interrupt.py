@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlbench.agents.ppo import PPOConfig
-from rlbench.agents.sac import SACConfig
-from rlbench.benchmarks.training import interrupt
+from rlbench.agents import BCConfig, PPOConfig, SACConfig
+from rlbench.benchmarks.training import evaluation, interrupt
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished, look
 from rlbench.benchmarks.training.runner import Run
+from rlbench.benchmarks.training.seed_batch import SeedBatchRun
 from rlbench.errors import Interrupted
 from tests.kill_and_resume import assert_equal
 from tests.odd import Line, limited
@@ -25,7 +25,7 @@ steps = 0
 
 
 def signalling() -> Any:
-    """An environment in whose step number `signal_at`, counted over all of them, a signal comes."""
+    """An environment that sends a signal at its step number `signal_at`, counted over all instances."""
 
     def count(env: Any, action: Any) -> None:
         global steps
@@ -65,12 +65,12 @@ CHECK = 3
 @pytest.mark.parametrize(
     ("begin", "at", "words"),
     [
-        (sac, CHECK + 10, "before the first checkpoint; begin it again"),
-        (sac, CHECK + 22 + 5, "before the first checkpoint; begin it again"),
-        (sac, CHECK + 24 + 27 + 5, "and saved at update 2; go on"),
-        (ppo, CHECK + 10, "before the first checkpoint; begin it again"),
-        (ppo, CHECK + 32 + 5, "before the first checkpoint; begin it again"),
-        (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; go on"),
+        (sac, CHECK + 10, "before the first checkpoint; start again"),
+        (sac, CHECK + 22 + 5, "before the first checkpoint; start again"),
+        (sac, CHECK + 24 + 27 + 5, "and saved at update 2; resume"),
+        (ppo, CHECK + 10, "before the first checkpoint; start again"),
+        (ppo, CHECK + 32 + 5, "before the first checkpoint; start again"),
+        (ppo, CHECK + 32 + 27 + 10, "and saved at update 2; resume"),
     ],
     ids=[
         "random steps",
@@ -81,7 +81,7 @@ CHECK = 3
         "later rollout",
     ],
 )
-def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
+def test_one_signal_stops_a_run_and_resuming_gives_the_same_result(
     begin: Callable[[Path], Run], at: int, words: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -97,7 +97,7 @@ def test_one_signal_stops_it_and_a_resume_ends_as_if_nothing_had_happened(
     assert_equal(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_has_a_short_time_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupt, "GRACE", 3600.0)
     with Interrupt() as wish:
         look()
@@ -110,3 +110,32 @@ def test_a_loop_may_end_by_itself_for_a_moment(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     look()
+
+
+@pytest.mark.slow
+def test_seeds_that_learn_together_resume_from_the_last_common_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(out: Path) -> SeedBatchRun:
+        chosen = RunConfig(
+            env="point-random", data_size=500, updates=12, eval_every=6, log_every=3, seeds=2,
+            eval_episodes=2, checkpoint_every=4, compile="off", out=out,
+        )  # fmt: skip
+        return SeedBatchRun.begin("bc", BCConfig(hidden=(8,), batch_size=16), chosen, QUIET)
+
+    begun(tmp_path / "whole").start()
+    calls = 0
+
+    def stop_in_the_second_seed() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 45:  # An episode takes 30 steps.
+            raise Unfinished
+
+    monkeypatch.setattr(evaluation, "look", stop_in_the_second_seed)
+    with pytest.raises(Interrupted, match=r"stopped and saved at update 4; resume with .*cut`"):
+        begun(tmp_path / "cut").start()
+    assert calls == 45
+    assert SeedBatchRun.resume(tmp_path / "cut", QUIET).finish() == 8
+    for seed in (0, 1):
+        assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"cut/s{seed}")

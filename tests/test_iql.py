@@ -127,7 +127,7 @@ def test_actions_on_the_bound_are_moved_inside_by_the_authors_limit() -> None:
         torch.testing.assert_close(action, wanted.repeat(11, 1)[:32], atol=1e-7, rtol=0)
 
 
-def test_returns_that_differ_by_rounding_alone_scale_nothing() -> None:
+def test_returns_that_differ_only_by_rounding_do_not_scale_rewards() -> None:
     for low, high in ((3.0, 3.0000005), (-1000.0, -999.9999), (0.0, 0.0)):
         assert agent(dataclasses.replace(UNIT, return_range=(low, high))).reward_scale == 1.0
     spec = dataclasses.replace(UNIT, return_range=(-1000.0, -999.0))

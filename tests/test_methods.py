@@ -1,4 +1,4 @@
-"""Runs are seeds of one method if they differ in nothing but the seed; all others are kept apart."""
+"""Runs that differ only in the seed are seeds of one method; all others are kept apart."""
 
 import json
 from pathlib import Path
@@ -49,13 +49,13 @@ def finished(path: Path, given: dict[str, Any], returns: dict[int, float]) -> Pa
     return path
 
 
-def test_runs_that_differ_in_the_seed_alone_keep_their_name() -> None:
+def test_runs_that_differ_only_in_the_seed_keep_their_name() -> None:
     assert (
         named(config(), config(seed=1), config(seed=2, device="cuda", log_every=7)) == ["crr"] * 3
     )
 
 
-def test_a_name_is_followed_by_just_the_settings_that_differ() -> None:
+def test_a_name_is_followed_only_by_the_settings_that_differ() -> None:
     assert named(config(), config(weight="binary", learning_rate=0.01)) == [
         "crr (weight=exp, learning_rate=0.0003)",
         "crr (weight=binary, learning_rate=0.01)",
@@ -69,7 +69,7 @@ def test_a_name_is_followed_by_just_the_settings_that_differ() -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("updates", 20), ("eval_episodes", 50), ("precision", "bfloat16")]
 )
-def test_options_of_a_run_that_decide_its_result_keep_runs_apart(option: str, value: Any) -> None:
+def test_options_that_affect_the_result_keep_runs_apart(option: str, value: Any) -> None:
     before = config()["run"][option]
     assert named(config(), config(**{option: value})) == [
         f"crr ({option}={before})",
@@ -77,8 +77,8 @@ def test_options_of_a_run_that_decide_its_result_keep_runs_apart(option: str, va
     ]
 
 
-def test_settings_that_differ_are_named_on_all_tasks_and_presets_of_tasks_are_not() -> None:
-    # A preset may choose by task: that makes no two methods. Two weights on one task do.
+def test_settings_that_differ_are_named_on_all_tasks_but_presets_are_not() -> None:
+    # A preset may depend on the task without making two methods; two weights on one task do.
     one = config(env="hopper-medium", learning_rate=0.1)
     assert named(config(), one) == ["crr", "crr"]
     assert named(config(), config(weight="binary"), one) == [
@@ -88,7 +88,7 @@ def test_settings_that_differ_are_named_on_all_tasks_and_presets_of_tasks_are_no
     ]
 
 
-def test_other_data_are_another_method() -> None:
+def test_runs_on_different_data_are_different_methods() -> None:
     other = DATA | {"sha256": "ccccccccdddd"}
     assert named(config(), config(data=other, seed=1)) == [
         "crr (data=aaaaaaaa)",
@@ -105,21 +105,21 @@ def test_other_data_are_another_method() -> None:
     ]
 
 
-def test_other_data_on_one_task_leave_the_name_on_others() -> None:
+def test_different_data_on_one_task_do_not_change_names_on_others() -> None:
     other = DATA | {"sha256": "ccccccccdddd"}
     elsewhere = config(env="hopper-medium", data=DATA | {"sha256": "eeeeeeee"})
     assert named(config(), config(data=other), elsewhere)[2] == "crr"
 
 
-def test_data_that_are_drawn_anew_for_each_seed_are_known_by_their_size() -> None:
+def test_data_that_are_drawn_anew_for_each_seed_are_identified_by_size() -> None:
     drawn = [config("vib", env="signals-2", seed=s, data=DATA | {"sha256": str(s)}) for s in (0, 1)]
     assert named(*drawn) == ["vib", "vib"]
     drawn[1]["run"]["data_size"] = 64
     assert named(*drawn) == ["vib (data_size=300)", "vib (data_size=64)"]
 
 
-def test_a_setting_or_option_that_is_newer_than_a_run_had_its_default() -> None:
-    # CRR's default of beta is 1; a run without precision is of float32.
+def test_a_setting_or_option_added_after_a_run_counts_as_its_default() -> None:
+    # CRR's default of beta is 1; a run without a precision used float32.
     old = config()
     del old["run"]["precision"]
     assert named(old, config(seed=1, beta=1.0)) == ["crr", "crr"]
@@ -142,22 +142,22 @@ def test_two_agents_under_one_name_are_two_methods() -> None:
 def test_the_same_run_twice_is_refused_and_both_places_are_named(tmp_path: Path) -> None:
     a, b = (finished(tmp_path / name, config(), {10: -5.0}) for name in "ab")
     with pytest.raises(
-        UserError, match=r"a and .*b hold one run twice: crr on point-random, seed 0"
+        UserError, match=r"a and .*b hold the same run: crr on point-random, seed 0"
     ):
         collect([a, b])
-    with pytest.raises(UserError, match="hold one run twice"):
+    with pytest.raises(UserError, match="hold the same run"):
         plot([a, b], tmp_path / "x.svg")
-    with pytest.raises(UserError, match="hold one run twice"):
+    with pytest.raises(UserError, match="hold the same run"):
         report.make(ReportConfig((tmp_path,), out=tmp_path / "r.html", films=False))
     file = tmp_path / "results.json"
     file.write_text(json.dumps(collect([a])))
-    with pytest.raises(UserError, match=r"results\.json and .*b hold one run twice"):
+    with pytest.raises(UserError, match=r"results\.json and .*b hold the same run"):
         collect([file, b])
     assert not (tmp_path / "x.svg").exists()
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_summary_takes_means_over_seeds_of_one_method_alone(tmp_path: Path) -> None:
+def test_a_summary_averages_only_over_seeds_of_one_method(tmp_path: Path) -> None:
     # A return of -5 between -10 and 0 scores 50.
     runs = [
         finished(tmp_path / "a", config(), {10: -5.0}),
@@ -199,7 +199,7 @@ def test_a_report_of_tasks_without_common_seeds_has_no_profiles(tmp_path: Path) 
     assert "Performance profiles" not in (tmp_path / "r.html").read_text()
 
 
-def test_a_folder_of_an_agent_of_ones_own_has_the_agents_name(tmp_path: Path) -> None:
+def test_a_folder_of_a_custom_agent_has_the_agents_name(tmp_path: Path) -> None:
     name = "my_world:Mine"
     for end in ("", "-2"):
         path = finished(tmp_path / f"my_world-Mine-point-random-s0{end}", config(name), {10: 0.0})
@@ -222,7 +222,7 @@ def test_curves_are_averaged_at_the_updates_that_all_seeds_have(
 
     monkeypatch.setattr(figure.Figure, "savefig", savefig)
     plot(runs, tmp_path / "x.svg")
-    # At update 10 the seeds score 40 and 80; they share no other.
+    # At update 10 the seeds score 40 and 80; they share no other update.
     assert drawn["crr on point-random, mean of 2 seeds"] == ([10], [60.0])
 
 
@@ -255,7 +255,7 @@ def test_the_means_in_the_docs_come_from_the_committed_returns() -> None:
     text = (docs / "results.md").read_text()
     header = "| task (data) | BC | TD3+BC | IQL | AWAC | CRR |"
     agents = ["bc", "td3-bc", "iql", "awac", "crr"]
-    # The runs of seed 0 are on the data of the table, save for those that are named here.
+    # The runs of seed 0 are on the data of the table, except for those named here.
     for section, file in (
         ("## The offline agents on D4RL's", "d4rl-small"),
         ("## Three of those tasks at the agents' default", "d4rl-default-sizes"),

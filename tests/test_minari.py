@@ -74,11 +74,11 @@ def test_an_episode_without_end_is_cut(root: Path) -> None:
     [
         # The limit is 5, and the first, third and fifth episode are stored as terminated.
         ([5, 4, 3, 2, 5], [0, 0, 1, 0, 0]),
-        # The second is a truncation at the limit, so the recorder knows the difference.
+        # The second is a truncation at the limit, so the recorder distinguishes the two.
         ([5, 5, 3, 2, 5], [1, 0, 1, 0, 1]),
     ],
 )
-def test_terminations_at_the_limit_of_steps_are_judged_one_by_one(
+def test_terminations_at_the_step_limit_are_judged_one_by_one(
     root: Path, tmp_path: Path, lengths: list[int], terminated: list[int]
 ) -> None:
     path = make(lengths, root)
@@ -92,16 +92,16 @@ def test_terminations_at_the_limit_of_steps_are_judged_one_by_one(
     assert repaired == (None if terminated[0] else 2)
 
 
-def test_a_limit_of_steps_that_nobody_names_is_a_warning(root: Path) -> None:
+def test_a_probable_limit_that_is_not_named_gives_a_warning(root: Path) -> None:
     path = make([4, 2, 4], root)
     with h5py.File(path, "a") as file:
         for group in file.values():
             group["terminations"][-1], group["truncations"][-1] = True, False
-    with pytest.warns(UserWarning, match="2 episodes end by a terminal after exactly 4 steps"):
+    with pytest.warns(UserWarning, match="2 episodes end with a terminal after exactly 4 steps"):
         open_data(TOY, f"minari:{ID}")
 
 
-def test_observations_at_the_ends_that_are_not_their_own_are_counted(root: Path) -> None:
+def test_wrong_next_observations_at_ends_of_episodes_are_counted(root: Path) -> None:
     path = make([3, 3, 3], root)
     with h5py.File(path, "a") as file:
         file["episode_0/observations"][-1] = file["episode_1/observations"][0]

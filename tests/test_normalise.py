@@ -1,4 +1,4 @@
-"""Numbers that never varied while an agent learned do not disturb it when they vary in acting."""
+"""Observation components that never varied in training do not disturb the agent if they vary later."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def running(obs: Tensor) -> RunningNormaliser:
 
 @pytest.mark.parametrize("make", [of_data, running])
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e6])
-def test_a_number_that_never_varied_is_0_whatever_it_is_later(
+def test_a_component_that_never_varied_is_0_whatever_its_value_later(
     make: object, constant: float
 ) -> None:
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def test_a_number_that_never_varied_is_0_whatever_it_is_later(
     assert normaliser(later)[:, [0, 2]].all()
 
 
-def test_numbers_that_varied_are_normalised_as_before() -> None:
+def test_components_that_varied_are_normalised_as_before() -> None:
     mean, std = torch.tensor([1.0, 100.0, 0.0]), torch.tensor([0.5, 1e-3, 1e-6])
     normaliser = ObsNormaliser(Spec(BOX, BOX, obs_mean=mean, obs_std=std), 3)
     obs = torch.tensor([[2.0, 101.0, 1.0]])
@@ -51,7 +51,7 @@ def test_numbers_that_varied_are_normalised_as_before() -> None:
     assert torch.equal(other(seen), ((seen - other.moments.mean) * scale).clamp(-10, 10))
 
 
-def test_running_statistics_take_a_number_in_when_it_begins_to_vary() -> None:
+def test_running_statistics_include_a_component_once_it_varies() -> None:
     obs = torch.zeros(40, 3)
     obs[:, 0] = torch.arange(40.0)
     obs[20:, 1] = torch.arange(20.0)

@@ -71,7 +71,7 @@ def test_mixture_has_the_density_of_pytorch_s() -> None:
     torch.testing.assert_close(policy.log_prob(params, action), mixture.log_prob(action))
 
 
-def test_the_deviations_of_a_mixture_have_a_floor() -> None:
+def test_the_deviations_of_a_mixture_have_a_lower_bound() -> None:
     policy = GaussianMixture(3, 2, (8,), components=4)
     scales = list(policy.net.parameters())[-1]
     for raw, deviation in ((-200.0, 1e-4), (0.0, math.log(2) + 1e-4)):

@@ -1,5 +1,6 @@
 """PPO, A2C and IBAC-SNI: rollouts and losses by hand, exactness, and that they learn."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from rich.console import Console
 
 from rlbench.accelerate.compile import compiled_learn, interpreted
 from rlbench.agents._values import normalise_advantage
@@ -227,7 +229,7 @@ def test_settings_that_would_divide_by_zero_are_refused(settings: dict[str, Any]
     with pytest.raises(UserError, match="give"):
         PPOConfig(**settings)
     PPOConfig(batch_size=1, normalise_advantage=False)
-    RecurrentPPOConfig(batch_size=1)  # A column has more steps than one.
+    RecurrentPPOConfig(batch_size=1)  # A column has more than one step.
 
 
 def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
@@ -251,7 +253,7 @@ def test_step_size_and_clip_fall_to_zero() -> None:
 
 
 @pytest.mark.parametrize("make", [ppo, ibac_sni])
-def test_values_are_held_by_the_clip_of_the_moment(make: Any) -> None:
+def test_values_are_clipped_by_the_current_range(make: Any) -> None:
     agent = make(decay_updates=4, value_clip_range=0.4)
     agent.updates = 3
     agent._decay()
@@ -281,7 +283,20 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     assert near.learn(played(near, 0))["undone"] == 0
 
 
-def test_the_divergence_of_an_update_is_that_of_its_samples() -> None:
+@pytest.mark.parametrize("limit", [0.5, None])
+def test_an_update_that_moves_the_policy_far_is_named_in_the_log(
+    limit: float | None, tmp_path: Path
+) -> None:
+    settings = PPOConfig(rollout_steps=32, learning_rate=1.0, kl_limit=limit)
+    config = RunConfig(env="CartPole-v1", updates=1, eval_episodes=1, out=tmp_path / "run")
+    console = Console(file=io.StringIO(), width=100)
+    Run("ppo", settings, config, console).start()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "update 1 moved the policy far (KL " in text
+    assert (", so it was undone" in text) == (limit is not None)
+
+
+def test_the_divergence_of_an_update_is_estimated_from_its_samples() -> None:
     agent, old = ppo(learning_rate=0.01), ppo(learning_rate=0.01)
     batch = played(agent, 0)
     found = agent.learn(batch)["kl_update"]

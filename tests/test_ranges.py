@@ -73,24 +73,24 @@ def test_values_outside_their_ranges_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("this", RIGHT)
-def test_the_ends_of_a_range_belong_to_it_or_not(this: Any) -> None:
+def test_each_range_holds_the_right_values_and_no_wrong_ones(this: Any) -> None:
     assert all(this.holds(value) for value in RIGHT[this])
     assert not any(this.holds(value) for value in WRONG[this])
 
 
-def test_bounds_of_bear_s_alpha_stand_in_order() -> None:
+def test_bounds_of_bears_alpha_must_be_in_order() -> None:
     with pytest.raises(UserError, match=r"alpha_min is 3\.0 and alpha_max is 2\.0"):
         load_agent("bear").Config(alpha_min=3.0, alpha_max=2.0)
 
 
 @pytest.mark.parametrize("layers", ["normed", "residual"])
-def test_layers_that_normalise_need_one(layers: str) -> None:
-    with pytest.raises(UserError, match=r"hidden is \(\); give 1 size or more"):
+def test_normalised_layers_need_a_hidden_layer(layers: str) -> None:
+    with pytest.raises(UserError, match=r"hidden is \(\), but layers .* needs a hidden layer"):
         load_agent("crr").Config(hidden=(), layers=layers)
     load_agent("crr").Config(hidden=(), layers="mlp")
 
 
-def test_the_command_line_says_it_in_one_sentence(
+def test_the_command_line_reports_it_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [

@@ -1,4 +1,4 @@
-"""Data whose recorder left Ant's contact forces at 0 are evaluated without contact forces."""
+"""Runs on data whose recorder left Ant's contact forces at 0 are evaluated without contact forces."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ ANT = find_task("ant-medium")
 
 
 def ant_file(path: Path, contacts: float) -> Path:
-    """Two episodes of random numbers whose contact forces are 0, save one number."""
+    """Two episodes of random numbers whose contact forces are 0, except for one number."""
     rng = np.random.default_rng(0)
     obs = rng.standard_normal((40, 111)).astype(np.float32)
     obs[:, 27:] = 0
@@ -97,7 +97,7 @@ def test_one_contact_force_other_than_0_shows_that_they_were_recorded(
     assert any("contact forces are 0" in text for text in said) == missing
 
 
-def test_a_run_on_d4rls_own_file_acts_without_contact_forces_and_so_does_what_is_made_of_it(
+def test_a_run_on_d4rls_own_file_is_played_resumed_and_loaded_without_contact_forces(
     tmp_path: Path,
 ) -> None:
     target = d4rl.target(D4RLName("ant", "medium"))

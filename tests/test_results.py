@@ -1,4 +1,4 @@
-"""Results of several runs: pairs by seed, what is refused, and claims on runs that are not all there."""
+"""Results of several runs: pairs by seed, refused runs, and claims with missing runs."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ def test_a_matrix_has_the_seeds_that_all_tasks_have() -> None:
         Results([*a, *of("c", "m", {7: 0.0})]).matrix("m", ["a", "c"])
 
 
-def test_pairs_are_of_equal_seeds_and_not_of_equal_places() -> None:
+def test_pairs_are_formed_by_seed_and_not_by_position() -> None:
     found = Results(
         [*of("a", "x", {0: 1.0, 1: 2.0, 2: 3.0}), *of("a", "y", {1: 7.0, 2: 9.0, 3: 8.0})]
     )
@@ -80,7 +80,7 @@ def test_held_out_scores_have_the_unit_of_scores() -> None:
         ({"reference_returns": [0, 1]}, r"reference_returns is None and \[0, 1\]"),
     ],
 )
-def test_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one_method(
+def test_runs_that_differ_in_more_than_the_seed_are_not_seeds_of_one_method(
     config: dict[str, Any], words: str
 ) -> None:
     usual: dict[str, Any] = {"agent": {"name": "crr", "settings": {"beta": 1.0}}}
@@ -95,13 +95,13 @@ def test_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one_method(
     assert len(Results(runs[:1]).all) == 1
 
 
-def test_a_seed_twice_is_refused() -> None:
+def test_the_same_seed_twice_is_refused() -> None:
     runs = [result("m", "a", 0, 0.0, Path(f"runs/{name}")) for name in "ab"]
-    with pytest.raises(UserError, match="runs/a and runs/b hold one run twice: m on a, seed 0"):
+    with pytest.raises(UserError, match="runs/a and runs/b hold the same run: m on a, seed 0"):
         Results(runs)
 
 
-def test_a_run_without_a_finite_return_is_one_sentence(tmp_path: Path) -> None:
+def test_a_run_with_a_return_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start({"run": {"env": "a", "updates": 5, "seed": 0}, "reference_returns": None})
     folder.add_returns(5, [1, 2], np.array([1.0, np.nan]), None)
@@ -137,7 +137,7 @@ def test_a_cell_of_fewer_seeds_says_how_many() -> None:
         ["a (online)", "3.0 ± 1.0 (2)", "2.0 ± 1.4"],
         ["a, held-out levels", "1.5 ± 0.5 (2)", "1.0 ± 0.7"],
     ]
-    assert section.notes == ["In brackets: the number of seeds where it is not 3."]
+    assert section.notes == ["In brackets: the number of seeds if it is not 3."]
 
 
 def test_methods_on_different_data_are_marked() -> None:
@@ -168,7 +168,7 @@ def gaps(runs: Iterable[Result]) -> Iterable[Callable[[Result], bool]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_claims_on_runs_that_are_not_all_there_have_a_verdict_or_are_not_run(
+def test_claims_with_missing_runs_have_a_verdict_or_are_not_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", statistics.BLOCK)
@@ -186,7 +186,7 @@ def test_claims_on_runs_that_are_not_all_there_have_a_verdict_or_are_not_run(
 
 
 def test_the_toy_claim_holds_on_the_seeds_that_all_methods_have() -> None:
-    # Seed k is k harder; the bottleneck is 0.1 better on every one of seeds 1 to 8.
+    # Seed k is harder by k; the bottleneck is better by 0.1 on each of the seeds 1 to 8.
     runs = [
         result(method, task, seed, -(1.0 + seed - 0.1 * (method == "VIB")))
         for task in ibac_toy.SETTINGS
@@ -200,7 +200,7 @@ def test_the_toy_claim_holds_on_the_seeds_that_all_methods_have() -> None:
     assert evidence.count("(8 seeds)") == 2
 
 
-def test_what_sni_adds_is_over_the_seeds_of_both() -> None:
+def test_what_sni_adds_is_measured_on_the_seeds_that_both_have() -> None:
     runs = [
         result(method, ibac_sni.ROOMS, seed, float(seed) + ("SNI" in method))
         for method in ibac_sni.REGULARISERS
@@ -256,10 +256,10 @@ def scoreboard(monkeypatch: pytest.MonkeyPatch, folder: Path, *verdicts: bool | 
     return table._scoreboard(table.TableConfig(all=True, out=folder)).rows[0][1:3]
 
 
-def test_a_claim_that_is_only_reported_counts_neither_way(
+def test_a_claim_that_is_only_reported_counts_neither_for_nor_against(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert scoreboard(monkeypatch, tmp_path, True, None, True) == ["works", "2 of 2"]
     assert scoreboard(monkeypatch, tmp_path, True, None, False) == ["not yet", "1 of 2"]
-    # Without any run and any judged claim nothing works yet.
+    # Without runs and judged claims nothing works yet.
     assert scoreboard(monkeypatch, tmp_path, None) == ["not yet", "0 of 0"]

@@ -274,7 +274,7 @@ class Hoards(Counts):
         return {}
 
 
-def test_an_agent_that_uses_its_tensors_again_changes_nothing() -> None:
+def test_an_agent_that_reuses_its_tensors_changes_nothing() -> None:
     usual, usual_agent = make(rollout_steps=3)
     agent = Hoards(Settings(rollout_steps=3), Spec.of(Walk()))
     driver = RolloutDriver(agent, Task("walk", Walk), seed=0)
@@ -300,15 +300,15 @@ def leaning(env: Callable[[], gym.Env[Any, Any]]) -> Trajectories:
     return rollouts(driver, agent, 1)[0]
 
 
-def test_an_environment_that_uses_its_arrays_again_changes_nothing() -> None:
-    plain, odd = (leaning(lambda kind=kind: limited(kind(), 3)) for kind in (Line, InPlace))
+def test_an_environment_that_reuses_its_arrays_changes_nothing() -> None:
+    plain, odd = leaning(lambda: limited(Line(), 3)), leaning(lambda: limited(InPlace(), 3))
     assert plain.final_obs[:, :, 1].tolist() == [[1, 1], [2, 2], [3, 3], [1, 1]]
     for name in ("obs", "action", "reward", "final_obs", "truncated"):
         assert torch.equal(getattr(plain, name), getattr(odd, name)), name
     assert (odd.action == 0.5).all(), "not what the environment wrote there"
 
 
-def test_floats_under_a_space_of_bytes_are_kept_as_they_are() -> None:
+def test_floats_from_a_uint8_space_are_kept() -> None:
     space = gym.spaces.Box(0, 255, (2,), np.uint8)
     found = leaning(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space), 9))
     assert found.obs[:, 0, 1].tolist() == [0, 0.125, 0.25, 0.375]

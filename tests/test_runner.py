@@ -29,7 +29,7 @@ from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, Transitions
 from rlbench.storage import Layout
 from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
-from tests.odd import InPlace, Line, limited
+from tests.odd import Line, good, in_place, limited
 
 COMMON = ["--hidden", "16", "--batch-size", "16", "--eval-episodes", "2", "--seed", "3"]
 OFFLINE = ["--data-size", "2000", "--updates", "2000", "--eval-every", "500"]
@@ -61,7 +61,7 @@ def test_a_run_killed_three_times_ends_as_one_never_killed(
     assert "killed 3 times" in told
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     arguments = ["sac", "--env", "Pendulum-v1", *ONLINE, *COMMON, "--checkpoint-every", "150"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     subprocess.run([*RLBENCH, "run", *arguments, "--out", str(whole)], check=True)
@@ -75,7 +75,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         _, told = run.communicate()
     assert run.returncode == 130
     assert told.startswith("rlbench: stopped and saved at update ")
-    assert told.endswith(f"go on with `rlbench run --resume {stopped}`\n")
+    assert told.endswith(f"resume with `rlbench run --resume {stopped}`\n")
     subprocess.run([*RLBENCH, "run", "--resume", str(stopped)], check=True)
     assert_equal(whole, stopped)
 
@@ -281,7 +281,7 @@ def test_an_episode_longer_than_the_replay_buffer_cannot_be_resumed(
     for _ in range(10):
         driver.update()
     again, _ = replay_driver(tmp_path, replay_size=4)
-    words = "in an episode of 13 steps, of which the replay buffer holds the last 9"
+    words = "in an episode of 13 steps, but the replay buffer holds only the last 9"
     with pytest.raises(UserError, match=words):
         again.load_state_dict(driver.state_dict())
 
@@ -305,17 +305,18 @@ def replayed(env: Any, seen: list[Any] | None = None) -> Transitions:
     return agent.batch
 
 
-def test_an_environment_and_an_agent_that_use_their_arrays_again_change_nothing() -> None:
-    plain, odd = (replayed(lambda kind=kind: limited(kind())) for kind in (Line, InPlace))
+def test_an_environment_and_an_agent_that_reuse_their_arrays_change_nothing() -> None:
+    plain, odd = replayed(good), replayed(in_place)
     for name in ("obs", "action", "reward", "next_obs", "truncated"):
         assert torch.equal(getattr(plain, name), getattr(odd, name)), name
     assert torch.equal(odd.next_obs[:, 1], odd.obs[:, 1] + 1), "no s = s'"
-    assert set(odd.action[:, 0].tolist()) - {0.5} == {float(odd.action[odd.action != 0.5][0])}
+    assert (odd.action != 77).all(), "what the environment wrote there"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
 def test_training_and_evaluation_see_the_same_numbers(dtype: Any) -> None:
-    space, seen = gym.spaces.Box(0, 99, (2,), dtype), []
+    space = gym.spaces.Box(0, 99, (2,), dtype)
+    seen: list[Tensor] = []
     batch = replayed(lambda: limited(Line(obs=lambda x: x / 8, obs_space=space)), seen)
     steps = torch.tensor([0, 0.125, 0.25, 0.375, 0.5])
     assert torch.equal(batch.obs[:, 1].unique(), steps)

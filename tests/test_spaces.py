@@ -1,4 +1,4 @@
-"""Boxes of actions, to [-1, 1] and back: values by hand, and boxes that break the scaling."""
+"""Action boxes scaled to [-1, 1] and back: values by hand, and boxes that cannot be scaled."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def box(low: Any, high: Any, dtype: Any = np.float32) -> tuple[Box, ActionBox]:
     return space, ActionBox.of(space, torch.device("cpu"))
 
 
-def test_networks_neither_choose_nor_see_a_dimension_without_a_width() -> None:
+def test_networks_neither_choose_nor_see_a_dimension_whose_bounds_are_equal() -> None:
     _, form = box([0.5, -1, 2, 0], [0.5, 3, 2, 4])
     assert form.size == 2
     assert form.space == Box(-1, 1, (2,))
@@ -31,7 +31,7 @@ def test_networks_neither_choose_nor_see_a_dimension_without_a_width() -> None:
     torch.testing.assert_close(form.to_unit(form.from_unit(many)), many)
 
 
-def test_a_box_with_widths_everywhere_is_mapped_as_ever() -> None:
+def test_a_box_whose_bounds_all_differ_is_scaled_as_before() -> None:
     _, form = box([0, -3], [5, -1])
     assert form.free is None
     assert form.from_unit(torch.tensor([-1.0, 0.5])).tolist() == [0.0, -1.5]
@@ -45,7 +45,7 @@ def test_a_box_with_widths_everywhere_is_mapped_as_ever() -> None:
         (1.0, 1.0 + 1e-6, np.float32), (-1e15, 3e15, np.float32), (-0.1, 0.7, np.float16),
     ],
 )  # fmt: skip
-def test_actions_are_in_the_box_for_all_rounding(low: float, high: float, dtype: Any) -> None:
+def test_rounding_never_moves_actions_out_of_the_box(low: float, high: float, dtype: Any) -> None:
     space, form = box([low] * 2, [high] * 2, dtype)
     unit = torch.tensor([[-1.0, 1.0], [1.0, -1.0], [0.3, -0.7]])
     action = form.from_unit(unit)
@@ -54,7 +54,7 @@ def test_actions_are_in_the_box_for_all_rounding(low: float, high: float, dtype:
     assert form.to_unit(action).isfinite().all()
 
 
-def test_rounding_beyond_a_bound_is_taken_back() -> None:
+def test_an_action_rounded_beyond_a_bound_is_clipped() -> None:
     space, form = box([-0.1], [0.7])
     middle, half = form.centre, form.half
     assert (middle - half < torch.as_tensor(space.low)).all(), "it would be outside"
@@ -65,7 +65,7 @@ def test_rounding_beyond_a_bound_is_taken_back() -> None:
     ("low", "high", "dtype"),
     [([0, -1], [1e-40, 1], np.float32), ([1, -1], [1 + 1e-9, 1], np.float64)],
 )
-def test_a_width_too_small_for_float32_is_none(low: Any, high: Any, dtype: Any) -> None:
+def test_a_width_too_small_for_float32_counts_as_zero(low: Any, high: Any, dtype: Any) -> None:
     _, form = box(low, high, dtype)
     assert form.size == 1
     unit: Tensor = form.to_unit(torch.tensor([[low[0], 0.25]]))
@@ -89,7 +89,7 @@ def test_a_width_too_small_for_float32_is_none(low: Any, high: Any, dtype: Any) 
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_a_box_that_no_scaling_fits_is_refused(space: Box, words: str) -> None:
+def test_a_box_that_cannot_be_scaled_is_refused(space: Box, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         ActionBox.of(space, torch.device("cpu"))
     assert "\n" not in str(error.value)

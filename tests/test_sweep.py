@@ -100,7 +100,7 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
         ("hidden = [4]", "hiden = [4]", "narrow, short: there is no setting 'hiden'"),
         ("updates = 10", "update = 10", "run: there is no setting 'update'"),
         ('["point-random"]', '["point-random", "point-random"]', "'point-random' is given twice"),
-        ('agent = "td3"', 'agent = "td3"\nname = "narrow- short"', "would lie in one folder"),
+        ('agent = "td3"', 'agent = "td3"\nname = "narrow- short"', "would share the folder"),
         ("point-random", "point-rando", "no task named 'point-rando'; did you mean point-random"),
     ],
 )

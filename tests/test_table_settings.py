@@ -1,4 +1,4 @@
-"""A table reuses runs of today's settings alone, and says which settings are not the defaults."""
+"""A table reuses only runs with the current settings, and lists settings that are not the defaults."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def job_in(folder: Path) -> Job:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """A finished one."""
+    """A finished job."""
     made = job_in(tmp_path / "bc")
     assert execute(made).error == ""
     return made
@@ -46,7 +46,7 @@ def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
     file.write_text(json.dumps(config))
 
 
-def test_a_run_whose_unnamed_settings_are_others_is_not_reused(job: Job) -> None:
+def test_a_run_with_other_unnamed_settings_is_not_reused(job: Job) -> None:
     assert job.complete()
     edit(job, lambda x: x["agent"]["settings"].update(learning_rate=0.5))
     with pytest.raises(UserError, match=r"holds another run: learning_rate is 0\.5 and not"):
@@ -59,10 +59,10 @@ def test_a_run_of_another_preset_is_not_reused(job: Job, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"learning_rate is \S+ and not 0\.25"):
         job.complete()
     named = dataclasses.replace(job, settings={**SMALL, "learning_rate": BC.Config().learning_rate})
-    assert named.complete()  # What is named wins over a preset.
+    assert named.complete()  # An explicit setting overrides a preset.
 
 
-def test_a_setting_that_is_newer_than_a_run_had_its_default(job: Job) -> None:
+def test_a_setting_added_after_a_run_counts_as_its_default(job: Job) -> None:
     edit(job, lambda x: x["agent"]["settings"].pop("learning_rate"))
     assert job.complete()
     other = dataclasses.replace(job, settings={**SMALL, "learning_rate": 0.5})
@@ -70,14 +70,14 @@ def test_a_setting_that_is_newer_than_a_run_had_its_default(job: Job) -> None:
         other.complete()
 
 
-def test_a_setting_that_is_gone_is_not_reused(job: Job) -> None:
+def test_a_run_with_a_removed_setting_is_not_reused(job: Job) -> None:
     edit(job, lambda x: x["agent"]["settings"].update(momentum=0.9))
-    with pytest.raises(UserError, match="momentum, which this version does not know"):
+    with pytest.raises(UserError, match="it has momentum, which this version does not have"):
         job.complete()
 
 
 def without_torch(job: Job) -> str:
-    """What `complete` says in a process of its own, and whether it loaded PyTorch."""
+    """What `complete` returns in a new process, and whether that loaded PyTorch."""
     code = (
         "import sys; from pathlib import Path; from rlbench.benchmarks.tables.jobs import Job\n"
         "from rlbench.benchmarks.training.config import RunConfig\n"
@@ -97,7 +97,7 @@ def test_all_settings_are_compared_without_pytorch(job: Job) -> None:
     assert said.endswith("False")
 
 
-def test_after_a_change_of_the_code_the_agent_is_asked_again(job: Job) -> None:
+def test_after_a_change_of_the_code_the_agent_is_loaded_again(job: Job) -> None:
     file = job.folder / defaults.FILE
     kept = json.loads(file.read_text())
     assert defaults._kept(job.folder) == job.defaults()
@@ -109,7 +109,9 @@ def test_after_a_change_of_the_code_the_agent_is_asked_again(job: Job) -> None:
     assert job.complete()
 
 
-def test_defaults_of_a_plug_in_are_not_kept_for_its_code_is_not_watched(tmp_path: Path) -> None:
+def test_defaults_of_a_plug_in_are_not_stored_because_its_code_is_not_hashed(
+    tmp_path: Path,
+) -> None:
     defaults.keep(tmp_path, "tests.test_table_settings:PlugIn", "point-random", 10)
     assert not (tmp_path / defaults.FILE).exists()
     defaults.keep(tmp_path, "bear", "halfcheetah-medium", 1_000)
@@ -120,7 +122,7 @@ def test_defaults_of_a_plug_in_are_not_kept_for_its_code_is_not_watched(tmp_path
 
 
 class PlugIn(BC):
-    """An agent that is not the suite's."""
+    """An agent that is not part of the suite."""
 
 
 def test_a_table_says_which_settings_are_not_the_defaults(job: Job) -> None:
@@ -157,7 +159,7 @@ def test_two_methods_of_a_table_never_have_the_same_settings(name: str, scale: A
     assert seen
 
 
-def test_tables_name_the_authors_settings_that_agents_have() -> None:
+def test_settings_in_tables_match_the_profiles_of_the_agents() -> None:
     assert BEAR_PROFILES["d4rl"] == bear.D4RL_RELEASE
     assert BCQ_PROFILES["authors"] == bear.BCQ_AUTHORS
     assert IBAC_PROFILES["multiroom"] == ibac_sni.AUTHORS
@@ -172,7 +174,7 @@ def test_the_full_table_of_bear_has_the_authors_behaviour_model() -> None:
     assert sizes == dict.fromkeys(("BEAR", "BEAR-KL", "BCQ"), (750, 750))
 
 
-def test_on_coinrun_only_no_regularisation_has_no_weight_decay() -> None:
+def test_on_coinrun_only_the_method_none_has_no_weight_decay() -> None:
     found = {
         method: resolved(job)
         for method, job in load_paper("ibac-sni").jobs("full", Path())

@@ -70,6 +70,17 @@ def test_a_bad_factory_is_one_sentence(
     sys.modules.pop("my_tasks", None)
 
 
+def test_a_registered_environment_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> gym.Env[object, object]:
+        raise ValueError("no licence")
+
+    monkeypatch.setitem(gym.registry, "Broken-v0", gym.envs.registration.EnvSpec("Broken-v0", fail))
+    with pytest.raises(UserError, match="Broken-v0 raised ValueError in its factory: no licence"):
+        find_task("Broken-v0").make()
+
+
 def test_a_factory_in_the_current_folder_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

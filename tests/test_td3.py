@@ -109,7 +109,7 @@ def test_cloning_loss_by_hand() -> None:
         cloning_loss(value[:, None], action, torch.zeros(2, 1), 0.3)
 
 
-def test_values_that_are_all_zero_leave_the_squared_error() -> None:
+def test_only_the_squared_error_remains_if_all_values_are_zero() -> None:
     value = torch.zeros(2, requires_grad=True)
     loss = cloning_loss(value, torch.full((2, 1), 0.5), torch.zeros(2, 1), 2.5)
     assert loss.item() == 0.25

@@ -102,7 +102,7 @@ def flags(*rows: int, count: int) -> Array:
 @pytest.mark.parametrize(
     ("terminals", "timeouts", "limit", "true_ends", "cuts", "repairs"),
     [
-        # Of episodes of 4, 4 and 2 steps the last one alone fell.
+        # Of episodes of 4, 4 and 2 steps only the last one fell.
         ([3, 7, 9], None, 4, [9], [3, 7], {
             "timeouts": "missing", "terminals_at_the_limit_of_steps": 2}),
         # A column of time-outs that are never marked says no more than a missing one.
@@ -111,13 +111,13 @@ def flags(*rows: int, count: int) -> Array:
         # recorder marks the limit.
         ([3, 7], [9], 4, [], [3, 7, 9], {"terminals_at_the_limit_of_steps": 2}),
         ([3, 7], [3, 9], 4, [], [3, 7, 9], {"terminals_at_the_limit_of_steps": 2}),
-        # A recorder that marks the limit knows the difference: the second episode fell at its end.
+        # A recorder that marks the limit distinguishes the two: the second episode fell at its end.
         ([7], [3], 4, [7], [3], {}),
         ([7], [3, 7], 4, [7], [3, 7], {}),
         # One that marks every time-out as a terminal too does not, whatever the limit is.
         ([3, 7, 9], [3, 7], 4, [9], [3, 7], {"terminals_at_time_outs": 2}),
         ([3, 7, 9], [3, 7], None, [9], [3, 7], {"terminals_at_time_outs": 2}),
-        # A limit without a flag on the way to one that is a terminal.
+        # An unmarked limit, followed by one that is marked as a terminal.
         ([7, 9], None, 4, [9], [3, 7], {
             "timeouts": "missing", "timeouts_added_at_the_limit_of_steps": 1,
             "terminals_at_the_limit_of_steps": 1}),
@@ -127,7 +127,7 @@ def flags(*rows: int, count: int) -> Array:
         ([2, 7], None, 6, [2, 7], [], {"timeouts": "missing"}),
     ],
 )  # fmt: skip
-def test_ends_at_the_limit_of_steps_are_judged_one_by_one(
+def test_ends_at_the_step_limit_are_judged_one_by_one(
     terminals: list[int],
     timeouts: list[int] | None,
     limit: int | None,
@@ -148,7 +148,7 @@ def test_ends_at_the_limit_of_steps_are_judged_one_by_one(
         ([9, 9, 9, 4], None, {"steps": 9, "terminals": 3}),
         ([9, 3, 9, 4, 7], None, {"steps": 9, "terminals": 2}),
         ([9, 9, 9, 4], 1000, {"steps": 9, "terminals": 3}),
-        ([9, 9, 9, 4], 9, None),  # known, so it is put right
+        ([9, 9, 9, 4], 9, None),  # known, so it is corrected
         ([9, 5, 5, 4], None, None),  # falls
         ([9, 8, 7, 6], None, None),
         ([1, 1, 1, 1], None, None),  # one step each, such as a forecast
@@ -156,7 +156,7 @@ def test_ends_at_the_limit_of_steps_are_judged_one_by_one(
         ([30, 30, *range(2, 27)], None, None),  # two of 27, which may be chance
     ],
 )
-def test_a_limit_of_steps_that_nobody_names_is_suspected(
+def test_a_probable_step_limit_that_is_not_named_is_found(
     lengths: list[int], limit: int | None, found: dict[str, int] | None
 ) -> None:
     ends = np.cumsum(lengths) - 1

@@ -20,7 +20,7 @@ def test_the_log_deviation_of_the_latent_stays_between_minus_4_and_15() -> None:
         torch.testing.assert_close(log_std, torch.full((1, 4), bounded))
 
 
-def test_a_reconstruction_by_hand() -> None:
+def test_a_reconstruction_matches_one_by_hand() -> None:
     vae, obs, action = ActionVAE(3, 2, (8,)), torch.randn(5, 3), torch.rand(5, 2)
     noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     mean, log_std = vae.encoder(torch.cat([obs, action], 1)).split(4, dim=1)

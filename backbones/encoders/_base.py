@@ -63,33 +63,33 @@ class Encoder(nn.Module):
 
 
 def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:
-    """Puts batch normalisation after every convolution, always with the statistics of the batch.
+    """Adds batch normalisation after every convolution, always with the statistics of the batch.
 
     Args:
-        encoder: Is changed in place.
-        obs_shape: One observation.
+        encoder: Changed in place.
+        obs_shape: Shape of one observation.
 
     Raises:
-        UserError: The encoder has no convolution, or one that leaves a single pixel, of which a batch
-            of one observation has no statistics.
+        UserError: The encoder has no convolution, or one whose output is a single pixel, for which a
+            batch of one observation has no statistics.
     """
     if not _normalise_convolutions(encoder):
         raise UserError(
-            "batch_norm needs convolutions, and the encoder has none; leave it off or give the encoder "
-            "nature, impala, grid or one-hot-grid"
+            "batch_norm needs convolutions, but the encoder has none; leave batch_norm off or use the "
+            "encoder nature, impala, grid or one-hot-grid"
         )
     try:
         with torch.no_grad():
             encoder(torch.zeros(1, *obs_shape))
     except ValueError as error:
         raise UserError(
-            f"observations have the shape {obs_shape}, of which the convolutions leave one pixel, too "
-            "few for batch_norm; leave it off or give larger observations"
+            f"the convolutions reduce observations of shape {obs_shape} to one pixel, too few for "
+            "batch_norm; leave batch_norm off or use larger observations"
         ) from error
 
 
 def _normalise_convolutions(network: nn.Module) -> int:
-    """How many convolutions there were."""
+    """Adds the layers; returns the number of convolutions."""
     found = 0
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.Conv2d):

@@ -110,9 +110,9 @@ class NoisyActorCritic(nn.Module):
         return code.mean * self._mask(_uniform(shared, generator))
 
     def noisy_by(self, code: Code, noise: Tensor) -> Tensor:
-        """One stochastic code of each row, [B, Z], by standard normal `noise` [B, Z]."""
+        """One stochastic code per row, [B, Z], from standard normal `noise` [B, Z]."""
         if code.sigma is not None:
-            # Not `sample`, whose check of shapes cannot be exported.
+            # `sample` checks shapes, which cannot be exported.
             return code.mean + code.sigma * noise
         return code.mean * self._mask(uniform(noise))
 
@@ -138,7 +138,7 @@ class NoisyActorCritic(nn.Module):
         return self(obs)[1]  # type: ignore[no-any-return]
 
     def _mask(self, drawn: Tensor) -> Tensor:
-        """Of uniform numbers, zeros for dropped units; the others are scaled to keep the mean."""
+        """A mask from uniform numbers: 0 for dropped units, the others scaled to keep the mean."""
         return (drawn >= self.dropout).float() / (1 - self.dropout)
 
 

@@ -4,7 +4,7 @@ All have one form. Called with observations a policy gives the parameters of its
 which everything else follows, so that one pass serves for samples and densities. Randomness comes from
 outside: `candidates` turns standard normal noise into N actions with their weights. Samples of a box
 weigh 1 / N each; a policy over choices offers all of them, each with its probability, so that
-expectations are exact, and where a sample is wanted `samples` draws it.
+expectations are exact; `samples` draws from it as from the others.
 """
 
 import math
@@ -62,7 +62,7 @@ class Policy(nn.Module, ABC):
         return self.samples(params, noise)
 
     def samples(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """N actions as the policy would take them, [B, N, A], and the logs of their weights, [B, N]."""
+        """N actions drawn from the policy, [B, N, A], and the logs of their weights, [B, N]."""
         actions = self.actions(params, noise)
         return actions, torch.zeros_like(actions[..., 0]).log_softmax(-1)
 
@@ -299,7 +299,7 @@ class GaussianMixture(Policy):
 class Choice(Policy):
     """A distribution over A choices; actions are one-hot vectors [B, A].
 
-    Its candidates need no noise; a sample takes a number for each choice, [B, N, A].
+    Its candidates need no noise; its samples need noise of shape [B, N, A].
     """
 
     noise_size = 0
@@ -319,7 +319,7 @@ class Choice(Policy):
     def actions(self, params: Params, noise: Tensor) -> Tensor:
         """See `Policy`: one-hot vectors, [B, N, A]."""
         drawn = (params[0][:, None] + gumbel(noise)).argmax(-1, keepdim=True)
-        # Not F.one_hot, which looks at the numbers and so cannot be recorded for compiling.
+        # F.one_hot depends on the values of its input, so it cannot be traced for compiling.
         return (drawn == torch.arange(self.action_size, device=noise.device)).float()
 
     def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,15 +32,15 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
 
 
 def check_images(space: Space[Any]) -> None:
-    """Refuses observations over which no rectangles can be drawn.
+    """Refuses observations that are not images with values from 0 to 255.
 
     Raises:
         UserError: Observations of this space are not images of values from 0 to 255.
     """
     if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
         raise UserError(
-            f"augment draws colours from 0 to 255, but the observation space is {space}; leave it off "
-            "or give an environment with images of bytes"
+            f"augment draws colours from 0 to 255, but the observation space is {space}; leave "
+            "augment off, or use an environment with uint8 images"
         )
 
 
@@ -50,7 +50,7 @@ def cut_out(obs: Tensor, rectangles: Tensor, *, channels_last: bool = False) -> 
     Args:
         obs: [V, C, H, W], or [V, H, W, C].
         rectangles: [V, 5, 4 + C].
-        channels_last: Whether it is the latter.
+        channels_last: Whether `obs` is [V, H, W, C].
     """
     if channels_last:
         return cut_out(obs.movedim(-1, 1), rectangles).movedim(1, -1)

@@ -13,15 +13,15 @@ _ROUNDING = 4 * torch.finfo(torch.float32).eps
 
 
 def _never_varied(mean: Tensor, std: Tensor) -> Tensor:
-    """Whether deviations are nothing but the rounding of a constant, which may have been 0; bool [D]."""
+    """Whether deviations are only the rounding errors of a constant, which may be 0; bool [D]."""
     return std <= _ROUNDING * (mean.abs() + _EPSILON)
 
 
 class ObsNormaliser(nn.Module):
-    """(s - mean) / (std + 1e-3) with the statistics of a data set; 0 for a number that never varied.
+    """(s - mean) / (std + 1e-3) with the statistics of a data set; 0 for components that never varied.
 
-    TD3+BC and CORL multiply such a number by 1000, which is the same on the data. In acting, where it
-    may vary, its weights were never trained, so that would be noise larger than any signal.
+    TD3+BC and CORL divide such a component by 1e-3, which also gives 0 on the data. But if it varies when
+    the agent acts, it is by far the largest input, for weights that were never trained.
 
     The statistics are buffers, so a checkpoint carries them to an agent that was built without data.
     """
@@ -71,7 +71,7 @@ class _Moments(nn.Module):
 class RunningNormaliser(nn.Module):
     """(s - mean) / std within +-10, with running statistics that a checkpoint carries.
 
-    A number that never varied so far becomes 0, as in `ObsNormaliser`.
+    A component that has not varied so far becomes 0, as in `ObsNormaliser`.
     """
 
     def __init__(self, space: Space[Any], *, enabled: bool) -> None:

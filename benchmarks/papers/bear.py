@@ -182,9 +182,9 @@ PAPER = Paper(
     minutes={"small": 13, "full": 235_000},
     claims=CLAIMS,
     figures=published(),
-    notes="The small scale trains on HalfCheetah for 4,000 updates with the default settings: a smoke "
-    "test, compared with figures of 500,000. The full scale has the authors' settings of BCQ, and of BEAR those of "
-    "their D4RL release. Where the settings of the authors' D4RL release were run on halfcheetah-random, the "
-    "policy stands still (2.3): there B1 does not hold, and the claims are judged on point navigation "
-    "with the settings of the first release.",
+    notes="At the small scale HalfCheetah is a smoke test: 4,000 updates with the default settings, whereas "
+    "the published scores are after 500,000. The full scale uses the authors' settings for BCQ and the "
+    "settings of their D4RL release for BEAR. With the latter the policy stands still on "
+    "halfcheetah-random (score 2.3), so B1 does not hold there, and the claims are judged on point "
+    "navigation with the settings of the first release.",
 )

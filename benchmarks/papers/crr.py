@@ -131,8 +131,8 @@ CLAIMS = (
     Claim(
         "C5",
         "Acting through the critic is at least as good as sampling the policy.",
-        "means on point-random, -mixed, -medium: critic-weighted at least sampled, of the seeds that both "
-        "have, whose weights are the same",
+        "means on point-random, -mixed, -medium over the seeds that both have, with the same trained "
+        "weights: critic-weighted at least sampled",
         _the_critic_helps_acting,
     ),
 )

@@ -1,7 +1,7 @@
 """IBAC-SNI: Igl et al., 2019, generalisation by a bottleneck and selective noise.
 
 The paper's supervised task (C1, in `ibac_toy`), MultiRoom (C2 to C4) and, at full scale, CoinRun. On
-MultiRoom some seeds learn and others do not, so medians are judged and all seeds are told.
+MultiRoom some seeds learn and others do not, so medians are judged and all seeds are listed.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.tables.results import Array, Result, Results
 
 ROOMS = "multiroom-n2"
-# Weight decay is named, for the authors' settings for CoinRun have some.
+# Weight decay is set explicitly because the authors' CoinRun settings include some.
 NONE: dict[str, Any] = {"noise": "none", "mixture": 1.0, "weight_decay": 0.0}
 DROPOUT: dict[str, Any] = {"noise": "dropout"}
 ALL_NOISE: dict[str, Any] = {"mixture": None}
@@ -63,7 +63,7 @@ FULL = (
 )
 """1e8 frames of the paper's MultiRoom, 2e8 of CoinRun, with the authors' settings.
 
-On CoinRun their baseline is `weight decay`: all methods but `none` have it, and all have augmentation.
+On CoinRun their baseline is `weight decay`: all methods except `none` use it, and all use augmentation.
 """
 
 
@@ -76,7 +76,7 @@ SIDES: dict[str, Callable[[Result], float]] = {
     "training": attrgetter("score"),
     "held-out": attrgetter("held_out_score"),
 }
-"""Mean return on training and on held-out levels."""
+"""Score on training levels and on held-out levels."""
 
 
 def _bottleneck_gains_most(results: Results) -> Verdict:
@@ -131,17 +131,17 @@ CLAIMS = (
     Claim(
         "C3",
         "SNI adds little on MultiRoom and more on CoinRun",
-        "none: mean differences with and without SNI on MultiRoom, paired by seed, are reported (CoinRun: "
-        "full scale)",
+        "none: the mean differences with and without SNI on MultiRoom, paired by seed, are only reported "
+        "(CoinRun: full scale)",
         _what_sni_adds,
         scales=("small",),
     ),
     Claim(
         "C4",
         "Noise hurts in the rollout and in the critic",
-        "medians on training levels of the policies that gather the rollouts, so with the noise where there "
-        "is no SNI: dropout below dropout-SNI, IBAC below IBAC-SNI; KL between rollout and first update 0 for "
-        "the deterministic term and above it for the stochastic one",
+        "medians on training levels, of the policies that collect the rollouts (noisy ones without SNI): "
+        "dropout below dropout-SNI, IBAC below IBAC-SNI; KL between rollout and first update is 0 for the "
+        "deterministic term and above 0 for the stochastic one",
         _noise_hurts_where_it_acts,
         scales=("small",),
     ),
@@ -162,9 +162,9 @@ PAPER = Paper(
     notes="Signals: a loss of L nats scores 100 (1 - L / ln 5), so 100 is certain and right, 0 gives all "
     "classes the same, and a score below 0 is a network more certain than it should be. The authors' "
     "code divides by twice the number of batches, so losses in their plots are half of such losses. "
-    "MultiRoom: mean return with sampled actions, as in the rollouts: of the deterministic code with SNI, "
-    "of the noisy code without it; the small scale has 100 levels of 1 to 2 rooms, cells as one-hot vectors, normalised advantages, beta 1e-4 and 307,200 "
-    "frames, where the paper has fresh levels of 1 to 3 rooms, plain numbers, beta 1e-6 and 1e8. "
-    "CoinRun: as in the authors' runs, all methods have augmentation and all but `none` weight decay; their "
-    "baseline is `weight decay`.",
+    "MultiRoom: mean return with sampled actions, as in the rollouts (from the deterministic code with "
+    "SNI, from the noisy code without it). The small scale has 100 levels of 1 to 2 rooms, cells as "
+    "one-hot vectors, normalised advantages, beta 1e-4 and 307,200 frames, whereas the paper has new "
+    "levels of 1 to 3 rooms, plain numbers, beta 1e-6 and 1e8 frames. CoinRun: as in the authors' runs, "
+    "all methods use augmentation and all but `none` use weight decay; their baseline is `weight decay`.",
 )

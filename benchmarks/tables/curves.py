@@ -76,10 +76,10 @@ def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) ->
 def common_points(
     curves: Sequence[tuple[Sequence[int], Sequence[float]]],
 ) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """The places that all curves have and their values there: [K] and [R, K] of R curves.
+    """The x values that all R curves have, [K], and the y values of each curve there, [R, K].
 
     Args:
-        curves: Places and values of each, such as updates and scores of a seed.
+        curves: x and y values of each, such as updates and scores of a seed.
     """
     if not curves:
         return [], np.empty((0, 0))

@@ -1,8 +1,8 @@
-"""What `rlbench run` takes for an agent and a task where it is not asked for anything else.
+"""Default settings of `rlbench run` for an agent and a task.
 
-An agent says so, and to load an agent loads PyTorch, which takes longer than to print a table of
-finished runs. So each run of a table keeps the answer in its folder, with a hash of the code that gave
-it; after a change of the code the agent is asked again.
+They come from the agent's class, and loading it loads PyTorch, which takes longer than printing a table of
+finished runs. So each run of a table stores them in its folder, with a hash of the code that defines them;
+if the code has changed since, the agent is loaded again.
 """
 
 import dataclasses
@@ -24,42 +24,42 @@ FILE = "defaults.json"
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """All in the plain values of JSON."""
+    """Defaults as plain JSON values."""
 
     settings: dict[str, Any]
-    """The agent's settings with its preset for the task and the length of the run."""
+    """The agent's settings, including its preset for the task and the length of the run."""
     fields: dict[str, Any]
-    """Its settings without the preset: those of a run that is older than a field."""
+    """The agent's settings without the preset, for fields that were added after a run."""
     run: dict[str, Any]
-    """Options of a run that the agent has otherwise than `RunConfig`."""
+    """Run options whose defaults the agent overrides."""
 
 
 def defaults(folder: Path, agent: str, task: str, updates: int) -> Defaults:
     """The defaults for a run.
 
     Args:
-        folder: Of the run; the answer may lie there.
-        agent: As in `rlbench list`.
+        folder: Folder of the run, where the defaults may be stored.
+        agent: Its name, as in `rlbench list`.
         task: Its name.
         updates: Length of the run.
 
     Raises:
         UserError: There is no such agent.
     """
-    # Where PyTorch is loaded already, asking takes no time.
+    # If PyTorch is loaded already, loading the agent takes no time.
     kept = None if "torch" in sys.modules else _kept(folder)
     return kept or _ask(agent, task, updates)
 
 
 def keep(folder: Path, agent: str, task: str, updates: int) -> None:
-    """Keeps the answer in the folder of a run, where it comes from the suite's own code."""
+    """Stores the defaults in the folder of a run if the agent is part of the suite, whose code is hashed."""
     if load_agent(agent).__module__.startswith("rlbench."):
         answer = {"code": _code(), **vars(_ask(agent, task, updates))}
         write_atomically(folder / FILE, (json.dumps(answer, indent=1) + "\n").encode())
 
 
 def field_defaults(agent: str) -> dict[str, Any]:
-    """Defaults of an agent's settings without any preset; empty where there is no such agent here."""
+    """Defaults of an agent's settings without any preset; empty if the agent is not installed."""
     try:
         fields = dataclasses.fields(load_agent(agent).Config)
     except UserError:
@@ -80,12 +80,12 @@ def _kept(folder: Path) -> Defaults | None:
         answer = json.loads((folder / FILE).read_bytes())
         return Defaults(**answer) if answer.pop("code") == _code() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # Asking again is always possible.
+        return None  # The agent can always be loaded again.
 
 
 @cache
 def _code() -> str:
-    """Hash of the source that settings and presets are written in."""
+    """Hash of the source code that defines settings and presets."""
     digest = hashlib.sha256()
     for package in (rlbench, agents, backbones):
         for file in sorted(Path(str(package.__file__)).parent.glob("*.py")):

@@ -40,21 +40,21 @@ class Job:
         return self.config.out
 
     def defaults(self) -> Defaults:
-        """What the run would be if the job asked for nothing else than agent, task and length."""
+        """The defaults for a run of the same agent, task and length."""
         return defaults(self.folder, self.agent, self.config.env, self.config.updates)
 
     def complete(self) -> bool:
         """Whether its run has been evaluated after its last update.
 
         Raises:
-            UserError: The folder holds another run: also one whose agent had other defaults.
+            UserError: The folder holds another run, or one made with other defaults.
         """
         folder = RunFolder(self.folder)
         if not (self.folder / "config.json").exists():
             return False
         saved = folder.config()
         mine = dataclasses.asdict(self.config)
-        # An option or a setting that is newer than the run had its default.
+        # Options and settings that were added after the run count as having their defaults.
         run = dataclasses.asdict(RunConfig(env="")) | saved["run"]
         mine, run = ({k: v for k, v in x.items() if k not in FREE} for x in (mine, run))
         differing = _differences(
@@ -128,7 +128,9 @@ def execute(job: Job) -> Outcome:
 def _differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     """What a run folder has otherwise, in words."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(mine), default=str))
-    unknown = [f"{name}, which this version does not know" for name in saved if name not in plain]
+    unknown = [
+        f"it has {name}, which this version does not have" for name in saved if name not in plain
+    ]
     return unknown + [
         f"{name} is {saved.get(name)} and not {value}"
         for name, value in plain.items()

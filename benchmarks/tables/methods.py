@@ -1,7 +1,7 @@
-"""Which runs are seeds of one method: those that differ in nothing but the seed.
+"""Groups runs into methods: the runs of one method differ only in the seed.
 
-A mean over runs that also differ in a setting, in their data or in their length means nothing. So runs
-are told apart by everything that decides a result, and never by a name alone.
+A mean over runs that also differ in a setting, in their data or in their length is meaningless. So runs
+are distinguished by everything that affects a result, never by name alone.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ Config = Mapping[str, Any]
 """The content of a config.json."""
 
 FREE = {"out", "device", "threads", "compile"}
-"""Options of a run that say where and how it is computed, not what."""
+"""Options that say where and how a run is computed, not what is computed."""
 UNDECISIVE = FREE | {"seeds", "eval_every", "log_every", "checkpoint_every", "snapshot_every"}
-"""Options that do not change the result of its last evaluation."""
+"""Options that do not affect the last evaluation of a run."""
 HASH_LENGTH = 8
-"""Digits of a hash in a label."""
+"""Number of hash digits in a label."""
 
 
 def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
-    """Names under which the runs of a task are seeds of one method.
+    """Method names; runs that share one on a task differ only in the seed.
 
-    Where runs of a name differ on a task, the settings that differ follow it on all tasks, as in
-    `crr (weight=binary, learning_rate=0.01)`, and the hash of the data where nothing else differs.
+    If runs with the same name differ on a task, the settings that differ are appended on all tasks, as in
+    `crr (weight=binary, learning_rate=0.01)`, or the hash of the data if nothing else differs.
 
     Args:
-        names: The name of each run so far, such as its agent.
+        names: Initial name of each run, such as its agent.
         configs: The config.json of each run.
     """
     found = identities(configs)
@@ -48,7 +48,7 @@ def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
     differing: dict[str, set[str]] = {}
     for name, task, identity in zip(names, tasks, found, strict=True):
         changed = differences(first.setdefault((name, task), identity), identity)
-        # Every task has data of its own, so their hash cannot name a method on all tasks.
+        # Each task has its own data, so their hash cannot name a method on all tasks.
         differing.setdefault(name, set()).update(changed - {"data_hash"})
     shown = [
         {key: value for key, value in identity.items() if key in differing[name]}
@@ -64,32 +64,32 @@ def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
 
 
 def refuse_repeats(keys: Sequence[tuple[str, str, int]], places: Sequence[object]) -> None:
-    """Refuses two runs of one method, task and seed, which are one result and not two.
+    """Refuses two runs of the same method, task and seed, which are one result and not two.
 
     Args:
         keys: Method, task and seed of each run.
         places: The folder of each run, or the file that holds it.
 
     Raises:
-        UserError: There are two.
+        UserError: A run appears twice.
     """
     seen: dict[tuple[str, str, int], object] = {}
     for key, place in zip(keys, places, strict=True):
         if key in seen:
             method, task, seed = key
             raise UserError(
-                f"{seen[key]} and {place} hold one run twice: {method} on {task}, seed {seed}, with "
+                f"{seen[key]} and {place} hold the same run: {method} on {task}, seed {seed}, with "
                 "equal settings and data; give only one of them"
             )
         seen[key] = place
 
 
 def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """Everything that decides the result of each run, save its task and seed.
+    """Everything that affects the result of each run, except its task and seed.
 
-    Settings and options that are newer than a run had their default. Data are identified by their
-    hash, or by their size where the task draws them anew for each seed. Reference returns are the unit
-    of the score.
+    Settings and options that were added after a run count as having their defaults. Data are identified
+    by their hash, or by their size if the task draws new data for each seed. Reference returns are
+    included because they define the unit of the score.
     """
     settings_of: dict[str, set[str]] = {}
     for config in configs:
@@ -108,20 +108,20 @@ def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
 
 
 def decisive(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run that decide its result, without those of its task, data and seed."""
+    """The options of a run that affect its result, without its task, data and seed."""
     options = dataclasses.asdict(RunConfig(env="")) | dict(run)
     other = UNDECISIVE | {"env", "seed", "data", "data_size"}
     return {name: value for name, value in options.items() if name not in other}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Names that have another value in the other, or none."""
+    """Names whose values differ, or that only one of the two has."""
     absent = object()
     return {k for k in {**one, **other} if one.get(k, absent) != other.get(k, absent)}
 
 
 def _named(name: str, settings: Mapping[str, Any]) -> str:
-    """A name and its settings, as in `crr (weight=binary)`."""
+    """A name followed by its settings, as in `crr (weight=binary)`."""
     parts = ", ".join(f"{key}={in_words(value)}" for key, value in settings.items())
     return f"{name} ({parts})" if parts else name
 
@@ -149,13 +149,13 @@ def _data(config: Config) -> dict[str, Any]:
 
 @cache
 def _drawn(task: str) -> bool:
-    """Whether the task, and so its data, are drawn anew for each seed."""
+    """Whether the task, and with it the data, is drawn anew for each seed."""
     try:
         return find_task(task).draw is not None
-    except UserError:  # Its package need not be there to read what its runs gave.
+    except UserError:  # Results can be read without the package of their task.
         return False
 
 
 def in_words(value: object) -> str:
-    """A value of a setting; a list of a JSON file is a tuple."""
+    """A value of a setting as text; a list from a JSON file is shown as a tuple."""
     return str(tuple(value)) if isinstance(value, list) else str(value)

@@ -3,8 +3,8 @@
     python -m rlbench.benchmarks.tables.plot RUN [RUN ...] --out curves.svg
     python -m rlbench.benchmarks.tables.plot results.json --out curves.svg
 
-Runs of an agent on a task that differ in nothing but the seed are one curve: the mean over seeds, at the
-updates that all of them have, and each seed thin. Where levels were held out, they are a dashed curve. Runs may be unfinished.
+Runs of an agent on a task that differ only in the seed are one curve: their mean at the updates that all
+of them have, and a thin line for each seed. Held-out levels have a dashed curve. Runs may be unfinished.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     """Draws score (return where there is no score) over updates.
 
     Raises:
-        UserError: matplotlib is not installed, a folder holds no run, or a run is there twice.
+        UserError: matplotlib is not installed, a folder holds no run, or a run is given twice.
     """
     try:
         from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         ) from None
 
     found = collect(runs, unfinished=True)
-    # One axis has one unit: returns, where not every task has a score.
+    # One axis has one unit: scores if every task has one, else returns.
     scored = all(run["reference_returns"] is not None for run in found)
     curves = defaultdict(list)
     for name, run in zip(called(found), found, strict=True):

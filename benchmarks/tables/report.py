@@ -91,7 +91,7 @@ def make(asked: ReportConfig) -> None:
 
 
 def label(path: Path) -> str:
-    """The name of a run folder's method: from a table or a sweep, else that of its agent."""
+    """The method's name in the table or sweep that made the folder, else the name of its agent."""
     config = RunFolder(path).config()
     end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
     name, agent = path.name.removesuffix(end), str(config["agent"]["name"])

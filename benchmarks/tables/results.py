@@ -75,12 +75,12 @@ class Result:
         """Score of the policies that recorded the data.
 
         Raises:
-            Missing: There are no data, or nobody measured them.
+            Missing: There are no data, or their score is not recorded.
         """
         data = self.config.get("data")
         score = data["details"].get("score") if data else None
         if score is None:
-            raise Missing(f"the score of the data of {self.task} is not known")
+            raise Missing(f"the score of the policies behind the data of {self.task} is not known")
         return float(score)
 
 
@@ -100,8 +100,8 @@ def read_result(method: str, folder: Path) -> Result:
     held_out = evaluations["held_out"][-1] if "held_out" in evaluations else None
     if not all(np.isfinite(x).all() for x in (last, held_out) if x is not None):
         raise UserError(
-            f"the last evaluation in {folder} has returns that are NaN or infinite, of which there is "
-            "no mean; move the folder away, find out why and run that seed again"
+            f"the last evaluation in {folder} has returns that are NaN or infinite, so it has no "
+            "mean; move the folder away, find the cause and run that seed again"
         )
     return Result(method, task, seed, folder, config, last, seconds, held_out)
 
@@ -113,7 +113,7 @@ class Results:
         """Groups them by method and task, seeds in order.
 
         Raises:
-            UserError: Runs of one method and task differ in more than the seed, or not even in that.
+            UserError: Runs of one method and task differ in more than the seed, or have the same seed.
         """
         self.all = sorted(results, key=lambda result: result.seed)
         keys = [(result.method, result.task, result.seed) for result in self.all]
@@ -151,7 +151,7 @@ class Results:
         task: str,
         measure: Callable[[Result], float] = attrgetter("score"),
     ) -> Array:
-        """A measure of several methods on the seeds that all of them have, [M, R].
+        """A measure of M methods on the R seeds that all of them have, [M, R].
 
         Raises:
             Missing: One of them has not been run, or they share fewer than two seeds.
@@ -160,8 +160,8 @@ class Results:
         seeds = sorted(set.intersection(*map(set, runs)))
         if len(seeds) < 2:
             raise Missing(
-                f"{', '.join(methods)} share {len(seeds)} of their seeds on {task}; a comparison of "
-                "pairs needs 2 or more"
+                f"{', '.join(methods)} share {len(seeds)} of their seeds on {task}; a paired "
+                "comparison needs 2 or more"
             )
         return np.array([[measure(of[seed]) for seed in seeds] for of in runs])
 

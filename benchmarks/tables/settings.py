@@ -1,4 +1,4 @@
-"""The settings of a paper's methods that are not the ones that `rlbench run` takes by default."""
+"""Settings of a paper's methods that differ from the defaults of `rlbench run`."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from rlbench.benchmarks.training.config import RunConfig
 
 
 def settings_sections(grid: Grid, folder: Path, results: Results) -> list[Section]:
-    """Settings of the methods that have results; tasks where presets leave the same share a section."""
+    """Non-default settings of the methods that have results; tasks with the same ones share a section."""
     found: dict[str, dict[str, list[str]]] = {}
     for method, job in grid.jobs(folder):
         if results.of(method, job.config.env):
@@ -31,7 +31,7 @@ def settings_sections(grid: Grid, folder: Path, results: Results) -> list[Sectio
 
 
 def changed(job: Job) -> list[str]:
-    """Settings of a job that decide its result and are not the defaults, as `name=value`."""
+    """Settings of a job that affect its result and differ from the defaults, as `name=value`."""
     usual = job.defaults()
     options = dataclasses.asdict(job.config)
     asked: dict[str, Any] = json.loads(json.dumps({**job.settings, **options}, default=str))
@@ -43,7 +43,7 @@ def changed(job: Job) -> list[str]:
 
 
 def _section(tasks: Sequence[str], methods: Mapping[str, Sequence[str]]) -> Section:
-    """What all methods share comes first."""
+    """The settings that all methods share come first."""
     shared = [x for x in next(iter(methods.values())) if all(x in y for y in methods.values())]
     rows = [["all methods", ", ".join(shared) or "-"]]
     for method, settings in methods.items():

@@ -151,9 +151,9 @@ def bootstrap_interval(statistic: Callable[..., Array], *scores: ArrayLike, seed
 
 
 def paired_difference(x: ArrayLike, y: ArrayLike, *, seed: int) -> Interval:
-    """Mean of x - y over pairs of runs, such as those of equal seeds; [R] each, any unit.
+    """Mean of x - y over pairs of runs, such as runs with the same seed; [R] each, any unit.
 
-    Method and `seed` are those of `bootstrap_interval`.
+    The method and `seed` are as in `bootstrap_interval`.
     """
     differences = np.asarray(x, dtype=np.float64) - np.asarray(y, dtype=np.float64)
     return bootstrap_interval(mean, differences[:, np.newaxis], seed=seed)

@@ -2,9 +2,9 @@
 
     python -m rlbench.benchmarks.tables.summary RUN [RUN ...] --json results.json
 
-The last checkpoint counts, never the best one. A file written before stands for its runs. Means are over
-runs that differ in nothing but the seed; runs of an agent that differ in more have their settings in
-their name.
+The last checkpoint counts, never the best one. A results file can be given in place of its runs. Means are
+over runs that differ only in the seed; if runs of an agent differ in more, their names include the settings
+that differ.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         unfinished: Whether runs may still have updates before them.
 
     Raises:
-        UserError: A folder holds no complete run, or none at all, a file is damaged, or a run is there
+        UserError: A folder holds no complete run, or none at all, a file is damaged, or a run is given
             twice.
     """
     collected: list[dict[str, Any]] = []
@@ -60,9 +60,10 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def called(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The agent of each run, with its precision where that is not float32 (older runs name none).
+    """The method name of each run.
 
-    Settings follow where they differ among the runs of an agent on a task.
+    This is the agent, with the precision if it is not float32 (older runs do not record it) and with the
+    settings in which runs of the agent on a task differ.
     """
     names = []
     for run in runs:
@@ -72,7 +73,7 @@ def called(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def score(run: Mapping[str, Any], mean_return: float) -> float | None:
-    """D4RL-normalised score of a mean return; None where the task has no reference returns."""
+    """D4RL-normalised score of a mean return; None if the task has no reference returns."""
     if run["reference_returns"] is None:
         return None
     low, high = run["reference_returns"]

@@ -136,7 +136,7 @@ def _check(grid: Grid) -> None:
         this = f"{name!r} on {job.config.env}"
         if (other := taken.setdefault(job.folder, this)) != this:
             raise UserError(
-                f"the runs of {other} and of {this} would lie in one folder, {job.folder}; rename one"
+                f"the runs of {other} and of {this} would share the folder {job.folder}; rename one"
             )
 
 

@@ -154,12 +154,12 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     updates = " or ".join(f"{updates:,}" for updates in lengths)
     title = f"Score after {updates} updates, mean ± std of {grid.seeds} seeds"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
-    notes = [f"In brackets: the number of seeds where it is not {grid.seeds}."] if unequal else []
+    notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
     return Section(title, ["task (data)", *methods], rows, notes)
 
 
 def _data(found: Sequence[Sequence[Result]]) -> str:
-    """Kinds of the data of a task, and how many data sets there are if methods had different ones."""
+    """Kinds of data of a task, and the number of data sets if methods used different ones."""
     kinds = sorted({run.data_kind for runs in found for run in runs})
     hashes: dict[int, set[str]] = {}
     for run in (run for runs in found for run in runs):
@@ -247,7 +247,7 @@ def _scoreboard(asked: TableConfig) -> Section:
         folder = asked.out / f"{name}-{asked.scale}"
         results = collect(paper, asked.scale, folder)
         words = [judge(claim, asked.scale, results)[0] for claim in paper.claims]
-        # What is only reported can neither hold nor fail.
+        # Claims that are only reported neither hold nor fail.
         judged = [word for word in words if word not in ("not at this scale", "reported")]
         holding = judged.count("holds")
         works = holding == len(judged) and bool(judged or results.all)

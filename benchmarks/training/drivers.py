@@ -142,7 +142,7 @@ class ReplayDriver:
         while self._at.steps < self._random_steps:
             self._step(self._random_action())
         for _ in range(self._steps):
-            obs = as_tensor(self._obs, self._agent.device)
+            obs = as_tensor(self._obs, self._agent)
             self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
         size = self._agent.config.batch_size
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
@@ -158,13 +158,13 @@ class ReplayDriver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Counters and random states; the environment takes its steps again."""
         if self._replay.fresh:
-            raise UserError("the run's replay.bin is missing or cut; restore it or start anew")
+            raise UserError("the run's replay.bin is missing or cut; restore it or start again")
         restore(self._at, state)
         steps, self._at.episode_steps = self._at.episode_steps, 0
         if steps > self._replay.size:
             raise UserError(
-                f"{self._env.name} is in an episode of {steps:,} steps, of which the replay buffer "
-                f"holds the last {self._replay.size:,}, so this run cannot be resumed; start it anew "
+                f"{self._env.name} is in an episode of {steps:,} steps, but the replay buffer "
+                f"holds only the last {self._replay.size:,}, so this run cannot be resumed; start again "
                 "with a larger --replay-size or a time limit (gymnasium.wrappers.TimeLimit)"
             )
         self._obs = self._reset()
@@ -210,8 +210,8 @@ class ReplayDriver:
 
 
 def strayed(name: str) -> UserError:
-    """The error of a resume whose environment did not do again what it had done."""
+    """The error for a resume whose environment did not repeat its earlier steps."""
     return UserError(
         f"{name} did not repeat its steps from the same seed, so this run cannot be resumed "
-        "exactly; start it anew, or make the environment deterministic"
+        "exactly; start again, or make the environment deterministic"
     )

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 MAX_ENVS = 10
 """Environments side by side; more only make the last batch emptier."""
 MAX_STEPS = 10_000
-"""An episode is cut after so many steps, unless the environment names a longer time limit."""
+"""An episode is cut after this many steps unless the environment names a longer limit."""
 
 
 class Evaluator:
@@ -63,13 +63,14 @@ class Evaluator:
         def act(obs: Array, episode: Array, step: Array) -> Array:
             nonlocal state
             look()
-            on_device = as_tensor(obs, agent.device)
+            on_device = as_tensor(obs, agent)
             if state is not None:
                 state = forget(state, torch.as_tensor(step == 0, device=agent.device).float())
             chosen = agent.act(on_device, explore=explore, state=state)
             state = chosen.state
             action: Array = chosen.action.cpu().numpy()
-            self._cut += int((step + 1 == self._max_steps).sum())
+            if self._max_steps is not None:
+                self._cut += int((step + 1 == self._max_steps).sum())
             return action
 
         try:
@@ -80,22 +81,22 @@ class Evaluator:
         if not np.isfinite(returns).all():
             first = int(np.flatnonzero(~np.isfinite(returns))[0])
             raise UserError(
-                f"the return of {self._name} is {returns[first]} in the episode of seed "
-                f"{seeds[first]}, so a reward or an action of the agent there is not finite; correct "
-                "the environment, or give a smaller learning rate"
+                f"the return of {self._name} is {returns[first]} in the episode with seed "
+                f"{seeds[first]}, so a reward or an action of the agent is not finite; correct the "
+                "environment or use a smaller learning rate"
             )
         return seeds, returns
 
-    def notes(self) -> list[str]:
-        """What a person should know of the last episodes, in sentences."""
+    def note(self) -> str:
+        """Note for the user about the last episodes; empty if none was cut."""
         if not self._cut:
-            return []
-        return [
+            return ""
+        return (
             f"note: {self._cut} of {self.episodes} episodes were cut after {self._max_steps:,} steps, "
             f"because {self._name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
-        ]
+        )
 
 
 def longest_episode(step_limit: int | None) -> int:
-    """Steps after which an episode is cut; never before its environment's own limit ends it."""
+    """Steps after which an evaluation episode is cut, never before the environment's own limit."""
     return MAX_STEPS if step_limit is None else max(MAX_STEPS, step_limit + 1)

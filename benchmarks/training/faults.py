@@ -1,4 +1,4 @@
-"""Errors of an agent that is the user's own, named as theirs."""
+"""Errors raised by custom agents, reported as the user's own."""
 
 import traceback
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from rlbench.interface import Agent
 
 @contextmanager
 def named_as_agents(agent: type[Agent]) -> Iterator[None]:
-    """Around code that runs an agent.
+    """Reports errors of a custom agent as the user's own.
 
     Raises:
-        UserError: Something failed, and the agent is not one of rlbench's.
+        UserError: The code failed, and the agent is not part of rlbench.
     """
     try:
         yield
@@ -32,6 +32,6 @@ def named_as_agents(agent: type[Agent]) -> Iterator[None]:
         text = " ".join(str(error).split())
         raise UserError(
             f"{name} cannot be run ({type(error).__name__}: {text}): `act` must return an "
-            "rlbench.interface.Action of a row for each observation, and `learn` a mapping of scalars; "
-            "the same command with --debug shows where"
+            "rlbench.interface.Action with one row per observation, and `learn` a mapping of scalars; "
+            "run the same command with --debug for the traceback"
         ) from error

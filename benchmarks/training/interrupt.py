@@ -6,11 +6,11 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 GRACE = 0.5
-"""Seconds after the first signal in which a rollout or an evaluation may still end by itself."""
+"""Seconds after the first signal within which a rollout or an evaluation may still finish."""
 
 
 class Unfinished(Exception):
-    """A rollout or an evaluation was left in the middle, so the last checkpoint is where it is."""
+    """A rollout or an evaluation was abandoned midway, so the run resumes from its last checkpoint."""
 
 
 class Interrupt:
@@ -18,7 +18,7 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         """Takes over the signals, where this is the main thread."""
-        global _active  # noqa: PLW0603  # The signals are the process's, too.
+        global _active  # Global, because signals belong to the process.
         self.requested = False
         self._since: float | None = None
         self._before: dict[int, Any] = {}
@@ -37,13 +37,13 @@ class Interrupt:
         trace: TracebackType | None,
     ) -> None:
         """Gives the signals back."""
-        global _active  # noqa: PLW0603
+        global _active
         _active = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def look(self) -> None:
-        """Raises `Unfinished` where the first signal came more than `GRACE` seconds ago."""
+        """Raises `Unfinished` if the first signal came more than `GRACE` seconds ago."""
         if self._since is not None and time.monotonic() - self._since > GRACE:
             raise Unfinished
 
@@ -57,12 +57,12 @@ _active: Interrupt | None = None
 
 
 def look() -> None:
-    """To be called at every step of a loop that plays: leaves it soon after the first signal.
+    """Call at every step of a loop that plays; leaves the loop soon after the first signal.
 
-    Where no `Interrupt` is active, signals stop Python as usual.
+    Without an active `Interrupt`, signals stop Python as usual.
 
     Raises:
-        Unfinished: It is time to stop.
+        Unfinished: The loop should stop.
     """
     if _active is not None:
         _active.look()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rlbench.benchmarks.training.runner import Run
 
 
+FAR = 0.3
+"""Divergence of a new policy from the old one, in nats, from which on the log names the update."""
+
+
 class Keeper:
     """Told of each update, it does what is due."""
 
@@ -48,11 +52,12 @@ class Keeper:
 
         Raises:
             UserError: A metric or a weight is not finite.
-            Interrupted: The run was told to stop and is saved.
+            Interrupted: The run was stopped on request and is saved.
         """
         run, config, line = self._run, self._run.config, self._line
         run.update += 1
         last = run.update == config.updates
+        self._name_far_update(metrics)
         if self._due(config.log_every) or last:
             seconds = time.monotonic() - self._start
             rate = (run.update - self._first) / (seconds - self._evaluating)
@@ -63,9 +68,8 @@ class Keeper:
             line.advance(run.update)
             start = time.monotonic()
             line.report(self._evaluate())
-            for evaluator in self._evaluators:
-                for note in evaluator.notes():
-                    line.say(note)
+            for note in filter(None, (evaluator.note() for evaluator in self._evaluators)):
+                line.say(note)
             self._evaluating += time.monotonic() - start
         if self._due(config.snapshot_every):
             run.folder.save_snapshot(run.update, run.agent.state_dict())
@@ -73,7 +77,7 @@ class Keeper:
             self._finite(metrics)
             self._check_weights()
             state = {"agent": run.agent.state_dict(), "driver": driver_state()}
-            # Seeds that learn together go on from the last checkpoint that all of them have.
+            # Seeds that learn together resume from the last checkpoint that all of them have.
             run.folder.save_checkpoint(
                 run.update, state, keep=1 if config.seeds == 1 or last else 2
             )
@@ -81,6 +85,14 @@ class Keeper:
             raise stopped(run.update, run.folder.path)
         if run.update % 10 == 0:
             line.advance(run.update)
+
+    def _name_far_update(self, metrics: Mapping[str, Tensor]) -> None:
+        """Says so if an update moved the policy far, which is how on-policy agents lose what they learned."""
+        if "kl_update" in metrics and metrics["kl_update"] > FAR:
+            end = ", so it was undone" if metrics["undone"] else ""
+            self._line.say(
+                f"update {self._run.update:,} moved the policy far (KL {metrics['kl_update']:.2f}){end}"
+            )
 
     def reads_agent(self, *, stopping: bool) -> bool:
         """Whether the next `after` evaluates or saves the agent."""
@@ -107,13 +119,17 @@ class Keeper:
                 raise self.diverged(f"a weight of the agent's {name} became nan or infinite")
 
     def diverged(self, what: str) -> UserError:
-        """The error of an agent in which something is not finite any more; `what` says what."""
+        """The error for an agent with a value that is not finite; `what` names it."""
         run = self._run
         saved = run.folder.checkpoints()
-        kept = f"its checkpoint of update {saved[-1]:,}" if saved else "no checkpoint yet, only its log"
+        kept = (
+            f"its checkpoint of update {saved[-1]:,}"
+            if saved
+            else "no checkpoint yet, only its log"
+        )
         return UserError(
             f"{what} by update {run.update:,}, so the run was stopped; what the agent learned from was "
-            "finite, so a smaller learning rate or rewards of a smaller scale may help; "
+            "finite, so a smaller learning rate or smaller rewards may help; "
             f"{run.folder.path} holds {kept}"
         )
 
@@ -130,9 +146,9 @@ class Keeper:
 
 
 def stopped(update: int, path: Path) -> Interrupted:
-    """Says how to go on with a run or runs that a person stopped, saved at `update`."""
+    """Says how to resume runs that the user stopped; `update` is the last one saved, 0 if none."""
     where = f"and saved at update {update:,}" if update else "before the first checkpoint"
-    how = "go on with" if update else "begin it again with"
+    how = "resume with" if update else "start again with"
     return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}`")
 
 

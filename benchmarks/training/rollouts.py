@@ -9,10 +9,10 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlbench.backbones.memory import forget
+from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.drivers import strayed
 from rlbench.benchmarks.training.interrupt import look
-from rlbench.envs.contract import as_obs, as_tensor
+from rlbench.envs.contract import as_obs
 from rlbench.envs.episodes import Repeats, make_envs
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -111,9 +111,10 @@ class RolloutDriver:
         for t in range(steps):
             look()
             obs[t] = self._obs
-            on_device = as_tensor(self._obs, self._agent.device)
+            on_device = torch.from_numpy(obs[t]).to(self._agent.device)
             chosen = self._agent.act(on_device, explore=True, state=self._state)
-            # A copy, because agent and environments may write to this one again.
+            obs[t] = self._obs  # The agent may have written there.
+            # A copy, because the agent or the environments may reuse the array.
             actions.append(chosen.action.cpu().numpy().copy())
             extras.append(chosen.extras)
             self._state = chosen.state
@@ -188,7 +189,7 @@ class RolloutDriver:
 
 
 class _OneByOne:
-    """Environments that are stepped one after the other, or as `make_envs` finds best."""
+    """Environments that are stepped one after the other, or as `make_envs` decides."""
 
     def __init__(self, task: Task, count: int) -> None:
         self._envs = make_envs(task.make, count, task.name)
@@ -202,7 +203,6 @@ class _OneByOne:
         if mask is None:
             self._obs = np.stack(first)
         else:
-            self._obs = self._obs.copy()
             self._obs[begun] = first
         return self._obs
 
@@ -221,7 +221,7 @@ class _OneByOne:
 
 
 class _AsOne:
-    """Environments that a task steps as one, with what `_OneByOne` does."""
+    """Environments that a task steps as a batch, with the interface of `_OneByOne`."""
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], name: str) -> None:
         self.vector, self._name = vector, name
@@ -236,7 +236,7 @@ class _AsOne:
         obs = self.kept(given)
         if not (np.isfinite(reward).all() and (obs.dtype == np.uint8 or np.isfinite(obs).all())):
             raise UserError(
-                f"an observation or a reward of {self._name} is not finite, so correct the environment"
+                f"an observation or a reward of {self._name} is not finite; correct the environment"
             )
         return obs, reward, terminated, truncated
 

@@ -101,7 +101,7 @@ class Run:
             self._train(self._make_driver())
 
     def finish(self) -> int:
-        """The rest of a run that was cut off; the number of updates that took."""
+        """Runs the remaining updates of a stopped run; returns their number."""
         with self.folder.locked(), named_as_agents(type(self.agent)):
             state = self.folder.load_checkpoint(self.agent.device)
             first = 0 if state is None else int(state["update"])

@@ -37,7 +37,7 @@ class SeedBatchRun:
         if len(runs) != first.config.seeds:
             raise UserError(
                 f"{path} holds {len(runs)} of {first.config.seeds} seeds that learn together; "
-                "restore the others, or start anew with another --out"
+                "restore the others, or start again with another --out"
             )
         if first.data is None or first.agent.phase() is None:
             raise UserError(
@@ -70,7 +70,7 @@ class SeedBatchRun:
             self._train()
 
     def finish(self) -> int:
-        """The rest of runs that were cut off; the number of updates that took."""
+        """Runs the remaining updates of stopped runs; returns their number."""
         with self._locked():
             first, updates = self._saved(), self.runs[0].config.updates
             if first < updates:
@@ -120,13 +120,13 @@ class SeedBatchRun:
         for keeper, metrics, driver in zip(keepers, all_metrics, self.drivers, strict=True):
             try:
                 keeper.after(metrics, driver.state_dict, stopping=stopping)
-            except Interrupted:  # The others are to be saved too.
+            except Interrupted:  # Save the others first.
                 ended = True
         if ended:
             raise stopped(self.runs[0].update, self.path)
 
     def _saved(self) -> int:
-        """The last update that all runs have a checkpoint of; 0 without one."""
+        """The last update for which all runs have a checkpoint; 0 if there is none."""
         return max(set.intersection(*({0, *run.folder.checkpoints()} for run in self.runs)))
 
 
