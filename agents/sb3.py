@@ -23,8 +23,9 @@ from gymnasium import Space
 from torch import Tensor
 
 from rlbench.backbones.policies import randn
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
-from rlbench.errors import UserError
+from rlbench.errors import Diverged, UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
@@ -67,6 +68,10 @@ class SB3SACConfig:
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
 
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SB3TD3Config:
@@ -95,6 +100,10 @@ class SB3TD3Config:
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +137,10 @@ class SB3DQNConfig:
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
 
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
+
 
 class Spaces(gym.Env[Any, Any]):
     """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
@@ -157,6 +170,22 @@ def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
             generator.set_state(torch.get_rng_state())
 
 
+@contextmanager
+def naming_divergence(policy: torch.nn.Module) -> Iterator[None]:
+    """Turns what SB3's distributions raise, if they are given nan or infinity, into a sentence.
+
+    Raises:
+        Diverged: The policy gives numbers that are not finite.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        finite = all(bool(weight.isfinite().all()) for weight in policy.parameters())
+        if finite and not str(error).startswith("Expected parameter"):
+            raise
+        raise Diverged("an output of the agent's policy became nan or infinite") from error
+
+
 class SB3Agent(Agent):
     """What the agents share: an algorithm of SB3, its counter and its metrics.
 
@@ -180,7 +209,7 @@ class SB3Agent(Agent):
         """SB3's `train`, with the agent's random numbers and counter; its metrics."""
         algorithm: Any = self._algorithm
         algorithm._n_updates = self.updates
-        with in_place_of_global(self.generator):
+        with in_place_of_global(self.generator), naming_divergence(self.policy):
             algorithm.train(*arguments)
         self.updates = algorithm._n_updates
         told = algorithm.logger.name_to_value
@@ -260,7 +289,7 @@ class SB3SAC(SB3Agent):
         """A sample of the policy if `explore`, else tanh of its mean."""
         if not explore:
             return Action(self.decide(obs))
-        with in_place_of_global(self.act_generator):
+        with in_place_of_global(self.act_generator), naming_divergence(self.policy):
             return Action(self.box.from_unit(self._sac.actor(obs)))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -5,6 +5,10 @@ class UserError(ValueError):
     """One sentence: what was given, what was expected, what to do. Exit code 2, no traceback."""
 
 
+class Diverged(UserError):
+    """An agent has a value that is not finite; the message says which, and a run adds the rest."""
+
+
 class Interrupted(Exception):
     """The user stopped the run, everything is saved, and the message says how to resume."""
 
