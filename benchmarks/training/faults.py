@@ -25,10 +25,16 @@ def named_as_agents(agent: type[Agent]) -> Iterator[None]:
     """Reports errors of a custom agent as the user's own.
 
     Raises:
-        UserError: The code failed, and the agent is not part of rlbench.
+        UserError: The code failed, and the agent is not part of rlbench; or an action of any agent
+            is not finite.
     """
     try:
         yield
+    except BrokenAction as error:
+        raise UserError(
+            f"{error}, expected finite numbers; correct its `act`, or train it with a smaller "
+            "learning rate"
+        ) from error
     except (UserError, Interrupted, Unfinished):
         raise
     except FAILURES as error:
@@ -82,7 +88,9 @@ class Actions:
                 f"observations, expected {[rows, *self._shape]}; let it return one action for each row"
             )
         inside = (self._low <= action) & (action <= self._high)
-        if self._whole and action.dtype.kind == "f":
+        if action.dtype.kind == "c":
+            inside[...] = False
+        elif self._whole and action.dtype.kind == "f":
             inside &= action == np.floor(action)
         if not inside.all():
             row = int(np.argwhere(~inside)[0][0])

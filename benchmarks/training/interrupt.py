@@ -1,9 +1,10 @@
 """Ctrl-C and SIGTERM as a wish to stop soon, so that the run can be saved first."""
 
-import signal
 import time
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
+
+from rlbench.stopping import handling
 
 GRACE = 0.5
 """Seconds after the first signal within which a rollout or an evaluation may still finish."""
@@ -21,12 +22,8 @@ class Interrupt:
         global _active  # Global, because signals belong to the process.
         self.requested = False
         self._since: float | None = None
-        self._before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._on_signal)
-            except ValueError:  # not the main thread: signals go elsewhere
-                break
+        self._signals = handling(self._on_signal)
+        self._signals.__enter__()
         _active = self
         return self
 
@@ -36,11 +33,17 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Gives the signals back."""
+        """Gives the signals back.
+
+        Raises:
+            KeyboardInterrupt: The run came to its end after the first signal, which is to stop
+                what would follow as well.
+        """
         global _active
         _active = None
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._signals.__exit__(None, None, None)
+        if self.requested and kind is None:
+            raise KeyboardInterrupt("stopped after the last update, so the run is complete")
 
     def look(self) -> None:
         """Raises `Unfinished` if the first signal came more than `GRACE` seconds ago."""
@@ -49,7 +52,10 @@ class Interrupt:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                "stopped at once; `rlbench run --resume` with the run's folder continues from its "
+                "last checkpoint"
+            )
         self.requested, self._since = True, time.monotonic()
 
 
