@@ -189,7 +189,9 @@ def _import(name: str, place: str) -> "type[Agent]":
         )
     lacking = _lacking(found)
     if lacking:
-        raise UserError(f"agent {name!r}: the class {class_name} {lacking}; see rlbench.interface.Agent")
+        raise UserError(
+            f"agent {name!r}: the class {class_name} {lacking}; see rlbench.interface.Agent"
+        )
     return found
 
 

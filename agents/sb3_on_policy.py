@@ -23,7 +23,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 # First, because it says in one sentence if Stable-Baselines3 is missing.
-from rlbench.agents.sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
+from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first

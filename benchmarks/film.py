@@ -17,7 +17,7 @@ import tyro
 from numpy.typing import NDArray
 
 from rlbench.envs.tasks import Task, make_from_factory, make_gymnasium
-from rlbench.errors import UserError, raised_by
+from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.seeding import derive
 
@@ -177,8 +177,6 @@ def _shrunk(picture: Frame) -> Frame:
 
 def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
     """An environment of a task that can be drawn, and what draws it."""
-    from rlbench.envs.contract import FAILURES
-
     make: Any = task.make
     kind = getattr(make, "func", None)
     env = make()
@@ -201,10 +199,11 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
             if kind is make_from_factory:
                 raise raised_by(task.name, "render", error, "environment") from error
             raise UserError(f"{task.name} cannot be drawn ({error})") from error
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        rgb = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        if not rgb or min(picture.shape[:2]) < 2:  # H.264 leaves out a last odd line.
             raise UserError(
                 f"{task.name} cannot be drawn: its render() gave {picture.dtype} "
-                f"{list(picture.shape)}, expected uint8 [H, W, 3]"
+                f"{list(picture.shape)}, expected uint8 [H, W, 3] of 2 pixels or more each way"
             )
         times = max(1, size // max(picture.shape[:2]))
         return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from rlbench.errors import Diverged, UserError, raised_by
+from rlbench.errors import FAILURES, Diverged, UserError, raised_by
 from rlbench.interface import Agent, Trajectories
 
 Array = NDArray[Any]
@@ -24,8 +24,6 @@ STEPS = 3
 """Number of steps checked before a run begins."""
 LARGEST = float(np.finfo(np.float32).max)
 """Largest reward; rewards are stored as float32."""
-FAILURES: tuple[type[Exception], ...] = (Exception, SystemExit)  # type: ignore[assignment]
-"""What a user's code may raise and is reported as theirs: `sys.exit` must not end the process."""
 _BYTE, _FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -241,9 +239,7 @@ class Checked:
         try:
             obs = as_obs(given, self.observation_space, copy=True)
         except (TypeError, ValueError, RuntimeError):  # PyTorch's, where it requires a gradient.
-            self._refuse(
-                f"returned the observation {_described(given)}", "an array of real numbers"
-            )
+            self._refuse(f"returned the observation {_described(given)}", "an array of numbers")
         if obs.shape != self._obs_shape:
             self._refuse(
                 f"returned an observation of shape {list(obs.shape)}",

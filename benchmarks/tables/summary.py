@@ -43,6 +43,8 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         updates = config["run"]["updates"]
         if not unfinished and updates not in evaluations["update"]:
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
+        if not len(evaluations["update"]):
+            raise UserError(f"{path} has not been evaluated yet; let the run go on for longer")
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
         places.append(path)

@@ -10,8 +10,8 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from rlbench.benchmarks.training.interrupt import Unfinished
-from rlbench.envs.contract import FAILURES, BrokenAction
-from rlbench.errors import Interrupted, UserError, raised_by
+from rlbench.envs.contract import BrokenAction
+from rlbench.errors import FAILURES, Interrupted, UserError, raised_by
 from rlbench.interface import Action, Agent
 
 Array = NDArray[Any]
@@ -84,8 +84,8 @@ class Actions:
         action: Array = chosen.action.cpu().numpy()
         if action.shape != (rows, *self._shape):
             raise UserError(
-                f"`act` of {self._name} returned actions of shape {list(action.shape)} for {rows} "
-                f"observations, expected {[rows, *self._shape]}; let it return one action for each row"
+                f"`act` of {self._name} returned actions of shape {list(action.shape)}, expected "
+                f"{[rows, *self._shape]}; let it return one action for each observation"
             )
         inside = (self._low <= action) & (action <= self._high)
         if action.dtype.kind == "c":
