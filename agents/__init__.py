@@ -1,5 +1,6 @@
 """The agents, imported on first use so that `rlbench --help` never loads PyTorch."""
 
+import dataclasses
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -172,7 +173,7 @@ def _import(name: str, place: str) -> "type[Agent]":
         module = import_module(module_name)
     except UserError:  # It says itself what it needs.
         raise
-    except Exception as error:  # A plug-in's module may fail in any way.
+    except (Exception, SystemExit) as error:  # A plug-in's module may fail in any way.
         raise UserError(
             f"agent {name!r}: cannot import the module {module_name!r} "
             f"({type(error).__name__}: {error}); install it or correct the name"
@@ -186,7 +187,34 @@ def _import(name: str, place: str) -> "type[Agent]":
             f"{'missing' if found is None else 'no subclass of rlbench.interface.Agent'}; "
             "expected package.module:Class"
         )
+    lacking = _lacking(found)
+    if lacking:
+        raise UserError(
+            f"agent {name!r}: the class {class_name} {lacking}; see rlbench.interface.Agent"
+        )
     return found
+
+
+def _lacking(agent: "type[Agent]") -> str:
+    """What a class lacks to be an agent, in words; empty if it is one."""
+    from rlbench.interface import Trajectories, Transitions
+
+    config = getattr(agent, "Config", None)
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        return f"has the Config {config}, expected a frozen dataclass of its settings"
+    missing = dataclasses.MISSING
+    bare = [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.init and field.default is missing and field.default_factory is missing
+    ]
+    if bare:
+        return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
+    consumes = getattr(agent, "consumes", None)
+    if consumes not in (Transitions, Trajectories):
+        return f"has consumes = {consumes}, expected Transitions or Trajectories"
+    methods = sorted(agent.__abstractmethods__)
+    return f"has no method {' and '.join(methods)}" if methods else ""
 
 
 def _plugins() -> dict[str, EntryPoint]:

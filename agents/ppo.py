@@ -252,7 +252,8 @@ class PPO(Agent):
             if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
                 break
         # Half the mean squared log-ratio, an estimate of the KL divergence that few samples disturb little.
-        divergence = 0.5 * (log_prob - self._probe(rollout)).square().mean()
+        # It stays finite where the update can still be undone.
+        divergence = (0.5 * (log_prob - self._probe(rollout)).square().mean()).clamp(max=1e9)
         limit = self.config.kl_limit
         undone = limit is not None and bool(divergence > limit)
         if undone:

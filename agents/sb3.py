@@ -12,34 +12,25 @@ Differences from the library:
 - DQN counts its target and exploration in updates, and draws for each environment on its own.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import gymnasium as gym
 import torch
-from gymnasium import Space
 from torch import Tensor
 
 from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
-from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Transitions
 from rlbench.seeding import derive, initialising
 
-try:
-    from stable_baselines3 import DQN, SAC, TD3
-    from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.buffers import ReplayBuffer
-    from stable_baselines3.common.logger import Logger
-    from stable_baselines3.common.type_aliases import ReplayBufferSamples
-    from stable_baselines3.common.utils import polyak_update
-except ModuleNotFoundError as error:
-    raise UserError(
-        f"the agents of stable-baselines3 need the package {error.name}; install it with "
-        "pip install 'rlbench[sb3]'"
-    ) from None
+# First, because it says in one sentence if Stable-Baselines3 is missing.
+from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import polyak_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +57,10 @@ class SB3SACConfig:
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +90,10 @@ class SB3TD3Config:
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,65 +127,9 @@ class SB3DQNConfig:
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps (SB3: buffer_size)."""
 
-
-class Spaces(gym.Env[Any, Any]):
-    """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
-
-    def __init__(self, observations: Space[Any], actions: Space[Any]) -> None:
-        """As SB3 shall see them."""
-        self.observation_space = observations
-        self.action_space = actions
-
-
-@contextmanager
-def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
-    """Lets PyTorch's global generator, from which SB3 draws, go on where `generator` is.
-
-    Afterwards the global one is as it was, and `generator` has moved on.
-    """
-    device = generator.device
-    if device.type == "cuda":
-        with torch.random.fork_rng(devices=[device]):
-            torch.cuda.set_rng_state(generator.get_state(), device)
-            yield
-            generator.set_state(torch.cuda.get_rng_state(device))
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(generator.get_state())
-            yield
-            generator.set_state(torch.get_rng_state())
-
-
-class SB3Agent(Agent):
-    """What the agents share: an algorithm of SB3, its counter and its metrics.
-
-    The algorithm keeps no state of its own: its networks and optimisers are attributes of the agent
-    too, where `rlbench.state` finds them, and its counter is told to it.
-    """
-
-    METRICS: ClassVar[dict[str, str]]
-    """SB3's names of the metrics to ours."""
-    explores = True
-
-    def _adopt(self, algorithm: BaseAlgorithm) -> None:
-        algorithm.set_logger(Logger(None, []))
-        self._algorithm = algorithm
-        self.policy = algorithm.policy
-        self.updates = 0
-        # Kept, because some updates of SB3 leave a metric out.
-        self.metrics = torch.zeros(len(self.METRICS))
-
-    def _train(self, *arguments: Any) -> dict[str, Tensor]:
-        """SB3's `train`, with the agent's random numbers and counter; its metrics."""
-        algorithm: Any = self._algorithm
-        algorithm._n_updates = self.updates
-        with in_place_of_global(self.generator):
-            algorithm.train(*arguments)
-        self.updates = algorithm._n_updates
-        told = algorithm.logger.name_to_value
-        before = zip(self.METRICS, self.metrics.tolist(), strict=True)
-        self.metrics = torch.tensor([float(told.get(name, value)) for name, value in before])
-        return dict(zip(self.METRICS.values(), self.metrics.unbind(), strict=True))
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges."""
+        check(self)
 
 
 class Given(ReplayBuffer):
@@ -260,7 +203,7 @@ class SB3SAC(SB3Agent):
         """A sample of the policy if `explore`, else tanh of its mean."""
         if not explore:
             return Action(self.decide(obs))
-        with in_place_of_global(self.act_generator):
+        with in_place_of_global(self.act_generator), naming_divergence(self.policy):
             return Action(self.box.from_unit(self._sac.actor(obs)))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:

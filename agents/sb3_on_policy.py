@@ -23,12 +23,14 @@ from gymnasium import spaces
 from torch import Tensor
 
 # First, because it says in one sentence if Stable-Baselines3 is missing.
-from rlbench.agents.sb3 import SB3Agent, Spaces, in_place_of_global  # isort: skip
+from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
+from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
+from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Spec, State, Trajectories
 from rlbench.seeding import derive, initialising
 
@@ -68,6 +70,11 @@ class SB3PPOConfig:
     target_kl: float | None = None
     """An update stops where the policy has moved 1.5 times this far; None never does."""
 
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges, and rollouts from which SB3 cannot learn."""
+        check(self)
+        check_steps(self.envs * self.rollout_steps, self.batch_size, self.normalise_advantage)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SB3A2CConfig:
@@ -97,6 +104,31 @@ class SB3A2CConfig:
     """RMSprop as in the paper, else Adam (SB3: use_rms_prop)."""
     rms_prop_epsilon: float = 1e-5
     """Keeps RMSprop from dividing by zero (SB3: rms_prop_eps)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values outside their ranges, and rollouts from which SB3 cannot learn."""
+        check(self)
+        check_steps(
+            self.envs * self.rollout_steps, self.envs * self.rollout_steps, self.normalise_advantage
+        )
+
+
+def check_steps(rollout: int, minibatch: int, normalise: bool) -> None:
+    """Refuses rollouts and minibatches of one step.
+
+    Args:
+        rollout: Steps of a rollout in all environments.
+        minibatch: Steps of one gradient step.
+        normalise: Whether advantages are normalised.
+
+    Raises:
+        UserError: A single step would be normalised, or would be all that there is.
+    """
+    if rollout < 2 or (normalise and minibatch < 2):
+        raise UserError(
+            f"a rollout has {rollout} steps and a gradient step {minibatch}; Stable-Baselines3 needs 2 or "
+            "more of each, so give a larger rollout_steps or batch_size"
+        )
 
 
 SMALLEST_IMAGE = 36
@@ -202,7 +234,7 @@ class SB3OnPolicy(SB3Agent):
         """A sample of the policy if `explore`, else its mode."""
         if not explore:
             return Action(self.decide(obs))
-        with in_place_of_global(self.act_generator):
+        with in_place_of_global(self.act_generator), naming_divergence(self.policy):
             sample, value, log_prob = self._on_policy.policy(self._seen(obs))
         extras = {"sample": sample, "value": value.flatten(), "log_prob": log_prob}
         return Action(self._clip(sample), extras)

@@ -6,6 +6,7 @@ untrained. `check` refuses it before anything is built.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from math import inf, isfinite
 from typing import Any
 
 from rlbench.errors import UserError
@@ -23,8 +24,11 @@ class Range:
 
 COUNT = Range(lambda x: all(n >= 1 for n in (x if isinstance(x, tuple) else (x,))), "1 or more")
 """For a number, or for each number of a tuple, such as layer sizes."""
-NOT_NEGATIVE = Range(lambda x: x >= 0, "0 or more")
-POSITIVE = Range(lambda x: x > 0, "a number above 0")
+FINITE = Range(isfinite, "a finite number")
+NOT_NEGATIVE = Range(lambda x: 0 <= x < inf, "a finite number, 0 or more")
+POSITIVE = Range(lambda x: 0 < x < inf, "a finite number above 0")
+LIMIT = Range(lambda x: x > 0, "a number above 0")
+"""Of a bound, which may be infinite."""
 SHARE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "0 or more and below 1")
 INSIDE = Range(lambda x: 0 < x < 1, "a number above 0 and below 1")
@@ -35,16 +39,19 @@ INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one 
 _NAMES = {
     COUNT: "act_samples advantage_samples batch_size code code_size constraint_samples critics "
     "decay_updates divergence_samples envs epochs hidden memory_size penalty_samples "
-    "policy_decay_updates policy_every replay_size rollout_steps samples sequence_length "
-    "target_every target_samples vae_hidden",
+    "exploration_updates policy_decay_updates policy_every replay_size rollout_steps samples "
+    "sequence_length steps_per_update target_every target_samples vae_hidden",
+    FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
+    "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
     "conservatism critic_learning_rate entropy_coefficient exploration_noise learning_rate "
     "noise_clip perturbation policy_learning_rate random_steps std_penalty target_noise "
     "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
     "weight_decay",
-    POSITIVE: "act_temperature alpha_max alpha_min clip_range fixed_alpha gradient_clip initial_temperature "
-    "kernel_width kl_limit max_grad_norm max_weight std target_kl",
-    SHARE: "discount gae_lambda mixing mixture soft_clip target_rate",
+    POSITIVE: "act_temperature alpha_min clip_range fixed_alpha initial_temperature kernel_width "
+    "rms_prop_epsilon std",
+    LIMIT: "alpha_max gradient_clip kl_limit max_grad_norm max_weight target_kl",
+    SHARE: "discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "dropout momentum",
     INSIDE: "expectile",
     TWO: "atoms",
@@ -52,7 +59,7 @@ _NAMES = {
     INTERVAL: "value_range",
 }
 RANGES = {name: each for each, names in _NAMES.items() for name in names.split()}
-"""Range of each setting by its name, which means the same in every agent. Thresholds may be any number."""
+"""Range of each setting by its name, which means the same in every agent."""
 
 
 def check(settings: Any, **others: Range) -> None:

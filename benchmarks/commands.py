@@ -20,6 +20,8 @@ def run(agent_name: str, settings: Any, config: RunConfig) -> None:
     console = Console()
     if config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
+    if config.eval_episodes < 1:
+        raise UserError(f"eval-episodes is {config.eval_episodes}; give 1 or more")
     title = f"{agent_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
         together = SeedBatchRun.begin(agent_name, settings, config, console)

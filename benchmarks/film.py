@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from rlbench.envs.tasks import Task, make_gymnasium
-from rlbench.errors import UserError
+from rlbench.envs.tasks import Task, make_from_factory, make_gymnasium
+from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.seeding import derive
 
@@ -122,11 +122,11 @@ def _played(
 ) -> Iterator[Frame]:
     """A picture before every n-th step."""
     from rlbench.benchmarks.training.evaluation import longest_episode
-    from rlbench.benchmarks.training.faults import named_as_agents
+    from rlbench.benchmarks.training.faults import Actions, named_as_agents
     from rlbench.envs.contract import as_tensor
     from rlbench.envs.episodes import step_limit
 
-    longest = longest_episode(step_limit(env.env))
+    longest, actions = longest_episode(step_limit(env.env)), Actions(agent)
     try:
         for episode in range(episodes):
             obs = env.reset(derive(seed, "episode", episode))
@@ -136,7 +136,7 @@ def _played(
                     yield draw()
                 with named_as_agents(type(agent)):
                     chosen = agent.act(as_tensor(obs, agent)[None], state=state)
-                    action = chosen.action[0].cpu().numpy()
+                    action = actions(chosen, 1)[0]
                 state = chosen.state
                 obs, _, terminated, truncated = env.step(action)
                 step += 1
@@ -178,10 +178,11 @@ def _shrunk(picture: Frame) -> Frame:
 def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
     """An environment of a task that can be drawn, and what draws it."""
     make: Any = task.make
+    kind = getattr(make, "func", None)
     env = make()
     if hasattr(env.unwrapped, "mujoco_renderer"):
         return env, _mujoco(env.unwrapped, size)
-    if env.render_mode is None and getattr(make, "func", None) is make_gymnasium:
+    if env.render_mode is None and kind is make_gymnasium:
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise UserError(f"{task.name} cannot be drawn (it has no render mode rgb_array)")
         env = make(render_mode="rgb_array")
@@ -194,12 +195,15 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
     def draw() -> Frame:
         try:
             picture = np.array(env.render())
-        except Exception as error:  # Such as a missing pygame; each has its own exceptions.
+        except FAILURES as error:  # Such as a missing pygame; each has its own exceptions.
+            if kind is make_from_factory:
+                raise raised_by(task.name, "render", error, "environment") from error
             raise UserError(f"{task.name} cannot be drawn ({error})") from error
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        rgb = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        if not rgb or min(picture.shape[:2]) < 2:  # H.264 leaves out a last odd line.
             raise UserError(
                 f"{task.name} cannot be drawn: its render() gave {picture.dtype} "
-                f"{list(picture.shape)}, expected uint8 [H, W, 3]"
+                f"{list(picture.shape)}, expected uint8 [H, W, 3] of 2 pixels or more each way"
             )
         times = max(1, size // max(picture.shape[:2]))
         return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from rlbench.errors import UserError, raised_by
+from rlbench.errors import FAILURES, Diverged, UserError, raised_by
 from rlbench.interface import Agent, Trajectories
 
 Array = NDArray[Any]
@@ -37,8 +37,13 @@ def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
         given: One observation, or a batch with leading dimensions.
         space: Space of one observation.
         copy: Whether the result must not share memory with `given`.
+
+    Raises:
+        TypeError: Its values are not real numbers.
     """
     array = np.asarray(given)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{array.dtype} is no type of real numbers")
     if array.dtype == _BYTE and space.dtype == _BYTE and len(space.shape or ()) > 1:
         return array.copy() if copy else array
     return array.astype(_FLOAT, copy=copy)
@@ -63,7 +68,7 @@ def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
         env = make()
     except UserError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         raise raised_by(name, "its factory", error, "environment") from error
     if not isinstance(env, gym.Env):
         raise UserError(
@@ -107,7 +112,7 @@ def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":
     return env
 
 
-class BrokenAction(UserError):
+class BrokenAction(Diverged):
     """An environment failed after the agent's action was not finite."""
 
 
@@ -157,7 +162,7 @@ class Checked:
             result = self.env.reset(seed=seed)
         except UserError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             missing = [f"unexpected keyword argument '{x}'" for x in ("seed", "options")]
             if any(text in str(error) for text in missing):
                 raise UserError(
@@ -181,7 +186,8 @@ class Checked:
         Raises:
             UserError: The environment raised an exception or broke a rule: not five values, an
                 observation of another shape, a value that is not finite, a reward that is not a
-                number, flags that are not bools; or the agent's action has another shape.
+                number, flags that are not bools, an info that is not a dict; or the agent's action
+                has another shape.
             BrokenAction: The agent's action was not finite, and the environment raised or returned
                 a value that is not finite.
         """
@@ -191,25 +197,27 @@ class Checked:
             result = self.env.step(given)
         except UserError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             if "to unpack (expected 5" in str(error):  # Raised by a wrapper that unpacked it first.
                 self._refuse(f"returned something else ({error})", _FIVE)
             self._look_at(action)
             raise raised_by(self.name, "step", error, "environment") from error
         if not _is_tuple(result, 5):
             self._refuse(f"returned {_described(result)}", _FIVE)
-        seen, paid, terminated, truncated, _ = result
+        seen, paid, terminated, truncated, info = result
         obs, reward = self._obs(seen, action), self._reward(paid, action)
-        if not (isinstance(terminated, _FLAGS) and isinstance(truncated, _FLAGS)):
+        if not (_is_flag(terminated) and _is_flag(truncated)):
             ends = f"{_described(terminated)} and {_described(truncated)}"
             self._refuse(f"returned terminated and truncated as {ends}", "two bools")
+        if not isinstance(info, dict):
+            self._refuse(f"returned the info {_described(info)}", "a dict")
         return obs, reward, bool(terminated), bool(truncated)
 
     def close(self) -> None:
         """Closes the environment."""
         try:
             self.env.close()
-        except Exception as error:
+        except FAILURES as error:
             raise raised_by(self.name, "close", error, "environment") from error
 
     def _for_env(self, action: Any) -> Any:
@@ -230,7 +238,7 @@ class Checked:
         """An observation to keep; `action` led to it, None after a reset."""
         try:
             obs = as_obs(given, self.observation_space, copy=True)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # PyTorch's, where it requires a gradient.
             self._refuse(f"returned the observation {_described(given)}", "an array of numbers")
         if obs.shape != self._obs_shape:
             self._refuse(
@@ -252,8 +260,11 @@ class Checked:
 
     def _reward(self, given: Any, action: Any) -> float:
         try:
+            # `float` would read text, and leave out imaginary parts.
+            if type(given) is not float and np.asarray(given).dtype.kind in "cSU":
+                raise TypeError
             reward = given if type(given) is float else float(given)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             self._refuse(f"returned the reward {_described(given)}", "one number")
         if not -LARGEST <= reward <= LARGEST:
             self._look_at(action)
@@ -287,6 +298,10 @@ def _holds_float32(box: Box) -> bool:
     return exact and np.can_cast(np.float32, box.dtype)
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, _FLAGS) and value in (0, 1)
+
+
 def _is_tuple(result: Any, length: int) -> bool:
     return isinstance(result, tuple | list) and len(result) == length
 
@@ -294,7 +309,8 @@ def _is_tuple(result: Any, length: int) -> bool:
 def _described(value: Any) -> str:
     """A value in a few words."""
     if isinstance(value, np.ndarray):
-        return f"an array of shape {list(value.shape)}"
+        kind = "" if value.dtype.kind in "biuf" else f" of {value.dtype}"
+        return f"an array{kind} of shape {list(value.shape)}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)

@@ -15,7 +15,7 @@ from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
-from rlbench.errors import UserError, raised_by
+from rlbench.errors import FAILURES, UserError, raised_by
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -141,7 +141,7 @@ def _registered(name: str, point: EntryPoint) -> Task:
         task = point.load()()
     except UserError:
         raise
-    except Exception as error:  # A user's package can fail in any way.
+    except FAILURES as error:  # A user's package can fail in any way.
         raise raised_by(name, f"its entry point {point.value}", error, "task") from error
     if not isinstance(task, Task):
         raise UserError(
@@ -242,7 +242,7 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
             f"no module named {error.name!r} for the task {name!r}; run the command from the "
             "folder that holds it, or install its package"
         ) from None
-    except Exception as error:  # A user's module can fail in any way.
+    except FAILURES as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
     if not callable(factory := getattr(module, attribute, None)):
         raise UserError(

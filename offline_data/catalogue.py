@@ -163,6 +163,16 @@ _REMARKS = {
     "remove next_observations from the file, and transitions at time-outs are left out",
     "next_obs_of_zeros": "the last next observation of {next_obs_of_zeros} episodes is all zeros; "
     "unless that is true, remove next_observations from the file, and transitions at time-outs are left out",
+    "next_obs_copied": "in {next_obs_copied} rows the next observation is the observation itself; remove "
+    "next_observations from the file",
+    "next_obs_copied_at_ends": "the last next observation of {next_obs_copied_at_ends} episodes is the "
+    "observation itself, unlike inside episodes; unless that is true, remove next_observations from the "
+    "file, and transitions at time-outs are left out",
+    "next_obs_alike_at_ends": "the last next observation is the same in all {next_obs_alike_at_ends} "
+    "episodes; unless that is true, remove next_observations from the file, and transitions at time-outs "
+    "are left out",
+    "limit_of_steps_exceeded": "{limit_of_steps_exceeded} episodes are marked as timed out after more steps "
+    "than the environment allows, so its step limit is not used",
     "next_obs_apart_from_the_next_row": "in {next_obs_apart_from_the_next_row} rows inside episodes "
     "the next observation differs from the observation of the next row, so ends of episodes may be "
     "missing",

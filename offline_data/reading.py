@@ -171,18 +171,29 @@ class _NextChecker:
     """Compares recorded next observations with the rows around them; changes nothing.
 
     Environments that reset themselves at the end of an episode return the first observation of the
-    next one, and some recorders fill in zeros for observations that they do not have.
+    next one. Some recorders fill in zeros, another constant or the present observation for one that they
+    do not have.
     """
 
     def __init__(self, file: Path, ends: Array) -> None:
         self._file, self._ends = file, ends
         self._last: tuple[Array, Array] | None = None
         self._other_episode = self._zero = self._apart = 0
+        self._still = np.zeros((2, 2), dtype=np.int64)
+        """Rows by whether they end an episode, and whether their observation stays the same."""
+        self._first_end: Array | None = None
+        self._alike = 0
 
     def check(self, obs: Array, next_obs: Array, first: int) -> None:
         """Checks the next rows, [n, D], which start at row `first`."""
         over = self._ends[first : first + len(obs)]
         self._zero += int((obs[over].any(axis=1) & ~next_obs[over].any(axis=1)).sum())
+        still = (next_obs == obs).all(axis=1)
+        np.add.at(self._still, (over.astype(int), still.astype(int)), 1)
+        if over.any():
+            if self._first_end is None:
+                self._first_end = next_obs[over][0].copy()
+            self._alike += int((next_obs[over] == self._first_end).all(axis=1).sum())
         self._compare(obs[:-1], next_obs[:-1], obs[1:], over[:-1])
         if self._last is not None:
             self._compare(*self._last, obs[:1], self._ends[first - 1 : first])
@@ -205,9 +216,16 @@ class _NextChecker:
                 "next_observations from the file, and transitions at time-outs are left out",
                 stacklevel=2,
             )
+        (moving, still), (_, still_ends) = self._still.tolist()
+        copied = still > 0 and moving == 0 and self._apart > 0
         found = {
             "next_obs_of_the_next_episode": self._other_episode,
             "next_obs_of_zeros": self._zero,
-            "next_obs_apart_from_the_next_row": self._apart,
+            "next_obs_copied": (still + still_ends) * copied,
+            "next_obs_copied_at_ends": still_ends
+            * (2 * still_ends > count and 10 * still < moving),
+            "next_obs_alike_at_ends": count
+            * (self._alike == count > 2 and not self._zero and still_ends < count),
+            "next_obs_apart_from_the_next_row": self._apart * (not copied),
         }
         return {name: number for name, number in found.items() if number}

@@ -144,6 +144,11 @@ def repair_ends(
         rows = np.arange(len(over))
         step = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
         at_limit = (step + 1) % max_episode_steps == 0
+        # A time-out marked at any other step beyond the limit shows that it was not the recorder's.
+        beyond = timeouts & (step >= max_episode_steps) & ~at_limit
+        if beyond.any():
+            repairs["limit_of_steps_exceeded"] = int(beyond.sum())
+            at_limit = np.zeros_like(over)
     missing = at_limit & ~over
     if missing.any():
         repairs["timeouts_added_at_the_limit_of_steps"] = int(missing.sum())

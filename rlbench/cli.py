@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from rlbench.errors import Interrupted, UserError
+from rlbench.stopping import handling
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ Reinforcement-learning agents, their baselines and their benchmarks.
 Each command explains itself: rlbench run bear --help. With --debug an error shows where it arose.\
 """
 
+_STOPPED = "stopped; to go on, run the same command again"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0 done, 2 a mistake in what was asked, 130 interrupted."""
@@ -44,12 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        _dispatch(words)
+        with handling(signal.default_int_handler):
+            _dispatch(words)
     except BrokenPipeError:  # such as `rlbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"rlbench: {stop}" if str(stop) else "rlbench: stopped", file=sys.stderr)
+        print(f"rlbench: {str(stop) or _STOPPED}", file=sys.stderr)
         return 130
     except UserError as error:
         if debug:

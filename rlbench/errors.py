@@ -1,15 +1,22 @@
 """The one exception that is written for the person at the keyboard."""
 
+FAILURES = (Exception, SystemExit)
+"""What a user's code may raise and is reported as theirs: `sys.exit` must not end the process."""
+
 
 class UserError(ValueError):
     """One sentence: what was given, what was expected, what to do. Exit code 2, no traceback."""
+
+
+class Diverged(UserError):
+    """An agent has a value that is not finite; the message says which, and a run adds the rest."""
 
 
 class Interrupted(Exception):
     """The user stopped the run, everything is saved, and the message says how to resume."""
 
 
-def raised_by(name: str, where: str, error: Exception, kind: str) -> UserError:
+def raised_by(name: str, where: str, error: BaseException, kind: str) -> UserError:
     """The error for an exception in the user's own code.
 
     Raise it `from error` so that --debug shows the traceback.

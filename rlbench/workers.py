@@ -1,4 +1,4 @@
-"""Worker processes that end with their parent, however it ends."""
+"""Worker processes that stop with their parent and end with it, however it ends."""
 
 import multiprocessing
 import os
@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from rlbench.errors import UserError
+from rlbench.errors import Interrupted, UserError
+from rlbench.stopping import handling
 
 Submit = Callable[..., Future[Any]]
 
@@ -21,7 +22,8 @@ Submit = Callable[..., Future[Any]]
 def workers(jobs: int) -> Iterator[Submit]:
     """A function that runs a call in one of `jobs` processes; one job runs in this process.
 
-    Each runs PyTorch on one thread, so that results do not depend on the number of processes.
+    Each runs PyTorch on one thread, so that results do not depend on the number of processes. An
+    interrupt is passed on to the processes, which save what they do; a second one kills them.
 
     Raises:
         UserError: A worker process died.
@@ -37,15 +39,31 @@ def workers(jobs: int) -> Iterator[Submit]:
     # Spawned: a fork of a process that has used PyTorch's threads may hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker)
+    processes = pool._processes  # Only Python 3.14 has a public way to stop them.
+
+    def submit(call: Callable[..., Any], *args: Any) -> Future[Any]:
+        with _ctrl_c_blocked():  # This call may start a process.
+            return pool.submit(_in_worker, call, *args)
+
     try:
-        yield pool.submit
+        yield submit
+    except KeyboardInterrupt:
+        if os.name != "nt":  # There Ctrl-C reaches the workers, and terminating one saves nothing.
+            for process in list(processes.values()):
+                process.terminate()
+        raise
     except BrokenProcessPool:
         raise UserError(
             "a worker process died, perhaps for lack of memory; run the same command again with "
             "fewer jobs (a script of your own also needs `if __name__ == '__main__':`)"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            for process in list(processes.values()):
+                process.kill()
+            raise
 
 
 def _at_once(call: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -54,8 +72,33 @@ def _at_once(call: Callable[..., Any], *args: Any) -> Future[Any]:
     return future
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """A process started meanwhile never sees Ctrl-C, only the SIGTERM by which its parent passes it on."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_worker(call: Callable[..., Any], *args: Any) -> Any:
+    """A call in a worker; a signal lets the call save its work, then ends the process.
+
+    So the worker begins nothing further, and its parent, which is stopping too, waits no longer.
+    """
+    try:
+        with handling(signal.default_int_handler):
+            return call(*args)
+    except (Interrupted, KeyboardInterrupt):
+        os._exit(1)
+
+
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # On Windows it ends an idle one silently.
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,14 +1,17 @@
 """Finding agents by name."""
 
+import dataclasses
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rlbench.agents
 from rlbench.agents import agent_names, load_agent
+from rlbench.agents.bc import BC
 from rlbench.errors import UserError
 
 
@@ -78,10 +81,44 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(name: str, words: str) ->
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "error"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit: 3")]
+)
 def test_a_module_that_fails_on_import_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken_agent.py").write_text("1 / 0")
+    (tmp_path / "broken_agent.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match="ZeroDivisionError"):
+    monkeypatch.delitem(sys.modules, "broken_agent", raising=False)
+    with pytest.raises(UserError, match=error):
         load_agent("broken_agent:Agent")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bare:
+    size: int
+    depth: int = 1
+
+
+class Faulty(BC):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Config", None, "the class Faulty has the Config None, expected a frozen dataclass"),
+        ("Config", dict, "the class Faulty has the Config <class 'dict'>, expected"),
+        ("Config", Bare, "the class Faulty has a Config without a default for size, so"),
+        ("consumes", None, "the class Faulty has consumes = None, expected Transitions or"),
+        ("consumes", BC, "the class Faulty has consumes = <class .*BC'>, expected"),
+        ("__abstractmethods__", frozenset({"learn"}), "the class Faulty has no method learn"),
+    ],
+)
+def test_a_class_that_lacks_something_of_an_agent_is_named(
+    name: str, value: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_agent("tests.test_agents:Faulty") is Faulty
+    monkeypatch.setattr(Faulty, name, value)
+    with pytest.raises(UserError, match=f"agent 'tests.test_agents:Faulty': {words}"):
+        load_agent("tests.test_agents:Faulty")

@@ -1,5 +1,6 @@
 """Requirements on environments: faults are named, arrays copied, values kept."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,14 @@ def reset_by_seed(self: Any, seed: int) -> Any: ...
 def four(self: Any, action: Any) -> Any:
     """What a step returned before Gym 0.26."""
     return np.zeros(2), 0.0, False, {}
+
+
+def no_info(self: Any, action: Any) -> Any:
+    return np.zeros(2), 0.0, False, False, None
+
+
+def leave(*_: Any, **__: Any) -> Any:
+    sys.exit(3)
 
 
 def fail(*_: Any, **__: Any) -> Any:
@@ -100,6 +109,18 @@ def test_an_agent_acts_on_a_copy_in_the_form_in_which_it_learns() -> None:
         ),
         (changed("step", lambda self, a: None), "returned None; expected"),
         (changed("reset", lambda self, seed: None), r"reset\(seed=3\) returned None; expected"),
+        (
+            Line(obs=lambda x: x + 1j),
+            "an array of complex.* of shape .*expected an array of numbers",
+        ),
+        (Line(obs=lambda x: ["1.0", "2.0"]), "a list of 2; expected an array of numbers"),
+        (Line(obs=lambda x: np.array(["1", "2"])), "an array of <U1 of shape"),
+        (Line(obs=lambda x: torch.zeros(2, requires_grad=True)), r"tensor.*; expected an array of"),
+        (Line(reward=lambda r: "0.5"), "the reward '0.5'; expected one number"),
+        (Line(reward=lambda r: np.complex64(1j)), "the reward .*1j.*; expected one number"),
+        (Line(ends=2), "terminated and truncated as 2 and False; expected two bools"),
+        (Line(ends=-1), "terminated and truncated as -1 and False; expected two bools"),
+        (changed("step", no_info), "step 1 .* returned the info None; expected a dict"),
         (Line(ends=np.array([False])), "terminated and truncated as an array of shape"),
         (Line(ends=None), "terminated and truncated as None and False; expected two bools"),
         (Line(obs_space=Dict(x=BYTES)), r"observation space Dict.*FlattenObservation"),
@@ -134,6 +155,12 @@ def test_a_fault_of_an_environment_is_one_sentence_that_names_it(env: Any, words
             changed("step", fail),
             "mine:make raised KeyError in step: 'door'; this comes from your env",
         ),
+        (
+            changed("step", leave),
+            "mine:make raised SystemExit in step: 3; this comes from your env",
+        ),
+        (changed("reset", leave), "mine:make raised SystemExit in reset: 3"),
+        (changed("close", leave), "mine:make raised SystemExit in close: 3"),
         (changed("reset", fail), "mine:make raised KeyError in reset: 'door'"),
         (changed("close", fail), "mine:make raised KeyError in close: 'door'"),
     ],
@@ -304,6 +331,7 @@ class NoSpaces(gym.Env[Any, Any]):
         (lambda: Line(action_space="left or right"), "has the action_space left or right"),  # type: ignore[arg-type]
         (lambda: gym.make("NoSuchEnvironment-v0"), "raised NameNotFound in its factory: Environ"),
         (lambda: gym.make_vec("CartPole-v1", 2), "expected a gymnasium.Env"),
+        (leave, "raised SystemExit in its factory: 3"),
         (lambda one: one, "raised TypeError in its factory"),
     ],
 )

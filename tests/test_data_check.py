@@ -83,6 +83,32 @@ def test_next_observations_of_zeros_are_counted(
 
 
 @pytest.mark.parametrize("block", [1000, 4])
+def test_next_observations_that_repeat_something_at_ends_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(hdf5, "BLOCK", block)
+    columns = recording(EPISODES)
+    columns["next_observations"][ENDS] = -1
+    assert f"the same in all {len(ENDS)} episodes" in said(tmp_path, columns)
+    columns["next_observations"][ENDS] = columns["observations"][ENDS]
+    found = said(tmp_path, columns)
+    assert f"of {len(ENDS)} episodes is the observation itself, unlike inside" in found
+    columns["next_observations"] = columns["observations"].copy()
+    found = said(tmp_path, columns)
+    assert f"in {len(columns['rewards'])} rows the next observation is the observation" in found
+    assert "may be missing" not in found
+
+
+def test_a_limit_that_the_recorder_exceeded_is_not_used(tmp_path: Path) -> None:
+    columns = recording([(7, "timeout"), (7, "timeout"), (3, "terminal")])
+    found = said(tmp_path, columns)
+    assert (
+        "2 episodes are marked as timed out after more steps than the environment allows" in found
+    )
+    assert "3 complete episodes" in found
+
+
+@pytest.mark.parametrize("block", [1000, 4])
 def test_rows_that_do_not_follow_each_other_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:

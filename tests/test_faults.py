@@ -210,7 +210,7 @@ def test_weights_that_are_not_finite_are_neither_scored_nor_saved(
     )  # fmt: skip
     settings = SACConfig(hidden=(8,), random_steps=8, batch_size=4)
     run = Run("tests.test_faults:Diverges", settings, config)
-    words = f"a weight of the agent's policy became nan or infinite by update {update}, "
+    words = f"a number in the agent's policy became nan or infinite by update {update}, "
     with pytest.raises(UserError, match=words) as error:
         run.start()
     kept = "its checkpoint of update 2" if checkpoints else "no checkpoint yet"

@@ -253,6 +253,8 @@ def test_what_cannot_be_drawn_is_one_sentence(
         (gym.error.DependencyNotInstalled("no pygame"), r"cannot be drawn \(no pygame\)"),
         (None, r"its render\(\) gave object \[\], expected uint8 \[H, W, 3\]"),
         (np.zeros((8, 8), np.uint8), r"its render\(\) gave uint8 \[8, 8\]"),
+        (np.zeros((0, 0, 3), np.uint8), r"gave uint8 \[0, 0, 3\], expected uint8 .* of 2 pixels"),
+        (np.zeros((1, 500, 3), np.uint8), r"gave uint8 \[1, 500, 3\], expected"),
         (np.zeros((8, 8, 3)), r"its render\(\) gave float64 \[8, 8, 3\]"),
     ],
 )
@@ -264,6 +266,21 @@ def test_a_render_that_fails_is_one_sentence(
         with pytest.raises(UserError, match=sentence):
             film_of(Task("mine:ready", ready), monkeypatch, tmp_path / f"a{ending}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError("no ink"), SystemExit("no ink")])
+def test_a_render_of_the_users_own_that_raises_is_named_as_theirs(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(self: Painted) -> Any:
+        raise error
+
+    monkeypatch.setattr(Painted, "render", fail)
+    _, draw = film._drawing(find_task(f"{__name__}:ready"), 64)
+    with pytest.raises(
+        UserError, match=r":ready raised .* in render: no ink; this comes from your"
+    ):
+        draw()
 
 
 def test_a_machine_without_gl_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

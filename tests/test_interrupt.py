@@ -1,7 +1,9 @@
 """One signal stops every loop that plays, soon and at a safe point; a resume changes nothing."""
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from rlbench import stopping
 from rlbench.agents import BCConfig, PPOConfig, SACConfig
 from rlbench.benchmarks.training import evaluation, interrupt
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished, look
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun
-from rlbench.errors import Interrupted
+from rlbench.errors import Interrupted, UserError
 from tests.kill_and_resume import assert_equal
 from tests.odd import Line, limited
 
@@ -97,19 +100,71 @@ def test_one_signal_stops_a_run_and_resuming_gives_the_same_result(
     assert_equal(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_loop_has_a_short_time_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
+def signalled(then: Callable[[], object]) -> None:
+    """Calls `then` after a first signal."""
     with Interrupt() as wish:
         look()
         os.kill(os.getpid(), signal.SIGINT)
-        look()
         assert wish.requested
+        then()
+
+
+def test_a_loop_has_a_short_time_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave() -> None:
+        look()
         monkeypatch.setattr(interrupt, "GRACE", -1.0)
-        with pytest.raises(Unfinished):
-            look()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+        look()
+
+    monkeypatch.setattr(interrupt, "GRACE", 3600.0)
+    with pytest.raises(Unfinished):
+        signalled(leave)
     look()
+
+
+def test_a_second_signal_stops_at_once_unless_it_echoes_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def again() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # `timeout` sends two.
+        monkeypatch.setattr(stopping, "ECHO", -1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="rlbench run --resume"):
+        signalled(again)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+def test_what_takes_too_long_after_a_signal_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_for_long() -> None:
+        with contextlib.suppress(Exception):  # Compilers call every error their own.
+            time.sleep(60)
+
+    monkeypatch.setattr(interrupt, "LIMIT", 0.05)
+    before, start = signal.getsignal(signal.SIGALRM), time.monotonic()
+    with pytest.raises(Unfinished):
+        signalled(compile_for_long)
+    assert time.monotonic() - start < 30
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [(UserError("cannot be compiled"), Unfinished), (Interrupted("saved"), Interrupted)],
+)
+def test_an_error_after_a_signal_is_taken_for_its_consequence(
+    error: Exception, seen: type[BaseException]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(seen):
+        signalled(fail)
+
+
+def test_a_run_that_is_completed_after_a_signal_stops_what_would_follow() -> None:
+    with pytest.raises(KeyboardInterrupt, match="the run is complete"):
+        signalled(lambda: None)
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ from rlbench.backbones.ranges import (
     BELOW_ONE,
     BOUNDS,
     COUNT,
+    FINITE,
     INSIDE,
     INTERVAL,
+    LIMIT,
     NOT_NEGATIVE,
     POSITIVE,
     RANGES,
@@ -22,11 +24,13 @@ from rlbench.backbones.ranges import (
 from rlbench.cli import main
 from rlbench.errors import UserError
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 WRONG: dict[Any, tuple[Any, ...]] = {
     COUNT: (0, -5),
-    NOT_NEGATIVE: (-1, NAN),
-    POSITIVE: (0.0, -1.0, NAN),
+    FINITE: (NAN, INF, -INF),
+    NOT_NEGATIVE: (-1, NAN, INF),
+    POSITIVE: (0.0, -1.0, NAN, INF),
+    LIMIT: (0.0, -1.0, NAN),
     SHARE: (-0.1, 1.1, NAN),
     BELOW_ONE: (-0.1, 1.0, NAN),
     INSIDE: (0.0, 1.0, NAN),
@@ -35,15 +39,10 @@ WRONG: dict[Any, tuple[Any, ...]] = {
     INTERVAL: ((1.0, 1.0), (100.0, 0.0)),
 }
 RIGHT: dict[Any, tuple[Any, ...]] = {
-    COUNT: (1,), NOT_NEGATIVE: (0,), POSITIVE: (1e-9,), SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99),
+    COUNT: (1,), FINITE: (-5.0,), NOT_NEGATIVE: (0,), POSITIVE: (1e-9,), LIMIT: (1e-9, INF), SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99),
     INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0),), INTERVAL: ((0.0, 1.0),),
 }  # fmt: skip
-THRESHOLDS = {
-    "divergence_threshold", "gap_threshold", "kl_threshold", "mmd_threshold", "sigma_offset",
-    "target_entropy_scale",
-}  # fmt: skip
-"""They may be any number."""
-NAMES = [name for name in agent_names() if not name.startswith("sb3-")]
+NAMES = list(agent_names())
 # In these agents beta is a divisor.
 POSITIVE_BETA = {"awac", "awr", "crr", "recurrent-crr"}
 
@@ -57,7 +56,7 @@ def test_every_number_among_the_settings_has_a_range(name: str) -> None:
         if isinstance(getattr(config, field.name), int | float | tuple)
         and not isinstance(getattr(config, field.name), bool)
     }
-    assert numbers <= RANGES.keys() | THRESHOLDS
+    assert numbers <= RANGES.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -103,7 +103,9 @@ def test_the_same_seed_twice_is_refused() -> None:
 
 def test_a_run_with_a_return_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.start({"run": {"env": "a", "updates": 5, "seed": 0}, "reference_returns": None})
+    run = {"env": "a", "updates": 5, "seed": 0}
+    agent = {"name": "m", "settings": {}}
+    folder.start({"agent": agent, "run": run, "data": None, "reference_returns": None})
     folder.add_returns(5, [1, 2], np.array([1.0, np.nan]), None)
     with pytest.raises(UserError, match="has returns that are NaN or infinite"):
         read_result("m", tmp_path)

@@ -18,6 +18,7 @@ from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
+from rlbench.errors import UserError
 from rlbench.interface import Spec, Transitions
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.test_every_agent import equal, same, tensors
@@ -233,3 +234,22 @@ def test_it_learns_to_balance_the_pole(
     run.start()
     _, returns = Evaluator(find_task("CartPole-v1"), 20).returns(run.agent, seed=1)
     assert returns.mean() > 150
+
+
+@pytest.mark.parametrize(
+    ("agent", "env"),
+    [("sb3-ppo", "CartPole-v1"), ("sb3-a2c", "Pendulum-v1"), ("sb3-sac", "Pendulum-v1")],
+)
+def test_weights_that_blow_up_are_named(agent: str, env: str, tmp_path: Path) -> None:
+    kind = load_agent(agent).Config
+    small = {"random_steps": 4, "batch_size": 4} if agent == "sb3-sac" else {"rollout_steps": 8}
+    settings = kind(learning_rate=1e30, **small)
+    config = RunConfig(env=env, updates=20, eval_episodes=1, out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"became .* by update .*, so the run was stopped"):
+        Run(agent, settings, config).start()
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"rollout_steps": 1}])
+def test_rollouts_of_one_step_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="Stable-Baselines3 needs 2 or more of each"):
+        load_agent("sb3-ppo").Config(**settings)

@@ -6,8 +6,6 @@ is left of it: nothing, the rest of a run that was cut off, or all of it.
 
 import dataclasses
 import json
-import multiprocessing
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from rlbench.benchmarks.tables.defaults import Defaults, defaults, keep
 from rlbench.benchmarks.tables.methods import FREE
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.errors import Interrupted, UserError
+from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors
 
 
@@ -81,18 +79,12 @@ class Outcome:
     """Why the run could not be finished, in a sentence; empty where it was."""
 
 
-_stopped = threading.Event()
-"""A person stopped this worker process: it begins no further job, even if one waits for it."""
-
-
 def execute(job: Job) -> Outcome:
     """Does what is left of a job; what it says while it runs goes to `log.txt` in its folder.
 
     Raises:
         Interrupted: A person stopped it; the run is saved.
     """
-    if _stopped.is_set():
-        raise Interrupted("stopped")
     # Imported here, so that a table of finished runs is printed without PyTorch.
     from rich.console import Console
 
@@ -116,10 +108,6 @@ def execute(job: Job) -> Outcome:
                 preset = agent.preset(job.config.env, job.config.updates)
                 settings = agent.Config(**{**preset, **job.settings})
                 Run(job.agent, settings, job.config, console).start()
-    except Interrupted:
-        if multiprocessing.parent_process() is not None:
-            _stopped.set()
-        raise
     except UserError as error:
         return Outcome(job, str(error))
     return Outcome(job)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rlbench.benchmarks.tables.methods import labels, refuse_repeats
-from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.run_folder import RunFolder, is_whole
 from rlbench.errors import UserError
 
 
@@ -43,6 +43,8 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         updates = config["run"]["updates"]
         if not unfinished and updates not in evaluations["update"]:
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
+        if not len(evaluations["update"]):
+            raise UserError(f"{path} has not been evaluated yet; let the run go on for longer")
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
         places.append(path)
@@ -54,8 +56,10 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
         saved: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-        return [run for run in saved if run["evaluations"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(is_whole(run) and len(run["evaluations"]["return"]) for run in saved):
+            raise ValueError("a run in it lacks something")
+        return saved
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no results ({error}); give run folders") from None
 
 

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.contract import Checked, as_tensor
@@ -125,6 +126,7 @@ class ReplayDriver:
             learn: The agent's own by default.
         """
         self._agent = agent
+        self._actions = Actions(agent)
         self._learn = learn or agent.learn
         self._env = Checked(task.make(), task.name)
         self._seed = seed
@@ -142,8 +144,9 @@ class ReplayDriver:
         while self._at.steps < self._random_steps:
             self._step(self._random_action())
         for _ in range(self._steps):
-            obs = as_tensor(self._obs, self._agent)
-            self._step(self._agent.act(obs[None], explore=True).action[0].cpu().numpy())
+            chosen = self._agent.act(as_tensor(self._obs, self._agent)[None], explore=True)
+            learned = self._at.steps >= self._random_steps + self._steps
+            self._step(self._actions(chosen, 1, learned=learned)[0])
         size = self._agent.config.batch_size
         batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
         if isinstance(self._space, Discrete):

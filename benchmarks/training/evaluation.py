@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlbench.backbones.memories import forget
-from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.faults import Actions, named_as_agents
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor
 from rlbench.envs.episodes import Separate, make_envs, play
@@ -28,7 +28,13 @@ class Evaluator:
     """Plays an agent on its task, on environments that no training touches."""
 
     def __init__(self, task: Task, episodes: int) -> None:
-        """Makes the environments."""
+        """Makes the environments.
+
+        Raises:
+            UserError: `episodes` is less than 1.
+        """
+        if episodes < 1:
+            raise UserError(f"{episodes} episodes cannot be played; give 1 or more")
         self.episodes = episodes
         self.envs = make_envs(task.make, min(episodes, MAX_ENVS), task.name)
         self._name = task.name
@@ -59,6 +65,7 @@ class Evaluator:
         agent.act_generator.manual_seed(derive(seed, "actions"))
         state: State | None = None
         self._cut = 0
+        actions = Actions(agent)
 
         def act(obs: Array, episode: Array, step: Array) -> Array:
             nonlocal state
@@ -68,7 +75,7 @@ class Evaluator:
                 state = forget(state, torch.as_tensor(step == 0, device=agent.device).float())
             chosen = agent.act(on_device, explore=explore, state=state)
             state = chosen.state
-            action: Array = chosen.action.cpu().numpy()
+            action = actions(chosen, len(obs))
             if self._max_steps is not None:
                 self._cut += int((step + 1 == self._max_steps).sum())
             return action

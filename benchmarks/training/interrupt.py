@@ -3,14 +3,22 @@
 import signal
 import time
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
+
+from rlbench.errors import Interrupted
+from rlbench.stopping import handling
 
 GRACE = 0.5
 """Seconds after the first signal within which a rollout or an evaluation may still finish."""
+LIMIT = 5.0
+"""Seconds after the first signal within which anything else may: an update, its compilation, a save."""
 
 
-class Unfinished(Exception):
-    """A rollout or an evaluation was abandoned midway, so the run resumes from its last checkpoint."""
+class Unfinished(BaseException):
+    """Something was abandoned midway, so the run resumes from its last checkpoint.
+
+    No `Exception`, so that neither an environment nor the compiler takes it for an error of its own.
+    """
 
 
 class Interrupt:
@@ -21,12 +29,8 @@ class Interrupt:
         global _active  # Global, because signals belong to the process.
         self.requested = False
         self._since: float | None = None
-        self._before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._on_signal)
-            except ValueError:  # not the main thread: signals go elsewhere
-                break
+        self._signals = handling(self._on_signal)
+        self._signals.__enter__()
         _active = self
         return self
 
@@ -36,11 +40,24 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Gives the signals back."""
+        """Gives the signals back.
+
+        Raises:
+            Unfinished: An error followed the first signal, perhaps because of it: the terminal
+                sends Ctrl-C to a compiler too.
+            KeyboardInterrupt: The run was completed after the first signal, which should stop what
+                would follow as well.
+        """
         global _active
         _active = None
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if self.requested and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm)
+        self._signals.__exit__(None, None, None)
+        if self.requested and error is None:
+            raise KeyboardInterrupt("stopped after the last update, so the run is complete")
+        if self.requested and isinstance(error, Exception) and not isinstance(error, Interrupted):
+            raise Unfinished from error
 
     def look(self) -> None:
         """Raises `Unfinished` if the first signal came more than `GRACE` seconds ago."""
@@ -49,8 +66,18 @@ class Interrupt:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                "stopped at once; `rlbench run --resume` with the run's folder continues from its "
+                "last checkpoint"
+            )
         self.requested, self._since = True, time.monotonic()
+        if hasattr(signal, "setitimer"):  # not on Windows
+            self._alarm = signal.signal(signal.SIGALRM, self._abandon)
+            # Again every second, because a destructor or a callback may swallow the exception.
+            signal.setitimer(signal.ITIMER_REAL, LIMIT, 1.0)
+
+    def _abandon(self, number: int, frame: FrameType | None) -> None:
+        raise Unfinished
 
 
 _active: Interrupt | None = None

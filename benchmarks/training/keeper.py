@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.progress import ProgressLine
@@ -64,7 +64,7 @@ class Keeper:
             run.folder.log(run.update, self._finite(metrics), rate, self._before + seconds)
         if self._due(config.eval_every) or last:
             self._finite(metrics)
-            self._check_weights()
+            self._check_state(run.agent.state_dict())
             line.advance(run.update)
             start = time.monotonic()
             line.report(self._evaluate())
@@ -72,11 +72,14 @@ class Keeper:
                 line.say(note)
             self._evaluating += time.monotonic() - start
         if self._due(config.snapshot_every):
-            run.folder.save_snapshot(run.update, run.agent.state_dict())
+            self._finite(metrics)
+            state = run.agent.state_dict()
+            self._check_state(state)
+            run.folder.save_snapshot(run.update, state)
         if self._due(config.checkpoint_every) or last or stopping:
             self._finite(metrics)
-            self._check_weights()
             state = {"agent": run.agent.state_dict(), "driver": driver_state()}
+            self._check_state(state["agent"])
             # Seeds that learn together resume from the last checkpoint that all of them have.
             run.folder.save_checkpoint(
                 run.update, state, keep=1 if config.seeds == 1 or last else 2
@@ -111,12 +114,11 @@ class Keeper:
                 raise self.diverged(f"{name} became {value}")
         return values
 
-    def _check_weights(self) -> None:
-        for name, module in vars(self._run.agent).items():
-            if isinstance(module, nn.Module) and not all(
-                bool(weight.isfinite().all()) for weight in module.parameters()
-            ):
-                raise self.diverged(f"a weight of the agent's {name} became nan or infinite")
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state of the agent that is not finite."""
+        for name, value in state.items():
+            if not _is_finite(value):
+                raise self.diverged(f"a number in the agent's {name} became nan or infinite")
 
     def diverged(self, what: str) -> UserError:
         """The error for an agent with a value that is not finite; `what` names it."""
@@ -128,8 +130,8 @@ class Keeper:
             else "no checkpoint yet, only its log"
         )
         return UserError(
-            f"{what} by update {run.update:,}, so the run was stopped; what the agent learned from was "
-            "finite, so a smaller learning rate or smaller rewards may help; "
+            f"{what} by update {run.update:,}, so the run was stopped; a smaller learning rate or "
+            "smaller rewards may help; "
             f"{run.folder.path} holds {kept}"
         )
 
@@ -143,6 +145,17 @@ class Keeper:
         seed_in_words = f"seed {run.config.seed}, " if run.config.seeds > 1 else ""
         told = describe_returns(run.task, returns, held_out)
         return f"{seed_in_words}update {run.update:,}: {told}"
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in nested dicts and lists of tensors and plain values are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def stopped(update: int, path: Path) -> Interrupted:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.drivers import strayed
+from rlbench.benchmarks.training.faults import Actions, called
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_obs
 from rlbench.envs.episodes import Repeats, make_envs
@@ -39,6 +40,7 @@ class RolloutDriver:
             learn: The agent's own by default.
         """
         self._agent = agent
+        self._checked = Actions(agent)
         self._learn = learn or agent.learn
         self._seed = seed
         self._name = task.name
@@ -114,13 +116,12 @@ class RolloutDriver:
             on_device = torch.from_numpy(obs[t]).to(self._agent.device)
             chosen = self._agent.act(on_device, explore=True, state=self._state)
             obs[t] = self._obs  # The agent may have written there.
+            action = self._checked(chosen, count, learned=self._step >= steps)
             # A copy, because the agent or the environments may reuse the array.
-            actions.append(chosen.action.cpu().numpy().copy())
+            actions.append(action.copy())
             extras.append(chosen.extras)
             self._state = chosen.state
-            final_obs[t], reward[t], terminated[t], truncated[t] = self._env.step(
-                chosen.action.cpu().numpy()
-            )
+            final_obs[t], reward[t], terminated[t], truncated[t] = self._env.step(action)
             self._step += 1
             self._return += reward[t]
             self._obs = final_obs[t]
@@ -138,8 +139,20 @@ class RolloutDriver:
             terminated=all_terminated,
             truncated=all_truncated,
             final_obs=all_final_obs,
-            extras={name: torch.stack([x[name] for x in extras]) for name in extras[0]},
+            extras=self._stacked(extras),
         )
+
+    def _stacked(self, extras: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What `act` returned with each step, [T, V, ...]; a UserError where the names differ."""
+        first = extras[0]
+        for other in extras:
+            if other.keys() != first.keys():
+                name = min(map(str, first.keys() ^ other.keys()))
+                raise UserError(
+                    f"`act` of {called(type(self._agent))} returned the extra {name!r} with some "
+                    "steps only; let it return the same extras with every step"
+                )
+        return {name: torch.stack([x[name] for x in extras]) for name in first}
 
     def _begin(self, over: Array) -> None:
         """The next episode, where one is over [V]."""

@@ -74,9 +74,11 @@ class RunFolder:
         try:
             config: dict[str, Any] = json.loads(file.read_bytes())
             written = config["format"]
+            if written == FORMAT and not is_whole(config):
+                raise ValueError
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} holds no run; give the folder of a run") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file} is damaged; restore it from a copy") from None
         if written != FORMAT:
             raise UserError(
@@ -213,6 +215,20 @@ class RunFolder:
 
                 self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
             self._tensorboard.add(update, values)
+
+
+def is_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a config has what every reader of runs needs; older runs lack some settings."""
+    agent, run, data = config["agent"], config["run"], config["data"]
+    scale = config["reference_returns"]
+    return (
+        isinstance(agent["name"], str)
+        and isinstance(agent["settings"], dict)
+        and isinstance(run["env"], str)
+        and all(isinstance(run[name], int) for name in ("updates", "seed"))
+        and (data is None or {"kind", "name", "source", "details"} <= data.keys())
+        and (scale is None or len(list(map(float, scale))) == 2)
+    )
 
 
 def folder_name(words: str) -> str:

@@ -27,9 +27,9 @@ from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
-from rlbench.envs.contract import BrokenAction, check
+from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
-from rlbench.errors import UserError
+from rlbench.errors import Diverged, UserError
 from rlbench.interface import Agent, Spec, Trajectories
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.seeding import derive
@@ -134,7 +134,7 @@ class Run:
                 while self.update < self.config.updates:
                     try:
                         metrics = driver.update()
-                    except BrokenAction as error:
+                    except Diverged as error:
                         raise keeper.diverged(str(error)) from error
                     keeper.after(metrics, driver.state_dict, stopping=interrupt.requested)
         except Unfinished:

@@ -1,0 +1,98 @@
+"""What all agents of Stable-Baselines3 share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from gymnasium import Space
+from torch import Tensor
+
+from rlbench.errors import Diverged, UserError
+from rlbench.interface import Agent
+
+try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.logger import Logger
+except ModuleNotFoundError as error:
+    raise UserError(
+        f"the agents of stable-baselines3 need the package {error.name}; install it with "
+        "pip install 'rlbench[sb3]'"
+    ) from None
+
+
+class Spaces(gym.Env[Any, Any]):
+    """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
+
+    def __init__(self, observations: Space[Any], actions: Space[Any]) -> None:
+        """As SB3 shall see them."""
+        self.observation_space = observations
+        self.action_space = actions
+
+
+@contextmanager
+def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
+    """Lets PyTorch's global generator, from which SB3 draws, go on where `generator` is.
+
+    Afterwards the global one is as it was, and `generator` has moved on.
+    """
+    device = generator.device
+    if device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            torch.cuda.set_rng_state(generator.get_state(), device)
+            yield
+            generator.set_state(torch.cuda.get_rng_state(device))
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(generator.get_state())
+            yield
+            generator.set_state(torch.get_rng_state())
+
+
+@contextmanager
+def naming_divergence(policy: torch.nn.Module) -> Iterator[None]:
+    """Turns what SB3's distributions raise, if they are given nan or infinity, into a sentence.
+
+    Raises:
+        Diverged: The policy gives numbers that are not finite.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        finite = all(bool(weight.isfinite().all()) for weight in policy.parameters())
+        if finite and not str(error).startswith("Expected parameter"):
+            raise
+        raise Diverged("an output of the agent's policy became nan or infinite") from error
+
+
+class SB3Agent(Agent):
+    """What the agents share: an algorithm of SB3, its counter and its metrics.
+
+    The algorithm keeps no state of its own: its networks and optimisers are attributes of the agent
+    too, where `rlbench.state` finds them, and its counter is told to it.
+    """
+
+    METRICS: ClassVar[dict[str, str]]
+    """SB3's names of the metrics to ours."""
+    explores = True
+
+    def _adopt(self, algorithm: BaseAlgorithm) -> None:
+        algorithm.set_logger(Logger(None, []))
+        self._algorithm = algorithm
+        self.policy = algorithm.policy
+        self.updates = 0
+        # Kept, because some updates of SB3 leave a metric out.
+        self.metrics = torch.zeros(len(self.METRICS))
+
+    def _train(self, *arguments: Any) -> dict[str, Tensor]:
+        """SB3's `train`, with the agent's random numbers and counter; its metrics."""
+        algorithm: Any = self._algorithm
+        algorithm._n_updates = self.updates
+        with in_place_of_global(self.generator), naming_divergence(self.policy):
+            algorithm.train(*arguments)
+        self.updates = algorithm._n_updates
+        told = algorithm.logger.name_to_value
+        before = zip(self.METRICS, self.metrics.tolist(), strict=True)
+        self.metrics = torch.tensor([float(told.get(name, value)) for name, value in before])
+        return dict(zip(self.METRICS.values(), self.metrics.unbind(), strict=True))
