@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from rlbench.backbones.layers.noise import randn
@@ -151,8 +152,11 @@ def off_policy_options(agent: Agent) -> dict[str, Any]:
     """What the constructors of SB3's off-policy algorithms are given alike."""
     config = agent.config
     observations = unbounded(vector_size(agent.spec.observation_space))
+    actions = agent.spec.action_space
+    if isinstance(actions, Box):
+        actions = ActionBox.of(actions, agent.device).space  # Without dimensions that are fixed.
     return {
-        "policy": "MlpPolicy", "env": Spaces(observations, agent.spec.action_space),
+        "policy": "MlpPolicy", "env": Spaces(observations, actions),
         "device": agent.device,
         "learning_rate": config.learning_rate, "gamma": agent.discount, "tau": config.target_rate,
         "policy_kwargs": {"net_arch": list(config.hidden)},

@@ -43,7 +43,7 @@ def test_the_name_of_a_missing_package_is_told_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
-    for module in ("sb3", "sb3_on_policy"):
+    for module in ("_sb3", "sb3", "sb3_on_policy"):
         monkeypatch.delitem(sys.modules, f"rlbench.agents.{module}", raising=False)
     for name in ("sb3-ppo", "sb3-sac"):
         with pytest.raises(

@@ -21,7 +21,12 @@ def finished(
         {
             "agent": {"name": "bear", "settings": {}},
             "run": {"env": "halfcheetah-medium", "updates": 10, "seed": seed},
-            "data": {"kind": "generated", "details": {"score": 43.4}},
+            "data": {
+                "kind": "generated",
+                "name": "x",
+                "source": "x",
+                "details": {"score": 43.4},
+            },
             "reference_returns": [-280.178953, 12135.0],
         }
     )
