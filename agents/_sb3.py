@@ -13,6 +13,7 @@ from rlbench.errors import Diverged, UserError
 from rlbench.interface import Agent
 
 try:
+    import stable_baselines3  # noqa: F401  (all else in it may be loaded already)
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.logger import Logger
 except ModuleNotFoundError as error:

@@ -1,0 +1,1 @@
+"""Faults of one line each, which the tests must notice: python -m tests.mutations [PATTERN]."""

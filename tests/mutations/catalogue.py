@@ -1,0 +1,12 @@
+"""All mutations."""
+
+from tests.mutations import of_agents, of_data, of_envs, of_networks, of_runs, of_tables
+
+ALL = [
+    *of_agents.MUTATIONS,
+    *of_networks.MUTATIONS,
+    *of_data.MUTATIONS,
+    *of_envs.MUTATIONS,
+    *of_runs.MUTATIONS,
+    *of_tables.MUTATIONS,
+]

@@ -1,0 +1,81 @@
+"""Faults of the data sets: rows, ends of episodes, statistics, who recorded what."""
+
+from tests.mutations.mutation import Mutation, of_file
+
+MUTATIONS: list[Mutation] = [
+    *of_file(
+        "offline_data/transitions.py", "test_transitions.py test_hdf5.py",
+        ("the last row kept without its s'", "unknown[-1] |= not terminals[-1]", "unknown[-1] |= False"),
+        ("true ends dropped", "unknown = timeouts & ~terminals", "unknown = timeouts | terminals"),
+        ("s' crosses an end", "np.where(terminals[rows], rows, rows + 1)", "np.minimum(rows + 1, len(terminals) - 1)"),
+        ("limit counted from the file's start", "step = rows - starts[", "step = rows - 0 * starts["),
+        ("limit a step early", "at_limit = (step + 1) %", "at_limit = (step + 2) %"),
+        ("D4RL's limit a step late", "final[row] = step == max_episode_steps - 1", "final[row] = step == max_episode_steps"),
+        ("D4RL's last row kept", "count = max(len(terminals) - 1, 0)", "count = len(terminals)"),
+        ("limits stay true ends", "terminals & ~stored, timeouts | stored", "terminals, timeouts | stored"),
+        ("a time-out anywhere shows that the recorder knows", "(timeouts & ~terminals & at_limit).any()", "(timeouts & ~terminals).any()"),
+        ("bounds a row early", "ends = np.flatnonzero(terminals | timeouts) + 1", "ends = np.flatnonzero(terminals | timeouts)"),
+        ("cut episode counts as complete", "return bounds, len(ends)", "return bounds, len(bounds) - 1"),
+    ),
+    *of_file(
+        "offline_data/dataset.py", "test_generate_by_hand.py test_stretches.py",
+        ("last stretch never drawn", "torch.randint(last + 1, (size,)", "torch.randint(last, (size,)"),
+        ("true ends are cut too", "truncated=cut * (1 - rows.terminated)", "truncated=cut"),
+        ("cuts not in the file", "torch.maximum(rows.truncated, self._last_rows[index])", "rows.truncated"),
+        ("last row of an episode", "self.episode_bounds[1:] - 1", "self.episode_bounds[:-1]"),
+        ("deviation of blocks alone", "self._squares += shift**2 *", "self._squares += 0 * shift**2 *"),
+        ("variance for deviation", "np.sqrt(self._squares / max(self._size, 1))", "(self._squares / max(self._size, 1))"),
+        ("range from the mean", "float(returns.min()), float(returns.max())", "float(returns.mean()), float(returns.max())"),
+        ("hash of the first block", "self._hasher.submit(self._hash.update, rows.data)", "self._hasher.submit(self._hash.update, rows.data[:1])"),
+    ),
+    *of_file(
+        "offline_data/hdf5.py", "test_hdf5.py",
+        ("s' of the last row of a block", 'self.read("observations", start, stop + 1)', 'self.read("observations", start, stop)'),
+        ("ends swapped", "columns.truncated[chosen, 0] = selection.truncated", "columns.truncated[chosen, 0] = selection.terminated"),
+        ("return of a cut episode", "np.add.reduceat(rewards, bounds[:-1])[:complete]", "np.add.reduceat(rewards, bounds[:-1])"),
+        ("bounds of the file's rows", "np.searchsorted(selection.rows, bounds)", "bounds"),
+        ("written without the ends of lost rows", "timeouts[ends] |= columns.terminated[ends, 0] == 0", "pass"),
+    ),
+    *of_file(
+        "offline_data/minari.py", "test_minari.py",
+        ("s' is s", "into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]", "into.obs[:], into.next_obs[:] = obs[:-1], obs[:-1]"),
+        ("kinds of ends swapped", "into.terminated[:, 0], into.truncated[:, 0] = terminals, timeouts", "into.truncated[:, 0], into.terminated[:, 0] = terminals, timeouts"),
+        ("episodes in the order of letters", 'key=lambda name: int(name.removeprefix("episode_"))', "key=str"),
+        ("score in shares", "100 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
+    ),
+    *of_file(
+        "offline_data/reading.py", "test_data_check.py test_recorded.py test_hdf5.py test_minari.py",
+        ("lower bound not kept", "np.clip(action, low, high, out=action)", "np.clip(action, None, high, out=action)"),
+        ("one choice too many", "(chosen >= start + count)", "(chosen > start + count)"),
+        ("one force suffices to call them missing", "self._contacts = bool(columns.obs[:, begin : end + 1].any())", "self._contacts = bool(columns.obs[:, begin : end + 1].all())"),
+        ("row of the block in the message", "first in row {first + row}", "first in row {row}"),
+        ("excess of the upper bound alone", "np.maximum(low - action, action - high)", "action - high"),
+    ),
+    *of_file(
+        "offline_data/generate.py", "test_generate_by_hand.py test_generate.py::test_rows_are_whole_episodes_and_a_cut_one test_generate.py::test_a_size_that_ends_with_an_episode_cuts_none test_generate.py::test_medium_expert_is_medium_then_expert test_point_navigation.py::test_mixed_data_hold_their_shares",
+        ("noise of the start's seed", 'for use in ("start", "noise")', 'for use in ("start", "start")'),
+        ("the last row of an episode lost", "current[v, : step[v] + 1]", "current[v, : step[v]]"),
+        ("an episode that does not fit", "whole = int((ends <= end).sum())", "whole = int((ends < end).sum())"),
+        ("every part is cut", "stop = end if last and ends[-1] > end", "stop = end if ends[-1] > end"),
+        ("the same episodes in every chunk", "episodes=range(upcoming, upcoming + episodes)", "episodes=range(episodes)"),
+        ("the noise of one slot", "behaviour.act(obs, noise[slot, step])", "behaviour.act(obs, noise[0, step])"),
+        ("the seed of the data left out", 'derive(chunk.seed, "generate", named, use, e)', 'derive(0, "generate", named, use, e)'),
+        ("shares not added up", "share += part.share", "share = part.share"),
+    ),
+    *of_file(
+        "offline_data/recorded.py", "test_recorded.py",
+        ("forces that the data lack", 'get("contact_forces") != "missing"', 'get("contact_forces") == "missing"'),
+        ("forces within 1", "contact_force_range=(0.0, 0.0)", "contact_force_range=(-1.0, 1.0)"),
+    ),
+    *of_file(
+        "offline_data/behaviour.py", "test_generate_by_hand.py test_generate.py::test_a_policy_acts_as_its_agent",
+        ("actions not squashed", "self._agent.box.from_unit(raw.tanh())", "self._agent.box.from_unit(raw)"),
+        ("log of the deviation", "raw = mean + log_std.exp() *", "raw = mean + log_std *"),
+        ("half the box", "self._low + self._width * unit", "self._low + 0.5 * self._width * unit"),
+    ),
+    *of_file(
+        "offline_data/sb3_policy.py", "test_sb3_policy_bounds.py test_sb3_policy.py::test_without_noise_it_acts_as_the_model_does",
+        ("lower half of the box", "low + (output.tanh() + 1) * (high - low) / 2", "low + output.tanh() * (high - low) / 2"),
+        ("deviation of SAC not kept in its bounds", ".clamp(*LOG_STD_BOUNDS)", ""),
+    ),
+]  # fmt: skip

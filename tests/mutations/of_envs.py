@@ -1,0 +1,69 @@
+"""Faults of the environments and of whole episodes on them."""
+
+from tests.mutations.mutation import Mutation, of_file
+
+MUTATIONS: list[Mutation] = [
+    *of_file(
+        "envs/episodes.py", "test_episodes.py",
+        ("cut a step late", "step + 1 >= max_steps", "step >= max_steps"),
+        ("rewards of the wrong episode", "returns[episode[playing]] += reward[playing]", "returns[episode[playing]] = reward[playing]"),
+        ("the seeds' order", "envs.reset(v, int(seeds[episode[v]]))", "envs.reset(v, int(seeds[v]))"),
+        ("steps counted through episodes", "            step[v] = 0\n", ""),
+        ("an episode ends by its limit alone", "over = terminated | truncated", "over = truncated"),
+    ),
+    *of_file(
+        "envs/contract.py", "test_contract.py",
+        ("observations not copied", "as_obs(given, self.observation_space, copy=True)", "as_obs(given, self.observation_space)"),
+        ("actions not copied", "return np.array(action)", "return np.asarray(action)"),
+        ("rewards beyond float32", "if not -LARGEST <= reward <= LARGEST:", "if reward != reward:"),
+        ("whole numbers cut decimals off", "array.astype(_FLOAT, copy=copy)", "array.astype(space.dtype).astype(_FLOAT)"),
+        ("rounded actions leave the box", "np.clip(action, *self._bounds).astype", "np.asarray(action).astype"),
+        ("any shape of an observation", "if obs.shape != self._obs_shape:", "if obs.ndim != len(self._obs_shape or ()):"),
+    ),
+    *of_file(
+        "envs/locomotion.py", "test_locomotion.py",
+        ("cost of the action's length", "np.square(action).sum(axis=1)\n        return cost.astype", "np.abs(action).sum(axis=1)\n        return cost.astype"),
+        ("end a step late", "self._steps[playing] >= self._limit", "self._steps[playing] > self._limit"),
+        ("fallen walkers go on", "~healthy & may_end", "healthy & False"),
+        ("bonus of the fallen", "(healthy | may_end)", "healthy"),
+        ("one angle for both", "(left < angle) & (angle < right)", "(angle < right)"),
+        ("velocities not clipped", "np.clip(velocity, -10, 10)", "velocity"),
+        ("forces cost nothing", "cost += self._world._contact_cost_weight", "cost += 0 * self._world._contact_cost_weight"),
+    ),
+    *of_file(
+        "envs/multiroom.py", "test_multiroom.py",
+        ("reward by time left", "1 - 0.9 * (self._steps[reached]", "1 - 1.0 * (self._steps[reached]"),
+        ("cut a step late", "self._steps >= self._floor.max_steps", "self._steps > self._floor.max_steps"),
+        ("turns swapped", "[3, 0, 1, 2], [1, 2, 3, 0]", "[1, 2, 3, 0], [3, 0, 1, 2]"),
+        ("closed doors let through", "_EVENT[_FORWARD, [_FREE, _OPEN]]", "_EVENT[_FORWARD, [_FREE, _CLOSED]]"),
+        ("steps not reset", "        self._steps[rows] = 0\n", ""),
+        ("one level for all", "np.array(seeds) % len(self._starts[0])", "np.array(seeds) * 0"),
+        ("moves before it looks", "self._at += ahead * (event >= _WALKS)", "self._at += ahead * (event > _WALKS)"),
+    ),
+    *of_file(
+        "envs/multiroom_levels.py", "test_multiroom_levels.py",
+        ("held-out levels from the training's seeds", "count(FIRST_HELD_OUT if held_out else 0)", "count(0)"),
+        ("a level trained on is held out", "if cells.tobytes() not in trained_on:", "if True:"),
+        ("draws with a bias", "product & 0xFFFFFFFF < (1 << 32) % span", "product & 0xFFFFFFFF < 0"),
+    ),
+    *of_file(
+        "envs/point_navigation.py", "test_point_navigation.py",
+        ("reward of the place before", "np.linalg.norm(self._at - GOAL)", "np.linalg.norm(moved - GOAL)"),
+        ("scale of the reward", "-distance / np.sqrt(2)", "-distance / 2"),
+        ("actions not clipped", "np.clip(action, -1, 1) + drift", "action + drift"),
+        ("starts anywhere", "uniform(-1, 0, 2)", "uniform(-1, 1, 2)"),
+    ),
+    *of_file(
+        "envs/signals.py", "test_signals.py",
+        ("forecasts not normalised", "np.log(forecast[self._class] / forecast.sum())", "np.log(forecast[self._class])"),
+        ("training signals in the test", 'self.problem.draw(self.np_random, 1, "test")', 'self.problem.draw(self.np_random, 1, "train")'),
+        ("test signals in training", 'self.problem.draw(rng, size, "train")', 'self.problem.draw(rng, size, "test")'),
+        ("signals without noise", "+ rng.standard_normal((count, LENGTH))", "+ 0 * rng.standard_normal((count, LENGTH))"),
+        ("backgrounds without sines", "cosines @ np.cos(angles) + sines @ np.sin(angles)", "cosines @ np.cos(angles) + sines @ np.cos(angles)"),
+    ),
+    *of_file(
+        "envs/tasks.py", "test_tasks.py",
+        ("score in shares", "100.0 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
+        ("held-out levels are those of training", "held_out=_multiroom(other, floor, True)", "held_out=_multiroom(other, floor, False)"),
+    ),
+]  # fmt: skip

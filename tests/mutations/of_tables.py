@@ -1,0 +1,57 @@
+"""Faults of statistics, results and tables."""
+
+from tests.mutations.mutation import Mutation, of_file
+
+MUTATIONS: list[Mutation] = [
+    *of_file(
+        "benchmarks/tables/statistics.py", "test_statistics.py",
+        ("a third left out", "count // 4 : count - count // 4", "count // 3 : count - count // 3"),
+        ("left out at one end", "count // 4 : count - count // 4", "count // 4 :"),
+        ("ties lost", "np.mean(x >= y, runs_and_tasks)) / 2", "np.mean(x > y, runs_and_tasks)) / 2"),
+        ("sample deviation", "np.std(checked, axis=-2)", "np.std(checked, axis=-2, ddof=1)"),
+        ("90 % interval", "[0.025, 0.975]", "[0.05, 0.95]"),
+        ("whole rows drawn", "size=(BLOCK, runs, tasks))", "size=(BLOCK, runs, 1))"),
+        ("equal scores are above", "[..., np.newaxis] > taus", "[..., np.newaxis] >= taus"),
+        ("fewer resamples", "RESAMPLES = 50_000", "RESAMPLES = 5_000"),
+        ("the same resamples for any seed", "np.random.default_rng(seed)", "np.random.default_rng(0)"),
+        ("infinite scores taken", "~np.isfinite(array)", "np.isnan(array)"),
+    ),
+    *of_file(
+        "benchmarks/tables/results.py", "test_results.py test_table.py",
+        ("first evaluation", 'evaluations["return"][-1]', 'evaluations["return"][0]'),
+        ("one line of a metric", "LAST_LINES = 5", "LAST_LINES = 1"),
+        ("pairs by position", "[[measure(of[seed]) for seed in seeds] for of in runs]", "[[measure(x) for x in list(of.values())[: len(seeds)]] for of in runs]"),
+        ("tasks by position", "[[column[seed] for column in columns] for seed in seeds]", "[[list(column.values())[i] for column in columns] for i in range(len(seeds))]"),
+        ("held-out scores in returns", "return self.score_of(float(self.held_out.mean()))", "return float(self.held_out.mean())"),
+        ("infinite returns taken", "if not all(np.isfinite(x).all() for x in", "if any(np.isnan(x).any() for x in"),
+        ("score in shares", "100 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
+    ),
+    *of_file(
+        "benchmarks/tables/jobs.py", "test_table.py",
+        ("begun runs count as complete", 'return self.config.updates in folder.returns()["update"]', "return True"),
+        ("other settings pass", "{**usual.settings, **self.settings}, settings", "{**usual.settings}, settings"),
+    ),
+    *of_file(
+        "benchmarks/tables/methods.py", "test_methods.py",
+        ("runs of other lengths pooled", 'UNDECISIVE | {"env", "seed", "data", "data_size"}', 'UNDECISIVE | {"env", "seed", "data", "data_size", "updates"}'),
+        ("runs on other data pooled", '"data_hash": data.get("sha256", "")', '"data_hash": ""'),
+        ("a run counts twice", "if key in seen:", "if key in seen and not task:"),
+        ("a setting that is absent equals None", "absent = object()", "absent = None"),
+    ),
+    *of_file(
+        "benchmarks/tables/table.py", "test_results.py test_table.py",
+        ("returns of several tasks averaged", "_comparable(grid, results) and (scored or len(grid.tasks) == 1)", "_comparable(grid, results)"),
+        ("a reported claim counts as failed", 'word not in ("not at this scale", "reported")', 'word not in ("not at this scale",)'),
+    ),
+    *of_file(
+        "benchmarks/tables/summary.py", "test_methods.py",
+        ("score in shares", "float(100 * (mean_return - low)", "float((mean_return - low)"),
+        ("first evaluation", '["return"][-1]', '["return"][0]'),
+        ("sample deviation", "np.std(scores)", "np.std(scores, ddof=1)"),
+    ),
+    *of_file(
+        "benchmarks/tables/curves.py", "test_report.py",
+        ("axis upside down", "_Axis(low, high, BOTTOM, TOP)", "_Axis(low, high, TOP, BOTTOM)"),
+        ("band of one bound", "y_axis.at(y.low)) for x, y in reversed", "y_axis.at(y.high)) for x, y in reversed"),
+    ),
+]  # fmt: skip
