@@ -78,7 +78,7 @@ def test_awr_values_the_end_of_a_stretch_by_its_normalised_observation() -> None
 
 
 def recurrent_crr(**settings: Any) -> RecurrentCRR:
-    small = {"hidden": (8,), "memory_size": 6, "policy": "gaussian"}
+    small: dict[str, Any] = {"hidden": (8,), "memory_size": 6, "policy": "gaussian"}
     return RecurrentCRR(RecurrentCRRConfig(**small | settings), SPEC)
 
 
@@ -203,7 +203,7 @@ def test_the_constraint_of_bear_sees_noise_within_its_bound() -> None:
 def test_slow_networks_move_towards_the_live_ones_and_these_by_their_losses_alone(
     name: str,
 ) -> None:
-    settings = {"target_actions": "target-policy"} if name == "bear" else {}
+    settings: dict[str, Any] = {"target_actions": "target-policy"} if name == "bear" else {}
     agent: Any = make(name, UNIT, target_rate=0.25, **settings)
     slow = [x for x in ("policy", "critic") if getattr(agent, f"target_{x}", None) is not None]
     for network in slow:

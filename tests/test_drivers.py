@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -63,7 +63,7 @@ class Keeps(Agent):
     """Keeps what it learns from; its first action counts the calls with exploration."""
 
     Config = Settings
-    consumes: Any = Transitions
+    consumes: ClassVar[Any] = Transitions
     explores = True
 
     def __init__(self, config: Any, spec: Spec) -> None:

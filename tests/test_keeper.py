@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from rlbench.agents import load_agent
 from rlbench.benchmarks.training import keeper
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.keeper import Keeper, describe_returns
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
@@ -32,6 +34,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"hidden": (8,), "envs": 2, "rollout_steps": 7, "batch_size": 7, "epochs": 2},
     "recurrent-ppo": {"memory_size": 4, "envs": 2, "rollout_steps": 7, "epochs": 2},
 }
+
+
+RARELY: dict[str, Any] = {"log_every": 9, "checkpoint_every": 9, "eval_every": 9}
 
 
 def made(out: Path, agent: str = "bc", **options: Any) -> Run:
@@ -78,7 +83,7 @@ def test_the_speed_is_that_of_updates_without_evaluations(
 
     class Evaluations:
         def __init__(self, task: Task, episodes: int) -> None:
-            self.usual = usual(task, episodes)
+            self.usual = Evaluator(task, episodes)
 
         def returns(self, *given: Any, **named: Any) -> Any:
             nonlocal now
@@ -88,9 +93,8 @@ def test_the_speed_is_that_of_updates_without_evaluations(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.usual, name)
 
-    usual = keeper.Evaluator
     monkeypatch.setattr(keeper, "Evaluator", Evaluations)
-    monkeypatch.setattr(keeper.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     learn = run.agent.learn
 
     def slowly(experience: Any) -> Mapping[str, Tensor]:
@@ -127,7 +131,7 @@ def test_a_person_s_wish_to_stop_saves_first_and_does_not_stop_the_last_update(
 def test_a_measure_that_is_not_finite_stops_the_run_before_it_is_kept(
     tmp_path: Path, value: float, every: dict[str, int]
 ) -> None:
-    run = made(tmp_path / "run", **{"log_every": 9, "checkpoint_every": 9, "eval_every": 9} | every)
+    run = made(tmp_path / "run", **RARELY | every)
     with pytest.raises(UserError, match=f"loss became {value}"):
         kept_by(run).after({"loss": torch.tensor(value)}, dict, stopping=False)
     assert run.folder.checkpoints() == []
@@ -138,7 +142,7 @@ def test_a_measure_that_is_not_finite_stops_the_run_before_it_is_kept(
 def test_weights_that_are_not_finite_are_neither_saved_nor_evaluated(
     tmp_path: Path, every: dict[str, int]
 ) -> None:
-    run = made(tmp_path / "run", **{"log_every": 9, "checkpoint_every": 9, "eval_every": 9} | every)
+    run = made(tmp_path / "run", **RARELY | every)
     next(iter(run.agent.policy.parameters())).data[0] = np.nan  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="a number in the agent's policy became nan"):
         kept_by(run).after({"loss": torch.tensor(1.0)}, dict, stopping=False)

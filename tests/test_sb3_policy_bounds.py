@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import SAC
 
-from tests.test_sb3_policy import SAC, observations, read, saved, trained
+from tests.test_sb3_policy import observations, read, saved, trained
 
 
 @pytest.mark.parametrize(("bias", "log_std"), [(50.0, 2.0), (-50.0, -20.0)])

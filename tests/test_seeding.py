@@ -1,6 +1,7 @@
 """Seeds: each purpose has a stream of its own, which stays what it is."""
 
 import hashlib
+from typing import Any
 
 import torch
 
@@ -10,7 +11,13 @@ from rlbench.seeding import derive, initialising
 def test_a_seed_follows_from_the_run_s_seed_and_the_whole_purpose() -> None:
     digest = hashlib.sha256(b"3/episode/41/7").digest()
     assert derive(3, "episode", 41, 7) == int.from_bytes(digest[:4], "little") // 2
-    streams = [(3, "episode", 41), (4, "episode", 41), (3, "episode", 42), (3, "actions", 41), (3,)]
+    streams: list[tuple[Any, ...]] = [
+        (3, "episode", 41),
+        (4, "episode", 41),
+        (3, "episode", 42),
+        (3, "actions", 41),
+        (3,),
+    ]
     seeds = {derive(*stream) for stream in streams}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**31 for seed in seeds)
