@@ -63,7 +63,7 @@ class Keeps(Agent):
     """Keeps what it learns from; its first action counts the calls with exploration."""
 
     Config = Settings
-    consumes: ClassVar[Any] = Transitions
+    consumes: ClassVar[type[Transitions] | type[Trajectories]] = Transitions
     explores = True
 
     def __init__(self, config: Any, spec: Spec) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import time
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rlbench.agents import load_agent
 from rlbench.benchmarks.training import keeper
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.interrupt import GRACE, Interrupt, Unfinished, look
 from rlbench.benchmarks.training.keeper import Keeper, describe_returns
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
@@ -34,9 +35,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"hidden": (8,), "envs": 2, "rollout_steps": 7, "batch_size": 7, "epochs": 2},
     "recurrent-ppo": {"memory_size": 4, "envs": 2, "rollout_steps": 7, "epochs": 2},
 }
-
-
-RARELY: dict[str, Any] = {"log_every": 9, "checkpoint_every": 9, "eval_every": 9}
 
 
 def made(out: Path, agent: str = "bc", **options: Any) -> Run:
@@ -94,7 +92,7 @@ def test_the_speed_is_that_of_updates_without_evaluations(
             return getattr(self.usual, name)
 
     monkeypatch.setattr(keeper, "Evaluator", Evaluations)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr("rlbench.benchmarks.training.keeper.time.monotonic", lambda: now)
     learn = run.agent.learn
 
     def slowly(experience: Any) -> Mapping[str, Tensor]:
@@ -109,6 +107,10 @@ def test_the_speed_is_that_of_updates_without_evaluations(
     assert told == [(4, 2.0, 102.0), (8, 2.0, 304.0)]
 
 
+NOTHING_DUE: dict[str, Any] = {"log_every": 9, "checkpoint_every": 9, "eval_every": 9}
+"""In a run of 7 updates, before the last."""
+
+
 def kept_by(run: Run) -> Keeper:
     run.folder.path.mkdir(exist_ok=True)
     return Keeper(run, ProgressLine(QUIET, "", run.config.updates, "updates", 0))
@@ -119,7 +121,7 @@ def test_a_person_s_wish_to_stop_saves_first_and_does_not_stop_the_last_update(
 ) -> None:
     run = made(tmp_path / "run", updates=2)
     keep = kept_by(run)
-    with pytest.raises(Interrupted, match="saved at update 1"):
+    with pytest.raises(Interrupted, match="update 1"):
         keep.after({"loss": torch.tensor(1.0)}, dict, stopping=True)
     assert run.folder.checkpoints() == [1]
     keep.after({"loss": torch.tensor(1.0)}, dict, stopping=True)
@@ -127,27 +129,50 @@ def test_a_person_s_wish_to_stop_saves_first_and_does_not_stop_the_last_update(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("every", [{"log_every": 1}, {"checkpoint_every": 1}, {"eval_every": 1}])
+@pytest.mark.parametrize("due", ["log_every", "checkpoint_every", "eval_every"])
 def test_a_measure_that_is_not_finite_stops_the_run_before_it_is_kept(
-    tmp_path: Path, value: float, every: dict[str, int]
+    tmp_path: Path, value: float, due: str
 ) -> None:
-    run = made(tmp_path / "run", **RARELY | every)
-    with pytest.raises(UserError, match=f"loss became {value}"):
+    run = made(tmp_path / "run", **NOTHING_DUE | {due: 1})
+    with pytest.raises(UserError, match="loss"):
         kept_by(run).after({"loss": torch.tensor(value)}, dict, stopping=False)
     assert run.folder.checkpoints() == []
     assert not len(run.folder.returns()["update"])
 
 
-@pytest.mark.parametrize("every", [{"checkpoint_every": 1}, {"eval_every": 1}])
-def test_weights_that_are_not_finite_are_neither_saved_nor_evaluated(
-    tmp_path: Path, every: dict[str, int]
+@pytest.mark.parametrize("due", ["checkpoint_every", "eval_every", "snapshot_every"])
+def test_weights_that_are_not_finite_are_neither_kept_nor_evaluated(
+    tmp_path: Path, due: str
 ) -> None:
-    run = made(tmp_path / "run", **RARELY | every)
+    run = made(tmp_path / "run", **NOTHING_DUE | {due: 1})
     next(iter(run.agent.policy.parameters())).data[0] = np.nan  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match="a number in the agent's policy became nan"):
+    with pytest.raises(UserError, match="agent's policy"):
         kept_by(run).after({"loss": torch.tensor(1.0)}, dict, stopping=False)
     assert run.folder.checkpoints() == []
+    assert not (tmp_path / "run" / "snapshots").exists()
     assert not len(run.folder.returns()["update"])
+
+
+def test_what_plays_may_finish_within_the_grace_after_a_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("rlbench.benchmarks.training.interrupt.time.monotonic", lambda: now)
+
+    def play() -> None:
+        nonlocal now
+        look()
+        signal.raise_signal(signal.SIGINT)
+        look()
+        now += GRACE
+        look()
+        now += 0.01
+        with pytest.raises(Unfinished):
+            look()
+
+    with pytest.raises(KeyboardInterrupt), Interrupt():  # What would follow does not.
+        play()
+    look()
 
 
 def test_solved_is_what_is_above_the_limit_and_not_on_it() -> None:

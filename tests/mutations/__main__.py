@@ -1,4 +1,4 @@
-"""python -m tests.mutations [PATTERN]: what the tests make of the mutations with it in their names."""
+"""Runs the mutations whose names contain a pattern: python -m tests.mutations [PATTERN]."""
 
 import sys
 import time

@@ -17,7 +17,7 @@ MUTATIONS: list[Mutation] = [
         ("infinite scores taken", "~np.isfinite(array)", "np.isnan(array)"),
     ),
     *of_file(
-        "benchmarks/tables/results.py", "test_results.py test_table.py",
+        "benchmarks/tables/results.py", "test_results_by_hand.py test_results.py test_table.py",
         ("first evaluation", 'evaluations["return"][-1]', 'evaluations["return"][0]'),
         ("one line of a metric", "LAST_LINES = 5", "LAST_LINES = 1"),
         ("pairs by position", "[[measure(of[seed]) for seed in seeds] for of in runs]", "[[measure(x) for x in list(of.values())[: len(seeds)]] for of in runs]"),
@@ -32,7 +32,7 @@ MUTATIONS: list[Mutation] = [
         ("other settings pass", "{**usual.settings, **self.settings}, settings", "{**usual.settings}, settings"),
     ),
     *of_file(
-        "benchmarks/tables/methods.py", "test_methods.py",
+        "benchmarks/tables/methods.py", "test_results_by_hand.py test_methods.py",
         ("runs of other lengths pooled", 'UNDECISIVE | {"env", "seed", "data", "data_size"}', 'UNDECISIVE | {"env", "seed", "data", "data_size", "updates"}'),
         ("runs on other data pooled", '"data_hash": data.get("sha256", "")', '"data_hash": ""'),
         ("a run counts twice", "if key in seen:", "if key in seen and not task:"),
