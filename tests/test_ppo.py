@@ -1,5 +1,6 @@
 """PPO, A2C and IBAC-SNI: rollouts and losses by hand, exactness, and that they learn."""
 
+import copy
 import io
 import math
 from pathlib import Path
@@ -268,7 +269,7 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     agent, free = (ppo(learning_rate=0.05, kl_limit=x) for x in (1e-3, None))
     for each in (agent, free):
         each.learn(played(each, 0))
-    before = capture(agent)
+    before = copy.deepcopy(capture(agent))
     for each in (agent, free):
         metrics = each.learn(played(each, 1))
         assert metrics["kl_update"] > 1e-3
