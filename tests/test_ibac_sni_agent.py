@@ -325,3 +325,15 @@ def test_without_sni_values_after_the_last_step_have_noise_too() -> None:
             noise = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(3))
             wanted = ibac.network.read(mean + sigma * noise)[1].mean(0)
         torch.testing.assert_close(got, wanted)
+
+
+def test_a_slow_mask_drops_units_of_the_deterministic_code() -> None:
+    network = agent(noise="dropout", dropout=0.5, slow_mask=True).network
+    obs = torch.randn(4, 3)
+    network.mask.copy_(torch.tensor([2.0, 0.0, 2.0, 0.0, 2.0]))
+    mean = network.code(obs).mean
+    for found, kept, whole in zip(
+        network(obs), network.read(mean * network.mask), network.read(mean), strict=True
+    ):
+        assert torch.equal(found, kept)
+        assert not torch.allclose(found, whole)
