@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.errors import UserError
+from rlbench.errors import FAILURES, UserError
 
 if TYPE_CHECKING:
     from rlbench.agents.a2c import A2C as A2C
@@ -173,7 +173,7 @@ def _import(name: str, place: str) -> "type[Agent]":
         module = import_module(module_name)
     except UserError:  # It says itself what it needs.
         raise
-    except (Exception, SystemExit) as error:  # A plug-in's module may fail in any way.
+    except FAILURES as error:  # A plug-in's module may fail in any way.
         raise UserError(
             f"agent {name!r}: cannot import the module {module_name!r} "
             f"({type(error).__name__}: {error}); install it or correct the name"

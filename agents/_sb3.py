@@ -27,7 +27,7 @@ class Spaces(gym.Env[Any, Any]):
     """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
 
     def __init__(self, observations: Space[Any], actions: Space[Any]) -> None:
-        """As SB3 shall see them."""
+        """As SB3 should see them."""
         self.observation_space = observations
         self.action_space = actions
 
@@ -71,7 +71,7 @@ class SB3Agent(Agent):
     """What the agents share: an algorithm of SB3, its counter and its metrics.
 
     The algorithm keeps no state of its own: its networks and optimisers are attributes of the agent
-    too, where `rlbench.state` finds them, and its counter is told to it.
+    too, where `rlbench.state` finds them, and the agent sets its counter before each update.
     """
 
     METRICS: ClassVar[dict[str, str]]
@@ -93,7 +93,7 @@ class SB3Agent(Agent):
         with in_place_of_global(self.generator), naming_divergence(self.policy):
             algorithm.train(*arguments)
         self.updates = algorithm._n_updates
-        told = algorithm.logger.name_to_value
+        logged = algorithm.logger.name_to_value
         before = zip(self.METRICS, self.metrics.tolist(), strict=True)
-        self.metrics = torch.tensor([float(told.get(name, value)) for name, value in before])
+        self.metrics = torch.tensor([float(logged.get(name, value)) for name, value in before])
         return dict(zip(self.METRICS.values(), self.metrics.unbind(), strict=True))

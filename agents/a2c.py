@@ -8,7 +8,8 @@ Mnih et al., 2016, https://arxiv.org/abs/1602.01783, algorithm S3
 A setting of PPO, whose first pass it is: there the ratio of probabilities is 1, so that the gradient
 of its clipped surrogate is that of -A log pi (Huang et al., 2022, https://arxiv.org/abs/2205.09123).
 
-Differences from the paper: environments step together; Adam instead of RMSprop.
+Differences from the paper: environments step together; Adam instead of RMSprop. One gradient step moves the
+policy little, so PPO's `kl_limit` is off.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class A2CConfig(PPOConfig):
     learning_rate: float = 7e-4
     gae_lambda: float = 1.0
     normalise_advantage: bool = False
+    kl_limit: float | None = None
 
 
 class A2C(PPO):

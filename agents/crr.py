@@ -11,7 +11,7 @@ Clone the actions of the data, each weighted by how good the critic thinks it is
 Wang et al., 2020, https://arxiv.org/abs/2006.15134
 
 The paper's agents are `weight` and `baseline`: CRR exp (the default), CRR binary (binary, mean), CRR
-binary max (binary, max); weight `all` is behaviour cloning, the same updates as those of BC. With
+binary max (binary, max); weight `all` is behaviour cloning, the same updates as BC. With
 discrete actions, the target and the `mean` baseline are exact expectations, and acting through the critic
 weighs all actions; `max` and `min` still use samples, because no action is better than the best of all.
 

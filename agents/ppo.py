@@ -17,9 +17,9 @@ of a box are clipped samples of a Gaussian in units of half the box. `A2C` is on
 rollout: there the ratio is 1 and no clip acts.
 
 There are two differences from that code and from Stable-Baselines3, made because a policy that had solved
-its task unlearned it: the standard deviation that divides the advantages has a lower bound
-(`normalise_advantage` in `_values.py`), and an update that ends too far from the old policy
-is undone (`kl_limit`). Clipping alone does not prevent such updates: beyond the clip range the policy has no
+its task unlearned it: the standard deviation that divides the advantages has a lower bound (see
+`normalise_advantage` in `_values.py`), and an update that ends too far from the old policy is undone
+(`kl_limit`). Clipping alone does not prevent such updates: beyond the clip range the policy has no
 gradient, but Adam's momentum and, through a shared encoder, the value loss still move it.
 """
 
@@ -93,8 +93,8 @@ class PPOConfig:
     does."""
     kl_limit: float | None = 0.3
     """Largest divergence, in nats, of the new policy from the old one; an update that ends beyond it is
-    undone, None: never. Like TRPO's line search (Schulman et al., 2015, appendix C), but without a second
-    try on the same steps."""
+    undone. None: no limit, and the divergence is not measured. Like TRPO's line search (Schulman et al.,
+    2015, appendix C), but without a second try on the same steps."""
     decay_updates: int | None = None
     """Updates over which step size and clip ranges fall linearly to 0; None: they are constant."""
     normalise_obs: bool = False
@@ -244,26 +244,36 @@ class PPO(Agent):
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         self._decay()
-        batch, all_metrics = self._flat(rollout), []
+        limit = self.config.kl_limit
+        passes = self._passes if limit is None else partial(self._limited, limit)
+        metrics = passes(step, rollout)
+        self._finish(rollout)
+        return metrics
+
+    def _limited(self, limit: float, step: Learn, rollout: Trajectories) -> dict[str, Tensor]:
+        """All passes over a rollout, undone if the policy has moved further than `limit`."""
         log_prob, before = self._probe(rollout), Snapshot(self.optimizer)
-        for _ in range(self.config.epochs):
-            all_metrics += [step(minibatch) for minibatch in self._minibatches(batch)]
-            limit = self.config.target_kl
-            if limit is not None and all_metrics[-1]["kl"] > 1.5 * limit:
-                break
+        metrics = self._passes(step, rollout)
         # Half the mean squared log-ratio, an estimate of the KL divergence that few samples disturb little.
         # It stays finite where the update can still be undone.
         divergence = (0.5 * (log_prob - self._probe(rollout)).square().mean()).clamp(max=1e9)
-        limit = self.config.kl_limit
-        undone = limit is not None and bool(divergence > limit)
+        undone = bool(divergence > limit)
         if undone:
             before.restore()
-        self._finish(rollout)
+        return metrics | {"kl_update": divergence, "undone": torch.tensor(float(undone))}
+
+    def _passes(self, step: Learn, rollout: Trajectories) -> dict[str, Tensor]:
+        """All gradient steps on a rollout; the means of their metrics."""
+        batch, all_metrics = self._flat(rollout), []
+        for _ in range(self.config.epochs):
+            all_metrics += [step(minibatch) for minibatch in self._minibatches(batch)]
+            target = self.config.target_kl
+            if target is not None and all_metrics[-1]["kl"] > 1.5 * target:
+                break
         metrics = {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
         # Nothing has moved yet: what is not 0 there is noise between acting and learning.
         first = {f"first_{k}": x for k, x in all_metrics[0].items() if k.startswith("kl")}
-        whole = {"kl_update": divergence, "undone": torch.tensor(float(undone))}
-        return metrics | first | whole
+        return metrics | first
 
     def _minibatches(self, batch: dict[str, Tensor]) -> Iterator[Minibatch]:
         """All steps of a rollout once, in a new order."""

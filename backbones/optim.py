@@ -67,11 +67,11 @@ class Adam:
 
 
 class Snapshot:
-    """A copy of an optimiser's parameters and moments, to be restored later."""
+    """A copy of an optimiser's parameters, moments and step count, to be restored later."""
 
     def __init__(self, optimizer: Adam) -> None:
         """Copies them as they are now."""
-        self._live = [*optimizer.parameters, optimizer.means, optimizer.squares]
+        self._live = [*optimizer.parameters, optimizer.means, optimizer.squares, optimizer.steps]
         self._copies = [x.detach().clone() for x in self._live]
 
     @torch.no_grad()

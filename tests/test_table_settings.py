@@ -109,6 +109,19 @@ def test_after_a_change_of_the_code_the_agent_is_loaded_again(job: Job) -> None:
     assert job.complete()
 
 
+def test_each_file_that_defines_settings_counts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, found = [], Path.read_bytes
+
+    def reading(self: Path) -> bytes:
+        read.append(self)
+        return found(self)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    defaults._code.__wrapped__()
+    names = {"/".join(path.parts[-3:]) for path in read}
+    assert {"rlbench/agents/bear.py", "backbones/encoders/resnet.py"} <= names
+
+
 def test_defaults_of_a_plug_in_are_not_stored_because_its_code_is_not_hashed(
     tmp_path: Path,
 ) -> None:

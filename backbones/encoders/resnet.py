@@ -11,7 +11,7 @@ multiplies h instead stands in front of it as a product over all units between.
 He et al., 2016, https://arxiv.org/abs/1512.03385: plain and residual nets, basic and bottleneck units;
 He et al., 2016, https://arxiv.org/abs/1603.05027: shortcuts h (table 1), orders of activation (table 2)
 
-The layout is that of the papers' CIFAR nets: one 3x3 convolution, then stages of units with 1, 2 and 4 times
+The layout follows the papers' networks for CIFAR: one 3x3 convolution, then stages of units with 1, 2 and 4 times
 the width, each stage but the first halving the image, then the mean over the image. Depth is 6 `units` + 2
 with basic units and 9 `units` + 2 with bottlenecks.
 
@@ -55,7 +55,7 @@ class Unit(nn.Module):
         self, channels: int, width: int, stride: int, block: str, norm: Norm,
         shortcut: Shortcut, order: Order, gate_bias: float,
     ) -> None:  # fmt: skip
-        """See `resnet_layers`; `channels` come in and `width` are those of the inner convolutions."""
+        """See `resnet_layers`; reads `channels` channels, and the inner convolutions have `width`."""
         super().__init__()
         out = width * (EXPANSION if block == "bottleneck" else 1)
         # The stride is at the 3x3 convolution of a bottleneck, where it drops no inputs.
@@ -109,8 +109,8 @@ class Unit(nn.Module):
             x = convolution(x)
             if i < last or self.order != "norm-after-addition":
                 x = self.norms[i](x)
-            if self.order != "relu-preactivation" and (
-                i < last or self.order == "relu-before-addition"
+            if self.order == "relu-before-addition" or (
+                i < last and self.order != "relu-preactivation"
             ):
                 x = x.relu()
         return x

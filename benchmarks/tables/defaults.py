@@ -87,9 +87,10 @@ def _kept(folder: Path) -> Defaults | None:
 def _code() -> str:
     """Hash of the source code that defines settings and presets."""
     digest = hashlib.sha256()
-    for package in (rlbench, agents, backbones):
-        for file in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            digest.update(file.name.encode() + file.read_bytes())
+    for package, files in ((rlbench, "*.py"), (agents, "**/*.py"), (backbones, "**/*.py")):
+        folder = Path(str(package.__file__)).parent
+        for file in sorted(folder.glob(files)):
+            digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -199,12 +199,12 @@ def _refuse_mixture(group: Sequence[Result]) -> None:
     first, *others = identities([result.config for result in group])
     for result, identity in zip(group[1:], others, strict=True):
         if changed := differences(first, identity):
-            told = ", ".join(
+            changes = ", ".join(
                 f"{name} is {first.get(name)} and {identity.get(name)}" for name in sorted(changed)
             )
             raise UserError(
                 f"{group[0].folder} and {result.folder} are not seeds of one method, {result.method} on "
-                f"{result.task}: {told}; move one of them away"
+                f"{result.task}: {changes}; move one of them away"
             )
 
 

@@ -5,7 +5,7 @@ from tests.mutations.mutation import Mutation, of_file
 MUTATIONS: list[Mutation] = [
     *of_file(
         "agents/ppo.py", "test_ppo_by_hand.py test_ppo.py",
-        ("target_kl without its factor", "> 1.5 * limit", "> limit"),
+        ("target_kl without its factor", "> 1.5 * target", "> target"),
         ("rows drawn with replacement", 'torch.randperm(len(batch["obs"]),', 'torch.randint(len(batch["obs"]), (len(batch["obs"]),),'),
         ("one order for all epochs", "for rows in order.split", "for rows in order.sort()[0].split"),
         ("final observations not normalised", "self.network.value(self.normaliser(rollout.final_obs[steps]))", "self.network.value(rollout.final_obs[steps])"),

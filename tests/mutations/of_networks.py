@@ -46,7 +46,8 @@ MUTATIONS: list[Mutation] = [
         ("weight decay of SGD", "self.parameters, alpha=self.weight_decay", "self.parameters, alpha=-self.weight_decay"),
         ("momentum of the gradient", "torch._foreach_mul_(self._velocities, self.momentum)", "torch._foreach_mul_(self._velocities, 1 - self.momentum)"),
         ("Adam's second beta", "beta2=0.999", "beta2=0.99"),
-        ("moments of a snapshot not put back", "optimizer.means, optimizer.squares]", "optimizer.means]"),
+        ("moments of a snapshot not put back", "optimizer.means, optimizer.squares, optimizer.steps]", "optimizer.steps]"),
+        ("steps of a snapshot not put back", "optimizer.squares, optimizer.steps]", "optimizer.squares]"),
     ),
     *of_file(
         "backbones/layers/normalise.py", "test_backbones_by_hand.py test_normalise.py test_ppo.py",
@@ -95,7 +96,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/encoders/resnet.py", "test_resnet.py",
-        ("ReLU before the addition lost", "i < last or self.order == \"relu-before-addition\"", "i < last"),
+        ("ReLU before the addition lost", 'if self.order == "relu-before-addition" or (', "if ("),
         ("shortcut scaled twice", "return 0.5 * x + residual", "return 0.25 * x + residual"),
         ("gate upside down", "return (1 - gate) * x", "return gate * x"),
         ("dropout scaled up", "return kept * x + residual", "return kept * x / DROPPED + residual"),

@@ -32,6 +32,10 @@ MUTATIONS: list[Mutation] = [
         ("other settings pass", "{**usual.settings, **self.settings}, settings", "{**usual.settings}, settings"),
     ),
     *of_file(
+        "benchmarks/tables/defaults.py", "test_table_settings.py",
+        ("packages within backbones not hashed", '(backbones, "**/*.py")', '(backbones, "*.py")'),
+    ),
+    *of_file(
         "benchmarks/tables/methods.py", "test_results_by_hand.py test_methods.py",
         ("runs of other lengths pooled", 'UNDECISIVE | {"env", "seed", "data", "data_size"}', 'UNDECISIVE | {"env", "seed", "data", "data_size", "updates"}'),
         ("runs on other data pooled", '"data_hash": data.get("sha256", "")', '"data_hash": ""'),
