@@ -31,7 +31,8 @@ from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.checks import same_shape
-from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 

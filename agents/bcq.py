@@ -34,7 +34,8 @@ from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 

@@ -37,7 +37,8 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 RAW_LIMIT = math.atanh(1 - 1e-6)

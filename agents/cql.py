@@ -31,7 +31,8 @@ from rlbench.agents.sac import SAC, SACConfig
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,8 @@ from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.spaces import ActionBox, action_form, vector_size
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Trajectories, Transitions
+from rlbench.experience import Trajectories, Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 

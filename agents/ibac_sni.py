@@ -42,7 +42,8 @@ from rlbench.backbones.layers.bottleneck import unit_kl
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import gradient_step
 from rlbench.errors import UserError
-from rlbench.interface import Action, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, vector_size
 from rlbench.checks import same_shape
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 RETURN_RANGE = 1000.0

@@ -42,7 +42,8 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, action_form
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Learn, Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, Learn, Spec, State
 from rlbench.seeding import derive, initialising
 
 PROBES = 256

@@ -24,7 +24,8 @@ from torch import Tensor
 from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.backbones.memories.lstm import LSTM
 from rlbench.backbones.optim import Adam, polyak
-from rlbench.interface import Action, Agent, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, State
 from rlbench.seeding import derive, initialising
 
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from rlbench.agents.ppo import PPO, Minibatch, PPOConfig
 from rlbench.backbones.heads.actor_critic import RecurrentActorCritic
 from rlbench.backbones.layers.noise import randn
-from rlbench.interface import Action, Agent, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)

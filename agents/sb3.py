@@ -23,7 +23,8 @@ from torch import Tensor
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 # First, because it says in one sentence if Stable-Baselines3 is missing.

@@ -31,7 +31,8 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 

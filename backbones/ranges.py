@@ -37,7 +37,7 @@ BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
 INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one first")
 
 _NAMES = {
-    COUNT: "act_samples advantage_samples batch_size code code_size constraint_samples critics "
+    COUNT: "act_samples advantage_samples batch_size code code_size constraint_samples critics cycle_updates "
     "decay_updates divergence_samples envs epochs hidden memory_size penalty_samples "
     "exploration_updates policy_decay_updates policy_every replay_size rollout_steps samples "
     "sequence_length steps_per_update target_every target_samples vae_hidden",

@@ -3,26 +3,31 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlbench.agents import agent_names, load_agent
+from rlbench.agents import AGENTS
+from rlbench.backbones.encoders import ENCODERS
+from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs import d4rl_names, data_names, multiroom_names, procgen_names
+from rlbench.envs.examples import SHOWN
 from rlbench.envs.tasks import registered_names
 
+LEARNERS = {**AGENTS, **MODELS}
 
-def agent_lines() -> str:
-    """One line per agent: name and description."""
-    names = agent_names()
+
+def lines(names: Mapping[str, str]) -> str:
+    """One line per name, with its description."""
     width = max(map(len, names))
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
 
 
-def agents_in_words() -> str:
-    """The names, separated by bars."""
-    return "|".join(agent_names())
+def learners_in_words() -> str:
+    """The names of agents and models, separated by bars."""
+    return "|".join(LEARNERS)
 
 
 def everything() -> str:
-    """Agents and tasks."""
+    """Agents, models and tasks."""
     families = "\n".join(
         f"  {family}-{{{','.join(d4rl_names.LEVELS)}}}" for family in d4rl_names.ENVIRONMENTS
     )
@@ -33,31 +38,35 @@ def everything() -> str:
     games = "\n".join(f"  {line}" for line in procgen_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
-        f"Agents\n{agent_lines()}\n\n"
+        f"Agents\n{lines(AGENTS)}\n\n"
+        f"Models\n{lines(MODELS)}\n\n"
+        f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
+        f"Labelled examples, for models\n{lines(SHOWN)}\n\n"
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"
-        "  package.module:factory, a function of yours that makes an environment\n\n"
+        "  package.module:factory, a function of yours that makes an environment or a source of examples\n\n"
         "Next: rlbench run bear --env halfcheetah-medium"
     )
 
 
-def preset(agent_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
+def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
     """What `rlbench run AGENT` begins with.
 
     Args:
-        agent_name: As in `rlbench list`.
+        learner_name: As in `rlbench list`.
         task: Its name.
-        updates: Length of the run; None for the agent's own.
+        updates: Length of the run; None for the learner's own.
 
     Returns:
-        The agent in one line, its defaults of a run and its settings for task and length.
+        The learner in one line, its defaults of a run and its settings for task and length.
     """
-    agent = load_agent(agent_name)
-    updates = updates or agent.run.get("updates", RunConfig.updates)
-    settings = agent.Config(**agent.preset(task, updates))
-    return (agent.__doc__ or "").strip().partition("\n")[0], agent.run, settings
+    learner = load_learner(learner_name)
+    updates = updates or learner.run.get("updates", RunConfig.updates)
+    settings = learner.Config(**learner.preset(task, updates))
+    line = LEARNERS.get(learner_name) or (learner.__doc__ or "").strip().partition("\n")[0]
+    return line, learner.run, settings

@@ -6,39 +6,41 @@ from typing import Any
 from rich.console import Console
 
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import Evaluator
-from rlbench.benchmarks.training.keeper import describe_returns
+from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.runner import Run, episodes_evaluators
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
+from rlbench.interface import Model
 from rlbench.offline_data import DataSet
 
 
-def run(agent_name: str, settings: Any, config: RunConfig) -> None:
-    """Trains and scores an agent."""
+def run(learner_name: str, settings: Any, config: RunConfig) -> None:
+    """Trains and scores a learner."""
     console = Console()
     if config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
     if config.eval_episodes < 1:
         raise UserError(f"eval-episodes is {config.eval_episodes}; give 1 or more")
-    title = f"{agent_name} on {config.env}, seed {config.seed}"
+    title = f"{learner_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
-        together = SeedBatchRun.begin(agent_name, settings, config, console)
+        together = SeedBatchRun.begin(learner_name, settings, config, console)
         console.print(
             f"{title} to {config.seed + config.seeds - 1}", highlight=False, soft_wrap=True
         )
         together.start()
         _conclude_all(together, console)
         return
-    job = Run(agent_name, settings, config, console)
+    job = Run(learner_name, settings, config, console)
     console.print(title, highlight=False, soft_wrap=True)
     job.start()
     _conclude(job, console)
 
 
 def resume(path: Path) -> None:
-    """Goes on with a run."""
+    """Resumes a run."""
     console = Console()
     if members(path):
         together = SeedBatchRun.resume(path, console)
@@ -58,12 +60,20 @@ def resume(path: Path) -> None:
 
 
 def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
-    """Plays the agent of a run on new episodes; writes nothing."""
-    agent, task = load_run(path)
-    evaluators = [Evaluator(x, episodes) for x in (task, task.held_out) if x is not None]
-    played = [evaluator.returns(agent, seed, explore=explore)[1] for evaluator in evaluators]
-    print(describe_returns(task, *played))
-    for note in filter(None, (evaluator.note() for evaluator in evaluators)):
+    """Scores the learner of a run: an agent on new episodes, a model on its test examples; writes nothing."""
+    learner, task = load_run(path)
+    if isinstance(learner, Model):
+        test = Run.resume(path).examples
+        assert test is not None
+        evaluator = ExamplesEvaluator(test.test)
+        print(describe(task, learner.measures, evaluator.columns(learner, seed)))
+        return
+    evaluators = episodes_evaluators(task, episodes)
+    columns: dict[str, Any] = {}
+    for each in evaluators:
+        columns |= each.columns(learner, seed, explore=explore)
+    print(describe(task, learner.measures, columns))
+    for note in filter(None, (each.note() for each in evaluators)):
         print(note)
 
 
@@ -79,8 +89,8 @@ def describe_data(data: DataSet) -> str:
 def _conclude_all(together: SeedBatchRun, console: Console) -> None:
     """The last score of each seed, where everything is, and what to do next."""
     for run in together.runs:
-        told = describe_returns(run.task, RunFolder(run.folder.path).returns()["return"][-1])
-        console.print(f"seed {run.config.seed}: {told}", highlight=False, soft_wrap=True)
+        text = f"seed {run.config.seed}: {_last(run)}"
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(
         f"kept in {together.path}; next: rlbench report {together.path}",
         highlight=False,
@@ -91,11 +101,16 @@ def _conclude_all(together: SeedBatchRun, console: Console) -> None:
 def _conclude(job: Run, console: Console) -> None:
     """The last score, where everything is, and what to do next."""
     path = job.folder.path
-    saved = RunFolder(path).returns()
-    told = describe_returns(job.task, *(saved[x][-1] for x in ("return", "held_out") if x in saved))
-    console.print(f"done: {told}", highlight=False, soft_wrap=True)
+    console.print(f"done: {_last(job)}", highlight=False, soft_wrap=True)
     console.print(
         f"kept in {path}; next: rlbench evaluate {path} --episodes 100",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _last(run: Run) -> str:
+    """The last evaluation of a run in words."""
+    return describe(
+        run.task, run.learner_class.measures, RunFolder(run.folder.path).last_evaluation()
     )

@@ -26,8 +26,8 @@ import tyro
 from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
-from rlbench.benchmarks.training.faults import named_as_agents
-from rlbench.benchmarks.training.runner import load_run
+from rlbench.benchmarks.training.faults import named_as_users
+from rlbench.benchmarks.training.loading import load_agent_run
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
@@ -63,7 +63,7 @@ Inputs = tuple[Tensor, ...]
 def make(asked: ExportConfig) -> None:
     """Exports, checks, writes."""
     _need_onnx()
-    agent, task = load_run(asked.run)
+    agent, task = load_agent_run(asked.run)
     inputs, expected = _example(agent, task)
     files, differences = {}, {}
     for name, export in (("policy.pt", _torchscript), ("policy.onnx", _onnx)):
@@ -173,7 +173,7 @@ def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
         generator = torch.Generator().manual_seed(0)
         inputs += (torch.randn(CHECKED, *agent.acting_noise, generator=generator),)
     agent.act_generator.manual_seed(0)
-    with named_as_agents(type(agent)):
+    with named_as_users(type(agent)):
         return inputs, agent.act(inputs[0]).action
 
 

@@ -105,10 +105,10 @@ def frames(
         UserError: The environment cannot be drawn.
     """
     _load_mujoco()
-    from rlbench.benchmarks.training.runner import load_run
+    from rlbench.benchmarks.training.loading import load_agent_run
     from rlbench.envs.contract import Checked
 
-    agent, task = load_run(run)
+    agent, task = load_agent_run(run)
     agent.act_generator.manual_seed(derive(seed, "actions"))
     env, draw = _drawing(task, size)
     steps_per_second = float(env.metadata.get("render_fps") or 30)
@@ -122,7 +122,7 @@ def _played(
 ) -> Iterator[Frame]:
     """A picture before every n-th step."""
     from rlbench.benchmarks.training.evaluation import longest_episode
-    from rlbench.benchmarks.training.faults import Actions, named_as_agents
+    from rlbench.benchmarks.training.faults import Actions, named_as_users
     from rlbench.envs.contract import as_tensor
     from rlbench.envs.episodes import step_limit
 
@@ -134,7 +134,7 @@ def _played(
             while not over:
                 if step % every == 0:
                     yield draw()
-                with named_as_agents(type(agent)):
+                with named_as_users(type(agent)):
                     chosen = agent.act(as_tensor(obs, agent)[None], state=state)
                     action = actions(chosen, 1)[0]
                 state = chosen.state

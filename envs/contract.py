@@ -16,7 +16,8 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rlbench.errors import FAILURES, Diverged, UserError, raised_by
-from rlbench.interface import Agent, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Agent
 
 Array = NDArray[Any]
 

@@ -5,14 +5,15 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
+from rlbench.envs.examples import SOURCES, find_source
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import FAILURES, UserError, raised_by
@@ -21,21 +22,10 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
 
-    from rlbench.interface import Transitions
+    from rlbench.envs.examples import Source
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """What the ids of the package minigrid begin with."""
-
-
-class Demonstrations(Protocol):
-    """Data that a task makes by itself, without a behaviour policy."""
-
-    @property
-    def key(self) -> Mapping[str, Any]:
-        """Everything that the data depend on beside their number, in plain values."""
-
-    def record(self, size: int) -> "Transitions":
-        """So many transitions, whole episodes in order."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +49,8 @@ class Task:
     """The same on levels that training never sees."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None where that has no meaning."""
-    demonstrations: Demonstrations | None = None
-    """Makes its data, where no behaviour policy has to record them."""
-    draw: "Callable[[int], Task] | None" = None
-    """Draws the task anew for the seed of a run, where runs are repeated on different problems."""
-
-    def drawn(self, seed: int) -> "Task":
-        """The task as the run of a seed meets it."""
-        return self if self.draw is None else self.draw(seed)
+    source: "Callable[[], Source] | None" = None
+    """Makes its source of labelled examples, for models; None where it has none."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -81,8 +65,8 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a game of Procgen (`coinrun`), signals with a number of backgrounds
-            (`signals-2`), a task that a package registered under the entry point `rlbench.tasks`,
+            (`multiroom-n2`), a game of Procgen (`coinrun`), a source of examples (`digits`, or a file
+            of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
 
@@ -104,13 +88,12 @@ def find_task(name: str) -> Task:
         if point.name == name:
             return _registered(name, point)
     if ":" in name:
-        return Task(name, partial(make_from_factory, name))
-    if name.startswith("signals-"):
-        from rlbench.envs import signals
-
-        drawn = signals.find(name)
-        if drawn is not None:
-            return drawn
+        return Task(
+            name, partial(make_from_factory, name), source=partial(source_from_factory, name)
+        )
+    source = find_source(name)
+    if source is not None:
+        return Task(name, partial(no_episodes, name), source=source)
     import gymnasium as gym
 
     if name.startswith(MINIGRID):
@@ -126,7 +109,7 @@ def task_names() -> list[str]:
     """Names to show in `rlbench list`: with data, rooms, games, and those that packages registered."""
     return [
         *data_names.short_names(), *multiroom_names.names(), *procgen_names.names(),
-        "signals-2", "signals-64", *registered_names(),
+        *SOURCES, "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 
 
@@ -230,6 +213,38 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
     """One environment from `package.module:factory`, a callable without arguments."""
     from rlbench.envs.contract import made
 
+    return made(name, _factory(name))
+
+
+def no_episodes(name: str) -> "gym.Env[Any, Any]":
+    """Refuses to make an environment of a task that has none."""
+    raise UserError(
+        f"{name} has labelled examples and no episodes; give it to a model such as classifier, or give "
+        "the agent an environment"
+    )
+
+
+def source_from_factory(name: str) -> "Source":
+    """A source of examples from `package.module:factory`, a callable without arguments."""
+    from rlbench.envs.examples import Source
+
+    factory = _factory(name)
+    try:
+        source = factory()
+    except UserError:
+        raise
+    except FAILURES as error:
+        raise raised_by(name, "its factory", error, "source") from error
+    if not isinstance(source, Source):
+        raise UserError(
+            f"{name} made a {type(source).__name__}; expected an rlbench.envs.examples.Source for a "
+            "model, so return one from the factory"
+        )
+    return source
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    """The callable that `package.module:factory` names."""
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # a console script does not look in the current folder
         sys.path.append(os.getcwd())
@@ -244,12 +259,14 @@ def make_from_factory(name: str) -> "gym.Env[Any, Any]":
         ) from None
     except FAILURES as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
-    if not callable(factory := getattr(module, attribute, None)):
+    factory: Any = getattr(module, attribute, None)
+    if not callable(factory):
         raise UserError(
             f"the module {module_name!r} has no function {attribute!r}; write the task as "
-            "package.module:factory, and let factory() return a Gymnasium environment"
+            "package.module:factory, and let factory() return a Gymnasium environment or a source of "
+            "examples"
         )
-    return made(name, factory)
+    return factory  # type: ignore[no-any-return]
 
 
 def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:

@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlbench.offline_data.catalogue import check_data as check_data
-    from rlbench.offline_data.catalogue import data_info as data_info
-    from rlbench.offline_data.catalogue import get_data as get_data
-    from rlbench.offline_data.catalogue import list_data as list_data
-    from rlbench.offline_data.dataset import DataSet as DataSet
-    from rlbench.offline_data.dataset import Provenance as Provenance
+    from rlbench.offline_data.catalogue import (
+        check_data as check_data,
+        data_info as data_info,
+        get_data as get_data,
+        list_data as list_data,
+    )
+    from rlbench.offline_data.dataset import DataSet as DataSet, Provenance as Provenance
     from rlbench.offline_data.hdf5 import write_hdf5 as write_hdf5
     from rlbench.offline_data.opening import open_data as open_data
     from rlbench.offline_data.recorded import as_recorded as as_recorded

@@ -128,9 +128,10 @@ def _config(run: Path) -> dict[str, Any]:
     """What config.json tells of a SAC run."""
     try:
         config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        if config["agent"]["name"] == "sac":
+        config.setdefault("learner", config.get("agent"))  # Its name in older runs.
+        if config["learner"]["name"] == "sac":
             return config
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     raise UserError(
         f"{run} is not the folder of a SAC run; make one with `rlbench run sac --out {run}`"
@@ -144,7 +145,7 @@ def _snapshots(run: Path) -> list[int]:
 
 def _policy(run: Path, updates: int) -> dict[str, Tensor]:
     snapshot = checkpoint.load(run / "snapshots" / f"update-{updates:09}")
-    policy: dict[str, Tensor] = snapshot["agent"]["policy"]
+    policy: dict[str, Tensor] = (snapshot.get("learner") or snapshot["agent"])["policy"]
     return policy
 
 
@@ -186,7 +187,7 @@ def _play(
 ) -> NDArray[np.float64]:
     """Return of each episode, [E]."""
     task = find_task(name)
-    hidden = tuple(config["agent"]["settings"]["hidden"])
+    hidden = tuple(config["learner"]["settings"]["hidden"])
     agent = SAC(SACConfig(hidden=hidden), Spec.of(task.make()), seed=derive(0, "choose"))
     try:
         agent.policy.load_state_dict(policy)
@@ -220,7 +221,7 @@ def _training(name: str, config: dict[str, Any]) -> dict[str, Any]:
     return {
         "environment": data_names.environment(task.data),
         "agent": "sac",
-        "settings": config["agent"]["settings"],
+        "settings": config["learner"]["settings"],
         "seed": config["run"]["seed"],
         "versions": config["versions"],
         "command": command_of(config),
@@ -229,8 +230,8 @@ def _training(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 def command_of(config: dict[str, Any]) -> str:
     """The command line that makes a run again, from its config.json."""
-    words = ["rlbench run", config["agent"]["name"]]
-    changed = {**config["run"], **_changed(config["agent"]["settings"])}
+    words = ["rlbench run", config["learner"]["name"]]
+    changed = {**config["run"], **_changed(config["learner"]["settings"])}
     online = ("data",) if config["run"]["data"] == "none" else ()
     for key in (
         "env",
@@ -238,7 +239,7 @@ def command_of(config: dict[str, Any]) -> str:
         "updates",
         "seed",
         "snapshot_every",
-        *_changed(config["agent"]["settings"]),
+        *_changed(config["learner"]["settings"]),
     ):
         value = changed[key]
         shown = " ".join(map(str, value)) if isinstance(value, list) else value

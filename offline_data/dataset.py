@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlbench.errors import UserError
-from rlbench.interface import Trajectories
+from rlbench.experience import Trajectories
 from rlbench.storage import Layout, TransitionTable
 
 Array = NDArray[Any]
-Kind = Literal["generated", "d4rl", "minari", "file"]
+Kind = Literal["generated", "d4rl", "minari", "file", "shipped", "custom"]
 
 ROWS, RETURNS, BOUNDS, META = "rows.npy", "returns.npy", "bounds.npy", "meta.json"
 
@@ -39,7 +39,8 @@ class Provenance:
     """Where data come from, in plain values: it goes into every run folder."""
 
     kind: Kind
-    """generated (by our policies), d4rl (a file that D4RL published), minari, or another file."""
+    """generated (by our policies or a source of examples), d4rl (a file that D4RL published), minari, file,
+    shipped (with another package) or custom (a source of the user's own)."""
     name: str
     """Name of the data set or of the file."""
     source: str

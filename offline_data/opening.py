@@ -1,19 +1,16 @@
 """Opening the data set of a task: find, read or generate, through the cache."""
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-
-import numpy as np
 
 from rlbench.compute import release_freed_memory
 from rlbench.envs.d4rl_names import D4RLName
 from rlbench.envs.data_names import DataName
-from rlbench.envs.tasks import Demonstrations, Task
+from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.offline_data import d4rl, hdf5, minari
 from rlbench.offline_data.cache import entry, open_or_make
-from rlbench.offline_data.dataset import DataSet, Provenance, Recording
+from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.reading import READER_VERSION, Progress, World
 from rlbench.offline_data.recipes import described
 
@@ -51,8 +48,6 @@ def open_data(
     Raises:
         UserError: There are no such data, or they are damaged or do not fit the task.
     """
-    if task.demonstrations is not None and source in ("auto", "generated"):
-        return _demonstrated(task, task.demonstrations, size, notify)
     if source == "auto":
         name = _name(task)
         local = isinstance(name, D4RLName) and d4rl.local_file(name)
@@ -105,25 +100,6 @@ def _generated(
         generate.generate(plan, part, jobs, task.score, progress)
 
     return open_or_make(folder, make, notify)
-
-
-def _demonstrated(task: Task, demonstrations: Demonstrations, size: int, notify: Notify) -> DataSet:
-    if size < 1:
-        raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
-    key = {"size": size, **demonstrations.key}
-
-    def make(part: Path) -> None:
-        batch = demonstrations.record(size)
-        layout = World.of(task).layout
-        ends = 1 + np.flatnonzero((batch.terminated + batch.truncated).numpy())
-        bounds = np.unique([0, *ends, size])
-        returns = np.add.reduceat(batch.reward.double().numpy(), bounds[:-1])[: len(ends)]
-        with closing(Recording(part, layout, size)) as out:
-            out.append(layout.pack(batch).numpy())
-            told = Provenance("generated", task.name, "the task itself", "", key)
-            out.finish(told, returns, bounds, task.score)
-
-    return open_or_make(entry(task.name, key), make, notify)
 
 
 def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:

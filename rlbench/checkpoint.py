@@ -1,7 +1,7 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, both whole or not at all.
 
 A checkpoint is a pair NAME.safetensors and NAME.json. The JSON file is written last and holds the
-SHA-256 of the other, so that a pair counts only once it is complete, and a flipped byte is noticed.
+SHA-256 of both contents, so that a pair counts only once it is complete, and a flipped byte is noticed.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
+from safetensors.torch import load as tensors_from_bytes, save as tensors_to_bytes
 from torch import Tensor
 
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 hashed the tensors alone."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     plain = _split(state, "", tensors)
     blob = tensors_to_bytes(tensors)
     write_atomically(path.with_name(path.name + ".safetensors"), blob)
-    head = {"format": FORMAT, "sha256": hashlib.sha256(blob).hexdigest(), "state": plain}
+    head = {"format": FORMAT, "sha256": _digest(blob, plain), "state": plain}
     text = json.dumps(head, indent=1, sort_keys=True)
     write_atomically(path.with_name(path.name + ".json"), text.encode())
 
@@ -55,19 +55,26 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise UserError(f"there is no {missing} in {path.parent}; give a folder of a run") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{damaged}: {head_file.name} cannot be read; use an older one") from None
-    if written != FORMAT:
+    if written not in (1, FORMAT):
         raise UserError(
-            f"the checkpoint {path} has format {written}, but this version reads {FORMAT}; "
+            f"the checkpoint {path} has format {written}, but this version reads 1 to {FORMAT}; "
             "install the version named in the run's config.json"
         )
-    if hashlib.sha256(blob).hexdigest() != expected:
+    digest = _digest(blob, plain) if written == FORMAT else hashlib.sha256(blob).hexdigest()
+    if digest != expected:
         raise UserError(
-            f"{damaged}: {blob_file.name} is not what was written; "
+            f"{damaged}: {blob_file.name} or {head_file.name} is not what was written; "
             "restore it from a copy or start the run anew"
         )
     tensors = tensors_from_bytes(blob)
     whole = _join(plain, {name: x.to(device) for name, x in tensors.items()})
     return dict(whole)
+
+
+def _digest(blob: bytes, plain: Any) -> str:
+    """SHA-256 of the tensors and of everything else."""
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.sha256(blob + text.encode()).hexdigest()
 
 
 def all_in(folder: Path) -> list[Path]:

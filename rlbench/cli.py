@@ -104,9 +104,11 @@ def _run(words: list[str]) -> None:
         from rlbench.benchmarks import catalog
 
         if not words or words[0] not in ("-h", "--help"):
-            raise UserError(f"give an agent first: rlbench run {catalog.agents_in_words()}")
+            raise UserError(
+                f"give an agent or a model first: rlbench run {catalog.learners_in_words()}"
+            )
         print("usage: rlbench run AGENT --env TASK [SETTINGS]\n       rlbench run --resume RUN\n")
-        print(catalog.agent_lines())
+        print(catalog.lines(catalog.LEARNERS))
         print("\nSettings of an agent: rlbench run bear --help")
         return
     name, *rest = words

@@ -1,4 +1,4 @@
-"""The interface that every agent follows.
+"""The interface that every learner follows: agents, which act, and models, which are measured on examples.
 
 The whole training loop of an agent that learns from transitions:
 
@@ -7,20 +7,23 @@ The whole training loop of an agent that learns from transitions:
         metrics = agent.learn(data.sample(agent.config.batch_size, generator))
     action = agent.act(obs).action
 
-An agent knows networks, losses and optimisers. It never logs, prints, writes files, makes
+A learner knows networks, losses and optimisers. It never logs, prints, writes files, makes
 environments or parses arguments: the drivers and the runner in `rlbench.benchmarks` do.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from gymnasium import Space
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlbench.errors import UserError
+from rlbench.experience import Examples, Experience, Trajectories, Transitions
+from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
 
@@ -34,7 +37,7 @@ class HasSpaces(Protocol):
 
 @dataclass(frozen=True)
 class Spec:
-    """What an agent must know of its world."""
+    """What an agent must know of its environment."""
 
     observation_space: Space[Any]
     """Space of one observation, without a batch dimension."""
@@ -55,45 +58,6 @@ class Spec:
         return cls(env.observation_space, env.action_space)
 
 
-@dataclass(frozen=True)
-class Transitions:
-    """Single steps, independent of each other; every column starts with [B]."""
-
-    obs: Tensor
-    """Observations, [B, D]."""
-    action: Tensor
-    """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
-    reward: Tensor
-    """Rewards, [B]."""
-    next_obs: Tensor
-    """Observations after the step, of the same episode even where it ended, [B, D]."""
-    terminated: Tensor
-    """1.0 where the world ended and no value follows, [B]."""
-    truncated: Tensor
-    """1.0 where a time limit cut the episode, [B]."""
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """Steps in order, [T, B, ...]: column b is one environment, an episode may end inside."""
-
-    obs: Tensor
-    """Observations, [T, B, D]."""
-    action: Tensor
-    """Actions in the units of the environment, [T, B, A]; int64 [T, B] of a Discrete space."""
-    reward: Tensor
-    """Rewards, [T, B]."""
-    terminated: Tensor
-    """1.0 where the world ended, [T, B]."""
-    truncated: Tensor
-    """1.0 where a time limit cut the episode, [T, B]."""
-    final_obs: Tensor
-    """Observation that each step led to, before any reset, [T, B, D]."""
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """What `act` returned with each step, such as log-probabilities, [T, B, ...]."""
-
-
-Experience = Transitions | Trajectories
 State = dict[str, Tensor]
 Learn = Callable[[Any], Mapping[str, Tensor]]
 """An update: from experience to metrics."""
@@ -112,54 +76,122 @@ class Action:
     """Recurrent state to hand to the next `act`, batch first; None where there is none."""
 
 
-class Agent(ABC):
-    """An algorithm with its networks.
+class Learner(ABC):
+    """Something that learns: settings, networks, random generators and updates.
 
-    A subclass sets `Config` and `consumes`, builds its networks in `__init__` and writes `act` and
-    `learn`. Saving needs no code: `state_dict` takes every network, optimiser, generator, tensor
-    and number that the subclass keeps as an attribute.
+    A subclass sets `Config` and `consumes`, builds its networks in `__init__` and writes `learn`.
+    Saving needs no code: `state_dict` takes every network, optimiser, generator, tensor and number
+    that the subclass keeps as an attribute.
     """
 
     Config: ClassVar[type]
     """Frozen dataclass of the settings."""
-    consumes: ClassVar[type[Transitions] | type[Trajectories]]
+    consumes: ClassVar[type[Experience]]
     """The experience that `learn` takes."""
-    explores: ClassVar[bool] = False
-    """Whether the algorithm gathers experience of its own; offline algorithms do not."""
+    measures: ClassVar[tuple[Measure, ...]]
+    """What an evaluation gives for each episode or example, the headline measure first."""
     run: ClassVar[Mapping[str, Any]] = {}
-    """Defaults of `rlbench run` for this agent, such as `updates`, where they are others."""
+    """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
     config: Any
 
     def __init__(
-        self, config: Any, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"
+        self, config: Any, spec: Any, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        """Keeps the settings and makes the agent's own random generators.
-
-        `learn` draws from `generator` and `act` from `act_generator`, so that acting more often,
-        as in evaluations, changes nothing in what is learned.
+        """Keeps the settings and makes the generator that `learn` draws from.
 
         Args:
             config: Settings, of type `Config`.
-            spec: The world.
-            seed: Decides initial weights and every random draw of the agent.
+            spec: What the learner must know of its task.
+            seed: Decides initial weights and every random draw of the learner.
             device: Where networks live and experience is expected.
         """
         self.config = config
         self.spec = spec
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.act_generator = torch.Generator(self.device).manual_seed(derive(seed, "act"))
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """Settings that the paper chooses by task or length of the run; a user's own win.
+        """Settings that the paper chooses by task or length of the run; a user's own take precedence.
 
         Args:
             task: Name of the task, such as `halfcheetah-medium`.
             updates: Number of updates of the whole run.
         """
         return {}
+
+    @abstractmethod
+    def learn(self, experience: Any) -> Mapping[str, Tensor]:
+        """One update. Returns detached scalars, named `critic_loss`, `mmd`, ..."""
+
+    @property
+    def acting_noise(self) -> tuple[int, ...] | None:
+        """Shape of the noise of one row that `decide` takes, without the batch; None for none."""
+        return None
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The learner's answer as a pure function, which can be exported.
+
+        An agent's are its actions without exploration, a classifier's the probabilities of the classes.
+
+        Args:
+            obs: Observations, [B, D].
+            noise: Standard normal, [B, *acting_noise], where the answer is random.
+
+        Returns:
+            Actions in the units of the environment, [B, A], or another answer, [B, ...].
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be exported; give it a method `decide` (see Learner)"
+        )
+
+    def phase(self) -> Hashable:
+        """The branch that the next `learn` takes: each is compiled once (`rlbench run --compile`).
+
+        None if `learn` cannot be compiled. A learner that returns anything else draws noise only from
+        its generators, and changes nothing in `learn` but tensors, in place, and whole numbers that it
+        counts up; control flow must not depend on any other state.
+        """
+        return None
+
+    @property
+    def compiled_steps(self) -> int:
+        """How often one `learn` runs what is compiled of it."""
+        return 1
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with what repeats in it compiled: all of it, unless a learner says otherwise."""
+        return compiler(self.learn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-exact resume needs, as nested dicts of tensors and numbers."""
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict` of a learner with the same settings and spec."""
+        restore(self, state)
+
+
+class Agent(Learner):
+    """A learner that acts, and is scored by its returns. A subclass also writes `act`."""
+
+    measures = (RETURN,)
+    explores: ClassVar[bool] = False
+    """Whether the algorithm gathers experience of its own; offline algorithms do not."""
+
+    spec: Spec
+
+    def __init__(
+        self, config: Any, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """See `Learner`; `spec` describes the environment.
+
+        `learn` draws from `generator` and `act` from `act_generator`, so that acting more often,
+        as in evaluations, changes nothing in what is learned.
+        """
+        super().__init__(config, spec, seed=seed, device=device)
+        self.act_generator = torch.Generator(self.device).manual_seed(derive(seed, "act"))
 
     @property
     def discount(self) -> float:
@@ -169,25 +201,6 @@ class Agent(ABC):
     @abstractmethod
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """Chooses actions [B, A] for observations [B, D]; with noise only if `explore`."""
-
-    @property
-    def acting_noise(self) -> tuple[int, ...] | None:
-        """Shape of the noise of one row that `decide` takes, without the batch; None for none."""
-        return None
-
-    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """`act` without exploration as a pure function, which can be exported.
-
-        Args:
-            obs: Observations, [B, D].
-            noise: Standard normal, [B, *acting_noise], where acting is random.
-
-        Returns:
-            Actions in the units of the environment, [B, A].
-        """
-        raise UserError(
-            f"{type(self).__name__} cannot be exported; give it a method `decide` (see Agent)"
-        )
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
         """What `decide` maximises among samples, [B], at actions [B, A]; None where nothing.
@@ -199,32 +212,102 @@ class Agent(ABC):
         """
         return None
 
-    def phase(self) -> Hashable:
-        """The branch that the next `learn` takes: each is compiled once (`rlbench run --compile`).
 
-        None, where `learn` cannot be compiled. An agent that returns anything else draws noise only
-        from its generators, and changes nothing in `learn` but tensors, in place, and whole numbers
-        that it counts up; on nothing else of its state does the order of its operations depend.
+class Model(Learner):
+    """A learner that is scored on examples that it has not seen. A subclass also writes `measure`."""
+
+    consumes = Examples
+
+    spec: "Mapping[str, Space[Any]]"
+
+    def __init__(
+        self,
+        config: Any,
+        spec: "Mapping[str, Space[Any]]",
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Learner`; `spec` has the space of each column of an example.
+
+        `measure` draws from `measure_generator`, so that measuring changes nothing in what is learned.
         """
-        return None
-
-    @property
-    def compiled_steps(self) -> int:
-        """How often one `learn` runs what is compiled of it."""
-        return 1
-
-    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with what repeats in it compiled: all of it, unless an agent says otherwise."""
-        return compiler(self.learn)
+        super().__init__(config, spec, seed=seed, device=device)
+        self.measure_generator = torch.Generator(self.device).manual_seed(derive(seed, "measure"))
 
     @abstractmethod
-    def learn(self, experience: Any) -> Mapping[str, Tensor]:
-        """One update. Returns detached scalars, named `critic_loss`, `mmd`, ..."""
+    def measure(self, examples: Examples) -> Mapping[str, Tensor]:
+        """Numbers for each example, [B, ...] each, with networks in evaluation mode."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a bit-exact resume needs, as nested dicts of tensors and numbers."""
-        return capture(self)
+    def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
+        """Measures of all examples at once, such as a mean average precision; none by default.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from `state_dict` of an agent with the same settings and spec."""
-        restore(self, state)
+        Args:
+            columns: What `measure` returned for all of them, as NumPy arrays [N, ...].
+        """
+        return {}
+
+
+L = TypeVar("L", bound=Learner)
+
+
+def checked_class(found: Any, base: type[L], name: str) -> type[L]:
+    """A class that a user named, if it is a complete learner.
+
+    Args:
+        found: What the name stands for.
+        base: Such as `Agent`.
+        name: As the user wrote it.
+
+    Raises:
+        UserError: It is something else, or lacks something.
+    """
+    kind = base.__name__.lower()
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(
+            f"{kind} {name!r}: it is no subclass of rlbench.interface.{base.__name__}; expected "
+            "package.module:Class"
+        )
+    if missing := _lacking(found):
+        raise UserError(
+            f"{kind} {name!r}: the class {found.__name__} {missing}; see "
+            f"rlbench.interface.{base.__name__}"
+        )
+    return found
+
+
+def _lacking(found: type[Learner]) -> str:
+    """What a class lacks to be a learner, in words; empty if it is one."""
+    config = getattr(found, "Config", None)
+    if not (isinstance(config, type) and is_dataclass(config)):
+        return f"has the Config {config}, expected a frozen dataclass of its settings"
+    bare = [
+        field.name
+        for field in fields(config)
+        if field.init and field.default is MISSING and field.default_factory is MISSING
+    ]
+    if bare:
+        return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
+    consumes = getattr(found, "consumes", None)
+    known = (Examples,) if issubclass(found, Model) else (Transitions, Trajectories)
+    if consumes not in known:
+        names = " or ".join(x.__name__ for x in known)
+        return f"has consumes = {consumes}, expected {names}"
+    if not getattr(found, "measures", ()):
+        return "has no measures, so list at least one rlbench.measures.Measure"
+    methods = sorted(found.__abstractmethods__)
+    return f"has no method {' and '.join(methods)}" if methods else ""
+
+
+@contextmanager
+def evaluating(learner: Learner) -> Iterator[None]:
+    """The learner's networks in evaluation mode, as for normalisation and dropout, and back."""
+    networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)

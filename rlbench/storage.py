@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from rlbench.interface import Transitions
+from rlbench.experience import Transitions
 
 
 @dataclass(frozen=True)

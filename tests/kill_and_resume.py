@@ -67,7 +67,7 @@ def assert_equal(one: Path, other: Path) -> None:
     a, b = ((path / "metrics.jsonl").read_bytes() for path in (one, other))
     assert a == b, "metrics differ"
     assert [json.loads(line) for line in a.splitlines()], "there are no metrics"
-    mine, yours = RunFolder(one).returns(), RunFolder(other).returns()
+    mine, yours = RunFolder(one).evaluations(), RunFolder(other).evaluations()
     for name in mine:
         assert np.array_equal(mine[name], yours[name]), f"returns differ in {name}"
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--agent", default="bear")
     parser.add_argument("--env", default="halfcheetah-medium")
     asked = parser.parse_args()
-    arguments = [asked.agent, "--env", asked.env, "--updates", "2000", "--log-every", "50"]
+    arguments = [asked.learner, "--env", asked.env, "--updates", "2000", "--log-every", "50"]
     arguments += ["--checkpoint-every", "100", "--eval-every", "500", "--data-size", "100000"]
     with tempfile.TemporaryDirectory() as folder:
         print(killed_equals_unkilled(arguments, Path(folder), asked.kills, asked.seed))

@@ -9,7 +9,8 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from rlbench.interface import Agent, Spec, Trajectories, Transitions
+from rlbench.experience import Trajectories, Transitions
+from rlbench.interface import Agent, Spec
 
 UNIT = Spec(Box(-1, 1, (2,)), Box(-1, 1, (2,)), discount=0.5)
 

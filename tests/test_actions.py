@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from rlbench.agents import PPO, SAC
 from rlbench.benchmarks.tables import summary
-from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
@@ -24,6 +25,7 @@ from rlbench.envs.contract import BrokenAction
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Spec, State
+from rlbench.measures import RETURN
 from tests.test_cli import refused
 from tests.test_faults import words
 
@@ -169,7 +171,7 @@ def test_no_episodes_are_refused(
     episodes: int, in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match=f"{episodes} episodes cannot be played; give 1 or more"):
-        Evaluator(find_task("tests.odd:good"), episodes)
+        EpisodesEvaluator(find_task("tests.odd:good"), episodes)
     none = [str(episodes) if word == "2" else word for word in words("sac", "good")]
     assert f"eval-episodes is {episodes}; give 1 or more" in refused(capsys, none)
     assert not Path("run").exists()
@@ -179,18 +181,19 @@ def test_no_episodes_are_refused(
     assert f"{episodes} episodes cannot be played" in told
 
 
-@pytest.mark.parametrize("key", ["agent", "run", "data", "reference_returns"])
+@pytest.mark.parametrize("key", ["learner", "run", "data", "reference_returns", "measures"])
 def test_a_config_that_lacks_something_is_damaged(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = {"env": "a", "updates": 5, "seed": 0}
-    whole = {"agent": {"name": "m", "settings": {}}, "run": run, "data": None,
-             "reference_returns": None}  # fmt: skip
+    whole = {"learner": {"name": "m", "settings": {}}, "run": run, "data": None,
+             "reference_returns": None, "measures": [asdict(RETURN)]}  # fmt: skip
     folder = RunFolder(tmp_path / "run")
     folder.start(whole)
     with pytest.raises(UserError, match="run has not been evaluated yet"):
         summary.collect([folder.path], unfinished=True)
-    folder.add_returns(5, [1, 2], np.array([1.0, 2.0]), None)
+    folder.add_evaluation(5, {"return": np.array([1.0, 2.0])}, {})
+    folder.save_checkpoint(5, {})
     saved = summary.collect([folder.path])
     file, results = folder.path / "config.json", tmp_path / "results.json"
     values: list[Any] = ["missing", "text", {}]

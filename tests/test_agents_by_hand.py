@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from rlbench.agents import agent_names, load_agent
+from rlbench.agents import AGENTS, load_agent
 from rlbench.agents.awac import AWACConfig
 from rlbench.agents.awr import AWR, AWRConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
 from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
 from rlbench.agents.td3_bc import TD3BCConfig
-from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones.layers.bottleneck import kl
-from rlbench.interface import Spec, Trajectories
+from rlbench.backbones.models.vib import VIB, VIBConfig
+from rlbench.experience import Examples, Trajectories
+from rlbench.interface import Spec
 from tests.networks import copies
 from tests.probe_envs import UNIT, random_batch, random_trajectories
 from tests.test_every_agent import SMALL, make
@@ -42,7 +44,7 @@ def test_constants_are_those_of_the_papers() -> None:
 
 
 NORMALISING = sorted(
-    name for name in agent_names()
+    name for name in AGENTS
     if name in SMALL and hasattr(load_agent(name).Config(), "normalise_obs")
 )  # fmt: skip
 
@@ -126,15 +128,14 @@ def test_the_memories_of_recurrent_crr_have_slow_copies_that_follow() -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.7])
 def test_the_classifier_learns_from_a_noisy_code_that_costs_beta(beta: float) -> None:
-    spec = Spec(Box(-np.inf, np.inf, (12,)), Box(0, 1, (5,)))
+    spec = {"obs": Box(-np.inf, np.inf, (12,)), "label": Discrete(5)}
     vib = VIB(VIBConfig(hidden=8, code=6, beta=beta, momentum=0.0, learning_rate=0.1), spec)
     twin = copy.deepcopy(vib.network)
-    obs, zeros = torch.randn(4, 12), torch.zeros(4)
-    forecast = torch.eye(5)[:4]
-    batch = dataclasses.replace(random_batch(UNIT, 4), obs=obs, action=forecast, reward=zeros)
+    obs, label = torch.randn(4, 12), torch.arange(4)
+    batch = Examples({"obs": obs, "label": label})
     mu, sigma = twin.code(twin.features(obs))
     noise = torch.randn(1, 4, 6, generator=copied(vib.generator))[0]
-    loss = cross_entropy(twin.logits(mu + sigma * noise), forecast)
+    loss = F.cross_entropy(twin.logits(mu + sigma * noise), label)
     (loss + beta * kl(mu, sigma).mean()).backward()
     metrics = vib.learn(batch)
     torch.testing.assert_close(metrics["loss"], loss.detach())

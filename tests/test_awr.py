@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlbench.agents.awr import AWR, AWRConfig, advantage_weight, value_loss
-from rlbench.interface import Trajectories
+from rlbench.experience import Trajectories
 from tests.probe_envs import UNIT, random_trajectories, reward_is_action
 
 

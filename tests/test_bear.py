@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlbench.agents.bear import BEAR, PROFILES, BEARConfig, mmd
-from rlbench.interface import Transitions
+from rlbench.experience import Transitions
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
 

@@ -73,7 +73,7 @@ def test_the_weights_are_those_of_the_snapshot_and_record_data(
 ) -> None:
     choose.choose(run, "hopper-medium", high=45, after=0, out=tmp_path)
     file = tmp_path / "hopper-medium.safetensors"
-    expected = checkpoint.load(run / "snapshots" / "update-000000020")["agent"]["policy"]
+    expected = checkpoint.load(run / "snapshots" / "update-000000020")["learner"]["policy"]
     weights = load_file(file)
     assert set(weights) == set(expected)
     assert all(weights[key].equal(expected[key]) for key in weights)

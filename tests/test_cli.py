@@ -93,7 +93,7 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
     ("words", "expected"),
     [
         (["rum"], "did you mean run?"),
-        (["run"], "give an agent first"),
+        (["run"], "give an agent or a model first"),
         (["run", "baer", "--env", "halfcheetah-random"], "bear"),
         (["run", "no_module:Agent", "--env", "x"], "no_module"),
         (["run", "rlbench.errors:UserError", "--env", "Pendulum-v1"], "UserError"),
@@ -164,13 +164,13 @@ class TestARunFolderThatDoesNotFit:
         for file in Path("other/checkpoint").iterdir():
             file.rename(Path("run/checkpoint") / file.name)
         told = refused(capsys, ["evaluate", "run"])
-        assert "another agent or other settings" in told
+        assert "another learner or other settings" in told
 
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
             ({"format": 0}, "has format 0"),
-            ({"agent": {"name": "sac", "settings": {"old": 1}}}, "not those of this version"),
+            ({"learner": {"name": "sac", "settings": {"old": 1}}}, "not those of this version"),
         ],
     )
     def test_of_another_version(

@@ -147,7 +147,9 @@ def test_a_second_run_finds_the_compiled_program() -> None:
 def run(folder: Path, **options: Any) -> Run:
     chosen: dict[str, Any] = {"env": "halfcheetah-random", "data_size": 1000, "eval_episodes": 1}
     config = RunConfig(**chosen | options, out=folder)
-    return Run("bc", BCConfig(hidden=(8,)), config, Console(quiet=True))
+    made = Run("bc", BCConfig(hidden=(8,)), config, Console(quiet=True))
+    made.learner  # noqa: B018  (The learner decides whether it is compiled.)
+    return made
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from rlbench.agents.crr import (
 )
 from rlbench.backbones.heads.categorical_q import CategoricalQ
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Spec
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch, reward_is_action, transitions
 

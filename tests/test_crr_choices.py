@@ -15,7 +15,8 @@ from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
 from rlbench.backbones.heads.categorical_q import CategoricalQ, project
 from rlbench.backbones.heads.policies import Choice
 from rlbench.backbones.layers.noise import gumbel
-from rlbench.interface import Spec, Trajectories, Transitions
+from rlbench.experience import Trajectories, Transitions
+from rlbench.interface import Spec
 from tests.probe_envs import UNIT, random_batch, transitions
 
 CHOICES = Spec(Box(-1, 1, (2,)), Discrete(3, start=5), discount=0.5)

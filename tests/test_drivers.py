@@ -16,7 +16,8 @@ from torch import Tensor
 from rlbench.benchmarks.training.drivers import DatasetDriver, ReplayDriver
 from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.tasks import Task, find_task
-from rlbench.interface import Action, Agent, Spec, State, Trajectories, Transitions
+from rlbench.experience import Trajectories, Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.offline_data import DataSet, open_data
 from rlbench.seeding import derive
 from rlbench.storage import Layout, TransitionTable

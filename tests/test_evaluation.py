@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from rlbench.benchmarks.training import evaluation
-from rlbench.benchmarks.training.evaluation import MAX_ENVS, Evaluator
+from rlbench.benchmarks.training.evaluation import MAX_ENVS, EpisodesEvaluator
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive
 
 
@@ -59,14 +60,14 @@ def agent() -> Counts:
 @pytest.mark.parametrize("episodes", [1, 3, MAX_ENVS, 3 * MAX_ENVS + 1])
 def test_a_memory_is_empty_where_an_episode_begins(episodes: int) -> None:
     """Also where it follows another one in the same environment, while others are in the middle."""
-    seeds, returns = Evaluator(Task("lasting", Lasting), episodes).returns(agent(), seed=3)
+    seeds, returns = EpisodesEvaluator(Task("lasting", Lasting), episodes).returns(agent(), seed=3)
     # Actions 0, 1, 2, ... add up to n (n - 1) / 2 over n steps.
     assert returns.tolist() == [length(s) * (length(s) - 1) / 2 for s in seeds]
     assert len({length(s) for s in seeds}) > 2 or episodes < 5
 
 
 def test_the_seeds_are_those_of_the_episodes_and_the_evaluation() -> None:
-    evaluator = Evaluator(Task("lasting", Lasting), 12)
+    evaluator = EpisodesEvaluator(Task("lasting", Lasting), 12)
     seeds, _ = evaluator.returns(agent(), seed=3)
     assert seeds == [derive(3, "episode", i) for i in range(12)]
     assert len(set(seeds)) == 12
@@ -74,7 +75,7 @@ def test_the_seeds_are_those_of_the_episodes_and_the_evaluation() -> None:
 
 
 def test_draws_depend_on_the_seed_alone_and_leave_the_agent_as_it_was() -> None:
-    evaluator, player = Evaluator(Task("lasting", Lasting), 4), agent()
+    evaluator, player = EpisodesEvaluator(Task("lasting", Lasting), 4), agent()
     _, first = evaluator.returns(player, seed=3, explore=True)
     before = torch.rand(5, generator=player.act_generator)
     state = player.act_generator.get_state()
@@ -92,7 +93,7 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_agent_as_it_was() -> None:
 def test_one_return_that_is_not_finite_is_an_error(
     wrong: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator = Evaluator(Task("lasting", Lasting), 3)
+    evaluator = EpisodesEvaluator(Task("lasting", Lasting), 3)
     monkeypatch.setattr(evaluation, "play", lambda *_, **__: np.array([1.0, wrong, 2.0]))
     with pytest.raises(UserError, match=f"the return of lasting is {wrong}"):
         evaluator.returns(agent(), seed=0)
@@ -106,5 +107,5 @@ def test_an_agent_is_as_it_was_even_if_its_environment_fails() -> None:
     player = agent()
     before = player.act_generator.get_state()
     with pytest.raises(Exception, match="broken"):
-        Evaluator(Task("failing", Failing), 2).returns(player, seed=0, explore=True)
+        EpisodesEvaluator(Task("failing", Failing), 2).returns(player, seed=0, explore=True)
     assert torch.equal(player.act_generator.get_state(), before)

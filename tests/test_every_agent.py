@@ -9,9 +9,9 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from rlbench.agents import agent_names, load_agent
+from rlbench.agents import AGENTS, load_agent
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Spec
+from rlbench.interface import Agent, Learner, Spec
 from tests import probe_envs
 from tests.probe_envs import UNIT, random_experience
 
@@ -33,8 +33,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "td3-bc": {"hidden": (16,)},
 }
 NAMES = sorted(SMALL)
-# They take other spaces or trajectories; the same checks stand in test_on_policy.py and test_vib.py.
-ELSEWHERE = {"a2c", "ibac-sni", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-dqn", "sb3-ppo", "vib"}
+# They take other spaces or trajectories; the same checks stand in test_on_policy.py.
+ELSEWHERE = {"a2c", "ibac-sni", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-dqn", "sb3-ppo"}
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
 SPEC = Spec(
@@ -76,12 +76,12 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def equal(a: Agent, b: Agent) -> bool:
+def equal(a: Learner, b: Learner) -> bool:
     return same(tensors(a.state_dict()), tensors(b.state_dict()))
 
 
 def test_the_table_holds_every_built_in_agent() -> None:
-    assert set(NAMES) | ELSEWHERE == set(agent_names())
+    assert set(NAMES) | ELSEWHERE == set(AGENTS)
 
 
 @pytest.mark.parametrize("explore", [False, True])

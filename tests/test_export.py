@@ -16,7 +16,7 @@ from rlbench.benchmarks import export
 from rlbench.benchmarks.export import ExportConfig, Inputs
 from rlbench.benchmarks.tables.jobs import Job, execute
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.runner import load_run
+from rlbench.benchmarks.training.loading import load_run
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, State

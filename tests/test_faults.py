@@ -15,13 +15,14 @@ from rlbench.agents.sac import SAC, SACConfig
 from rlbench.benchmarks import film
 from rlbench.benchmarks.training import evaluation
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import Evaluator, longest_episode
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, longest_episode
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Action, Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Spec, State
 from tests.odd import Line, limited
 from tests.test_cli import refused
 
@@ -63,7 +64,7 @@ def test_the_fault_of_an_environment_is_named_as_the_users(
     assert "should not happen" not in told
     assert Path("run").exists() == begun, "a check of a few steps comes before the folder"
     if begun:
-        assert not Path("run/returns.npz").exists()
+        assert not Path("run/measures.npz").exists()
 
 
 def test_debug_shows_where_the_environment_failed(in_folder: Path) -> None:
@@ -175,7 +176,7 @@ def test_the_error_for_an_infinite_loss_names_no_missing_checkpoint(
     assert "value_loss became inf by update 1, so the run was stopped" in told
     assert told.endswith("run holds no checkpoint yet, only its log\n")
     assert RunFolder(Path("run")).checkpoints() == []
-    assert RunFolder(Path("run")).returns()["return"].size == 0
+    assert RunFolder(Path("run")).evaluations()["update"].size == 0
     assert not Path("run/metrics.jsonl").exists()
 
 
@@ -210,19 +211,19 @@ def test_weights_that_are_not_finite_are_neither_scored_nor_saved(
     )  # fmt: skip
     settings = SACConfig(hidden=(8,), random_steps=8, batch_size=4)
     run = Run("tests.test_faults:Diverges", settings, config)
-    words = f"a number in the agent's policy became nan or infinite by update {update}, "
+    words = f"a number in the learner's policy became nan or infinite by update {update}, "
     with pytest.raises(UserError, match=words) as error:
         run.start()
     kept = "its checkpoint of update 2" if checkpoints else "no checkpoint yet"
     assert kept in str(error.value)
-    assert run.folder.returns()["update"].tolist() == results
+    assert run.folder.evaluations()["update"].tolist() == results
     assert run.folder.checkpoints() == checkpoints
 
 
 def test_a_return_that_is_not_finite_is_refused() -> None:
     task = find_task("halfcheetah-medium")
     agent = SAC(SACConfig(hidden=(8,)), Spec.of(task.make()))
-    evaluator = Evaluator(task, 1)
+    evaluator = EpisodesEvaluator(task, 1)
     step = evaluator.envs.step
 
     def broken(playing: Any, action: Any) -> Any:
@@ -260,6 +261,6 @@ class TestATaskThatNeverEnds:
         agent = SAC(SACConfig(hidden=(8,)), Spec.of(Line()))
         for env, steps, cut in ((limited(Line(), 40), 40, False), (Line(), 30, True)):
             env.unwrapped.make_reward = lambda r: 1.0  # type: ignore[attr-defined]
-            evaluator = Evaluator(Task("line", lambda env=env: env), 1)  # type: ignore[misc]
+            evaluator = EpisodesEvaluator(Task("line", lambda env=env: env), 1)  # type: ignore[misc]
             assert evaluator.returns(agent, 0)[1].tolist() == [steps]
             assert bool(evaluator.note()) == cut

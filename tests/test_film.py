@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rlbench.benchmarks import film
 from rlbench.benchmarks.film import WatchConfig
 from rlbench.benchmarks.tables.jobs import Job, execute
-from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training import loading
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.runner import load_run
+from rlbench.benchmarks.training.loading import load_agent_run
 from rlbench.envs.point_navigation import PointNavigation
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
@@ -54,7 +54,7 @@ def test_the_film_shows_the_episode_of_its_seed_from_its_first_step(run: Path) -
     assert pictures.shape == (60, 128, 128, 3)
     assert pictures.dtype == np.uint8
     assert fps == 10
-    agent, task = load_run(run)
+    agent, task = load_agent_run(run)
     env = gym.make(task.make().spec, render_mode="rgb_array")  # type: ignore[arg-type]
     for episode in range(2):
         obs, _ = env.reset(seed=derive(7, "episode", episode))
@@ -206,7 +206,7 @@ def wrapped() -> gym.Env[Any, Any]:
 def film_of(
     task: Task, monkeypatch: pytest.MonkeyPatch, out: Path, size: int = WatchConfig.size
 ) -> None:
-    monkeypatch.setattr(runner, "load_run", lambda _: (make("td3"), task))
+    monkeypatch.setattr(loading, "load_agent_run", lambda _: (make("td3"), task))
     film.make(WatchConfig(out.parent, out=out, size=size))
 
 

@@ -1,6 +1,7 @@
 """The claims of the bottleneck paper, judged on made-up runs."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from rlbench.benchmarks.papers import ibac_sni, ibac_toy, load_paper
 from rlbench.benchmarks.tables.paper import Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results
+from rlbench.measures import RETURN
 
 RIVAL = (2.0, 2.2, 2.4, 2.6)
 """Test losses of four seeds."""
@@ -19,7 +21,7 @@ def results(ours: dict[str, tuple[float, ...]]) -> Results:
     """Runs of all methods; those that `ours` does not name lose as much as `RIVAL`."""
     methods = (*ibac_toy.RIVALS, "VIB")
     return Results(
-        Result(method, task, seed, Path(), {}, np.array([-loss - 0.5, -loss + 0.5]), 0.0)
+        Result(method, task, seed, Path(), {}, {"loss": np.array([loss - 0.5, loss + 0.5])}, 0.0)
         for task in ibac_toy.SETTINGS
         for method in methods
         for seed, loss in enumerate(ours.get(f"{method} {task}", ours.get(method, RIVAL)))
@@ -59,7 +61,7 @@ def test_methods_without_common_seeds_are_not_judged() -> None:
 @pytest.mark.parametrize(("scale", "seen"), [("small", 25_000), ("full", 819_200)])
 def test_each_setting_has_ten_seeds_of_four_methods(scale: str, seen: int, tmp_path: Path) -> None:
     jobs = load_paper("ibac-sni").jobs(scale, tmp_path)  # type: ignore[arg-type]
-    toy = [job for _, job in jobs if job.agent == "vib"]
+    toy = [job for _, job in jobs if job.learner == "vib"]
     assert len(toy) == 2 * 4 * 10
     assert {(job.config.env, job.config.data_size) for job in toy} == {
         ("signals-2", 2_048),
@@ -88,9 +90,10 @@ def rooms(
             acted = 0.01 if method in ("IBAC", "dropout") else kl
             line = {"update": 1, "first_kl": acted, "first_kl_stochastic": 0.02}
             (path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-            config = {"reference_returns": None}
+            config = {"reference_returns": None, "measures": [asdict(RETURN)]}
             values = np.array([mean - 0.1, mean + 0.1])
-            runs.append(Result(method, ibac_sni.ROOMS, seed, path, config, values, 0.0, values / 2))
+            columns = {"return": values, "held_out/return": values / 2}
+            runs.append(Result(method, ibac_sni.ROOMS, seed, path, config, columns, 0.0))
     return {claim.name: claim.judge(Results(runs)) for claim in ibac_sni.CLAIMS}
 
 

@@ -18,7 +18,8 @@ from rlbench.agents.ppo import Minibatch
 from rlbench.backbones.layers.noise import gumbel, uniform
 from rlbench.benchmarks import export
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec
 
 VECTORS = Spec(Box(-np.inf, np.inf, (3,)), Discrete(4))
 IMAGES = Spec(Box(0, 255, (16, 12, 3), np.uint8), Discrete(4))

@@ -72,7 +72,7 @@ def test_a_ladder_ends_with_the_medium_policy(run: Path, policies: Path) -> None
     for rung in ladder.rungs:
         snapshot = checkpoint.load(run / "snapshots" / f"update-{rung.updates:09}")
         weights = load(Weights(file, rung.updates))
-        assert choose._equal(weights, snapshot["agent"]["policy"])
+        assert choose._equal(weights, snapshot["learner"]["policy"])
         assert rung.score == pytest.approx(find_task(NAME).score(rung.mean), abs=0.01)
 
 

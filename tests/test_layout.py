@@ -18,7 +18,7 @@ CORE = {"rlbench"}
 MAY_IMPORT: dict[str, set[str]] = {
     "rlbench": set(),
     "rlbench.accelerate": CORE,
-    "rlbench.envs": CORE,
+    "rlbench.envs": {"rlbench.envs.examples"} | CORE,
     "rlbench.backbones": CORE,
     "rlbench.backbones.layers": {"rlbench.backbones"} | CORE,
     "rlbench.backbones.encoders": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
@@ -27,11 +27,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
         "rlbench.backbones.memories",
     } | CORE,
+    "rlbench.backbones.models": {
+        "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
+        "rlbench.backbones.memories", "rlbench.backbones.heads",
+    } | CORE,
+    "rlbench.envs.examples": {"rlbench.envs"} | CORE,
     "rlbench.agents": {
         "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
         "rlbench.backbones.memories", "rlbench.backbones.heads",
     } | CORE,
-    "rlbench.offline_data": {"rlbench.envs", "rlbench.agents"} | CORE,
+    "rlbench.offline_data": {"rlbench.envs", "rlbench.envs.examples", "rlbench.agents"} | CORE,
 }  # fmt: skip
 """Package to those that it may import beside itself; `benchmarks` imports everything."""
 MAY_IMPORT["rlbench.benchmarks"] = set(MAY_IMPORT)

@@ -1,6 +1,7 @@
 """Runs that differ only in the seed are seeds of one method; all others are kept apart."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.summary import collect, markdown
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
+from rlbench.measures import RETURN
 
 DATA = {
     "kind": "generated", "name": "point-random", "source": "uniform", "sha256": "aaaaaaaabbbb",
     "details": {"transitions": 300, "score": 1.0},
 }  # fmt: skip
+
+SEEDED = DATA | {"details": {"transitions": 300, "score": None, "seeded": True}}
+"""Drawn anew for each seed."""
 
 
 def config(agent: str = "crr", data: Any = DATA, **options: Any) -> dict[str, Any]:
@@ -28,16 +33,17 @@ def config(agent: str = "crr", data: Any = DATA, **options: Any) -> dict[str, An
     run |= {name: options.pop(name) for name in list(options) if name in run}
     settings = {"weight": "exp", "learning_rate": 0.0003, "hidden": [4]} | options
     return {
-        "agent": {"name": agent, "settings": settings},
+        "learner": {"name": agent, "settings": settings},
         "run": run,
         "data": data,
         "reference_returns": [-10.0, 0.0],
+        "measures": [asdict(RETURN)],
         "versions": {"rlbench": "0"},
     }
 
 
 def named(*configs: dict[str, Any]) -> list[str]:
-    return labels([each["agent"]["name"] for each in configs], configs)
+    return labels([each["learner"]["name"] for each in configs], configs)
 
 
 def finished(path: Path, given: dict[str, Any], returns: dict[int, float]) -> Path:
@@ -45,7 +51,9 @@ def finished(path: Path, given: dict[str, Any], returns: dict[int, float]) -> Pa
     folder = RunFolder(path)
     folder.start(given)
     for update, mean in returns.items():
-        folder.add_returns(update, [1, 2], np.array([mean - 1, mean + 1]), None)
+        columns = {"seed": np.array([1, 2]), "return": np.array([mean - 1, mean + 1])}
+        folder.add_evaluation(update, columns, {})
+        folder.save_checkpoint(update, {})
     return path
 
 
@@ -112,7 +120,9 @@ def test_different_data_on_one_task_do_not_change_names_on_others() -> None:
 
 
 def test_data_that_are_drawn_anew_for_each_seed_are_identified_by_size() -> None:
-    drawn = [config("vib", env="signals-2", seed=s, data=DATA | {"sha256": str(s)}) for s in (0, 1)]
+    drawn = [
+        config("vib", env="signals-2", seed=s, data=SEEDED | {"sha256": str(s)}) for s in (0, 1)
+    ]
     assert named(*drawn) == ["vib", "vib"]
     drawn[1]["run"]["data_size"] = 64
     assert named(*drawn) == ["vib (data_size=300)", "vib (data_size=64)"]

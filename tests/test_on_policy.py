@@ -12,7 +12,8 @@ from torch import Tensor
 from rlbench.agents import load_agent
 from rlbench.backbones.memories import forget
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Experience, Spec, Trajectories, Transitions
+from rlbench.experience import Experience, Trajectories, Transitions
+from rlbench.interface import Action, Agent, Spec
 from tests.test_every_agent import equal, same, tensors, weights
 
 OBS = Box(-np.inf, np.inf, (2,))

@@ -1,6 +1,7 @@
 """Summaries and pictures of runs."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rlbench.benchmarks.tables.plot import plot
 from rlbench.benchmarks.tables.summary import collect, markdown
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
+from rlbench.measures import RETURN
 
 
 def finished(
@@ -19,7 +21,7 @@ def finished(
     folder = RunFolder(path)
     folder.start(
         {
-            "agent": {"name": "bear", "settings": {}},
+            "learner": {"name": "bear", "settings": {}},
             "run": {"env": "halfcheetah-medium", "updates": 10, "seed": seed},
             "data": {
                 "kind": "generated",
@@ -28,10 +30,14 @@ def finished(
                 "details": {"score": 43.4},
             },
             "reference_returns": [-280.178953, 12135.0],
+            "measures": [asdict(RETURN)],
         }
     )
-    others = None if held_out is None else np.array(held_out)
-    folder.add_returns(10, [1, 2], np.array(returns), None, others)
+    columns = {"seed": np.array([1, 2]), "return": np.array(returns)}
+    if held_out is not None:
+        columns |= {"held_out/seed": np.array([1, 2]), "held_out/return": np.array(held_out)}
+    folder.add_evaluation(10, columns, {})
+    folder.save_checkpoint(10, {})
     return path
 
 
@@ -44,8 +50,8 @@ def test_a_summary_by_hand(tmp_path: Path) -> None:
     assert json.loads(json.dumps(runs))[1]["evaluations"]["return"] == [[12035.0, 12235.0]]
     start = "| bear | halfcheetah-medium |"
     assert markdown(runs).splitlines()[2:] == [
-        f"{start} 0 | generated | 43.4 | 2 | 5,927 ± 0 (5,927 to 5,927) | 50.0 |",
-        f"{start} 1 | generated | 43.4 | 2 | 12,135 ± 100 (12,035 to 12,235) | 100.0 |",
+        f"{start} 0 | generated | 43.4 | 2 | return 5,927 ± 0 (5,927 to 5,927) | 50.0 |",
+        f"{start} 1 | generated | 43.4 | 2 | return 12,135 ± 100 (12,035 to 12,235) | 100.0 |",
         "| **bear** | halfcheetah-medium | mean of 2 | | | | | **75.0 ± 25.0** |",
     ]
 
@@ -56,7 +62,7 @@ def test_a_file_of_results_stands_for_its_runs(tmp_path: Path) -> None:
     file.write_text(json.dumps(collect([one])))
     assert collect([file, other]) == collect([one, other])
     plot([file], tmp_path / "curves.svg")
-    file.write_text('[{"agent": 1}]')
+    file.write_text('[{"learner": 1}]')
     with pytest.raises(UserError, match=r"results\.json holds no results"):
         collect([file])
 

@@ -23,7 +23,8 @@ from rlbench.benchmarks import catalog
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec
 from rlbench.state import capture
 from tests.test_compile import assert_close
 from tests.test_on_policy import experience
@@ -391,7 +392,7 @@ def test_cart_pole_is_learned(name: str, tmp_path: Path) -> None:
     config = RunConfig(env="CartPole-v1", updates=50, eval_every=50, out=tmp_path / "run")
     run = Run(name, settings, config)
     run.start()
-    assert run.folder.returns()["return"][-1].mean() > 400
+    assert run.folder.evaluations()["return"][-1].mean() > 400
 
 
 def test_a_run_has_the_agent_s_own_length_unless_it_is_told_another() -> None:

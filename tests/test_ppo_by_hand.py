@@ -13,7 +13,8 @@ from torch import Tensor
 from rlbench.agents.a2c import A2CConfig
 from rlbench.agents.ppo import PPO, PPOConfig, moved
 from rlbench.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
-from rlbench.interface import Spec, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec
 from tests.test_on_policy import experience
 
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))

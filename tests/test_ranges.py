@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlbench.agents import agent_names, load_agent
+from rlbench.agents import AGENTS, load_agent
 from rlbench.backbones.ranges import (
     BELOW_ONE,
     BOUNDS,
@@ -42,7 +42,7 @@ RIGHT: dict[Any, tuple[Any, ...]] = {
     COUNT: (1,), FINITE: (-5.0,), NOT_NEGATIVE: (0,), POSITIVE: (1e-9,), LIMIT: (1e-9, INF), SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99),
     INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0),), INTERVAL: ((0.0, 1.0),),
 }  # fmt: skip
-NAMES = list(agent_names())
+NAMES = list(AGENTS)
 # In these agents beta is a divisor.
 POSITIVE_BETA = {"awac", "awr", "crr", "recurrent-crr"}
 

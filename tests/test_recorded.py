@@ -10,7 +10,8 @@ from rich.console import Console
 
 from rlbench.agents.bc import BCConfig
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.d4rl_names import D4RLName
 from rlbench.envs.episodes import make_envs
 from rlbench.envs.locomotion import Walkers

@@ -11,7 +11,8 @@ from rlbench.agents.recurrent_crr import RecurrentCRR, RecurrentCRRConfig
 from rlbench.backbones.memories import forget
 from rlbench.backbones.memories.lstm import LSTM
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec
 from tests.probe_envs import UNIT, random_trajectories
 
 

@@ -16,7 +16,8 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
-from rlbench.interface import Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec, State
 from tests.test_every_agent import equal
 from tests.test_on_policy import experience
 
@@ -194,4 +195,4 @@ def test_the_command_line_runs_it(tmp_path: Path) -> None:
     settings = RecurrentPPOConfig(rollout_steps=16, envs=2)
     run = Run("recurrent-ppo", settings, config)
     run.start()
-    assert len(run.folder.returns()["return"]) == 1
+    assert len(run.folder.evaluations()["return"]) == 1

@@ -182,7 +182,7 @@ def test_without_normalisation_convolutions_have_biases() -> None:
     ("name", "sentence"),
     [
         ("resnet:units=0", "units of resnet is 0; give 1 or more"),
-        ("resnet:norm=batch", "norm of resnet is 'batch'; give one of gn, none"),
+        ("resnet:norm=batch", "norm of resnet is 'batch'; give one of bn, gn, none"),
         ("resnet:depth=20", "there is no option 'depth' of the encoder resnet; it has units"),
         ("resnet:units=two", "units of the encoder resnet is 'two'; give a whole number"),
         ("resnet:gate_bias=x", "gate_bias of the encoder resnet is 'x'; give a number"),

@@ -19,7 +19,8 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.procgen import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, Spec, State
 from tests.fake_envpool import FakePool
 from tests.odd import InPlace, Line, limited
 
@@ -247,7 +248,7 @@ def test_a_data_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
     for env, data in (("point-mixed", "auto"), ("Pendulum-v1", "some.hdf5")):
         config = RunConfig(env=env, data=data, out=tmp_path / "run")
         with pytest.raises(UserError, match="learns from its own steps and takes no data set"):
-            Run("tests.test_rollouts:Counts", Settings(), config)
+            Run("tests.test_rollouts:Counts", Settings(), config).start()
 
 
 class Hoards(Counts):

@@ -20,13 +20,15 @@ from torch import Tensor
 from rlbench.agents import BC, SAC, BCConfig, SACConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import ReplayDriver
-from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
+from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, Spec
 from rlbench.storage import Layout
 from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
 from tests.odd import Line, good, in_place, limited
@@ -93,7 +95,7 @@ def test_a_run_folder_holds_everything(tmp_path: Path) -> None:
     run.start()
     folder = RunFolder(tmp_path / "run")
     config = folder.config()
-    assert config["agent"]["settings"]["hidden"] == [8]
+    assert config["learner"]["settings"]["hidden"] == [8]
     assert config["run"]["seed"] == 0
     assert config["data"]["kind"] == "generated"
     assert len(config["data"]["sha256"]) == 64
@@ -102,7 +104,7 @@ def test_a_run_folder_holds_everything(tmp_path: Path) -> None:
         assert len(config["versions"]["git_commit"]) == 40
     lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [2, 4, 6]
-    returns = folder.returns()
+    returns = folder.evaluations()
     assert returns["update"].tolist() == [3, 6]
     assert returns["return"].shape == returns["seed"].shape == (2, 2)
     assert len(set(returns["seed"].ravel().tolist())) == 4, "every episode has its own seed"
@@ -126,7 +128,7 @@ def test_the_trained_agent_can_be_loaded_and_acts_the_same(tmp_path: Path) -> No
     run.start()
     agent, task = load_run(tmp_path / "run")
     obs = torch.randn(5, 17)
-    assert torch.equal(agent.act(obs).action, run.agent.act(obs).action)
+    assert torch.equal(agent.act(obs).action, run.learner.act(obs).action)
     assert task.name == "halfcheetah-random"
 
 
@@ -142,12 +144,12 @@ def test_an_agent_trained_on_a_gpu_acts_on_a_cpu(
         assert state is not None
         # A generator's state there: seed and offset.
         both = dict.fromkeys(("generator", "act_generator"), torch.zeros(16, dtype=torch.uint8))
-        return {**state, "agent": {**state["agent"], **both}}
+        return {**state, "learner": {**state["learner"], **both}}
 
     monkeypatch.setattr(RunFolder, "load_checkpoint", on_gpu)
     agent, _ = load_run(tmp_path / "run")
     obs = torch.randn(5, 17)
-    assert torch.equal(agent.act(obs).action, run.agent.act(obs).action)
+    assert torch.equal(agent.act(obs).action, run.learner.act(obs).action)
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
@@ -155,8 +157,8 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     for i, seed in enumerate([1, 1, 2]):
         run = small_run(tmp_path / str(i), seed=seed)
         run.start()
-        assert isinstance(run.agent, BC)
-        weights.append(next(run.agent.policy.parameters()))
+        assert isinstance(run.learner, BC)
+        weights.append(next(run.learner.policy.parameters()))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -169,7 +171,7 @@ def test_how_often_is_evaluated_does_not_change_what_is_learned(tmp_path: Path) 
         )
         run = Run("sac", SACConfig(hidden=(8,), random_steps=5, batch_size=4), config)
         run.start()
-        states.append(run.agent.state_dict())
+        states.append(run.learner.state_dict())
     assert torch.equal(states[0]["act_generator"], states[1]["act_generator"])
     assert torch.equal(states[0]["policy"]["net.0.weight"], states[1]["policy"]["net.0.weight"])
 
@@ -186,10 +188,10 @@ def test_a_resume_with_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_returns_file_is_one_sentence(tmp_path: Path) -> None:
     small_run(tmp_path).start()
-    file = tmp_path / "run/returns.npz"
+    file = tmp_path / "run/measures.npz"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(UserError, match="is damaged"):
-        RunFolder(tmp_path / "run").returns()
+        RunFolder(tmp_path / "run").evaluations()
 
 
 class Counter(gym.Env[Any, Any]):
@@ -301,7 +303,7 @@ def replayed(env: Any, seen: list[Any] | None = None) -> Transitions:
         driver = ReplayDriver(agent, Task("line", env), 0, Path(folder), updates=20, slack=5)
         for _ in range(20):
             driver.update()
-    Evaluator(Task("line", env), 1).returns(agent, 0)
+    EpisodesEvaluator(Task("line", env), 1).returns(agent, 0)
     return agent.batch
 
 
@@ -339,7 +341,7 @@ def test_an_evaluation_repeats_itself_and_leaves_the_agent_as_it_was() -> None:
     task = find_task("Pendulum-v1")
     agent = SAC(SACConfig(hidden=(8,)), Spec.of(task.make()))
     before = agent.act_generator.get_state()
-    evaluator = Evaluator(task, episodes=3)
+    evaluator = EpisodesEvaluator(task, episodes=3)
     seeds, one = evaluator.returns(agent, seed=5, explore=True)
     _, two = evaluator.returns(agent, seed=5, explore=True)
     _, other = evaluator.returns(agent, seed=6, explore=True)

@@ -14,12 +14,13 @@ from stable_baselines3.common.logger import Logger
 
 from rlbench.agents import load_agent
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Transitions
+from rlbench.experience import Transitions
+from rlbench.interface import Spec
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.test_every_agent import equal, same, tensors
 from tests.test_on_policy import make
@@ -199,14 +200,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     whole.start()
     # As far as the first checkpoint, as if the process had ended there.
     stopped.folder.start(stopped.description())
-    driver = stopped._make_driver()
+    driver = stopped.make_driver()
     for _ in range(updates // 2):
         driver.update()
-    state = {"agent": stopped.agent.state_dict(), "driver": driver.state_dict()}
+    state = {"agent": stopped.learner.state_dict(), "driver": driver.state_dict()}
     stopped.folder.save_checkpoint(updates // 2, state)
     resumed = Run.resume(tmp_path / "stopped")
     assert resumed.finish() == updates - updates // 2
-    assert equal(whole.agent, resumed.agent)
+    assert equal(whole.learner, resumed.learner)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_it_learns_to_balance_the_pole(
     config = RunConfig(env="CartPole-v1", updates=updates, eval_every=10**9, out=tmp_path / "run")
     run = Run(name, load_agent(name).Config(**settings), config)
     run.start()
-    _, returns = Evaluator(find_task("CartPole-v1"), 20).returns(run.agent, seed=1)
+    _, returns = EpisodesEvaluator(find_task("CartPole-v1"), 20).returns(run.learner, seed=1)
     assert returns.mean() > 150
 
 

@@ -13,8 +13,9 @@ from rlbench.benchmarks import commands
 from rlbench.benchmarks.training import seed_batch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.interrupt import Interrupt
+from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, load_run
+from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun
 from rlbench.errors import Interrupted, UserError
 from tests.kill_and_resume import assert_equal
@@ -45,9 +46,11 @@ def test_each_seed_has_the_folder_and_nearly_the_figures_of_a_run_alone(tmp_path
         Run("td3-bc", settings("td3-bc"), alone, QUIET).start()
         mine, other = (RunFolder(tmp_path / name) for name in (f"both/s{seed}", f"alone-{seed}"))
         assert mine.config()["run"]["seed"] == seed
-        assert mine.returns()["update"].tolist() == [6, 12]
-        assert np.array_equal(mine.returns()["seed"], other.returns()["seed"])
-        np.testing.assert_allclose(mine.returns()["return"], other.returns()["return"], rtol=1e-3)
+        assert mine.evaluations()["update"].tolist() == [6, 12]
+        assert np.array_equal(mine.evaluations()["seed"], other.evaluations()["seed"])
+        np.testing.assert_allclose(
+            mine.evaluations()["return"], other.evaluations()["return"], rtol=1e-3
+        )
         assert mine.checkpoints() == [12]
     agent, _ = load_run(tmp_path / "both" / "s6")
     assert agent.state_dict()["updates"] == 12

@@ -8,7 +8,7 @@ import torch
 
 from rlbench.accelerate.compile import inductor, interpreted, why_not
 from rlbench.accelerate.seeds import SeedBatch
-from rlbench.accelerate.trace import columns_of
+from rlbench.experience import columns_of
 from tests.probe_envs import random_experience
 from tests.test_compile import COMPILED, assert_close
 from tests.test_every_agent import make

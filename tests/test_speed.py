@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlbench.benchmarks.speed import __main__ as speed
-from rlbench.benchmarks.speed import loading
+from rlbench.benchmarks.speed import __main__ as speed, loading
 from rlbench.benchmarks.speed.__main__ import running
 from rlbench.benchmarks.speed.worker import Products, our_agent, our_table
 

@@ -72,7 +72,7 @@ def test_the_range_of_returns_reaches_the_agent(data: DataSet, tmp_path: Path) -
     config = RunConfig(env="point-mixed", data_size=250, updates=5, out=tmp_path / "run")
     from rlbench.agents import IQLConfig
 
-    agent: Any = Run("iql", IQLConfig(), config).agent
+    agent: Any = Run("iql", IQLConfig(), config).learner
     assert agent.reward_scale == pytest.approx(1000 / (high - low))
 
 
@@ -93,8 +93,8 @@ def test_agents_of_trajectories_learn_from_data_and_resume(name: str, tmp_path: 
         ends[kind] = Run.resume(tmp_path / kind)
         state = ends[kind].folder.load_checkpoint(torch.device("cpu"))
         assert state is not None
-        ends[kind].agent.load_state_dict(state["agent"])
-    whole, cut = (dict(_tensors(run.agent.state_dict())) for run in ends.values())
+        ends[kind].learner.load_state_dict(state["learner"])
+    whole, cut = (dict(_tensors(run.learner.state_dict())) for run in ends.values())
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
@@ -104,17 +104,17 @@ def _interrupted(name: str, settings: dict[str, Any], config: RunConfig) -> Run:
     from rlbench.agents import load_agent
 
     run = Run(name, load_agent(name).Config(**settings), config)
-    learn, count = run.agent.learn, iter(range(3))
+    learn, count = run.learner.learn, iter(range(3))
 
     def dying(experience: Any) -> Any:
         if next(count, None) is None:
             raise KeyboardInterrupt
         return learn(experience)
 
-    run.agent.learn = dying  # type: ignore[method-assign]
+    run.learner.learn = dying
     with pytest.raises(KeyboardInterrupt):
         run.start()
-    del run.agent.learn
+    del run.learner.learn
     assert config.out is not None
     return Run.resume(config.out)
 

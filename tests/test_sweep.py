@@ -56,7 +56,7 @@ def test_a_file_is_run_once(
     folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert folders == {f"{m}-point-random-s{s}" for m in ("narrow--short", "td3") for s in range(2)}
     config = json.loads((tmp_path / "out/narrow--short-point-random-s1/config.json").read_text())
-    assert config["agent"]["settings"]["hidden"] == [4]
+    assert config["learner"]["settings"]["hidden"] == [4]
     assert (config["run"]["seed"], config["run"]["updates"]) == (1, 10)
     monkeypatch.setattr(executors, "run_all", lambda *_: pytest.fail("trains again"))
     make(tmp_path, TOML)
@@ -78,7 +78,7 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
     seen = {}
 
     def remember(jobs: Sequence[Job], *_: Any) -> None:
-        seen.update({job.agent: (job.config.updates, job.config.log_every) for job in jobs})
+        seen.update({job.learner: (job.config.updates, job.config.log_every) for job in jobs})
 
     monkeypatch.setattr(executors, "run_all", remember)
     words = ["sweep", "--agents", "ppo", "sac", "--tasks", "Pendulum-v1", "--out", str(tmp_path)]

@@ -149,7 +149,7 @@ def test_cells_are_mean_and_deviation_of_the_seeds(
     scores = []
     for seed in "01":
         folder = finished / "tiny-small" / f"wide-point-expert-s{seed}"
-        with np.load(folder / "returns.npz") as saved:
+        with np.load(folder / "measures.npz") as saved:
             assert saved["update"].tolist() == [10, 20]
             last = saved["return"][-1]
         scores.append(100 * (last.mean() + 39.511) / (39.511 - 5.778))
@@ -217,7 +217,7 @@ def test_what_is_missing_is_run_and_nothing_else(
     before = text(copied, capsys)
     folder = copied / "tiny-small"
     shutil.rmtree(folder / "wide-point-random-s1")
-    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/returns.npz")}
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*/measures.npz")}
     assert text(copied, capsys) == before
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
 
@@ -285,7 +285,7 @@ def test_the_scoreboard_counts_claims_and_runs(
         ("settings", r"holds another run: learning_rate is 0\.5 and not"),
         ("config", "config.json is damaged"),
         ("metrics", "metrics.jsonl is damaged or lacks policy_loss"),
-        ("returns", "returns.npz is damaged"),
+        ("returns", "measures.npz is damaged"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
@@ -301,7 +301,7 @@ def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
             dataclasses.replace(m, settings={**m.settings, "learning_rate": 3e-4})
             for m in grid.methods
         )
-        config["agent"]["settings"]["learning_rate"] = 0.5
+        config["learner"]["settings"]["learning_rate"] = 0.5
         (folder / "config.json").write_text(json.dumps(config))
         changed = dataclasses.replace(
             TINY, grids={"small": (dataclasses.replace(grid, methods=rated),)}
@@ -313,7 +313,7 @@ def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
         with (folder / "metrics.jsonl").open("a") as file:
             file.write('{"update": 2')
     else:
-        (folder / "returns.npz").write_bytes(b"PK")
+        (folder / "measures.npz").write_bytes(b"PK")
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=words) as error:
         made(copied)
@@ -359,18 +359,20 @@ def test_missing_results_are_told_from_damaged_ones() -> None:
 @pytest.mark.parametrize("name", papers.NAMES)
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_every_paper_declares_runs_that_exist(name: str, scale: Any, tmp_path: Path) -> None:
-    from rlbench.agents import load_agent
+    from rlbench.benchmarks.training.learners import load_learner
     from rlbench.envs.tasks import find_task
 
     paper = papers.load_paper(name)
     jobs = paper.jobs(scale, tmp_path)
     assert len({job.folder for _, job in jobs}) == len(jobs) > 0
     for _, job in jobs:
-        agent = load_agent(job.agent)
+        agent = load_learner(job.learner)
         agent.Config(**{**agent.preset(job.config.env, job.config.updates), **job.settings})
-    explored = {job.config.env for _, job in jobs if load_agent(job.agent).explores}
+    explored = {
+        job.config.env for _, job in jobs if getattr(load_learner(job.learner), "explores", False)
+    }
     for task in map(find_task, {job.config.env for _, job in jobs} - explored):
-        assert task.data is not None or task.demonstrations is not None
+        assert task.data is not None or task.source is not None
     assert all(figure.source for figure in paper.figures)
 
 
@@ -397,7 +399,7 @@ def test_a_table_killed_again_and_again_repeats_no_finished_run(tmp_path: Path) 
             assert path.stat().st_mtime_ns == changed, f"{path} was made again"
         for _, job in papers.load_paper("bear").jobs("small", out / "bear-small"):
             if job.complete():
-                file = job.folder / "returns.npz"
+                file = job.folder / "measures.npz"
                 finished[file] = file.stat().st_mtime_ns
     assert finished
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlbench.agents import BC, load_agent
+from rlbench.agents import BC
 from rlbench.agents.bcq import PROFILES as BCQ_PROFILES
 from rlbench.agents.bear import PROFILES as BEAR_PROFILES
 from rlbench.agents.ibac_sni import PROFILES as IBAC_PROFILES
@@ -21,6 +21,7 @@ from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
 from rlbench.benchmarks.tables.settings import settings_sections
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.errors import UserError
 
 SHORT: dict[str, Any] = {"updates": 4, "data_size": 300, "eval_every": 0, "eval_episodes": 1}
@@ -48,7 +49,7 @@ def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_a_run_with_other_unnamed_settings_is_not_reused(job: Job) -> None:
     assert job.complete()
-    edit(job, lambda x: x["agent"]["settings"].update(learning_rate=0.5))
+    edit(job, lambda x: x["learner"]["settings"].update(learning_rate=0.5))
     with pytest.raises(UserError, match=r"holds another run: learning_rate is 0\.5 and not"):
         job.complete()
     assert "learning_rate is 0.5" in execute(job).error
@@ -63,7 +64,7 @@ def test_a_run_of_another_preset_is_not_reused(job: Job, monkeypatch: pytest.Mon
 
 
 def test_a_setting_added_after_a_run_counts_as_its_default(job: Job) -> None:
-    edit(job, lambda x: x["agent"]["settings"].pop("learning_rate"))
+    edit(job, lambda x: x["learner"]["settings"].pop("learning_rate"))
     assert job.complete()
     other = dataclasses.replace(job, settings={**SMALL, "learning_rate": 0.5})
     with pytest.raises(UserError, match=r"learning_rate is \S+ and not 0\.5"):
@@ -71,7 +72,7 @@ def test_a_setting_added_after_a_run_counts_as_its_default(job: Job) -> None:
 
 
 def test_a_run_with_a_removed_setting_is_not_reused(job: Job) -> None:
-    edit(job, lambda x: x["agent"]["settings"].update(momentum=0.9))
+    edit(job, lambda x: x["learner"]["settings"].update(momentum=0.9))
     with pytest.raises(UserError, match="it has momentum, which this version does not have"):
         job.complete()
 
@@ -92,7 +93,7 @@ def without_torch(job: Job) -> str:
 
 def test_all_settings_are_compared_without_pytorch(job: Job) -> None:
     assert without_torch(job) == "True False"
-    edit(job, lambda x: x["agent"]["settings"].update(learning_rate=0.5))
+    edit(job, lambda x: x["learner"]["settings"].update(learning_rate=0.5))
     assert "learning_rate is 0.5" in (said := without_torch(job))
     assert said.endswith("False")
 
@@ -157,7 +158,7 @@ def test_a_table_says_which_settings_are_not_the_defaults(job: Job) -> None:
 
 
 def resolved(job: Job) -> Any:
-    agent = load_agent(job.agent)
+    agent = load_learner(job.learner)
     return agent.Config(**{**agent.preset(job.config.env, job.config.updates), **job.settings})
 
 
@@ -167,7 +168,7 @@ def test_two_methods_of_a_table_never_have_the_same_settings(name: str, scale: A
     seen: dict[Any, str] = {}
     for method, job in load_paper(name).jobs(scale, Path()):
         if job.config.seed == 0:
-            key = (job.agent, job.config.env, job.config.updates, resolved(job))
+            key = (job.learner, job.config.env, job.config.updates, resolved(job))
             assert seen.setdefault(key, method) == method
     assert seen
 
@@ -182,7 +183,7 @@ def test_the_full_table_of_bear_has_the_authors_behaviour_model() -> None:
     sizes = {
         method: resolved(job).vae_hidden
         for method, job in load_paper("bear").jobs("full", Path())
-        if job.config.env == "hopper-medium" and job.agent in ("bear", "bcq")
+        if job.config.env == "hopper-medium" and job.learner in ("bear", "bcq")
     }
     assert sizes == dict.fromkeys(("BEAR", "BEAR-KL", "BCQ"), (750, 750))
 

@@ -1,4 +1,4 @@
-"""The classifier: its losses by hand, and what every agent must do on its own spaces."""
+"""The classifier with a bottleneck: its losses by hand, and what every learner must do."""
 
 import dataclasses
 import math
@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from rich.console import Console
 from torch import Tensor
 
 from rlbench.accelerate.compile import compiled_learn, interpreted
-from rlbench.agents.vib import VIB, VIBConfig, cross_entropy
 from rlbench.backbones.layers import bottleneck
+from rlbench.backbones.models.vib import VIB, VIBConfig
 from rlbench.backbones.optim import SGD
 from rlbench.benchmarks import export
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.runner import Run, load_run
-from rlbench.envs.signals import Problem, Signals
+from rlbench.benchmarks.training.runner import Run
+from rlbench.envs.examples.signals import Problem
 from rlbench.errors import UserError
-from rlbench.interface import Spec, Transitions
+from rlbench.experience import Examples
+from rlbench.seeding import derive
 from tests.networks import copies, unchanged
 from tests.test_every_agent import equal, tensors
 
-SPEC = Spec(Box(-np.inf, np.inf, (20,)), Box(0, 1, (3,)))
+SPEC: dict[str, Any] = {"obs": Box(-np.inf, np.inf, (20,)), "label": Discrete(3)}
 SMALL: dict[str, Any] = {"hidden": 16, "code": 8, "learning_rate": 0.05}
 PLAIN: dict[str, Any] = {"bottleneck": False}
 METHODS: dict[str, dict[str, Any]] = {
@@ -36,17 +38,17 @@ METHODS: dict[str, dict[str, Any]] = {
 EACH = pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
 
 
-def make(seed: int = 0, spec: Spec = SPEC, **settings: Any) -> VIB:
+def make(seed: int = 0, spec: dict[str, Any] = SPEC, **settings: Any) -> VIB:
     return VIB(VIBConfig(**SMALL | settings), spec, seed=seed)
 
 
-def batch(seed: int = 0, rows: int = 25) -> Transitions:
+def batch(seed: int = 0, rows: int = 25) -> Examples:
     """Signals of three classes; the first values tell which."""
     generator = torch.Generator().manual_seed(seed)
-    right = torch.eye(3)[torch.randint(3, (rows,), generator=generator)]
+    label = torch.randint(3, (rows,), generator=generator)
     obs = torch.randn(rows, 20, generator=generator)
-    obs[:, :3] = 3 * right
-    return Transitions(obs, right, torch.zeros(rows), obs, torch.ones(rows), torch.zeros(rows))
+    obs[:, :3] = 3 * torch.eye(3)[label]
+    return Examples({"obs": obs, "label": label})
 
 
 def train(agent: VIB, updates: int, first: int = 0) -> VIB:
@@ -57,19 +59,6 @@ def train(agent: VIB, updates: int, first: int = 0) -> VIB:
 
 def weights(agent: VIB) -> dict[str, Tensor]:
     return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith("/network/")}
-
-
-def test_cross_entropy_by_hand() -> None:
-    # Probabilities 1/2, 1/4, 1/4; one row is certain of the first class, one of the second.
-    logits = torch.tensor([[math.log(2), 0.0, 0.0]]).expand(2, 3)
-    right = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    wanted = (math.log(2) + math.log(4)) / 2
-    torch.testing.assert_close(cross_entropy(logits, right), torch.tensor(wanted))
-
-
-def test_cross_entropy_rejects_another_number_of_rows() -> None:
-    with pytest.raises(ValueError, match="expected one shape"):
-        cross_entropy(torch.zeros(4, 3), torch.zeros(1, 3))
 
 
 def test_gradient_descent_by_hand() -> None:
@@ -99,20 +88,31 @@ def test_gradient_descent_equals_that_of_pytorch() -> None:
 @EACH
 def test_every_method_learns_the_classes(settings: dict[str, Any]) -> None:
     agent, test = train(make(**settings), 150), batch(1000, rows=200)
-    forecast = agent.act(test.obs).action
-    assert (forecast.argmax(dim=1) == test.action.argmax(dim=1)).float().mean() > 0.9
-    assert -(forecast * test.action).sum(dim=1).log().mean() < 0.4
+    found = agent.measure(test)
+    assert found["accuracy"].mean() > 0.9
+    assert found["loss"].mean() < 0.4
 
 
 @EACH
-def test_actions_are_probabilities(settings: dict[str, Any]) -> None:
-    agent = make(**settings)
+def test_answers_are_probabilities(settings: dict[str, Any]) -> None:
+    model = make(**settings)
     for rows, scale in ((1, 1.0), (7, 100.0)):
-        action = agent.act(scale * torch.randn(rows, 20)).action
-        assert action.shape == (rows, 3)
-        assert not action.requires_grad
-        torch.testing.assert_close(action.sum(dim=1), torch.ones(rows))
-        assert all(SPEC.action_space.contains(row.numpy()) for row in action)
+        noise = None if model.acting_noise is None else torch.randn(rows, *model.acting_noise)
+        answer = model.decide(scale * torch.randn(rows, 20), noise)
+        assert answer.shape == (rows, 3)
+        torch.testing.assert_close(answer.sum(dim=1), torch.ones(rows))
+
+
+def test_measures_by_hand() -> None:
+    model = make(**PLAIN)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+        model.network.head.bias.copy_(torch.tensor([math.log(2), 0.0, 0.0]))
+    examples = Examples({"obs": torch.randn(2, 20), "label": torch.tensor([0, 1])})
+    found = model.measure(examples)  # Probabilities 1/2, 1/4, 1/4.
+    torch.testing.assert_close(found["loss"], torch.tensor([math.log(2), math.log(4)]))
+    assert found["accuracy"].tolist() == [1.0, 0.0]
 
 
 @EACH
@@ -130,15 +130,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(settings: dict[str, Any]) -> 
     resumed = make(seed=99, **settings)
     resumed.load_state_dict(half.state_dict())
     assert equal(whole, train(resumed, 3, first=3))
-    obs = torch.randn(5, 20)
-    assert torch.equal(whole.act(obs).action, resumed.act(obs).action)
+    assert torch.equal(whole.measure(batch())["loss"], resumed.measure(batch())["loss"])
 
 
 @EACH
-def test_acting_changes_nothing_in_the_training(settings: dict[str, Any]) -> None:
+def test_measuring_changes_nothing_in_the_training(settings: dict[str, Any]) -> None:
     quiet, watched = make(**settings), make(**settings)
     for seed in range(3):
-        watched.act(torch.randn(3, 20))
+        watched.measure(batch(7))
         quiet.learn(batch(seed))
         watched.learn(batch(seed))
     before, after = weights(quiet), weights(watched)
@@ -187,7 +186,7 @@ def test_a_code_that_costs_more_tells_less() -> None:
 
 
 def test_dropout_is_for_learning_alone() -> None:
-    agent, obs = make(bottleneck=False, dropout=0.5), batch(rows=200).obs
+    agent, obs = make(bottleneck=False, dropout=0.5), batch(rows=200)["obs"]
     whole = agent.network.features(obs)
     dropped = agent.network.features(obs, agent.generator)
     assert torch.equal(agent.network.features(obs), whole)
@@ -198,13 +197,14 @@ def test_dropout_is_for_learning_alone() -> None:
 
 
 def test_forecasts_are_those_of_a_noisy_code() -> None:
-    agent, obs = make(), batch().obs
+    agent, obs = make(), batch()["obs"]
     noise = torch.randn(25, 8)
     mu, sigma = agent.network.code(agent.network.features(obs))
     code = bottleneck.sample(mu, sigma, noise[None])[0]
     wanted = agent.network.logits(code).softmax(dim=1)
     torch.testing.assert_close(agent.decide(obs, noise), wanted)
-    assert not torch.equal(agent.act(obs).action, agent.act(obs).action)
+    first, second = (agent.measure(batch())["loss"] for _ in range(2))
+    assert not torch.equal(first, second)
     assert make(**PLAIN).acting_noise is None
 
 
@@ -215,7 +215,7 @@ def test_a_classifier_is_exported_for_batches_of_any_size(
 ) -> None:
     if form == "_onnx":
         pytest.importorskip("onnxruntime")
-    agent, obs = make(**settings), batch(rows=9).obs
+    agent, obs = make(**settings), batch(rows=9)["obs"]
     given = (obs,) if agent.acting_noise is None else (obs, torch.randn(9, *agent.acting_noise))
     _, run = getattr(export, form)(agent, tuple(x[:3] for x in given))
     torch.testing.assert_close(run(given), agent.decide(*given), atol=1e-5, rtol=0)
@@ -225,42 +225,49 @@ def test_learning_leaves_the_batch_alone_and_moves_every_parameter() -> None:
     agent = make()
     before, given = copies(agent.network), batch()
     agent.learn(given)
-    assert torch.equal(given.obs, batch().obs)
+    assert torch.equal(given["obs"], batch()["obs"])
     for parameter, old in zip(agent.network.parameters(), before, strict=True):
         assert not torch.equal(parameter, old)
     assert not unchanged(agent.network, before)
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "words"),
     [
-        Spec(SPEC.observation_space, Discrete(3)),
-        Spec(SPEC.observation_space, Box(-1, 1, (3,))),
-        Spec(Box(-1, 1, (3, 20, 20)), SPEC.action_space),
-        Spec(Box(-1, 1, (10,)), SPEC.action_space),
+        (
+            SPEC | {"label": Box(-1, 1, (3,))},
+            "no classes in a column 'label'; they have no classes at all",
+        ),
+        (
+            {"obs": SPEC["obs"], "class": Discrete(3)},
+            "no classes in a column 'label'; they have class",
+        ),
+        ({"x": SPEC["obs"], "label": Discrete(3)}, "a model reads `obs`"),
+        (SPEC | {"label": Discrete(1)}, "has one class"),
+        (SPEC | {"obs": Box(-1, 1, (3, 20, 20))}, "this agent needs a Box of one dimension"),
+        (SPEC | {"obs": Box(-1, 1, (10,))}, "this model needs a signal of 11 or more"),
     ],
 )
-def test_spaces_of_another_kind_are_refused_in_one_sentence(spec: Spec) -> None:
-    with pytest.raises(UserError, match="this agent needs a"):
+def test_examples_of_another_kind_are_refused_in_one_sentence(
+    spec: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
         make(spec=spec)
 
 
-def test_a_run_learns_from_the_signals_of_its_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RLBENCH_CACHE", str(tmp_path / "cache"))
+def test_a_run_learns_from_the_signals_of_its_seed(tmp_path: Path) -> None:
     settings = VIBConfig(hidden=16, code=8)
     for seed in (0, 1):
         config = RunConfig(
-            env="signals-2", seed=seed, updates=3, data_size=30, eval_episodes=4,
-            out=tmp_path / f"{seed}",
-        )  # fmt: skip
-        Run("vib", settings, config).start()
-    folders = [tmp_path / "0", tmp_path / "1"]
-    for seed, folder in enumerate(folders):
-        env = load_run(folder)[1].make()
-        assert isinstance(env, Signals)
-        assert env.problem == Problem(2, seed)
-    resumed = [Run.resume(folder) for folder in folders]
-    hashes = [run.data.provenance.sha256 for run in resumed if run.data is not None]
+            env="signals-2", seed=seed, updates=3, data_size=30, out=tmp_path / f"{seed}"
+        )
+        Run("vib", settings, config, Console(quiet=True)).start()
+    resumed = [Run.resume(tmp_path / seed) for seed in ("0", "1")]
+    hashes = [run.provenance.sha256 for run in resumed if run.provenance is not None]
     assert len(set(hashes)) == 2
+    for run, seed in zip(resumed, (0, 1), strict=True):
+        assert run.examples is not None
+        signals, _ = Problem(2, seed).draw(
+            np.random.default_rng(derive(seed, "signals", "training signals")), 30, "train"
+        )
+        np.testing.assert_array_equal(run.examples.train["obs"], signals)

@@ -4,34 +4,44 @@
     features = encoder(obs)                # [B, *obs_shape] to [B, encoder.size]
 
 A name may be followed by options: `resnet:units=1,width=8`. Images come as the environment gives them, with
-raw values in any dtype and the channels first or last.
+raw values in any dtype and the channels first or last. Importing this loads the standard library only.
 """
 
 import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlbench.backbones.encoders._base import CHANNELS, Encoder, Kind, batch_normalised
 from rlbench.errors import UserError
+from rlbench.names import NameTable
 
-__all__ = ["ENCODERS", "Encoder", "batch_normalised", "kind_of", "make_encoder"]
+if TYPE_CHECKING:
+    from rlbench.backbones.encoders._base import (
+        Encoder as Encoder,
+        Kind,
+        batch_normalised as batch_normalised,
+    )
 
-ENCODERS = {
-    "flatten": ("flatten:FLATTEN", "", "raw values in a row"),
-    "grid": ("grid:GRID", "", "three small convolutions over MiniGrid's grids"),
-    "one-hot-grid": ("grid:ONE_HOT_GRID", "", "the same, of one-hot cells"),
-    "nature": ("nature:NATURE", "", "the convolutions of the deep Q-network"),
-    "impala": ("impala:IMPALA", "", "IMPALA's residual network"),
-    "resnet": ("resnet:RESNET", "", "residual network; options units, width, block, norm, ..."),
-    "resnet20": ("resnet:RESNET", "units=3", "the residual network with 20 layers"),
-    "resnet56": ("resnet:RESNET", "units=9", "the residual network with 56 layers"),
-}
-"""Name to module and attribute, options that the name stands for, and one line."""
+ENCODERS = NameTable(
+    "encoder",
+    __name__,
+    {
+        "flatten": ("flatten:FLATTEN", "raw values in a row"),
+        "grid": ("grid:GRID", "three small convolutions over MiniGrid's grids"),
+        "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, of one-hot cells"),
+        "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
+        "impala": ("impala:IMPALA", "IMPALA's residual network"),
+        "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),
+        "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
+        "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
+    },
+    group="rlbench.encoders",
+)
+PRESETS = {"resnet20": "units=3", "resnet56": "units=9"}
+"""Options that a name stands for."""
 
 
-def make_encoder(name: str, obs_shape: tuple[int, ...]) -> Encoder:
+def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     """The encoder of a name.
 
     Args:
@@ -42,6 +52,8 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> Encoder:
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.
     """
+    from rlbench.backbones.encoders._base import CHANNELS, Encoder
+
     kind, options = kind_of(name)
     if kind.takes == "anything":
         return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
@@ -60,7 +72,7 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> Encoder:
         ) from error
 
 
-def kind_of(name: str) -> tuple[Kind, dict[str, Any]]:
+def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
     """What an encoder's name stands for: its kind, and the options of its layers.
 
     >>> kind_of("resnet20:width=8")[1]
@@ -74,13 +86,12 @@ def kind_of(name: str) -> tuple[Kind, dict[str, Any]]:
         close = get_close_matches(base, ENCODERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"give one of {', '.join(ENCODERS)}"
         raise UserError(f"there is no encoder {base!r}; {hint}")
-    place, preset, _ = ENCODERS[base]
-    module, _, attribute = place.partition(":")
-    kind: Kind = getattr(import_module(f"{__name__}.{module}"), attribute)
-    return kind, _options(base, kind, [x for x in (*preset.split(","), *given.split(",")) if x])
+    kind: Kind = ENCODERS.load(base)
+    words = (*PRESETS.get(base, "").split(","), *given.split(","))
+    return kind, _options(base, kind, [word for word in words if word])
 
 
-def _options(name: str, kind: Kind, words: Sequence[str]) -> dict[str, Any]:
+def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
     """Words such as `units=1` in the types of the options."""
     _, *known = inspect.signature(kind.layers).parameters.values()
     defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
@@ -100,3 +111,12 @@ def _options(name: str, kind: Kind, words: Sequence[str]) -> dict[str, Any]:
                 f"{name}:{option}={defaults[option]}"
             ) from None
     return options
+
+
+def __getattr__(name: str) -> Any:
+    """What needs PyTorch, loaded when it is asked for."""
+    if name in ("Encoder", "batch_normalised"):
+        from rlbench.backbones.encoders import _base
+
+        return getattr(_base, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

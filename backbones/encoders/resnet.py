@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders._base import Kind
 from rlbench.errors import UserError
 
-Norm = Literal["gn", "none"]
+Norm = Literal["bn", "gn", "none"]
 Shortcut = Literal[
     "identity", "none", "scale", "scale-both", "exclusive-gate", "shortcut-gate", "conv", "dropout"
 ]
@@ -78,7 +78,7 @@ class Unit(nn.Module):
             if not before:
                 self.projection = nn.Sequential(self.projection, _norm(norm, out))
         elif shortcut in ("exclusive-gate", "shortcut-gate"):
-            self.gate = nn.Conv2d(channels, channels, 1)
+            self.gate = _convolution(channels, channels, 1, "none", 1)
             nn.init.constant_(self.gate.bias, gate_bias)  # type: ignore[arg-type]
         elif shortcut == "conv":
             self.mapping = nn.Conv2d(channels, channels, 1, bias=False)
@@ -227,6 +227,7 @@ def _convolution(channels: int, out: int, kernel: int, norm: Norm, stride: int) 
 
 def _norm(norm: str, channels: int) -> nn.Module:
     make: dict[str, Callable[[], nn.Module]] = {
+        "bn": lambda: nn.BatchNorm2d(channels),
         "gn": lambda: nn.GroupNorm(GROUPS if channels % GROUPS == 0 else 1, channels),
         "none": nn.Identity,
     }

@@ -6,7 +6,8 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
-from rlbench.interface import Spec, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Spec
 
 _EPSILON = 1e-3  # TD3+BC and CORL.
 _ROUNDING = 4 * torch.finfo(torch.float32).eps

@@ -6,7 +6,7 @@ from importlib import import_module
 from rlbench.benchmarks.tables.paper import Paper
 from rlbench.errors import UserError
 
-NAMES = ("bear", "crr", "d4rl", "ibac-sni")
+NAMES = ("bear", "crr", "d4rl", "ibac-sni", "identity-mappings", "resnet")
 """One module of this package each, with a `PAPER`; underscores stand for hyphens."""
 
 

@@ -19,7 +19,7 @@ METHODS = (
 )
 LIGHT = {"hidden": (128, 128), "batch_size": 128}
 """A quarter of the work of the defaults, so that the small scale takes hours and not days."""
-LIGHT_METHODS = tuple(Method(m.name, m.agent, LIGHT) for m in METHODS)
+LIGHT_METHODS = tuple(Method(m.name, m.learner, LIGHT) for m in METHODS)
 ALL_METHODS = (
     *METHODS,
     Method("CRR binary", "crr", {"weight": "binary"}),

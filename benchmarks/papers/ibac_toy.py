@@ -48,7 +48,7 @@ MINUTES: dict[Scale, float] = {"small": 5, "full": 200}
 
 def _loss(run: Result) -> float:
     """Mean test loss in nats."""
-    return -float(run.returns.mean())
+    return run.mean("loss")
 
 
 def _lowest_test_loss(results: Results) -> Verdict:

@@ -49,13 +49,13 @@ def first_update(arguments: list[str]) -> None:
     """`rlbench run` until its first update is done; prints the processor time of this process so far."""
     # Not above: that a batch is read needs no runner.
     from rlbench import cli
-    from rlbench.benchmarks.training.keeper import Keeper
+    from rlbench.benchmarks.training.recorder import Recorder
 
     def after(*_: object, **__: object) -> NoReturn:
         print(f"\n{time.process_time()}", flush=True)
         os._exit(0)
 
-    with patch.object(Keeper, "after", after):
+    with patch.object(Recorder, "after", after):
         cli.main(["run", *arguments])
 
 

@@ -60,8 +60,7 @@ def our_sac() -> tuple[Step, int]:
 
 def sb3(name: str) -> tuple[Step, int]:
     """The same of Stable-Baselines3, whose own `make_vec_env` makes the environments."""
-    from stable_baselines3 import PPO as SB3PPO
-    from stable_baselines3 import SAC as SB3SAC
+    from stable_baselines3 import PPO as SB3PPO, SAC as SB3SAC
     from stable_baselines3.common.env_util import make_vec_env
 
     if name == "sac":

@@ -1,8 +1,8 @@
-"""Default settings of `rlbench run` for an agent and a task.
+"""Default settings of `rlbench run` for a learner and a task.
 
-They come from the agent's class, and loading it loads PyTorch, which takes longer than printing a table of
+They come from the learner's class, and loading it loads PyTorch, which takes longer than printing a table of
 finished runs. So each run of a table stores them in its folder, with a hash of the code that defines them;
-if the code has changed since, the agent is loaded again.
+if the code has changed since, the learner is loaded again.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 
 import rlbench
 from rlbench import agents, backbones
-from rlbench.agents import load_agent
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 
@@ -27,41 +27,41 @@ class Defaults:
     """Defaults as plain JSON values."""
 
     settings: dict[str, Any]
-    """The agent's settings, including its preset for the task and the length of the run."""
+    """The learner's settings, including its preset for the task and the length of the run."""
     fields: dict[str, Any]
-    """The agent's settings without the preset, for fields that were added after a run."""
+    """The learner's settings without the preset, for fields that were added after a run."""
     run: dict[str, Any]
-    """Run options whose defaults the agent overrides."""
+    """Run options whose defaults the learner overrides."""
 
 
-def defaults(folder: Path, agent: str, task: str, updates: int) -> Defaults:
+def defaults(folder: Path, learner: str, task: str, updates: int) -> Defaults:
     """The defaults for a run.
 
     Args:
         folder: Folder of the run, where the defaults may be stored.
-        agent: Its name, as in `rlbench list`.
+        learner: Its name, as in `rlbench list`.
         task: Its name.
         updates: Length of the run.
 
     Raises:
-        UserError: There is no such agent.
+        UserError: There is no such agent or model.
     """
-    # If PyTorch is loaded already, loading the agent takes no time.
+    # If PyTorch is loaded already, loading the learner takes no time.
     kept = None if "torch" in sys.modules else _kept(folder)
-    return kept or _ask(agent, task, updates)
+    return kept or _ask(learner, task, updates)
 
 
-def keep(folder: Path, agent: str, task: str, updates: int) -> None:
-    """Stores the defaults in the folder of a run if the agent is part of the suite, whose code is hashed."""
-    if load_agent(agent).__module__.startswith("rlbench."):
-        answer = {"code": _code(), **vars(_ask(agent, task, updates))}
+def keep(folder: Path, learner: str, task: str, updates: int) -> None:
+    """Stores the defaults in the folder of a run if the learner is part of the suite, whose code is hashed."""
+    if load_learner(learner).__module__.startswith("rlbench."):
+        answer = {"code": _code(), **vars(_ask(learner, task, updates))}
         write_atomically(folder / FILE, (json.dumps(answer, indent=1) + "\n").encode())
 
 
-def field_defaults(agent: str) -> dict[str, Any]:
-    """Defaults of an agent's settings without any preset; empty if the agent is not installed."""
+def field_defaults(learner: str) -> dict[str, Any]:
+    """Defaults of a learner's settings without any preset; empty if it is not installed."""
     try:
-        fields = dataclasses.fields(load_agent(agent).Config)
+        fields = dataclasses.fields(load_learner(learner).Config)
     except UserError:
         return {}
     made = {x.name: x.default_factory() for x in fields if callable(x.default_factory)}
@@ -69,10 +69,10 @@ def field_defaults(agent: str) -> dict[str, Any]:
     return _plain(given | made)
 
 
-def _ask(agent: str, task: str, updates: int) -> Defaults:
-    found = load_agent(agent)
+def _ask(learner: str, task: str, updates: int) -> Defaults:
+    found = load_learner(learner)
     settings = dataclasses.asdict(found.Config(**found.preset(task, updates)))
-    return Defaults(_plain(settings), field_defaults(agent), _plain(dict(found.run)))
+    return Defaults(_plain(settings), field_defaults(learner), _plain(dict(found.run)))
 
 
 def _kept(folder: Path) -> Defaults | None:
@@ -80,7 +80,7 @@ def _kept(folder: Path) -> Defaults | None:
         answer = json.loads((folder / FILE).read_bytes())
         return Defaults(**answer) if answer.pop("code") == _code() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # The agent can always be loaded again.
+        return None  # The learner can always be loaded again.
 
 
 @cache

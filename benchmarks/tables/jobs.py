@@ -22,12 +22,12 @@ from rlbench.files import explaining_os_errors
 
 @dataclass(frozen=True)
 class Job:
-    """One run: an agent, its settings where they differ from its defaults, and the rest."""
+    """One run: a learner, its settings where they differ from its defaults, and the rest."""
 
-    agent: str
+    learner: str
     """As in `rlbench list`."""
     settings: Mapping[str, Any]
-    """Settings of the agent; all others are its preset for the task."""
+    """Settings of the learner; all others are its preset for the task."""
     config: RunConfig
     """Task, data, lengths and seed; `out` is the folder."""
 
@@ -38,11 +38,11 @@ class Job:
         return self.config.out
 
     def defaults(self) -> Defaults:
-        """The defaults for a run of the same agent, task and length."""
-        return defaults(self.folder, self.agent, self.config.env, self.config.updates)
+        """The defaults for a run of the same learner, task and length."""
+        return defaults(self.folder, self.learner, self.config.env, self.config.updates)
 
     def complete(self) -> bool:
-        """Whether its run has been evaluated after its last update.
+        """Whether its last update has been evaluated and saved.
 
         Raises:
             UserError: The folder holds another run, or one made with other defaults.
@@ -56,18 +56,18 @@ class Job:
         run = dataclasses.asdict(RunConfig(env="")) | saved["run"]
         mine, run = ({k: v for k, v in x.items() if k not in FREE} for x in (mine, run))
         differing = _differences(
-            {"agent": self.agent, **mine}, {**run, "agent": saved["agent"]["name"]}
+            {"learner": self.learner, **mine}, {**run, "learner": saved["learner"]["name"]}
         )
         if not differing:
             usual = self.defaults()
-            settings = usual.fields | saved["agent"]["settings"]
+            settings = usual.fields | saved["learner"]["settings"]
             differing = _differences({**usual.settings, **self.settings}, settings)
         if differing:
             raise UserError(
                 f"{self.folder} holds another run: {', '.join(differing)}; move it away or give "
                 "another --out"
             )
-        return self.config.updates in folder.returns()["update"]
+        return folder.complete()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def execute(job: Job) -> Outcome:
     # Imported here, so that a table of finished runs is printed without PyTorch.
     from rich.console import Console
 
-    from rlbench.agents import load_agent
+    from rlbench.benchmarks.training.learners import load_learner
     from rlbench.benchmarks.training.runner import Run
 
     try:
@@ -100,14 +100,14 @@ def execute(job: Job) -> Outcome:
         with log:
             console = Console(file=log, width=100)
             console.print(time.strftime("%Y-%m-%d %H:%M:%S"), highlight=False)
-            keep(job.folder, job.agent, job.config.env, job.config.updates)
+            keep(job.folder, job.learner, job.config.env, job.config.updates)
             if (job.folder / "config.json").exists():
                 Run.resume(job.folder, console).finish()
             else:
-                agent = load_agent(job.agent)
-                preset = agent.preset(job.config.env, job.config.updates)
-                settings = agent.Config(**{**preset, **job.settings})
-                Run(job.agent, settings, job.config, console).start()
+                learner = load_learner(job.learner)
+                preset = learner.preset(job.config.env, job.config.updates)
+                settings = learner.Config(**{**preset, **job.settings})
+                Run(job.learner, settings, job.config, console).start()
     except UserError as error:
         return Outcome(job, str(error))
     return Outcome(job)

@@ -6,12 +6,10 @@ are distinguished by everything that affects a result, never by name alone.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from rlbench.benchmarks.tables.defaults import field_defaults
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 
 Config = Mapping[str, Any]
@@ -32,16 +30,16 @@ def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
     `crr (weight=binary, learning_rate=0.01)`, or the hash of the data if nothing else differs.
 
     Args:
-        names: Initial name of each run, such as its agent.
+        names: Initial name of each run, such as its learner.
         configs: The config.json of each run.
     """
     found = identities(configs)
     tasks = [_task(config) for config in configs]
-    agents: dict[str, set[str]] = {}
+    learners: dict[str, set[str]] = {}
     for name, identity in zip(names, found, strict=True):
-        agents.setdefault(name, set()).add(identity["agent"])
+        learners.setdefault(name, set()).add(identity["learner"])
     names = [
-        name if len(agents[name]) == 1 else f"{name}, {identity['agent']}"
+        name if len(learners[name]) == 1 else f"{name}, {identity['learner']}"
         for name, identity in zip(names, found, strict=True)
     ]
     first: dict[tuple[str, str], dict[str, Any]] = {}
@@ -88,22 +86,22 @@ def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """Everything that affects the result of each run, except its task and seed.
 
     Settings and options that were added after a run count as having their defaults. Data are identified
-    by their hash, or by their size if the task draws new data for each seed. Reference returns are
+    by their hash, or by their size if each seed draws new ones. Reference returns are
     included because they define the unit of the score.
     """
     settings_of: dict[str, set[str]] = {}
     for config in configs:
-        name, settings = _agent(config)
+        name, settings = _learner(config)
         settings_of.setdefault(name, set()).update(settings)
     found = []
     for config in configs:
-        name, settings = _agent(config)
+        name, settings = _learner(config)
         if newer := settings_of[name] - settings.keys():
             known = field_defaults(name)
             settings = settings | {key: known[key] for key in sorted(newer & known.keys())}
         unit = {"reference_returns": config.get("reference_returns")}
         run = decisive(config.get("run", {}))
-        found.append({"agent": name, **settings, **run, **_data(config), **unit})
+        found.append({"learner": name, **settings, **run, **_data(config), **unit})
     return found
 
 
@@ -126,9 +124,9 @@ def _named(name: str, settings: Mapping[str, Any]) -> str:
     return f"{name} ({parts})" if parts else name
 
 
-def _agent(config: Config) -> tuple[str, dict[str, Any]]:
-    agent = config.get("agent", {})
-    return agent.get("name", ""), agent.get("settings", {})
+def _learner(config: Config) -> tuple[str, dict[str, Any]]:
+    learner = config.get("learner", {})
+    return learner.get("name", ""), learner.get("settings", {})
 
 
 def _task(config: Config) -> str:
@@ -142,18 +140,10 @@ def _data(config: Config) -> dict[str, Any]:
     found = {"data": data["kind"], "data_hash": data.get("sha256", "")}
     if data["kind"] == "generated":
         found["data_size"] = config.get("run", {}).get("data_size", RunConfig.data_size)
-    if _drawn(_task(config)):
+    # Format 1 disguised sources that draw anew for each seed as data of the task itself.
+    if data.get("details", {}).get("seeded", data.get("source") == "the task itself"):
         found["data_hash"] = ""
     return found
-
-
-@cache
-def _drawn(task: str) -> bool:
-    """Whether the task, and with it the data, is drawn anew for each seed."""
-    try:
-        return find_task(task).draw is not None
-    except UserError:  # Results can be read without the package of their task.
-        return False
 
 
 def in_words(value: object) -> str:

@@ -19,14 +19,14 @@ Scale = Literal["small", "full"]
 
 @dataclass(frozen=True)
 class Method:
-    """A column of the table: an agent with settings."""
+    """A column of the table: a learner with settings."""
 
     name: str
     """What the paper calls it, such as BEAR-KL."""
-    agent: str
+    learner: str
     """As in `rlbench list`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Where they differ from the agent's preset for the task."""
+    """Where they differ from the learner's preset for the task."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RunConfig, where the grid says nothing of them."""
 
@@ -49,12 +49,12 @@ class Grid:
                     out = folder / folder_name(f"{method.name}-{task}-s{seed}")
                     run = {**method.run, **self.run}
                     config = RunConfig(env=task, seed=seed, out=out, **run)
-                    yield method.name, Job(method.agent, method.settings, config)
+                    yield method.name, Job(method.learner, method.settings, config)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A published result, as a D4RL-normalised score."""
+    """A published result, in the unit of the table."""
 
     method: str
     task: str

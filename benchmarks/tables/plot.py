@@ -16,6 +16,7 @@ import numpy as np
 
 from rlbench.benchmarks.tables.curves import common_points
 from rlbench.benchmarks.tables.summary import called, collect, score
+from rlbench.benchmarks.training.formats import HELD_OUT, measures_of
 from rlbench.errors import UserError
 
 
@@ -38,7 +39,8 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     curves = defaultdict(list)
     for name, run in zip(called(found), found, strict=True):
         label = f"{name} on {run['run']['env']}"
-        for part, column in (("", "return"), (", held out", "held_out")):
+        headline = measures_of(run)[0]
+        for part, column in (("", headline.name), (", held out", HELD_OUT + headline.name)):
             if column not in run["evaluations"]:
                 continue
             values = np.array(run["evaluations"][column]).mean(axis=1)
@@ -63,7 +65,8 @@ def plot(runs: Sequence[Path], out: Path) -> None:
             label=f"{label}, {seeds_in_words}",
         )
     axes.set_xlabel("updates")
-    axes.set_ylabel("D4RL-normalised score" if scored else "return")
+    titles = sorted({measures_of(run)[0].title for run in found})
+    axes.set_ylabel("D4RL-normalised score" if scored else " or ".join(titles))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     # Below: inside, curves would run through it.

@@ -94,7 +94,7 @@ def label(path: Path) -> str:
     """The method's name in the table or sweep that made the folder, else the name of its agent."""
     config = RunFolder(path).config()
     end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
-    name, agent = path.name.removesuffix(end), str(config["agent"]["name"])
+    name, agent = path.name.removesuffix(end), str(config["learner"]["name"])
     return agent if name in (path.name, folder_name(agent)) else name
 
 
@@ -103,10 +103,8 @@ def _complete(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for folder in folders:
         for path in [folder, *sorted(path.parent for path in folder.glob("**/config.json"))]:
-            if (path / "config.json").exists():
-                run = RunFolder(path)
-                if run.config()["run"]["updates"] in run.returns()["update"]:
-                    found.setdefault(path.resolve(), path)
+            if (path / "config.json").exists() and RunFolder(path).complete():
+                found.setdefault(path.resolve(), path)
     return list(found.values())
 
 
@@ -130,7 +128,7 @@ def _tasks(results: Results) -> list[str]:
 
 
 def _unit(result: Result) -> str:
-    return "return" if result.config["reference_returns"] is None else "score"
+    return result.headline.title if result.config["reference_returns"] is None else "score"
 
 
 def _curves(results: Results) -> Group:
@@ -160,8 +158,9 @@ def _evaluations(found: Sequence[Result]) -> tuple[list[int], np.ndarray[Any, An
     """Updates [K] at which all seeds were evaluated, and their scores, [R, K]."""
     curves = []
     for result in found:
-        saved = RunFolder(result.folder).returns()
-        scores = [result.score_of(float(returns.mean())) for returns in saved["return"]]
+        saved = RunFolder(result.folder).evaluations()
+        values = saved[result.headline.name]
+        scores = [result.score_of(float(each.mean())) for each in values]
         curves.append((saved["update"].tolist(), scores))
     return common_points(curves)
 
@@ -193,13 +192,28 @@ def _runs(results: Results) -> Section:
         [
             result.method, result.task, str(result.seed), f"{result.config['run']['updates']:,}",
             f"{result.score:.1f}" if _unit(result) == "score" else "-",
-            f"{result.returns.mean():,.1f} ± {result.returns.std():,.1f}",
-            str(len(result.returns)), f"{result.seconds:,.0f}",
+            _spread(result), str(result.count), f"{result.seconds:,.0f}",
         ]
         for result in results.all
     ]  # fmt: skip
-    header = ["method", "task", "seed", "updates", "score", "return", "episodes", "seconds"]
+    header = [
+        "method",
+        "task",
+        "seed",
+        "updates",
+        "score",
+        "measure",
+        "episodes or examples",
+        "seconds",
+    ]
     return Section("Runs", header, rows, ["The last checkpoint of each run, never the best."])
+
+
+def _spread(result: Result) -> str:
+    """The headline measure, mean and deviation over episodes or examples."""
+    column = result.columns[result.headline.name]
+    digits = 1 if abs(column).max() >= 10 else 3
+    return f"{result.headline.name} {column.mean():,.{digits}f} ± {column.std():,.{digits}f}"
 
 
 def _data(results: Results) -> Section:
@@ -233,7 +247,7 @@ def _settings(results: Results) -> list[tuple[str, str]]:
     for method in _methods(results):
         for task in _tasks(results):
             for result in results.of(method, task)[:1]:
-                parts = {"agent": result.config["agent"], "run": result.config["run"]}
+                parts = {"learner": result.config["learner"], "run": result.config["run"]}
                 shown.append((f"{method} on {task}", json.dumps(parts, indent=1)))
     return shown
 

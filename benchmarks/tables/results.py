@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.methods import differences, identities, refuse_repeats
+from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN, measures_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
+from rlbench.measures import Measure
 
 Array = NDArray[np.float64]
 
@@ -34,25 +36,55 @@ class Result:
     folder: Path
     config: dict[str, Any]
     """Its config.json."""
-    returns: Array
-    """Undiscounted returns of the last evaluation, [E]."""
+    columns: dict[str, NDArray[Any]]
+    """Every measure of the last evaluation, [E, ...] each; see `RunFolder.evaluations`."""
     seconds: float
     """That the run took."""
-    held_out: Array | None = None
-    """Returns of the last evaluation on the task's held-out levels, [E], where it has some."""
+
+    @property
+    def headline(self) -> Measure:
+        """The measure that the run is scored on."""
+        return measures_of(self.config)[0]
+
+    def mean(self, name: str, prefix: str = "") -> float:
+        """Mean of a measure over the episodes or examples of the last evaluation.
+
+        Args:
+            name: Such as `return` or `accuracy`.
+            prefix: `held_out/` or `train/` for other episodes or examples.
+
+        Raises:
+            Missing: The run has no such measure.
+        """
+        if prefix + name not in self.columns:
+            where = {HELD_OUT: " on held-out levels", TRAIN: " on training examples"}.get(
+                prefix, ""
+            )
+            raise Missing(f"{self.method} on {self.task} has no measure {name!r}{where}")
+        return float(self.columns[prefix + name].mean())
+
+    @property
+    def count(self) -> int:
+        """Episodes or examples of the last evaluation."""
+        return len(self.columns[self.headline.name])
 
     @property
     def score(self) -> float:
-        """Score of the last evaluation."""
-        return self.score_of(float(self.returns.mean()))
+        """Score of the last evaluation: the headline measure, normalised as D4RL's where it can be."""
+        return self.score_of(self.mean(self.headline.name))
 
-    def score_of(self, mean_return: float) -> float:
-        """D4RL-normalised score of a mean return; the return itself where there is no score."""
+    def score_of(self, mean: float) -> float:
+        """D4RL-normalised score of a mean return; the mean itself where there is no score."""
         reference = self.config["reference_returns"]
         if reference is None:
-            return mean_return
+            return mean
         low, high = map(float, reference)
-        return 100 * (mean_return - low) / (high - low)
+        return 100 * (mean - low) / (high - low)
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether it was also evaluated on held-out levels."""
+        return HELD_OUT + self.headline.name in self.columns
 
     @property
     def held_out_score(self) -> float:
@@ -61,9 +93,9 @@ class Result:
         Raises:
             Missing: The task has none.
         """
-        if self.held_out is None:
+        if not self.has_held_out:
             raise Missing(f"{self.task} has no held-out levels")
-        return self.score_of(float(self.held_out.mean()))
+        return self.score_of(self.mean(self.headline.name, HELD_OUT))
 
     @property
     def data_kind(self) -> str:
@@ -91,19 +123,20 @@ def read_result(method: str, folder: Path) -> Result:
         UserError: The folder holds no complete run, or something in it is damaged.
     """
     run = RunFolder(folder)
-    config, evaluations = run.config(), run.returns()
-    updates = config["run"]["updates"]
-    if updates not in evaluations["update"]:
+    config = run.config()
+    if not run.complete():
         raise UserError(f"{folder} is not complete; finish it with `rlbench run --resume {folder}`")
-    seconds, last = run.seconds(), evaluations["return"][-1]
-    task, seed = config["run"]["env"], config["run"]["seed"]
-    held_out = evaluations["held_out"][-1] if "held_out" in evaluations else None
-    if not all(np.isfinite(x).all() for x in (last, held_out) if x is not None):
+    columns = run.last_evaluation()
+    headline = measures_of(config)[0].name
+    if headline not in columns:
+        raise UserError(f"{folder / 'measures.npz'} lacks {headline!r}; restore it from a copy")
+    if not all(np.isfinite(x).all() for x in columns.values() if x.dtype.kind == "f"):
         raise UserError(
-            f"the last evaluation in {folder} has returns that are NaN or infinite, so it has no "
+            f"the last evaluation in {folder} has values that are NaN or infinite, so it has no "
             "mean; move the folder away, find the cause and run that seed again"
         )
-    return Result(method, task, seed, folder, config, last, seconds, held_out)
+    task, seed = config["run"]["env"], config["run"]["seed"]
+    return Result(method, task, seed, folder, config, columns, run.seconds())
 
 
 class Results:
@@ -164,6 +197,14 @@ class Results:
                 "comparison needs 2 or more"
             )
         return np.array([[measure(of[seed]) for seed in seeds] for of in runs])
+
+    def means(self, method: str, task: str, name: str, prefix: str = "") -> Array:
+        """Mean of a measure in the last evaluation of each seed, [R]; see `Result.mean`.
+
+        Raises:
+            Missing: There is none.
+        """
+        return np.array([result.mean(name, prefix) for result in self._found(method, task)])
 
     def metric(self, method: str, task: str, name: str) -> Array:
         """A logged metric of each seed at the end of its training, [R].

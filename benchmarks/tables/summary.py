@@ -1,4 +1,4 @@
-"""Final returns of runs as a Markdown table, and everything behind it as JSON.
+"""Final measures of runs as a Markdown table, and everything behind it as JSON.
 
     python -m rlbench.benchmarks.tables.summary RUN [RUN ...] --json results.json
 
@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 
 from rlbench.benchmarks.tables.methods import labels, refuse_repeats
-from rlbench.benchmarks.training.run_folder import RunFolder, is_whole
+from rlbench.benchmarks.training.formats import (
+    is_whole,
+    measures_of,
+    upgraded,
+    upgraded_evaluations,
+)  # fmt: skip
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
+from rlbench.measures import RETURN
 
 
 def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str, Any]]:
@@ -39,9 +46,8 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
             places += [path] * (len(collected) - len(places))
             continue
         folder = RunFolder(path)
-        config, evaluations = folder.config(), folder.returns()
-        updates = config["run"]["updates"]
-        if not unfinished and updates not in evaluations["update"]:
+        config, evaluations = folder.config(), folder.evaluations()
+        if not unfinished and not folder.complete():
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         if not len(evaluations["update"]):
             raise UserError(f"{path} has not been evaluated yet; let the run go on for longer")
@@ -55,9 +61,11 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        saved: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-        if not all(is_whole(run) and len(run["evaluations"]["return"]) for run in saved):
-            raise ValueError("a run in it lacks something")
+        saved = [upgraded(run) for run in json.loads(file.read_text(encoding="utf-8"))]
+        for run in saved:
+            run["evaluations"] = upgraded_evaluations(run["evaluations"])
+            if not (is_whole(run) and len(run["evaluations"][measures_of(run)[0].name])):
+                raise ValueError("a run in it lacks something")
         return saved
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} holds no results ({error}); give run folders") from None
@@ -71,7 +79,7 @@ def called(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names = []
     for run in runs:
-        name, precision = run["agent"]["name"], run["run"].get("precision", "float32")
+        name, precision = run["learner"]["name"], run["run"].get("precision", "float32")
         names.append(name if precision == "float32" else f"{name} in {precision}")
     return labels(names, runs)
 
@@ -86,18 +94,22 @@ def score(run: Mapping[str, Any], mean_return: float) -> float | None:
 
 def markdown(runs: Sequence[dict[str, Any]]) -> str:
     """One row per run, and one per method and task with the mean over seeds."""
-    titles = "agent|task|seed|data|behaviour's score|episodes|return, mean ± std (min to max)|score"
+    titles = "learner|task|seed|data|behaviour's score|episodes or examples|"
+    titles += "measure, mean ± std (min to max)|score"
     lines = [f"| {titles.replace('|', ' | ')} |", "|---|---|---|---|---|---|---|---|"]
     groups: dict[tuple[str, str], list[float]] = {}
     for name, run in zip(called(runs), runs, strict=True):
         task = run["run"]["env"]
-        last = np.array(run["evaluations"]["return"][-1])
+        headline = measures_of(run)[0]
+        last = np.array(run["evaluations"][headline.name][-1])
         scored = score(run, float(last.mean()))
+        digits = 0 if headline == RETURN else 3
         data = run["data"] or {"kind": "none", "details": {}}
         lines.append(
             f"| {name} | {task} | {run['run']['seed']} | {data['kind']} | "
             f"{_number(data['details'].get('score'))} | {len(last)} | "
-            f"{last.mean():,.0f} ± {last.std():,.0f} ({last.min():,.0f} to {last.max():,.0f}) | "
+            f"{headline.title} {last.mean():,.{digits}f} ± {last.std():,.{digits}f} "
+            f"({last.min():,.{digits}f} to {last.max():,.{digits}f}) | "
             f"{_number(scored)} |"
         )
         if scored is not None:
@@ -116,7 +128,7 @@ def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description="Summarise the final returns of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or JSON file")
-    parser.add_argument("--json", type=Path, help="file for every return of every evaluation")
+    parser.add_argument("--json", type=Path, help="file for every measure of every evaluation")
     parser.add_argument("--unfinished", action="store_true", help="take runs as far as they are")
     asked = parser.parse_args()
     try:

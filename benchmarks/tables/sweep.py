@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from rlbench.agents import load_agent
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
 from rlbench.benchmarks.tables.sheet import Format
 from rlbench.benchmarks.tables.table import conclude, scores
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
@@ -107,7 +107,7 @@ def _from_file(file: Path) -> Grid:
 
 
 def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
-    return Method(name, agent, settings, load_agent(agent).run)
+    return Method(name, agent, settings, load_learner(agent).run)
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _check(grid: Grid) -> None:
         )
     _check_names("run", grid.run, RunConfig, {"env", "seed", "seeds", "out"})
     for method in grid.methods:
-        _check_names(method.name, method.settings, load_agent(method.agent).Config, set())
+        _check_names(method.name, method.settings, load_learner(method.learner).Config, set())
     for task in grid.tasks:
         find_task(task)
     taken: dict[Path, str] = {}

@@ -21,6 +21,7 @@ from rlbench.benchmarks.tables.sheet import Format, Section
 from rlbench.benchmarks.training.progress import duration
 from rlbench.errors import UserError
 from rlbench.files import only_one, write_atomically
+from rlbench.measures import RETURN
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
         found = [results.of(method, task) for method in methods]
         cells = [_cell([run.score for run in runs], grid.seeds, digits) for runs in found]
         rows.append([f"{task} ({_data(found)})", *cells])
-        held_out = [[run for run in runs if run.held_out is not None] for runs in found]
+        held_out = [[run for run in runs if run.has_held_out] for runs in found]
         if any(held_out):
             cells = [
                 _cell([run.held_out_score for run in runs], grid.seeds, digits) for runs in held_out
@@ -152,7 +153,9 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
         rows.append(["IQM over tasks [95 %]", *shown])
     lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
     updates = " or ".join(f"{updates:,}" for updates in lengths)
-    title = f"Score after {updates} updates, mean ± std of {grid.seeds} seeds"
+    named = {run.headline.title for run in every if run.headline != RETURN}
+    what = " or ".join(sorted(named)).capitalize() or "Score"
+    title = f"{what} after {updates} updates, mean ± std of {grid.seeds} seeds"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
     notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
     return Section(title, ["task (data)", *methods], rows, notes)
@@ -204,12 +207,13 @@ def _improvements(method: str, grid: Grid, results: Results) -> Section:
     rows = []
     # A paper may have a grid of other methods beside that of its own.
     if _comparable(grid, results) and len(others) < len(grid.methods):
-        mine = results.matrix(method, grid.tasks)
+        better = 1 if results.of(method, grid.tasks[0])[0].headline.higher_is_better else -1
+        mine = better * results.matrix(method, grid.tasks)
         for other in others:
             found = statistics.bootstrap_interval(
                 statistics.probability_of_improvement,
                 mine,
-                results.matrix(other, grid.tasks),
+                better * results.matrix(other, grid.tasks),
                 seed=0,
             )
             rows.append([other, f"{found.point:.2f} [{found.low:.2f}, {found.high:.2f}]"])
@@ -228,15 +232,22 @@ def _about(paper: Paper, scale: Scale, results: Results) -> Section:
     notes = [f"{paper.title}. {paper.reference}"]
     notes += [paper.notes] if paper.notes else []
     if results.all:
-        episodes = sorted({len(result.returns) for result in results.all})
+        counts = sorted({result.count for result in results.all})
         seconds = sum(result.seconds for result in results.all)
         notes.append(
             f"{len(results.all)} runs, the last checkpoint of each, "
-            f"{' or '.join(map(str, episodes))} evaluation episodes; {duration(seconds)} of "
+            f"{' or '.join(map(str, counts))} {_units(results.all)}; {duration(seconds)} of "
             "computing in all. `generated` data are recorded by this suite and are not D4RL's."
         )
     notes.append(f"Made by: rlbench table {paper.name} --scale {scale}")
     return Section("About", [], [], notes)
+
+
+def _units(results: Sequence[Result]) -> str:
+    """What the evaluations of runs consist of."""
+    returns = {result.headline == RETURN for result in results}
+    words = {True: "evaluation episodes", False: "test examples"}
+    return " or ".join(words[x] for x in sorted(returns, reverse=True))
 
 
 def _scoreboard(asked: TableConfig) -> Section:

@@ -1,6 +1,6 @@
-"""Drivers feed an agent; it never knows which one it is in.
+"""Drivers feed a learner; it never knows which one it is in.
 
-Every driver has one method, `update`: gather what one update needs, and let the agent learn from it.
+Every driver has one method, `update`: gather what one update needs, and let the learner learn from it.
 What a driver must remember for an exact resume is found by `rlbench.state`.
 """
 
@@ -21,7 +21,8 @@ from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.contract import Checked, as_tensor
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Experience, Learn, Transitions
+from rlbench.experience import Examples, Experience, Transitions
+from rlbench.interface import Agent, Learn, Model
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
 from rlbench.state import capture, restore
@@ -79,6 +80,52 @@ class DatasetDriver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Puts the sampler back."""
         self.sampler.set_state(state["sampler"].cpu())
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class ExamplesDriver:
+    """Supervised: every example once in each epoch, in a new order; the rest of an epoch is left out."""
+
+    def __init__(
+        self, model: Model, examples: Examples, seed: int, learn: Learn | None = None
+    ) -> None:
+        """Learns from examples on the model's device, with the model's `learn`.
+
+        Raises:
+            UserError: There are fewer examples than a batch takes.
+        """
+        self._learn = learn or model.learn
+        self._examples, self._seed = examples, seed
+        self._size = model.config.batch_size
+        if self._size > len(examples):
+            raise UserError(
+                f"batch_size is {self._size}, but there are {len(examples)} training examples; give "
+                "--batch-size a smaller number or more examples"
+            )
+        self._updates = 0
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def update(self) -> Mapping[str, Tensor]:
+        """One batch, one update."""
+        epoch, batch = divmod(self._updates, len(self._examples) // self._size)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(derive(self._seed, "epoch", epoch))
+            order = torch.randperm(len(self._examples), generator=generator)
+            device = next(iter(self._examples.columns.values())).device
+            self._epoch, self._order = epoch, order.to(device)
+        self._updates += 1
+        rows = self._order[batch * self._size : (batch + 1) * self._size]
+        return self._learn(self._examples.take(rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many updates there were; the order of an epoch follows from its number."""
+        return {"updates": self._updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on after so many updates."""
+        self._updates = int(state["updates"])
 
     def close(self) -> None:
         """Nothing to remove."""

@@ -1,38 +1,65 @@
-"""How good is an agent: whole episodes, each with a seed of its own."""
+"""How good is a learner: an agent in whole episodes, each with a seed of its own, a model on examples.
 
-from typing import Any
+An evaluator gives every measure of each episode or example. What the run is scored on comes first; the
+columns of further episodes or examples have a prefix, such as `held_out/`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlbench.backbones.memories import forget
-from rlbench.benchmarks.training.faults import Actions, named_as_agents
+from rlbench.benchmarks.training.faults import Actions, called, named_as_users
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor
 from rlbench.envs.episodes import Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, State
+from rlbench.experience import Examples
+from rlbench.interface import Agent, Model, State, evaluating
+from rlbench.measures import RETURN
 from rlbench.seeding import derive
 
 Array = NDArray[Any]
 
 MAX_ENVS = 10
 """Environments side by side; more only make the last batch emptier."""
+MEASURED_AT_ONCE = 500
+"""Examples in one batch of a model's evaluation."""
 MAX_STEPS = 10_000
 """An episode is cut after this many steps unless the environment names a longer limit."""
 
 
-class Evaluator:
+class Evaluator(Protocol):
+    """What the recorder calls."""
+
+    prefix: str
+    """What the names of the columns begin with."""
+
+    def columns(self, learner: Any, seed: int) -> dict[str, Array]:
+        """Every measure of each episode or example, [E, ...] each; `seed` decides all that is drawn.
+
+        The learner and its random state are the same afterwards.
+        """
+
+    def note(self) -> str:
+        """Note for the user about the last evaluation; empty if there is none."""
+
+
+class EpisodesEvaluator:
     """Plays an agent on its task, on environments that no training touches."""
 
-    def __init__(self, task: Task, episodes: int) -> None:
+    def __init__(self, task: Task, episodes: int, prefix: str = "") -> None:
         """Makes the environments.
 
         Raises:
             UserError: `episodes` is less than 1.
         """
+        self.prefix = prefix
         if episodes < 1:
             raise UserError(f"{episodes} episodes cannot be played; give 1 or more")
         self.episodes = episodes
@@ -81,7 +108,7 @@ class Evaluator:
             return action
 
         try:
-            with named_as_agents(type(agent)):
+            with named_as_users(type(agent)):
                 returns = play(self.envs, seeds, act, max_steps=self._max_steps)
         finally:
             agent.act_generator.set_state(random_state)
@@ -94,6 +121,11 @@ class Evaluator:
             )
         return seeds, returns
 
+    def columns(self, learner: Agent, seed: int, *, explore: bool = False) -> dict[str, Array]:
+        """See `Evaluator`; with exploration noise if `explore`."""
+        seeds, returns = self.returns(learner, seed, explore=explore)
+        return {f"{self.prefix}seed": np.asarray(seeds), self.prefix + RETURN.name: returns}
+
     def note(self) -> str:
         """Note for the user about the last episodes; empty if none was cut."""
         if not self._cut:
@@ -102,6 +134,58 @@ class Evaluator:
             f"note: {self._cut} of {self.episodes} episodes were cut after {self._max_steps:,} steps, "
             f"because {self._name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
         )
+
+
+class ExamplesEvaluator:
+    """Measures a model on examples."""
+
+    def __init__(self, examples: Examples, prefix: str = "") -> None:
+        """For examples on the model's device."""
+        self.prefix, self._examples = prefix, examples
+
+    def columns(self, learner: Model, seed: int) -> dict[str, Array]:
+        """See `Evaluator`; also measures of all examples at once, [1] each.
+
+        Raises:
+            UserError: A measure is not finite, or is missing.
+        """
+        name = called(type(learner))
+        random_state = learner.measure_generator.get_state()
+        learner.measure_generator.manual_seed(derive(seed, "measures"))
+        parts = []
+        try:
+            with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
+                for first in range(0, len(self._examples), MEASURED_AT_ONCE):
+                    look()
+                    batch = self._examples.take(slice(first, first + MEASURED_AT_ONCE))
+                    parts.append(_checked(learner.measure(batch), len(batch), name))
+                columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+                summary = learner.summary(columns)
+        finally:
+            learner.measure_generator.set_state(random_state)
+        columns |= {key: np.array([float(value)]) for key, value in summary.items()}
+        for measure in learner.measures:
+            if not np.isfinite(columns.get(measure.name, np.nan)).all():
+                raise UserError(
+                    f"the {measure.name} of {name} is missing or not finite; return finite numbers "
+                    "for it from `measure` or `summary`, or use a smaller learning rate"
+                )
+        return {self.prefix + key: column for key, column in columns.items()}
+
+    def note(self) -> str:
+        """See `Evaluator`."""
+        return ""
+
+
+def _checked(measured: Mapping[str, Tensor], count: int, name: str) -> dict[str, Array]:
+    """What `measure` returned, as arrays."""
+    for key, column in measured.items():
+        if column.shape[:1] != (count,):
+            raise UserError(
+                f"`measure` of {name} returned {key} of shape {list(column.shape)} for {count} examples; "
+                "let it return one entry for each example"
+            )
+    return {key: column.cpu().numpy() for key, column in measured.items()}
 
 
 def longest_episode(step_limit: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Errors raised by custom agents, and faulty actions of theirs, reported as the user's own."""
+"""Errors raised by custom learners, and faulty actions of custom agents, reported as the user's own."""
 
 import traceback
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlbench.benchmarks.training.interrupt import Unfinished
 from rlbench.envs.contract import BrokenAction
 from rlbench.errors import FAILURES, Interrupted, UserError, raised_by
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, Learner, Model
 
 Array = NDArray[Any]
 
@@ -21,11 +21,11 @@ ROUNDING = 1e-5
 
 
 @contextmanager
-def named_as_agents(agent: type[Agent]) -> Iterator[None]:
-    """Reports errors of a custom agent as the user's own.
+def named_as_users(learner: type[Learner]) -> Iterator[None]:
+    """Reports errors of a custom agent or model as the user's own.
 
     Raises:
-        UserError: The code failed, and the agent is not part of rlbench; or an action of any agent
+        UserError: The code failed, and the learner is not part of rlbench; or an action of any agent
             is not finite.
     """
     try:
@@ -38,25 +38,29 @@ def named_as_agents(agent: type[Agent]) -> Iterator[None]:
     except (UserError, Interrupted, Unfinished):
         raise
     except FAILURES as error:
-        theirs = {kind.__module__ for kind in agent.__mro__[:-1]} - {"abc"}
+        theirs = {kind.__module__ for kind in learner.__mro__[:-1]} - {"abc"}
         theirs = {module for module in theirs if not module.startswith("rlbench.")}
         if not theirs:
             raise
-        name = called(agent)
+        name, kind = called(learner), "model" if issubclass(learner, Model) else "agent"
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_globals.get("__name__") in theirs:
-                raise raised_by(name, frame.f_code.co_name, error, "agent") from error
+                raise raised_by(name, frame.f_code.co_name, error, kind) from error
         text = " ".join(str(error).split())
+        duty = (
+            "`measure` must return a mapping of tensors with one row per example"
+            if kind == "model"
+            else "`act` must return an rlbench.interface.Action with one row per observation"
+        )
         raise UserError(
-            f"{name} cannot be run ({type(error).__name__}: {text}): `act` must return an "
-            "rlbench.interface.Action with one row per observation, and `learn` a mapping of scalars; "
-            "run the same command with --debug for the traceback"
+            f"{name} cannot be run ({type(error).__name__}: {text}): {duty}, and `learn` a mapping of "
+            "scalars; run the same command with --debug for the traceback"
         ) from error
 
 
-def called(agent: type[Agent]) -> str:
-    """What errors call an agent's class."""
-    return f"{agent.__module__}:{agent.__qualname__}"
+def called(learner: type[Learner]) -> str:
+    """What errors call a learner's class."""
+    return f"{learner.__module__}:{learner.__qualname__}"
 
 
 class Actions:

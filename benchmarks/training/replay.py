@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rlbench.experience import Transitions
 from rlbench.files import explaining_os_errors
-from rlbench.interface import Transitions
 from rlbench.storage import Layout, TransitionTable
 
 

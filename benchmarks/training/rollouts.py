@@ -17,7 +17,8 @@ from rlbench.envs.contract import as_obs
 from rlbench.envs.episodes import Repeats, make_envs
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learn, State, Trajectories
+from rlbench.experience import Trajectories
+from rlbench.interface import Agent, Learn, State
 from rlbench.seeding import derive
 
 Array = NDArray[Any]

@@ -1,16 +1,20 @@
-"""The folder of a run: everything that one agent, one task and one seed gave.
+"""The folder of a run: everything that one learner, one task and one seed gave.
 
     config.json     every setting, seed, versions, git commit, provenance of the data
     metrics.jsonl   one line per log step; equal, byte for byte, for equal runs
     timing.jsonl    seconds and updates per second, which are not
-    returns.npz     every return of every evaluation episode, with update and episode seed
+    measures.npz    every measure of every evaluation episode or example, with update and episode seed
     tensorboard/    the same curves for TensorBoard
     checkpoint/     the last checkpoint
-    snapshots/      agents that were kept for good, where asked for
+    snapshots/      learners that were kept for good, where asked for
+
+A run is complete once its last update has been evaluated and saved. Each checkpoint holds the hashes of
+all other files that a resume reads, so a changed file is noticed.
 
 Means, scores and intervals are derived from these and never stored.
 """
 
+import hashlib
 import io
 import json
 import zipfile
@@ -22,6 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlbench.benchmarks.training.formats import (
+    FORMAT,
+    is_whole,
+    upgraded,
+    upgraded_evaluations,
+)
 from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors, only_one, write_atomically
 
@@ -29,8 +39,6 @@ if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and Ten
     import torch
 
     from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
-
-FORMAT = 1
 
 
 class RunFolder:
@@ -61,8 +69,7 @@ class RunFolder:
                 f"{self.path} already holds a run; continue it with `rlbench run --resume "
                 f"{self.path}` or give another --out"
             )
-        text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
-        write_atomically(self.path / "config.json", text.encode())
+        self._write_config({"format": FORMAT, **config})
 
     def config(self) -> dict[str, Any]:
         """What config.json holds.
@@ -72,27 +79,46 @@ class RunFolder:
         """
         file = self.path / "config.json"
         try:
-            config: dict[str, Any] = json.loads(file.read_bytes())
-            written = config["format"]
-            if written == FORMAT and not is_whole(config):
+            written: dict[str, Any] = json.loads(file.read_bytes())
+            known = written["format"] in (1, FORMAT)
+            config = upgraded(written)
+            if known and not is_whole(config):
                 raise ValueError
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} holds no run; give the folder of a run") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file} is damaged; restore it from a copy") from None
-        if written != FORMAT:
+        if not known:
             raise UserError(
-                f"{file} has format {written}, but this version reads {FORMAT}; "
+                f"{file} has format {written['format']}, but this version reads 1 to {FORMAT}; "
                 "install the version of rlbench that wrote it"
             )
         return config
+
+    def upgrade(self) -> None:
+        """Rewrites a folder of format 1 in format 2; a kill in between leaves it readable."""
+        config = self.config()
+        old = self.path / "returns.npz"
+        if old.exists():
+            self._write_evaluations(self.evaluations())
+        if json.loads((self.path / "config.json").read_bytes())["format"] != FORMAT:
+            self._write_config(config)
+        old.unlink(missing_ok=True)
+
+    def complete(self) -> bool:
+        """Whether the last update of the run has been evaluated and saved."""
+        config = self.config()
+        updates = int(config["run"]["updates"])
+        # Looked for by name, because the module of checkpoints loads PyTorch.
+        saved = self._checkpoint(updates).with_name(f"update-{updates:09d}.json").exists()
+        return saved and updates in self.evaluations()["update"]
 
     def log(self, update: int, metrics: Mapping[str, float], rate: float, seconds: float) -> None:
         """Adds a line to metrics.jsonl and timing.jsonl, and the curves.
 
         Args:
             update: Updates so far.
-            metrics: What the agent told of the last of them.
+            metrics: What the learner returned for the last of them.
             rate: Updates per second, without the time of evaluations.
             seconds: Seconds that the run took so far, with them.
         """
@@ -102,52 +128,53 @@ class RunFolder:
         curves = {f"train/{name}": value for name, value in metrics.items()}
         self._curves(update, {**curves, "speed/updates_per_second": rate})
 
-    def add_returns(
-        self,
-        update: int,
-        seeds: list[int],
-        returns: NDArray[Any],
-        score: float | None,
-        held_out: NDArray[Any] | None = None,
+    def add_evaluation(
+        self, update: int, columns: Mapping[str, NDArray[Any]], curves: Mapping[str, float]
     ) -> None:
-        """Adds one evaluation to returns.npz: seeds and undiscounted returns of E episodes.
+        """Adds one evaluation to measures.npz.
 
-        `held_out` are those of as many episodes with the same seeds on the task's held-out levels.
+        Args:
+            update: Updates so far.
+            columns: Every measure of each episode or example, [E, ...] each.
+            curves: What TensorBoard shows of it.
         """
-        old = self.returns()
-        new = {
-            "update": np.append(old["update"], update),
-            "seed": np.vstack([*old["seed"], np.asarray(seeds)]),
-            "return": np.vstack([*old["return"], returns]),
-        }
-        curves = {"eval/return": float(returns.mean())}
-        if held_out is not None:
-            new["held_out"] = np.vstack([*old.get("held_out", ()), held_out])
-            curves["eval/held_out_return"] = float(held_out.mean())
-        self._write_returns(new)
-        self._curves(update, curves if score is None else {**curves, "eval/score": score})
+        old = self.evaluations()
+        new = {name: np.stack([*old.get(name, ()), column]) for name, column in columns.items()}
+        self._write_evaluations({"update": np.append(old["update"], update), **new})
+        self._curves(update, {f"eval/{name}": value for name, value in curves.items()})
 
-    def returns(self) -> dict[str, NDArray[Any]]:
-        """All evaluations: update int64 [K], seed int64 [K, E] and return float64 [K, E].
+    def evaluations(self) -> dict[str, NDArray[Any]]:
+        """All evaluations: `update` int64 [K] and every measure, [K, E, ...].
 
-        Also `held_out` float64 [K, E], where the task has held-out levels.
+        Episodes also have their `seed`, [K, E]. The names of columns of other episodes or examples than
+        those that the run is scored on begin with `held_out/` (the task's held-out levels) or `train/`
+        (training examples).
         """
-        file = self.path / "returns.npz"
+        file = self.path / "measures.npz"
         if not file.exists():
-            empty = np.empty((0, 0))
-            return {"update": np.empty(0, np.int64), "seed": empty, "return": empty}
+            file = self.path / "returns.npz"
+        if not file.exists():
+            return {"update": np.empty(0, np.int64)}
         try:
             with np.load(file, allow_pickle=False) as saved:
-                names = [x for x in ("update", "seed", "return", "held_out") if x in saved]
-                return {name: saved[name] for name in names}
+                columns = upgraded_evaluations(saved)
+            if {len(column) for column in columns.values()} != {len(columns["update"])}:
+                raise ValueError("its columns differ in length")
+            return columns
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} is damaged ({error}); restore it from a copy") from None
+
+    def last_evaluation(self) -> dict[str, NDArray[Any]]:
+        """Every measure of the last evaluation, [E, ...] each."""
+        columns = self.evaluations()
+        return {name: column[-1] for name, column in columns.items() if name != "update"}
 
     def save_checkpoint(self, update: int, state: Mapping[str, Any], keep: int = 1) -> None:
         """Saves one and removes all but the last `keep`; until it is complete the old ones stay."""
         from rlbench import checkpoint
 
-        checkpoint.save(self._checkpoint(update), {"update": update, **state})
+        files = self._hashes(update)
+        checkpoint.save(self._checkpoint(update), {"update": update, "files": files, **state})
         for old in self.checkpoints()[:-keep]:
             checkpoint.remove(self._checkpoint(old))
 
@@ -169,44 +196,70 @@ class RunFolder:
         there = self.checkpoints()
         if not there:
             return None
-        return checkpoint.load(self._checkpoint(there[-1] if update is None else update), device)
+        state = checkpoint.load(self._checkpoint(there[-1] if update is None else update), device)
+        if "agent" in state:  # Format 1.
+            state["learner"] = state.pop("agent")
+        return state
+
+    def changed_files(self, state: Mapping[str, Any]) -> list[str]:
+        """Names of files that a resume reads and that were changed since a checkpoint was saved."""
+        now = self._hashes(int(state["update"]))
+        return [name for name, before in state.get("files", {}).items() if now[name] != before]
 
     def _checkpoint(self, update: int) -> Path:
         return self.path / "checkpoint" / f"update-{update:09d}"
 
-    def save_snapshot(self, update: int, agent: Mapping[str, Any]) -> None:
-        """Keeps the agent's state for good."""
+    def save_snapshot(self, update: int, learner: Mapping[str, Any]) -> None:
+        """Keeps the learner's state for good."""
         from rlbench import checkpoint
 
-        checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"agent": agent})
+        checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"learner": learner})
 
     def seconds(self) -> float:
         """Seconds that the run took up to its last log line."""
-        file = self.path / "timing.jsonl"
-        lines = file.read_bytes().splitlines() if file.exists() else []
+        lines = self._lines("timing.jsonl")
         return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
     def rewind(self, update: int) -> None:
         """Forgets what was written after the checkpoint of `update`, as if it never happened."""
         for name in ("metrics.jsonl", "timing.jsonl"):
-            file = self.path / name
-            if file.exists():
-                lines = file.read_bytes().splitlines(keepends=True)
+            if lines := self._lines(name):
                 kept = [line for line in lines if _update_of(line) <= update]
-                write_atomically(file, b"".join(kept))
-        old = self.returns()
+                write_atomically(self.path / name, b"".join(kept))
+        old = self.evaluations()
         keep = old["update"] <= update
         if not keep.all():
-            self._write_returns({name: column[keep] for name, column in old.items()})
+            self._write_evaluations({name: column[keep] for name, column in old.items()})
+
+    def _hashes(self, update: int) -> dict[str, str]:
+        """SHA-256 of each file that a resume at an update reads, beside the checkpoint itself."""
+        measures = hashlib.sha256()
+        columns = self.evaluations()
+        for name in sorted(columns):
+            kept = np.ascontiguousarray(columns[name][columns["update"] <= update])
+            measures.update(f"{name} {kept.dtype} {kept.shape}".encode() + kept.tobytes())
+        log = b"".join(line for line in self._lines("metrics.jsonl") if _update_of(line) <= update)
+        return {
+            "config.json": hashlib.sha256((self.path / "config.json").read_bytes()).hexdigest(),
+            "metrics.jsonl": hashlib.sha256(log).hexdigest(),
+            "measures.npz": measures.hexdigest(),
+        }
+
+    def _lines(self, name: str) -> list[bytes]:
+        file = self.path / name
+        return file.read_bytes().splitlines(keepends=True) if file.exists() else []
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         with explaining_os_errors(self.path / name), (self.path / name).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def _write_returns(self, columns: Mapping[str, NDArray[Any]]) -> None:
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        write_atomically(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+    def _write_evaluations(self, columns: Mapping[str, NDArray[Any]]) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **columns)  # type: ignore[arg-type]
-        write_atomically(self.path / "returns.npz", buffer.getvalue())
+        write_atomically(self.path / "measures.npz", buffer.getvalue())
 
     def _curves(self, update: int, values: Mapping[str, float]) -> None:
         with explaining_os_errors(self.path / "tensorboard"):
@@ -215,20 +268,6 @@ class RunFolder:
 
                 self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
             self._tensorboard.add(update, values)
-
-
-def is_whole(config: Mapping[str, Any]) -> bool:
-    """Whether a config has what every reader of runs needs; older runs lack some settings."""
-    agent, run, data = config["agent"], config["run"], config["data"]
-    scale = config["reference_returns"]
-    return (
-        isinstance(agent["name"], str)
-        and isinstance(agent["settings"], dict)
-        and isinstance(run["env"], str)
-        and all(isinstance(run[name], int) for name in ("updates", "seed"))
-        and (data is None or {"kind", "name", "source", "details"} <= data.keys())
-        and (scale is None or len(list(map(float, scale))) == 2)
-    )
 
 
 def folder_name(words: str) -> str:

@@ -1,271 +1,325 @@
-"""The runner: task, data set, agent, driver, evaluations and run folder, in one direction.
+"""The runner: task, experience, learner, driver, evaluations and run folder, in one direction.
 
-config -> task -> data set -> agent -> driver -> [update]*N -> evaluate -> run folder
+config -> task -> (data set | examples | environments) -> learner -> driver -> [update]*N -> evaluate -> run folder
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import Generator
 
 from rlbench import compute
 from rlbench.accelerate.compile import compiled_learn, why_not
 from rlbench.accelerate.precision import with_products_in
-from rlbench.agents import load_agent
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ReplayDriver
-from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ExamplesDriver, ReplayDriver
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, Evaluator, ExamplesEvaluator
+from rlbench.benchmarks.training.faults import named_as_users
+from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
-from rlbench.benchmarks.training.keeper import Keeper, stopped
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.loading import explaining_misfit, from_json
 from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.recorder import Recorder, stopped
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
-from rlbench.interface import Agent, Spec, Trajectories
+from rlbench.experience import Examples, Trajectories, Transitions
+from rlbench.interface import Agent, HasSpaces, Learn, Learner, Model, Spec
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
+from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
 
 COMPILING_PAYS = 50_000
 """Compiled steps from which on `--compile auto` compiles: where it saves more time than it takes."""
+MEASURED_TRAINING_EXAMPLES = 2_000
+"""Training examples that a model is also measured on."""
 
 
 class Run:
-    """One run, new or continued."""
+    """One run, new or continued. Its parts are made when they are first asked for."""
 
     def __init__(
-        self, agent_name: str, settings: Any, config: RunConfig, console: Console | None = None
+        self, learner_name: str, settings: Any, config: RunConfig, console: Console | None = None
     ) -> None:
-        """Puts the parts of a run together; nothing is written to the run folder yet.
+        """Keeps what is to be run; nothing is opened, made or written yet.
 
         Args:
-            agent_name: As in `rlbench list`, or package.module:Class.
-            settings: The agent's settings, of its `Config`.
+            learner_name: As in `rlbench list`, or package.module:Class.
+            settings: The learner's settings, of its `Config`.
             config: Everything else.
-            console: Where to tell how it goes.
+            console: Progress output.
         """
-        compute.configure(config.threads, config.device)
         self.console = console or Console()
-        self.agent_name, self.settings, self.config = agent_name, settings, config
-        device = compute.resolve_device(config.device)
-        agent_class = load_agent(agent_name)
-        self.task = find_task(config.env).drawn(config.seed)
-        world = check(self.task.make, self.task.name)
-        self.data = self._open_data(agent_class)
-        if self.data is not None:
-            self.task = as_recorded(self.task, self.data.provenance)
-        self.folder = RunFolder(config.out or new_folder(agent_name, config))
-        spec = Spec.of(world)
-        if self.data is not None:
-            mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
-            returns = self.data.return_range
-            spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
-        seed = derive(config.seed, "agent")
-        with named_as_agents(agent_class):
-            self.agent: Agent = agent_class(settings, spec, seed=seed, device=device)
-            compiled = compiles(config, self.agent)
-        self.config = dataclasses.replace(config, compile="on" if compiled else "off")
-        self.update = 0
+        self.learner_name, self.settings, self.config = learner_name, settings, config
+        self.learner_class = load_learner(learner_name)
+        self.folder = RunFolder(config.out or new_folder(learner_name, config))
 
     @classmethod
     def resume(cls, path: Path, console: Console | None = None) -> "Run":
         """The run of a folder, ready to `finish`.
 
         Raises:
-            UserError: The folder holds no run, or its data are not to be had any more.
+            UserError: The folder holds no run, or its data are no longer available.
         """
         saved = RunFolder(path).config()
-        name = saved["agent"]["name"]
-        settings = from_json(load_agent(name).Config, saved["agent"]["settings"], path)
+        name = saved["learner"]["name"]
+        settings = from_json(load_learner(name).Config, saved["learner"]["settings"], path)
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
         run = cls(name, settings, config, console)
-        if run.data is not None and run.data.provenance.sha256 != saved["data"]["sha256"]:
+        if run.provenance is not None and run.provenance.sha256 != saved["data"]["sha256"]:
             raise UserError(
                 f"the data of {config.env} are not those that {path} began with; "
                 "restore them or start a new run"
             )
         return run
 
+    @cached_property
+    def data(self) -> DataSet | None:
+        """The data set; None for a model, and for an agent that gathers its own experience."""
+        found = find_task(self.config.env)
+        if not (issubclass(self.learner_class, Agent) and learns_from_data(self, found)):
+            return None
+        self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
+        size = self.config.data_size
+        title = f"making {size:,} transitions of {found.name}"
+        with ProgressLine(self.console, title, size, "transitions") as line:
+            return open_data(
+                found, self.config.data, size=size,
+                notify=line.say, progress=lambda done, total: line.advance(done),
+            )  # fmt: skip
+
+    @cached_property
+    def examples(self) -> ExampleSet | None:
+        """The labelled examples on the device; None for an agent."""
+        if not issubclass(self.learner_class, Model):
+            return None
+        found = open_examples(self.task, self.config.data_size, self.config.seed)
+        return found.to(compute.resolve_device(self.config.device))
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Where the data or examples come from; None if there are none."""
+        found = self.data or self.examples
+        return None if found is None else found.provenance
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, with the environment that the data were recorded on."""
+        found = find_task(self.config.env)
+        return found if self.data is None else as_recorded(found, self.data.provenance)
+
+    @cached_property
+    def learner(self) -> Any:
+        """The learner as it begins; restored later if the run is continued."""
+        config = self.config
+        compute.configure(config.threads, config.device)
+        device = compute.resolve_device(config.device)
+        spec = self._spec()
+        seed = derive(config.seed, "agent")
+        with named_as_users(self.learner_class):
+            learner = self.learner_class(self.settings, spec, seed=seed, device=device)
+            compiled = compiles(config, learner)
+        self.config = dataclasses.replace(config, compile="on" if compiled else "off")
+        return learner
+
+    @cached_property
+    def _world(self) -> HasSpaces:
+        """The spaces of the task's environment, which was tried in a few steps and closed."""
+        task = find_task(self.config.env)
+        return check(task.make, task.name)
+
+    def _spec(self) -> Any:
+        """What the learner must know of the task."""
+        if self.examples is not None:
+            return self.examples.fields
+        spec = Spec.of(self._world)
+        if self.data is None:
+            return spec
+        device = compute.resolve_device(self.config.device)
+        mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
+        returns = self.data.return_range
+        return dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
+
     def start(self) -> None:
         """A new run, from its first update to its last."""
-        with self.folder.locked(), named_as_agents(type(self.agent)):
-            self.folder.start(self.description())
-            self._train(self._make_driver())
+        description = self.description()  # Makes the parts, before anything is written.
+        with self.folder.locked(), named_as_users(self.learner_class):
+            self.folder.start(description)
+            self._train(self.make_driver())
 
     def finish(self) -> int:
         """Runs the remaining updates of a stopped run; returns their number."""
-        with self.folder.locked(), named_as_agents(type(self.agent)):
-            state = self.folder.load_checkpoint(self.agent.device)
-            first = 0 if state is None else int(state["update"])
-            if first == self.config.updates:
+        learner = self.learner
+        with self.folder.locked(), named_as_users(self.learner_class):
+            state = self.folder.load_checkpoint(learner.device)
+            if self.folder.complete():
                 return 0
-            driver = self._make_driver()
-            self.go_back(state, driver)
-            self._train(driver)
+            self.folder.upgrade()
+            driver = self.make_driver()
+            first = self.go_back(state, driver)
+            self._train(driver, first)
             return self.config.updates - first
 
-    def go_back(self, state: dict[str, Any] | None, driver: Driver) -> None:
-        """Agent, driver and folder as they were at a checkpoint, or at the start without one."""
-        self.update = 0 if state is None else int(state["update"])
+    def go_back(self, state: dict[str, Any] | None, driver: Driver) -> int:
+        """Learner, driver and folder as they were at a checkpoint, or at the start; returns its update."""
+        update = 0 if state is None else int(state["update"])
         if state is not None:
+            self._name_changed_files(state)
             with explaining_misfit(self.folder.path):
-                self.agent.load_state_dict(state["agent"])
+                self.learner.load_state_dict(state["learner"])
                 driver.load_state_dict(state["driver"])
-        self.folder.rewind(self.update)
+        self.folder.rewind(update)
+        return update
 
-    def _train(self, driver: Driver) -> None:
-        title = f"{self.agent_name} on {self.task.name}"
+    def _name_changed_files(self, state: Mapping[str, Any]) -> None:
+        """Refuses changed settings, and notes other changes, which have no effect on what is learned."""
+        for name in self.folder.changed_files(state):
+            what = f"{self.folder.path / name} was changed after the checkpoint of update {state['update']:,}"
+            if name == "config.json":
+                raise UserError(f"{what}; restore it to resume the run, or start a new one")
+            self.console.print(f"note: {what}", highlight=False, soft_wrap=True)
+
+    def _train(self, driver: Driver, first: int = 0) -> None:
+        updates = self.config.updates
+        title = f"{self.learner_name} on {self.task.name}"
         try:
             with (
                 Interrupt() as interrupt,
-                ProgressLine(
-                    self.console, title, self.config.updates, "updates", self.update
-                ) as line,
+                ProgressLine(self.console, title, updates, "updates", first) as line,
             ):
-                keeper = Keeper(self, line)
-                while self.update < self.config.updates:
+                recorder = self.recorder(line, first)
+                for update in range(first + 1, updates + 1):
                     try:
                         metrics = driver.update()
                     except Diverged as error:
-                        raise keeper.diverged(str(error)) from error
-                    keeper.after(metrics, driver.state_dict, stopping=interrupt.requested)
+                        raise recorder.diverged(str(error)) from error
+                    recorder.after(update, metrics, driver.state_dict, stopping=interrupt.requested)
         except Unfinished:
             saved = [0, *self.folder.checkpoints()]
             raise stopped(saved[-1], self.folder.path) from None
         driver.close()
 
-    def _make_driver(self) -> Driver:
-        config = self.config
-        if config.compile == "on":
-            learn = compiled_learn(self.agent, precision=config.precision)
+    def recorder(self, line: ProgressLine, first: int = 0) -> Recorder:
+        """What keeps the run's facts, from update `first` on."""
+        evaluators: Sequence[Evaluator]
+        if self.examples is not None:
+            some = self.examples.train.take(slice(MEASURED_TRAINING_EXAMPLES))
+            evaluators = [
+                ExamplesEvaluator(self.examples.test), ExamplesEvaluator(some, prefix=TRAIN)
+            ]  # fmt: skip
         else:
-            learn = self.agent.compiled(partial(with_products_in, config.precision))
-        if self.data is not None:
-            return DatasetDriver(self.agent, self.data, config.seed, learn)
-        if self.agent.consumes is Trajectories:
-            return RolloutDriver(self.agent, self.task, config.seed, learn)
-        return ReplayDriver(
-            self.agent, self.task, config.seed, self.folder.path,
-            updates=config.updates, slack=config.checkpoint_every, learn=learn,
-        )  # fmt: skip
+            evaluators = episodes_evaluators(self.task, self.config.eval_episodes)
+        return Recorder(self.config, self.learner, self.task, self.folder, evaluators, line, first)
 
-    def _open_data(self, agent_class: type[Agent]) -> DataSet | None:
-        """The data set; None where the agent gathers its own experience."""
-        config = self.config
-        online = config.data == "none" or (self.task.data is None and config.data == "auto")
-        if online and agent_class.explores:
-            return None
-        if config.data == "none":
-            raise UserError(
-                f"--data is none, but {self.agent_name} learns from data alone; leave --data out or "
-                "choose an agent that explores, such as sac"
-            )
-        if agent_class.consumes is Trajectories and agent_class.explores:
-            raise UserError(
-                f"{self.agent_name} learns from its own steps and takes no data set; give a task "
-                "without one, such as --env Pendulum-v1, and leave --data out"
-            )
-        title = f"making {config.data_size:,} transitions of {self.task.name}"
-        with ProgressLine(self.console, title, config.data_size, "transitions") as line:
-            return open_data(
-                self.task, config.data, size=config.data_size,
-                notify=line.say, progress=lambda done, total: line.advance(done),
-            )  # fmt: skip
+    def make_driver(self) -> Driver:
+        """The driver, by what the learner consumes and what there is."""
+        config, learner = self.config, self.learner
+        if config.compile == "on":
+            learn = compiled_learn(learner, precision=config.precision)
+        else:
+            learn = learner.compiled(partial(with_products_in, config.precision))
+        offered = "examples" if self.examples else "data" if self.data else "episodes"
+        return DRIVERS[self.learner_class.consumes, offered](self, learn)
 
     def description(self) -> dict[str, Any]:
         """What config.json keeps."""
+        measures = [dataclasses.asdict(measure) for measure in self.learner.measures]
         options = dataclasses.asdict(self.config)
         del options["out"]  # the folder may be moved
         return {
-            "agent": {"name": self.agent_name, "settings": dataclasses.asdict(self.settings)},
+            "learner": {"name": self.learner_name, "settings": dataclasses.asdict(self.settings)},
             "run": options,
-            "data": None if self.data is None else self.data.provenance.to_json(),
+            "data": None if self.provenance is None else self.provenance.to_json(),
             "reference_returns": self.task.reference_returns,
+            "measures": measures,
             "versions": versions(),
         }
 
 
-def compiles(config: RunConfig, agent: Agent) -> bool:
-    """Whether the run compiles its updates; a UserError where it is told to and cannot."""
-    short = config.updates * agent.compiled_steps < COMPILING_PAYS
+def _dataset_driver(run: Run, learn: Learn) -> Driver:
+    assert run.data is not None
+    return DatasetDriver(run.learner, run.data, run.config.seed, learn)
+
+
+def _examples_driver(run: Run, learn: Learn) -> Driver:
+    assert run.examples is not None
+    return ExamplesDriver(run.learner, run.examples.train, run.config.seed, learn)
+
+
+def _replay_driver(run: Run, learn: Learn) -> Driver:
+    return ReplayDriver(
+        run.learner, run.task, run.config.seed, run.folder.path,
+        updates=run.config.updates, slack=run.config.checkpoint_every, learn=learn,
+    )  # fmt: skip
+
+
+def _rollout_driver(run: Run, learn: Learn) -> Driver:
+    return RolloutDriver(run.learner, run.task, run.config.seed, learn)
+
+
+DRIVERS: Mapping[tuple[type[Any], str], Callable[[Run, Learn], Driver]] = {
+    (Transitions, "data"): _dataset_driver,
+    (Trajectories, "data"): _dataset_driver,
+    (Transitions, "episodes"): _replay_driver,
+    (Trajectories, "episodes"): _rollout_driver,
+    (Examples, "examples"): _examples_driver,
+}
+"""What a learner consumes and what there is for it, to the driver that feeds it."""
+
+
+def learns_from_data(run: Run, task: Task) -> bool:
+    """Whether an agent learns from a data set, and not from experience that it gathers.
+
+    Raises:
+        UserError: The agent can do neither with these options.
+    """
+    data, agent = run.config.data, run.learner_class
+    explores = issubclass(agent, Agent) and agent.explores
+    if explores and (data == "none" or (task.data is None and data == "auto")):
+        return False
+    if data == "none":
+        raise UserError(
+            f"--data is none, but {run.learner_name} learns from data alone; leave --data out or "
+            "choose an agent that explores, such as sac"
+        )
+    if agent.consumes is Trajectories and explores:
+        raise UserError(
+            f"{run.learner_name} learns from its own steps and takes no data set; give a task "
+            "without one, such as --env Pendulum-v1, and leave --data out"
+        )
+    return True
+
+
+def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:
+    """One for the task and one for its held-out levels, if it has some."""
+    found = [EpisodesEvaluator(task, episodes)]
+    if task.held_out is not None:
+        found.append(EpisodesEvaluator(task.held_out, episodes, prefix=HELD_OUT))
+    return found
+
+
+def compiles(config: RunConfig, learner: Learner) -> bool:
+    """Whether the run compiles its updates; a UserError if it is told to and cannot."""
+    short = config.updates * learner.compiled_steps < COMPILING_PAYS
     if config.compile == "off" or (config.compile == "auto" and short):
         return False
-    hindrance = why_not(agent)
+    hindrance = why_not(learner)
     if hindrance and config.compile == "on":
         raise UserError(f"compile is on, but {hindrance}; give --compile off")
     return hindrance is None
 
 
-def load_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
-    """The trained agent of a run folder, on any device, and its task.
-
-    >>> agent, task = load_run(Path("runs/bear-halfcheetah-medium-s0"))  # doctest: +SKIP
-    """
-    folder = RunFolder(path)
-    saved = folder.config()
-    agent_class = load_agent(saved["agent"]["name"])
-    task = find_task(saved["run"]["env"]).drawn(saved["run"]["seed"])
-    if saved["data"] is not None:
-        task = as_recorded(task, Provenance.from_json(saved["data"]))
-    settings = from_json(agent_class.Config, saved["agent"]["settings"], path)
-    with named_as_agents(agent_class):
-        agent = agent_class(
-            settings, Spec.of(task.make()), seed=0, device=compute.resolve_device(device)
-        )
-    state = folder.load_checkpoint(agent.device)
-    if state is None:
-        raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")
-    # Generators stay as they are: where the run was on another kind of device, its own would not fit.
-    generators = {
-        name: value.get_state()
-        for name, value in vars(agent).items()
-        if isinstance(value, Generator)
-    }
-    with explaining_misfit(path):
-        agent.load_state_dict({**state["agent"], **generators})
-    return agent, task
-
-
-def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
-    """A frozen settings dataclass from config.json, where tuples became lists.
-
-    Raises:
-        UserError: The settings are those of another version.
-    """
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise UserError(
-            f"the settings in {path} are not those of this version ({error}); "
-            "install the version of rlbench that wrote them"
-        ) from None
-
-
-@contextmanager
-def explaining_misfit(path: Path) -> Iterator[None]:
-    """Turns the ValueError of a checkpoint that does not fit into a sentence."""
-    try:
-        yield
-    except (ValueError, KeyError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"the checkpoint in {path} belongs to another agent or other settings ({error}); "
-            "give the folder it came from"
-        ) from None
-
-
-def new_folder(agent_name: str, config: RunConfig) -> Path:
-    """runs/AGENT-TASK-sSEED, numbered if that name is taken."""
-    base = folder_name(f"{agent_name}-{config.env}-s{config.seed}")
+def new_folder(learner_name: str, config: RunConfig) -> Path:
+    """runs/LEARNER-TASK-sSEED, numbered if that name is taken."""
+    base = folder_name(f"{learner_name}-{config.env}-s{config.seed}")
     if config.seeds > 1:
         base += f"-{config.seed + config.seeds - 1}"
     taken = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in itertools.count(1))

@@ -1,4 +1,4 @@
-"""Several seeds of one agent on one data set, as one batched program.
+"""Several seeds of one learner on one data set, as one batched program.
 
     runs/bear-hopper-medium-s0-7/s0, s1, ..., s7
 
@@ -19,10 +19,10 @@ from rlbench.accelerate.compile import inductor, interpreted
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
-from rlbench.benchmarks.training.faults import named_as_agents
+from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
-from rlbench.benchmarks.training.keeper import Keeper, stopped
 from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.recorder import Recorder, stopped
 from rlbench.benchmarks.training.runner import Run, new_folder
 from rlbench.errors import Interrupted, UserError
 
@@ -39,23 +39,23 @@ class SeedBatchRun:
                 f"{path} holds {len(runs)} of {first.config.seeds} seeds that learn together; "
                 "restore the others, or start again with another --out"
             )
-        if first.data is None or first.agent.phase() is None:
+        if first.data is None or first.learner.phase() is None:
             raise UserError(
-                f"--seeds {len(runs)}: {first.agent_name} on {first.config.env} cannot learn several "
+                f"--seeds {len(runs)}: {first.learner_name} on {first.config.env} cannot learn several "
                 "seeds as one program; give each seed a run of its own (rlbench sweep --seeds)"
             )
         # One copy of the data for all, on whatever device.
-        self.drivers = [DatasetDriver(run.agent, first.data, run.config.seed) for run in runs]
+        self.drivers = [DatasetDriver(run.learner, first.data, run.config.seed) for run in runs]
 
     @classmethod
     def begin(
-        cls, agent_name: str, settings: Any, config: RunConfig, console: Console
+        cls, learner_name: str, settings: Any, config: RunConfig, console: Console
     ) -> "SeedBatchRun":
         """New runs; nothing is written yet."""
-        path = config.out or new_folder(agent_name, config)
+        path = config.out or new_folder(learner_name, config)
         seeds = range(config.seed, config.seed + config.seeds)
         configs = [dataclasses.replace(config, seed=s, out=path / f"s{s}") for s in seeds]
-        return cls([Run(agent_name, settings, x, console) for x in configs], path, console)
+        return cls([Run(learner_name, settings, x, console) for x in configs], path, console)
 
     @classmethod
     def resume(cls, path: Path, console: Console) -> "SeedBatchRun":
@@ -75,55 +75,60 @@ class SeedBatchRun:
             first, updates = self._saved(), self.runs[0].config.updates
             if first < updates:
                 for run, driver in zip(self.runs, self.drivers, strict=True):
-                    state = run.folder.load_checkpoint(run.agent.device, first) if first else None
+                    run.folder.upgrade()
+                    state = run.folder.load_checkpoint(run.learner.device, first) if first else None
                     run.go_back(state, driver)
-                self._train()
+                self._train(first)
             return updates - first
 
     def _locked(self) -> ExitStack:
         with ExitStack() as stack:
             for run in self.runs:
                 stack.enter_context(run.folder.locked())
-            stack.enter_context(named_as_agents(type(self.runs[0].agent)))
+            stack.enter_context(named_as_users(self.runs[0].learner_class))
             return stack.pop_all()
 
-    def _train(self) -> None:
-        first, agents = self.runs[0], [run.agent for run in self.runs]
+    def _train(self, begun: int = 0) -> None:
+        first, learners = self.runs[0], [run.learner for run in self.runs]
         compiling = first.config.compile == "on"
         backend = inductor if compiling else interpreted
-        together = SeedBatch(agents, backend, first.config.precision)
-        title = f"{first.agent_name} on {first.task.name}, {len(agents)} seeds"
+        together = SeedBatch(learners, backend, first.config.precision)
+        title, updates = f"{first.learner_name} on {first.task.name}", first.config.updates
+        title += f", {len(learners)} seeds"
         try:
             with (
                 Interrupt() as interrupt,
-                ProgressLine(
-                    self.console, title, first.config.updates, "updates", first.update
-                ) as line,
+                ProgressLine(self.console, title, updates, "updates", begun) as line,
             ):
-                keepers = [Keeper(run, line) for run in self.runs]
-                while first.update < first.config.updates:
+                recorders = [run.recorder(line, begun) for run in self.runs]
+                for update in range(begun + 1, updates + 1):
                     # One gather for all: on a GPU the number of operations is what costs.
                     places = torch.stack([driver.places() for driver in self.drivers])
                     all_metrics = together.learn(self.drivers[0].experience(places))
                     stopping = interrupt.requested
-                    if keepers[0].reads_agent(stopping=stopping):
+                    if recorders[0].reads_learner(update, stopping=stopping):
                         together.write_back()
-                    self._after(keepers, all_metrics, stopping=stopping)
+                    self._after(update, recorders, all_metrics, stopping=stopping)
         except Unfinished:
             raise stopped(self._saved(), self.path) from None
 
     def _after(
-        self, keepers: list[Keeper], all_metrics: list[Mapping[str, Tensor]], *, stopping: bool
+        self,
+        update: int,
+        recorders: list[Recorder],
+        all_metrics: list[Mapping[str, Tensor]],
+        *,
+        stopping: bool,
     ) -> None:
         """What is due in each run after an update."""
         ended = False
-        for keeper, metrics, driver in zip(keepers, all_metrics, self.drivers, strict=True):
+        for recorder, metrics, driver in zip(recorders, all_metrics, self.drivers, strict=True):
             try:
-                keeper.after(metrics, driver.state_dict, stopping=stopping)
+                recorder.after(update, metrics, driver.state_dict, stopping=stopping)
             except Interrupted:  # Save the others first.
                 ended = True
         if ended:
-            raise stopped(self.runs[0].update, self.path)
+            raise stopped(update, self.path)
 
     def _saved(self) -> int:
         """The last update for which all runs have a checkpoint; 0 if there is none."""
@@ -131,7 +136,7 @@ class SeedBatchRun:
 
 
 def members(path: Path) -> list[Path]:
-    """Run folders of the seeds that learn together in `path`, in order; none if it is no such."""
+    """Run folders of the seeds that learn together in `path`, in order; empty if `path` is not a multi-seed run."""
     folders = [file.parent for file in path.glob("s[0-9]*/config.json")]
     seeds = [folder for folder in folders if folder.name[1:].isdecimal()]
     return sorted(seeds, key=lambda folder: int(folder.name[1:]))

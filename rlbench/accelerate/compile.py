@@ -1,12 +1,12 @@
 """A whole update as one compiled program.
 
-`compiled_learn(agent)` is called like `agent.learn`. Once for each phase of the agent, an update runs
+`compiled_learn(learner)` is called like `learner.learn`. Once for each phase of the learner, an update runs
 on trial while its operations are written down: forward and backward passes, optimisers, targets. A
 compiled program of them then does the updates. Small networks gain most, for there the surroundings
 of an operation cost more than the operation itself; on a GPU the kernels of an update become one CUDA
 graph, random numbers included, which is launched as a whole.
 
-Random numbers are still drawn from the agent's generators in the same order: a compiled agent sees
+Random numbers are still drawn from the learner's generators in the same order: a compiled learner sees
 the same noise, and differs by rounding only.
 """
 
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, fx
 
 from rlbench.accelerate.precision import with_products_in
-from rlbench.accelerate.trace import Draw, Trace, columns_of, trace
+from rlbench.accelerate.trace import Draw, Trace, trace
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learn
+from rlbench.experience import columns_of
+from rlbench.interface import Learn, Learner
 
 Program = Callable[..., Sequence[Tensor]]
 """Of an experience's columns; gives metrics and changes a state."""
@@ -29,13 +30,13 @@ Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor
 """Makes a function of tensors from a graph and examples of its inputs."""
 
 
-def why_not(agent: Agent) -> str | None:
-    """Why the agent cannot be compiled here, as a clause; None where it can."""
-    if agent.phase() is None:
-        return f"{type(agent).__name__} has no compiled form"
-    if agent.device.type not in ("cpu", "cuda"):
-        return f"there is no compiled form on the device {agent.device}"
-    if agent.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
+def why_not(learner: Learner) -> str | None:
+    """Why the learner cannot be compiled here, as a clause; None where it can."""
+    if learner.phase() is None:
+        return f"{type(learner).__name__} has no compiled form"
+    if learner.device.type not in ("cpu", "cuda"):
+        return f"there is no compiled form on the device {learner.device}"
+    if learner.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
         return "no C++ compiler (g++, clang++ or cl) is to be found"
     return None
 
@@ -78,31 +79,33 @@ def interpreted(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Se
     return graph.forward
 
 
-def compiled_learn(agent: Agent, backend: Backend = inductor, precision: str = "float32") -> Learn:
-    """`agent.learn` with its updates compiled; `Agent.phase` says what that asks of an agent.
+def compiled_learn(
+    learner: Learner, backend: Backend = inductor, precision: str = "float32"
+) -> Learn:
+    """`learner.learn` with its updates compiled; `Learner.phase` says what that asks of a learner.
 
     Args:
-        agent: Whose updates.
+        learner: Whose updates.
         backend: The compiler.
         precision: Of matrix products, as in `with_products_in`.
     """
-    return agent.compiled(
-        lambda update: Compiled(agent, with_products_in(precision, update), backend)
+    return learner.compiled(
+        lambda update: Compiled(learner, with_products_in(precision, update), backend)
     )
 
 
 class Compiled:
-    """A function that updates an agent, from a dataclass of tensors to metrics."""
+    """A function that updates a learner, from a dataclass of tensors to metrics."""
 
-    def __init__(self, agent: Agent, update: Learn, backend: Backend) -> None:
+    def __init__(self, learner: Learner, update: Learn, backend: Backend) -> None:
         """Compiles nothing yet.
 
         Args:
-            agent: Its state changes in place, as by `update`.
-            update: `agent.learn` or a part of it.
+            learner: Its state changes in place, as by `update`.
+            update: `learner.learn` or a part of it.
             backend: The compiler.
         """
-        self._agent = agent
+        self._learner = learner
         self._update = update
         self._backend = backend
         self._programs: dict[Hashable, tuple[Trace, Program]] = {}
@@ -110,13 +113,13 @@ class Compiled:
     def __call__(self, experience: Any) -> Mapping[str, Tensor]:
         """One update."""
         columns = list(columns_of(experience).values())
-        key = (self._agent.phase(), *(x.shape for x in columns))
+        key = (self._learner.phase(), *(x.shape for x in columns))
         if key not in self._programs:
-            new = trace(self._agent, self._update, experience)
+            new = trace(self._learner, self._update, experience)
             run = program(new.graph, columns, new.state, new.draws, self._backend)
             self._programs[key] = new, run
         traced, run = self._programs[key]
-        traced.count(self._agent)
+        traced.count(self._learner)
         return dict(zip(traced.metrics, run(*columns), strict=True))
 
 

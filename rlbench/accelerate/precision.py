@@ -25,11 +25,11 @@ _CONVOLUTIONS = (_aten.convolution.default, _aten.convolution_backward.default)
 
 
 def with_products_in(precision: str, learn: Learn) -> Learn:
-    """A function that updates an agent, with its matrix products in another precision.
+    """A function that updates a learner, with its matrix products in another precision.
 
     Args:
         precision: bfloat16, or float32, which changes nothing.
-        learn: `agent.learn` or a part of it.
+        learn: `learner.learn` or a part of it.
     """
     if precision == "float32":
         return learn

@@ -1,7 +1,7 @@
-"""An update of an agent written down as a graph of operations.
+"""An update of a learner written down as a graph of operations.
 
-What the graph reads and changes are its inputs: columns of experience, the agent's state, random
-numbers. So it can be compiled, and batched over agents that differ in their seeds alone.
+What the graph reads and changes are its inputs: columns of experience, the learner's state, random
+numbers. So it can be compiled, and batched over learners that differ in their seeds alone.
 """
 
 import copy
@@ -16,7 +16,8 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.overrides import TorchFunctionMode
 
-from rlbench.interface import Agent, Learn
+from rlbench.experience import columns_of, with_columns
+from rlbench.interface import Learn, Learner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,37 +40,31 @@ class Trace:
     metrics: list[str]
     """Their names."""
     state: list[Tensor]
-    """Every tensor of the agent that an update reads or changes."""
+    """Every tensor of the learner that an update reads or changes."""
     draws: list[Draw]
     """The random numbers, in order."""
     counted: dict[str, int]
-    """How far an update moves the agent's counters."""
+    """How far an update moves the learner's counters."""
 
-    def count(self, agent: Agent) -> None:
+    def count(self, learner: Learner) -> None:
         """Moves the counters."""
         for name, step in self.counted.items():
-            setattr(agent, name, getattr(agent, name) + step)
+            setattr(learner, name, getattr(learner, name) + step)
 
 
-def columns_of(experience: Any) -> dict[str, Tensor]:
-    """The tensors of a dataclass, by name."""
-    values = {f.name: getattr(experience, f.name) for f in dataclasses.fields(experience)}
-    return {name: x for name, x in values.items() if isinstance(x, Tensor)}
-
-
-def trace(agent: Agent, update: Learn, experience: Any) -> Trace:
-    """Runs an update on trial; the agent is left as it was.
+def trace(learner: Learner, update: Learn, experience: Any) -> Trace:
+    """Runs an update on trial; the learner is left as it was.
 
     A run that is resumed records anew: were its first update the recorded one, it would differ from
     that of a run that went on.
 
     Args:
-        agent: Its `phase` says which updates are like this one, and what that asks of it.
-        update: `agent.learn` or a part of it.
+        learner: Its `phase` says which updates are like this one, and what that asks of it.
+        update: `learner.learn` or a part of it.
         experience: An example.
 
     Raises:
-        TypeError: The update gives an attribute of the agent a new value.
+        TypeError: The update gives an attribute of the learner a new value.
     """
     metrics: Mapping[str, Tensor] = {}
     columns = columns_of(experience)
@@ -77,15 +72,15 @@ def trace(agent: Agent, update: Learn, experience: Any) -> Trace:
     def function(*values: Tensor) -> list[Tensor]:
         nonlocal metrics
         given = dict(zip(columns, values, strict=True))
-        metrics = update(dataclasses.replace(experience, **given))
+        metrics = update(with_columns(experience, given))
         return list(metrics.values())
 
-    before, state_before = dict(vars(agent)), copy.deepcopy(agent.state_dict())
+    before, state_before = dict(vars(learner)), copy.deepcopy(learner.state_dict())
     with _Draws() as noise:
         graph = make_fx(function, decomposition_table=_DECOMPOSED)(*columns.values())
-    counted = _counted(agent, before)
+    counted = _counted(learner, before)
     state = _lift(graph, [draw.example for draw in noise.draws])
-    agent.load_state_dict(state_before)
+    learner.load_state_dict(state_before)
     return Trace(plain(graph), list(metrics), state, noise.draws, counted)
 
 
@@ -96,16 +91,16 @@ def plain(graph: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule({}, graph.graph)
 
 
-def _counted(agent: Agent, before: Mapping[str, Any]) -> dict[str, int]:
+def _counted(learner: Learner, before: Mapping[str, Any]) -> dict[str, int]:
     """How far `learn` moved the counters; a TypeError where it gave another attribute a new value."""
     counted = {}
-    for name, value in vars(agent).items():
+    for name, value in vars(learner).items():
         old = before.get(name)
         if type(value) is int and type(old) is int:
             counted[name] = value - old
         elif value is not old:
             raise TypeError(
-                f"{type(agent).__name__}.learn gives {name!r} a new value, which a compiled update "
+                f"{type(learner).__name__}.learn gives {name!r} a new value, which a compiled update "
                 "cannot repeat; change a tensor in place, or let phase return None"
             )
     return {name: step for name, step in counted.items() if step}

@@ -186,9 +186,9 @@ MUTATIONS: list[Mutation] = [
         ("raw observations", "x = torch.cat([self.normaliser(batch.obs), before", "x = torch.cat([batch.obs, before"),
     ),
     *of_file(
-        "agents/vib.py", "test_agents_by_hand.py test_vib.py",
+        "backbones/models/vib.py", "test_agents_by_hand.py test_vib.py",
         ("divergence without beta", "loss + self.config.beta * divergence", "loss + divergence"),
-        ("learns from the code without noise", "self.network.logits(noisy), experience.action", "self.network.logits(mu), experience.action"),
+        ("learns from the code without noise", "self.network.logits(noisy), label", "self.network.logits(mu), label"),
         ("dropout not scaled", "x * kept / (1 - self.dropout)", "x * kept"),
         ("dropout keeps the wrong share", ">= self.dropout", "< self.dropout"),
     ),

@@ -54,10 +54,8 @@ MUTATIONS: list[Mutation] = [
         ("starts anywhere", "uniform(-1, 0, 2)", "uniform(-1, 1, 2)"),
     ),
     *of_file(
-        "envs/signals.py", "test_signals.py",
-        ("forecasts not normalised", "np.log(forecast[self._class] / forecast.sum())", "np.log(forecast[self._class])"),
-        ("training signals in the test", 'self.problem.draw(self.np_random, 1, "test")', 'self.problem.draw(self.np_random, 1, "train")'),
-        ("test signals in training", 'self.problem.draw(rng, size, "train")', 'self.problem.draw(rng, size, "test")'),
+        "envs/examples/signals.py", "test_signals.py",
+        ("test signals in training", "draw(rng, size, split)", 'draw(rng, size, "test")'),
         ("signals without noise", "+ rng.standard_normal((count, LENGTH))", "+ 0 * rng.standard_normal((count, LENGTH))"),
         ("backgrounds without sines", "cosines @ np.cos(angles) + sines @ np.sin(angles)", "cosines @ np.cos(angles) + sines @ np.cos(angles)"),
     ),

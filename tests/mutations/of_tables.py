@@ -18,17 +18,17 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/tables/results.py", "test_results_by_hand.py test_results.py test_table.py",
-        ("first evaluation", 'evaluations["return"][-1]', 'evaluations["return"][0]'),
+        ("deviation for mean", "return float(self.columns[prefix + name].mean())", "return float(self.columns[prefix + name].std())"),
         ("one line of a metric", "LAST_LINES = 5", "LAST_LINES = 1"),
         ("pairs by position", "[[measure(of[seed]) for seed in seeds] for of in runs]", "[[measure(x) for x in list(of.values())[: len(seeds)]] for of in runs]"),
         ("tasks by position", "[[column[seed] for column in columns] for seed in seeds]", "[[list(column.values())[i] for column in columns] for i in range(len(seeds))]"),
-        ("held-out scores in returns", "return self.score_of(float(self.held_out.mean()))", "return float(self.held_out.mean())"),
+        ("held-out scores in returns", "return self.score_of(self.mean(self.headline.name, HELD_OUT))", "return self.mean(self.headline.name, HELD_OUT)"),
         ("infinite returns taken", "if not all(np.isfinite(x).all() for x in", "if any(np.isnan(x).any() for x in"),
-        ("score in shares", "100 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
+        ("score in shares", "100 * (mean - low) / (high - low)", "(mean - low) / (high - low)"),
     ),
     *of_file(
         "benchmarks/tables/jobs.py", "test_table.py",
-        ("begun runs count as complete", 'return self.config.updates in folder.returns()["update"]', "return True"),
+        ("begun runs count as complete", "return folder.complete()", "return True"),
         ("other settings pass", "{**usual.settings, **self.settings}, settings", "{**usual.settings}, settings"),
     ),
     *of_file(
@@ -50,7 +50,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/tables/summary.py", "test_methods.py",
         ("score in shares", "float(100 * (mean_return - low)", "float((mean_return - low)"),
-        ("first evaluation", '["return"][-1]', '["return"][0]'),
+        ("first evaluation", "[headline.name][-1]", "[headline.name][0]"),
         ("sample deviation", "np.std(scores)", "np.std(scores, ddof=1)"),
     ),
     *of_file(

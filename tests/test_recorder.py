@@ -14,15 +14,15 @@ from rich.console import Console
 from torch import Tensor
 
 from rlbench.agents import load_agent
-from rlbench.benchmarks.training import keeper
+from rlbench.benchmarks.training import runner
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.interrupt import GRACE, Interrupt, Unfinished, look
-from rlbench.benchmarks.training.keeper import Keeper, describe_returns
 from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.recorder import Recorder, describe_returns
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
-from rlbench.envs.tasks import Task, find_task
+from rlbench.envs.tasks import find_task
 from rlbench.errors import Interrupted, UserError
 from rlbench.seeding import derive
 from tests.kill_and_resume import assert_equal
@@ -58,7 +58,7 @@ def test_the_last_update_is_logged_evaluated_and_saved_though_nothing_is_due(
     run = made(tmp_path / "run", snapshot_every=2)
     run.start()
     assert [line["update"] for line in lines(tmp_path / "run")] == [3, 6, 7]
-    assert run.folder.returns()["update"].tolist() == [3, 6, 7]
+    assert run.folder.evaluations()["update"].tolist() == [3, 6, 7]
     assert run.folder.checkpoints() == [7]
     names = sorted(x.stem for x in (tmp_path / "run/snapshots").glob("*.json"))
     assert names == [f"update-{u:09d}" for u in (2, 4, 6)]
@@ -71,7 +71,7 @@ def test_every_evaluation_has_seeds_of_its_own(tmp_path: Path) -> None:
         [derive(derive(5, "evaluation", update), "episode", e) for e in range(2)]
         for update in (3, 6, 7)
     ]
-    assert run.folder.returns()["seed"].tolist() == wanted
+    assert run.folder.evaluations()["seed"].tolist() == wanted
 
 
 def test_the_speed_is_that_of_updates_without_evaluations(
@@ -80,27 +80,27 @@ def test_the_speed_is_that_of_updates_without_evaluations(
     run, now = made(tmp_path / "run", eval_every=2, log_every=4, updates=8), 0.0
 
     class Evaluations:
-        def __init__(self, task: Task, episodes: int) -> None:
-            self.usual = Evaluator(task, episodes)
+        def __init__(self, *given: Any) -> None:
+            self.usual = EpisodesEvaluator(*given)
 
-        def returns(self, *given: Any, **named: Any) -> Any:
+        def columns(self, *given: Any, **named: Any) -> Any:
             nonlocal now
             now += 100.0
-            return self.usual.returns(*given, **named)
+            return self.usual.columns(*given, **named)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.usual, name)
 
-    monkeypatch.setattr(keeper, "Evaluator", Evaluations)
-    monkeypatch.setattr("rlbench.benchmarks.training.keeper.time.monotonic", lambda: now)
-    learn = run.agent.learn
+    monkeypatch.setattr(runner, "EpisodesEvaluator", Evaluations)
+    monkeypatch.setattr("rlbench.benchmarks.training.recorder.time.monotonic", lambda: now)
+    learn = run.learner.learn
 
     def slowly(experience: Any) -> Mapping[str, Tensor]:
         nonlocal now
         now += 0.5
-        return learn(experience)
+        return dict(learn(experience))
 
-    run.agent.learn = slowly  # type: ignore[method-assign]
+    run.learner.learn = slowly
     run.start()
     told = [tuple(line.values()) for line in lines(tmp_path / "run", "timing.jsonl")]
     # Update, updates per second, seconds in all: four updates and one evaluation before the first.
@@ -111,9 +111,9 @@ NOTHING_DUE: dict[str, Any] = {"log_every": 9, "checkpoint_every": 9, "eval_ever
 """In a run of 7 updates, before the last."""
 
 
-def kept_by(run: Run) -> Keeper:
-    run.folder.path.mkdir(exist_ok=True)
-    return Keeper(run, ProgressLine(QUIET, "", run.config.updates, "updates", 0))
+def kept_by(run: Run) -> Recorder:
+    run.folder.start(run.description())
+    return run.recorder(ProgressLine(QUIET, "", run.config.updates, "updates", 0))
 
 
 def test_a_person_s_wish_to_stop_saves_first_and_does_not_stop_the_last_update(
@@ -122,9 +122,9 @@ def test_a_person_s_wish_to_stop_saves_first_and_does_not_stop_the_last_update(
     run = made(tmp_path / "run", updates=2)
     keep = kept_by(run)
     with pytest.raises(Interrupted, match="update 1"):
-        keep.after({"loss": torch.tensor(1.0)}, dict, stopping=True)
+        keep.after(1, {"loss": torch.tensor(1.0)}, dict, stopping=True)
     assert run.folder.checkpoints() == [1]
-    keep.after({"loss": torch.tensor(1.0)}, dict, stopping=True)
+    keep.after(2, {"loss": torch.tensor(1.0)}, dict, stopping=True)
     assert run.folder.checkpoints() == [2]
 
 
@@ -135,9 +135,9 @@ def test_a_measure_that_is_not_finite_stops_the_run_before_it_is_kept(
 ) -> None:
     run = made(tmp_path / "run", **NOTHING_DUE | {due: 1})
     with pytest.raises(UserError, match="loss"):
-        kept_by(run).after({"loss": torch.tensor(value)}, dict, stopping=False)
+        kept_by(run).after(1, {"loss": torch.tensor(value)}, dict, stopping=False)
     assert run.folder.checkpoints() == []
-    assert not len(run.folder.returns()["update"])
+    assert not len(run.folder.evaluations()["update"])
 
 
 @pytest.mark.parametrize("due", ["checkpoint_every", "eval_every", "snapshot_every"])
@@ -145,12 +145,12 @@ def test_weights_that_are_not_finite_are_neither_kept_nor_evaluated(
     tmp_path: Path, due: str
 ) -> None:
     run = made(tmp_path / "run", **NOTHING_DUE | {due: 1})
-    next(iter(run.agent.policy.parameters())).data[0] = np.nan  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match="agent's policy"):
-        kept_by(run).after({"loss": torch.tensor(1.0)}, dict, stopping=False)
+    next(iter(run.learner.policy.parameters())).data[0] = np.nan
+    with pytest.raises(UserError, match="learner's policy"):
+        kept_by(run).after(1, {"loss": torch.tensor(1.0)}, dict, stopping=False)
     assert run.folder.checkpoints() == []
     assert not (tmp_path / "run" / "snapshots").exists()
-    assert not len(run.folder.returns()["update"])
+    assert not len(run.folder.evaluations()["update"])
 
 
 def test_what_plays_may_finish_within_the_grace_after_a_signal(
@@ -184,7 +184,7 @@ def test_solved_is_what_is_above_the_limit_and_not_on_it() -> None:
 
 def cut_off(run: Run, updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dies in the update after so many, when the agent has learned and nothing is kept of it."""
-    after, left = Keeper.after, iter(range(updates))
+    after, left = Recorder.after, iter(range(updates))
 
     def dying(*given: Any, **named: Any) -> None:
         if next(left, None) is None:
@@ -192,7 +192,7 @@ def cut_off(run: Run, updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
         after(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "after", dying)
+        patch.setattr(Recorder, "after", dying)
         with pytest.raises(KeyboardInterrupt):
             run.start()
 
@@ -219,21 +219,25 @@ def test_a_resume_goes_back_to_the_newest_checkpoint_and_forgets_what_came_after
     tmp_path: Path,
 ) -> None:
     folder = RunFolder(tmp_path)
+    folder.start({})
     for update in (1, 2, 3, 4):
         folder.log(update, {"loss": 0.5}, 1.0, 10.0 * update)
-        folder.add_returns(update, [7], np.array([float(update)]), None, np.array([-1.0 * update]))
-        folder.save_checkpoint(update, {"agent": {"x": update}}, keep=2)
+        value = np.array([float(update)])
+        folder.add_evaluation(update, {"return": value, "held_out/return": -value}, {})
+        folder.save_checkpoint(update, {"learner": {"x": update}}, keep=2)
     assert folder.checkpoints() == [3, 4]
-    newest = folder.load_checkpoint()
-    assert newest == {"update": 4, "agent": {"x": 4}}
-    assert folder.load_checkpoint(update=3) == {"update": 3, "agent": {"x": 3}}
+    newest, older = folder.load_checkpoint(), folder.load_checkpoint(update=3)
+    assert newest is not None
+    assert older is not None
+    assert (newest["update"], newest["learner"]) == (4, {"x": 4})
+    assert (older["update"], older["learner"]) == (3, {"x": 3})
     folder.rewind(3)
     for name in ("metrics.jsonl", "timing.jsonl"):
         assert [line["update"] for line in lines(tmp_path, name)] == [1, 2, 3]
-    returns = folder.returns()
+    returns = folder.evaluations()
     assert returns["update"].tolist() == [1, 2, 3]
     assert returns["return"].ravel().tolist() == [1, 2, 3]
-    assert returns["held_out"].ravel().tolist() == [-1, -2, -3]
+    assert returns["held_out/return"].ravel().tolist() == [-1, -2, -3]
     assert folder.seconds() == 30.0
 
 
@@ -241,6 +245,7 @@ def test_half_of_a_checkpoint_never_counts_while_it_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, left = RunFolder(tmp_path), []
+    folder.start({})
     unlink = Path.unlink
 
     def watched(path: Path, **named: Any) -> None:
@@ -250,7 +255,7 @@ def test_half_of_a_checkpoint_never_counts_while_it_is_removed(
     for update in (1, 2):
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", watched)
-            folder.save_checkpoint(update, {"agent": {"x": torch.zeros(2)}})
+            folder.save_checkpoint(update, {"learner": {"x": torch.zeros(2)}})
     assert left, "the first one was removed"
     assert all(found == [2] for found in left), "from its first file on it does not count"
     assert len(list((tmp_path / "checkpoint").iterdir())) == 2
@@ -260,11 +265,11 @@ def test_the_agent_gets_the_statistics_of_the_data_and_a_seed_of_its_run(tmp_pat
     one, other = (made(tmp_path / str(seed), seed=seed) for seed in (5, 6))
     assert one.data is not None
     obs = one.data.take(torch.arange(len(one.data))).obs
-    spec = one.agent.spec
+    spec = one.learner.spec
     assert spec.obs_mean is not None
     assert spec.obs_std is not None
     torch.testing.assert_close(spec.obs_mean, obs.mean(0))
     torch.testing.assert_close(spec.obs_std, obs.std(0, correction=0))
     assert spec.return_range == one.data.return_range
-    first, second = (next(iter(run.agent.policy.parameters())) for run in (one, other))  # type: ignore[attr-defined]
+    first, second = (next(iter(run.learner.policy.parameters())) for run in (one, other))
     assert not torch.equal(first, second)

@@ -1,18 +1,15 @@
 """A classifier with a variational information bottleneck (VIB), and its rivals.
 
-Learn the right forecasts of the data through a noisy code z of the observation that pays for what it
-tells:
+Predict the class y of an observation x through a noisy code z that pays for the information it holds:
 
-    minimise  E[ -sum_c y_c log p(c | z) ] + beta * E[ KL(q(z | x) | N(0, I)) ],   z ~ q(z | x)
+    minimise  E[ -log p(y | z) ] + beta * E[ KL(q(z | x) | N(0, I)) ],   z ~ q(z | x)
 
-Here x is an observation and y, the action of the data, the right probabilities of the classes. Without
-the bottleneck the code is one number per unit and the second term is absent; then the usual rivals
-remain: weight decay, dropout or nothing.
+Without the bottleneck the code is one number per unit and the second term is absent; then the usual
+rivals remain: weight decay, dropout or nothing. As in the authors' tests, the code keeps its noise when
+the model is measured.
 
 Alemi et al., 2017, https://arxiv.org/abs/1612.00410; network, settings and rivals of the supervised task
 of Igl et al., 2019, https://arxiv.org/abs/1910.12911, as in the authors' code.
-
-Differences from the paper: batches are drawn with replacement, not epoch by epoch.
 """
 
 from collections.abc import Hashable, Mapping
@@ -21,17 +18,19 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.backbones.layers.bottleneck import Bottleneck, kl, sample
 from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.models._base import classes_of, input_space, right
 from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import vector_size
-from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Spec, State, Transitions
+from rlbench.experience import Examples
+from rlbench.interface import Model
+from rlbench.measures import Measure
 from rlbench.seeding import derive, initialising
 
 CHANNELS, WINDOW = 10, 11
@@ -66,7 +65,7 @@ class VIBConfig:
         check(self)
 
 
-class Classifier(nn.Module):
+class Network(nn.Module):
     """Signals to a code, and a code to classes."""
 
     def __init__(self, length: int, classes: int, config: VIBConfig) -> None:
@@ -92,55 +91,45 @@ class Classifier(nn.Module):
         return logits
 
 
-def cross_entropy(logits: Tensor, forecast: Tensor) -> Tensor:
-    """Mean over the batch in nats; `logits` and right probabilities `forecast` are [B, classes]."""
-    same_shape(logits, forecast)
-    return -(forecast * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
-
-
-class VIB(Agent):
+class VIB(Model):
     """The classifier."""
 
     Config: ClassVar[type] = VIBConfig
-    consumes = Transitions
+    measures = (Measure("loss", "nats", higher_is_better=False), Measure("accuracy"))
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 2_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 100,
+    }  # fmt: skip
     config: VIBConfig
 
     def __init__(
         self,
         config: VIBConfig,
-        spec: Spec,
+        spec: Mapping[str, Space[Any]],
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        """See `Agent`."""
+        """See `Model`."""
         super().__init__(config, spec, seed=seed, device=device)
-        length, classes = vector_size(spec.observation_space), _classes(spec.action_space)
+        length, classes = vector_size(input_space(spec)), classes_of(spec, "label")
         if length < WINDOW:
             raise UserError(
-                f"observations have {length} values; this agent needs a signal of {WINDOW} or more"
+                f"observations have {length} values; this model needs a signal of {WINDOW} or more"
             )
         with initialising(derive(seed, "weights")):
-            self.network = Classifier(length, classes, config)
+            self.network = Network(length, classes, config)
         self.network.to(self.device)
         self.optimizer = SGD(
             self.network.parameters(), config.learning_rate, config.momentum, config.weight_decay
         )
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """Probabilities of the classes, [B, classes]; with a bottleneck those of a sampled code."""
-        if self.acting_noise is None:
-            return Action(self.decide(obs))
-        return Action(self.decide(obs, randn((len(obs), *self.acting_noise), self.act_generator)))
-
     @property
     def acting_noise(self) -> tuple[int, ...] | None:
-        """As in the authors' tests, the code keeps its noise."""
+        """The noise of the code."""
         return (self.config.code,) if self.config.bottleneck else None
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Probabilities of the classes, [B, classes]; `noise` [B, code] is that of the code."""
+        """Probabilities of the classes, [B, C]; `noise` [B, code] is that of the code."""
         code = self.network.code(self.network.features(obs))
         if noise is not None:
             mu, sigma = code
@@ -152,30 +141,25 @@ class VIB(Agent):
         """One: all updates are alike."""
         return "update"
 
-    def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """One step towards the right forecasts."""
-        code = self.network.code(self.network.features(experience.obs, self.generator))
+    def learn(self, experience: Examples) -> Mapping[str, Tensor]:
+        """One step of gradient descent."""
+        code = self.network.code(self.network.features(experience["obs"], self.generator))
+        label = experience["label"]
         if not self.config.bottleneck:
-            loss = cross_entropy(self.network.logits(code), experience.action)
+            loss = F.cross_entropy(self.network.logits(code), label)
             return {"loss": gradient_step(self.optimizer, loss)}
         mu, sigma = code
         divergence = kl(mu, sigma).mean()
         noisy = sample(mu, sigma, randn((1, *mu.shape), self.generator))[0]
-        loss = cross_entropy(self.network.logits(noisy), experience.action)
+        loss = F.cross_entropy(self.network.logits(noisy), label)
         gradient_step(self.optimizer, loss + self.config.beta * divergence)
         return {"loss": loss.detach(), "kl": divergence.detach(), "sigma": sigma.detach().mean()}
 
-
-def _classes(space: Space[Any]) -> int:
-    """Number of classes; a UserError for an action space that is no forecast."""
-    if (
-        not isinstance(space, spaces.Box)
-        or len(space.shape) != 1
-        or (space.low != 0).any()
-        or (space.high != 1).any()
-    ):
-        raise UserError(
-            f"the action space is {space}; this agent needs a Box from 0 to 1, a probability for "
-            "each class, as in the task signals-2"
-        )
-    return int(space.shape[0])
+    def measure(self, examples: Examples) -> Mapping[str, Tensor]:
+        """Loss and accuracy of each example, [B] each; with a bottleneck those of a sampled code."""
+        label, noise = examples["label"], None
+        if self.acting_noise is not None:
+            noise = randn((len(examples), *self.acting_noise), self.measure_generator)
+        log_probability = self.decide(examples["obs"], noise).log()
+        loss = F.nll_loss(log_probability, label, reduction="none")
+        return {"loss": loss, "accuracy": right(log_probability, label)}

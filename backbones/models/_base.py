@@ -1,0 +1,63 @@
+"""What models over an encoder have in common."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from rlbench.errors import UserError
+
+WARM_UP = 0.3
+"""Share of the updates in which the step size rises."""
+FIRST, LAST = 1 / 25, 1e-4 / 25
+"""First and last step size, as shares of the largest."""
+
+
+def one_cycle(progress: float) -> float:
+    """Step size as a share of the largest, at a share of all updates from 0 to 1.
+
+    Rises and falls along half a cosine each, with PyTorch's defaults (Smith & Topin, 2019,
+    https://arxiv.org/abs/1708.07120).
+    """
+    if progress < WARM_UP:
+        low, high, share = FIRST, 1.0, progress / WARM_UP
+    else:
+        low, high, share = 1.0, LAST, min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
+    return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
+
+
+def input_space(fields: Mapping[str, Space[Any]]) -> Space[Any]:
+    """The space of what a model reads.
+
+    Raises:
+        UserError: The examples have no such column.
+    """
+    if "obs" not in fields:
+        raise UserError(
+            f"the examples have the columns {', '.join(fields)}; a model reads `obs`, so call the input so"
+        )
+    return fields["obs"]
+
+
+def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
+    """The number of classes of a column.
+
+    Raises:
+        UserError: There is no such column, or it holds no classes.
+    """
+    found = {key: int(x.n) for key, x in fields.items() if isinstance(x, spaces.Discrete)}
+    if name not in found:
+        raise UserError(
+            f"the examples have no classes in a column {name!r}; they have "
+            f"{', '.join(found) or 'no classes at all'}"
+        )
+    if found[name] < 2:
+        raise UserError(f"the column {name!r} has one class; a classifier needs 2 or more")
+    return found[name]
+
+
+def right(logits: Tensor, label: Tensor) -> Tensor:
+    """1.0 where the largest of the logits [B, C] is that of the class [B], else 0.0, [B]."""
+    return (logits.argmax(dim=-1) == label).float()

@@ -1,0 +1,54 @@
+"""Formats of run folders: what config.json and the evaluations hold, and how format 1 becomes format 2.
+
+Format 1 knew agents and returns only: config.json names an `agent`, and returns.npz has `return` and `held_out`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rlbench.measures import RETURN, Measure
+
+FORMAT = 2
+HELD_OUT = "held_out/"
+TRAIN = "train/"
+"""What the names of columns of held-out levels and of training examples begin with."""
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json in format 2."""
+    if config["format"] != 1:
+        return dict(config)
+    config = {"learner" if name == "agent" else name: value for name, value in config.items()}
+    return config | {"format": FORMAT, "measures": [asdict(RETURN)]}
+
+
+def upgraded_evaluations(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns of evaluations in format 2; its own stay as they are."""
+    found = dict(columns)
+    if "held_out" in found:
+        found[f"{HELD_OUT}seed"] = found["seed"]
+        found[f"{HELD_OUT}{RETURN.name}"] = found.pop("held_out")
+    return found
+
+
+def measures_of(config: Mapping[str, Any]) -> list[Measure]:
+    """The measures of a run, the headline measure first."""
+    return [Measure.from_json(plain) for plain in config["measures"]]
+
+
+def is_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a config has what every reader of runs needs; older runs lack some settings."""
+    learner, run, data = config["learner"], config["run"], config["data"]
+    scale = config["reference_returns"]
+    return (
+        isinstance(learner["name"], str)
+        and isinstance(learner["settings"], dict)
+        and isinstance(run["env"], str)
+        and all(isinstance(run[name], int) for name in ("updates", "seed"))
+        and (data is None or {"kind", "name", "source", "details"} <= data.keys())
+        and (scale is None or len(list(map(float, scale))) == 2)
+        and len(measures_of(config)) > 0
+    )

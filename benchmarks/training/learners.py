@@ -1,0 +1,28 @@
+"""Agents and models by name, for every command that runs one; importing this loads no PyTorch."""
+
+from typing import TYPE_CHECKING
+
+from rlbench.agents import AGENTS
+from rlbench.backbones.models import MODELS
+from rlbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rlbench.interface import Learner
+
+
+def load_learner(name: str) -> "type[Learner]":
+    """The class of an agent or model.
+
+    Args:
+        name: As in `rlbench list`, or `package.module:Class`.
+
+    Raises:
+        UserError: There is no such learner, or it cannot be imported.
+    """
+    from rlbench.interface import Learner, Model, checked_class
+
+    if name in MODELS:
+        return checked_class(MODELS.load(name), Model, name)  # type: ignore[type-abstract]
+    if name not in AGENTS and ":" not in name:
+        raise UserError(AGENTS.unknown(name, MODELS))
+    return checked_class(AGENTS.load(name), Learner, name)  # type: ignore[type-abstract]

@@ -1,0 +1,99 @@
+"""What a run folder holds, as objects: settings and trained learners."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Generator
+
+from rlbench import compute
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.faults import named_as_users
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.tasks import Task, find_task
+from rlbench.errors import UserError
+from rlbench.interface import Agent, Model, Spec
+from rlbench.offline_data import Provenance, as_recorded
+from rlbench.offline_data.examples import open_examples
+
+
+def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
+    """The trained learner of a run folder, on any device, and its task.
+
+    >>> agent, task = load_run(Path("runs/bear-halfcheetah-medium-s0"))  # doctest: +SKIP
+    """
+    folder = RunFolder(path)
+    saved = folder.config()
+    learner_class = load_learner(saved["learner"]["name"])
+    config = dataclasses.replace(from_json(RunConfig, saved["run"], path), device=device, out=path)
+    task = find_task(config.env)
+    if saved["data"] is not None:
+        task = as_recorded(task, Provenance.from_json(saved["data"]))
+    spec: Any
+    if issubclass(learner_class, Model):
+        spec = open_examples(task, config.data_size, config.seed).fields
+    else:
+        env = task.make()
+        spec = Spec.of(env)
+        env.close()
+    settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
+    with named_as_users(learner_class):
+        learner = learner_class(settings, spec, seed=0, device=compute.resolve_device(device))
+    state = folder.load_checkpoint(learner.device)
+    if state is None:
+        raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")
+    # Generators stay as they are: where the run was on another kind of device, its own would not fit.
+    generators = {
+        name: value.get_state()
+        for name, value in vars(learner).items()
+        if isinstance(value, Generator)
+    }
+    with explaining_misfit(path):
+        learner.load_state_dict({**state["learner"], **generators})
+    return learner, task
+
+
+def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
+    """The trained agent of a run folder, and its task.
+
+    Raises:
+        UserError: It is the run of a model.
+    """
+    learner, task = load_run(path, device)
+    if not isinstance(learner, Agent):
+        raise UserError(
+            f"{path} is the run of a model, which does not act; give the run of an agent"
+        )
+    return learner, task
+
+
+def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
+    """A frozen settings dataclass from config.json, where tuples became lists.
+
+    Raises:
+        UserError: The settings are those of another version.
+    """
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise UserError(
+            f"the settings in {path} are not those of this version ({error}); "
+            "install the version of rlbench that wrote them"
+        ) from None
+
+
+@contextmanager
+def explaining_misfit(path: Path) -> Iterator[None]:
+    """Turns the ValueError of a checkpoint that does not fit into a sentence."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"the checkpoint in {path} belongs to another learner or other settings ({error}); "
+            "give the folder it came from"
+        ) from None

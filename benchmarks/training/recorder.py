@@ -1,0 +1,224 @@
+"""What is kept of a run while it is trained: log lines, evaluations, snapshots, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import Evaluator
+from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
+from rlbench.benchmarks.training.progress import ProgressLine
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.tasks import Task
+from rlbench.errors import Interrupted, UserError
+from rlbench.interface import Learner
+from rlbench.measures import RETURN, Measure
+from rlbench.seeding import derive
+
+Array = NDArray[Any]
+
+FAR = 0.3
+"""Divergence of a new policy from the old one, in nats, from which on the log names the update."""
+
+
+class Recorder:
+    """Called after each update, it logs, evaluates, saves and stops as is due."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        learner: Learner,
+        task: Task,
+        folder: RunFolder,
+        evaluators: Sequence[Evaluator],
+        line: ProgressLine,
+        first: int = 0,
+    ) -> None:
+        """Begins after update `first`, which is above 0 in a resumed run."""
+        self._config, self._learner, self._task = config, learner, task
+        self._folder, self._evaluators, self._line = folder, evaluators, line
+        self._update = self._first = first
+        self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
+
+    def after(
+        self,
+        update: int,
+        metrics: Mapping[str, Tensor],
+        driver_state: Callable[[], dict[str, Any]],
+        *,
+        stopping: bool,
+    ) -> None:
+        """Does what is due after an update.
+
+        Args:
+            update: Its number, from 1.
+            metrics: What it returned.
+            driver_state: What a checkpoint keeps beside the learner.
+            stopping: Whether a person wants the run to be saved and to end.
+
+        Raises:
+            UserError: A metric or a weight is not finite.
+            Interrupted: The run was stopped on request and is saved.
+        """
+        config, folder, line = self._config, self._folder, self._line
+        self._update = update
+        last = update == config.updates
+        self._name_far_update(metrics)
+        if self._due(config.log_every) or last:
+            seconds = time.monotonic() - self._start
+            rate = (update - self._first) / (seconds - self._evaluating)
+            folder.log(update, self._finite(metrics), rate, self._before + seconds)
+        if self._due(config.eval_every) or last:
+            self._finite(metrics)
+            self._check_state(self._learner.state_dict())
+            line.advance(update)
+            start = time.monotonic()
+            line.report(self._evaluate())
+            for note in filter(None, (evaluator.note() for evaluator in self._evaluators)):
+                line.say(note)
+            self._evaluating += time.monotonic() - start
+        if self._due(config.snapshot_every):
+            self._finite(metrics)
+            state = self._learner.state_dict()
+            self._check_state(state)
+            folder.save_snapshot(update, state)
+        if self._due(config.checkpoint_every) or last or stopping:
+            self._finite(metrics)
+            state = {"learner": self._learner.state_dict(), "driver": driver_state()}
+            self._check_state(state["learner"])
+            # Seeds that learn together resume from the last checkpoint that all of them have.
+            folder.save_checkpoint(update, state, keep=1 if config.seeds == 1 or last else 2)
+        if stopping and not last:
+            raise stopped(update, folder.path)
+        if update % 10 == 0:
+            line.advance(update)
+
+    def _name_far_update(self, metrics: Mapping[str, Tensor]) -> None:
+        """Says so if an update moved the policy far, which is how on-policy agents lose what they learned."""
+        if "kl_update" in metrics and metrics["kl_update"] > FAR:
+            end = ", so it was undone" if metrics["undone"] else ""
+            self._line.say(
+                f"update {self._update:,} moved the policy far (KL {metrics['kl_update']:.2f}){end}"
+            )
+
+    def reads_learner(self, update: int, *, stopping: bool) -> bool:
+        """Whether `after` will evaluate or save the learner after this update."""
+        config = self._config
+        every = (config.eval_every, config.snapshot_every, config.checkpoint_every)
+        return stopping or update == config.updates or any(x > 0 and update % x == 0 for x in every)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self._update % every == 0
+
+    def _finite(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """The metrics as numbers; a UserError if one is not finite."""
+        values = {name: float(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self.diverged(f"{name} became {value}")
+        return values
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state of the learner that is not finite."""
+        for name, value in state.items():
+            if not _is_finite(value):
+                raise self.diverged(f"a number in the learner's {name} became nan or infinite")
+
+    def diverged(self, what: str) -> UserError:
+        """The error for a learner with a value that is not finite; `what` names it."""
+        saved = self._folder.checkpoints()
+        kept = (
+            f"its checkpoint of update {saved[-1]:,}"
+            if saved
+            else "no checkpoint yet, only its log"
+        )
+        return UserError(
+            f"{what} by update {self._update:,}, so the run was stopped; a smaller learning rate or "
+            "smaller rewards may help; "
+            f"{self._folder.path} holds {kept}"
+        )
+
+    def _evaluate(self) -> str:
+        seed = derive(self._config.seed, "evaluation", self._update)
+        columns: dict[str, Array] = {}
+        for evaluator in self._evaluators:
+            columns |= evaluator.columns(self._learner, seed)
+        curves = {name.replace("/", "_"): x for name, x in curves_of(columns).items()}
+        if RETURN.name in curves and (score := self._task.score(curves[RETURN.name])) is not None:
+            curves["score"] = score
+        self._folder.add_evaluation(self._update, columns, curves)
+        seed_in_words = f"seed {self._config.seed}, " if self._config.seeds > 1 else ""
+        text = describe(self._task, self._learner.measures, columns)
+        return f"{seed_in_words}update {self._update:,}: {text}"
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in nested dicts and lists of tensors and plain values are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def stopped(update: int, path: Path) -> Interrupted:
+    """Says how to resume runs that the user stopped; `update` is the last one saved, 0 if none."""
+    where = f"and saved at update {update:,}" if update else "before the first checkpoint"
+    how = "resume with" if update else "start again with"
+    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}`")
+
+
+def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
+    """Mean of each measure of an evaluation, without the seeds of episodes and what is no measure."""
+    return {
+        name: float(column.mean())
+        for name, column in columns.items()
+        if column.dtype.kind == "f" and column.ndim == 1
+    }
+
+
+def describe(task: Task, measures: Sequence[Measure], columns: Mapping[str, Array]) -> str:
+    """One evaluation in words: every measure, for a person."""
+    if measures[0] == RETURN:
+        return describe_returns(task, columns[RETURN.name], columns.get(HELD_OUT + RETURN.name))
+    return "; ".join(
+        f"{part}{_means(measures, columns, prefix)}"
+        for part, prefix in (("", ""), ("training examples: ", TRAIN))
+        if prefix + measures[0].name in columns
+    )
+
+
+def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: str) -> str:
+    """Mean of each measure and the number of examples, in words."""
+    found = [(measure, columns.get(prefix + measure.name)) for measure in measures]
+    parts = [
+        f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")
+        for measure, column in found
+        if column is not None
+    ]
+    return f"{', '.join(parts)} over {len(columns[prefix + measures[0].name]):,} examples"
+
+
+def describe_returns(
+    task: Task, returns: NDArray[np.float64], held_out: NDArray[np.float64] | None = None
+) -> str:
+    """Score, return, number of episodes and share of solved ones, for a person."""
+    digits = 1 if abs(returns).max() >= 10 else 3
+    text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
+    text += f" over {len(returns)} episodes"
+    score = task.score(float(returns.mean()))
+    if score is not None:
+        text = f"score {score:.1f} ({text})"
+    if task.solved_above is not None:
+        text += f", solved {100 * (returns > task.solved_above).mean():.0f} %"
+    if held_out is not None and task.held_out is not None:
+        text += f"; held out: {describe_returns(task.held_out, held_out)}"
+    return text

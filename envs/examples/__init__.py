@@ -1,0 +1,60 @@
+"""Sources of labelled examples, by name; importing this loads the standard library only."""
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlbench.names import NameTable
+
+if TYPE_CHECKING:
+    from rlbench.envs.examples._base import Arrays as Arrays, Source as Source
+
+SOURCES = NameTable(
+    "source",
+    __name__,
+    {
+        "digits": ("digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
+        "frames-minigrid": (
+            "frames_minigrid:MiniGridFrames",
+            "views of MiniGrid's levels, 7x7 cells",
+        ),
+        "glyphs": ("glyphs:Glyphs", "drawings of 20 characters of random strokes, 28x28"),
+    },
+    group="rlbench.sources",
+)
+"""Names to classes; `signals-B` and files have names of their own kind."""
+SHOWN = {
+    **SOURCES,
+    "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
+    "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
+}
+"""What `rlbench list` shows."""
+
+
+def find_source(name: str) -> "Callable[[], Source] | None":
+    """What makes the source of a name; None if no source has it.
+
+    Args:
+        name: One of `SOURCES`, `signals-B`, or the path of an .npz or HDF5 file.
+    """
+    if name in SOURCES:
+        return lambda: SOURCES.load(name)()
+    if found := re.fullmatch(r"signals-([1-9]\d{0,3})", name):
+        return lambda: _of("signals:Signals")(int(found[1]))
+    if name.endswith((".npz", ".h5", ".hdf5")):
+        return lambda: _of("files:read")(Path(name).expanduser())
+    return None
+
+
+def _of(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)
+
+
+def __getattr__(name: str) -> Any:
+    """`Source` and `Arrays`, for sources of one's own."""
+    if name in ("Arrays", "Source"):
+        return _of(f"_base:{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""What sources of labelled examples have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+class Source(ABC):
+    """Labelled examples in two splits that share nothing: no level, class drawing or generator seed.
+
+    A source of your own is a subclass; `rlbench run classifier --env my_package.module:make` takes any
+    callable without arguments that returns one.
+    """
+
+    kind: ClassVar[Literal["generated", "shipped", "file", "custom"]] = "custom"
+    """Where the examples come from."""
+    seeded: ClassVar[bool] = True
+    """Whether each seed gives other examples; False for a fixed set."""
+    cached: ClassVar[bool] = False
+    """Whether drawing takes so long that the examples are kept on disk."""
+    version: ClassVar[int] = 1
+    """Counts up when the same seed begins to give other examples, so that nothing old is read."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """The space of each column of one example.
+
+        What a learner reads is called `obs`, as in transitions; a class is a Discrete space that begins
+        at 0.
+        """
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Mapping[Split, int]:
+        """The most examples of each split."""
+
+    @abstractmethod
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """The first `size` examples of a split for a seed; every column is [size, ...]."""
+
+
+class Arrays(Source):
+    """Examples from arrays in memory."""
+
+    seeded = False
+
+    def __init__(self, train: Mapping[str, Array], test: Mapping[str, Array]) -> None:
+        """Columns [N, ...] of each split, with the same names and shapes.
+
+        Bytes with two or more dimensions per example are images; whole numbers from 0, one per example,
+        are classes; everything else is a vector or array of numbers.
+        """
+        self._columns: dict[Split, dict[str, Array]] = {
+            "train": {name: np.asarray(x) for name, x in train.items()},
+            "test": {name: np.asarray(x) for name, x in test.items()},
+        }
+        self._fields = {name: self._space(name) for name in self._columns["train"]}
+
+    @property
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """See `Source`."""
+        return self._fields
+
+    @property
+    def sizes(self) -> Mapping[Split, int]:
+        """See `Source`."""
+        return {
+            split: min((len(x) for x in columns.values()), default=0)
+            for split, columns in self._columns.items()
+        }
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`; the same examples for every seed."""
+        return {name: column[:size] for name, column in self._columns[split].items()}
+
+    def _space(self, name: str) -> Space[Any]:
+        parts = [columns[name] for columns in self._columns.values() if name in columns]
+        column = parts[0]
+        shape = column.shape[1:]
+        if column.dtype.kind in "iub" and not shape:
+            lowest, highest = (int(f([f(x) for x in parts if len(x)])) for f in (min, max))
+            if lowest >= 0:
+                return spaces.Discrete(highest + 1)
+        if column.dtype == np.uint8:
+            return spaces.Box(0, 255, shape, np.uint8)
+        if column.dtype.kind in "iub":
+            return spaces.Box(-(2**63), 2**63 - 1, shape, np.int64)
+        return spaces.Box(-np.inf, np.inf, shape, np.float32)

@@ -1,0 +1,146 @@
+"""Labelled examples of a task for the seed of a run: drawn or read, checked, and kept where that takes long."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+
+from rlbench import checkpoint
+from rlbench.envs.examples._base import SPLITS, Array, Source, Split
+from rlbench.envs.tasks import Task
+from rlbench.errors import FAILURES, UserError, raised_by
+from rlbench.experience import Examples
+from rlbench.files import explaining_os_errors, only_one
+from rlbench.offline_data.cache import entry
+from rlbench.offline_data.dataset import Provenance
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Examples to learn from and others to be measured on."""
+
+    fields: Mapping[str, Space[Any]]
+    """The space of each column of one example."""
+    train: Examples
+    test: Examples
+    provenance: Provenance
+
+    def to(self, device: torch.device) -> "ExampleSet":
+        """The examples on a device."""
+        return ExampleSet(self.fields, self.train.to(device), self.test.to(device), self.provenance)
+
+
+def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
+    """The examples of a task.
+
+    Args:
+        task: Offers a source.
+        size: The most training examples to take; all test examples are taken.
+        seed: Decides what is drawn, where the source draws.
+
+    Raises:
+        UserError: The task has no examples, or they are not as its source says.
+    """
+    if task.source is None:
+        raise UserError(
+            f"{task.name} has no labelled examples; give a source of them, such as digits or an .npz "
+            "file (`rlbench list` shows all)"
+        )
+    if size < 1:
+        raise UserError(f"{size} training examples were asked for; give a data size of 1 or more")
+    source = task.source()
+    sizes = {"train": min(size, source.sizes["train"]), "test": source.sizes["test"]}
+    parts: dict[Split, Examples] = {
+        split: _part(source, task.name, split, sizes[split], seed) for split in SPLITS
+    }
+    details = {"transitions": sizes["train"], "test": sizes["test"], "score": None}
+    details |= {"seeded": source.seeded}
+    provenance = Provenance(source.kind, task.name, "the task itself", _sha256(parts), details)
+    return ExampleSet(dict(source.fields), parts["train"], parts["test"], provenance)
+
+
+def _part(source: Source, name: str, split: Split, size: int, seed: int) -> Examples:
+    """The examples of a split, from the cache where the source is slow."""
+    if size < 1:
+        raise UserError(f"{name} has no examples for {split}; give a source with at least one")
+    if not source.cached:
+        return _drawn(source, name, split, size, seed)
+    key = {"split": split, "size": size, "seed": seed, "version": source.version}
+    file = entry(name, key) / "examples"
+    with only_one(file.parent.with_name(f".{file.parent.name}.lock"), "", wait=True):
+        found = _kept(file)
+        if found is None:
+            found = _drawn(source, name, split, size, seed)
+            with explaining_os_errors(file):
+                checkpoint.save(file, {"columns": dict(found.columns)})
+        return found
+
+
+def _kept(file: Path) -> Examples | None:
+    """Examples from the cache; None if there are none, or they are damaged."""
+    try:
+        return Examples(checkpoint.load(file)["columns"])
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _drawn(source: Source, name: str, split: Split, size: int, seed: int) -> Examples:
+    try:
+        given = source.sample(split, size, seed)
+    except UserError:
+        raise
+    except FAILURES as error:
+        if source.kind != "custom":
+            raise
+        raise raised_by(name, "sample", error, "source") from error
+    columns = {}
+    for field, space in source.fields.items():
+        if field not in given:
+            raise UserError(
+                f"the {split} examples of {name} have no column {field!r}; let the source return every "
+                "column that its fields name"
+            )
+        columns[field] = _column(np.asarray(given[field]), space, size, f"{field} of {name}")
+    return Examples(columns)
+
+
+def _column(given: Array, space: Space[Any], size: int, name: str) -> torch.Tensor:
+    """A column in the dtype of its space: int64 for classes and whole numbers, bytes, or float32."""
+    shape = (size, *(space.shape or ()))
+    if given.shape != shape:
+        raise UserError(
+            f"the column {name} has the shape {list(given.shape)}, expected {list(shape)}; correct the "
+            "source or its fields"
+        )
+    if given.dtype.kind not in "biuf":
+        raise UserError(f"the column {name} has the type {given.dtype}; expected numbers")
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        raise UserError(
+            f"the column {name} has values that are NaN or infinite; correct the source"
+        )
+    whole = isinstance(space, spaces.Discrete) or np.issubdtype(space.dtype, np.integer)
+    if whole and given.dtype.kind == "f" and (given != np.floor(given)).any():
+        raise UserError(f"the column {name} has fractions, expected whole numbers of {space}")
+    if isinstance(space, spaces.Discrete) and size:
+        low, high = int(given.min()), int(given.max())
+        if low < space.start or high >= space.start + space.n:
+            raise UserError(
+                f"the column {name} has classes from {low} to {high}, expected {space}; correct the "
+                "source or its fields"
+            )
+    kind = np.uint8 if space.dtype == np.uint8 else np.int64 if whole else np.float32
+    return torch.from_numpy(np.array(given, dtype=kind))
+
+
+def _sha256(parts: Mapping[Split, Examples]) -> str:
+    digest = hashlib.sha256()
+    for split, examples in parts.items():
+        for name, column in examples.columns.items():
+            digest.update(f"{split} {name} {column.dtype} {list(column.shape)}".encode())
+            digest.update(column.numpy().tobytes())
+    return digest.hexdigest()

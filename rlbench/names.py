@@ -1,0 +1,105 @@
+"""Names that a user can give: one lazy table for agents, models, encoders, memories and papers.
+
+Looking a name up imports only the module that it stands for. Standard library only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from rlbench.errors import FAILURES, UserError
+
+
+class NameTable(Mapping[str, str]):
+    """Names with one line each; `load` gives what they stand for."""
+
+    def __init__(
+        self, kind: str, package: str, entries: Mapping[str, tuple[str, str]], group: str = ""
+    ) -> None:
+        """A table of built-in names and of those that installed packages register.
+
+        Args:
+            kind: What the names are called in errors, such as `agent`.
+            package: Where the modules are.
+            entries: Name to `module:attribute` and one line.
+            group: Entry points under which packages register names; empty for none.
+        """
+        self.kind, self._package, self._entries, self._group = kind, package, entries, group
+
+    def __getitem__(self, name: str) -> str:
+        """The line of a name."""
+        if name in self._entries:
+            return self._entries[name][1]
+        return f"from {_package(self.plugins()[name])}"
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of installed packages first, then the built-in ones in order."""
+        yield from (name for name in self.plugins() if name not in self._entries)
+        yield from self._entries
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len({*self._entries, *self.plugins()})
+
+    def plugins(self) -> dict[str, EntryPoint]:
+        """What packages registered."""
+        found = entry_points(group=self._group) if self._group else ()
+        return {entry.name: entry for entry in found}
+
+    def place(self, name: str) -> str:
+        """`package.module:attribute` of a name; one of that form stands for itself.
+
+        Raises:
+            UserError: There is no such name.
+        """
+        if name in self._entries:
+            return f"{self._package}.{self._entries[name][0]}"
+        if name in (plugins := self.plugins()):
+            return plugins[name].value
+        if ":" in name:
+            return name
+        raise UserError(self.unknown(name))
+
+    def unknown(self, name: str, others: Iterable[str] = ()) -> str:
+        """The error for a name that is neither in the table nor one of `others`."""
+        close = get_close_matches(name.lower(), [*self, *others], n=3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        return (
+            f"there is no {self.kind} {name!r}; {hint}`rlbench list` shows all, and "
+            f"package.module:Class names one of your own"
+        )
+
+    def module_of(self, attribute: str) -> str | None:
+        """The built-in module that has an attribute which a name stands for; None if none has."""
+        places = (place for place, _ in self._entries.values())
+        modules = (place.partition(":")[0] for place in places if place.endswith(f":{attribute}"))
+        return next((f"{self._package}.{module}" for module in modules), None)
+
+    def load(self, name: str) -> Any:
+        """What a name stands for.
+
+        Raises:
+            UserError: There is no such name, or its module cannot be imported.
+        """
+        module_name, _, attribute = self.place(name).partition(":")
+        try:
+            module = import_module(module_name)
+        except UserError:  # It says itself what it needs.
+            raise
+        except FAILURES as error:  # A plug-in's module may fail in any way.
+            raise UserError(
+                f"{self.kind} {name!r}: cannot import the module {module_name!r} "
+                f"({type(error).__name__}: {error}); install it or correct the name"
+            ) from error
+        if not hasattr(module, attribute):
+            raise UserError(
+                f"{self.kind} {name!r}: {attribute!r} in the module {module_name!r} is missing; "
+                "expected package.module:Class"
+            )
+        return getattr(module, attribute)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.module
