@@ -17,19 +17,21 @@ bounded by tanh instead of a loss.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import clipped_exp, lambda_returns, normalise_advantage
 from rlbench.agents.crr import policy_loss
+from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import ClippedGaussian
-from rlbench.backbones.layers.mlp import MLP
-from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import POSITIVE, check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Agent, Spec, State
@@ -37,7 +39,7 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class AWRConfig:
+class AWRConfig(ObservingConfig):
     """Settings of AWR."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -96,13 +98,13 @@ class AWR(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, log_std = vector_size(spec.observation_space), math.log(config.std)
-        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        see, log_std = partial(config.observations, spec), math.log(config.std)
+        self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
         with initialising(derive(seed, "weights")):
             self.policy = ClippedGaussian(
-                obs_size, self.box.size, config.hidden, (log_std, log_std), free_std=True
+                see(), self.box.size, config.hidden, (log_std, log_std), free_std=True
             )
-            self.value = MLP(obs_size, config.hidden, 1)
+            self.value = mlp(see(), config.hidden, 1)
         for network in (self.normaliser, self.policy, self.value):
             network.to(self.device)
         self.policy_optimizer = Adam(self.policy.net.parameters(), config.learning_rate)

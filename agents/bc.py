@@ -16,17 +16,21 @@ log std alone keep the policy from collapsing.
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlbench.backbones.heads.policies import Policy, PolicyKind, make_policy
-from rlbench.backbones.layers.mlp import MLP
-from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.agents._observing import ObservingConfig
+from rlbench.backbones.encoders import Encoded
+from rlbench.backbones.heads.networks import mlp
+from rlbench.backbones.heads.policies import Choice, Policy, PolicyKind, make_policy
+from rlbench.backbones.layers.mlp import Network
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionChoices, action_form
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
@@ -34,11 +38,12 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class BCConfig:
+class BCConfig(ObservingConfig):
     """Settings of BC."""
 
     policy: Literal["deterministic"] | PolicyKind = "deterministic"
-    """Least squares on one action per state, or maximum likelihood of a distribution."""
+    """Least squares on one action per state, or maximum likelihood of a distribution; discrete actions always
+    have a distribution over all of them."""
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layer sizes of the policy."""
     batch_size: int = 256
@@ -76,16 +81,18 @@ class BC(Agent):
     ) -> None:
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
-        self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        self.form = action_form(spec.action_space, self.device)
+        see, size = partial(config.observations, spec), self.form.size
         with initialising(derive(seed, "weights")):
-            self.policy: MLP | Policy = (
-                MLP(obs_size, config.hidden, action_size)
-                if config.policy == "deterministic"
-                else make_policy(config.policy, obs_size, action_size, config.hidden)
-            )
+            self.policy: Network | Encoded | Policy
+            if isinstance(self.form, ActionChoices):
+                self.policy = Choice(see(), size, config.hidden)
+            elif config.policy == "deterministic":
+                self.policy = mlp(see(), config.hidden, size)
+            else:
+                self.policy = make_policy(config.policy, see(), size, config.hidden)
         self.policy.to(self.device)
-        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
         self.normaliser.to(self.device)
         self.optimizer = Adam(self.policy.parameters(), config.learning_rate)
 
@@ -95,14 +102,14 @@ class BC(Agent):
         if not (explore and isinstance(self.policy, Policy)):
             return Action(self.decide(obs))
         return Action(
-            self.box.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
+            self.form.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
         )
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the policy, its mode if it is a distribution."""
         obs, policy = self.normaliser(obs), self.policy
         out = policy(obs)
-        return self.box.from_unit(policy.mode(out) if isinstance(policy, Policy) else out.tanh())
+        return self.form.from_unit(policy.mode(out) if isinstance(policy, Policy) else out.tanh())
 
     def phase(self) -> Hashable:
         """One: all updates are alike."""
@@ -110,7 +117,7 @@ class BC(Agent):
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """One step towards the actions of the data."""
-        obs, action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
+        obs, action = self.normaliser(experience.obs), self.form.to_unit(experience.action)
         if isinstance(self.policy, Policy):
             loss = -self.policy.log_prob(self.policy(obs), action).mean()
         else:

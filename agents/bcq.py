@@ -20,27 +20,31 @@ instead of 750-750 by default, batches of 256 and step sizes of 3e-4, as the oth
 import copy
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import best_value, critic_loss, td_target
+from rlbench.backbones.encoders import Encoded
+from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import best_action
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.heads.vae import LATENT_CLIP, ActionVAE, vae_loss
-from rlbench.backbones.layers.mlp import MLP
+from rlbench.backbones.layers.mlp import Network
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class BCQConfig:
+class BCQConfig(ObservingConfig):
     """Settings of BCQ."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -106,11 +110,11 @@ class BCQ(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), self.box.size
+        see, action_size = partial(config.observations, spec), self.box.size
         with initialising(derive(seed, "weights")):
-            self.vae = ActionVAE(obs_size, action_size, config.vae_hidden)
-            self.policy = MLP(obs_size + action_size, config.hidden, action_size)
-            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2)
+            self.vae = ActionVAE(see(), action_size, config.vae_hidden)
+            self.policy = mlp(see(), config.hidden, action_size, more=action_size)
+            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
         for network in (self.vae, self.policy, self.critic):
             network.to(self.device)
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
@@ -170,7 +174,7 @@ class BCQ(Agent):
             "q_data": values.detach().mean(),
         }
 
-    def perturb(self, policy: MLP, obs: Tensor, action: Tensor) -> Tensor:
+    def perturb(self, policy: Network | Encoded, obs: Tensor, action: Tensor) -> Tensor:
         """xi(s, a) of actions [B, A] or [B, N, A], of the same shape."""
         shift = self.config.perturbation * policy.conditioned(obs, action).tanh()
         return (action + shift).clamp(-1, 1)

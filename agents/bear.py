@@ -22,11 +22,13 @@ import copy
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import best_value, critic_loss, td_target
 from rlbench.backbones.heads.policies import TanhGaussian, best_action
 from rlbench.backbones.heads.q_ensemble import QEnsemble
@@ -34,7 +36,7 @@ from rlbench.backbones.heads.vae import LATENT_CLIP, ActionVAE, vae_loss
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
@@ -46,7 +48,7 @@ RAW_LIMIT = math.atanh(1 - 1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BEARConfig:
+class BEARConfig(ObservingConfig):
     """Settings of BEAR."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -224,11 +226,11 @@ class BEAR(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        see, action_size = partial(config.observations, spec), len(self.box.half)
         with initialising(derive(seed, "weights")):
-            self.vae = ActionVAE(obs_size, action_size, config.vae_hidden)
-            self.policy = TanhGaussian(obs_size, action_size, config.hidden, config.log_std_bounds)
-            self.critic = QEnsemble(obs_size, action_size, config.hidden, config.critics)
+            self.vae = ActionVAE(see(), action_size, config.vae_hidden)
+            self.policy = TanhGaussian(see(), action_size, config.hidden, config.log_std_bounds)
+            self.critic = QEnsemble(see(), action_size, config.hidden, config.critics)
         for network in (self.vae, self.policy, self.critic):
             network.to(self.device)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)

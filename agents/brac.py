@@ -29,17 +29,19 @@ import copy
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import critic_loss, td_target
 from rlbench.backbones.heads.policies import TanhGaussian
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
@@ -48,7 +50,7 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class BRACConfig:
+class BRACConfig(ObservingConfig):
     """Settings of BRAC."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -138,12 +140,12 @@ class BRAC(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), self.box.size
+        see, action_size = partial(config.observations, spec), self.box.size
         with initialising(derive(seed, "weights")):
-            self.policy = TanhGaussian(obs_size, action_size, config.hidden, LOG_STD_BOUNDS)
-            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2)
+            self.policy = TanhGaussian(see(), action_size, config.hidden, LOG_STD_BOUNDS)
+            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
             self.behaviour = TanhGaussian(
-                obs_size, action_size, config.hidden, (-5.0, 0.0), smooth=True, margin=1e-3
+                see(), action_size, config.hidden, (-5.0, 0.0), smooth=True, margin=1e-3
             )
         for network in (self.policy, self.critic, self.behaviour):
             network.to(self.device)

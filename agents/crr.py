@@ -22,14 +22,17 @@ plain layers the critics diverged on Hopper's data. Both critics see the batch b
 """
 
 import copy
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import clipped_exp, critic_loss, td_target
+from rlbench.backbones.encoders import Observations
 from rlbench.backbones.heads.categorical_q import CategoricalQ, cross_entropy, project
 from rlbench.backbones.heads.policies import (
     Choice,
@@ -42,10 +45,10 @@ from rlbench.backbones.heads.policies import (
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.layers.mlp import LayerKind
 from rlbench.backbones.layers.noise import gumbel, randn
-from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import POSITIVE, check
-from rlbench.backbones.spaces import ActionBox, action_form, vector_size
+from rlbench.backbones.spaces import ActionBox, action_form
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, Transitions
@@ -54,7 +57,7 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRRConfig:
+class CRRConfig(ObservingConfig):
     """Settings of CRR."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -205,25 +208,25 @@ class CRR(Agent):
                 f"conservatism is {config.conservatism}, but the action space is "
                 f"{spec.action_space}; it needs a space of choices, so set it to 0 or use cql"
             )
-        obs_size = vector_size(spec.observation_space)
-        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        see = partial(config.observations, spec)
+        self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
         self.normaliser.to(self.device)
-        self._make_networks(obs_size, seed)
+        self._make_networks(see, seed)
         self.updates = 0
 
-    def _make_networks(self, in_size: int, seed: int) -> None:
+    def _make_networks(self, see: Callable[[], Observations], seed: int) -> None:
         config, size = self.config, self.form.size
         with initialising(derive(seed, "weights")):
             self.policy: Policy = (
-                make_policy(config.policy, in_size, size, config.hidden, config.layers)
+                make_policy(config.policy, see(), size, config.hidden, config.layers)
                 if isinstance(self.form, ActionBox)
-                else Choice(in_size, size, config.hidden, config.layers)
+                else Choice(see(), size, config.hidden, config.layers)
             )
             self.critic: QEnsemble = (
-                QEnsemble(in_size, size, config.hidden, config.critics, config.layers)
+                QEnsemble(see(), size, config.hidden, config.critics, config.layers)
                 if config.critic == "scalar"
                 else CategoricalQ(
-                    in_size, size, config.hidden, config.critics,
+                    see(), size, config.hidden, config.critics,
                     atoms=config.atoms, value_range=config.value_range, layers=config.layers,
                 )
             )  # fmt: skip

@@ -20,20 +20,22 @@ import copy
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import clipped_exp, critic_loss, td_target
 from rlbench.agents.crr import policy_loss
+from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import ClippedGaussian
 from rlbench.backbones.heads.q_ensemble import QEnsemble
-from rlbench.backbones.layers.mlp import MLP
-from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
@@ -46,7 +48,7 @@ ACTION_LIMIT = 1 - 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class IQLConfig:
+class IQLConfig(ObservingConfig):
     """Settings of IQL."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -107,14 +109,14 @@ class IQL(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size = vector_size(spec.observation_space)
-        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        see = partial(config.observations, spec)
+        self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
         with initialising(derive(seed, "weights")):
             self.policy = ClippedGaussian(
-                obs_size, self.box.size, config.hidden, (-5.0, 2.0), free_std=True
+                see(), self.box.size, config.hidden, (-5.0, 2.0), free_std=True
             )
-            self.critic = QEnsemble(obs_size, self.box.size, config.hidden, members=2)
-            self.value = MLP(obs_size, config.hidden, 1)
+            self.critic = QEnsemble(see(), self.box.size, config.hidden, members=2)
+            self.value = mlp(see(), config.hidden, 1)
         for network in (self.normaliser, self.policy, self.critic, self.value):
             network.to(self.device)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)

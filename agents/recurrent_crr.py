@@ -14,7 +14,7 @@ values, so that all samples of a step share it; stretches begin with an empty me
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.crr import CRR, CRRConfig
-from rlbench.backbones.memories.lstm import LSTM
+from rlbench.backbones.encoders import Observations
+from rlbench.backbones.memories import Memory, make_memory
 from rlbench.backbones.optim import Adam, polyak
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Agent, State
@@ -37,6 +38,8 @@ class RecurrentCRRConfig(CRRConfig):
     """Length of what each memory gives (authors' code: 1024)."""
     batch_size: int = 16
     """Stretches of trajectories in one update."""
+    memory: str = "lstm"
+    """Memory by name; `rlbench list` shows all."""
     sequence_length: int = 32
     """Steps of a stretch."""
 
@@ -48,13 +51,15 @@ class RecurrentCRR(CRR):
     consumes = Trajectories
     config: RecurrentCRRConfig
 
-    def _make_networks(self, in_size: int, seed: int) -> None:
+    def _make_networks(self, see: Callable[[], Observations], seed: int) -> None:
         """Memories on observation and last action, and CRR's networks on what they give."""
         config = self.config
-        super()._make_networks(config.memory_size, seed)
+        super()._make_networks(lambda: config.memory_size, seed)
         with initialising(derive(seed, "memories")):
-            self.policy_memory = LSTM(in_size + self.form.size, config.memory_size)
-            self.critic_memory = LSTM(in_size + self.form.size, config.memory_size)
+            self.policy_memory, self.critic_memory = (
+                make_memory(config.memory, see(), config.memory_size, more=self.form.size)
+                for _ in range(2)
+            )
         self.policy_memory.to(self.device)
         self.critic_memory.to(self.device)
         self.target_policy_memory = copy.deepcopy(self.policy_memory).requires_grad_(False)
@@ -71,9 +76,11 @@ class RecurrentCRR(CRR):
         """By the `act_mode`; a sample of the policy if `explore`. The state holds both memories."""
         if state is None:
             state = self._initial_state(len(obs))
-        x = torch.cat([self.normaliser(obs), state["action"]], dim=-1)
-        policy_in, policy_state = self.policy_memory.step(x, _part(state, "policy"))
-        critic_in, critic_state = self.critic_memory.step(x, _part(state, "critic"))
+        seen, last = self.normaliser(obs), state["action"]
+        (policy_in, policy_state), (critic_in, critic_state) = (
+            memory.step(memory.read(seen, last), _part(state, name))
+            for name, memory in (("policy", self.policy_memory), ("critic", self.critic_memory))
+        )
         mode = "sample" if explore else self.config.act_mode
         action = self._choose(policy_in, critic_in, mode, self._acting_draw(len(obs), mode))
         state = _joined(self.form.to_unit(action), policy_state, critic_state)
@@ -95,10 +102,11 @@ class RecurrentCRR(CRR):
         known = batch.truncated[:-1] == 0
         reset = torch.cat([torch.ones_like(over[:1]), over[:-1]])
         before = torch.cat([torch.zeros_like(action[:1]), action[:-1]])
-        x = torch.cat([self.normaliser(batch.obs), before * (1 - reset)[..., None]], dim=-1)
+        obs, last = self.normaliser(batch.obs), before * (1 - reset)[..., None]
 
-        def unroll(memory: LSTM) -> Tensor:
-            return memory.unroll(x, memory.initial_state(x.shape[1], self.device), reset)[0]
+        def unroll(memory: Memory) -> Tensor:
+            start = memory.initial_state(reset.shape[1], self.device)
+            return memory.unroll(memory.read(obs, last), start, reset)[0]
 
         with torch.no_grad():
             slow = self.config.target_actions == "target-policy"

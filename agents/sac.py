@@ -16,17 +16,19 @@ on a data set nothing holds the policy to the data.
 import copy
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import critic_loss, td_target
 from rlbench.backbones.heads.policies import TanhGaussian
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
@@ -34,7 +36,7 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACConfig:
+class SACConfig(ObservingConfig):
     """Settings of SAC."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -91,10 +93,10 @@ class SAC(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
+        see, action_size = partial(config.observations, spec), len(self.box.half)
         with initialising(derive(seed, "weights")):
-            self.policy = TanhGaussian(obs_size, action_size, config.hidden, (-20.0, 2.0))
-            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2)
+            self.policy = TanhGaussian(see(), action_size, config.hidden, (-20.0, 2.0))
+            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
         self.policy.to(self.device)
         self.critic.to(self.device)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)

@@ -17,19 +17,21 @@ Q-learning that offline methods are compared with. `TD3BC` is the setting that h
 import copy
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._values import critic_loss, td_target
+from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.q_ensemble import QEnsemble
-from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.layers.normalise import ObsNormaliser
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, vector_size
+from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
@@ -37,7 +39,7 @@ from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3Config:
+class TD3Config(ObservingConfig):
     """Settings of TD3."""
 
     hidden: tuple[int, ...] = (256, 256)
@@ -118,12 +120,12 @@ class TD3(Agent):
         """See `Agent`."""
         super().__init__(config, spec, seed=seed, device=device)
         self.box = ActionBox.of(spec.action_space, self.device)
-        obs_size, action_size = vector_size(spec.observation_space), len(self.box.half)
-        self.normaliser = ObsNormaliser(spec, obs_size, enabled=config.normalise_obs)
+        see, action_size = partial(config.observations, spec), len(self.box.half)
+        self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
         self.normaliser.to(self.device)
         with initialising(derive(seed, "weights")):
-            self.policy = MLP(obs_size, config.hidden, action_size).to(self.device)
-            self.critic = QEnsemble(obs_size, action_size, config.hidden, members=2).to(self.device)
+            self.policy = mlp(see(), config.hidden, action_size).to(self.device)
+            self.critic = QEnsemble(see(), action_size, config.hidden, members=2).to(self.device)
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)

@@ -141,5 +141,10 @@ def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = 
 
 @torch.no_grad()
 def polyak(target: nn.Module, source: nn.Module, rate: float) -> None:
-    """Moves the target's parameters towards the source's: t = (1 - rate) t + rate s."""
+    """Moves the target's parameters towards the source's: t = (1 - rate) t + rate s.
+
+    Buffers, such as the running statistics of a normalisation, are copied.
+    """
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
+    if buffers := list(source.buffers()):
+        torch._foreach_copy_(list(target.buffers()), buffers)

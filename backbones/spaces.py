@@ -11,6 +11,11 @@ from torch import Tensor
 from rlbench.errors import UserError
 
 
+def is_box(space: Space[Any]) -> bool:
+    """Whether a space is a Box with one dimension or more."""
+    return isinstance(space, spaces.Box) and len(space.shape) > 0
+
+
 def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:

@@ -16,7 +16,6 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rlbench.errors import FAILURES, Diverged, UserError, raised_by
-from rlbench.experience import Trajectories
 from rlbench.interface import Agent
 
 Array = NDArray[Any]
@@ -45,18 +44,19 @@ def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
     array = np.asarray(given)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{array.dtype} is no type of real numbers")
-    if array.dtype == _BYTE and space.dtype == _BYTE and len(space.shape or ()) > 1:
+    if array.dtype == _BYTE and is_images(space):
         return array.copy() if copy else array
     return array.astype(_FLOAT, copy=copy)
 
 
-def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
-    """A copy of observations for an agent to act on, in the form in which it learns from them.
+def is_images(space: gym.Space[Any]) -> bool:
+    """Whether observations are kept as bytes: those with two or more dimensions whose space says so."""
+    return space.dtype == _BYTE and len(space.shape or ()) > 1
 
-    Rollouts keep images as bytes; replay buffers and data sets hold float32.
-    """
-    in_bytes = agent.explores and agent.consumes is Trajectories
-    return torch.from_numpy(obs.copy() if in_bytes else obs.astype(np.float32)).to(agent.device)
+
+def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
+    """A copy of observations in the form of `as_obs` for an agent to act on."""
+    return torch.from_numpy(obs.copy()).to(agent.device)
 
 
 def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:

@@ -3,6 +3,7 @@
 A data set lies in a folder of its own, written once by a reader or by the generator:
 
     rows.npy      packed rows in the order of recording, float32 [N, width] (`storage.Layout`)
+    frames.bin    observations, if they are images (`frames`)
     returns.npy   undiscounted return of each complete episode, float64 [E]
     bounds.npy    episode e is rows[bounds[e]:bounds[e + 1]], int64 [E + 1], or one more where the
                   recording was cut inside an episode
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
+from rlbench.offline_data.frames import FrameWriter, open_frames
 from rlbench.storage import Layout, TransitionTable
 
 Array = NDArray[Any]
@@ -70,21 +72,23 @@ class DataSet(TransitionTable):
             OSError, ValueError, KeyError: Something in the folder is missing or damaged.
         """
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        layout = Layout(tuple(meta["obs_shape"]), tuple(meta["action_shape"]))
+        images = bool(meta.get("images", False))
+        layout = Layout(tuple(meta["obs_shape"]), tuple(meta["action_shape"]), images)
         # Copy-on-write, because PyTorch warns of read-only memory; nothing ever writes to it.
         rows = np.load(folder / ROWS, mmap_mode="c")
         if rows.dtype != np.float32 or len(rows) != meta["provenance"]["details"]["transitions"]:
             raise ValueError(f"{folder / ROWS} holds {rows.shape} of {rows.dtype}")
-        super().__init__(torch.from_numpy(rows), layout)
+        frames = open_frames(folder, layout.obs_shape) if images else None
+        super().__init__(torch.from_numpy(rows), layout, frames)
         self.provenance = Provenance.from_json(meta["provenance"])
         self.episode_returns: NDArray[np.float64] = np.load(folder / RETURNS)
         """Undiscounted returns of the complete episodes of the raw recording, [E]."""
         self.episode_bounds: NDArray[np.int64] = np.load(folder / BOUNDS)
         """Episode e is rows[bounds[e]:bounds[e + 1]]; a cut last episode has bounds too."""
         self.obs_mean = torch.tensor(meta["obs_mean"], dtype=torch.float32)
-        """Mean of the observations, [D]."""
+        """Mean of the observations, [D]; [0] for images."""
         self.obs_std = torch.tensor(meta["obs_std"], dtype=torch.float32)
-        """Population standard deviation of the observations, [D]."""
+        """Population standard deviation of the observations, [D]; [0] for images."""
 
     @property
     def return_range(self) -> tuple[float, float] | None:
@@ -155,32 +159,43 @@ class Recording:
     """
 
     def __init__(self, folder: Path, layout: Layout, size: int) -> None:
-        """Begins `rows.npy` for `size` rows."""
+        """Begins `rows.npy` for `size` rows, and `frames.bin` if observations are images."""
         self._folder, self._layout, self._size = folder, layout, size
         self._count = 0
         self._hash = hashlib.sha256()
         # Hashing takes as long as all the rest, and Python's other threads run meanwhile.
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._hashed = self._hasher.submit(self._hash.update, b"")
-        self._mean = np.zeros(layout.widths[0])
-        self._squares = np.zeros(layout.widths[0])
+        width = layout.stored.widths[0]
+        self._mean, self._squares = np.zeros(width), np.zeros(width)
         self._file = open(folder / ROWS, "wb")  # noqa: SIM115 (see `close`)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (size, layout.width)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (size, layout.stored.width)}
         np.lib.format.write_array_header_1_0(self._file, header)
+        self._frames = FrameWriter(folder, size, self._hash_next) if layout.images else None
 
     def close(self) -> None:
         """Closes the file of the rows, finished or not."""
         self._hasher.shutdown()
         self._file.close()
+        if self._frames is not None:
+            self._frames.close()
 
     def append(self, rows: Array) -> None:
         """The next rows, [n, width], which nobody changes any more."""
+        columns = Columns.of(rows, self._layout)
+        if self._frames is not None:
+            self._frames.append(columns.obs.astype(np.uint8), columns.next_obs.astype(np.uint8))
+            obs, _, _, _, _, next_obs = self._layout.widths
+            rows = rows[:, obs : self._layout.width - next_obs]
         rows = np.ascontiguousarray(rows, dtype="<f4")
-        self._hashed.result()  # So that blocks do not gather in memory.
-        self._hashed = self._hasher.submit(self._hash.update, rows.data)
+        self._hash_next(rows.data)
         self._file.write(rows.data)
         if len(rows):
-            self._update_statistics(Columns.of(rows, self._layout).obs.astype(np.float64))
+            self._update_statistics(columns.obs.astype(np.float64))
+
+    def _hash_next(self, content: bytes | memoryview) -> None:
+        self._hashed.result()  # So that blocks do not gather in memory.
+        self._hashed = self._hasher.submit(self._hash.update, content)
 
     def finish(
         self,
@@ -199,6 +214,8 @@ class Recording:
         """
         if self._count != self._size:
             raise ValueError(f"{self._count} rows were written; {self._size} were announced")
+        if self._frames is not None:
+            self._frames.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
         np.save(self._folder / RETURNS, np.asarray(returns, dtype=np.float64))
@@ -215,6 +232,7 @@ class Recording:
         meta = {
             "obs_shape": self._layout.obs_shape,
             "action_shape": self._layout.action_shape,
+            "images": self._layout.images,
             "obs_mean": self._mean.tolist(),
             "obs_std": np.sqrt(self._squares / max(self._size, 1)).tolist(),
             "provenance": provenance.to_json()
@@ -225,6 +243,9 @@ class Recording:
     def _update_statistics(self, obs: Array) -> None:
         """Merges a block's mean and sum of squared deviations into the running ones (Chan)."""
         total = self._count + len(obs)
+        if self._layout.images:
+            self._count = total
+            return
         mean = obs.mean(axis=0)
         shift = mean - self._mean
         self._squares += ((obs - mean) ** 2).sum(axis=0)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -88,8 +89,9 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
         selection, ends, bounds, returns, details = _episodes(source, world)
         checker = Checker(path, world, ends if selection.next_rows is None else None)
         with closing(Recording(folder, world.layout, len(selection.rows))) as out:
-            for start in range(0, source.count, BLOCK):
-                stop = min(start + BLOCK, source.count)
+            block = min(BLOCK, world.block)
+            for start in range(0, source.count, block):
+                stop = min(start + block, source.count)
                 with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinity.
                     out.append(source.rows(start, stop, selection, checker))
                 progress(stop, source.count)
@@ -254,22 +256,28 @@ def _write(data: DataSet, file: Any) -> None:
     file.attrs["synthetic"] = data.provenance.kind == "generated"
     file.attrs["provenance"] = json.dumps(data.provenance.to_json())
     file["metadata/algorithm"] = np.bytes_(data.provenance.details.get("algorithm", "unknown"))
-    columns = Columns.of(data.rows.numpy(), data.layout)
+    columns = Columns.of(data.rows.numpy(), data.layout.stored)
     # Where the last row of an episode had to be left out, the one before it ends the episode.
     bounds, complete = data.episode_bounds, len(data.episode_returns)
     ends = bounds[1 : complete + 1][np.diff(bounds)[:complete] > 0] - 1
     timeouts = columns.truncated[:, 0] > 0
     timeouts[ends] |= columns.terminated[ends, 0] == 0
     obs, action = data.layout.obs_shape, data.layout.action_shape
-    for name, column, shape, kind in (
-        ("observations", columns.obs, obs, "f4"),
-        ("actions", columns.action, action, "f4"),
-        ("rewards", columns.reward, (), "f4"),
-        ("terminals", columns.terminated, (), "?"),
-        ("timeouts", timeouts[:, None], (), "?"),
-        ("next_observations", columns.next_obs, obs, "f4"),
-    ):
-        stored = file.create_dataset(name, (len(data), *shape), kind)
-        for start in range(0, len(data), BLOCK):
-            block = column[start : start + BLOCK]
-            stored[start : start + BLOCK] = block.reshape(len(block), *shape).astype(kind)
+    pixels = "u1" if data.layout.images else "f4"
+    stored = {
+        name: file.create_dataset(name, (len(data), *shape), kind)
+        for name, shape, kind in (
+            ("observations", obs, pixels), ("actions", action, "f4"), ("rewards", (), "f4"),
+            ("terminals", (), "?"), ("timeouts", (), "?"), ("next_observations", obs, pixels),
+        )
+    }  # fmt: skip
+    for start in range(0, len(data), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(data)))
+        batch = data.take(torch.arange(rows.start, rows.stop))
+        for name, column in (
+            ("observations", batch.obs), ("actions", batch.action), ("rewards", batch.reward),
+            ("next_observations", batch.next_obs),
+        ):  # fmt: skip
+            stored[name][rows] = column.numpy()
+        stored["terminals"][rows] = batch.terminated.numpy() > 0
+        stored["timeouts"][rows] = timeouts[rows]

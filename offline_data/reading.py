@@ -11,7 +11,7 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from rlbench.envs import d4rl_names
-from rlbench.envs.contract import made
+from rlbench.envs.contract import is_images, made
 from rlbench.envs.episodes import step_limit
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -24,7 +24,8 @@ Progress = Callable[[int, int], None]
 READER_VERSION = 2
 """To be raised with every change that alters what is read from a file."""
 BLOCK = 32_768
-"""Rows in memory at once."""
+MOST_NUMBERS = 1 << 26
+"""Rows, and numbers in them, in memory at once."""
 TOLERANCE = 1e-3
 """How far outside the box an action may lie by rounding alone."""
 
@@ -67,7 +68,12 @@ class World:
                 "observations and Box or Discrete actions, so wrap the environment (for example in "
                 "gymnasium.wrappers.FlattenObservation)"
             )
-        return Layout(obs.shape, action.shape or ())
+        return Layout(obs.shape, action.shape or (), is_images(obs))
+
+    @property
+    def block(self) -> int:
+        """Rows in memory at once: fewer of images."""
+        return max(1, min(BLOCK, MOST_NUMBERS // self.layout.width))
 
 
 def warn_of_limit(file: Path, repairs: Mapping[str, Any]) -> None:

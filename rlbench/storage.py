@@ -1,9 +1,10 @@
 """Transitions packed into one float32 table, so that a batch is one gather.
 
-The same form holds data sets (memory-mapped) and replay buffers.
+The same form holds data sets (memory-mapped) and replay buffers. Images are bytes and lie apart, each once:
+what a step leads to is what the next one begins with, unless the episode ended there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -18,6 +19,13 @@ class Layout:
 
     obs_shape: tuple[int, ...]
     action_shape: tuple[int, ...]
+    images: bool = False
+    """Observations are bytes [*obs_shape] that are stored apart from the rows, in `Frames`."""
+
+    @property
+    def stored(self) -> "Layout":
+        """The layout of what the rows hold: without the observations if those are images."""
+        return Layout((0,), self.action_shape) if self.images else self
 
     @property
     def widths(self) -> tuple[int, int, int, int, int, int]:
@@ -49,15 +57,31 @@ class Layout:
         return torch.cat([x.flatten(1) if x.dim() > 1 else x[:, None] for x in columns], dim=1)
 
 
+@dataclass(frozen=True)
+class Frames:
+    """The images that N transitions begin with and lead to."""
+
+    images: Tensor
+    """First the N observations, then those that ended an episode, uint8 [N + E, *obs_shape]."""
+    after: Tensor
+    """Which image each transition leads to, int64 [N]."""
+
+    def to(self, device: torch.device) -> "Frames":
+        """The same on a device."""
+        return Frames(self.images.to(device), self.after.to(device))
+
+
 class TransitionTable:
     """A fixed set of transitions to sample from."""
 
-    def __init__(self, rows: Tensor, layout: Layout) -> None:
-        """Wraps packed rows, [N, layout.width], without copying them."""
-        if rows.dim() != 2 or rows.shape[1] != layout.width:
-            raise ValueError(f"rows have shape {tuple(rows.shape)}; expected [N, {layout.width}]")
+    def __init__(self, rows: Tensor, layout: Layout, frames: Frames | None = None) -> None:
+        """Wraps packed rows, [N, layout.stored.width], and images without copying them."""
+        width = layout.stored.width
+        if rows.dim() != 2 or rows.shape[1] != width:
+            raise ValueError(f"rows have shape {tuple(rows.shape)}; expected [N, {width}]")
         self.rows = rows
         self.layout = layout
+        self.frames = frames
 
     def __len__(self) -> int:
         """Number of transitions."""
@@ -65,8 +89,21 @@ class TransitionTable:
 
     def take(self, index: Tensor) -> Transitions:
         """The transitions at integer positions [..., B]."""
-        rows = self.rows.index_select(0, index.flatten())
-        return self.layout.unpack(rows.view(*index.shape, -1))
+        flat = index.flatten()
+        found = self.layout.stored.unpack(self.rows.index_select(0, flat).view(*index.shape, -1))
+        if self.frames is None:
+            return found
+        obs, next_obs = (
+            self.frames.images.index_select(0, i).view(*index.shape, *self.layout.obs_shape)
+            for i in (flat, self.frames.after.index_select(0, flat))
+        )
+        return replace(found, obs=obs, next_obs=next_obs)
+
+    def to(self, device: torch.device) -> None:
+        """Moves everything to a device."""
+        self.rows = self.rows.to(device)
+        if self.frames is not None:
+            self.frames = self.frames.to(device)
 
     def places(self, size: int, generator: torch.Generator) -> Tensor:
         """Positions of `size` transitions, uniformly with replacement, [size]."""

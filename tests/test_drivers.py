@@ -93,7 +93,8 @@ def online(folder: Path, updates: int = 40, **settings: Any) -> tuple[ReplayDriv
 
 def kept(driver: ReplayDriver, steps: int) -> Transitions:
     """The transitions of the first steps, in order."""
-    return driver._replay._table.take(torch.arange(steps))
+    rows = torch.from_numpy(driver._replay._rows[:steps])
+    return driver._replay._layout.unpack(rows)
 
 
 def test_the_first_update_follows_the_random_steps_and_its_own(tmp_path: Path) -> None:

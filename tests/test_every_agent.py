@@ -68,7 +68,7 @@ def tensors(state: Any, path: str = "") -> dict[str, Tensor]:
 
 def weights(agent: Agent) -> dict[str, Tensor]:
     """What the networks compute with, without counters and optimisers."""
-    networks = ("/policy/", "/critic/", "/value/", "/vae/", "/behaviour/", "/network/")
+    networks = ("/policy", "/critic", "/value/", "/vae/", "/behaviour/", "/network/")
     return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith(networks)}
 
 
@@ -257,18 +257,18 @@ CHANGES["awac"] = CHANGES["crr"] | {
     "act_samples": (5, {"act_mode": "critic-weighted"}),
     "act_temperature": (1e-3, {"act_mode": "critic-weighted"}),
 }
-CHANGES["recurrent-crr"] = CHANGES["crr"]
+CHANGES["recurrent-crr"] = CHANGES["crr"] | {"memory": ("gru", {})}
 # Read by the drivers alone, never by the agent.
 DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size", "sequence_length"}
 # Read by `act` alone.
 ACT_SETTINGS = {"act_mode", "act_samples", "act_temperature", "exploration_noise"}
-# On choices alone: test_crr.py.
-CHOICE_SETTINGS = {"conservatism"}
+# On choices or images alone: test_crr.py, test_observing.py.
+ELSEWHERE_SETTINGS = {"conservatism", "encoder", "freeze"}
 FIELDS = [
     (n, f.name)
     for n in NAMES
     for f in dataclasses.fields(load_agent(n).Config)
-    if f.name not in CHOICE_SETTINGS
+    if f.name not in ELSEWHERE_SETTINGS
 ]
 
 
@@ -314,8 +314,8 @@ def test_the_discount_of_the_world_wins(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_spaces_of_another_kind_are_refused_in_one_sentence(name: str) -> None:
-    unbounded, image = Box(-np.inf, np.inf, (2,)), Box(0, 1, (3, 8, 8))
-    for spec in (Spec(UNIT.observation_space, unbounded), Spec(image, UNIT.action_space)):
+    unbounded, number = Box(-np.inf, np.inf, (2,)), Box(0, 1, ())
+    for spec in (Spec(UNIT.observation_space, unbounded), Spec(number, UNIT.action_space)):
         with pytest.raises(UserError, match="this agent needs a"):
             make(name, spec)
 

@@ -22,7 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlbench.backbones": CORE,
     "rlbench.backbones.layers": {"rlbench.backbones"} | CORE,
     "rlbench.backbones.encoders": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
-    "rlbench.backbones.memories": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
+    "rlbench.backbones.memories": {
+        "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
+    } | CORE,
     "rlbench.backbones.heads": {
         "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
         "rlbench.backbones.memories",

@@ -16,9 +16,13 @@ from rlbench.errors import UserError
 from rlbench.names import NameTable
 
 if TYPE_CHECKING:
+    from gymnasium import Space
+
     from rlbench.backbones.encoders._base import (
+        Encoded as Encoded,
         Encoder as Encoder,
         Kind,
+        Observations as Observations,
         batch_normalised as batch_normalised,
     )
 
@@ -72,6 +76,34 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
         ) from error
 
 
+def observations_of(
+    space: "Space[Any]", encoder: str = "flatten", *, frozen: bool = False
+) -> "Observations":
+    """What an agent's network reads: the length of vectors, or a new encoder for other observations.
+
+    Each network of an agent has an encoder of its own, so call this once for each.
+
+    Args:
+        space: Of one observation.
+        encoder: Its name; `flatten` leaves vectors as they are.
+        frozen: Whether the weights of the encoder stay as they are.
+
+    Raises:
+        UserError: There is no such encoder, or it does not take such observations.
+    """
+    from rlbench.backbones.encoders._base import freeze, use_running_statistics
+    from rlbench.backbones.spaces import is_box, vector_size
+
+    shape = tuple(space.shape or ())
+    if (encoder == "flatten" and len(shape) == 1) or not is_box(space):
+        return vector_size(space)
+    made = make_encoder(encoder, shape)
+    use_running_statistics(made)
+    if frozen:
+        freeze(made)
+    return made
+
+
 def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
     """What an encoder's name stands for: its kind, and the options of its layers.
 
@@ -115,7 +147,7 @@ def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """What needs PyTorch, loaded when it is asked for."""
-    if name in ("Encoder", "batch_normalised"):
+    if name in ("Encoded", "Encoder", "Observations", "batch_normalised"):
         from rlbench.backbones.encoders import _base
 
         return getattr(_base, name)

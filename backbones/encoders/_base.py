@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlbench.backbones.layers.mlp import Network
 from rlbench.errors import UserError
 
 CHANNELS = (1, 3, 4)
@@ -46,12 +48,16 @@ class Encoder(nn.Module):
         self.layers = layers
         self.channels_last = channels_last
         self.kind = kind
+        self.obs_dims = len(obs_shape)
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Features [B, size] of observations [B, ...]."""
+        """Features [..., size] of observations [..., *obs_shape], with one leading dimension or more."""
+        lead = obs.dim() - self.obs_dims
+        if lead > 1:
+            return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
         if self.channels_last:
             obs = obs.permute(0, 3, 1, 2)
         on_cpu = obs.device.type == "cpu"
@@ -60,6 +66,86 @@ class Encoder(nn.Module):
         )
         features: Tensor = self.layers(obs.float() * self.kind.scale)
         return features
+
+
+Observations = int | Encoder
+"""What a head reads: vectors of a length, or whatever an encoder of its own reads."""
+
+
+def size_of(observations: Observations) -> int:
+    """Number of features that a head has to start from."""
+    return observations if isinstance(observations, int) else observations.size
+
+
+def reader(observations: Observations) -> nn.Module:
+    """What brings observations to features: nothing for vectors, else the encoder."""
+    return nn.Identity() if isinstance(observations, int) else observations
+
+
+class Encoded(nn.Module):
+    """A network after an encoder."""
+
+    def __init__(self, encoder: Encoder, network: Network) -> None:
+        """The network reads the encoder's features."""
+        super().__init__()
+        self.encoder, self.network = encoder, network
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Outputs [B, out] of observations [B, ...]."""
+        out: Tensor = self.network(self.encoder(obs))
+        return out
+
+    def conditioned(self, obs: Tensor, x: Tensor) -> Tensor:
+        """See `Network.conditioned`."""
+        return self.network.conditioned(self.encoder(obs), x)
+
+
+def encoded(observations: Observations, network: Network) -> "Network | Encoded":
+    """A network after the encoder, if there is one."""
+    return network if isinstance(observations, int) else Encoded(observations, network)
+
+
+class RunningBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the running statistics, in learning as in acting.
+
+    With the statistics of the batch, an agent would learn about other features than it acted on: PPO's first
+    ratio of probabilities would not be 1. A learning pass moves the statistics after it has used them;
+    passes without gradients, as those of acting and of targets, leave them alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images, [B, C, H, W]."""
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        out = F.batch_norm(x, mean.clone(), variance.clone(), self.weight, self.bias, eps=self.eps)
+        if self.training and torch.is_grad_enabled():
+            with torch.no_grad():
+                axes, count = (0, 2, 3), x.numel() // x.shape[1]
+                mean.lerp_(x.mean(axes), self.momentum or 0.0)
+                variance.lerp_(x.var(axes, correction=min(1, count - 1)), self.momentum or 0.0)
+        return out
+
+
+def use_running_statistics(network: nn.Module) -> None:
+    """Replaces batch normalisation by `RunningBatchNorm`, with the same names in the state."""
+    for name, layer in list(network.named_children()):
+        if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
+            running = RunningBatchNorm(layer.num_features)
+            running.load_state_dict(layer.state_dict())
+            setattr(network, name, running)
+        else:
+            use_running_statistics(layer)
+
+
+def freeze(network: nn.Module) -> None:
+    """Makes all parameters plain buffers: saved under the same names, but nothing trains them."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach())
+        if isinstance(module, RunningBatchNorm):
+            module.momentum = None
 
 
 def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlbench.backbones.encoders._base import Observations
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.layers.mlp import LayerKind
 from rlbench.checks import same_shape
@@ -21,7 +22,7 @@ class CategoricalQ(QEnsemble):
 
     def __init__(
         self,
-        obs_size: int,
+        observations: Observations,
         action_size: int,
         hidden: Sequence[int],
         members: int,
@@ -31,7 +32,7 @@ class CategoricalQ(QEnsemble):
         layers: LayerKind = "mlp",
     ) -> None:
         """`members` networks with `atoms` outputs, the returns evenly spaced on `value_range`."""
-        super().__init__(obs_size, action_size, hidden, members, layers, outputs=atoms)
+        super().__init__(observations, action_size, hidden, members, layers, outputs=atoms)
         self.register_buffer("atoms", torch.linspace(*value_range, atoms))
 
     def logits(self, obs: Tensor, action: Tensor) -> Tensor:

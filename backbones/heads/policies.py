@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlbench.backbones.encoders._base import Observations, encoded, size_of
 from rlbench.backbones.layers.mlp import LAYERS, LayerKind
 from rlbench.backbones.layers.noise import gumbel, randn, uniform
 
@@ -69,21 +70,26 @@ class Policy(nn.Module, ABC):
 
 def make_policy(
     kind: PolicyKind,
-    obs_size: int,
+    observations: Observations,
     action_size: int,
     hidden: Sequence[int],
     layers: LayerKind = "mlp",
 ) -> Policy:
     """A policy over a box, by name, with the constants that its sources give it."""
     if kind == "mixture":
-        return GaussianMixture(obs_size, action_size, hidden, layers=layers)
+        return GaussianMixture(observations, action_size, hidden, layers=layers)
     if kind == "tanh-gaussian":
         # BRAC's behaviour model.
         return TanhGaussian(
-            obs_size, action_size, hidden, (-5.0, 0.0), smooth=True, margin=1e-3, layers=layers
+            observations, action_size, hidden, (-5.0, 0.0), smooth=True, margin=1e-3, layers=layers
         )
     return ClippedGaussian(
-        obs_size, action_size, hidden, (-5.0, 2.0), free_std=kind == "free-gaussian", layers=layers
+        observations,
+        action_size,
+        hidden,
+        (-5.0, 2.0),
+        free_std=kind == "free-gaussian",
+        layers=layers,
     )
 
 
@@ -92,7 +98,7 @@ class TanhGaussian(Policy):
 
     def __init__(
         self,
-        obs_size: int,
+        observations: Observations,
         action_size: int,
         hidden: Sequence[int],
         log_std_bounds: tuple[float, float],
@@ -104,7 +110,7 @@ class TanhGaussian(Policy):
         """A network with 2A outputs, means and log standard deviations.
 
         Args:
-            obs_size: Length of an observation, D.
+            observations: Length of an observation, D, or an encoder.
             action_size: Length of an action, A.
             hidden: Hidden layer sizes.
             log_std_bounds: Where the log standard deviation stays.
@@ -113,7 +119,9 @@ class TanhGaussian(Policy):
             layers: Kind of network.
         """
         super().__init__()
-        self.net = LAYERS[layers](obs_size, hidden, 2 * action_size)
+        self.net = encoded(
+            observations, LAYERS[layers](size_of(observations), hidden, 2 * action_size)
+        )
         self.action_size = self.noise_size = action_size
         self.log_std_bounds = log_std_bounds
         self.smooth = smooth
@@ -195,7 +203,7 @@ class ClippedGaussian(Policy):
 
     def __init__(
         self,
-        obs_size: int,
+        observations: Observations,
         action_size: int,
         hidden: Sequence[int],
         log_std_bounds: tuple[float, float],
@@ -206,7 +214,7 @@ class ClippedGaussian(Policy):
         """A network with A means, and as many log standard deviations unless these are free.
 
         Args:
-            obs_size: Length of an observation, D.
+            observations: Length of an observation, D, or an encoder.
             action_size: Length of an action, A.
             hidden: Hidden layer sizes.
             log_std_bounds: Where the log standard deviation stays.
@@ -215,7 +223,7 @@ class ClippedGaussian(Policy):
         """
         super().__init__()
         outputs = action_size if free_std else 2 * action_size
-        self.net = LAYERS[layers](obs_size, hidden, outputs)
+        self.net = encoded(observations, LAYERS[layers](size_of(observations), hidden, outputs))
         self.free_log_std = nn.Parameter(torch.zeros(action_size)) if free_std else None
         self.action_size = self.noise_size = action_size
         self.log_std_bounds = log_std_bounds
@@ -252,7 +260,7 @@ class GaussianMixture(Policy):
 
     def __init__(
         self,
-        obs_size: int,
+        observations: Observations,
         action_size: int,
         hidden: Sequence[int],
         components: int = 5,
@@ -261,7 +269,10 @@ class GaussianMixture(Policy):
     ) -> None:
         """A network with the logits, means and scales of all components."""
         super().__init__()
-        self.net = LAYERS[layers](obs_size, hidden, components * (2 * action_size + 1))
+        self.net = encoded(
+            observations,
+            LAYERS[layers](size_of(observations), hidden, components * (2 * action_size + 1)),
+        )
         self.components = components
         self.action_size = action_size
         self.noise_size = action_size + 1
@@ -305,11 +316,15 @@ class Choice(Policy):
     noise_size = 0
 
     def __init__(
-        self, obs_size: int, action_size: int, hidden: Sequence[int], layers: LayerKind = "mlp"
+        self,
+        observations: Observations,
+        action_size: int,
+        hidden: Sequence[int],
+        layers: LayerKind = "mlp",
     ) -> None:
         """A network with A logits."""
         super().__init__()
-        self.net = LAYERS[layers](obs_size, hidden, action_size)
+        self.net = encoded(observations, LAYERS[layers](size_of(observations), hidden, action_size))
         self.action_size = action_size
 
     def forward(self, obs: Tensor) -> Params:
@@ -321,6 +336,11 @@ class Choice(Policy):
         drawn = (params[0][:, None] + gumbel(noise)).argmax(-1, keepdim=True)
         # F.one_hot depends on the values of its input, so it cannot be traced for compiling.
         return (drawn == torch.arange(self.action_size, device=noise.device)).float()
+
+    def draw(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """One choice for each observation, [B, A]."""
+        noise = randn((len(obs), 1, self.action_size), generator)
+        return self.actions(self(obs), noise)[:, 0]
 
     def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Every choice, [B, A, A], and its log-probability, [B, A], whatever the noise."""

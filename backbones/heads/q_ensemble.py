@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from rlbench.backbones.encoders._base import Observations, reader, size_of
 from rlbench.backbones.layers.mlp import LAYERS, LayerKind, Network
 
 
@@ -14,15 +15,16 @@ class QEnsemble(nn.Module):
 
     def __init__(
         self,
-        obs_size: int,
+        observations: Observations,
         action_size: int,
         hidden: Sequence[int],
         members: int,
         layers: LayerKind = "mlp",
         outputs: int = 1,
     ) -> None:
-        """`members` networks with the same hidden sizes and numbers of outputs."""
+        """`members` networks with the same hidden sizes and numbers of outputs, after one encoder."""
         super().__init__()
+        self.reader, obs_size = reader(observations), size_of(observations)
         self.members = nn.ModuleList(
             LAYERS[layers](obs_size + action_size, hidden, outputs) for _ in range(members)
         )
@@ -31,7 +33,7 @@ class QEnsemble(nn.Module):
         """Values of actions.
 
         Args:
-            obs: Observations, [B, D].
+            obs: Observations, [B, D], or [B, ...] with an encoder.
             action: One action each, [B, A], or N each, [B, N, A].
 
         Returns:
@@ -41,9 +43,10 @@ class QEnsemble(nn.Module):
 
     def outputs(self, obs: Tensor, action: Tensor) -> Tensor:
         """What the networks give, [K, B, out] or [K, B, N, out]; arguments as above."""
-        members = cast("Iterable[Network]", self.members)
+        members, obs = cast("Iterable[Network]", self.members), self.reader(obs)
         return torch.stack([member.conditioned(obs, action) for member in members])
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of the first member alone, [B] or [B, N]; arguments as above."""
-        return cast("Network", self.members[0]).conditioned(obs, action).squeeze(-1)
+        member = cast("Network", self.members[0])
+        return member.conditioned(self.reader(obs), action).squeeze(-1)

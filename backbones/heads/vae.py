@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rlbench.backbones.encoders._base import Observations, reader, size_of
 from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.layers.noise import randn
 from rlbench.checks import same_shape
@@ -19,10 +20,11 @@ class ActionVAE(nn.Module):
     As in BCQ and BEAR: 2A latent dimensions, log standard deviation of the latent in [-4, 15].
     """
 
-    def __init__(self, obs_size: int, action_size: int, hidden: Sequence[int]) -> None:
+    def __init__(self, observations: Observations, action_size: int, hidden: Sequence[int]) -> None:
         """Encoder and decoder with the same hidden sizes."""
         super().__init__()
         self.latent_size = 2 * action_size
+        self.reader, obs_size = reader(observations), size_of(observations)
         self.encoder = MLP(obs_size + action_size, hidden, 2 * self.latent_size)
         self.decoder = MLP(obs_size + self.latent_size, hidden, action_size)
 
@@ -34,14 +36,14 @@ class ActionVAE(nn.Module):
         Returns:
             Reconstructed actions, [B, A]; mean and log standard deviation of the latent, [B, 2A].
         """
-        mean, log_std = self.encoder.conditioned(obs, action).chunk(2, dim=-1)
+        mean, log_std = self.encoder.conditioned(self.reader(obs), action).chunk(2, dim=-1)
         log_std = log_std.clamp(-4.0, 15.0)
         latent = mean + log_std.exp() * randn(mean.shape, generator)
         return self.decode_raw(obs, latent).tanh(), mean, log_std
 
     def decode_raw(self, obs: Tensor, latent: Tensor) -> Tensor:
         """Raw actions of latents: [B, 2A] to [B, A], or N each, [B, N, 2A] to [B, N, A]."""
-        return self.decoder.conditioned(obs, latent)
+        return self.decoder.conditioned(self.reader(obs), latent)
 
     @torch.no_grad()
     def sample_raw(

@@ -45,6 +45,12 @@ class ObsNormaliser(nn.Module):
         return (obs - self.mean) * self.scale
 
 
+def obs_normaliser(spec: Spec, *, enabled: bool) -> nn.Module:
+    """An `ObsNormaliser` for vectors; images stay as they are, because their encoder scales them."""
+    shape = spec.observation_space.shape or ()
+    return ObsNormaliser(spec, shape[0], enabled=enabled) if len(shape) == 1 else nn.Identity()
+
+
 class _Moments(nn.Module):
     """Running mean and variance over all that was seen (Chan et al., 1979)."""
 

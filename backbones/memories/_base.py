@@ -14,6 +14,15 @@ class Memory(nn.Module, ABC):
     size: int
     """Length of what it returns, H."""
 
+    def __init__(self) -> None:
+        """Reads vectors as they are; `make_memory` gives it an encoder."""
+        super().__init__()
+        self.reader: nn.Module = nn.Identity()
+
+    def read(self, obs: Tensor, *others: Tensor) -> Tensor:
+        """The vectors that it takes in: features of observations [..., *obs_shape], and others [..., X]."""
+        return torch.cat([self.reader(obs), *others], dim=-1)
+
     @abstractmethod
     def initial_state(self, batch: int, device: torch.device) -> State:
         """The state before the first step of an episode: zeros."""

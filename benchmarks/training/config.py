@@ -45,5 +45,7 @@ class RunConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products and convolutions of an update: bfloat16 rounds them, for which GPUs
     and processors with AMX or AVX-512 BF16 have units; others emulate it. Acting is float32."""
+    pretrained: str | None = None
+    """Run whose trained encoder the networks of this one begin with; see also --freeze."""
     out: Path | None = None
     """Folder of the run; by default a new one below runs/."""

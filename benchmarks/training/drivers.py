@@ -18,7 +18,7 @@ from torch import Tensor
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.replay import ReplayFile
-from rlbench.envs.contract import Checked, as_tensor
+from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Experience, Transitions
@@ -50,7 +50,7 @@ class DatasetDriver:
 
     def __init__(self, agent: Agent, data: DataSet, seed: int, learn: Learn | None = None) -> None:
         """Learns from `data`, whose rows are moved to the agent's device, with the agent's `learn`."""
-        data.rows = data.rows.to(agent.device)
+        data.to(agent.device)
         self._agent = agent
         self._learn = learn or agent.learn
         self._data = data
@@ -181,7 +181,8 @@ class ReplayDriver:
         self._steps = getattr(agent.config, "steps_per_update", 1)
         capacity = min(agent.config.replay_size, self._random_steps + updates * self._steps)
         self._space = self._env.action_space
-        layout = Layout(self._env.observation_space.shape or (), self._space.shape or ())
+        seen = self._env.observation_space
+        layout = Layout(seen.shape or (), self._space.shape or (), is_images(seen))
         self._replay = ReplayFile(folder / "replay.bin", layout, capacity, slack * self._steps)
         self._at = _Position(seed, agent.device)
         self._obs = self._reset()
@@ -228,7 +229,7 @@ class ReplayDriver:
     def close(self) -> None:
         """Removes the buffer, which is large."""
         self._env.close()
-        self._replay.path.unlink()
+        self._replay.remove()
 
     def _reset(self) -> NDArray[Any]:
         return self._env.reset(derive(self._seed, "episode", self._at.episode))

@@ -1,21 +1,23 @@
-"""What a run folder holds, as objects: settings and trained learners."""
+"""What a run folder holds, as objects: settings, trained learners and encoders."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Generator
+from torch import Generator, Tensor, nn
 
 from rlbench import compute
+from rlbench.backbones.encoders import Encoder
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Model, Spec
+from rlbench.interface import Agent, Learner, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
 from rlbench.offline_data.examples import open_examples
 
@@ -54,6 +56,71 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     with explaining_misfit(path):
         learner.load_state_dict({**state["learner"], **generators})
     return learner, task
+
+
+def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
+    """Gives every encoder of a learner the weights of another run's encoder.
+
+    Args:
+        learner: Not trained yet.
+        path: Folder of the other run, whose encoder has the same layers.
+
+    Returns:
+        Where the weights come from, in plain values.
+
+    Raises:
+        UserError: There is no encoder on one side, or they differ.
+    """
+    saved = RunFolder(path).config()
+    source, _ = load_run(path)
+    mine, theirs = encoders_of(learner), encoders_of(source)
+    if not mine or not theirs:
+        lacking = type(source).__name__ if mine else type(learner).__name__
+        raise UserError(
+            f"--pretrained {path}: {lacking} has no encoder with weights; give both runs an encoder, such as "
+            "--encoder resnet20"
+        )
+    state = {
+        name: value
+        for name, value in theirs[0].state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    for encoder in mine:
+        own = {name: x for name, x in encoder.state_dict().items() if name in state}
+        expected = {x for x in encoder.state_dict() if not x.endswith("num_batches_tracked")}
+        if (
+            own.keys() != state.keys()
+            or expected != state.keys()
+            or any(own[name].shape != state[name].shape for name in own)
+        ):
+            raise UserError(
+                f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
+                "the one of this run in its layers or in the observations that it reads; give --encoder the "
+                "same name and options, and a task with observations of the same shape"
+            )
+        encoder.load_state_dict(state, strict=False)
+    return {
+        "run": str(path),
+        "learner": saved["learner"],
+        "task": saved["run"]["env"],
+        "update": saved["run"]["updates"],
+        "sha256": weights_hash(state),
+    }
+
+
+def encoders_of(learner: Learner) -> list[Encoder]:
+    """All encoders with weights in the networks of a learner, each once."""
+    networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
+    found = {id(x): x for network in networks for x in network.modules() if isinstance(x, Encoder)}
+    return [encoder for encoder in found.values() if encoder.state_dict()]
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors by name."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:

@@ -1,6 +1,12 @@
-"""A replay buffer in a memory-mapped file, so that a checkpoint need not copy it."""
+"""A replay buffer in a memory-mapped file, so that a checkpoint need not copy it.
+
+Images lie in a second file, one for each step: what a step leads to is what the next one begins with. Those that
+ended an episode lie in a third, in which only they take space.
+"""
 
 import os
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,9 @@ from numpy.typing import NDArray
 
 from rlbench.experience import Transitions
 from rlbench.files import explaining_os_errors
-from rlbench.storage import Layout, TransitionTable
+from rlbench.storage import Layout
+
+IMAGES, ENDS = "replay-images.bin", "replay-ends.bin"
 
 
 class ReplayFile:
@@ -18,19 +26,19 @@ class ReplayFile:
 
     def __init__(self, path: Path, layout: Layout, capacity: int, slack: int) -> None:
         """Opens the file, or makes one with room for capacity + slack transitions."""
-        self.path = path
+        self.path, self._layout = path, layout
         self.capacity = capacity
-        self.size = capacity + slack
-        shape = (self.size, layout.width)
-        length = self.size * layout.width * 4
-        with explaining_os_errors(path):
-            self.fresh = not path.exists() or path.stat().st_size != length
-            """The file was made just now: there is nothing to resume from."""
-            if self.fresh:
-                _reserve(path, length)
-            self._rows = np.memmap(path, np.float32, "r+", shape=shape)
-        self._table = TransitionTable(torch.from_numpy(self._rows), layout)
-        self._offsets = np.cumsum((0, *layout.widths))
+        # One more for images, because the newest transition needs that of the step to come.
+        self.size = capacity + slack + layout.images
+        self._rows, self.fresh = _open(path, np.float32, (self.size, layout.stored.width))
+        self._offsets = np.cumsum((0, *layout.stored.widths))
+        self._images: np.memmap[Any, Any] | None = None
+        if layout.images:
+            shape = (self.size, *layout.obs_shape)
+            self._images, fresh = _open(path.with_name(IMAGES), np.uint8, shape)
+            self._ends = path.with_name(ENDS)
+            with explaining_os_errors(self._ends), self._ends.open("ab"):
+                self.fresh |= fresh
 
     def write(
         self, step: int, obs: Any, action: Any, reward: float, terminated: bool,
@@ -39,10 +47,19 @@ class ReplayFile:
         """Writes the transition of environment step `step`, counted from 0."""
         row = self._rows[step % self.size]
         _, a, r, _, _, n, end = self._offsets
-        row[:a] = np.ravel(obs)
         row[a:r] = np.ravel(action)
         row[r : r + 3] = reward, terminated, truncated
-        row[n:end] = np.ravel(next_obs)
+        if self._images is None:
+            row[:a], row[n:end] = np.ravel(obs), np.ravel(next_obs)
+            return
+        self._images[step % self.size] = obs
+        if terminated or truncated:
+            image = np.ascontiguousarray(next_obs)
+            with explaining_os_errors(self._ends), self._ends.open("r+b") as file:
+                file.seek(step % self.size * image.nbytes)
+                file.write(image.data)
+        else:
+            self._images[(step + 1) % self.size] = next_obs
 
     def sample(
         self, size: int, steps: int, generator: torch.Generator, device: torch.device
@@ -51,22 +68,60 @@ class ReplayFile:
         ages = torch.randint(
             min(steps, self.capacity), (size,), generator=generator, device=generator.device
         )
-        rows = self._table.rows.index_select(0, ((steps - 1 - ages) % self.size).cpu())
-        return self._table.layout.unpack(rows.to(device))
+        places = ((steps - 1 - ages) % self.size).cpu()
+        rows = torch.from_numpy(self._rows).index_select(0, places)
+        found = self._layout.stored.unpack(rows.to(device))
+        if self._images is None:
+            return found
+        obs = torch.from_numpy(self._images).index_select(0, places)
+        next_obs = np.stack([self._next_image(place) for place in places.tolist()])
+        return replace(found, obs=obs.to(device), next_obs=torch.from_numpy(next_obs).to(device))
 
     def outcome(self, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Action of a step, and the observation it led to."""
-        row = self._rows[step % self.size]
+        place = step % self.size
+        row = self._rows[place]
         _, a, r, _, _, n, end = self._offsets
-        layout = self._table.layout
-        return (
-            row[a:r].copy().reshape(layout.action_shape),
-            row[n:end].copy().reshape(layout.obs_shape),
-        )
+        action = row[a:r].copy().reshape(self._layout.action_shape)
+        if self._images is None:
+            return action, row[n:end].copy().reshape(self._layout.obs_shape)
+        return action, self._next_image(place)
+
+    def _next_image(self, place: int) -> NDArray[Any]:
+        """What the transition at a place in the file leads to."""
+        assert self._images is not None
+        reward = self._offsets[2]
+        if not self._rows[place, reward + 1 : reward + 3].any():
+            found: NDArray[Any] = self._images[(place + 1) % self.size]
+            return found
+        length = prod(self._layout.obs_shape)
+        with explaining_os_errors(self._ends), self._ends.open("rb") as file:
+            file.seek(place * length)
+            content = file.read(length)
+        return np.frombuffer(content, np.uint8).reshape(self._layout.obs_shape)
+
+    def remove(self) -> None:
+        """Deletes the files, which are large."""
+        for name in (self.path.name, IMAGES, ENDS):
+            self.path.with_name(name).unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Forces the content to disk."""
         self._rows.flush()
+        if self._images is not None:
+            self._images.flush()
+            with self._ends.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _open(path: Path, kind: Any, shape: tuple[int, ...]) -> tuple["np.memmap[Any, Any]", bool]:
+    """A file as an array, and whether it was made just now."""
+    length = prod(shape) * np.dtype(kind).itemsize
+    with explaining_os_errors(path):
+        fresh = not path.exists() or path.stat().st_size != length
+        if fresh:
+            _reserve(path, length)
+        return np.memmap(path, kind, "r+", shape=shape), fresh
 
 
 def _reserve(path: Path, length: int) -> None:

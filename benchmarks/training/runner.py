@@ -22,7 +22,7 @@ from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import load_learner
-from rlbench.benchmarks.training.loading import explaining_misfit, from_json
+from rlbench.benchmarks.training.loading import explaining_misfit, from_json, load_encoders
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, stopped
 from rlbench.benchmarks.training.rollouts import RolloutDriver
@@ -61,6 +61,7 @@ class Run:
         self.learner_name, self.settings, self.config = learner_name, settings, config
         self.learner_class = load_learner(learner_name)
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
+        self._encoder_from: dict[str, Any] | None = None
 
     @classmethod
     def resume(cls, path: Path, console: Console | None = None) -> "Run":
@@ -74,6 +75,7 @@ class Run:
         settings = from_json(load_learner(name).Config, saved["learner"]["settings"], path)
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
         run = cls(name, settings, config, console)
+        run._encoder_from = saved.get("pretrained")
         if run.provenance is not None and run.provenance.sha256 != saved["data"]["sha256"]:
             raise UserError(
                 f"the data of {config.env} are not those that {path} began with; "
@@ -127,6 +129,14 @@ class Run:
         with named_as_users(self.learner_class):
             learner = self.learner_class(self.settings, spec, seed=seed, device=device)
             compiled = compiles(config, learner)
+        if config.pretrained is not None and not self.folder.checkpoints():
+            before = self._encoder_from
+            self._encoder_from = load_encoders(learner, Path(config.pretrained))
+            if before is not None and before["sha256"] != self._encoder_from["sha256"]:
+                raise UserError(
+                    f"the encoder of {config.pretrained} is not the one that {self.folder.path} began "
+                    "with; restore that run or start a new one"
+                )
         self.config = dataclasses.replace(config, compile="on" if compiled else "off")
         return learner
 
@@ -145,8 +155,9 @@ class Run:
             return spec
         device = compute.resolve_device(self.config.device)
         mean, std = self.data.obs_mean.to(device), self.data.obs_std.to(device)
-        returns = self.data.return_range
-        return dataclasses.replace(spec, obs_mean=mean, obs_std=std, return_range=returns)
+        if not self.data.layout.images:
+            spec = dataclasses.replace(spec, obs_mean=mean, obs_std=std)
+        return dataclasses.replace(spec, return_range=self.data.return_range)
 
     def start(self) -> None:
         """A new run, from its first update to its last."""
@@ -240,6 +251,7 @@ class Run:
             "data": None if self.provenance is None else self.provenance.to_json(),
             "reference_returns": self.task.reference_returns,
             "measures": measures,
+            "pretrained": self._encoder_from,
             "versions": versions(),
         }
 
