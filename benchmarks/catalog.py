@@ -54,6 +54,17 @@ def everything() -> str:
     )
 
 
+def example_task(name: str) -> str:
+    """A task that a learner can be tried on."""
+    if name in MODELS:
+        return "signals-2" if name == "vib" else "digits"
+    learner = load_learner(name)
+    if not getattr(learner, "explores", False):
+        return "halfcheetah-medium"
+    continuous = hasattr(learner.Config, "random_steps") and name != "sb3-dqn"
+    return "Pendulum-v1" if continuous else "CartPole-v1"
+
+
 def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
     """What `rlbench run AGENT` begins with.
 

@@ -23,23 +23,23 @@ T = TypeVar("T")
 _HELP = """\
 usage: rlbench COMMAND ...
 
-Reinforcement-learning agents, their baselines and their benchmarks.
+Reinforcement-learning agents, supervised models, their baselines and their benchmarks.
 
-  rlbench run AGENT --env TASK     train and score an agent
-  rlbench run --resume RUN         go on with a run that was stopped
-  rlbench evaluate RUN             score a trained agent on new episodes
+  rlbench run LEARNER --env TASK   train and score an agent or a model
+  rlbench run --resume RUN         resume a stopped run
+  rlbench evaluate RUN             score a trained agent on new episodes, or a model on its test examples
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
-  rlbench sweep                    agents x tasks x seeds
-  rlbench report [RUN ...]         curves, tables and films of runs in one HTML file
+  rlbench sweep                    run agents x tasks x seeds
+  rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
-  rlbench export RUN               its policy as TorchScript and ONNX
-  rlbench list                     the agents and tasks
-  rlbench data COMMAND             offline data: list, info, make, get, check
+  rlbench export RUN               export the policy to TorchScript and ONNX
+  rlbench list                     list agents, models, encoders and tasks
+  rlbench data COMMAND             manage offline data: list, info, make, get, check
 
-Each command explains itself: rlbench run bear --help. With --debug an error shows where it arose.\
+Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\
 """
 
-_STOPPED = "stopped; to go on, run the same command again"
+_STOPPED = "stopped; run the same command again to continue"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,11 +89,11 @@ def _dispatch(words: list[str]) -> None:
 @dataclasses.dataclass(frozen=True)
 class _Resume:
     resume: Path
-    """Folder of the run to go on with."""
+    """Folder of the run to resume."""
 
 
 def _run(words: list[str]) -> None:
-    """`rlbench run`: a new run, or the rest of one."""
+    """`rlbench run`: a new run, or the rest of a stopped one."""
     if any(word.split("=")[0] == "--resume" for word in words):
         asked = _parse(_Resume, words, "rlbench run")
         from rlbench.benchmarks import commands
@@ -107,9 +107,9 @@ def _run(words: list[str]) -> None:
             raise UserError(
                 f"give an agent or a model first: rlbench run {catalog.learners_in_words()}"
             )
-        print("usage: rlbench run AGENT --env TASK [SETTINGS]\n       rlbench run --resume RUN\n")
+        print("usage: rlbench run LEARNER --env TASK [SETTINGS]\n       rlbench run --resume RUN\n")
         print(catalog.lines(catalog.LEARNERS))
-        print("\nSettings of an agent: rlbench run bear --help")
+        print("\nSettings of a learner: rlbench run bear --help")
         return
     name, *rest = words
     from rlbench.benchmarks import catalog
@@ -117,21 +117,18 @@ def _run(words: list[str]) -> None:
 
     plain = [word for word in rest if word not in ("-h", "--help")]
     task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
-    description, defaults, settings = catalog.preset(
-        name, task, int(updates) if updates.isdigit() else None
-    )
+    description, defaults, settings = catalog.preset(name, task, _whole(updates))
     run = RunConfig(env=tyro.MISSING, **defaults)
+    # The names of the fields are the titles of the groups in the help.
+    group = "".join(c if c.isalnum() else "_" for c in name)
     both = dataclasses.make_dataclass(
-        "Run",
-        [
-            ("run", Annotated[RunConfig, tyro.conf.arg(name="")], run),
-            ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
-        ],
+        "Run", [("run", RunConfig, run), (group, type(settings), settings)]
     )
-    new: Any = _parse(both, rest, f"rlbench run {name}", description)
+    example = f"Example: rlbench run {name} --env {task or catalog.example_task(name)}"
+    new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
     from rlbench.benchmarks import commands
 
-    commands.run(name, new.settings, new.run)
+    commands.run(name, getattr(new, group), new.run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,16 +136,21 @@ class _Evaluate:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     episodes: int = 100
-    """Episodes to play."""
+    """Episodes to play; a model is measured on all of its test examples."""
     seed: int = 1
-    """Decides the episodes; training used others."""
+    """Seed of the episodes; training used others."""
     explore: bool = False
-    """Act with the exploration noise."""
+    """Act with exploration noise."""
 
 
 def _evaluate(words: list[str]) -> None:
     """`rlbench evaluate`."""
-    asked = _parse(_Evaluate, words, "rlbench evaluate", "Score a trained agent on new episodes.")
+    asked = _parse(
+        _Evaluate,
+        words,
+        "rlbench evaluate",
+        "Score a trained agent on new episodes, or a model on its test examples.",
+    )
     from rlbench.benchmarks import commands
 
     commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
@@ -195,7 +197,7 @@ def _data(words: list[str]) -> None:
 
 
 def _peek(words: Sequence[str], flag: str, default: str) -> str:
-    """Value of a flag, before the whole line is parsed: the presets of an agent depend on it."""
+    """Value of a flag, before the whole line is parsed: the presets of a learner depend on it."""
     for here, following in zip(words, [*words[1:], ""], strict=False):
         if here == flag:
             return following
@@ -204,18 +206,27 @@ def _peek(words: Sequence[str], flag: str, default: str) -> str:
     return default
 
 
-def _parse(kind: type[T], words: Sequence[str], program: str, description: str = "") -> T:
-    """The words as a dataclass; one sentence where they do not fit."""
-    told = io.StringIO()
+def _whole(text: str) -> int | None:
+    """A whole number as tyro reads it, such as 20_000; None for any other text."""
     try:
-        with contextlib.redirect_stderr(told):
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _parse(kind: type[T], words: Sequence[str], program: str, description: str = "") -> T:
+    """The words as a dataclass; an error of one sentence if they do not fit."""
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
             parsed, unknown = tyro.cli(
-                kind, args=words, prog=program, description=description, return_unknown_args=True
-            )
+                kind, args=words, prog=program, description=description,
+                config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True,
+            )  # fmt: skip
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(f"{_first_part(told.getvalue())}; see `{program} --help`") from None
+        raise UserError(f"{_first_part(message.getvalue())}; see `{program} --help`") from None
     if unknown:
         known = [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
         close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)

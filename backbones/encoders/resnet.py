@@ -77,10 +77,10 @@ class Unit(nn.Module):
             self.projection = _convolution(channels, out, 1, norm, stride)
             if not before:
                 self.projection = nn.Sequential(self.projection, _norm(norm, out))
-        elif shortcut in ("exclusive-gate", "shortcut-gate"):
-            self.gate = _convolution(channels, channels, 1, "none", 1)
+        if shortcut in ("exclusive-gate", "shortcut-gate"):
+            self.gate = _convolution(channels, out, 1, "none", stride)
             nn.init.constant_(self.gate.bias, gate_bias)  # type: ignore[arg-type]
-        elif shortcut == "conv":
+        elif shortcut == "conv" and not self.changes:
             self.mapping = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,23 +119,23 @@ class Unit(nn.Module):
         """H + F; `skipped` is what a projection reads."""
         if self.shortcut == "none":
             return residual
-        if self.projection is not None:
-            joined: Tensor = self.projection(skipped) + residual
-            return joined
+        # All shortcuts in the net are scaled, gated or dropped, those with a projection too.
+        past = x if self.projection is None else self.projection(skipped)
         if self.shortcut == "scale":
-            return 0.5 * x + residual
+            return 0.5 * past + residual
         if self.shortcut == "scale-both":
-            return 0.5 * (x + residual)
-        if self.shortcut == "conv":
+            return 0.5 * (past + residual)
+        if self.shortcut == "conv" and not self.changes:
             return self.mapping(x) + residual  # type: ignore[no-any-return]
         if self.shortcut == "dropout":
             # Not scaled up again: the paper's dropout halves the shortcut in the mean.
-            kept = torch.rand_like(x) >= DROPPED if self.training else 1 - DROPPED
-            return kept * x + residual
+            kept = torch.rand_like(past) >= DROPPED if self.training else 1 - DROPPED
+            return kept * past + residual
         if self.shortcut in ("exclusive-gate", "shortcut-gate"):
             gate = self.gate(x).sigmoid()
-            return (1 - gate) * x + (gate if self.shortcut == "exclusive-gate" else 1) * residual  # type: ignore[no-any-return]
-        return x + residual
+            share = gate if self.shortcut == "exclusive-gate" else 1
+            return (1 - gate) * past + share * residual  # type: ignore[no-any-return]
+        return past + residual
 
 
 class ResNet(nn.Module):
