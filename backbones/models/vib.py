@@ -156,10 +156,14 @@ class VIB(Model):
         return {"loss": loss.detach(), "kl": divergence.detach(), "sigma": sigma.detach().mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Loss and accuracy of each example, [B] each; with a bottleneck those of a sampled code."""
+        """Loss, accuracy and predicted class of each example, [B] each; with a bottleneck, of a sampled code."""
         label, noise = examples["label"], None
         if self.acting_noise is not None:
             noise = randn((len(examples), *self.acting_noise), self.measure_generator)
         log_probability = self.decide(examples["obs"], noise).log()
         loss = F.nll_loss(log_probability, label, reduction="none")
-        return {"loss": loss, "accuracy": right(log_probability, label)}
+        return {
+            "loss": loss,
+            "accuracy": right(log_probability, label),
+            "prediction": log_probability.argmax(dim=-1),
+        }

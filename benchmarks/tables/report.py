@@ -15,12 +15,14 @@ from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot
 from rlbench.benchmarks.tables.methods import labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
+from rlbench.benchmarks.tables.pictures import pictures
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
+from rlbench.measures import RETURN
 
 MAX_FILMS = 4
 """More would make the file too large to send."""
@@ -77,12 +79,17 @@ def make(asked: ReportConfig) -> None:
     sections = [
         section for paper, scale, folder in papers for section in table(paper, scale, folder)
     ]
+    agents, models = (
+        Results(run for run in results.all if (run.headline == RETURN) is acts)
+        for acts in (True, False)
+    )
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
         results=sections,
         groups=[group for group in (_curves(results), _profiles(results)) if group.plots],
-        films=list(_films(results)) if asked.films else [],
+        films=list(_films(agents)) if asked.films and agents.all else [],
+        pictures=[pictures(result) for result in _first_of_each(models)],
         details=[_runs(results), _data(results), _versions(results)],
         settings=_settings(results),
     )
@@ -250,6 +257,14 @@ def _settings(results: Results) -> list[tuple[str, str]]:
                 parts = {"learner": result.config["learner"], "run": result.config["run"]}
                 shown.append((f"{method} on {task}", json.dumps(parts, indent=1)))
     return shown
+
+
+def _first_of_each(results: Results) -> Iterator[Result]:
+    """The first seed of each method, on each of its tasks; no more than can be looked at."""
+    found: dict[tuple[str, str], Result] = {}
+    for result in results.all:
+        found.setdefault((result.method, result.task), result)
+    yield from list(found.values())[:MAX_FILMS]
 
 
 def _films(results: Results) -> Iterator[Film]:

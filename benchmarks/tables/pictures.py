@@ -1,0 +1,113 @@
+"""Pictures of what a model did: test examples that it got right and wrong."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlbench.benchmarks.tables.results import Result
+from rlbench.errors import UserError
+
+SHOWN = 8
+"""Examples of each kind."""
+SIDE = 96
+"""Pixels of a picture's longer side, at least; small images are enlarged without smoothing."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One example."""
+
+    image: str
+    """Address of the picture, with its content."""
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Examples of a run, or why there are none."""
+
+    title: str
+    right: tuple[Picture, ...] = ()
+    wrong: tuple[Picture, ...] = ()
+    why: str = ""
+
+
+def pictures(result: Result) -> Pictures:
+    """Right and wrong examples of a model's last evaluation."""
+    title = f"{result.method} on {result.task}, seed {result.seed}"
+    try:
+        return _drawn(title, result)
+    except UserError as error:
+        return Pictures(title, why=str(error))
+
+
+def _drawn(title: str, result: Result) -> Pictures:
+    from rlbench.envs.tasks import find_task
+    from rlbench.offline_data.examples import open_examples
+
+    if "prediction" not in result.columns:
+        raise UserError("its model measures no `prediction`, so there is nothing to draw")
+    run = result.config["run"]
+    test = open_examples(find_task(run["env"]), run["data_size"], run["seed"]).test
+    label = test[result.config["learner"]["settings"].get("label", "label")].numpy()
+    prediction = result.columns["prediction"]
+    right = np.flatnonzero(prediction == label)[:SHOWN]
+    wrong = np.flatnonzero(prediction != label)[:SHOWN]
+    obs = test["obs"].numpy()
+
+    def examples(rows: NDArray[Any]) -> tuple[Picture, ...]:
+        return tuple(Picture(image(obs[i]), caption(label[i], prediction[i])) for i in rows)
+
+    return Pictures(title, examples(right), examples(wrong))
+
+
+def caption(label: int, prediction: int) -> str:
+    """The class of an example, and the predicted one if it differs."""
+    return str(label) if label == prediction else f"{label}, predicted {prediction}"
+
+
+def image(obs: NDArray[Any]) -> str:
+    """An observation as a picture: an image, or a curve of a vector's values.
+
+    Raises:
+        UserError: It is neither, or Pillow is not installed.
+    """
+    if obs.ndim == 1:
+        return _curve(obs)
+    if obs.ndim != 3 or not {obs.shape[0], obs.shape[-1]} & {1, 3, 4}:
+        raise UserError(f"observations of shape {list(obs.shape)} are neither images nor vectors")
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise UserError(
+            "pictures need the package pillow; install it with pip install pillow"
+        ) from None
+    pixels = obs if obs.shape[-1] in (1, 3, 4) else np.moveaxis(obs, 0, -1)
+    low, high = float(pixels.min()), float(pixels.max())
+    scaled = np.rint((pixels - min(low, 0.0)) * (255 / max(high - min(low, 0.0), 1e-9)))
+    picture = Image.fromarray(
+        scaled.astype(np.uint8).squeeze(-1) if pixels.shape[-1] == 1 else scaled.astype(np.uint8)
+    )
+    times = max(1, -(-SIDE // max(picture.size)))
+    out = io.BytesIO()
+    picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST).save(
+        out, "PNG"
+    )
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _curve(values: NDArray[Any]) -> str:
+    """A vector's values as a line."""
+    low, high = float(values.min()), float(values.max())
+    x = np.linspace(2, 2 * SIDE - 2, len(values))
+    y = SIDE - 2 - (values - low) / max(high - low, 1e-9) * (SIDE - 4)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * SIDE}" height="{SIDE}">'
+        f'<polyline points="{points}" fill="none" stroke="#4477aa"/></svg>'
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

@@ -1,0 +1,73 @@
+"""Pictures of test examples in the report of a model."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rlbench.benchmarks.tables import pictures, report
+from rlbench.benchmarks.tables.pictures import caption, image
+from rlbench.benchmarks.tables.report import ReportConfig
+from rlbench.benchmarks.tables.results import read_result
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.runner import Run
+from rlbench.errors import UserError
+
+
+def pixels(address: str) -> np.ndarray:
+    from PIL import Image
+
+    content = address.removeprefix("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+def test_small_images_are_enlarged_and_stretched_to_all_greys() -> None:
+    got = pixels(image(np.array([[[0], [8]], [[16], [4]]], np.uint8)))
+    assert got.shape == (96, 96)
+    assert got[::48, ::48].tolist() == [[0, 128], [255, 64]]
+
+
+def test_channels_may_come_first_and_have_colours() -> None:
+    got = pixels(image(np.arange(12, dtype=np.float32).reshape(3, 2, 2)))
+    assert got.shape == (96, 96, 3)
+    assert got[0, 0].tolist() == [0, 93, 185]  # 0, 4 and 8 of 11.
+
+
+def test_vectors_are_curves_and_other_shapes_are_refused() -> None:
+    assert image(np.array([0.0, 1.0])).startswith("data:image/svg+xml;base64,")
+    with pytest.raises(UserError, match=r"shape \[2, 5\] are neither images nor vectors"):
+        image(np.zeros((2, 5)))
+
+
+def test_captions() -> None:
+    assert (caption(3, 3), caption(3, 5)) == ("3", "3, predicted 5")
+
+
+def test_the_report_of_a_model_shows_right_and_wrong_examples(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        f"{split}/{name}": x
+        for split in ("train", "test")
+        for name, x in (
+            ("obs", rng.integers(0, 255, (30, 6, 6, 1), dtype=np.uint8)), ("label", np.arange(30) % 3),
+        )
+    }  # fmt: skip
+    np.savez(tmp_path / "mine.npz", **columns)  # type: ignore[arg-type]
+    settings = load_learner("classifier").Config(encoder="resnet:units=1,width=4", batch_size=5)
+    config = RunConfig(env=str(tmp_path / "mine.npz"), updates=2, out=tmp_path / "run")
+    Run("classifier", settings, config, Console(quiet=True)).start()
+    result = read_result("classifier", tmp_path / "run")
+    found = pictures.pictures(result)
+    right = result.columns["prediction"] == np.arange(30) % 3
+    assert len(found.right) == min(8, right.sum())
+    assert len(found.wrong) == min(8, (~right).sum())
+    assert all(", predicted" in x.caption for x in found.wrong)
+    report.make(ReportConfig((tmp_path / "run",), out=tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == len(found.right) + len(found.wrong)
+    assert "Predicted wrongly" in page
+    assert "accuracy" in page
