@@ -5,7 +5,9 @@ from typing import Any
 
 from rlbench.agents import AGENTS
 from rlbench.backbones.encoders import ENCODERS
+from rlbench.backbones.memories import MEMORIES
 from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.papers import PAPERS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs import d4rl_names, data_names, multiroom_names, procgen_names
@@ -41,6 +43,8 @@ def everything() -> str:
         f"Agents\n{lines(AGENTS)}\n\n"
         f"Models\n{lines(MODELS)}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
+        f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
+        f"Papers, for rlbench table\n{lines(PAPERS)}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks.papers import NAMES, bear, crr, ibac_sni, ibac_toy, load_paper
+from rlbench.benchmarks.papers import PAPERS, bear, crr, ibac_sni, ibac_toy, load_paper
 from rlbench.benchmarks.tables import statistics, table
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
@@ -185,7 +185,7 @@ def gaps(runs: Iterable[Result]) -> Iterable[Callable[[Result], bool]]:
         yield lambda run, m=method: run.method == m and run.seed != 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(PAPERS))
 def test_claims_with_missing_runs_have_a_verdict_or_are_not_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +271,7 @@ def scoreboard(monkeypatch: pytest.MonkeyPatch, folder: Path, *verdicts: bool | 
     )
     paper = Paper("tiny", "", "", "m", {"small": (), "full": ()}, {"small": 1, "full": 1}, claims)
     monkeypatch.setattr(table, "load_paper", lambda _: paper)
-    monkeypatch.setattr(table, "NAMES", ("tiny",))
+    monkeypatch.setattr(table, "PAPERS", ("tiny",))
     return table._scoreboard(table.TableConfig(all=True, out=folder)).rows[0][1:3]
 
 

@@ -86,7 +86,7 @@ TINY = Paper(
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "load_paper", lambda name: TINY)
-    monkeypatch.setattr(table, "NAMES", ("tiny",))
+    monkeypatch.setattr(table, "PAPERS", ("tiny",))
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +356,7 @@ def test_missing_results_are_told_from_damaged_ones() -> None:
         Results([]).scores("BEAR", "point-random")
 
 
-@pytest.mark.parametrize("name", papers.NAMES)
+@pytest.mark.parametrize("name", list(papers.PAPERS))
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_every_paper_declares_runs_that_exist(name: str, scale: Any, tmp_path: Path) -> None:
     from rlbench.benchmarks.training.learners import load_learner

@@ -14,7 +14,7 @@ from rlbench.agents import BC
 from rlbench.agents.bcq import PROFILES as BCQ_PROFILES
 from rlbench.agents.bear import PROFILES as BEAR_PROFILES
 from rlbench.agents.ibac_sni import PROFILES as IBAC_PROFILES
-from rlbench.benchmarks.papers import NAMES, bear, ibac_sni, load_paper
+from rlbench.benchmarks.papers import PAPERS, bear, ibac_sni, load_paper
 from rlbench.benchmarks.tables import defaults
 from rlbench.benchmarks.tables.jobs import Job, execute
 from rlbench.benchmarks.tables.paper import Grid, Method
@@ -162,7 +162,7 @@ def resolved(job: Job) -> Any:
     return agent.Config(**{**agent.preset(job.config.env, job.config.updates), **job.settings})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(PAPERS))
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_two_methods_of_a_table_never_have_the_same_settings(name: str, scale: Any) -> None:
     seen: dict[Any, str] = {}

@@ -1,24 +1,42 @@
-"""Paper modules: the runs behind a paper's table, its own figures, its claims; by name."""
+"""Papers by name: the runs behind a paper's table, its own figures, its claims; imported on first use."""
 
-from difflib import get_close_matches
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-from rlbench.benchmarks.tables.paper import Paper
 from rlbench.errors import UserError
+from rlbench.names import NameTable
 
-NAMES = ("bear", "crr", "d4rl", "ibac-sni", "identity-mappings", "resnet")
-"""One module of this package each, with a `PAPER`; underscores stand for hyphens."""
+if TYPE_CHECKING:
+    from rlbench.benchmarks.tables.paper import Paper
+
+PAPERS = NameTable(
+    "paper",
+    __name__,
+    {
+        "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
+        "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
+        "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
+        "ibac-sni": ("ibac_sni:PAPER", "the information bottleneck and selective noise injection"),
+        "identity-mappings": (
+            "identity_mappings:PAPER",
+            "shortcuts and activations of residual units",
+        ),
+        "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
+    },
+    group="rlbench.papers",
+)
 
 
-def load_paper(name: str) -> Paper:
-    """The paper of a name.
+def load_paper(name: str) -> "Paper":
+    """The paper of a name, or of `package.module:PAPER`.
 
     Raises:
         UserError: There is none.
     """
-    if name not in NAMES:
-        close = get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(NAMES)};"
-        raise UserError(f"there is no paper {name!r}: {hint} see `rlbench table --all`")
-    paper: Paper = import_module(f"{__name__}.{name.replace('-', '_')}").PAPER
-    return paper
+    from rlbench.benchmarks.tables.paper import Paper
+
+    found = PAPERS.load(name)
+    if not isinstance(found, Paper):
+        raise UserError(
+            f"{name} is a {type(found).__name__}; expected a Paper of rlbench.benchmarks.tables.paper"
+        )
+    return found

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from rlbench.benchmarks.papers import NAMES, load_paper
+from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot
 from rlbench.benchmarks.tables.methods import labels
@@ -119,7 +119,7 @@ def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:
     """The papers whose tables lie in folders."""
     scales: tuple[Scale, ...] = ("small", "full")
     for folder in folders:
-        for name in NAMES:
+        for name in PAPERS:
             for scale in scales:
                 place = folder if folder.name == f"{name}-{scale}" else folder / f"{name}-{scale}"
                 if place.is_dir():

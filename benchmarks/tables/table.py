@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from rlbench.benchmarks.papers import NAMES, load_paper
+from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import sheet, statistics
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.jobs import Outcome, unfinished
@@ -48,7 +48,7 @@ def make(asked: TableConfig) -> None:
         print(sheet.render([_scoreboard(asked)], asked.format))
         return
     if not asked.paper:
-        raise UserError(f"give a paper: rlbench table {'|'.join(NAMES)}, or --all")
+        raise UserError(f"give a paper: rlbench table {'|'.join(PAPERS)}, or --all")
     paper = load_paper(asked.paper)
     folder = asked.out / f"{paper.name}-{asked.scale}"
     refusal = f"another table is being made in {folder}; wait for it or give another --out"
@@ -253,7 +253,7 @@ def _units(results: Sequence[Result]) -> str:
 def _scoreboard(asked: TableConfig) -> Section:
     """One row per paper: how far it is, claims that hold, time."""
     rows = []
-    for name in NAMES:
+    for name in PAPERS:
         paper = load_paper(name)
         folder = asked.out / f"{name}-{asked.scale}"
         results = collect(paper, asked.scale, folder)
