@@ -1,0 +1,62 @@
+"""The worked examples in docs/extending: their diffs apply, change at most two lines elsewhere, and run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    page for page in (ROOT / "docs" / "extending").glob("*.md") if "```diff" in page.read_text()
+)
+
+
+def block(page: Path, language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+    assert found is not None, f"{page} has no {language} block"
+    return found[1]
+
+
+def test_there_are_four_worked_examples() -> None:
+    assert [page.stem for page in PAGES] == ["agent", "encoder", "examples", "paper"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_worked_example_changes_at_most_two_existing_places(page: Path) -> None:
+    files = re.split(r"^--- ", block(page, "diff"), flags=re.MULTILINE)[1:]
+    changed = [text for text in files if not text.startswith("/dev/null")]
+    assert len(files) - len(changed) == 1, "one new file"
+    assert sum(len(re.findall(r"^@@", text, re.MULTILINE)) for text in changed) <= 2
+    assert not any(re.search(r"^-", text, re.MULTILINE) for text in changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_worked_example_applies_and_runs(page: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for folder in ("agents", "backbones", "benchmarks", "envs", "offline_data"):
+        shutil.copytree(ROOT / folder, copy / "rlbench" / folder)
+    for file in (ROOT / "rlbench").iterdir():
+        if file.suffix == ".py":
+            shutil.copy(file, copy / "rlbench")
+    shutil.copytree(ROOT / "rlbench" / "accelerate", copy / "rlbench" / "accelerate")
+    diff = block(page, "diff")
+    for folder in ("agents", "backbones", "benchmarks", "envs"):
+        diff = re.sub(
+            rf"^(--- a|\+\+\+ b)/{folder}/", rf"\1/rlbench/{folder}/", diff, flags=re.MULTILINE
+        )
+    subprocess.run(["git", "apply"], input=diff, text=True, cwd=copy, check=True)
+    words = shlex.split(block(page, "bash"))[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "rlbench", *words],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kept in" in done.stdout + done.stderr
