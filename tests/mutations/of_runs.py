@@ -59,7 +59,8 @@ MUTATIONS: list[Mutation] = [
         ("solved by half", "returns > task.solved_above", "returns >= task.solved_above"),
     ),
     *of_file(
-        "benchmarks/training/interrupt.py", "test_interrupt.py",
+        "benchmarks/training/interrupt.py",
+        "test_interrupt.py test_recorder.py::test_what_plays_may_finish_within_the_grace_after_a_signal",
         ("no time to end by itself", "time.monotonic() - self._since > GRACE", "time.monotonic() - self._since >= 0"),
         ("nothing ends by itself", "time.monotonic() - self._since > GRACE", "time.monotonic() - self._since > 1e9"),
     ),
