@@ -26,7 +26,7 @@ MUTATIONS: list[Mutation] = [
         ("deviation of blocks alone", "self._squares += shift**2 *", "self._squares += 0 * shift**2 *"),
         ("variance for deviation", "np.sqrt(self._squares / max(self._size, 1))", "(self._squares / max(self._size, 1))"),
         ("range from the mean", "float(returns.min()), float(returns.max())", "float(returns.mean()), float(returns.max())"),
-        ("hash of the first block", "self._hasher.submit(self._hash.update, rows.data)", "self._hasher.submit(self._hash.update, rows.data[:1])"),
+        ("hash of the first block", "self._hash_next(rows.data)", "self._hash_next(rows.data[:1])"),
     ),
     *of_file(
         "offline_data/hdf5.py", "test_hdf5.py",
@@ -77,5 +77,10 @@ MUTATIONS: list[Mutation] = [
         "offline_data/sb3_policy.py", "test_sb3_policy_bounds.py test_sb3_policy.py::test_without_noise_it_acts_as_the_model_does",
         ("lower half of the box", "low + (output.tanh() + 1) * (high - low) / 2", "low + output.tanh() * (high - low) / 2"),
         ("deviation of SAC not kept in its bounds", ".clamp(*LOG_STD_BOUNDS)", ""),
+    ),
+    *of_file(
+        "offline_data/frames.py", "test_observing.py",
+        ("ends of episodes lost", "self._after[row] = len(self._after) + self._ended", "self._after[row] = row"),
+        ("the next row is another image", "self._after = np.arange(1, size + 1)", "self._after = np.arange(size)"),
     ),
 ]  # fmt: skip

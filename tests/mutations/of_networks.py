@@ -97,9 +97,9 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/encoders/resnet.py", "test_resnet.py",
         ("ReLU before the addition lost", 'if self.order == "relu-before-addition" or (', "if ("),
-        ("shortcut scaled twice", "return 0.5 * x + residual", "return 0.25 * x + residual"),
-        ("gate upside down", "return (1 - gate) * x", "return gate * x"),
-        ("dropout scaled up", "return kept * x + residual", "return kept * x / DROPPED + residual"),
+        ("shortcut scaled twice", "return 0.5 * past + residual", "return 0.25 * past + residual"),
+        ("gate upside down", "return (1 - gate) * past", "return gate * past"),
+        ("dropout scaled up", "return kept * past + residual", "return kept * past / DROPPED + residual"),
         ("stride at the first stage", "stage > 0 and i == 0", "i == 0"),
         ("convolutions keep their biases", "bias=norm == \"none\"", "bias=True"),
     ),
@@ -126,5 +126,20 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/layers/augment.py", "test_backbones_by_hand.py",
         ("never five rectangles", "(MOST + 1)).floor()", "MOST).floor()"),
+    ),
+    *of_file(
+        "backbones/encoders/_base.py", "test_observing.py",
+        ("statistics moved while acting", "if self.training and torch.is_grad_enabled():", "if self.training:"),
+        ("statistics moved before they are used", "self.weight, self.bias, eps=self.eps)\n        if self.training and", "self.weight, self.bias, True, 0.1, self.eps)\n        if self.training and"),
+        ("frozen weights are trained", "module.register_buffer(name, parameter.detach())", "module.register_parameter(name, parameter)"),
+        ("leading dimensions mixed", "unflatten(0, obs.shape[:lead])", "unflatten(0, tuple(reversed(obs.shape[:lead])))"),
+    ),
+    *of_file(
+        "backbones/memories/_base.py", "test_observing.py",
+        ("the memory sees no images", "torch.cat([self.reader(obs), *others], dim=-1)", "torch.cat([0 * self.reader(obs), *others], dim=-1)"),
+    ),
+    *of_file(
+        "backbones/optim.py", "test_observing.py",
+        ("targets keep their statistics", "if buffers := list(source.buffers()):", "if buffers := []:"),
     ),
 ]  # fmt: skip

@@ -112,4 +112,13 @@ MUTATIONS: list[Mutation] = [
         ("the seed left out", "for word in (seed, *purpose))", "for word in purpose)"),
         ("the purpose left out", "for word in (seed, *purpose))", "for word in (seed,))"),
     ),
+    *of_file(
+        "benchmarks/training/replay.py", "test_observing.py",
+        ("ends of episodes lost", "if terminated or truncated:", "if terminated:"),
+        ("one image too few", "self.size = capacity + slack + layout.images", "self.size = capacity + slack"),
+    ),
+    *of_file(
+        "benchmarks/training/loading.py", "test_observing.py",
+        ("one encoder keeps its own weights", "for encoder in mine:", "for encoder in mine[1:]:"),
+    ),
 ]  # fmt: skip
