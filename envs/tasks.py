@@ -2,8 +2,6 @@
 
 import difflib
 import importlib
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from rlbench.envs.examples import SOURCES, find_source
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import FAILURES, UserError, raised_by
+from rlbench.names import look_in_current_folder
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -246,8 +245,7 @@ def source_from_factory(name: str) -> "Source":
 def _factory(name: str) -> Callable[[], Any]:
     """The callable that `package.module:factory` names."""
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # a console script does not look in the current folder
-        sys.path.append(os.getcwd())
+    look_in_current_folder()
     try:
         module = importlib.import_module(module_name)
     except UserError:

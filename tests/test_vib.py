@@ -244,7 +244,7 @@ def test_learning_leaves_the_batch_alone_and_moves_every_parameter() -> None:
         ),
         ({"x": SPEC["obs"], "label": Discrete(3)}, "a model reads `obs`"),
         (SPEC | {"label": Discrete(1)}, "has one class"),
-        (SPEC | {"obs": Box(-1, 1, (3, 20, 20))}, "this agent needs a Box of one dimension"),
+        (SPEC | {"obs": Box(-1, 1, (3, 20, 20))}, r"this model needs a signal, \[D\]"),
         (SPEC | {"obs": Box(-1, 1, (10,))}, "this model needs a signal of 11 or more"),
     ],
 )

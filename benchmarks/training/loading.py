@@ -17,7 +17,7 @@ from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
-from rlbench.offline_data.examples import open_examples
+from rlbench.offline_data.examples import ExampleSet, open_examples
 
 
 def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
@@ -34,7 +34,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
         task = as_recorded(task, Provenance.from_json(saved["data"]))
     spec: Any
     if issubclass(learner_class, Model):
-        spec = open_examples(task, config.data_size, config.seed).fields
+        spec = examples_of_run(path).fields
     else:
         env = task.make()
         spec = Spec.of(env)
@@ -54,6 +54,28 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     with explaining_misfit(path):
         learner.load_state_dict({**state["learner"], **generators})
     return learner, task
+
+
+def examples_of_run(path: Path) -> ExampleSet:
+    """The examples that the model of a run folder learned from and is measured on.
+
+    Raises:
+        UserError: They are no longer what they were.
+    """
+    saved = RunFolder(path).config()
+    config = from_json(RunConfig, saved["run"], path)
+    found = open_examples(find_task(config.env), config.data_size, config.seed)
+    refuse_other_data(found.provenance, saved, path)
+    return found
+
+
+def refuse_other_data(found: Provenance, saved: Mapping[str, Any], path: Path) -> None:
+    """Refuses data or examples that are not those that the run of a config.json began with."""
+    if found.sha256 != saved["data"]["sha256"]:
+        raise UserError(
+            f"the data of {saved['run']['env']} are not those that {path} began with; "
+            "restore them or start a new run"
+        )
 
 
 def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
