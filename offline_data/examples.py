@@ -2,7 +2,7 @@
 
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,7 @@ def _part(
     }  # fmt: skip
     file = entry(name, key) / "examples"
     with only_one(file.parent.with_name(f".{file.parent.name}.lock"), "", wait=True):
-        found = _kept(file)
+        found = _kept(file, fields)
         if found is None:
             found = _drawn(source, name, fields, split, size, seed)
             with explaining_os_errors(file):
@@ -121,10 +121,12 @@ def _part(
         return found
 
 
-def _kept(file: Path) -> Examples | None:
+def _kept(file: Path, fields: Iterable[str]) -> Examples | None:
     """Examples from the cache; None if there are none, or they are damaged."""
     try:
-        return Examples(checkpoint.load(file)["columns"])
+        columns = checkpoint.load(file)["columns"]
+        # In the order of a first drawing, on which the hash of the examples depends.
+        return Examples({name: columns[name] for name in fields})
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -126,9 +126,7 @@ def test_modules_of_the_current_folder_are_found_where_python_does_not_look(
         "from rlbench.names import NameTable\n"
         "print(NameTable('thing', 'rlbench', {}).load('mine_alone:Thing').__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "Thing\n", done.stderr
 
 
