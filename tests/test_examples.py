@@ -59,7 +59,7 @@ def _no_calls() -> None:
 
 
 def opened(source: Any, size: int = 4, seed: int = 1) -> ExampleSet:
-    return open_examples(Task("mine", make=pytest.fail, source=source), size, seed)  # type: ignore[arg-type]
+    return open_examples(Task("mine", make=pytest.fail, source=source), size, seed)
 
 
 def rows(examples: Examples) -> set[bytes]:
@@ -115,7 +115,7 @@ def test_digits_share_no_image_between_training_and_test_and_look_like_their_cla
     assert (len(found.train), len(found.test)) == (1437, 360)
     assert not rows(found.train) & rows(found.test)
     train, test = (x["obs"].float().flatten(1) for x in (found.train, found.test))
-    assert (train.min(), train.max()) == (0, 255)
+    assert [int(train.min()), int(train.max())] == [0, 255]
     assert (found.train["label"].bincount() > 120).all()
     means = torch.stack([train[found.train["label"] == digit].mean(dim=0) for digit in range(10)])
     nearest = torch.cdist(test, means).argmin(dim=1)
