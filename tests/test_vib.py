@@ -115,6 +115,17 @@ def test_measures_by_hand() -> None:
     assert found["accuracy"].tolist() == [1.0, 0.0]
 
 
+def test_the_loss_of_a_confident_mistake_is_finite() -> None:
+    """The probability e^-200 is 0 in float32, its logarithm is not."""
+    model = make(**PLAIN)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+        model.network.head.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
+    examples = Examples({"obs": torch.randn(1, 20), "label": torch.tensor([1])})
+    torch.testing.assert_close(model.measure(examples)["loss"], torch.tensor([200.0]))
+
+
 @EACH
 def test_weights_depend_on_the_seed_alone(settings: dict[str, Any]) -> None:
     before = torch.get_rng_state()
