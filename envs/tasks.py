@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.examples import SOURCES, find_source
+from rlbench.envs.examples import SOURCES, find_source, made_source
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import FAILURES, UserError, raised_by
@@ -225,21 +225,7 @@ def no_episodes(name: str) -> "gym.Env[Any, Any]":
 
 def source_from_factory(name: str) -> "Source":
     """A source of examples from `package.module:factory`, a callable without arguments."""
-    from rlbench.envs.examples import Source
-
-    factory = _factory(name)
-    try:
-        source = factory()
-    except UserError:
-        raise
-    except FAILURES as error:
-        raise raised_by(name, "its factory", error, "source") from error
-    if not isinstance(source, Source):
-        raise UserError(
-            f"{name} made a {type(source).__name__}; expected an rlbench.envs.examples.Source for a "
-            "model, so return one from the factory"
-        )
-    return source
+    return made_source(name, _factory(name))
 
 
 def _factory(name: str) -> Callable[[], Any]:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rlbench import names
 from rlbench.envs.examples import Arrays, Source, frames_minigrid, glyphs
 from rlbench.envs.examples._base import Split
 from rlbench.envs.examples.frames_minigrid import MiniGridFrames, front, place_of_goal
@@ -289,6 +291,13 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path) -
         open_examples(find_task(objects), 4, 0)
     with pytest.raises(UserError, match=r"there is no file .*absent.npz; give the path"):
         open_examples(find_task(str(tmp_path / "absent.npz")), 4, 0)
+    with pytest.raises(UserError, match=r"absent.h5; give the path of an .npz or HDF5"):
+        open_examples(find_task(str(tmp_path / "absent.h5")), 4, 0)
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(UserError, match=r"there is no file .*folder.npz"):
+        open_examples(find_task(str(tmp_path / "folder.npz")), 4, 0)
+    with pytest.raises(UserError, match=r"cannot be read \(.*too long"):
+        open_examples(find_task("x" * 300 + ".npz"), 4, 0)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +375,29 @@ def explodes() -> Any:
 def test_what_gives_no_source_is_refused(name: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         open_examples(find_task(name), 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("tests.test_examples:Fixed", ""),
+        ("tests.test_examples:nothing", "theirs made a NoneType; expected an rlbench.envs.exam"),
+        ("tests.test_examples:explodes", "theirs raised KeyError in its factory: 'wire'"),
+        ("tests.test_examples:absent", "source 'theirs': 'absent' in the module"),
+    ],
+)
+def test_a_package_registers_a_source(
+    place: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("theirs", place, "rlbench.sources")
+    monkeypatch.setattr(
+        names, "entry_points", lambda group: [point] if group == "rlbench.sources" else []
+    )
+    if not words:
+        assert len(open_examples(find_task("theirs"), 4, 0).train) == 4
+        return
+    with pytest.raises(UserError, match=words):
+        open_examples(find_task("theirs"), 4, 0)
 
 
 @pytest.mark.parametrize("size", [0, -2])
@@ -494,6 +526,7 @@ RUN = ["run", "classifier", "--encoder", "flatten", "--updates", "2"]
         (["--env", "mine.npz", "--data-size", "0"], "0 training examples were asked for"),
         (["--env", "mine.npz", "--data", "generated"], "--data is generated, but classifier learns"),
         (["--env", "mine.npz", "--updates", "0"], "updates is 0; give 1 or more"),
+        (["--env", "mine.npz", "--threads", "0"], "threads is 0; give 1 or more"),
         (["--env", "mine.npz", "--seeds", "2"], "cannot learn several seeds as one program"),
         (["--env", "mine.npz", "--compile", "on"], "Classifier has no compiled form; give --compile"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 has no labelled examples"),

@@ -269,6 +269,13 @@ def test_examples_that_were_changed_are_named_by_every_command(
     words = "the data of mine.npz are not those that run began with; restore them or start a new"
     for command in (["evaluate", "run"], ["run", "--resume", "run"], ["export", "run"]):
         assert words in refused(capsys, command)
+    file = Path("run/config.json")
+    whole = json.loads(file.read_text())
+    for data, told in ((None, words), ({"kind": "file"}, "run/config.json is damaged; restore it")):
+        file.write_text(json.dumps(whole | {"data": data}))
+        for command in (["evaluate", "run"], ["run", "--resume", "run"], ["export", "run"]):
+            assert told in refused(capsys, command)
+    file.write_text(json.dumps(whole))
     Path("mine.npz").unlink()
     assert "there is no file mine.npz" in refused(capsys, ["evaluate", "run"])
 

@@ -71,7 +71,7 @@ def examples_of_run(path: Path) -> ExampleSet:
 
 def refuse_other_data(found: Provenance, saved: Mapping[str, Any], path: Path) -> None:
     """Refuses data or examples that are not those that the run of a config.json began with."""
-    if found.sha256 != saved["data"]["sha256"]:
+    if saved["data"] is None or found.sha256 != saved["data"]["sha256"]:
         raise UserError(
             f"the data of {saved['run']['env']} are not those that {path} began with; "
             "restore them or start a new run"

@@ -26,12 +26,12 @@ def read(file: Path) -> FileExamples:
     Raises:
         UserError: There is no such file, or it is not as described above.
     """
-    if not file.is_file():
-        raise UserError(
-            f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
-        )
     try:
         columns = _npz(file) if file.suffix == ".npz" else _hdf5(file)
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(
+            f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
+        ) from None
     except Exception as error:  # Damage shows in many ways, each with its own exception.
         raise UserError(f"{file} cannot be read ({error}); give an .npz or HDF5 file") from error
     parts: dict[Split, dict[str, Array]] = {
