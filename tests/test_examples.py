@@ -173,6 +173,24 @@ def test_drawings_of_one_character_are_more_alike_than_those_of_others() -> None
     assert distance[same].mean() < 0.5 * distance[~same].mean()
 
 
+def test_the_seed_decides_the_characters_and_the_split_how_they_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, test = (glyphs.Glyphs().sample(split, 60, 3) for split in ("train", "test"))
+    assert not np.array_equal(train["label"], test["label"])
+    for name in ("JITTER", "TURN", "SCALE", "SHIFT"):
+        monkeypatch.setattr(glyphs, name, 0.0)
+    shown = []
+    for seed, split in ((3, "train"), (3, "test"), (4, "train")):
+        found = glyphs.Glyphs().sample(split, 60, seed)  # type: ignore[arg-type]
+        pairs = zip(found["label"].tolist(), found["obs"], strict=True)
+        shown.append({(label, image.tobytes()) for label, image in pairs})
+        assert len({label for label, _ in shown[-1]}) == len(shown[-1]), "one image of a class"
+    train_3, test_3, train_4 = shown
+    assert len(train_3 & test_3) > 10
+    assert not {image for _, image in train_3} & {image for _, image in train_4}
+
+
 def test_where_the_goal_is_and_what_is_in_front_by_hand() -> None:
     """The agent is at the bottom of the middle column, [3, 6], and looks up."""
     views = np.zeros((6, 7, 7, 3), np.uint8)

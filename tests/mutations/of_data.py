@@ -82,7 +82,7 @@ MUTATIONS: list[Mutation] = [
         ("one cache for all versions", '"version": source.version', '"version": 1'),
         ("columns of the cache in another order", "{name: columns[name] for name in fields}", "columns"),
         ("more examples than were asked for", 'min(size, most["train"])', 'most["train"]'),
-        ("splits that count as one", 'f"{split} {name} {column.dtype}', 'f"{name} {column.dtype}'),
+        ("names of columns left out of the hash", 'f"{split} {name} {column.dtype}', 'f"{split} {column.dtype}'),
     ),
     *of_file(
         "rlbench/names.py", "test_names.py",
