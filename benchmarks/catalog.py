@@ -1,6 +1,7 @@
 """What there is to run, for the command line; importing it loads neither PyTorch nor NumPy."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from rlbench.agents import AGENTS
@@ -13,6 +14,7 @@ from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs import d4rl_names, data_names, multiroom_names, procgen_names
 from rlbench.envs.examples import SHOWN
 from rlbench.envs.tasks import registered_names
+from rlbench.errors import UserError
 
 LEARNERS = {**AGENTS, **MODELS}
 
@@ -80,8 +82,23 @@ def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapp
     Returns:
         The learner in one line, its defaults of a run and its settings for task and length.
     """
+    from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
+
     learner = load_learner(learner_name)
+    _check_names(learner_name, "`run`", learner.run, RunConfig)
     updates = updates or learner.run.get("updates", RunConfig.updates)
-    settings = learner.Config(**learner.preset(task, updates))
+    with named_as_users(learner):
+        chosen = learner.preset(task, updates)
+        _check_names(learner_name, "`preset`", chosen, learner.Config)
+        settings = learner.Config(**chosen)
     line = LEARNERS.get(learner_name) or (learner.__doc__ or "").strip().partition("\n")[0]
     return line, learner.run, settings
+
+
+def _check_names(learner_name: str, where: str, given: Mapping[str, Any], kind: type[Any]) -> None:
+    """Refuses defaults of a learner that are no settings."""
+    if unknown := given.keys() - {field.name for field in fields(kind)}:
+        raise UserError(
+            f"{where} of {learner_name} names {', '.join(sorted(unknown))}, which is no setting of "
+            f"{kind.__name__}; correct it"
+        )

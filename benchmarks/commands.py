@@ -7,7 +7,7 @@ from rich.console import Console
 
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
-from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.loading import examples_of_run, load_run
 from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run, episodes_evaluators
@@ -22,6 +22,8 @@ def run(learner_name: str, settings: Any, config: RunConfig) -> None:
     console = Console()
     if config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
+    if config.updates < 1:
+        raise UserError(f"updates is {config.updates}; give 1 or more")
     if config.eval_episodes < 1:
         raise UserError(f"eval-episodes is {config.eval_episodes}; give 1 or more")
     title = f"{learner_name} on {config.env}, seed {config.seed}"
@@ -63,9 +65,11 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     """Scores the learner of a run: an agent on new episodes, a model on its test examples; writes nothing."""
     learner, task = load_run(path)
     if isinstance(learner, Model):
-        test = Run.resume(path).examples
-        assert test is not None
-        evaluator = ExamplesEvaluator(test.test)
+        if explore:
+            raise UserError(
+                f"{path} is the run of a model, which does not act; leave --explore out"
+            )
+        evaluator = ExamplesEvaluator(examples_of_run(path).test.to(learner.device))
         print(describe(task, learner.measures, evaluator.columns(learner, seed)))
         return
     evaluators = episodes_evaluators(task, episodes)
@@ -102,8 +106,9 @@ def _conclude(job: Run, console: Console) -> None:
     """The last score, where everything is, and what to do next."""
     path = job.folder.path
     console.print(f"done: {_last(job)}", highlight=False, soft_wrap=True)
+    more = "" if issubclass(job.learner_class, Model) else " --episodes 100"
     console.print(
-        f"kept in {path}; next: rlbench evaluate {path} --episodes 100",
+        f"kept in {path}; next: rlbench evaluate {path}{more}",
         highlight=False,
         soft_wrap=True,
     )

@@ -2,8 +2,6 @@
 
 import difflib
 import importlib
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names, multiroom_names, procgen_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.examples import SOURCES, find_source
+from rlbench.envs.examples import SOURCES, find_source, made_source
 from rlbench.envs.multiroom_names import Floor
 from rlbench.envs.procgen_names import ProcgenName
 from rlbench.errors import FAILURES, UserError, raised_by
+from rlbench.names import look_in_current_folder
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -226,28 +225,13 @@ def no_episodes(name: str) -> "gym.Env[Any, Any]":
 
 def source_from_factory(name: str) -> "Source":
     """A source of examples from `package.module:factory`, a callable without arguments."""
-    from rlbench.envs.examples import Source
-
-    factory = _factory(name)
-    try:
-        source = factory()
-    except UserError:
-        raise
-    except FAILURES as error:
-        raise raised_by(name, "its factory", error, "source") from error
-    if not isinstance(source, Source):
-        raise UserError(
-            f"{name} made a {type(source).__name__}; expected an rlbench.envs.examples.Source for a "
-            "model, so return one from the factory"
-        )
-    return source
+    return made_source(name, _factory(name))
 
 
 def _factory(name: str) -> Callable[[], Any]:
     """The callable that `package.module:factory` names."""
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # a console script does not look in the current folder
-        sys.path.append(os.getcwd())
+    look_in_current_folder()
     try:
         module = importlib.import_module(module_name)
     except UserError:

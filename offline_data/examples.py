@@ -1,7 +1,9 @@
 """Labelled examples of a task for the seed of a run: drawn or read, checked, and kept where that takes long."""
 
 import hashlib
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,58 +56,95 @@ def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
     if size < 1:
         raise UserError(f"{size} training examples were asked for; give a data size of 1 or more")
     source = task.source()
-    sizes = {"train": min(size, source.sizes["train"]), "test": source.sizes["test"]}
+    fields, most = _fields(source, task.name), _sizes(source, task.name)
+    sizes = {"train": min(size, most["train"]), "test": most["test"]}
     parts: dict[Split, Examples] = {
-        split: _part(source, task.name, split, sizes[split], seed) for split in SPLITS
+        split: _part(source, task.name, fields, split, sizes[split], seed) for split in SPLITS
     }
     details = {"transitions": sizes["train"], "test": sizes["test"], "score": None}
     details |= {"seeded": source.seeded}
     provenance = Provenance(source.kind, task.name, "the task itself", _sha256(parts), details)
-    return ExampleSet(dict(source.fields), parts["train"], parts["test"], provenance)
+    return ExampleSet(fields, parts["train"], parts["test"], provenance)
 
 
-def _part(source: Source, name: str, split: Split, size: int, seed: int) -> Examples:
+@contextmanager
+def _named_as_users(source: Source, name: str, where: str) -> Iterator[None]:
+    """Reports what a source of the user's own raises as theirs."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FAILURES as error:
+        if type(source).__module__.startswith("rlbench."):
+            raise
+        raise raised_by(name, where, error, "source") from error
+
+
+def _fields(source: Source, name: str) -> dict[str, Space[Any]]:
+    with _named_as_users(source, name, "fields"):
+        fields = dict(source.fields)
+    for field, space in fields.items():
+        if not (isinstance(space, Space) and space.shape is not None and space.dtype is not None):
+            raise UserError(
+                f"the field {field!r} of {name} is {space}; expected a space of arrays, such as Box or "
+                "Discrete of gymnasium.spaces"
+            )
+    return fields
+
+
+def _sizes(source: Source, name: str) -> dict[Split, int]:
+    with _named_as_users(source, name, "sizes"):
+        sizes: dict[Split, int] = {split: operator.index(source.sizes[split]) for split in SPLITS}
+    for split, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name} has no examples for {split}; give a source with at least one")
+    return sizes
+
+
+def _part(
+    source: Source, name: str, fields: Mapping[str, Space[Any]], split: Split, size: int, seed: int
+) -> Examples:
     """The examples of a split, from the cache where the source is slow."""
-    if size < 1:
-        raise UserError(f"{name} has no examples for {split}; give a source with at least one")
     if not source.cached:
-        return _drawn(source, name, split, size, seed)
-    key = {"split": split, "size": size, "seed": seed, "version": source.version}
+        return _drawn(source, name, fields, split, size, seed)
+    shown = {field: str(space) for field, space in fields.items()}
+    key = {
+        "split": split, "size": size, "seed": seed, "version": source.version, "fields": shown,
+    }  # fmt: skip
     file = entry(name, key) / "examples"
     with only_one(file.parent.with_name(f".{file.parent.name}.lock"), "", wait=True):
-        found = _kept(file)
+        found = _kept(file, fields)
         if found is None:
-            found = _drawn(source, name, split, size, seed)
+            found = _drawn(source, name, fields, split, size, seed)
             with explaining_os_errors(file):
                 checkpoint.save(file, {"columns": dict(found.columns)})
         return found
 
 
-def _kept(file: Path) -> Examples | None:
+def _kept(file: Path, fields: Iterable[str]) -> Examples | None:
     """Examples from the cache; None if there are none, or they are damaged."""
     try:
-        return Examples(checkpoint.load(file)["columns"])
+        columns = checkpoint.load(file)["columns"]
+        # In the order of a first drawing, on which the hash of the examples depends.
+        return Examples({name: columns[name] for name in fields})
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _drawn(source: Source, name: str, split: Split, size: int, seed: int) -> Examples:
-    try:
-        given = source.sample(split, size, seed)
-    except UserError:
-        raise
-    except FAILURES as error:
-        if source.kind != "custom":
-            raise
-        raise raised_by(name, "sample", error, "source") from error
+def _drawn(
+    source: Source, name: str, fields: Mapping[str, Space[Any]], split: Split, size: int, seed: int
+) -> Examples:
     columns = {}
-    for field, space in source.fields.items():
-        if field not in given:
+    with _named_as_users(source, name, "sample"):
+        given = dict(source.sample(split, size, seed))
+        arrays = {field: np.asarray(column) for field, column in given.items() if field in fields}
+    for field, space in fields.items():
+        if field not in arrays:
             raise UserError(
                 f"the {split} examples of {name} have no column {field!r}; let the source return every "
                 "column that its fields name"
             )
-        columns[field] = _column(np.asarray(given[field]), space, size, f"{field} of {name}")
+        columns[field] = _column(arrays[field], space, size, f"{field} of {name}")
     return Examples(columns)
 
 
@@ -117,24 +156,45 @@ def _column(given: Array, space: Space[Any], size: int, name: str) -> torch.Tens
             f"the column {name} has the shape {list(given.shape)}, expected {list(shape)}; correct the "
             "source or its fields"
         )
+    if not given.size:
+        raise UserError(f"the column {name} has no values; give 1 or more for each example")
     if given.dtype.kind not in "biuf":
-        raise UserError(f"the column {name} has the type {given.dtype}; expected numbers")
+        raise UserError(
+            f"the column {name} has the type {given.dtype}; expected numbers, so convert it"
+        )
+    whole = np.issubdtype(space.dtype or np.float32, np.integer)
+    if not whole:
+        with np.errstate(over="ignore"):
+            given = given.astype(np.float32)
     if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise UserError(
-            f"the column {name} has values that are NaN or infinite; correct the source"
+            f"the column {name} has values that are NaN or too large for float32; correct the source"
         )
-    whole = isinstance(space, spaces.Discrete) or np.issubdtype(space.dtype, np.integer)
     if whole and given.dtype.kind == "f" and (given != np.floor(given)).any():
-        raise UserError(f"the column {name} has fractions, expected whole numbers of {space}")
-    if isinstance(space, spaces.Discrete) and size:
-        low, high = int(given.min()), int(given.max())
-        if low < space.start or high >= space.start + space.n:
-            raise UserError(
-                f"the column {name} has classes from {low} to {high}, expected {space}; correct the "
-                "source or its fields"
-            )
+        raise UserError(
+            f"the column {name} has fractions, expected whole numbers of {space}; round them or correct "
+            "the fields"
+        )
+    least, most = _bounds(space)
+    if (given < least).any() or (given > most).any():
+        what = "classes" if isinstance(space, spaces.Discrete) else "values"
+        raise UserError(
+            f"the column {name} has {what} from {given.min()} to {given.max()}, expected {space}; correct "
+            "the source or its fields"
+        )
     kind = np.uint8 if space.dtype == np.uint8 else np.int64 if whole else np.float32
     return torch.from_numpy(np.array(given, dtype=kind))
+
+
+def _bounds(space: Space[Any]) -> tuple[Any, ...]:
+    """Smallest and largest value, rounded as values are."""
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.Box):
+        with np.errstate(over="ignore"):
+            whole = np.issubdtype(space.dtype, np.integer)
+            return tuple(x if whole else x.astype(np.float32) for x in (space.low, space.high))
+    return -np.inf, np.inf
 
 
 def _sha256(parts: Mapping[Split, Examples]) -> str:

@@ -18,6 +18,8 @@ def configure(threads: int, device: str = "cpu") -> None:
 
     Results stay float32: no setting here rounds to a shorter format; that is for `rlbench.accelerate.precision`.
     """
+    if threads < 1:
+        raise UserError(f"threads is {threads}; give 1 or more")
     torch.set_num_threads(threads)
     if device == "cpu" and _rounds_nothing():  # A GPU would round.
         # oneDNN instead of MKL for matrix products: never slower, up to 1.8 times as fast.

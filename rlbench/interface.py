@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from gymnasium import Space
@@ -256,24 +256,26 @@ def checked_class(found: Any, base: type[L], name: str) -> type[L]:
 
     Args:
         found: What the name stands for.
-        base: Such as `Agent`.
+        base: `Agent` or `Model`, or `Learner` for either.
         name: As the user wrote it.
 
     Raises:
         UserError: It is something else, or lacks something.
     """
-    kind = base.__name__.lower()
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(
-            f"{kind} {name!r}: it is no subclass of rlbench.interface.{base.__name__}; expected "
-            "package.module:Class"
-        )
-    if missing := _lacking(found):
-        raise UserError(
-            f"{kind} {name!r}: the class {found.__name__} {missing}; see "
-            f"rlbench.interface.{base.__name__}"
-        )
-    return found
+    bases = [x for x in (Agent, Model) if issubclass(x, base)]
+    for kind in bases:
+        if isinstance(found, type) and issubclass(found, kind):
+            if missing := _lacking(found):
+                raise UserError(
+                    f"{kind.__name__.lower()} {name!r}: the class {found.__name__} {missing}; see "
+                    f"rlbench.interface.{kind.__name__}"
+                )
+            return cast(type[L], found)
+    names = [x.__name__ for x in bases]
+    raise UserError(
+        f"{' or '.join(names).lower()} {name!r}: it is no subclass of rlbench.interface."
+        f"{' or '.join(names)}; expected package.module:Class"
+    )
 
 
 def _lacking(found: type[Learner]) -> str:
@@ -286,6 +288,10 @@ def _lacking(found: type[Learner]) -> str:
         for field in fields(config)
         if field.init and field.default is MISSING and field.default_factory is MISSING
     ]
+    if issubclass(found, Model) and "batch_size" not in {field.name for field in fields(config)}:
+        return (
+            "has a Config without batch_size, so give it one: the number of examples in an update"
+        )
     if bare:
         return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
     consumes = getattr(found, "consumes", None)
@@ -293,8 +299,15 @@ def _lacking(found: type[Learner]) -> str:
     if consumes not in known:
         names = " or ".join(x.__name__ for x in known)
         return f"has consumes = {consumes}, expected {names}"
-    if not getattr(found, "measures", ()):
-        return "has no measures, so list at least one rlbench.measures.Measure"
+    measures = getattr(found, "measures", ())
+    if not (
+        isinstance(measures, tuple) and measures and all(isinstance(x, Measure) for x in measures)
+    ):
+        return (
+            f"has measures = {measures}, expected a tuple of one or more rlbench.measures.Measure"
+        )
+    if len({x.name for x in measures}) < len(measures):
+        return "has two measures of one name, so name them apart"
     methods = sorted(found.__abstractmethods__)
     return f"has no method {' and '.join(methods)}" if methods else ""
 
@@ -303,11 +316,12 @@ def _lacking(found: type[Learner]) -> str:
 def evaluating(learner: Learner) -> Iterator[None]:
     """The learner's networks in evaluation mode, as for normalisation and dropout, and back."""
     networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
-    modes = [network.training for network in networks]
+    # Each part's own: a learner may keep some of them in evaluation mode while it learns.
+    modes = [(part, part.training) for network in networks for part in network.modules()]
     for network in networks:
         network.eval()
     try:
         yield
     finally:
-        for network, mode in zip(networks, modes, strict=True):
-            network.train(mode)
+        for part, mode in modes:
+            part.training = mode

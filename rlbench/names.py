@@ -3,6 +3,8 @@
 Looking a name up imports only the module that it stands for. Standard library only.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -84,6 +86,7 @@ class NameTable(Mapping[str, str]):
             UserError: There is no such name, or its module cannot be imported.
         """
         module_name, _, attribute = self.place(name).partition(":")
+        look_in_current_folder()
         try:
             module = import_module(module_name)
         except UserError:  # It says itself what it needs.
@@ -99,6 +102,12 @@ class NameTable(Mapping[str, str]):
                 "expected package.module:Class"
             )
         return getattr(module, attribute)
+
+
+def look_in_current_folder() -> None:
+    """Lets modules of the current folder be imported, where a console script does not look."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _package(entry: EntryPoint) -> str:

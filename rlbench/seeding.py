@@ -18,6 +18,21 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 @contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """What PyTorch's global generator gives, as to layers with dropout, comes from this one instead."""
+    theirs = torch.default_generator
+    if generator.device.type == "cuda":
+        theirs = torch.cuda.default_generators[generator.device.index or 0]
+    before = theirs.get_state()
+    theirs.set_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(theirs.get_state())
+        theirs.set_state(before)
+
+
+@contextmanager
 def initialising(seed: int) -> Iterator[None]:
     """PyTorch's global generator, from which layers draw their weights, seeded and put back."""
     with torch.random.fork_rng(devices=[]):

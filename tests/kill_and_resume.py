@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--agent", default="bear")
     parser.add_argument("--env", default="halfcheetah-medium")
     asked = parser.parse_args()
-    arguments = [asked.learner, "--env", asked.env, "--updates", "2000", "--log-every", "50"]
+    arguments = [asked.agent, "--env", asked.env, "--updates", "2000", "--log-every", "50"]
     arguments += ["--checkpoint-every", "100", "--eval-every", "500", "--data-size", "100000"]
     with tempfile.TemporaryDirectory() as folder:
         print(killed_equals_unkilled(arguments, Path(folder), asked.kills, asked.seed))

@@ -115,6 +115,17 @@ def test_measures_by_hand() -> None:
     assert found["accuracy"].tolist() == [1.0, 0.0]
 
 
+def test_the_loss_of_a_confident_mistake_is_finite() -> None:
+    """The probability e^-200 is 0 in float32, its logarithm is not."""
+    model = make(**PLAIN)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+        model.network.head.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
+    examples = Examples({"obs": torch.randn(1, 20), "label": torch.tensor([1])})
+    torch.testing.assert_close(model.measure(examples)["loss"], torch.tensor([200.0]))
+
+
 @EACH
 def test_weights_depend_on_the_seed_alone(settings: dict[str, Any]) -> None:
     before = torch.get_rng_state()
@@ -244,7 +255,7 @@ def test_learning_leaves_the_batch_alone_and_moves_every_parameter() -> None:
         ),
         ({"x": SPEC["obs"], "label": Discrete(3)}, "a model reads `obs`"),
         (SPEC | {"label": Discrete(1)}, "has one class"),
-        (SPEC | {"obs": Box(-1, 1, (3, 20, 20))}, "this agent needs a Box of one dimension"),
+        (SPEC | {"obs": Box(-1, 1, (3, 20, 20))}, r"this model needs a signal, \[D\]"),
         (SPEC | {"obs": Box(-1, 1, (10,))}, "this model needs a signal of 11 or more"),
     ],
 )

@@ -70,7 +70,9 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
         )
     try:
         return Encoder(kind, kind.layers(channels, **options), obs_shape, last)
-    except RuntimeError as error:
+    except UserError:
+        raise
+    except (RuntimeError, ValueError) as error:
         raise UserError(
             f"observations have the shape {obs_shape}, too small for the encoder {name}; give flatten"
         ) from error

@@ -49,9 +49,12 @@ class Encoder(nn.Module):
         self.channels_last = channels_last
         self.kind = kind
         self.obs_dims = len(obs_shape)
+        # A trial is no experience: statistics of batches stay as they are, and one pixel is enough.
+        self.eval()
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
+        self.train()
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features [..., size] of observations [..., *obs_shape], with one leading dimension or more."""

@@ -28,6 +28,10 @@ def one_cycle(progress: float) -> float:
     return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
 
 
+MOST_CLASSES = 100_000
+"""More are no classes but numbers, and each takes a row of weights."""
+
+
 def input_space(fields: Mapping[str, Space[Any]]) -> Space[Any]:
     """The space of what a model reads.
 
@@ -38,7 +42,30 @@ def input_space(fields: Mapping[str, Space[Any]]) -> Space[Any]:
         raise UserError(
             f"the examples have the columns {', '.join(fields)}; a model reads `obs`, so call the input so"
         )
+    if not fields["obs"].shape:
+        raise UserError(
+            "an `obs` of these examples is a single number; give an array for each example, [1] or longer"
+        )
     return fields["obs"]
+
+
+def signal_length(fields: Mapping[str, Space[Any]], least: int) -> int:
+    """The length of the signals that a model reads.
+
+    Raises:
+        UserError: It reads something else, or signals of fewer than `least` values.
+    """
+    shape = input_space(fields).shape or ()
+    if len(shape) != 1:
+        raise UserError(
+            f"observations have the shape {shape}; this model needs a signal, [D], so give a source of "
+            "signals, such as signals-2, or another model, such as classifier"
+        )
+    if shape[0] < least:
+        raise UserError(
+            f"observations have {shape[0]} values; this model needs a signal of {least} or more"
+        )
+    return int(shape[0])
 
 
 def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
@@ -47,15 +74,21 @@ def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
     Raises:
         UserError: There is no such column, or it holds no classes.
     """
-    found = {key: int(x.n) for key, x in fields.items() if isinstance(x, spaces.Discrete)}
+    found = {key: x for key, x in fields.items() if isinstance(x, spaces.Discrete)}
     if name not in found:
         raise UserError(
             f"the examples have no classes in a column {name!r}; they have "
-            f"{', '.join(found) or 'no classes at all'}"
+            f"{', '.join(found) or 'no classes at all'}; a class is a whole number from 0, one for each example"
         )
-    if found[name] < 2:
+    classes, first = int(found[name].n), int(found[name].start)
+    if classes < 2:
         raise UserError(f"the column {name!r} has one class; a classifier needs 2 or more")
-    return found[name]
+    if first != 0 or classes > MOST_CLASSES:
+        raise UserError(
+            f"the column {name!r} has classes from {first} to {first + classes - 1}; number them from 0, "
+            f"without gaps, up to {MOST_CLASSES:,}"
+        )
+    return classes
 
 
 def right(logits: Tensor, label: Tensor) -> Tensor:

@@ -17,15 +17,17 @@ import torch
 import torch.nn.functional as F
 from gymnasium import Space
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.models._base import classes_of, input_space, one_cycle, right
 from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
+from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
-from rlbench.seeding import derive, initialising
+from rlbench.seeding import derive, drawing_from, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,13 @@ class Classifier(Model):
         with initialising(derive(seed, "weights")):
             self.encoder = make_encoder(config.encoder, shape).to(self.device)
             self.head = nn.Linear(self.encoder.size, classes).to(self.device)
+        if config.batch_size == 1 and any(
+            isinstance(x, _BatchNorm) for x in self.encoder.modules()
+        ):
+            raise UserError(
+                f"batch_size is 1, but the encoder {config.encoder} normalises over a batch; give 2 or more, "
+                "or norm=gn"
+            )
         self.optimizer = SGD(
             [*self.encoder.parameters(), *self.head.parameters()],
             config.learning_rate, config.momentum, config.weight_decay,
@@ -103,7 +112,8 @@ class Classifier(Model):
             self.optimizer.learning_rate = self.config.learning_rate * one_cycle(progress)
         self.updates += 1
         label = experience[self.config.label]
-        logits = self.logits(experience["obs"])
+        with drawing_from(self.generator):
+            logits = self.logits(experience["obs"])
         loss = gradient_step(self.optimizer, F.cross_entropy(logits, label))
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}
 

@@ -23,11 +23,9 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.bottleneck import Bottleneck, kl, sample
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.models._base import classes_of, input_space, right
+from rlbench.backbones.models._base import classes_of, right, signal_length
 from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import vector_size
-from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
@@ -111,11 +109,7 @@ class VIB(Model):
     ) -> None:
         """See `Model`."""
         super().__init__(config, spec, seed=seed, device=device)
-        length, classes = vector_size(input_space(spec)), classes_of(spec, "label")
-        if length < WINDOW:
-            raise UserError(
-                f"observations have {length} values; this model needs a signal of {WINDOW} or more"
-            )
+        length, classes = signal_length(spec, WINDOW), classes_of(spec, "label")
         with initialising(derive(seed, "weights")):
             self.network = Network(length, classes, config)
         self.network.to(self.device)
@@ -130,12 +124,16 @@ class VIB(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, [B, C]; `noise` [B, code] is that of the code."""
+        return self.logits(obs, noise).softmax(dim=-1)
+
+    def logits(self, obs: Tensor, noise: Tensor | None) -> Tensor:
+        """Unnormalised log-probabilities, [B, C]; see `decide`."""
         code = self.network.code(self.network.features(obs))
         if noise is not None:
             mu, sigma = code
             # `sample` checks shapes, which cannot be exported.
             code = mu + sigma * noise
-        return self.network.logits(code).softmax(dim=-1)
+        return self.network.logits(code)
 
     def phase(self) -> Hashable:
         """One: all updates are alike."""
@@ -160,10 +158,10 @@ class VIB(Model):
         label, noise = examples["label"], None
         if self.acting_noise is not None:
             noise = randn((len(examples), *self.acting_noise), self.measure_generator)
-        log_probability = self.decide(examples["obs"], noise).log()
-        loss = F.nll_loss(log_probability, label, reduction="none")
+        logits = self.logits(examples["obs"], noise)
+        loss = F.cross_entropy(logits, label, reduction="none")
         return {
             "loss": loss,
-            "accuracy": right(log_probability, label),
-            "prediction": log_probability.argmax(dim=-1),
+            "accuracy": right(logits, label),
+            "prediction": logits.argmax(dim=-1),
         }

@@ -99,6 +99,8 @@ class ExamplesDriver:
         self._learn = learn or model.learn
         self._examples, self._seed = examples, seed
         self._size = model.config.batch_size
+        if not (isinstance(self._size, int) and self._size >= 1):
+            raise UserError(f"batch_size is {self._size}; give a whole number, 1 or more")
         if self._size > len(examples):
             raise UserError(
                 f"batch_size is {self._size}, but there are {len(examples)} training examples; give "

@@ -4,7 +4,7 @@ An evaluator gives every measure of each episode or example. What the run is sco
 columns of further episodes or examples have a prefix, such as `held_out/`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -147,30 +147,53 @@ class ExamplesEvaluator:
         """See `Evaluator`; also measures of all examples at once, [1] each.
 
         Raises:
-            UserError: A measure is not finite, or is missing.
+            UserError: A measure is not finite, is missing, or has another shape.
         """
-        name = called(type(learner))
         random_state = learner.measure_generator.get_state()
         learner.measure_generator.manual_seed(derive(seed, "measures"))
-        parts = []
         try:
             with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
-                for first in range(0, len(self._examples), MEASURED_AT_ONCE):
-                    look()
-                    batch = self._examples.take(slice(first, first + MEASURED_AT_ONCE))
-                    parts.append(_checked(learner.measure(batch), len(batch), name))
-                columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-                summary = learner.summary(columns)
+                columns = self._columns(learner)
         finally:
             learner.measure_generator.set_state(random_state)
+        return {self.prefix + key: column for key, column in columns.items()}
+
+    def _columns(self, learner: Model) -> dict[str, Array]:
+        name, parts = called(type(learner)), []
+        for first in range(0, len(self._examples), MEASURED_AT_ONCE):
+            look()
+            batch = self._examples.take(slice(first, first + MEASURED_AT_ONCE))
+            parts.append(_checked(learner.measure(batch), len(batch), name))
+        if any(part.keys() != parts[0].keys() for part in parts):
+            raise UserError(
+                f"`measure` of {name} returned {_listed(parts[0])} for one batch and "
+                f"{_listed(next(x for x in parts if x.keys() != parts[0].keys()))} for another; let it "
+                "return the same names each time"
+            )
+        columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        summary = learner.summary(columns)
         columns |= {key: np.array([float(value)]) for key, value in summary.items()}
+        for key in columns:
+            if key in ("update", "seed") or "/" in key:
+                raise UserError(
+                    f"{name} returned a measure called {key!r}, which run folders use for something else; "
+                    "call it otherwise, without a slash"
+                )
         for measure in learner.measures:
-            if not np.isfinite(columns.get(measure.name, np.nan)).all():
+            column = columns.get(measure.name)
+            if column is None or column.dtype.kind not in "biuf" or not np.isfinite(column).all():
                 raise UserError(
                     f"the {measure.name} of {name} is missing or not finite; return finite numbers "
                     "for it from `measure` or `summary`, or use a smaller learning rate"
                 )
-        return {self.prefix + key: column for key, column in columns.items()}
+            if column.ndim != 1:
+                raise UserError(
+                    f"the {measure.name} of {name} has the shape {list(column.shape[1:])} for each example; "
+                    "return one number for each"
+                )
+            if column.dtype.kind != "f":  # Such as whether an answer is right.
+                columns[measure.name] = column.astype(np.float32)
+        return columns
 
     def note(self) -> str:
         """See `Evaluator`."""
@@ -180,12 +203,25 @@ class ExamplesEvaluator:
 def _checked(measured: Mapping[str, Tensor], count: int, name: str) -> dict[str, Array]:
     """What `measure` returned, as arrays."""
     for key, column in measured.items():
-        if column.shape[:1] != (count,):
-            raise UserError(
-                f"`measure` of {name} returned {key} of shape {list(column.shape)} for {count} examples; "
-                "let it return one entry for each example"
+        if not isinstance(column, Tensor) or column.shape[:1] != (count,):
+            what = (
+                f"of shape {list(column.shape)}"
+                if isinstance(column, Tensor)
+                else f"as a {type(column).__name__}"
             )
-    return {key: column.cpu().numpy() for key, column in measured.items()}
+            raise UserError(
+                f"`measure` of {name} returned {key} {what} for {count} examples; let it return a tensor with "
+                "one entry for each example"
+            )
+    return {
+        # NumPy has no bfloat16.
+        key: (column.float() if column.dtype == torch.bfloat16 else column).cpu().numpy()
+        for key, column in measured.items()
+    }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
 
 
 def longest_episode(step_limit: int | None) -> int:

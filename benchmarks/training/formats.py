@@ -48,7 +48,7 @@ def is_whole(config: Mapping[str, Any]) -> bool:
         and isinstance(learner["settings"], dict)
         and isinstance(run["env"], str)
         and all(isinstance(run[name], int) for name in ("updates", "seed"))
-        and (data is None or {"kind", "name", "source", "details"} <= data.keys())
+        and (data is None or {"kind", "name", "source", "details", "sha256"} <= data.keys())
         and (scale is None or len(list(map(float, scale))) == 2)
         and len(measures_of(config)) > 0
     )

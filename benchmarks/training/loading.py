@@ -19,7 +19,7 @@ from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learner, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
-from rlbench.offline_data.examples import open_examples
+from rlbench.offline_data.examples import ExampleSet, open_examples
 
 
 def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
@@ -36,7 +36,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
         task = as_recorded(task, Provenance.from_json(saved["data"]))
     spec: Any
     if issubclass(learner_class, Model):
-        spec = open_examples(task, config.data_size, config.seed).fields
+        spec = examples_of_run(path).fields
     else:
         env = task.make()
         spec = Spec.of(env)
@@ -121,6 +121,28 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     for name, value in state.items():
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def examples_of_run(path: Path) -> ExampleSet:
+    """The examples that the model of a run folder learned from and is measured on.
+
+    Raises:
+        UserError: They are no longer what they were.
+    """
+    saved = RunFolder(path).config()
+    config = from_json(RunConfig, saved["run"], path)
+    found = open_examples(find_task(config.env), config.data_size, config.seed)
+    refuse_other_data(found.provenance, saved, path)
+    return found
+
+
+def refuse_other_data(found: Provenance, saved: Mapping[str, Any], path: Path) -> None:
+    """Refuses data or examples that are not those that the run of a config.json began with."""
+    if saved["data"] is None or found.sha256 != saved["data"]["sha256"]:
+        raise UserError(
+            f"the data of {saved['run']['env']} are not those that {path} began with; "
+            "restore them or start a new run"
+        )
 
 
 def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:

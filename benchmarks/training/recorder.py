@@ -17,7 +17,7 @@ from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task
 from rlbench.errors import Interrupted, UserError
-from rlbench.interface import Learner
+from rlbench.interface import Learner, Model
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
 
@@ -140,7 +140,7 @@ class Recorder:
         )
         return UserError(
             f"{what} by update {self._update:,}, so the run was stopped; a smaller learning rate or "
-            "smaller rewards may help; "
+            f"smaller {'inputs' if isinstance(self._learner, Model) else 'rewards'} may help; "
             f"{self._folder.path} holds {kept}"
         )
 

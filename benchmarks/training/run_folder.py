@@ -137,8 +137,20 @@ class RunFolder:
             update: Updates so far.
             columns: Every measure of each episode or example, [E, ...] each.
             curves: What TensorBoard shows of it.
+
+        Raises:
+            UserError: Its columns are not those of the evaluation before.
         """
         old = self.evaluations()
+        before = {name: column.shape[1:] for name, column in old.items() if name != "update"}
+        now = {name: column.shape for name, column in columns.items()}
+        if len(old["update"]) and now != before:
+            changed = sorted(name for name, _ in now.items() ^ before.items())
+            raise UserError(
+                f"the evaluation of update {update:,} has other columns than the one before, or columns of "
+                f"another shape ({', '.join(dict.fromkeys(changed))}); let the learner return the same measures "
+                "each time"
+            )
         new = {name: np.stack([*old.get(name, ()), column]) for name, column in columns.items()}
         self._write_evaluations({"update": np.append(old["update"], update), **new})
         self._curves(update, {f"eval/{name}": value for name, value in curves.items()})

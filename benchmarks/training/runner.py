@@ -22,7 +22,12 @@ from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import load_learner
-from rlbench.benchmarks.training.loading import explaining_misfit, from_json, load_encoders
+from rlbench.benchmarks.training.loading import (
+    explaining_misfit,
+    from_json,
+    load_encoders,
+    refuse_other_data,
+)
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, stopped
 from rlbench.benchmarks.training.rollouts import RolloutDriver
@@ -76,11 +81,8 @@ class Run:
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
         run = cls(name, settings, config, console)
         run._encoder_from = saved.get("pretrained")
-        if run.provenance is not None and run.provenance.sha256 != saved["data"]["sha256"]:
-            raise UserError(
-                f"the data of {config.env} are not those that {path} began with; "
-                "restore them or start a new run"
-            )
+        if run.provenance is not None:
+            refuse_other_data(run.provenance, saved, path)
         return run
 
     @cached_property
@@ -103,6 +105,11 @@ class Run:
         """The labelled examples on the device; None for an agent."""
         if not issubclass(self.learner_class, Model):
             return None
+        if self.config.data != RunConfig.data:
+            raise UserError(
+                f"--data is {self.config.data}, but {self.learner_name} learns from the examples of its task; "
+                "leave --data out and give them as --env"
+            )
         found = open_examples(self.task, self.config.data_size, self.config.seed)
         return found.to(compute.resolve_device(self.config.device))
 
@@ -162,6 +169,8 @@ class Run:
     def start(self) -> None:
         """A new run, from its first update to its last."""
         description = self.description()  # Makes the parts, before anything is written.
+        if self.examples is not None:
+            self.make_driver()  # Refuses a batch larger than there are examples.
         with self.folder.locked(), named_as_users(self.learner_class):
             self.folder.start(description)
             self._train(self.make_driver())

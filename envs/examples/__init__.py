@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.names import NameTable
 
 if TYPE_CHECKING:
@@ -40,12 +41,32 @@ def find_source(name: str) -> "Callable[[], Source] | None":
         name: One of `SOURCES`, `signals-B`, or the path of an .npz or HDF5 file.
     """
     if name in SOURCES:
-        return lambda: SOURCES.load(name)()
+        return lambda: made_source(name, SOURCES.load(name))
     if found := re.fullmatch(r"signals-([1-9]\d{0,3})", name):
         return lambda: _of("signals:Signals")(int(found[1]))
     if name.endswith((".npz", ".h5", ".hdf5")):
         return lambda: _of("files:read")(Path(name).expanduser())
     return None
+
+
+def made_source(name: str, factory: Callable[[], Any]) -> "Source":
+    """The source that a factory makes.
+
+    Raises:
+        UserError: The factory failed, or made something else.
+    """
+    try:
+        source = factory()
+    except UserError:
+        raise
+    except FAILURES as error:
+        raise raised_by(name, "its factory", error, "source") from error
+    if not isinstance(source, _of("_base:Source")):
+        raise UserError(
+            f"{name} made a {type(source).__name__}; expected an rlbench.envs.examples.Source for a "
+            "model, so return one from the factory"
+        )
+    return source  # type: ignore[no-any-return]
 
 
 def _of(place: str) -> Any:

@@ -8,9 +8,15 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from rlbench.errors import UserError
+
 Array = NDArray[Any]
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+LARGEST = 2**63 - 1
+"""Largest whole number of an int64."""
 
 
 class Source(ABC):
@@ -58,11 +64,22 @@ class Arrays(Source):
 
         Bytes with two or more dimensions per example are images; whole numbers from 0, one per example,
         are classes; everything else is a vector or array of numbers.
+
+        Raises:
+            UserError: Columns of a split differ in length.
         """
         self._columns: dict[Split, dict[str, Array]] = {
             "train": {name: np.asarray(x) for name, x in train.items()},
             "test": {name: np.asarray(x) for name, x in test.items()},
         }
+        for split, columns in self._columns.items():
+            lengths = {name: len(x) for name, x in columns.items()}
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+                raise UserError(
+                    f"the {split} columns have different lengths ({told}); give one entry of each for "
+                    "every example"
+                )
         self._fields = {name: self._space(name) for name in self._columns["train"]}
 
     @property
@@ -87,11 +104,12 @@ class Arrays(Source):
         column = parts[0]
         shape = column.shape[1:]
         if column.dtype.kind in "iub" and not shape:
-            lowest, highest = (int(f([f(x) for x in parts if len(x)])) for f in (min, max))
-            if lowest >= 0:
+            lowest = min((int(x.min()) for x in parts if len(x)), default=0)
+            highest = max((int(x.max()) for x in parts if len(x)), default=0)
+            if lowest >= 0 and highest < LARGEST:
                 return spaces.Discrete(highest + 1)
         if column.dtype == np.uint8:
             return spaces.Box(0, 255, shape, np.uint8)
         if column.dtype.kind in "iub":
-            return spaces.Box(-(2**63), 2**63 - 1, shape, np.int64)
+            return spaces.Box(-LARGEST - 1, LARGEST, shape, np.int64)
         return spaces.Box(-np.inf, np.inf, shape, np.float32)

@@ -5,7 +5,6 @@
 An HDF5 file has the same names as groups and data sets. Names of further columns are free.
 """
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,13 +26,13 @@ def read(file: Path) -> FileExamples:
     Raises:
         UserError: There is no such file, or it is not as described above.
     """
-    if not file.is_file():
-        raise UserError(
-            f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
-        )
     try:
         columns = _npz(file) if file.suffix == ".npz" else _hdf5(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(
+            f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
+        ) from None
+    except Exception as error:  # Damage shows in many ways, each with its own exception.
         raise UserError(f"{file} cannot be read ({error}); give an .npz or HDF5 file") from error
     parts: dict[Split, dict[str, Array]] = {
         split: {
@@ -48,11 +47,17 @@ def read(file: Path) -> FileExamples:
             f"{file} has the arrays {', '.join(sorted(columns)) or 'none'}; expected the same names in "
             "two parts, such as train/obs, train/label, test/obs and test/label"
         )
-    return FileExamples(parts["train"], parts["test"])
+    try:
+        return FileExamples(parts["train"], parts["test"])
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def _npz(file: Path) -> Mapping[str, Array]:
-    with np.load(file, allow_pickle=False) as saved:
+    saved = np.load(file, allow_pickle=False)
+    if not isinstance(saved, np.lib.npyio.NpzFile):
+        raise TypeError("it holds a single array, as np.save writes it")
+    with saved:
         return dict(saved)
 
 
@@ -64,6 +69,6 @@ def _hdf5(file: Path) -> Mapping[str, Array]:
         for split in SPLITS:
             group = opened.get(split)
             for name, column in group.items() if isinstance(group, h5py.Group) else ():
-                if isinstance(column, h5py.Dataset):
+                if isinstance(column, h5py.Dataset) and column.shape is not None:
                     found[f"{split}/{name}"] = column[()]
     return found

@@ -74,6 +74,26 @@ MUTATIONS: list[Mutation] = [
         ("half the box", "self._low + self._width * unit", "self._low + 0.5 * self._width * unit"),
     ),
     *of_file(
+        "offline_data/examples.py", "test_examples.py",
+        ("bytes wrap around", "if (given < least).any() or (given > most).any():", "if False:"),
+        ("infinite after rounding", 'if given.dtype.kind == "f" and not np.isfinite(given).all():', "if np.isnan(given).any():"),
+        ("fractions cut off", "(given != np.floor(given)).any():", "False:"),
+        ("one cache for all seeds", '"seed": seed, "version"', '"seed": 0, "version"'),
+        ("one cache for all versions", '"version": source.version', '"version": 1'),
+        ("columns of the cache in another order", "{name: columns[name] for name in fields}", "columns"),
+        ("more examples than were asked for", 'min(size, most["train"])', 'most["train"]'),
+        ("names of columns left out of the hash", 'f"{split} {name} {column.dtype}', 'f"{split} {column.dtype}'),
+    ),
+    *of_file(
+        "rlbench/names.py", "test_names.py",
+        ("a package takes a built-in name", "if name in self._entries:\n            return f", "if name in self._entries and name not in self.plugins():\n            return f"),
+        ("current folder forgotten", "        look_in_current_folder()\n", ""),
+    ),
+    *of_file(
+        "rlbench/experience.py", "test_experience.py",
+        ("all rows but the first", "{name: column[rows] for", "{name: column[rows][1:] for"),
+    ),
+    *of_file(
         "offline_data/sb3_policy.py", "test_sb3_policy_bounds.py test_sb3_policy.py::test_without_noise_it_acts_as_the_model_does",
         ("lower half of the box", "low + (output.tanh() + 1) * (high - low) / 2", "low + output.tanh() * (high - low) / 2"),
         ("deviation of SAC not kept in its bounds", ".clamp(*LOG_STD_BOUNDS)", ""),

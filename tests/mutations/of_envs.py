@@ -60,6 +60,31 @@ MUTATIONS: list[Mutation] = [
         ("backgrounds without sines", "cosines @ np.cos(angles) + sines @ np.sin(angles)", "cosines @ np.cos(angles) + sines @ np.cos(angles)"),
     ),
     *of_file(
+        "envs/examples/glyphs.py", "test_examples.py",
+        ("drawings of training and test are the same", 'derive(seed, "glyphs", split)', 'derive(seed, "glyphs")'),
+        ("one alphabet for all seeds", 'derive(seed, "glyphs", "classes")', 'derive(0, "glyphs", "classes")'),
+        ("rows and columns swapped", "down[..., :, None] + across[..., None, :]", "across[..., :, None] + down[..., None, :]"),
+        ("no soft edge", "np.clip(2 - nearest / PEN, 0, 1)", "np.clip(1 - nearest / PEN, 0, 1)"),
+        ("turned the other way", "np.stack([cos, -sin], -1), np.stack([sin, cos], -1)", "np.stack([cos, sin], -1), np.stack([-sin, cos], -1)"),
+        ("straight strokes", "2 * t * (1 - t)", "0 * t"),
+    ),
+    *of_file(
+        "envs/examples/digits.py", "test_examples.py",
+        ("test images in training", 'first = 0 if split == "test" else TEST', "first = 0"),
+        ("labels in the file's order", "labels.astype(np.int64)[order]", "labels.astype(np.int64)"),
+    ),
+    *of_file(
+        "envs/examples/frames_minigrid.py", "test_examples.py",
+        ("left for right", "[found < 0, found > 0], [LEFT, RIGHT]", "[found < 0, found > 0], [RIGHT, LEFT]"),
+        ("the agent's own cell", "VIEW // 2, VIEW - 2, 0", "VIEW // 2, VIEW - 1, 0"),
+        ("test levels in training", 'derive(seed, "frames-minigrid", split, i', 'derive(seed, "frames-minigrid", i'),
+    ),
+    *of_file(
+        "envs/examples/_base.py", "test_examples.py",
+        ("columns of any length", "if len(set(lengths.values())) > 1:", "if False:"),
+        ("a class that only tests have is left out", "for x in parts if len(x)), default=0)\n            highest", "for x in parts if len(x)), default=0)\n            parts = parts[:1]\n            highest"),
+    ),
+    *of_file(
         "envs/tasks.py", "test_tasks.py",
         ("score in shares", "100.0 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
         ("held-out levels are those of training", "held_out=_multiroom(other, floor, True)", "held_out=_multiroom(other, floor, False)"),

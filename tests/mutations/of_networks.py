@@ -114,6 +114,26 @@ MUTATIONS: list[Mutation] = [
         ("choices counted from 0", "action.argmax(dim=-1) + self.start", "action.argmax(dim=-1)"),
     ),
     *of_file(
+        "backbones/models/_base.py", "test_classifier.py",
+        ("the step size stays at the top", "low, high, share = 1.0, LAST,", "low, high, share = 1.0, 1.0,"),
+        ("rises as long as it falls", "WARM_UP = 0.3", "WARM_UP = 0.5"),
+        ("smallest logit", "logits.argmax(dim=-1) == label", "logits.argmin(dim=-1) == label"),
+        ("classes from 1", "first != 0 or classes", "classes"),
+    ),
+    *of_file(
+        "backbones/models/classifier.py", "test_classifier.py",
+        ("the first update at the second's step size", "progress = self.updates / self.config", "progress = (self.updates + 1) / self.config"),
+        ("one label for all", "label = experience[self.config.label]", 'label = experience["label"]'),
+        ("weights are not decayed", "config.learning_rate, config.momentum, config.weight_decay,", "config.learning_rate, config.momentum, 0.0,"),
+        ("dropout draws from nobody's generator", "with drawing_from(self.generator):", "if True:"),
+        ("a batch of one is normalised", "config.batch_size == 1 and any(", "config.batch_size == 0 and any("),
+    ),
+    *of_file(
+        "backbones/encoders/_base.py", "test_classifier.py",
+        ("the trial counts as experience", "        self.eval()\n", ""),
+        ("evaluation mode for ever", "        self.train()\n", ""),
+    ),
+    *of_file(
         "backbones/encoders/impala.py", "test_backbones_by_hand.py test_encoders.py",
         ("blocks without their input", "x + self.second(F.relu", "self.second(F.relu"),
         ("a smaller maximum", "nn.MaxPool2d(3, stride=2, padding=1)", "nn.MaxPool2d(2, stride=2)"),

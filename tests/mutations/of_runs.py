@@ -19,6 +19,34 @@ MUTATIONS: list[Mutation] = [
         ("buffer too small", "self._random_steps + updates * self._steps", "updates * self._steps"),
     ),
     *of_file(
+        "benchmarks/training/drivers.py", "test_classifier.py",
+        ("one order for all epochs", 'derive(self._seed, "epoch", epoch)', 'derive(self._seed, "epoch", 0)'),
+        ("one order for all seeds", 'derive(self._seed, "epoch", epoch)', 'derive(0, "epoch", epoch)'),
+        ("batches overlap", "self._order[batch * self._size : (batch", "self._order[max(0, batch * self._size - 1) : (batch"),
+        ("a resume begins the first epoch anew", 'self._updates = int(state["updates"])', "self._updates = 0"),
+    ),
+    *of_file(
+        "benchmarks/training/evaluation.py", "test_measuring.py test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
+        ("measured as in training", "named_as_users(type(learner)), evaluating(learner), torch", "named_as_users(type(learner)), torch"),
+        ("measures draw on from training", '        learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
+        ("the model's random state is not put back", "learner.measure_generator.set_state(random_state)", "pass"),
+        ("the first batch alone", "range(0, len(self._examples), MEASURED_AT_ONCE)", "range(0, 1, MEASURED_AT_ONCE)"),
+        ("a measure that is not finite is kept", " or not np.isfinite(column).all():", ":"),
+        ("no summary", "columns |= {key: np.array([float(value)])", "summary |= {key: np.array([float(value)])"),
+    ),
+    *of_file(
+        "benchmarks/training/run_folder.py", "test_measuring.py",
+        ("columns of any shape", 'if len(old["update"]) and now != before:', "if False:"),
+    ),
+    *of_file(
+        "benchmarks/training/loading.py", "test_measuring.py",
+        ("changed examples are measured", "    refuse_other_data(found.provenance, saved, path)\n", ""),
+    ),
+    *of_file(
+        "rlbench/interface.py", "test_classifier.py",
+        ("all parts learn after measuring", "part.training = mode", "part.training = True"),
+    ),
+    *of_file(
         "benchmarks/training/replay.py", "test_drivers.py",
         ("the newest never drawn", "(steps - 1 - ages) % self.size", "(steps - 2 - ages) % self.size"),
         ("slack is drawn from too", "min(steps, self.capacity)", "min(steps, self.size)"),
@@ -76,7 +104,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/runner.py", "test_recorder.py test_runner.py::test_a_resume_with_other_data_is_refused",
-        ("data of another hash", 'run.provenance.sha256 != saved["data"]["sha256"]', "False"),
+        ("data of another hash", "            refuse_other_data(run.provenance, saved, path)", "            pass"),
         ("variance for deviation", "obs_mean=mean, obs_std=std", "obs_mean=mean, obs_std=std**2"),
         ("the driver does not go back", '                driver.load_state_dict(state["driver"])\n', ""),
         ("the learner does not go back", '                self.learner.load_state_dict(state["learner"])\n', ""),
