@@ -56,6 +56,9 @@ def played(agent: Agent, seed: int = 0) -> Trajectories:
     return given
 
 
+EACH = pytest.mark.parametrize("make", [ppo, ibac_sni, recurrent_ppo])
+
+
 def test_the_clip_takes_the_reason_to_move_further() -> None:
     log_ratio = torch.tensor([1.5, 1.5, 0.5, 0.5]).log().requires_grad_()
     advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -241,7 +244,7 @@ def test_settings_that_would_divide_by_zero_are_refused(settings: dict[str, Any]
     RecurrentPPOConfig(batch_size=1)  # A column has more than one step.
 
 
-@pytest.mark.parametrize("make", [ppo, ibac_sni, recurrent_ppo])
+@EACH
 def test_statistics_are_those_of_the_observations_that_were_acted_on(make: Any) -> None:
     agent = make(normalise_obs=True)
     batch = played(agent, 0)
@@ -249,8 +252,23 @@ def test_statistics_are_those_of_the_observations_that_were_acted_on(make: Any) 
     torch.testing.assert_close(agent.normaliser.moments.mean, batch.obs.flatten(0, 1).mean(0))
 
 
-def test_step_size_and_clip_fall_to_zero() -> None:
-    agent, seen = ppo(decay_updates=4, value_clip_range=0.5), []
+@EACH
+def test_gradients_are_shortened_and_rewards_scaled(make: Any) -> None:
+    agent = make(max_grad_norm=1e-9, normalise_reward=True)
+    before = [x.detach().clone() for x in agent.network.parameters()]
+    batch = dataclasses.replace(played(agent), terminated=torch.ones(6, 4))
+    agent.learn(batch)
+    # Adam's epsilon is far above such a gradient.
+    for old, new in zip(before, agent.network.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old, rtol=0, atol=1e-6)
+    # Every step is an episode, so its return is its reward.
+    wanted = batch.reward / batch.reward.std(correction=0)
+    torch.testing.assert_close(agent._batch(batch).target.view(6, 4), wanted)
+
+
+@EACH
+def test_step_size_and_clip_fall_to_zero(make: Any) -> None:
+    agent, seen = make(decay_updates=4, learning_rate=3e-4, value_clip_range=0.5), []
     for seed in range(5):
         agent.learn(played(agent, seed))
         limit = value_clip(agent.config, agent.clip_range)
@@ -295,8 +313,9 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     assert near.learn(played(near, 0))["undone"] == 0
 
 
-def test_without_a_limit_the_divergence_is_not_measured() -> None:
-    agent, free = ppo(kl_limit=1e9), ppo(kl_limit=None)
+@EACH
+def test_without_a_limit_the_divergence_is_not_measured(make: Any) -> None:
+    agent, free = make(kl_limit=1e9), make(kl_limit=None)
     limited, unlimited = (each.learn(played(each, 0)) for each in (agent, free))
     assert limited.keys() - unlimited.keys() == {"kl_update", "undone"}
     assert torch.equal(agent.network.head.out.weight, free.network.head.out.weight)

@@ -122,6 +122,7 @@ def test_gradients_reach_back_in_time_but_not_into_another_episode() -> None:
 def test_minibatches_are_whole_columns(batch_size: int | None, sizes: list[int]) -> None:
     player, step = agent(batch_size=batch_size, epochs=1), Watched()
     given = played(player)
+    given.extras["before hidden"].normal_()  # As if the episodes had begun before the rollout.
     batch = player._batch(given)
     player._learn(step, given)
     parts = step.batches

@@ -49,7 +49,7 @@ MUTATIONS: list[Mutation] = [
         ("acts on raw observations", "self.network.remember(self.normaliser(obs), state)", "self.network.remember(obs, state)"),
     ),
     *of_file(
-        "agents/recurrent_ppo.py", "test_ppo.py test_on_policy.py",
+        "agents/recurrent_ppo.py", "test_ppo.py",
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, self.config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
@@ -74,7 +74,7 @@ MUTATIONS: list[Mutation] = [
         ("value term without weight", "config.value_coefficient * v_loss", "v_loss"),
     ),
     *of_file(
-        "agents/ibac_sni.py", "test_ppo.py test_on_policy.py",
+        "agents/ibac_sni.py", "test_ppo.py",
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
