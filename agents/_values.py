@@ -1,4 +1,4 @@
-"""Returns, targets and losses of values, as pure functions that agents share."""
+"""Returns, targets and losses that agents share, as pure functions."""
 
 import math
 
@@ -90,3 +90,9 @@ def best_value(values: Tensor, soft_clip: float) -> Tensor:
     """Value of the best sample, [B], between smallest and largest critic; values [K, B, p]."""
     mixed = soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)
     return mixed.amax(dim=-1)
+
+
+def likelihood_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
+    """Weighted negative log-likelihood of the actions of the data; both inputs have shape [B]."""
+    same_shape(log_prob, weight)
+    return -(weight * log_prob).mean()

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._observing import ObservingConfig
-from rlbench.agents._values import clipped_exp, lambda_returns, normalise_advantage
-from rlbench.agents.crr import policy_loss
+from rlbench.agents._values import clipped_exp, lambda_returns, likelihood_loss, normalise_advantage
 from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import ClippedGaussian
 from rlbench.backbones.layers.normalise import obs_normaliser
@@ -140,7 +139,7 @@ class AWR(Agent):
         )
         data_action = self.box.to_unit(batch.action).flatten(0, 1)
         log_prob = self.policy.log_prob(self.policy(obs.flatten(0, 1)), data_action)
-        pi_loss = gradient_step(self.policy_optimizer, policy_loss(log_prob, weight.flatten()))
+        pi_loss = gradient_step(self.policy_optimizer, likelihood_loss(log_prob, weight.flatten()))
         return {
             "value_loss": v_loss,
             "policy_loss": pi_loss,

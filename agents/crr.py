@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._observing import ObservingConfig
-from rlbench.agents._values import clipped_exp, critic_loss, td_target
+from rlbench.agents._values import clipped_exp, critic_loss, likelihood_loss, td_target
 from rlbench.backbones.encoders import Observations
 from rlbench.backbones.heads.categorical_q import CategoricalQ, cross_entropy, project
 from rlbench.backbones.heads.policies import (
@@ -171,12 +171,6 @@ def advantage_weight(advantage: Tensor, config: CRRConfig) -> Tensor:
     if config.weight == "binary":
         return (advantage > 0).float()
     return clipped_exp(advantage / config.beta, config.max_weight)
-
-
-def policy_loss(log_prob: Tensor, weight: Tensor) -> Tensor:
-    """Weighted negative log-likelihood of the actions of the data; both inputs have shape [B]."""
-    same_shape(log_prob, weight)
-    return -(weight * log_prob).mean()
 
 
 def conservative_loss(every: Tensor, value: Tensor) -> Tensor:
@@ -319,7 +313,7 @@ class CRR(Agent):
             better = advantage(values[:, 0], values[:, 1:], log_weights, self.config)
             weight = advantage_weight(better, self.config)
             expected = (log_weights.exp() * values[:, 1:]).sum(-1).mean()
-        loss = policy_loss(self.policy.log_prob(params, action), weight)
+        loss = likelihood_loss(self.policy.log_prob(params, action), weight)
         return {
             "policy_loss": gradient_step(self.policy_optimizer, loss, self.config.gradient_clip),
             "q_data": values[:, 0].mean(),

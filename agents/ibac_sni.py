@@ -27,23 +27,45 @@ own.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, moved, policy_loss, value_loss
+from rlbench.agents._on_policy import (
+    Minibatch,
+    decay,
+    judge,
+    led_out,
+    make_head,
+    make_optimizer,
+    moved,
+    passes,
+    policy_loss,
+    scaled_advantage,
+    some,
+    to_env,
+    undone_beyond,
+    value_clip,
+    value_loss,
+    whole_batch,
+)
+from rlbench.agents.ppo import PPOConfig
 from rlbench.backbones.encoders import kind_of
 from rlbench.backbones.heads.noisy import Noise, NoisyActorCritic
 from rlbench.backbones.layers.augment import check_images, cut_out, draw_rectangles
 from rlbench.backbones.layers.bottleneck import unit_kl
 from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import gradient_step
+from rlbench.backbones.spaces import action_form
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, State
+from rlbench.interface import Action, Agent, Learn, Spec, State
+from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +123,46 @@ PROFILES: dict[str, dict[str, Any]] = {
 from which two cores learn too slowly. For CoinRun their beta counts in bits, and half the values' loss."""
 
 
-class IBACSNI(PPO):
+class IBACSNI(Agent):
     """PPO with a noisy code, and the noise where it helps."""
 
     Config: ClassVar[type] = IBACSNIConfig
+    consumes = Trajectories
+    explores = True
     config: IBACSNIConfig
-    network: NoisyActorCritic  # type: ignore[assignment]
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 600, "eval_every": 50, "eval_episodes": 100, "log_every": 5,
         "checkpoint_every": 50,
     }  # fmt: skip
+
+    def __init__(
+        self,
+        config: IBACSNIConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.form = action_form(spec.action_space, self.device)
+        if config.augment:
+            _check_augmented(config, spec)
+        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
+        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
+        with initialising(derive(seed, "weights")):
+            self.network = NoisyActorCritic(
+                spec.observation_space, partial(make_head, self.form), config.encoder,
+                config.hidden, config.code_size, config.noise,
+                sigma_offset=config.sigma_offset, dropout=config.dropout,
+                slow_mask=config.slow_mask, activation=config.code_activation,
+                batch_norm=config.batch_norm,
+            )  # fmt: skip
+        for module in (self.normaliser, self.scaler, self.network):
+            module.to(self.device)
+        self.optimizer = make_optimizer(config, self.network)
+        self.clip_range = torch.tensor(config.clip_range, device=self.device)
+        self.updates = 0
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
@@ -118,23 +170,6 @@ class IBACSNI(PPO):
         if task.startswith("coinrun"):
             return PROFILES["coinrun"] | {"decay_updates": max(updates, 1)}
         return {}
-
-    def _make_network(self) -> NoisyActorCritic:  # type: ignore[override]
-        config = self.config
-        if config.augment:
-            if kind_of(config.encoder)[0].takes != "images":
-                raise UserError(
-                    f"augment draws rectangles over images, but the encoder {config.encoder} does not "
-                    "read images; leave augment off, or use an encoder such as impala and an "
-                    "environment with images"
-                )
-            check_images(self.spec.observation_space)
-        return NoisyActorCritic(
-            self.spec.observation_space, self._head, config.encoder, config.hidden,
-            config.code_size, config.noise,
-            sigma_offset=config.sigma_offset, dropout=config.dropout, slow_mask=config.slow_mask,
-            activation=config.code_activation, batch_norm=config.batch_norm,
-        )  # fmt: skip
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
@@ -167,7 +202,7 @@ class IBACSNI(PPO):
             sample = head.draw(params[0], randn(params[0].shape, self.act_generator))
             extras["log_prob"] = mixture_log_prob(head.log_prob(params, _each(sample, params)))
             extras["value"] = values.mean(0)
-        return Action(self._to_env(sample), {"sample": sample, **extras})
+        return Action(to_env(self.form, sample), {"sample": sample, **extras})
 
     @property
     def acting_noise(self) -> tuple[int, ...] | None:
@@ -189,13 +224,45 @@ class IBACSNI(PPO):
             z, noise = network.noisy_by(code, noise[:, :size]), noise[:, size:]
         params, _ = network.read(z)
         if noise is None or self.config.act_mode == "mode":
-            return self._to_env(head.mode(params))
-        return self._to_env(head.draw(params, noise))
+            return to_env(self.form, head.mode(params))
+        return to_env(self.form, head.draw(params, noise))
+
+    def phase(self) -> Hashable:
+        """One: all gradient steps are alike."""
+        return "gradient step"
+
+    @property
+    def compiled_steps(self) -> int:
+        """Gradient steps in one update."""
+        return self.config.gradient_steps
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with compiled gradient steps."""
+        return partial(self._learn, compiler(self.gradient_step))
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """Some passes over one rollout, whose extras are those of `act`."""
+        return self._learn(self.gradient_step, experience)
+
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        config = self.config
+        decay(config, self.updates, self.optimizer, self.clip_range)
+        with undone_beyond(
+            config.kl_limit, self.optimizer, lambda: self._log_prob(some(rollout))
+        ) as distance:
+            batch = self._batch(rollout)
+            metrics = passes(config, step, batch, config.batch_size, self.generator)
+        # Statistics and mask for the next rollout: this one was acted with the old ones.
+        self.normaliser.update(rollout.obs)
+        if config.slow_mask:
+            self.network.redraw_mask(self.generator)
+        self.updates += 1
+        return metrics | distance
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
         """One step down the loss of a minibatch; the equation stands at the top."""
         config, network, head = self.config, self.network, self.network.head
-        advantage, code = self._scaled(batch), network.code(batch.obs)
+        advantage, code = scaled_advantage(config, batch), network.code(batch.obs)
         share = config.mixture or 0.0
         pi_loss = entropy = torch.zeros((), device=self.device)
         metrics: dict[str, Tensor] = {}
@@ -217,7 +284,8 @@ class IBACSNI(PPO):
                 value, metrics = values.mean(0), noisy
             else:
                 metrics |= {f"{name}_stochastic": x for name, x in noisy.items()}
-        v_loss = value_loss(value, batch.value, batch.target, self.value_clip)
+        limit = value_clip(config, self.clip_range)
+        v_loss = value_loss(value, batch.value, batch.target, limit)
         loss = pi_loss - config.entropy_coefficient * entropy + config.value_coefficient * v_loss
         loss = loss + config.activation_penalty * code.mean.square().sum(-1).mean()
         if code.sigma is not None:
@@ -232,7 +300,33 @@ class IBACSNI(PPO):
             **metrics,
         }
 
+    @torch.no_grad()
+    def _batch(self, rollout: Trajectories) -> Minibatch:
+        """All steps of a rollout, [T * V, ...], judged by the policy that acted."""
+        obs, extras = self._seen(rollout), rollout.extras
+        if "log_prob" in extras:  # `act` stored them because they cannot be recomputed.
+            log_prob, value = extras["log_prob"], extras["value"]
+        else:
+            log_prob, value = judge(self.network, obs, rollout)
+        after = self._value(rollout.final_obs[led_out(rollout)])
+        seen = replace(rollout, obs=obs, reward=self.scaler(rollout, self.discount))
+        mixing = self.config.gae_lambda
+        return whole_batch(seen, log_prob, value, after, self.discount, mixing).flat()
+
+    def _log_prob(self, rollout: Trajectories) -> Tensor:
+        """Log-probabilities of samples under the deterministic code's present policy, [T, V]."""
+        return judge(self.network, self._seen(rollout), rollout)[0]
+
+    def _value(self, obs: Tensor) -> Tensor:
+        """Values of observations as acting finds them, [B]: without SNI they have the code's noise."""
+        obs = self.normaliser(obs)
+        if self.config.mixture is not None:
+            return self.network.value(obs)
+        codes = self.network.noisy(self.network.code(obs), self.config.samples, self.generator)
+        return self.network.read(codes)[1].mean(0)
+
     def _seen(self, rollout: Trajectories) -> Tensor:
+        """The observations as the policy saw them, [T, V, ...]."""
         obs = rollout.obs
         if self.config.augment:
             rectangles = rollout.extras["cut_out"].flatten(0, 1)
@@ -243,17 +337,16 @@ class IBACSNI(PPO):
     def _cut_out(self, obs: Tensor, rectangles: Tensor) -> Tensor:
         return cut_out(obs, rectangles, channels_last=self.network.encoder.channels_last)
 
-    def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
-        if self.config.mixture is not None:
-            return super()._value_after(rollout, steps)
-        code = self.network.code(self.normaliser(rollout.final_obs[steps]))
-        codes = self.network.noisy(code, self.config.samples, self.generator)
-        return self.network.read(codes)[1].mean(0)
 
-    def _finish(self, rollout: Trajectories) -> None:
-        super()._finish(rollout)
-        if self.config.slow_mask:
-            self.network.redraw_mask(self.generator)
+def _check_augmented(config: IBACSNIConfig, spec: Spec) -> None:
+    """A UserError unless observations are images that can be augmented."""
+    if kind_of(config.encoder)[0].takes != "images":
+        raise UserError(
+            f"augment draws rectangles over images, but the encoder {config.encoder} does not "
+            "read images; leave augment off, or use an encoder such as impala and an "
+            "environment with images"
+        )
+    check_images(spec.observation_space)
 
 
 def mixture_log_prob(log_prob: Tensor) -> Tensor:

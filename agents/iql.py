@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._observing import ObservingConfig
-from rlbench.agents._values import clipped_exp, critic_loss, td_target
-from rlbench.agents.crr import policy_loss
+from rlbench.agents._values import clipped_exp, critic_loss, likelihood_loss, td_target
 from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import ClippedGaussian
 from rlbench.backbones.heads.q_ensemble import QEnsemble
@@ -162,7 +161,7 @@ class IQL(Agent):
         self._decay_policy_step()
         pi_loss = gradient_step(
             self.policy_optimizer,
-            policy_loss(self.policy.log_prob(self.policy(obs), action), weight),
+            likelihood_loss(self.policy.log_prob(self.policy(obs), action), weight),
         )
 
         reward = self.reward_scale * experience.reward

@@ -15,18 +15,37 @@ Differences from the papers: states at the beginning of a rollout are those of a
 computed anew after each gradient step.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rlbench.agents.ppo import PPO, Minibatch, PPOConfig
+from rlbench.agents._on_policy import (
+    Minibatch,
+    decay,
+    judge,
+    led_out,
+    make_head,
+    make_optimizer,
+    passes,
+    ppo_loss,
+    some,
+    to_env,
+    undone_beyond,
+    whole_batch,
+)
+from rlbench.agents.ppo import PPOConfig
 from rlbench.backbones.heads.actor_critic import RecurrentActorCritic
 from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
+from rlbench.backbones.optim import gradient_step
+from rlbench.backbones.spaces import action_form
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, State
+from rlbench.interface import Action, Agent, Learn, Spec, State
+from rlbench.seeding import derive, initialising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +77,50 @@ class Columns(Minibatch):
     state: State
     """The memory's state before the first step, [B, ...]."""
 
+    def __len__(self) -> int:
+        """Number of columns, B."""
+        return self.target.shape[1]
 
-class RecurrentPPO(PPO):
+    def take(self, rows: Tensor) -> "Columns":
+        """Some of the columns: int64 [M], to M columns."""
+        picked = {name: x[:, rows] for name, x in vars(self).items() if name != "state"}
+        return Columns(**picked, state={name: x[rows] for name, x in self.state.items()})
+
+
+class RecurrentPPO(Agent):
     """PPO whose policy and value read an LSTM."""
 
     Config: ClassVar[type] = RecurrentPPOConfig
+    consumes = Trajectories
+    explores = True
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 500, "eval_every": 25, "log_every": 1, "checkpoint_every": 25,
+    }  # fmt: skip
     config: RecurrentPPOConfig
-    network: RecurrentActorCritic
 
-    def _make_network(self) -> RecurrentActorCritic:
-        config = self.config
-        return RecurrentActorCritic(
-            self.spec.observation_space, self._head, config.encoder, config.hidden,
-            config.memory_size,
-        )  # fmt: skip
+    def __init__(
+        self,
+        config: RecurrentPPOConfig,
+        spec: Spec,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """See `Agent`."""
+        super().__init__(config, spec, seed=seed, device=device)
+        self.form = action_form(spec.action_space, self.device)
+        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
+        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
+        with initialising(derive(seed, "weights")):
+            self.network = RecurrentActorCritic(
+                spec.observation_space, partial(make_head, self.form), config.encoder,
+                config.hidden, config.memory_size,
+            )  # fmt: skip
+        for module in (self.normaliser, self.scaler, self.network):
+            module.to(self.device)
+        self.optimizer = make_optimizer(config, self.network)
+        self.clip_range = torch.tensor(config.clip_range, device=self.device)
+        self.updates = 0
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
@@ -81,57 +130,70 @@ class RecurrentPPO(PPO):
         features, after = self.network.remember(self.normaliser(obs), state)
         params = self.network.policy(features)
         if not explore:
-            return Action(self._to_env(self.network.head.mode(params)), state=after)
+            return Action(to_env(self.form, self.network.head.mode(params)), state=after)
         sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
         before = {f"before {name}": x for name, x in state.items()}
-        return Action(self._to_env(sample), {"sample": sample, **before}, after)
+        return Action(to_env(self.form, sample), {"sample": sample, **before}, after)
 
-    # A function of one observation cannot act by a memory.
-    decide = Agent.decide
+    # There is no `phase`: a program of an unrolled memory takes longer to compile than it saves.
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with other gradient steps, such as of another precision."""
+        return partial(self._learn, compiler(self.gradient_step))
 
-    def phase(self) -> None:
-        """None: a program of an unrolled memory takes longer to compile than it saves."""
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """Some passes over one rollout, whose extras are those of `act`."""
+        return self._learn(self.gradient_step, experience)
 
-    def gradient_step(self, batch: Columns) -> Mapping[str, Tensor]:  # type: ignore[override]
-        """One step down the loss of some columns."""
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        config, size = self.config, self.config.batch_size
+        columns = size and max(1, size // len(rollout.reward))
+        decay(config, self.updates, self.optimizer, self.clip_range)
+        with undone_beyond(
+            config.kl_limit, self.optimizer, lambda: self._log_prob(some(rollout))
+        ) as distance:
+            batch = self._batch(rollout)
+            metrics = passes(config, step, batch, columns, self.generator)
+        # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.
+        self.normaliser.update(rollout.obs)
+        self.updates += 1
+        return metrics | distance
+
+    def gradient_step(self, batch: Columns) -> Mapping[str, Tensor]:
+        """One step down the loss of some columns, over which the memory is unrolled."""
         features = self.network.unroll(batch.obs, batch.state, batch.reset)
-        flat = {f.name: getattr(batch, f.name).flatten(0, 1) for f in fields(Minibatch)}
-        return super().gradient_step(replace(Minibatch(**flat), obs=features.flatten(0, 1)))
+        steps = replace(batch, obs=features).flat()
+        loss, metrics = ppo_loss(self.config, self.network, steps, self.clip_range)
+        gradient_step(self.optimizer, loss, self.config.max_grad_norm)
+        return metrics
 
-    def _flat(self, rollout: Trajectories) -> dict[str, Tensor]:
-        """The columns of a `Minibatch` and what `Columns` adds, [T, V, ...]."""
-        flat, shape = super()._flat(rollout), rollout.reward.shape
+    @torch.no_grad()
+    def _batch(self, rollout: Trajectories) -> Columns:
+        """All columns of a rollout, judged by the policy that acted."""
+        obs, last = self.normaliser(rollout.obs), led_out(rollout)
+        log_prob, value = judge(self.network, self._features(rollout), rollout)
+        _, state = self.network.remember(obs[last], _before(rollout, last))
+        final, _ = self.network.remember(self.normaliser(rollout.final_obs[last]), state)
+        seen = replace(rollout, obs=obs, reward=self.scaler(rollout, self.discount))
+        mixing, after = self.config.gae_lambda, self.network.value(final)
+        batch = whole_batch(seen, log_prob, value, after, self.discount, mixing)
         over = torch.maximum(rollout.terminated, rollout.truncated)
         reset = torch.cat([torch.zeros_like(over[:1]), over[:-1]])
-        return {name: x.unflatten(0, shape) for name, x in flat.items()} | {
-            "reset": reset, **_before(rollout, slice(0, 1)),
-        }  # fmt: skip
+        return Columns(**vars(batch), reset=reset, state=_before(rollout, 0))
 
-    def _minibatches(self, batch: dict[str, Tensor]) -> Iterator[Columns]:
-        """All columns once, in a new order."""
-        steps, count = batch["reset"].shape
-        size = max(1, (self.config.batch_size or steps * count) // steps)
-        names = [f.name for f in fields(Columns) if f.name != "state"]
-        order = torch.randperm(count, generator=self.generator, device=self.device)
-        for columns in order.split(size):
-            picked = {name: x[:, columns] for name, x in batch.items()}
-            state = {name: x[0] for name, x in picked.items() if name not in names}
-            yield Columns(**{name: picked[name] for name in names}, state=state)
+    def _log_prob(self, rollout: Trajectories) -> Tensor:
+        """Log-probabilities of the samples of a rollout under the present policy, [T, V]."""
+        return judge(self.network, self._features(rollout), rollout)[0]
 
-    def _evaluate(
-        self, rollout: Trajectories, obs: Tensor, sample: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        # All steps at once, from the memory states that were stored while acting.
+    @torch.no_grad()
+    def _features(self, rollout: Trajectories) -> Tensor:
+        """What the memory gives at each step, [T, V, H], from the states that acting kept."""
+        obs = self.normaliser(rollout.obs)
         before = {name: x.flatten(0, 1) for name, x in _before(rollout).items()}
-        return super()._evaluate(rollout, self.network.remember(obs, before)[0], sample)
-
-    def _value_after(self, rollout: Trajectories, steps: Tensor) -> Tensor:
-        obs, final_obs = (self.normaliser(x[steps]) for x in (rollout.obs, rollout.final_obs))
-        _, after = self.network.remember(obs, _before(rollout, steps))
-        return self.network.value(self.network.remember(final_obs, after)[0])
+        features, _ = self.network.remember(obs.flatten(0, 1), before)
+        return features.view(*rollout.reward.shape, -1)
 
 
-def _before(rollout: Trajectories, steps: Tensor | slice = slice(None)) -> State:
+def _before(rollout: Trajectories, steps: Tensor | slice | int = slice(None)) -> State:
     """States of the memory before some of the steps, as `act` kept them."""
     return {
         name.removeprefix("before "): x[steps]

@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
+from rlbench.agents._values import likelihood_loss
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.crr import (
     CRR,
@@ -17,7 +18,6 @@ from rlbench.agents.crr import (
     advantage,
     advantage_weight,
     conservative_loss,
-    policy_loss,
 )
 from rlbench.backbones.heads.categorical_q import CategoricalQ
 from rlbench.errors import UserError
@@ -64,9 +64,9 @@ def test_advantages_by_hand() -> None:
     assert advantage(value, others, even, by["min"]).item() == 1
 
 
-def test_policy_loss_by_hand() -> None:
+def test_likelihood_loss_by_hand() -> None:
     # (1 * -2 + 3 * -1) / 2 = -2.5
-    got = policy_loss(torch.tensor([-2.0, -1.0]), torch.tensor([1.0, 3.0]))
+    got = likelihood_loss(torch.tensor([-2.0, -1.0]), torch.tensor([1.0, 3.0]))
     assert got.item() == 2.5
 
 
@@ -80,7 +80,7 @@ def test_conservative_loss_by_hand() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: policy_loss(torch.zeros(4), torch.zeros(4, 1)),
+        lambda: likelihood_loss(torch.zeros(4), torch.zeros(4, 1)),
         lambda: advantage(torch.zeros(4, 1), torch.zeros(4, 2), torch.zeros(4, 2), CRRConfig()),
         lambda: advantage(torch.zeros(4), torch.zeros(4, 2), torch.zeros(4, 1), CRRConfig()),
         lambda: conservative_loss(torch.zeros(2, 4, 3), torch.zeros(2, 1)),
@@ -93,7 +93,7 @@ def test_losses_reject_columns(call: Any) -> None:
 
 def test_weights_send_no_gradient_to_the_critic() -> None:
     better, log_prob = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-    policy_loss(log_prob, advantage_weight(better, CRRConfig())).backward()
+    likelihood_loss(log_prob, advantage_weight(better, CRRConfig())).backward()
     assert better.grad is None
     assert log_prob.grad is not None
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from rlbench.agents import ibac_sni
+from rlbench.agents._on_policy import Minibatch, decay
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
-from rlbench.agents.ppo import Minibatch
 from rlbench.backbones.layers.noise import gumbel, uniform
 from rlbench.benchmarks import export
 from rlbench.errors import UserError
@@ -135,7 +135,7 @@ def test_the_clip_range_of_values_falls_with_that_of_the_policy() -> None:
     for update in (0, 5, 9):
         ibac = agent(decay_updates=10, value_clip_range=0.4)
         ibac.updates = update
-        ibac._decay()
+        decay(ibac.config, ibac.updates, ibac.optimizer, ibac.clip_range)
         with torch.no_grad():
             ibac.network.value_out.weight.zero_()
             ibac.network.value_out.bias.fill_(0.3)
@@ -238,15 +238,15 @@ def test_with_batch_statistics_old_probabilities_come_from_acting(mixture: float
     settings = {"encoder": "impala", "mixture": mixture, "noise": "none"}
     ibac = agent(IMAGES, batch_norm=True, **settings)
     acted = rollout(ibac)
-    flat = ibac._flat(acted)
+    flat = ibac._batch(acted)
     params, value = zip(*(ibac.network(row) for row in acted.obs), strict=True)
     log_prob = torch.stack(params).log_softmax(-1).gather(-1, acted.extras["sample"][..., None])
-    torch.testing.assert_close(flat["log_prob"].view(3, 4), log_prob[..., 0])
-    torch.testing.assert_close(flat["value"].view(3, 4), torch.stack(value))
+    torch.testing.assert_close(flat.log_prob.view(3, 4), log_prob[..., 0])
+    torch.testing.assert_close(flat.value.view(3, 4), torch.stack(value))
     # All steps at once have different statistics, so recomputed values would differ.
     again = ibac.network(acted.obs.flatten(0, 1))[0].log_softmax(-1)
     again = again.gather(-1, acted.extras["sample"].flatten()[:, None])[:, 0]
-    assert (again - flat["log_prob"]).abs().max() > 1e-3
+    assert (again - flat.log_prob).abs().max() > 1e-3
     assert "log_prob" not in rollout(agent(IMAGES, **settings | {"mixture": 0.5})).extras
 
 
@@ -315,11 +315,12 @@ def test_only_images_of_bytes_can_be_augmented(spec: Spec, encoder: str, sentenc
 
 def test_without_sni_values_after_the_last_step_have_noise_too() -> None:
     for mixture in (0.5, None):
-        ibac = agent(mixture=mixture, samples=2)
+        ibac = agent(mixture=mixture, samples=2, normalise_obs=True)
+        ibac.normaliser.update(3 + 2 * torch.randn(50, 4, 3))
         acted, last = rollout(ibac), torch.tensor([False, False, True])[:, None].expand(3, 4)
         ibac.generator.manual_seed(3)
-        got = ibac._value_after(acted, last)
-        mean, sigma = code_by_hand(ibac, acted.final_obs[-1])
+        got = ibac._value(acted.final_obs[last])
+        mean, sigma = code_by_hand(ibac, ibac.normaliser(acted.final_obs[-1]))
         wanted = ibac.network.read(mean)[1]
         if mixture is None:
             assert sigma is not None

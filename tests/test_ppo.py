@@ -1,6 +1,7 @@
 """PPO, A2C and IBAC-SNI: rollouts and losses by hand, exactness, and that they learn."""
 
 import copy
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -13,18 +14,19 @@ from gymnasium.spaces import Box, Discrete
 from rich.console import Console
 
 from rlbench.accelerate.compile import compiled_learn, interpreted
+from rlbench.agents._on_policy import decay, policy_loss, value_clip, value_loss
 from rlbench.agents._values import normalise_advantage
 from rlbench.agents.a2c import A2C, A2CConfig
 from rlbench.agents.ibac_sni import IBACSNI, IBACSNIConfig
-from rlbench.agents.ppo import PPO, Minibatch, PPOConfig, policy_loss, value_loss
-from rlbench.agents.recurrent_ppo import RecurrentPPOConfig
+from rlbench.agents.ppo import PPO, PPOConfig
+from rlbench.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
 from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.benchmarks import catalog
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Spec
+from rlbench.interface import Agent, Spec
 from rlbench.state import capture
 from tests.test_compile import assert_close
 from tests.test_on_policy import experience
@@ -43,10 +45,18 @@ def ibac_sni(**settings: Any) -> IBACSNI:
     return IBACSNI(IBACSNIConfig(**small | settings), SPEC)
 
 
-def played(agent: PPO, seed: int = 0) -> Trajectories:
+def recurrent_ppo(**settings: Any) -> RecurrentPPO:
+    small = {"hidden": (8,), "memory_size": 5, "batch_size": 24, "epochs": 1, **ROLLOUT}
+    return RecurrentPPO(RecurrentPPOConfig(**small | settings), SPEC)
+
+
+def played(agent: Agent, seed: int = 0) -> Trajectories:
     given = experience(agent, seed)
     assert isinstance(given, Trajectories)
     return given
+
+
+EACH = pytest.mark.parametrize("make", [ppo, ibac_sni, recurrent_ppo])
 
 
 def test_the_clip_takes_the_reason_to_move_further() -> None:
@@ -88,13 +98,13 @@ def test_returns_and_advantages_by_hand() -> None:
     with torch.no_grad():
         v = agent.network.value(batch.obs[:, 0])
         after = agent.network.value(batch.final_obs[:, 0])
-    flat = agent._flat(batch)
+    flat = agent._batch(batch)
     last = 4 + 0.5 * after[3]
     cut = 3 + 0.5 * after[2]
     end = torch.tensor(2.0)
     first = 1 + 0.5 * (0.5 * v[1] + 0.5 * end)
-    torch.testing.assert_close(flat["target"], torch.stack([first, end, cut, last]))
-    torch.testing.assert_close(flat["advantage"], flat["target"] - v)
+    torch.testing.assert_close(flat.target, torch.stack([first, end, cut, last]))
+    torch.testing.assert_close(flat.advantage, flat.target - v)
 
 
 def test_nothing_leaks_across_the_end_of_an_episode() -> None:
@@ -103,9 +113,9 @@ def test_nothing_leaks_across_the_end_of_an_episode() -> None:
     changed = rollout(agent, extras=batch.extras)
     changed.reward[2:] += 100
     changed.obs[2:] += 1
-    one, other = agent._flat(batch), agent._flat(changed)
-    assert torch.equal(one["target"][:2], other["target"][:2])
-    assert not torch.equal(one["target"][2:], other["target"][2:])
+    one, other = agent._batch(batch), agent._batch(changed)
+    assert torch.equal(one.target[:2], other.target[:2])
+    assert not torch.equal(one.target[2:], other.target[2:])
 
 
 def test_rewards_after_a_cut_change_nothing_before_it() -> None:
@@ -113,7 +123,7 @@ def test_rewards_after_a_cut_change_nothing_before_it() -> None:
     batch = rollout(agent)
     changed = rollout(agent, extras=batch.extras)
     changed.reward[3] += 100
-    assert torch.equal(agent._flat(batch)["target"][:3], agent._flat(changed)["target"][:3])
+    assert torch.equal(agent._batch(batch).target[:3], agent._batch(changed).target[:3])
 
 
 @pytest.mark.parametrize("normalised", [False, True])
@@ -163,10 +173,10 @@ def test_sigma_learns_from_the_stochastic_term() -> None:
 def test_the_first_gradient_step_of_a2c_is_that_of_the_log_probability() -> None:
     agent = A2C(A2CConfig(hidden=(8,), value_coefficient=0.0, max_grad_norm=1e9, **ROLLOUT), SPEC)
     batch = played(agent, 0)
-    flat = agent._flat(batch)
-    params = agent.network.policy(flat["obs"])
-    log_prob = agent.network.head.log_prob(params, flat["sample"])
-    loss = -(log_prob * flat["advantage"]).mean()
+    flat = agent._batch(batch)
+    params = agent.network.policy(flat.obs)
+    log_prob = agent.network.head.log_prob(params, flat.sample)
+    loss = -(log_prob * flat.advantage).mean()
     weight = agent.network.head.out.weight
     (gradient,) = torch.autograd.grad(loss, weight)
     before = weight.detach().clone()
@@ -186,14 +196,14 @@ def test_a_gradient_step_is_that_of_the_whole_loss(max_norm: float) -> None:
     for each in (agent, twin):  # Far from uniform, where the gradient of the entropy is 0.
         each.network.head.out.weight.data.mul_(100)
     batch = played(agent, 0)
-    flat = agent._flat(batch)
-    params, value = twin.network(flat["obs"])
+    flat = agent._batch(batch)
+    params, value = twin.network(flat.obs)
     policy = torch.distributions.Categorical(logits=params)
-    a = flat["advantage"]
+    a = flat.advantage
     a = (a - a.mean()) / (a.std() + 1e-8)
-    ratio = (policy.log_prob(flat["sample"]) - flat["log_prob"]).exp()
+    ratio = (policy.log_prob(flat.sample) - flat.log_prob).exp()
     loss = -(ratio * a).mean() - 0.3 * policy.entropy().mean()
-    loss = loss + 0.7 * (value - flat["target"]).square().mean()
+    loss = loss + 0.7 * (value - flat.target).square().mean()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(twin.network.parameters(), max_norm)
     torch.optim.Adam(twin.network.parameters(), 3e-4, eps=1e-5).step()
@@ -234,35 +244,52 @@ def test_settings_that_would_divide_by_zero_are_refused(settings: dict[str, Any]
     RecurrentPPOConfig(batch_size=1)  # A column has more than one step.
 
 
-def test_statistics_are_those_of_the_observations_that_were_acted_on() -> None:
-    agent = ppo(normalise_obs=True)
+@EACH
+def test_statistics_are_those_of_the_observations_that_were_acted_on(make: Any) -> None:
+    agent = make(normalise_obs=True)
     batch = played(agent, 0)
     agent.learn(batch)
     torch.testing.assert_close(agent.normaliser.moments.mean, batch.obs.flatten(0, 1).mean(0))
 
 
-def test_step_size_and_clip_fall_to_zero() -> None:
-    agent, seen = ppo(decay_updates=4, value_clip_range=0.5), []
+@EACH
+def test_gradients_are_shortened_and_rewards_scaled(make: Any) -> None:
+    agent = make(max_grad_norm=1e-9, normalise_reward=True)
+    before = [x.detach().clone() for x in agent.network.parameters()]
+    batch = dataclasses.replace(played(agent), terminated=torch.ones(6, 4))
+    agent.learn(batch)
+    # Adam's epsilon is far above such a gradient.
+    for old, new in zip(before, agent.network.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old, rtol=0, atol=1e-6)
+    # Every step is an episode, so its return is its reward.
+    wanted = batch.reward / batch.reward.std(correction=0)
+    torch.testing.assert_close(agent._batch(batch).target.view(6, 4), wanted)
+
+
+@EACH
+def test_step_size_and_clip_fall_to_zero(make: Any) -> None:
+    agent, seen = make(decay_updates=4, learning_rate=3e-4, value_clip_range=0.5), []
     for seed in range(5):
         agent.learn(played(agent, seed))
-        assert agent.value_clip is not None
-        now = agent.optimizer.learning_rate, agent.clip_range, agent.value_clip
+        limit = value_clip(agent.config, agent.clip_range)
+        assert limit is not None
+        now = agent.optimizer.learning_rate, agent.clip_range, limit
         seen += [float(x) for x in now]
     shares = [1, 0.75, 0.5, 0.25, 0.0]
     wanted = [x for s in shares for x in (3e-4 * s, 0.2 * s, 0.5 * s)]
     assert seen == pytest.approx(wanted, abs=1e-7)
-    assert ppo().value_clip is None
+    assert value_clip(PPOConfig(), agent.clip_range) is None
 
 
 @pytest.mark.parametrize("make", [ppo, ibac_sni])
 def test_values_are_clipped_by_the_current_range(make: Any) -> None:
     agent = make(decay_updates=4, value_clip_range=0.4)
     agent.updates = 3
-    agent._decay()
-    flat = agent._flat(played(agent))
-    target = flat["value"]
+    decay(agent.config, agent.updates, agent.optimizer, agent.clip_range)
+    flat = agent._batch(played(agent))
+    target = flat.value
     # A quarter of 0.4 is left, so a value 1 above the old one counts as 0.1 above it.
-    loss = agent.gradient_step(Minibatch(**flat | {"value": target - 1, "target": target}))
+    loss = agent.gradient_step(dataclasses.replace(flat, value=target - 1, target=target))
     torch.testing.assert_close(loss["value_loss"], torch.tensor(0.81))
 
 
@@ -286,8 +313,9 @@ def test_an_update_that_ends_far_from_the_old_policy_is_undone() -> None:
     assert near.learn(played(near, 0))["undone"] == 0
 
 
-def test_without_a_limit_the_divergence_is_not_measured() -> None:
-    agent, free = ppo(kl_limit=1e9), ppo(kl_limit=None)
+@EACH
+def test_without_a_limit_the_divergence_is_not_measured(make: Any) -> None:
+    agent, free = make(kl_limit=1e9), make(kl_limit=None)
     limited, unlimited = (each.learn(played(each, 0)) for each in (agent, free))
     assert limited.keys() - unlimited.keys() == {"kl_update", "undone"}
     assert torch.equal(agent.network.head.out.weight, free.network.head.out.weight)
@@ -328,7 +356,7 @@ def test_the_divergence_of_an_update_is_estimated_from_its_samples() -> None:
     ],
 )
 def test_recorded_gradient_steps_equal_those_of_learn(
-    agent_class: type[PPO], settings: dict[str, Any]
+    agent_class: type[Agent], settings: dict[str, Any]
 ) -> None:
     shape: dict[str, Any] = {"batch_size": 8, "epochs": 2, **ROLLOUT}
     agent, twin = (agent_class(agent_class.Config(**shape | settings), SPEC) for _ in range(2))

@@ -10,11 +10,12 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from rlbench.agents._on_policy import moved, passes
 from rlbench.agents.a2c import A2CConfig
-from rlbench.agents.ppo import PPO, PPOConfig, moved
+from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
 from rlbench.experience import Trajectories
-from rlbench.interface import Spec
+from rlbench.interface import Agent, Spec
 from tests.test_on_policy import experience
 
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))
@@ -33,7 +34,7 @@ def recurrent_ppo(**settings: Any) -> RecurrentPPO:
 BOTH = pytest.mark.parametrize("make", [ppo, recurrent_ppo])
 
 
-def played(agent: PPO, seed: int = 0) -> Trajectories:
+def played(agent: Agent, seed: int = 0) -> Trajectories:
     given = experience(agent, seed)
     assert isinstance(given, Trajectories)
     return given
@@ -61,17 +62,17 @@ def test_an_update_stops_after_the_pass_that_moves_one_and_a_half_times_the_limi
 ) -> None:
     # Two minibatches in a pass, of which the last decides; 0.9 in the middle of one does not.
     kls = [0.9, 0.1, 0.0, 0.29, 0.0, 0.31, 0.0, 0.0]
-    for limit, passes in ((0.2, 3), (0.21, 4), (0.06, 1), (None, 4)):
+    for limit, count in ((0.2, 3), (0.21, 4), (0.06, 1), (None, 4)):
         agent, step = make(batch_size=12, epochs=4, target_kl=limit), Watched(*kls)
         agent._learn(step, played(agent))
-        assert len(step.batches) == 2 * passes, limit
+        assert len(step.batches) == 2 * count, limit
 
 
 @BOTH
 def test_each_pass_sees_every_step_once_and_in_a_new_order(make: Any) -> None:
     agent, step = make(batch_size=12, epochs=8), Watched()
     batch = played(agent)
-    everything = sorted(agent._flat(batch)["target"].flatten().tolist())
+    everything = sorted(agent._batch(batch).target.flatten().tolist())
     assert len(set(everything)) == 24
     agent._learn(step, batch)
     found = step.targets()
@@ -95,15 +96,15 @@ def test_the_last_minibatch_of_a_pass_holds_what_is_left() -> None:
 def test_columns_of_a_minibatch_belong_together(make: Any) -> None:
     agent, step = make(batch_size=12, epochs=1), Watched()
     batch = played(agent)
-    flat = agent._flat(batch)
+    flat = agent._batch(batch)
     columns = ("obs", "sample", "log_prob", "value", "advantage", "target")
-    rows = {float(x): i for i, x in enumerate(flat["target"].flatten())}
+    rows = {float(x): i for i, x in enumerate(flat.target.flatten())}
     agent._learn(step, batch)
-    width = flat["target"].dim()
+    width = flat.target.dim()
     for part in step.batches:
         places = [rows[float(x)] for x in part.target.flatten()]
         for name in columns:
-            whole, mine = (x.flatten(0, width - 1) for x in (flat[name], getattr(part, name)))
+            whole, mine = (getattr(x, name).flatten(0, width - 1) for x in (flat, part))
             assert torch.equal(mine, whole[places]), name
 
 
@@ -121,7 +122,7 @@ def test_values_after_the_last_step_and_a_cut_are_those_of_normalised_observatio
         moments = agent.normaliser.moments
         scaled = (batch.final_obs - moments.mean) / (moments.variance + 1e-8).sqrt()
         after = agent.network.value(scaled.clamp(-10, 10))
-    target = agent._flat(batch)["target"].view(6, 4)
+    target = agent._batch(batch).target.view(6, 4)
     bootstraps = (1 - batch.terminated) * 0.5 * after
     last = torch.zeros(6, 4, dtype=torch.bool)
     last[-1] = True
@@ -143,7 +144,7 @@ def test_the_memory_reads_normalised_final_observations() -> None:
         scaled = (final_obs[0] - moments.mean) / (moments.variance + 1e-8).sqrt()
         features, _ = agent.network.remember(scaled, step.state)
         wanted = 0.5 * agent.network.value(features)
-    torch.testing.assert_close(agent._flat(batch)["target"][0], wanted)
+    torch.testing.assert_close(agent._batch(batch).target[0], wanted)
 
 
 @BOTH
@@ -164,8 +165,8 @@ def test_targets_are_of_rewards_divided_by_the_deviation_of_returns() -> None:
     batch = dataclasses.replace(played(agent), terminated=torch.ones(6, 4))
     # Every step is an episode, so its return is its reward.
     wanted = batch.reward / batch.reward.std(correction=0)
-    torch.testing.assert_close(agent._flat(batch)["target"].view(6, 4), wanted)
-    torch.testing.assert_close(ppo()._flat(batch)["target"].view(6, 4), batch.reward)
+    torch.testing.assert_close(agent._batch(batch).target.view(6, 4), wanted)
+    torch.testing.assert_close(ppo()._batch(batch).target.view(6, 4), batch.reward)
 
 
 @BOTH
@@ -182,10 +183,9 @@ def test_weight_decay_pulls_every_weight_and_bias_towards_0(make: Any) -> None:
         for parameter in agent.network.parameters():
             parameter.data.add_(torch.where(parameter.data < 0, -0.1, 0.1))  # None is almost 0.
         before = torch.cat([p.detach().flatten() for p in agent.network.parameters()])
-        batch = agent._flat(played(agent))
-        batch["advantage"].zero_()
-        for minibatch in agent._minibatches(batch):
-            agent.gradient_step(minibatch)
+        batch = agent._batch(played(agent))
+        batch.advantage.zero_()
+        passes(agent.config, agent.gradient_step, batch, None, agent.generator)
         after = torch.cat([p.detach().flatten() for p in agent.network.parameters()])
         moved_by.append((after - before) / before.sign())
     # The first step of Adam has the length of the step size.

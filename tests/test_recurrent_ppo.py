@@ -20,6 +20,7 @@ from rlbench.experience import Trajectories
 from rlbench.interface import Spec, State
 from tests.test_every_agent import equal
 from tests.test_on_policy import experience
+from tests.test_ppo_by_hand import Watched
 
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))
 
@@ -69,10 +70,10 @@ def test_values_by_hand() -> None:
             given.reward[2] + 0.5 * network.value(last),
         ]
         values = [network.value(m) for m in (m0, after_end, m2)]
-    flat = player._flat(given)
-    torch.testing.assert_close(flat["target"], torch.stack(wanted))
-    torch.testing.assert_close(flat["value"], torch.stack(values))
-    assert flat["reset"][:, 0].tolist() == [0, 1, 0]
+    flat = player._batch(given)
+    torch.testing.assert_close(flat.target, torch.stack(wanted))
+    torch.testing.assert_close(flat.value, torch.stack(values))
+    assert flat.reset[:, 0].tolist() == [0, 1, 0]
     assert not torch.equal(s0["hidden"], s2["hidden"])
 
 
@@ -85,7 +86,7 @@ def test_after_a_cut_the_memory_goes_on_to_the_last_observation() -> None:
     with torch.no_grad():
         _, after = player.network.remember(given.obs[0], before)
         value = player.network.value(player.network.remember(given.final_obs[0], after)[0])
-    torch.testing.assert_close(player._flat(given)["target"][0], given.reward[0] + 0.5 * value)
+    torch.testing.assert_close(player._batch(given).target[0], given.reward[0] + 0.5 * value)
 
 
 def rollout(player: RecurrentPPO, state: State) -> Trajectories:
@@ -119,16 +120,19 @@ def test_gradients_reach_back_in_time_but_not_into_another_episode() -> None:
     ("batch_size", "sizes"), [(None, [4]), (12, [2, 2]), (13, [2, 2]), (1, [1] * 4)]
 )
 def test_minibatches_are_whole_columns(batch_size: int | None, sizes: list[int]) -> None:
-    player = agent(batch_size=batch_size)
-    batch = player._flat(played(player))
-    parts = list(player._minibatches(batch))
+    player, step = agent(batch_size=batch_size, epochs=1), Watched()
+    given = played(player)
+    given.extras["before hidden"].normal_()  # As if the episodes had begun before the rollout.
+    batch = player._batch(given)
+    player._learn(step, given)
+    parts = step.batches
     assert [part.reset.shape for part in parts] == [(6, size) for size in sizes]
     assert all(isinstance(part, Columns) for part in parts)
     found = torch.cat([part.target for part in parts], dim=1)
-    order = [int(x) for x in (found.T[:, None] == batch["target"].T).all(-1).int().argmax(1)]
+    order = [int(x) for x in (found.T[:, None] == batch.target.T).all(-1).int().argmax(1)]
     assert sorted(order) == [0, 1, 2, 3]
     states = torch.cat([part.state["hidden"] for part in parts])
-    assert torch.equal(states, batch["hidden"][0, order])
+    assert torch.equal(states, batch.state["hidden"][order])
 
 
 class Recall(gym.Env[Any, Any]):
@@ -149,7 +153,7 @@ class Recall(gym.Env[Any, Any]):
         return np.zeros(2, np.float32), reward, over, False, {}
 
 
-def learned(player: PPO) -> float:
+def learned(player: PPO | RecurrentPPO) -> float:
     """Share of cues that are recalled after 20 updates."""
     driver = RolloutDriver(player, Task("recall", Recall), seed=0)
     for _ in range(20):
