@@ -156,7 +156,7 @@ class IBACSNI(Agent):
                 config.hidden, config.code_size, config.noise,
                 sigma_offset=config.sigma_offset, dropout=config.dropout,
                 slow_mask=config.slow_mask, activation=config.code_activation,
-                batch_norm=config.batch_norm,
+                batch_norm=config.batch_norm, frozen=config.freeze,
             )  # fmt: skip
         for module in (self.normaliser, self.scaler, self.network):
             module.to(self.device)

@@ -66,6 +66,8 @@ class PPOConfig:
     """Encoder shared by policy and value: a name of `rlbench.backbones.encoders`, such as impala, grid or
     resnet:units=1,width=8. None: observations are vectors, which both read with networks of their own, as
     they do after `flatten`."""
+    freeze: bool = False
+    """Keep the encoder's weights as they are, as after --pretrained."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes, after the encoder where there is one."""
     envs: int = 1
@@ -159,8 +161,9 @@ class PPO(Agent):
         self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
         with initialising(derive(seed, "weights")):
             self.network = ActorCritic(
-                spec.observation_space, partial(make_head, self.form), config.encoder, config.hidden
-            )
+                spec.observation_space, partial(make_head, self.form), config.encoder, config.hidden,
+                frozen=config.freeze,
+            )  # fmt: skip
         for module in (self.normaliser, self.scaler, self.network):
             module.to(self.device)
         self.optimizer = make_optimizer(config, self.network)

@@ -53,6 +53,8 @@ class RecurrentPPOConfig(PPOConfig):
     """Settings of PPO with a memory: those of PPO and its own."""
 
     hidden: tuple[int, ...] = ()
+    memory: str = "lstm"
+    """Memory by name; `rlbench list` shows all."""
     memory_size: int = 64
     """Length of what the memory gives."""
     envs: int = 8
@@ -114,7 +116,7 @@ class RecurrentPPO(Agent):
         with initialising(derive(seed, "weights")):
             self.network = RecurrentActorCritic(
                 spec.observation_space, partial(make_head, self.form), config.encoder,
-                config.hidden, config.memory_size,
+                config.hidden, config.memory, config.memory_size, frozen=config.freeze,
             )  # fmt: skip
         for module in (self.normaliser, self.scaler, self.network):
             module.to(self.device)

@@ -78,6 +78,21 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
         ) from error
 
 
+def acting_encoder(name: str, obs_shape: tuple[int, ...], *, frozen: bool = False) -> "Encoder":
+    """The encoder of a name for an agent; see `make_encoder`.
+
+    Batch normalisation uses its running statistics, because an agent acts on single observations. A frozen
+    encoder keeps its weights.
+    """
+    from rlbench.backbones.encoders._base import freeze, use_running_statistics
+
+    made = make_encoder(name, obs_shape)
+    use_running_statistics(made)
+    if frozen:
+        freeze(made)
+    return made
+
+
 def observations_of(
     space: "Space[Any]", encoder: str = "flatten", *, frozen: bool = False
 ) -> "Observations":
@@ -93,17 +108,12 @@ def observations_of(
     Raises:
         UserError: There is no such encoder, or it does not take such observations.
     """
-    from rlbench.backbones.encoders._base import freeze, use_running_statistics
     from rlbench.backbones.spaces import is_box, vector_size
 
     shape = tuple(space.shape or ())
     if (encoder == "flatten" and len(shape) == 1) or not is_box(space):
         return vector_size(space)
-    made = make_encoder(encoder, shape)
-    use_running_statistics(made)
-    if frozen:
-        freeze(made)
-    return made
+    return acting_encoder(encoder, shape, frozen=frozen)
 
 
 def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":

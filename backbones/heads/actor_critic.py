@@ -10,15 +10,15 @@ from gymnasium import Space
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.encoders import acting_encoder
 from rlbench.backbones.heads.distributions import Head, orthogonal
-from rlbench.backbones.memories.lstm import LSTM
+from rlbench.backbones.memories import make_memory
 from rlbench.backbones.spaces import vector_size
 from rlbench.interface import State
 
 
 class ActorCritic(nn.Module):
-    """Tanh networks of policy and value; one for both after an encoder that learns."""
+    """Tanh networks of policy and value; one for both after an encoder with weights."""
 
     def __init__(
         self,
@@ -26,6 +26,8 @@ class ActorCritic(nn.Module):
         make_head: Callable[[int], Head],
         encoder: str | None,
         hidden: Sequence[int],
+        *,
+        frozen: bool = False,
     ) -> None:
         """Orthogonal weights, with gains as in PPO's first release (Dhariwal et al., 2017).
 
@@ -34,13 +36,15 @@ class ActorCritic(nn.Module):
             make_head: The distribution of actions over features of a length.
             encoder: What reads images; None for vectors.
             hidden: Hidden layer sizes.
+            frozen: Whether the encoder keeps its weights.
         """
         super().__init__()
-        self.encoder = None if encoder is None else make_encoder(encoder, space.shape or ())
+        shape = space.shape or ()
+        self.encoder = None if encoder is None else acting_encoder(encoder, shape, frozen=frozen)
         in_size = vector_size(space) if self.encoder is None else self.encoder.size
         self.policy_body = TanhLayers((in_size, *hidden))
-        learns = self.encoder is not None and any(True for _ in self.encoder.parameters())
-        self.value_body = None if learns else TanhLayers((in_size, *hidden))
+        has_weights = self.encoder is not None and len(self.encoder.state_dict()) > 0
+        self.value_body = None if has_weights else TanhLayers((in_size, *hidden))
         width = (in_size, *hidden)[-1]
         self.head = make_head(width)
         orthogonal(self.head.out, 0.01)
@@ -81,13 +85,19 @@ class RecurrentActorCritic(ActorCritic):
         make_head: Callable[[int], Head],
         encoder: str | None,
         hidden: Sequence[int],
+        memory: str,
         memory_size: int,
+        *,
+        frozen: bool = False,
     ) -> None:
-        """See `ActorCritic`; `memory_size` is the length of the features, H."""
+        """See `ActorCritic`; the memory, by name, gives features of length `memory_size`, H."""
         super().__init__(Box(-np.inf, np.inf, (memory_size,)), make_head, None, hidden)
-        self.obs_encoder = None if encoder is None else make_encoder(encoder, space.shape or ())
+        shape = space.shape or ()
+        self.obs_encoder = (
+            None if encoder is None else acting_encoder(encoder, shape, frozen=frozen)
+        )
         in_size = vector_size(space) if self.obs_encoder is None else self.obs_encoder.size
-        self.memory = LSTM(in_size, memory_size)
+        self.memory = make_memory(memory, in_size, memory_size)
 
     def remember(self, obs: Tensor, state: State) -> tuple[Tensor, State]:
         """Features [B, H] of observations [B, ...] and the memory's state after them."""
@@ -95,11 +105,7 @@ class RecurrentActorCritic(ActorCritic):
 
     def unroll(self, obs: Tensor, state: State, reset: Tensor) -> Tensor:
         """Features [T, B, H] of observations [T, B, ...]; see `Memory.unroll`."""
-        x = (
-            obs
-            if self.obs_encoder is None
-            else self.obs_encoder(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        )
+        x = obs if self.obs_encoder is None else self.obs_encoder(obs)
         return self.memory.unroll(x, state, reset)[0]
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from gymnasium import Space
 from torch import Tensor, nn
 
-from rlbench.backbones.encoders import batch_normalised, make_encoder
+from rlbench.backbones.encoders import acting_encoder, batch_normalised
 from rlbench.backbones.heads.distributions import Head
 from rlbench.backbones.layers.bottleneck import Bottleneck, sample
 from rlbench.backbones.layers.noise import randn, uniform
@@ -51,6 +51,7 @@ class NoisyActorCritic(nn.Module):
         slow_mask: bool,
         activation: Literal["tanh", "relu"],
         batch_norm: bool,
+        frozen: bool = False,
     ) -> None:
         """Rows of linear layers begin with length 1, as in the authors' MiniGrid code.
 
@@ -66,9 +67,10 @@ class NoisyActorCritic(nn.Module):
             slow_mask: Dropout drops a unit for all of a batch, also in the deterministic code.
             activation: Between code and heads (g above).
             batch_norm: Normalise after each convolution, always by the statistics of the batch.
+            frozen: Whether the encoder keeps its weights.
         """
         super().__init__()
-        self.encoder = make_encoder(encoder, space.shape or ())
+        self.encoder = acting_encoder(encoder, space.shape or (), frozen=frozen)
         if batch_norm:
             batch_normalised(self.encoder, space.shape or ())
         sizes = (self.encoder.size, *hidden)
