@@ -183,7 +183,7 @@ MUTATIONS: list[Mutation] = [
         ("target at the step itself", "next_critic[1:][known]", "next_critic[:-1][known]"),
         ("critic's memory stays", "polyak(self.target_critic_memory, self.critic_memory, rate)", "pass"),
         ("live memory in the target", "unroll(self.target_critic_memory)", "unroll(self.critic_memory)"),
-        ("raw observations", "x = torch.cat([self.normaliser(batch.obs), before", "x = torch.cat([batch.obs, before"),
+        ("raw observations", "obs, last = self.normaliser(batch.obs), before", "obs, last = batch.obs, before"),
     ),
     *of_file(
         "backbones/models/vib.py", "test_agents_by_hand.py test_vib.py",
