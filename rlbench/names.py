@@ -68,7 +68,7 @@ class NameTable(Mapping[str, str]):
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         return (
             f"there is no {self.kind} {name!r}; {hint}`rlbench list` shows all, and "
-            f"package.module:Class names a custom one"
+            "package.module:Class names one of your own"
         )
 
     def module_of(self, attribute: str) -> str | None:
