@@ -32,6 +32,7 @@ OFFLINE = "--env point-mixed --data-size 20000 --updates 1000"
 EXAMPLES = {
     "a2c": "--env CartPole-v1 --updates 1000",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
+    "cql": "--env point-mixed --data-size 20000 --updates 200",
     "ibac-sni": "--env multiroom-n1 --updates 10",
     "ppo": "--env CartPole-v1 --updates 20",
     "recurrent-ppo": "--env CartPole-v1 --updates 20",
