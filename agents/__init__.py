@@ -49,7 +49,7 @@ AGENTS = NameTable(
         ),
         "brac": ("brac:BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
         "cql": ("cql:CQL", "SAC on data whose critics are pushed down away from the data"),
-        "crr": ("crr:CRR", "cloning of those actions of the data that the critic likes"),
+        "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
         "ibac-sni": (
             "ibac_sni:IBACSNI",
             "PPO with an information bottleneck and selective noise injection",

@@ -2,10 +2,10 @@
 
     policy.pt     TorchScript: torch.jit.load("policy.pt")(obs)
     policy.onnx   ONNX: onnxruntime.InferenceSession("policy.onnx").run(None, {"obs": obs})
-    policy.json   inputs, outputs and where the policy comes from
+    policy.json   inputs, outputs and origin of the policy
 
-Normalisation of observations and scaling of actions are inside. An agent whose acting is random takes
-its standard normal noise as a second input, so that the caller decides the randomness.
+Normalisation of observations and scaling of actions are included. An agent that acts randomly takes
+standard normal noise as a second input, so that the caller controls the randomness.
 """
 
 import io
@@ -38,18 +38,19 @@ from rlbench.interface import Agent
 CHECKED = 1_000
 """Observations on which an exported policy is compared with its agent."""
 TOLERANCE = 1e-5
-"""By how much their actions may differ, in units of the action space."""
+"""Largest difference allowed between their actions, in units of the action space."""
 ROUNDING = 2e-6
-"""Relative error of a float32 value that came through a few layers."""
+"""Relative error of a float32 value after a few layers."""
 MOST_TIES = CHECKED // 20
-"""A trained BEAR had 9 in 1,000, where Q was 334 and float32 steps 3e-5; many more are no accident."""
+"""Largest number of ties. A trained BEAR had 9 in 1,000, with Q at 334 and a float32 spacing of 3e-5;
+many more are not rounding."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-"""To write ONNX, to translate to it, and to run it for the check."""
+"""Packages that write ONNX, translate to it, and run it for the check."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write the acting policy of a run as TorchScript and ONNX."""
+    """Export the acting policy of a run to TorchScript and ONNX."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
@@ -77,10 +78,10 @@ def make(asked: ExportConfig) -> None:
                 f"this PyTorch needs other versions of ONNX ({error}); install them with "
                 f"pip install --upgrade {' '.join(NEEDED)}"
             ) from error
-        except Exception as error:  # PyTorch and ONNX each have their own.
+        except Exception as error:  # PyTorch and ONNX each raise their own exceptions.
             raise UserError(
                 f"{name} cannot be made of {type(agent).__name__} ({type(error).__name__}, see "
-                "--debug); let its `decide` compute with PyTorch alone, the same way for any input"
+                "--debug); let its `decide` use only PyTorch, in the same way for every input"
             ) from error
         differences[name] = _compare(name, agent, inputs, expected, exported)
     folder = asked.out or asked.run / "export"
@@ -95,12 +96,12 @@ def make(asked: ExportConfig) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far exported actions are from those of the agent."""
+    """Differences between exported actions and the agent's actions."""
 
     largest: float
-    """In units of the action space, over the observations that are no ties."""
+    """Largest difference in units of the action space, over observations without ties."""
     ties: int
-    """Observations where rounding decides between two samples that the agent likes equally."""
+    """Observations for which rounding decides between two samples of equal value."""
 
 
 def _compare(
@@ -114,7 +115,7 @@ def _compare(
     if exported.shape != expected.shape:
         raise UserError(
             f"{name} gives actions of shape {list(exported.shape)} where its agent gives "
-            f"{list(expected.shape)}; nothing was written, let its `decide` keep the batch"
+            f"{list(expected.shape)}; nothing was written; let its `decide` keep the batch dimension"
         )
     distance = (exported - expected).abs().float().reshape(len(expected), -1).amax(dim=1)
     ties = _ties(agent, inputs, expected, exported) & (distance > TOLERANCE)
@@ -122,17 +123,17 @@ def _compare(
         distance = distance.masked_fill(ties, 0.0)
     if not (largest := float(distance.max())) <= TOLERANCE:
         raise UserError(
-            f"{name} would act up to {largest:.2g} away from its agent, more than {TOLERANCE:g} is "
-            "allowed; nothing was written, please report this"
+            f"{name} differs from its agent's actions by up to {largest:.2g}, but only {TOLERANCE:g} is "
+            "allowed; nothing was written; please report this"
         )
     return Difference(largest, int(ties.sum()))
 
 
 @torch.no_grad()
 def _ties(agent: Agent, inputs: Inputs, expected: Tensor, exported: Tensor) -> Tensor:
-    """Where the agent values both actions alike up to rounding, bool [B].
+    """Whether the agent's values of both actions are equal up to rounding, bool [B].
 
-    The best of many samples jumps from one to another where the last bits of their values decide.
+    Then the last bits of the values decide which of many samples is the best.
     """
     obs, noise = inputs[0], inputs[1] if len(inputs) > 1 else None
     one, other = (agent.acting_value(obs, actions, noise) for actions in (expected, exported))
@@ -142,12 +143,12 @@ def _ties(agent: Agent, inputs: Inputs, expected: Tensor, exported: Tensor) -> T
 
 
 class _Rule(nn.Module):
-    """`Agent.decide` as a module, whose parameters are the agent's."""
+    """`Agent.decide` as a module with the agent's parameters."""
 
     def __init__(self, agent: Agent) -> None:
         super().__init__()
         self._decide = agent.decide
-        # Registered, or tracing would take their weights for constants that want gradients.
+        # Registered, because tracing would treat their weights as constants that require gradients.
         for name, value in vars(agent).items():
             if isinstance(value, nn.Module):
                 self.add_module(name, value)
@@ -157,7 +158,7 @@ class _Rule(nn.Module):
 
 
 def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
-    """Observations of random actions on the task with noise, and what the agent does there."""
+    """Observations under random actions on the task, noise, and the agent's actions."""
     env = Checked(task.make(), task.name)
     env.action_space.seed(0)
     obs = env.reset(seed=0)
@@ -169,7 +170,7 @@ def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
             obs = env.reset()
     inputs: Inputs = (torch.from_numpy(np.stack(seen)),)
     if agent.acting_noise is not None:
-        # The same draws that `act` makes with this seed.
+        # The same random numbers as in `act` with this seed.
         generator = torch.Generator().manual_seed(0)
         inputs += (torch.randn(CHECKED, *agent.acting_noise, generator=generator),)
     agent.act_generator.manual_seed(0)
@@ -178,7 +179,7 @@ def _example(agent: Agent, task: Task) -> tuple[Inputs, Tensor]:
 
 
 def _torchscript(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs], Tensor]]:
-    """The archive, and what runs it."""
+    """The archive, and a function that runs it."""
     with warnings.catch_warnings(), torch.no_grad():
         # PyTorch advises torch.export, whose archives need Python to run.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -191,7 +192,7 @@ def _torchscript(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs]
 
 
 def _onnx(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs], Tensor]]:
-    """The model, and what runs it."""
+    """The model, and a function that runs it."""
     import onnx
     import onnxruntime
 
@@ -209,7 +210,7 @@ def _onnx(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs], Tenso
         )  # fmt: skip
         model = onnx.load(file)
     for node in model.graph.node:
-        del node.metadata_props[:]  # Where in our source, and in whose folders, it comes from.
+        del node.metadata_props[:]  # Source locations and paths of this machine.
     blob = model.SerializeToString()
     session = onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"])
 
@@ -221,7 +222,7 @@ def _onnx(agent: Agent, inputs: Inputs) -> tuple[bytes, Callable[[Inputs], Tenso
 
 
 def _few(inputs: Inputs) -> Inputs:
-    """Two rows to export with: the check with many shows that the batch may have any size."""
+    """Two rows for the export; the check uses many rows to show that any batch size works."""
     return tuple(x[:2] for x in inputs)
 
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 Frame = NDArray[np.uint8]
 
 GIF_FPS = 25
-"""GIFs count in hundredths of a second, and browsers slow those down that are faster than 50."""
+"""GIF delays are whole hundredths of a second, and browsers slow down GIFs above 50 frames per second."""
 SMALL_SIZE, SMALL_FRAMES, SMALL_FPS, SMALL_BYTES = 160, 64, 10, 500_000
-"""A film for a page: about six seconds."""
+"""Length of a film for a page: about six seconds."""
 SMALL_MOST = 240
-"""Pixels at most where the environment decides."""
+"""Largest picture in pixels if the environment sets the size."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class WatchConfig:
     episodes: int = 1
     """Episodes to show, one after the other."""
     seed: int = 1
-    """Decides the episodes; training used others."""
+    """Seed of the episodes; training used different ones."""
     size: int = 480
-    """Width and height in pixels, where the environment lets us choose (MuJoCo); pixels of smaller
-    pictures are enlarged as far as they fit."""
+    """Width and height in pixels, if the environment allows a choice (MuJoCo); smaller pictures are
+    enlarged by the largest whole factor that fits."""
 
 
 def make(asked: WatchConfig) -> None:
@@ -57,12 +57,14 @@ def make(asked: WatchConfig) -> None:
     out = asked.out or asked.run / "film.mp4"
     ending = out.suffix.lower()
     if ending not in (".mp4", ".gif"):
-        raise UserError(f"a film cannot be written as {out.name}; give a name in .mp4 or .gif")
+        raise UserError(
+            f"a film cannot be written as {out.name}; give a name that ends in .mp4 or .gif"
+        )
     if asked.episodes < 1:
         raise UserError(f"{asked.episodes} episodes cannot be filmed; give 1 or more")
     if not 16 <= asked.size <= 4096:
         raise UserError(f"a film of {asked.size} pixels cannot be drawn; give 16 to 4096")
-    _imageio()  # Missing packages are told before minutes of drawing.
+    _imageio()  # Missing packages are reported before minutes of drawing.
     max_fps = GIF_FPS if ending == ".gif" else math.inf
     pictures, fps = frames(asked.run, asked.episodes, asked.seed, asked.size, max_fps)
     film, count = encoded(pictures, fps, ending)
@@ -89,17 +91,17 @@ def small_film(run: Path) -> bytes:
 def frames(
     run: Path, episodes: int, seed: int, size: int, max_fps: float = math.inf
 ) -> tuple[Iterator[Frame], float]:
-    """Plays and draws the policy of a run, acting as for use.
+    """Plays and draws the policy of a run, without exploration.
 
     Args:
         run: Folder of the run.
         episodes: Episodes, one after the other.
-        seed: Decides them.
-        size: Width and height, where we draw ourselves.
-        max_fps: Frames per second at most; steps between are not drawn.
+        seed: Seed of the episodes.
+        size: Width and height, if we do the drawing.
+        max_fps: Largest number of frames per second; steps in between are not drawn.
 
     Returns:
-        Pictures, uint8 [H, W, 3] each, drawn as they are asked for; and frames per second.
+        Pictures, uint8 [H, W, 3] each, drawn on demand; and frames per second.
 
     Raises:
         UserError: The environment cannot be drawn.
@@ -146,7 +148,7 @@ def _played(
 
 
 def encoded(pictures: Iterable[Frame], fps: float, ending: str) -> tuple[bytes, int]:
-    """Pictures [H, W, 3] as the bytes of an mp4 or a gif, and how many they were."""
+    """Pictures [H, W, 3] as the bytes of an mp4 or a gif, and the number of pictures."""
     imageio, count = _imageio(), 0
 
     def counted(multiple: int) -> Iterator[Frame]:
@@ -176,7 +178,7 @@ def _shrunk(picture: Frame) -> Frame:
 
 
 def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
-    """An environment of a task that can be drawn, and what draws it."""
+    """An environment of a task that can be drawn, and a function that draws it."""
     make: Any = task.make
     kind = getattr(make, "func", None)
     env = make()
@@ -187,7 +189,7 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
             raise UserError(f"{task.name} cannot be drawn (it has no render mode rgb_array)")
         env = make(render_mode="rgb_array")
     if env.render_mode != "rgb_array":
-        # What a factory changes after gym.make would be lost if we made the environment anew.
+        # Changes by a factory after gym.make would be lost if we made a new environment.
         raise UserError(
             f"{task.name} cannot be drawn; let its factory make it with render_mode='rgb_array'"
         )
@@ -195,15 +197,17 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
     def draw() -> Frame:
         try:
             picture = np.array(env.render())
-        except FAILURES as error:  # Such as a missing pygame; each has its own exceptions.
+        except (
+            FAILURES
+        ) as error:  # Such as a missing pygame; each library raises its own exceptions.
             if kind is make_from_factory:
                 raise raised_by(task.name, "render", error, "environment") from error
             raise UserError(f"{task.name} cannot be drawn ({error})") from error
         rgb = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-        if not rgb or min(picture.shape[:2]) < 2:  # H.264 leaves out a last odd line.
+        if not rgb or min(picture.shape[:2]) < 2:  # H.264 drops an odd last line.
             raise UserError(
                 f"{task.name} cannot be drawn: its render() gave {picture.dtype} "
-                f"{list(picture.shape)}, expected uint8 [H, W, 3] of 2 pixels or more each way"
+                f"{list(picture.shape)}, expected uint8 [H, W, 3] with 2 or more pixels each way"
             )
         times = max(1, size // max(picture.shape[:2]))
         return picture.repeat(times, axis=0).repeat(times, axis=1)
@@ -212,9 +216,9 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
 
 
 def _mujoco(world: Any, size: int) -> Callable[[], Frame]:
-    """Draws a MuJoCo world without a GPU, at 160 pixels 30 times as fast as Gymnasium, at 480 ten.
+    """Draws a MuJoCo world without a GPU, 30 times as fast as Gymnasium at 160 pixels and 10 times at 480.
 
-    Gymnasium's shadow map of 4096 x 4096, reflections and fourfold sampling take the time.
+    It leaves out Gymnasium's shadow map of 4096 x 4096, reflections and fourfold sampling.
     """
     import mujoco
 
@@ -225,9 +229,9 @@ def _mujoco(world: Any, size: int) -> Callable[[], Frame]:
     model.vis.global_.offheight = max(size, model.vis.global_.offheight)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GLFW warns of what the sentence says.
+            warnings.simplefilter("ignore")  # GLFW would repeat the error message as a warning.
             renderer = mujoco.Renderer(model, size, size)
-    except Exception as error:  # Each GL library fails in its own way.
+    except Exception as error:  # Each GL library raises its own exceptions.
         raise _no_gl() from error
     tracks = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0
     tiles = _tiles(model) if tracks else {}
@@ -248,10 +252,10 @@ def _mujoco(world: Any, size: int) -> Callable[[], Frame]:
 
 
 def _tiles(model: Any) -> dict[int, NDArray[np.float64]]:
-    """Width and depth, [2], of one tile of each floor: moved by whole tiles it looks the same.
+    """Width and depth, [2], of one tile of each floor: moved by whole tiles, it looks the same.
 
-    Gymnasium's floors are endless to walk on, but drawn to 40 m only; a good cheetah is there after
-    ten seconds. So the floor comes along with the camera.
+    Gymnasium's floors are infinite but drawn only to 40 m, which a good cheetah reaches after ten
+    seconds, so the floor moves with the camera.
     """
     import mujoco
 
@@ -263,9 +267,9 @@ def _tiles(model: Any) -> dict[int, NDArray[np.float64]]:
 
 
 def _load_mujoco() -> None:
-    """Loads MuJoCo so that it can draw without a screen; a choice of the user's stays.
+    """Loads MuJoCo so that it can draw without a screen; a user's choice is kept.
 
-    It reads the choice when it is loaded, and fails there if the library of the choice is missing.
+    MuJoCo reads the choice on import, which fails if the chosen library is missing.
     """
     free = sys.platform == "linux" and "mujoco" not in sys.modules
     if free and not os.environ.get("MUJOCO_GL") and (found := _headless_gl()):
@@ -277,9 +281,9 @@ def _load_mujoco() -> None:
 
 
 def _headless_gl() -> str | None:
-    """EGL, where it is here with a driver: the one that draws without a screen.
+    """EGL, which draws without a screen, if it is installed with a driver.
 
-    Not OSMesa: today's PyOpenGL fails to make its contexts.
+    Not OSMesa, because current versions of PyOpenGL cannot make its contexts.
     """
     vendors = [Path(x) / "glvnd/egl_vendor.d" for x in ("/usr/share", "/etc")]
     if ctypes.util.find_library("EGL") and any(list(x.glob("*.json")) for x in vendors):
@@ -291,7 +295,7 @@ def _no_gl() -> UserError:
     chosen = os.environ.get("MUJOCO_GL")
     if not chosen and (found := _headless_gl()):
         return UserError(
-            "MuJoCo was loaded before it could be told to draw without a screen; set "
+            "MuJoCo was already loaded without support for drawing without a screen; set "
             f"MUJOCO_GL={found} before Python starts"
         )
     return UserError(
@@ -303,7 +307,7 @@ def _no_gl() -> UserError:
 def _imageio() -> Any:
     try:
         import imageio.v3 as imageio
-        import imageio_ffmpeg  # noqa: F401  # what imageio writes mp4 with
+        import imageio_ffmpeg  # noqa: F401  # used by imageio to write mp4
     except ModuleNotFoundError:
         raise UserError("films need imageio; install it with pip install 'rlbench[film]'") from None
     return imageio

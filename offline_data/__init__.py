@@ -1,6 +1,6 @@
 """Data sets of offline transitions: read, downloaded, generated, cached.
 
-Everything is imported on first use, so that the command line starts without PyTorch.
+Everything is imported on first use, so that the command line starts without loading PyTorch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Behaviour policies: who records the generated data sets."""
+"""Behaviour policies, which record the generated data sets."""
 
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Behaviour(Protocol):
-    """A policy whose randomness comes from outside, so that each episode can have its own."""
+    """A policy that takes its noise as an argument, so that each episode can have its own."""
 
     def draw(self, generator: np.random.Generator, steps: int) -> Array:
         """Noise for the steps of one episode, float32 [T, A]."""
@@ -29,7 +29,7 @@ class Behaviour(Protocol):
 
 
 class Uniform:
-    """Uniform actions over the box, which are the noise itself."""
+    """Uniform actions over the box; the noise is the action."""
 
     def __init__(self, box: spaces.Box) -> None:
         """Acts in `box`."""
@@ -64,7 +64,7 @@ class Controlled:
 
 
 def load(weights: Weights) -> dict[str, Tensor]:
-    """The parameters of a policy, by their names in SAC's policy network."""
+    """The parameters of a policy, named as in SAC's policy network."""
     tensors = load_file(weights.file)
     if weights.rung is None:
         return tensors
@@ -73,7 +73,7 @@ def load(weights: Weights) -> dict[str, Tensor]:
 
 
 class Sampled:
-    """Actions sampled from the policy of a SAC agent, as D4RL recorded its data."""
+    """Actions sampled from the policy of a SAC agent, as in D4RL's recordings."""
 
     def __init__(self, weights: Weights, observation_space: Space[Any], box: spaces.Box) -> None:
         """Loads the weights of a policy."""

@@ -1,4 +1,4 @@
-"""The cache: one folder per data set, made once, whole or not at all."""
+"""The cache: one folder per data set, made once and atomically."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """Where data sets are kept: $RLBENCH_CACHE, or the platform's folder for caches."""
+    """The folder of the cache: $RLBENCH_CACHE, or the platform's cache folder."""
     return Path(os.environ.get("RLBENCH_CACHE") or user_cache_dir("rlbench")) / "data"
 
 
@@ -25,8 +25,8 @@ def entry(name: str, key: Mapping[str, object]) -> Path:
     """The folder of a data set.
 
     Args:
-        name: Beginning of the folder's name, for people.
-        key: Everything that the content depends on, in plain values.
+        name: Readable beginning of the folder's name.
+        key: Everything on which the content depends, in plain values.
     """
     digest = hashlib.sha256(json.dumps([name, key], sort_keys=True).encode()).hexdigest()
     return cache_folder() / f"{name}-{digest[:16]}"
@@ -35,12 +35,12 @@ def entry(name: str, key: Mapping[str, object]) -> Path:
 def open_or_make(
     folder: Path, make: Callable[[Path], None], notify: Callable[[str], None]
 ) -> "DataSet":
-    """Opens a data set of the cache, which is made first where it is missing or damaged.
+    """Opens a data set of the cache; makes it first if it is missing or damaged.
 
     Args:
         folder: From `entry`.
-        make: Fills the folder that it is given; whatever it raises leaves nothing behind.
-        notify: Told when a damaged data set is made again.
+        make: Fills the given folder; if it raises, the folder is removed.
+        notify: Called with a message if a damaged data set is made again.
 
     Raises:
         UserError: The disk is full or the cache cannot be written to.
@@ -54,7 +54,7 @@ def open_or_make(
         if found is not None:
             return found
         if folder.exists():
-            notify(f"{folder} is damaged; it is made again")
+            notify(f"{folder} is damaged and will be made again")
             shutil.rmtree(folder)
         _make(folder, make)
         made = _open(folder)

@@ -1,9 +1,9 @@
-"""The behaviour policies that are shipped, without loading them; standard library only.
+"""Metadata of the shipped behaviour policies, without loading them; standard library only.
 
 A policy is two files in `policies/`: `<family>-<level>.safetensors`, the weights of SAC's policy
-network, and `<family>-<level>.json`, a `Card`. The policies that record replay data are a ladder,
-snapshots of one training: again two files, the names of the weights beginning with the updates of
-the snapshot (`30000/...`), and a `Ladder`.
+network, and `<family>-<level>.json`, a `Card`. The policies for replay data are a ladder, snapshots of
+one training run: also two files, a `Ladder` and weights whose names begin with the updates of the
+snapshot (`30000/...`).
 """
 
 import hashlib
@@ -18,60 +18,60 @@ POLICIES = Path(__file__).parent / "policies"
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of a policy lie."""
+    """Location of the weights of a policy."""
 
     file: Path
     rung: int | None = None
-    """Updates of the rung, where the file holds a ladder."""
+    """Updates of the rung, if the file holds a ladder."""
 
     @property
     def key(self) -> str:
-        """What identifies the policy: the hash of the file, and the rung."""
+        """Identifies the policy: the hash of the file, and the rung."""
         return file_hash(self.file) + ("" if self.rung is None else f"/{self.rung}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How policies were trained and measured."""
+    """How policies were trained and evaluated."""
 
     environment: str
-    """Gymnasium id that it was trained and measured on."""
+    """Gymnasium id of the training and evaluation environment."""
     agent: str
-    """Algorithm that trained it: sac."""
+    """Training algorithm: sac."""
     settings: Mapping[str, Any]
     """Settings of the agent."""
     seed: int
     """Seed of the training."""
     episodes: int
-    """Episodes behind each of the measured returns."""
+    """Evaluation episodes of each policy."""
     versions: Mapping[str, str]
-    """Versions of the packages that trained and measured it."""
+    """Versions of the packages in training and evaluation."""
     command: str
-    """The command that makes it again."""
+    """The command that reproduces it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Training):
-    """What is known of a shipped policy."""
+    """Metadata of a shipped policy."""
 
     updates: int
     """Updates that it was trained for."""
     stochastic: Mapping[str, float]
-    """mean and std of the return of sampled actions, which is how data are recorded."""
+    """Mean and std of the return with sampled actions, which the data are recorded with."""
     deterministic: Mapping[str, float]
-    """mean and std of the return of the mode."""
+    """Mean and std of the return with the mode."""
     score: float
     """D4RL score of the stochastic mean return."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What is known of one policy of a ladder."""
+    """Metadata of one policy of a ladder."""
 
     updates: int
     """Updates that it was trained for."""
     mean: float
-    """Mean return of sampled actions."""
+    """Mean return with sampled actions."""
     std: float
     """Standard deviation of that return."""
     score: float
@@ -80,7 +80,7 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(Training):
-    """What is known of the shipped policies that record replay data."""
+    """Metadata of the shipped policies for replay data."""
 
     rungs: tuple[Rung, ...]
     """In order of age."""
@@ -93,7 +93,7 @@ def weights_file(family: str, level: str) -> Path | None:
 
 
 def card(file: Path) -> Card | Ladder:
-    """The card beside a file of weights."""
+    """The card next to a file of weights."""
     told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     if "rungs" in told:
         return Ladder(**told | {"rungs": tuple(Rung(**rung) for rung in told["rungs"])})

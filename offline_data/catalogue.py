@@ -1,4 +1,4 @@
-"""What there is to know about data sets without opening them, and checks of files."""
+"""Information on data sets without opening them, and checks of files."""
 
 import json
 import tempfile
@@ -28,15 +28,15 @@ class DataRow:
     name: str
     """The short name."""
     d4rl_file: Path | None
-    """D4RL's own file, where it is downloaded."""
+    """D4RL's own file, if it has been downloaded."""
     generated_by: str | None
-    """Who generates it, with D4RL scores; None where a policy is not shipped."""
+    """The policies that generate it, with D4RL scores; None if a policy is not shipped."""
     cached: tuple[int, ...]
     """Sizes of the generated data sets in the cache."""
 
 
 def list_data() -> list[DataRow]:
-    """All names and what is there for each."""
+    """All names and what is available for each."""
     rows = []
     for short in data_names.short_names():
         name = _parse(short)
@@ -48,7 +48,7 @@ def list_data() -> list[DataRow]:
 
 
 def data_info(name: str) -> dict[str, Any]:
-    """Everything known about a data set's name, in plain values."""
+    """All information on a data set's name, in plain values."""
     parsed = _parse(name)
     parts = _parts(parsed)
     return {
@@ -63,7 +63,7 @@ def data_info(name: str) -> dict[str, Any]:
 
 
 def get_data(name: str, progress: Callable[[int, int], None]) -> Path:
-    """Downloads D4RL's own file of a name into D4RL's folder, unless it is there.
+    """Downloads D4RL's own file of a name into D4RL's folder, unless it is already there.
 
     Raises:
         UserError: It cannot be downloaded, or another file is in its place.
@@ -90,18 +90,18 @@ def get_data(name: str, progress: Callable[[int, int], None]) -> Path:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found."""
+    """The result of a check."""
 
     level: Literal["error", "warning", "note"]
     text: str
 
 
 def check_data(target: str, task: Task | None = None) -> list[Finding]:
-    """Reads a file from end to end and says what is wrong or remarkable in it.
+    """Reads a whole file and reports what is wrong or unusual in it.
 
     Args:
         target: One of D4RL's names, or the path of a file in D4RL's format.
-        task: What it must fit; None means the task that its name says, or none.
+        task: The task that it must fit; by default the task of its name, if it has one.
     """
     import torch
 
@@ -115,7 +115,7 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     task = task or (find_task(str(named)) if named else None)
     try:
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # What it warns of is in the provenance too.
+            warnings.simplefilter("ignore")  # Its warnings are also in the provenance.
             folder = Path(temporary)
             world = World.of(task) if task else hdf5.world_of(file)
             with explaining_os_errors(folder):
@@ -181,18 +181,18 @@ _REMARKS = {
     "clipped_actions": "{clipped_actions} actions lie up to {clipped_by_at_most:.3g} outside the "
     "action space, so they are clipped",
 }
-"""What a reader found or repaired, in words."""
+"""The findings and repairs of a reader, in words."""
 
 
 def _parse(name: str) -> DataName:
     parsed = data_names.parse(name)
     if parsed is None:
-        raise UserError(f"there is no data set {name!r}; `rlbench data list` shows those there are")
+        raise UserError(f"there is no data set {name!r}; `rlbench data list` shows all data sets")
     return parsed
 
 
 def _published(name: D4RLName) -> dict[str, Any]:
-    """Where D4RL's own file is."""
+    """Location of D4RL's own file."""
     published, file = d4rl.published(name), d4rl.local_file(name)
     return {
         "url": d4rl.url_of(name),
@@ -203,7 +203,7 @@ def _published(name: D4RLName) -> dict[str, Any]:
 
 
 def _parts(name: DataName) -> tuple[Part, ...] | None:
-    """Who records a data set; None where a policy is not shipped."""
+    """The policies that record a data set; None if a policy is not shipped."""
     try:
         return recipe(name)
     except UserError:
@@ -211,7 +211,7 @@ def _parts(name: DataName) -> tuple[Part, ...] | None:
 
 
 def _policies(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
-    """What is known of the behaviours that record a data set, in plain values."""
+    """Metadata of the behaviours that record a data set, in plain values."""
     known: dict[object, dict[str, Any]] = {}  # once for each ladder
     for part in parts:
         if isinstance(part.source, Weights):
@@ -229,7 +229,7 @@ def _cached(title: str) -> list[dict[str, Any]]:
         try:
             provenance = json.loads(meta.read_text(encoding="utf-8"))["provenance"]
         except (OSError, ValueError, KeyError):
-            continue  # damaged; it is made again when it is opened
+            continue  # damaged; it will be made again when it is opened
         if provenance["name"] == title:  # and not a file of that name
             found.append(provenance)
     return found

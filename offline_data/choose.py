@@ -1,16 +1,16 @@
-"""Choose behaviour policies from the snapshots of a SAC run, by what they really score.
+"""Choose behaviour policies from the snapshots of a SAC run by their measured scores.
 
     rlbench run sac --env HalfCheetah-v4 --snapshot-every 10000 --out RUN ...
     python -m rlbench.offline_data.choose RUN halfcheetah-medium --high 45
     python -m rlbench.offline_data.choose RUN halfcheetah-expert --after 800000
     python -m rlbench.offline_data.choose RUN halfcheetah-medium-replay
 
-Snapshots play 50 episodes with sampled actions, in order of age, until one scores above the upper
-bound. The best of those below it is taken.
+Snapshots are evaluated on 50 episodes with sampled actions, in order of age, until one scores above the
+upper bound. The best one below the bound is chosen.
 
-Replay data are recorded by a ladder: at most 20 snapshots, evenly from the first to the one that
-was chosen for the medium data. Where that policy came from another run, the ladder ends with the
-first snapshot that scores as much.
+Replay data are recorded by a ladder: at most 20 snapshots, evenly spaced from the first to the one
+chosen for the medium data. If that policy came from another run, the ladder ends with the first
+snapshot that scores at least as high.
 """
 
 import argparse
@@ -41,19 +41,19 @@ from rlbench.seeding import derive
 EPISODES = 50
 """Enough for HalfCheetah's mean to be known within 1 %."""
 RUNG_EPISODES = 10
-"""Rungs are not chosen by their score, so it may be known less well."""
+"""Fewer, because rungs are not chosen by their score."""
 RUNGS = 20
-"""Of a ladder: enough for the steps between them to be small."""
+"""Length of a ladder: enough for small steps between the rungs."""
 
 
 def choose(run: Path, name: str, high: float, after: int, out: Path = POLICIES) -> Card:
-    """Measures the snapshots of a run and ships one of them.
+    """Evaluates the snapshots of a run and stores one of them as a shipped policy.
 
     Args:
         run: Folder of a SAC run with snapshots.
-        name: Data set that the policy shall record, such as halfcheetah-medium.
-        high: Highest D4RL score that will do.
-        after: Updates of the first snapshot to look at.
+        name: Data set that the policy will record, such as halfcheetah-medium.
+        high: Highest D4RL score allowed.
+        after: Updates of the first snapshot to evaluate.
         out: Folder to write weights and card to.
 
     Raises:
@@ -81,11 +81,11 @@ def choose(run: Path, name: str, high: float, after: int, out: Path = POLICIES) 
 
 
 def choose_ladder(run: Path, name: str, out: Path = POLICIES) -> Ladder:
-    """Ships the snapshots of a run that record replay data.
+    """Stores snapshots of a run as the shipped policies for replay data.
 
     Args:
         run: Folder of a SAC run with snapshots.
-        name: Data set that they shall record, such as halfcheetah-medium-replay.
+        name: Data set that they will record, such as halfcheetah-medium-replay.
         out: Folder to write weights and card to; it holds the policy of the medium data.
 
     Raises:
@@ -110,7 +110,7 @@ def choose_ladder(run: Path, name: str, out: Path = POLICIES) -> Ladder:
     else:
         raise UserError(
             f"{run} ends before {medium}: none of its {len(updates)} snapshots is that policy or "
-            f"reaches its score of {last.score:.1f}; give the run that it came from or train longer"
+            f"reaches its score of {last.score:.1f}; give the run of that policy or train longer"
         )
     kept = np.linspace(0, len(rungs) - 1, min(len(rungs), RUNGS)).round().astype(int)
     rungs = [rungs[i] for i in kept]
@@ -125,10 +125,10 @@ def choose_ladder(run: Path, name: str, out: Path = POLICIES) -> Ladder:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """What config.json tells of a SAC run."""
+    """The config.json of a SAC run."""
     try:
         config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        config.setdefault("learner", config.get("agent"))  # Its name in older runs.
+        config.setdefault("learner", config.get("agent"))  # The name of the entry in older runs.
         if config["learner"]["name"] == "sac":
             return config
     except (OSError, ValueError, KeyError, TypeError):
@@ -150,7 +150,7 @@ def _policy(run: Path, updates: int) -> dict[str, Tensor]:
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two policies have the same weights, which two trainings never reach."""
+    """Whether two policies have the same weights, which shows that they are from the same run."""
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -163,7 +163,7 @@ def _write(out: Path, name: str, weights: dict[str, Tensor], card: Card | Ladder
 
 
 def _measure(name: str, policy: dict[str, Tensor], config: dict[str, Any], updates: int) -> Card:
-    """Plays the policy with sampled actions and with its mode."""
+    """Evaluates the policy with sampled actions and with its mode."""
     sampled, mode = (_play(name, policy, config, EPISODES, explore=x) for x in (True, False))
     return Card(
         updates=updates,
@@ -176,7 +176,7 @@ def _measure(name: str, policy: dict[str, Tensor], config: dict[str, Any], updat
 
 
 def _rung(name: str, policy: dict[str, Tensor], config: dict[str, Any], updates: int) -> Rung:
-    """Plays the policy with sampled actions."""
+    """Evaluates the policy with sampled actions."""
     returns = _play(name, policy, config, RUNG_EPISODES, explore=True)
     mean, std = round(float(returns.mean()), 1), round(float(returns.std()), 1)
     return Rung(updates, mean, std, round(_score(name, returns), 2))
@@ -215,7 +215,7 @@ def _score(name: str, returns: NDArray[np.float64]) -> float:
 
 
 def _training(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """What the cards of all policies of a run have in common."""
+    """The part of the cards that all policies of a run share."""
     task = find_task(name)
     assert task.data is not None
     return {
@@ -229,7 +229,7 @@ def _training(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def command_of(config: dict[str, Any]) -> str:
-    """The command line that makes a run again, from its config.json."""
+    """The command line that reproduces a run, from its config.json."""
     words = ["rlbench run", config["learner"]["name"]]
     changed = {**config["run"], **_changed(config["learner"]["settings"])}
     online = ("data",) if config["run"]["data"] == "none" else ()
@@ -248,7 +248,7 @@ def command_of(config: dict[str, Any]) -> str:
 
 
 def _changed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that are not the agent's defaults."""
+    """Settings that differ from the agent's defaults."""
     defaults = json.loads(json.dumps(asdict(SACConfig())))
     return {key: value for key, value in settings.items() if value != defaults[key]}
 
@@ -259,7 +259,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name", help="data set, such as halfcheetah-medium")
     parser.add_argument("--high", type=float, default=math.inf, help="highest D4RL score")
-    parser.add_argument("--after", type=int, default=0, help="updates of the first to look at")
+    parser.add_argument(
+        "--after", type=int, default=0, help="updates of the first snapshot to evaluate"
+    )
     parser.add_argument("--out", type=Path, default=POLICIES, help="folder to write to")
     asked = parser.parse_args()
     try:

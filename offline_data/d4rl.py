@@ -1,4 +1,4 @@
-"""The files that D4RL published: where they are, how long, and with which hash.
+"""The files that D4RL published: addresses, sizes and hashes.
 
 Sources: D4RL's `infos.py` for the addresses, TensorFlow Datasets' checksums for sizes and hashes.
 The data are licensed CC BY 4.0; cite Fu et al., 2020, arXiv:2004.07219.
@@ -20,9 +20,9 @@ class Published(NamedTuple):
     """A file on D4RL's server."""
 
     path: str
-    """Below the server's folder."""
+    """Path below the server's folder."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
 
 
@@ -34,17 +34,17 @@ def published(name: D4RLName) -> Published:
 
 
 def url_of(name: D4RLName) -> str:
-    """Where the file of a data set is downloaded."""
+    """The address of the file of a data set."""
     return _SERVER + _path(name)
 
 
 def folder() -> Path:
-    """D4RL's own folder, so that files which D4RL downloaded are found."""
+    """D4RL's own folder, in which files downloaded by D4RL are found."""
     return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
 
 
 def target(name: D4RLName) -> Path:
-    """Where the file of a data set lies once it is downloaded."""
+    """Path of the file of a data set after its download."""
     return folder() / _path(name).rpartition("/")[2]
 
 

@@ -1,12 +1,12 @@
-"""Data sets: packed transitions and where they come from.
+"""Data sets: packed transitions and their provenance.
 
-A data set lies in a folder of its own, written once by a reader or by the generator:
+Each data set has its own folder, written once by a reader or by the generator:
 
     rows.npy      packed rows in the order of recording, float32 [N, width] (`storage.Layout`)
     frames.bin    observations, if they are images (`frames`)
     returns.npy   undiscounted return of each complete episode, float64 [E]
-    bounds.npy    episode e is rows[bounds[e]:bounds[e + 1]], int64 [E + 1], or one more where the
-                  recording was cut inside an episode
+    bounds.npy    episode e is rows[bounds[e]:bounds[e + 1]], int64 [E + 1], or one more if the
+                  recording was cut within an episode
     meta.json     shapes, statistics of the observations, provenance
 """
 
@@ -38,7 +38,7 @@ ROWS, RETURNS, BOUNDS, META = "rows.npy", "returns.npy", "bounds.npy", "meta.jso
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where data come from, in plain values: it goes into every run folder."""
+    """Origin of data, in plain values; stored in every run folder."""
 
     kind: Kind
     """generated (by our policies or a source of examples), d4rl (a file that D4RL published), minari, file,
@@ -63,10 +63,10 @@ class Provenance:
 
 
 class DataSet(TransitionTable):
-    """Offline transitions over a memory map: what is never sampled is never read."""
+    """Offline transitions in a memory map: rows that are never sampled are never read."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens what a `Recording` wrote.
+        """Opens a folder written by a `Recording`.
 
         Raises:
             OSError, ValueError, KeyError: Something in the folder is missing or damaged.
@@ -74,7 +74,7 @@ class DataSet(TransitionTable):
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         images = bool(meta.get("images", False))
         layout = Layout(tuple(meta["obs_shape"]), tuple(meta["action_shape"]), images)
-        # Copy-on-write, because PyTorch warns of read-only memory; nothing ever writes to it.
+        # Copy-on-write, because PyTorch warns about read-only memory; it is never written to.
         rows = np.load(folder / ROWS, mmap_mode="c")
         if rows.dtype != np.float32 or len(rows) != meta["provenance"]["details"]["transitions"]:
             raise ValueError(f"{folder / ROWS} holds {rows.shape} of {rows.dtype}")
@@ -92,12 +92,12 @@ class DataSet(TransitionTable):
 
     @property
     def return_range(self) -> tuple[float, float] | None:
-        """Smallest and largest return of the complete episodes; None where there are none."""
+        """Smallest and largest return of the complete episodes; None if there are none."""
         returns = self.episode_returns
         return (float(returns.min()), float(returns.max())) if len(returns) else None
 
     def starts(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """Positions where `size` stretches of `length` rows begin, uniformly with replacement, [size].
+        """First positions of `size` stretches of `length` rows, uniform with replacement, [size].
 
         Raises:
             UserError: The data set is shorter.
@@ -113,8 +113,8 @@ class DataSet(TransitionTable):
     def stretches(self, starts: Tensor, length: int) -> Trajectories:
         """Stretches of `length` rows in order, [..., T, B, ...], from positions [..., B].
 
-        Where an episode ends inside, without an end of its own, it counts as cut: a file may have
-        lost the row with its flag.
+        An episode that ends within a stretch without a flag counts as truncated: the row with its
+        flag may be missing from the file.
         """
         index = starts[..., None, :] + torch.arange(length, device=starts.device)[:, None]
         rows = self.take(index)
@@ -130,7 +130,7 @@ class DataSet(TransitionTable):
 
     @functools.cached_property
     def _last_rows(self) -> Tensor:
-        """1.0 where a row is the last of its episode, [N]; made once, for samples read it."""
+        """1.0 if a row is the last of its episode, [N]; computed once for all samples."""
         last = torch.zeros(len(self), device=self.rows.device)
         last[torch.from_numpy(self.episode_bounds[1:] - 1).to(last.device)] = 1.0
         return last
@@ -153,9 +153,9 @@ class Columns(NamedTuple):
 
 
 class Recording:
-    """Writes the folder of a data set, block by block, in memory that does not grow.
+    """Writes the folder of a data set block by block, in constant memory.
 
-    Plain writes and no memory map: on a full disk a map kills the process, a write raises.
+    Uses plain writes, not a memory map: on a full disk a map kills the process, a write raises.
     """
 
     def __init__(self, folder: Path, layout: Layout, size: int) -> None:
@@ -163,7 +163,7 @@ class Recording:
         self._folder, self._layout, self._size = folder, layout, size
         self._count = 0
         self._hash = hashlib.sha256()
-        # Hashing takes as long as all the rest, and Python's other threads run meanwhile.
+        # Hashing takes as long as everything else, and other Python threads can run meanwhile.
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._hashed = self._hasher.submit(self._hash.update, b"")
         width = layout.stored.widths[0]
@@ -181,7 +181,7 @@ class Recording:
             self._frames.close()
 
     def append(self, rows: Array) -> None:
-        """The next rows, [n, width], which nobody changes any more."""
+        """Adds the next rows, [n, width], which must not change afterwards."""
         columns = Columns.of(rows, self._layout)
         if self._frames is not None:
             self._frames.append(columns.obs.astype(np.uint8), columns.next_obs.astype(np.uint8))
@@ -194,7 +194,7 @@ class Recording:
             self._update_statistics(columns.obs.astype(np.float64))
 
     def _hash_next(self, content: bytes | memoryview) -> None:
-        self._hashed.result()  # So that blocks do not gather in memory.
+        self._hashed.result()  # Keeps blocks from accumulating in memory.
         self._hashed = self._hasher.submit(self._hash.update, content)
 
     def finish(
@@ -204,7 +204,7 @@ class Recording:
         bounds: Array,
         score: Callable[[float], float | None],
     ) -> None:
-        """Writes everything beside the rows.
+        """Writes everything except the rows.
 
         Args:
             provenance: Without the hash and the counts, which are added here.
@@ -241,7 +241,7 @@ class Recording:
         (self._folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     def _update_statistics(self, obs: Array) -> None:
-        """Merges a block's mean and sum of squared deviations into the running ones (Chan)."""
+        """Merges a block's mean and sum of squared deviations into the running values (Chan)."""
         total = self._count + len(obs)
         if self._layout.images:
             self._count = total

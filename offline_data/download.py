@@ -1,4 +1,4 @@
-"""Downloading one file: goes on where it stopped, and keeps nothing that is not what was wanted."""
+"""Downloads one file: resumes interrupted downloads and keeps only verified files."""
 
 import hashlib
 import http.client
@@ -12,22 +12,22 @@ from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors, only_one, sync_folder
 
 _BLOCK = 1 << 20
-_TIMEOUT = 30  # seconds without a single byte
+_TIMEOUT = 30  # seconds without any data
 
 
 def download(
     url: str, target: Path, *, size: int, sha256: str, progress: Callable[[int, int], None]
 ) -> None:
-    """Downloads a file, or the rest of it, and checks it before it gets its name.
+    """Downloads a file, or the rest of it, and verifies it before giving it its name.
 
-    What has come so far stays in `<target>.part`, from where the next call goes on.
+    A partial download stays in `<target>.part`, from which the next call continues.
 
     Args:
         url: The address.
         target: The file to make.
-        size: Its bytes.
+        size: Its size in bytes.
         sha256: Its hash.
-        progress: Called with bytes done and in all.
+        progress: Called with bytes done and total bytes.
 
     Raises:
         UserError: No network, another file than expected, or no room for it.
@@ -45,20 +45,20 @@ def download(
             part.unlink()
             raise UserError(
                 f"{url} has the SHA-256 {found}, but {sha256} was expected, so it was removed; "
-                "run the same command again, or download it by another network"
+                "run the same command again, or download it over another network"
             )
         os.replace(part, target)
         sync_folder(target.parent)
 
 
 def _fetch(url: str, part: Path, size: int, progress: Callable[[int, int], None]) -> None:
-    """Appends what is missing of `part`."""
+    """Appends the missing bytes to `part`."""
     done = part.stat().st_size if part.exists() else 0
     if done == size:
         return
     with _answer(url, done) as answer:
         if answer.status != 206:
-            done = 0  # The server cannot begin in the middle.
+            done = 0  # The server cannot resume.
         length = answer.length
         if length is not None and done + length != size:
             raise UserError(
@@ -74,8 +74,8 @@ def _fetch(url: str, part: Path, size: int, progress: Callable[[int, int], None]
             os.fsync(file.fileno())
     if done != size:
         raise UserError(
-            f"{url} broke off after {done:,} of {size:,} bytes; run the same command again, it "
-            "goes on from there"
+            f"{url} broke off after {done:,} of {size:,} bytes; run the same command again "
+            "to resume the download"
         )
 
 
@@ -98,7 +98,7 @@ def _answer(url: str, start: int) -> http.client.HTTPResponse:
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
-    """The next bytes; none at the end or when the connection breaks, which the size tells."""
+    """The next bytes; empty at the end or if the connection breaks, which the size reveals."""
     try:
         return answer.read(_BLOCK)
     except (OSError, http.client.HTTPException):

@@ -1,10 +1,10 @@
 """Generated data sets: behaviour policies recorded on the task's environment.
 
-The recording is a sequence of chunks of whole episodes. Every episode has seeds of its own for its
+The recording is a sequence of chunks of whole episodes. Every episode has its own seeds for its
 start and its noise, and a chunk always runs on the same number of environments, so the rows do not
-depend on how many processes share the work. Rows past the asked size are cut off; as in D4RL, the
-episode that is cut has neither flag. Where several policies share a data set, each records whole
-episodes: one that does not fit is left to the next policy's rows.
+depend on the number of processes. Rows beyond the requested size are cut off; as in
+D4RL, the episode that is cut has neither flag. If several policies share a data set, each records
+whole episodes; a share that ends within an episode is filled up by the next policy.
 """
 
 import functools
@@ -41,11 +41,11 @@ from rlbench.workers import Submit, workers
 Array = NDArray[Any]
 
 GENERATOR_VERSION = 1
-"""To be raised with every change that alters the rows."""
+"""Raise this with every change that alters the rows."""
 PARALLEL = 16
-"""Environments of a chunk."""
+"""Number of environments of a chunk."""
 CHUNK_ROWS = 4_000
-"""Rows that a chunk aims at: enough for most environments to be busy until its end."""
+"""Target size of a chunk in rows: enough to keep most environments busy until its end."""
 ROWS_PER_WORKER = 50_000
 """Starting another process for fewer rows takes longer than recording them."""
 
@@ -55,19 +55,19 @@ class Plan:
     """What to generate."""
 
     title: str
-    """Names the data."""
+    """Name of the data."""
     task: str
-    """Where they are recorded."""
+    """Task that they are recorded on."""
     environment: str
     """What that task is made of."""
     parts: tuple[Part, ...]
-    """Who records it, in the order of the rows."""
+    """The policies that record it, in the order of the rows."""
     size: int
     seed: int
 
     @property
     def key(self) -> dict[str, Any]:
-        """Everything that the rows depend on."""
+        """Everything on which the rows depend."""
         return {
             "generator": GENERATOR_VERSION,
             "size": self.size,
@@ -86,16 +86,16 @@ def make_plan(name: DataName, size: int, seed: int) -> Plan:
         UserError: The size is not positive, or a policy is not shipped.
     """
     _check_size(size)
-    # No version of D4RL in the title, for these are not D4RL's data.
+    # No version of D4RL in the title, because these are not D4RL's data.
     title = f"{name.family}-{name.level}"
     return Plan(title, title, data_names.environment(name), recipe(name), size, seed)
 
 
 def plan_by_model(task: Task, file: Path, size: int, seed: int) -> Plan:
-    """Data that a model file of Stable-Baselines3 records on a task.
+    """Data recorded on a task by a model file of Stable-Baselines3.
 
     Raises:
-        UserError: The model cannot be used, or the task is none that data sets can hold.
+        UserError: The model cannot be used, or the task cannot be stored as a data set.
     """
     _check_size(size)
     world = World.of(task)
@@ -117,7 +117,7 @@ def plan_by_model(task: Task, file: Path, size: int, seed: int) -> Plan:
 
 def _check_size(size: int) -> None:
     if size < 1:
-        raise UserError(f"{size} transitions were asked for; give a size of 1 or more")
+        raise UserError(f"{size} transitions were requested; give a size of 1 or more")
 
 
 def generate(
@@ -134,7 +134,7 @@ def generate(
         folder: Where the files of the data set are written; it exists.
         jobs: Worker processes; 0 means one per core.
         score: Normalised score of a mean return, for the provenance.
-        progress: Called with rows done and rows in all.
+        progress: Called with rows done and total rows.
     """
     world = World.of(find_task(plan.task))
     layout, limit = world.layout, world.max_episode_steps
@@ -142,7 +142,7 @@ def generate(
     returns: list[float] = []
     bounds = [0]
     jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)
-    _behaviour.cache_clear()  # The weights at a path may be others than the last time.
+    _behaviour.cache_clear()  # The weights at a path may have changed since the last time.
     with (
         tempfile.TemporaryDirectory(dir=folder) as chunks,
         closing(Recording(folder, layout, plan.size)) as out,
@@ -153,9 +153,9 @@ def generate(
             share += part.share
             last = part is plan.parts[-1]
             end = plan.size if last else int(share * plan.size)
-            # Half of medium-expert is what medium begins with, as in D4RL.
+            # Half of medium-expert is the beginning of medium, as in D4RL.
             wanted = end - bounds[-1]
-            # A short part needs no more episodes than fill it at full length.
+            # A short part needs at most as many episodes as fill it at full length.
             episodes = range(max(1, min(PARALLEL, -(-wanted // limit))))
             first = Chunk(plan.task, part, plan.seed, episodes, Path(chunks))
             for rows, recorded in _chunks(first, wanted, submit, jobs):
@@ -164,7 +164,7 @@ def generate(
                 whole = int((ends <= end).sum())
                 returns += recorded.returns[:whole].tolist()
                 bounds += ends[:whole].tolist()
-                # Only the last part is cut inside an episode, as D4RL stitches medium to expert.
+                # Only the last part is cut within an episode, as D4RL stitches medium to expert.
                 stop = end if last and ends[-1] > end else bounds[-1]
                 out.append(rows[: stop - start])
                 progress(stop, plan.size)
@@ -187,7 +187,7 @@ def _provenance(plan: Plan) -> Provenance:
 
 
 def _named(part: Part, task: str) -> str:
-    """Who records a part; all rungs of a ladder have one name."""
+    """The policy of a part; all rungs of a ladder share one name."""
     if part.source is None:
         return "uniform"
     if isinstance(part.source, SB3Model):
@@ -209,13 +209,13 @@ class Chunk:
 
     @property
     def path(self) -> Path:
-        """Where the worker leaves the rows."""
+        """File to which the worker writes the rows."""
         return self.folder / f"{self.part.level}-{self.episodes.start}.npy"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a worker says of its chunk."""
+    """Summary of a chunk by its worker."""
 
     lengths: Array
     """Steps of each episode, int64 [E]."""
@@ -226,9 +226,9 @@ class Recorded:
 def _chunks(
     first: Chunk, wanted: int, submit: Submit, jobs: int
 ) -> Iterator[tuple[Array, Recorded]]:
-    """Chunk after chunk, until `wanted` rows have come.
+    """Yields chunks until `wanted` rows are recorded.
 
-    The mean length of the episodes of the first decides how many the others have.
+    The mean episode length of the first chunk determines the number of episodes of the others.
     """
     recorded = submit(record_chunk, first).result()
     yield _take(first), recorded
@@ -238,7 +238,7 @@ def _chunks(
     upcoming = first.episodes.stop
     pending: deque[tuple[Chunk, Future[Recorded]]] = deque()
     while got < wanted:
-        # No more in advance than will probably be needed.
+        # Not more chunks in advance than will probably be needed.
         while not pending or (
             len(pending) < 2 * jobs and got + len(pending) * episodes * mean_length < wanted
         ):
@@ -258,7 +258,7 @@ def _take(chunk: Chunk) -> Array:
 
 
 def record_chunk(chunk: Chunk) -> Recorded:
-    """Plays the episodes of a chunk and leaves their rows in its file, one after the other."""
+    """Plays the episodes of a chunk and writes their rows to its file, one after the other."""
     stage = _stage(chunk.task)
     behaviour = _behaviour(chunk.task, chunk.part.source)
     named = f"{chunk.task.partition('-')[0]}-{chunk.part.level}"
@@ -291,7 +291,7 @@ def record_chunk(chunk: Chunk) -> Recorded:
         for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
             episodes[episode[v]] = current[v, : step[v] + 1].copy()
 
-    # Some environments name a limit but leave enforcing it to a wrapper, which may be missing.
+    # Some environments name a limit but leave its enforcement to a wrapper, which may be missing.
     returns = play(stage.envs, seeds, act, record, max_steps=stage.limit)
     np.save(chunk.path, np.concatenate(episodes))
     return Recorded(np.array([len(rows) for rows in episodes]), returns)
@@ -314,7 +314,7 @@ def _stage(task: str) -> _Stage:
 
 @functools.lru_cache(maxsize=1)
 def _behaviour(task: str, source: Weights | SB3Model | Controller | None) -> Behaviour:
-    """Who acts, kept from chunk to chunk."""
+    """The acting policy, kept from chunk to chunk."""
     env = _stage(task).envs
     box = env.action_space
     assert isinstance(box, spaces.Box)

@@ -1,4 +1,4 @@
-"""HDF5 files in D4RL's format: a reader that knows the traps of real files, and a writer."""
+"""HDF5 files in D4RL's format: a writer, and a reader that handles the faults of real files."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def opened(path: Path) -> Iterator[Any]:
     """An HDF5 file to read.
 
     Raises:
-        UserError: It cannot be read, or is no HDF5 file, or is damaged.
+        UserError: It cannot be read, is not an HDF5 file, or is damaged.
     """
     try:
         with open(path, "rb") as plain:
@@ -46,10 +46,10 @@ def opened(path: Path) -> Iterator[Any]:
         raise UserError(f"cannot read {path}: {error.strerror}; give the path of a file") from None
     if start.startswith(b"version https://git-lfs"):
         raise UserError(
-            f"{path} is a pointer of Git LFS and not the data; run `git lfs pull` in its repository"
+            f"{path} is a Git LFS pointer, not the data; run `git lfs pull` in its repository"
         )
     if not start.startswith(b"\x89HDF"):
-        raise UserError(f"{path} is no HDF5 file; give one in D4RL's format")
+        raise UserError(f"{path} is not an HDF5 file; give one in D4RL's format")
     with explaining_damage(path):
         file = h5py.File(path, "r")
     with file:
@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def explaining_damage(path: Path) -> Iterator[None]:
-    """Turns what h5py raises on a damaged file into a UserError."""
+    """Turns h5py's errors on a damaged file into a UserError."""
     try:
         yield
     except UserError:
@@ -76,14 +76,14 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     Args:
         path: The file.
         folder: Where the data set is written; it exists.
-        world: What the file must fit.
-        progress: Called with rows read and rows in all.
+        world: The task that the file must fit.
+        progress: Called with rows read and total rows.
 
     Raises:
         UserError: The file is damaged, lacks something or does not fit.
     """
     with opened(path) as file, ThreadPoolExecutor(max_workers=1) as hasher:
-        digest = hasher.submit(file_hash, path)  # Takes long, and the rest can be done meanwhile.
+        digest = hasher.submit(file_hash, path)  # This is slow, and the rest can be done meanwhile.
         with explaining_damage(path):
             source = _Source.of(path, file, world)
         selection, ends, bounds, returns, details = _episodes(source, world)
@@ -92,7 +92,9 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
             block = min(BLOCK, world.block)
             for start in range(0, source.count, block):
                 stop = min(start + block, source.count)
-                with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinity.
+                with np.errstate(
+                    over="ignore"
+                ):  # Values too large for float32 become infinity and are refused.
                     out.append(source.rows(start, stop, selection, checker))
                 progress(stop, source.count)
             details |= {"file_sha256": digest.result()} | checker.findings()
@@ -101,7 +103,7 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
 
 
 def world_of(path: Path) -> World:
-    """A world that whatever is in a file fits, as far as its columns are arrays."""
+    """A world that fits any file whose columns are arrays."""
     with opened(path) as file, explaining_damage(path):
         shapes = [getattr(file.get(name), "shape", (0,))[1:] for name in REQUIRED[:2]]
     obs, action = (spaces.Box(-np.inf, np.inf, shape) for shape in shapes)
@@ -110,7 +112,7 @@ def world_of(path: Path) -> World:
 
 @dataclass(frozen=True)
 class _Source:
-    """The columns of a file, not yet read but known to fit together."""
+    """The columns of a file, not yet read but with matching shapes."""
 
     path: Path
     columns: dict[str, Any]
@@ -151,13 +153,13 @@ class _Source:
         return values.astype(bool)
 
     def rows(self, start: int, stop: int, selection: Selection, checker: Checker) -> Array:
-        """Packed transitions among the rows start to stop of the file."""
+        """Packed transitions from rows start to stop of the file."""
         first, last = np.searchsorted(selection.rows, [start, stop])
         chosen = selection.rows[first:last] - start
         layout = self.world.layout
         packed = np.zeros((stop - start, layout.width), dtype=np.float32)
         columns = Columns.of(packed, layout)
-        # One more row, because s' of the last one may lie there.
+        # One more row, because it may hold s' of the last one.
         obs = self.read("observations", start, stop + 1)
         columns.obs[:] = obs[: stop - start]
         columns.action[:] = self.read("actions", start, stop)
@@ -174,7 +176,7 @@ class _Source:
 
 
 def check_column(path: Path, column: Any, shape: tuple[int, ...], task: str) -> None:
-    """Refuses a column that is not numbers of a shape (or N x 1 for N, as old files have it)."""
+    """Refuses a column that is not numeric or has another shape (N x 1 for N, as in old files, is allowed)."""
     name = column.name.lstrip("/")
     if column.shape != shape and column.shape != (*shape, 1):
         raise UserError(
@@ -195,7 +197,7 @@ def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
 def _episodes(
     source: _Source, world: World
 ) -> tuple[Selection, Array, Array, Array, dict[str, Any]]:
-    """Rows to keep, ends [N], episode bounds among them, returns of complete episodes, details."""
+    """Rows to keep, ends [N], bounds of their episodes, returns of complete episodes, details."""
     terminals, timeouts, repairs = repair_ends(
         source.flags("terminals"),
         source.flags("timeouts") if "timeouts" in source.columns else None,
@@ -227,15 +229,15 @@ def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
     with explaining_damage(path):
         kind: Kind = "generated" if file.attrs.get("synthetic", False) else "file"
         origin = file.attrs.get("provenance")
-    with suppress(TypeError, ValueError):  # Only our own files say where they come from.
+    with suppress(TypeError, ValueError):  # Only our own files record their provenance.
         details["origin"] = json.loads(origin)
     return Provenance(kind, path.name, path.name, "", details)
 
 
 def write_hdf5(data: DataSet, path: Path) -> None:
-    """Writes a data set in D4RL's format, whole or not at all.
+    """Writes a data set in D4RL's format, atomically.
 
-    Generated data carry the attribute `synthetic`, so that nobody takes them for D4RL's own.
+    Generated data carry the attribute `synthetic`, so that they are not mistaken for D4RL's own.
 
     Args:
         data: The data set.
@@ -257,7 +259,7 @@ def _write(data: DataSet, file: Any) -> None:
     file.attrs["provenance"] = json.dumps(data.provenance.to_json())
     file["metadata/algorithm"] = np.bytes_(data.provenance.details.get("algorithm", "unknown"))
     columns = Columns.of(data.rows.numpy(), data.layout.stored)
-    # Where the last row of an episode had to be left out, the one before it ends the episode.
+    # If the last row of an episode was left out, the one before it ends the episode.
     bounds, complete = data.episode_bounds, len(data.episode_returns)
     ends = bounds[1 : complete + 1][np.diff(bounds)[:complete] > 0] - 1
     timeouts = columns.truncated[:, 0] > 0

@@ -1,7 +1,7 @@
 """Minari's data sets, read from its own HDF5 format without its package.
 
 A data set is a folder with `data/metadata.json` and `data/main_data.hdf5`; each group `episode_<i>`
-of the latter holds one episode, its observations one longer than the rest, so every s' is known.
+of the latter holds one episode, with one more observation than actions, so every s' is known.
 """
 
 import json
@@ -37,7 +37,7 @@ def find(dataset_id: str) -> Path:
     if not file.is_file():
         raise UserError(
             f"the Minari data set {dataset_id!r} is not in {root} as HDF5; "
-            f"`minari download {dataset_id}` fetches it"
+            f"run `minari download {dataset_id}`"
         )
     return file
 
@@ -48,8 +48,8 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     Args:
         path: From `find`.
         folder: Where the data set is written; it exists.
-        world: What the data must fit.
-        progress: Called with episodes read and episodes in all.
+        world: The task that the data must fit.
+        progress: Called with episodes read and total episodes.
 
     Raises:
         UserError: The data set is damaged, lacks something or does not fit.

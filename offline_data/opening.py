@@ -1,4 +1,4 @@
-"""Opening the data set of a task: find, read or generate, through the cache."""
+"""Opens the data set of a task: finds, reads or generates it, through the cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,15 +35,15 @@ def open_data(
     """The data set of a task.
 
     Args:
-        task: What it must fit.
-        source: `auto` (D4RL's own file where it lies in D4RL's folder, else generated),
-            `generated`, `d4rl`, `minari:ID`, the path of an HDF5 file in D4RL's format, or that of
-            a model of Stable-Baselines3 (`.zip`), which then generates them.
+        task: The task that it must fit.
+        source: `auto` (D4RL's own file if it is in D4RL's folder, otherwise generated),
+            `generated`, `d4rl`, `minari:ID`, the path of an HDF5 file in D4RL's format, or the
+            path of a Stable-Baselines3 model (`.zip`), which then generates the data.
         size: Transitions to generate.
-        seed: Of the generated episodes.
-        jobs: Processes that generate; 0 means one per core.
-        notify: Told in a sentence what is about to take a while.
-        progress: Called with transitions done and in all while they are generated or read.
+        seed: Seed of the generated episodes.
+        jobs: Processes that generate data; 0 means one per core.
+        notify: Called with a sentence before a step that takes long.
+        progress: Called with transitions done and total transitions during generation or reading.
 
     Raises:
         UserError: There are no such data, or they are damaged or do not fit the task.
@@ -84,7 +84,7 @@ def _name(task: Task) -> DataName:
 def _generated(
     task: Task, source: str, size: int, seed: int, jobs: int, notify: Notify, progress: Progress
 ) -> DataSet:
-    from rlbench.offline_data import generate  # The agents it needs take a while to import.
+    from rlbench.offline_data import generate  # It needs agents, whose import takes a while.
 
     if source == "generated":
         plan = generate.make_plan(_name(task), size, seed)

@@ -1,4 +1,4 @@
-"""What the readers of data files share: the world that a file must fit, checks and repairs."""
+"""Code shared by the readers of data files: the task that a file must fit, checks and repairs."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 
 READER_VERSION = 2
-"""To be raised with every change that alters what is read from a file."""
+"""Raise this with every change that alters what is read from a file."""
 BLOCK = 32_768
 MOST_NUMBERS = 1 << 26
-"""Rows, and numbers in them, in memory at once."""
+"""Rows, and numbers in them, held in memory at once."""
 TOLERANCE = 1e-3
-"""How far outside the box an action may lie by rounding alone."""
+"""Largest distance of an action from the box that counts as a rounding error."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What a reader must know of the task whose data it reads."""
+    """What a reader must know about the task of the data."""
 
     task: str
     observation_space: Space[Any]
@@ -44,7 +44,7 @@ class World:
 
     @classmethod
     def of(cls, task: Task) -> "World":
-        """Makes one environment of the task and looks at it."""
+        """Reads the properties of one environment of the task."""
         env = made(task.name, task.make)
         try:
             return cls(
@@ -72,12 +72,12 @@ class World:
 
     @property
     def block(self) -> int:
-        """Rows in memory at once: fewer of images."""
+        """Rows held in memory at once; fewer for images."""
         return max(1, min(BLOCK, MOST_NUMBERS // self.layout.width))
 
 
 def warn_of_limit(file: Path, repairs: Mapping[str, Any]) -> None:
-    """Warns of terminals that probably mark a step limit; see `probable_limit`."""
+    """Warns if terminals probably mark a step limit; see `probable_limit`."""
     if found := repairs.get("probable_limit_of_steps"):
         warnings.warn(
             f"{file}: {found['terminals']} episodes end with a terminal after exactly {found['steps']} "
@@ -88,20 +88,20 @@ def warn_of_limit(file: Path, repairs: Mapping[str, Any]) -> None:
 
 
 _NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-"""What files call the columns of a row."""
+"""Names of the columns in files."""
 
 
 class Checker:
-    """Looks at every block of rows before it is stored, and puts right what is safe."""
+    """Checks every block of rows before it is stored, and makes the repairs that are safe."""
 
     def __init__(self, file: Path, world: World, ends: Array | None) -> None:
         """No rows are checked yet.
 
         Args:
-            file: Named in messages.
-            world: What the rows must fit.
-            ends: Which rows are the last of their episode, bool [N]; None if next observations were
-                not recorded.
+            file: The file, for messages.
+            world: The task that the rows must fit.
+            ends: Whether a row is the last of its episode, bool [N]; None if next observations
+                were not recorded.
         """
         self._file, self._world, self._layout = file, world, world.layout
         self._next = None if ends is None else _NextChecker(file, ends)
@@ -158,10 +158,10 @@ class Checker:
             np.clip(action, low, high, out=action)
 
     def findings(self) -> dict[str, Any]:
-        """What was found, for the provenance; warns if more than rounding errors were clipped."""
+        """The findings, for the provenance; warns if more than rounding errors were clipped."""
         if self._furthest > TOLERANCE:
             warnings.warn(
-                f"{self._file}: {self._clipped} actions lay up to {self._furthest:.3g} outside the "
+                f"{self._file}: {self._clipped} actions were up to {self._furthest:.3g} outside the "
                 "action space and were clipped to it",
                 stacklevel=2,
             )
@@ -177,8 +177,8 @@ class _NextChecker:
     """Compares recorded next observations with the rows around them; changes nothing.
 
     Environments that reset themselves at the end of an episode return the first observation of the
-    next one. Some recorders fill in zeros, another constant or the present observation for one that they
-    do not have.
+    next one. Some recorders substitute zeros, another constant or the current observation for a missing
+    one.
     """
 
     def __init__(self, file: Path, ends: Array) -> None:
@@ -191,7 +191,7 @@ class _NextChecker:
         self._alike = 0
 
     def check(self, obs: Array, next_obs: Array, first: int) -> None:
-        """Checks the next rows, [n, D], which start at row `first`."""
+        """Checks the next rows, [n, D]; the first of them is row `first`."""
         over = self._ends[first : first + len(obs)]
         self._zero += int((obs[over].any(axis=1) & ~next_obs[over].any(axis=1)).sum())
         still = (next_obs == obs).all(axis=1)
@@ -213,7 +213,7 @@ class _NextChecker:
         self._apart += int((~same & ~over).sum())
 
     def findings(self) -> dict[str, Any]:
-        """What was found, for the provenance; warns if most episodes end wrongly."""
+        """The findings, for the provenance; warns if the last next observation is wrong in most episodes."""
         wrong, count = self._other_episode + self._zero, int(self._ends.sum())
         if 2 * wrong > count:
             warnings.warn(

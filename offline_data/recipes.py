@@ -1,8 +1,8 @@
-"""Who records a generated data set: behaviours and their shares; loads no policy.
+"""How generated data sets are recorded: behaviours and their shares; loads no policy.
 
-D4RL's names are recorded by the shipped policies, replay data by a ladder of them: uniform actions,
-then the snapshots of one training in order of age, in equal shares. The point task's by controllers:
-`mixed` is a fifth of a good one, half of one that runs the wrong way, and uniform actions.
+Data for D4RL's names are recorded by the shipped policies, replay data by a ladder: uniform actions, then
+the snapshots of one training run in order of age, in equal shares. Those of the point task are recorded by
+controllers: `mixed` is a fifth from a good one, half from one that runs the wrong way, the rest uniform.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -35,17 +35,17 @@ class Part:
     """A share of a data set."""
 
     level: str
-    """Names the behaviour within its family; the seeds of the episodes follow from it."""
+    """Name of the behaviour within its family; determines the seeds of the episodes."""
     source: Weights | SB3Model | Controller | None
-    """A shipped policy, a user's own, a controller, or None for uniform actions."""
+    """A shipped policy, a user's policy, a controller, or None for uniform actions."""
     share: float = 1.0
-    """Of the rows of the whole data set."""
+    """Share of the rows of the data set."""
     score: float | None = None
-    """D4RL score that the shipped policy was measured to have."""
+    """Measured D4RL score of the shipped policy."""
 
     @property
     def key(self) -> Any:
-        """What the rows depend on, as plain values."""
+        """Everything on which the rows depend, in plain values."""
         if self.source is None:
             return "uniform"
         if isinstance(self.source, SB3Model):
@@ -54,7 +54,7 @@ class Part:
 
     @property
     def algorithm(self) -> str:
-        """What kind of behaviour it is."""
+        """The kind of behaviour."""
         if self.source is None:
             return "random"
         if isinstance(self.source, SB3Model):
@@ -97,11 +97,11 @@ def recipe(name: DataName) -> tuple[Part, ...]:
 
 
 def _shipped(level: str, file: Path) -> list[Part]:
-    """The parts that a file of weights records."""
+    """The parts recorded by a file of weights."""
     told = card(file)
     if not isinstance(told, Ladder):
         return [Part(level, Weights(file), score=told.score)]
-    parts = [Part("random", None)]  # what the trainer itself began with
+    parts = [Part("random", None)]  # as at the start of the training run
     for rung in told.rungs:
         weights = Weights(file, rung.updates)
         parts.append(Part(f"update-{rung.updates}", weights, score=rung.score))
@@ -109,7 +109,7 @@ def _shipped(level: str, file: Path) -> list[Part]:
 
 
 def described(parts: tuple[Part, ...]) -> str:
-    """The parts in words, with what the shipped policies score.
+    """The parts in words, with the scores of the shipped policies.
 
     >>> described(POINT["mixed"])
     'expert, wrong-way, uniform'

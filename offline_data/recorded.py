@@ -12,8 +12,8 @@ from rlbench.offline_data.dataset import Provenance
 def as_recorded(task: Task, provenance: Provenance) -> Task:
     """The task with the environment that its data were recorded on.
 
-    If Ant's contact forces are all 0 in the data, as in D4RL's own files, the environment returns them as 0
-    too and does not charge for them.
+    If Ant's contact forces are all 0 in the data, as in D4RL's own files, the environment also returns them
+    as 0 and leaves out their cost.
 
     Args:
         task: The task that the data were opened for.

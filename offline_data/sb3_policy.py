@@ -1,11 +1,11 @@
-"""Policies of Stable-Baselines3's model files, as behaviour; nothing in them is unpickled.
+"""Policies in model files of Stable-Baselines3 as behaviour; nothing in them is unpickled.
 
 A model file is a zip. `policy.pth` in it is a dict of tensors, which PyTorch reads without running
-code; `data` is JSON, in which some values are pickles as text. Those stay text. The algorithm is
-recognised by the names of its weights, the sizes of its layers by their shapes.
+code; `data` is JSON, in which some values are pickles as text, which stay text. The names of the weights
+identify the algorithm, and their shapes give the sizes of the layers.
 
-The statistics of VecNormalize lie in another file. A model of PPO or A2C tells that it needs them and
-is refused; one of SAC, TD3 or DQN does not tell.
+The statistics of VecNormalize are in another file. PPO and A2C models record that they need them and are
+refused; for SAC, TD3 and DQN models this cannot be detected.
 """
 
 import io
@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # what PyTorch raises where it refuses
+from pickle import UnpicklingError  # raised by PyTorch when it refuses a file
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ Linear = tuple[Tensor, Tensor]
 Rule = Literal["squashed Gaussian", "deterministic", "Gaussian", "categorical", "greedy"]
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
-"""SAC's, from stable_baselines3/sac/policies.py."""
+"""SAC's bounds, from stable_baselines3/sac/policies.py."""
 ACTIVATIONS: Mapping[str, Activation] = {
     "ReLU": torch.relu,
     "Tanh": torch.tanh,
@@ -53,9 +53,9 @@ class Family:
     weights: str
     """Pattern that the names of all weights match."""
     trunk: str
-    """Prefix of the layers, of all or of all but the last."""
+    """Prefix of all layers, or of all but the last."""
     head: str | None
-    """Prefix of the last layer, where it has a name of its own."""
+    """Prefix of the last layer, if it is a different one."""
     activation: str
     """SB3's default."""
 
@@ -85,9 +85,9 @@ class SB3Policy:
         """Reads the weights.
 
         Args:
-            file: What `model.save` of Stable-Baselines3 wrote.
-            observation_space: Of the task that it acts on.
-            action_space: Of that task.
+            file: A file saved by `model.save` of Stable-Baselines3.
+            observation_space: Observation space of the task.
+            action_space: Action space of the task.
 
         Raises:
             UserError: The file cannot be read, is no MlpPolicy of SAC, TD3, DDPG, PPO, A2C or DQN,
@@ -165,7 +165,7 @@ _DISCRETE = ("categorical", "greedy")
 
 
 def _rule(family: Family, *, discrete: bool) -> Rule:
-    """How actions come from the output of the last layer."""
+    """How the output of the last layer is turned into actions."""
     rules: dict[str, Rule] = {
         "SAC": "squashed Gaussian",
         "TD3": "deterministic",
@@ -176,7 +176,7 @@ def _rule(family: Family, *, discrete: bool) -> Rule:
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights, and the plain values beside them."""
+    """The weights, and the plain values stored with them."""
     try:
         with zipfile.ZipFile(file) as archive:
             blob, text = archive.read("policy.pth"), archive.read("data")
@@ -193,9 +193,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "give the .zip that model.save wrote"
         ) from None
     if not (isinstance(weights, dict) and all(isinstance(x, Tensor) for x in weights.values())):
-        raise _refusal(file, "its policy.pth holds other things than weights")
+        raise _refusal(file, "its policy.pth holds more than weights")
     if not isinstance(about, dict):
-        raise _refusal(file, "its data are no settings")
+        raise _refusal(file, "its data are not settings")
     return {name: x.float() for name, x in weights.items()}, about
 
 
@@ -203,12 +203,12 @@ def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any])
     """The family of a model.
 
     Raises:
-        UserError: It has parts that we do not know.
+        UserError: It has unknown parts.
     """
     policy = about.get("policy_class")
     module = policy.get("__module__", "") if isinstance(policy, dict) else ""
     if not str(module).startswith("stable_baselines3."):
-        raise _refusal(file, "its policy is a class of somebody's own")
+        raise _refusal(file, "its policy is a custom class")
     extractor = str(_policy_settings(about).get("features_extractor_class", "FlattenExtractor"))
     for family in FAMILIES:
         if weights and all(re.fullmatch(family.weights, name) for name in weights):
@@ -219,9 +219,9 @@ def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any])
             gsde = weights.get("log_std", torch.zeros(0)).dim() != 1
             if gsde or "FlattenExtractor" not in extractor:
                 break
-            # Off-policy algorithms keep the original observation in any case, so theirs says nothing.
+            # Off-policy algorithms always keep the original observation, so theirs is no evidence.
             if family.algorithm == ON_POLICY and about.get("_last_original_obs") is not None:
-                raise _refusal(file, "its observations went through VecNormalize")
+                raise _refusal(file, "its observations were normalised by VecNormalize")
             return family
     raise _refusal(file, "it has other parts (images, other extractors, gSDE)")
 

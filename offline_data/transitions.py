@@ -1,6 +1,6 @@
-"""Which rows of a D4RL recording become transitions.
+"""Selects the rows of a D4RL recording that become transitions.
 
-`terminals` mark true ends, `timeouts` ends by the limit of steps or by a cut. In a recording the
+`terminals` mark true ends, `timeouts` ends at the step limit or by truncation. In a recording the
 observation after the last step of an episode is missing unless `next_observations` was written:
 the next row belongs to the next episode.
 """
@@ -20,17 +20,17 @@ class Selection:
     """Rows of a recording that become transitions, [M] each."""
 
     rows: Array
-    """Their numbers, rising."""
+    """Indices of the rows, increasing."""
     next_rows: Array | None
-    """Rows whose observation is s'; None where s' comes from `next_observations`."""
+    """Rows whose observation is s'; None if s' comes from `next_observations`."""
     terminated: Array
     truncated: Array
 
 
 def select_exact(terminals: Array, timeouts: Array, next_recorded: bool) -> Selection:
-    """Every row whose s' is known; s' never crosses into another episode.
+    """Selects every row whose s' is known; s' is never from another episode.
 
-    A true end whose s' was not recorded keeps its own observation as s', which no target reads.
+    If s' was not recorded at a true end, the row's own observation takes its place; no target uses it.
 
     Args:
         terminals: True ends, bool [N].
@@ -53,15 +53,15 @@ def select_d4rl(
     max_episode_steps: int | None,
     terminate_on_end: bool = False,
 ) -> Selection:
-    """The rule of D4RL's `qlearning_dataset`, bit for bit, with what is wrong in it.
+    """The rule of D4RL's `qlearning_dataset`, bit for bit, including its errors.
 
-    The last row is dropped, s' is the next row even where that is another episode's, and without
-    `timeouts` the count of steps starts at 1 after the first episode that ended by itself.
+    The last row is dropped, s' is the next row even if it belongs to another episode, and without
+    `timeouts` the step count starts at 1 after the first episode that ended by itself.
 
     Args:
         terminals: bool [N].
-        timeouts: bool [N], or None where the recording has none.
-        max_episode_steps: Limit of steps; needed without `timeouts`.
+        timeouts: bool [N], or None if the recording has none.
+        max_episode_steps: Step limit; required without `timeouts`.
         terminate_on_end: Keep the last rows of timed-out episodes.
     """
     count = max(len(terminals) - 1, 0)
@@ -94,7 +94,7 @@ def as_transitions(
     Args:
         recording: D4RL's arrays by name; `timeouts` and `next_observations` may be missing.
         mode: `exact`, see `select_exact`, or `d4rl`, see `select_d4rl`.
-        max_episode_steps: Limit of steps, where `timeouts` is missing.
+        max_episode_steps: Step limit, used if `timeouts` is missing.
         terminate_on_end: See `select_d4rl`.
 
     Returns:
@@ -123,12 +123,12 @@ def as_transitions(
 def repair_ends(
     terminals: Array, timeouts: Array | None, max_episode_steps: int | None
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """Ends of episodes, put right where a file stores them wrongly.
+    """Ends of episodes, corrected if a file stores them wrongly.
 
     Args:
         terminals: True ends as stored, bool [N].
         timeouts: Other ends as stored, bool [N], or None.
-        max_episode_steps: Limit of steps of the environment, or None.
+        max_episode_steps: Step limit of the environment, or None.
 
     Returns:
         terminals, timeouts and a record of the repairs.
@@ -162,15 +162,15 @@ def true_ends(
 ) -> tuple[Array, Array, dict[str, Any]]:
     """Corrects the ends of episodes if the recorder stored every end as a terminal.
 
-    An end at the step limit is a time-out and not a terminal, as in D4RL's own recorder, unless the file
-    marks a time-out alone at the limit of another episode, which shows that its recorder distinguishes
-    the two. If every time-out is also marked as a terminal, all of them are time-outs; this does not need
-    the limit.
+    An end at the step limit is a time-out, not a terminal, as in D4RL's own recorder, unless another
+    episode at the limit is marked only as a time-out, which shows that the recorder distinguishes the
+    two. If every time-out is also marked as a terminal, all of them are time-outs; this does not need the
+    limit.
 
     Args:
         terminals: Terminals as stored, bool [N].
         timeouts: Time-outs as stored, bool [N].
-        at_limit: Which rows are the last that the step limit allows, bool [N].
+        at_limit: Whether a row is the last one that the step limit allows, bool [N].
 
     Returns:
         terminals, timeouts and a record of the repairs.
@@ -210,7 +210,7 @@ def probable_limit(terminals: Array, timeouts: Array) -> dict[str, Any]:
 
 
 def episode_bounds(terminals: Array, timeouts: Array) -> tuple[Array, int]:
-    """Bounds of the episodes of a recording, int64 [K + 1], and how many of them are complete."""
+    """Bounds of the episodes of a recording, int64 [K + 1], and the number of complete episodes."""
     ends = np.flatnonzero(terminals | timeouts) + 1
     bounds = np.concatenate([[0], ends])
     if bounds[-1] < len(terminals):

@@ -1,7 +1,7 @@
-"""Checkpoints: tensors as safetensors, the rest as JSON, both whole or not at all.
+"""Checkpoints: tensors as safetensors, everything else as JSON, written atomically as a pair.
 
 A checkpoint is a pair NAME.safetensors and NAME.json. The JSON file is written last and holds the
-SHA-256 of both contents, so that a pair counts only once it is complete, and a flipped byte is noticed.
+SHA-256 of both contents, so a pair counts only once it is complete, and corruption is detected.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from rlbench.errors import UserError
 from rlbench.files import write_atomically
 
 FORMAT = 2
-"""Format 1 hashed the tensors alone."""
+"""Format 1 hashed only the tensors."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dicts of tensors and plain values.
 
     Args:
-        path: Without ending; two files are made.
+        path: Without extension; two files are made.
         state: String keys; tensors, numbers, strings, lists and dicts of them.
     """
     tensors: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Reads what `save` wrote.
 
     Raises:
-        UserError: A file is missing or is not what was written.
+        UserError: A file is missing or was changed.
     """
     head_file = path.with_name(path.name + ".json")
     blob_file = path.with_name(path.name + ".safetensors")
@@ -52,7 +52,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         blob = blob_file.read_bytes()
     except FileNotFoundError as error:
         missing = Path(error.filename).name
-        raise UserError(f"there is no {missing} in {path.parent}; give a folder of a run") from None
+        raise UserError(
+            f"there is no {missing} in {path.parent}; give the folder of a run"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{damaged}: {head_file.name} cannot be read; use an older one") from None
     if written not in (1, FORMAT):
@@ -63,8 +65,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     digest = _digest(blob, plain) if written == FORMAT else hashlib.sha256(blob).hexdigest()
     if digest != expected:
         raise UserError(
-            f"{damaged}: {blob_file.name} or {head_file.name} is not what was written; "
-            "restore it from a copy or start the run anew"
+            f"{damaged}: {blob_file.name} or {head_file.name} was changed after it was written; "
+            "restore it from a backup or start a new run"
         )
     tensors = tensors_from_bytes(blob)
     whole = _join(plain, {name: x.to(device) for name, x in tensors.items()})
@@ -78,12 +80,12 @@ def _digest(blob: bytes, plain: Any) -> str:
 
 
 def all_in(folder: Path) -> list[Path]:
-    """The complete checkpoints by name, without ending."""
+    """The complete checkpoints by name, without extension."""
     return sorted(file.with_suffix("") for file in folder.glob("*.json"))
 
 
 def remove(path: Path) -> None:
-    """Deletes a pair, the JSON first, so that no half of it ever counts."""
+    """Deletes a pair, the JSON file first, so that an incomplete pair never counts."""
     for ending in (".json", ".safetensors"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
@@ -92,7 +94,7 @@ _TENSOR = "tensor"  # stands in the JSON where a tensor was
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Moves the tensors of `value` to `tensors`, named by their place in it."""
+    """Moves the tensors of `value` to `tensors`, named by their path in it."""
     if isinstance(value, Tensor):
         # A view would save its whole storage, and two names may not share one.
         tensors[name] = value.detach().cpu().clone().contiguous()

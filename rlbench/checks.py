@@ -1,4 +1,4 @@
-"""Checks that a loss makes of what it is given."""
+"""Checks of the inputs of losses."""
 
 from torch import Tensor
 

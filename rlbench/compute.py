@@ -1,4 +1,4 @@
-"""What one process does with its processor, set once at its start."""
+"""CPU settings of a process, made once at its start."""
 
 import ctypes
 import functools
@@ -14,9 +14,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def configure(threads: int, device: str = "cpu") -> None:
-    """Sets the number of threads and what makes small networks fast on a CPU.
+    """Sets the number of threads and makes small networks fast on a CPU.
 
-    Results stay float32: no setting here rounds to a shorter format; that is for `rlbench.accelerate.precision`.
+    Results stay float32: no setting here rounds to a shorter format; see `rlbench.accelerate.precision`.
     """
     if threads < 1:
         raise UserError(f"threads is {threads}; give 1 or more")
@@ -28,7 +28,7 @@ def configure(threads: int, device: str = "cpu") -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called `name`; a UserError where there is no such thing on this machine."""
+    """The device called `name`; a UserError if this machine does not have it."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -40,13 +40,13 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise UserError(
             f"device {name!r}: PyTorch finds {count} CUDA GPUs here; start runs on cpu, and resume "
-            "those that began on a GPU where there is one"
+            "those that began on a GPU on a machine with one"
         )
     return device
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether there are units for products in bfloat16; every GPU is taken to have them."""
+    """Whether the hardware has units for bfloat16 products; assumed for every GPU."""
     return device.type != "cpu" or not {"amx_bf16", "avx512_bf16"}.isdisjoint(_flags())
 
 
@@ -57,7 +57,7 @@ def _rounds_nothing() -> bool:
 
 @functools.cache
 def _flags() -> frozenset[str]:
-    """What an x86 processor can do, as Linux names it; elsewhere nothing."""
+    """Feature flags of an x86 processor, as named by Linux; empty on other systems."""
     try:
         return frozenset(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -65,13 +65,13 @@ def _flags() -> frozenset[str]:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc to reuse large blocks: fresh pages for each temporary cost more than its maths."""
+    """Makes glibc reuse large blocks: new pages for each temporary cost more than its computation."""
     _call_glibc("mallopt", _M_MMAP_THRESHOLD, 1 << 30)
     _call_glibc("mallopt", _M_TRIM_THRESHOLD, -1)
 
 
 def release_freed_memory() -> None:
-    """Makes glibc return what has been freed; reading a compressed file leaves 80 MiB of that."""
+    """Makes glibc return freed memory; reading a compressed file leaves 80 MiB of it."""
     _call_glibc("malloc_trim", 0)
 
 

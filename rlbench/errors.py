@@ -1,7 +1,7 @@
-"""The one exception that is written for the person at the keyboard."""
+"""Exceptions with messages for the user."""
 
 FAILURES = (Exception, SystemExit)
-"""What a user's code may raise and is reported as theirs: `sys.exit` must not end the process."""
+"""Exceptions of a user's code that are reported as theirs: `sys.exit` must not end the process."""
 
 
 class UserError(ValueError):
@@ -9,11 +9,11 @@ class UserError(ValueError):
 
 
 class Diverged(UserError):
-    """An agent has a value that is not finite; the message says which, and a run adds the rest."""
+    """An agent has a value that is not finite; the message names it, and the run adds the context."""
 
 
 class Interrupted(Exception):
-    """The user stopped the run, everything is saved, and the message says how to resume."""
+    """The user stopped the run, and everything is saved; the message explains how to resume."""
 
 
 def raised_by(name: str, where: str, error: BaseException, kind: str) -> UserError:
@@ -22,7 +22,7 @@ def raised_by(name: str, where: str, error: BaseException, kind: str) -> UserErr
     Raise it `from error` so that --debug shows the traceback.
 
     Args:
-        name: What the user calls it, such as `my_envs:make`.
+        name: The user's name for it, such as `my_envs:make`.
         where: The method or function that raised, such as `step`.
         error: What it raised.
         kind: What it is: environment, agent or task.

@@ -19,16 +19,16 @@ class Transitions:
     reward: Tensor
     """Rewards, [B]."""
     next_obs: Tensor
-    """Observations after the step, of the same episode even where it ended, [B, D]."""
+    """Observations after the step, of the same episode even if it ended, [B, D]."""
     terminated: Tensor
-    """1.0 where the world ended and no value follows, [B]."""
+    """1.0 if the episode terminated, so that no value follows, [B]."""
     truncated: Tensor
-    """1.0 where a time limit cut the episode, [B]."""
+    """1.0 if a time limit truncated the episode, [B]."""
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Steps in order, [T, B, ...]: column b is one environment, an episode may end inside."""
+    """Steps in order, [T, B, ...]: column b is one environment; episodes may end within it."""
 
     obs: Tensor
     """Observations, [T, B, D]."""
@@ -37,11 +37,11 @@ class Trajectories:
     reward: Tensor
     """Rewards, [T, B]."""
     terminated: Tensor
-    """1.0 where the world ended, [T, B]."""
+    """1.0 if the episode terminated, [T, B]."""
     truncated: Tensor
-    """1.0 where a time limit cut the episode, [T, B]."""
+    """1.0 if a time limit truncated the episode, [T, B]."""
     final_obs: Tensor
-    """Observation that each step led to, before any reset, [T, B, D]."""
+    """Observation after each step, before any reset, [T, B, D]."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """What `act` returned with each step, such as log-probabilities, [T, B, ...]."""
 
@@ -53,7 +53,7 @@ class Examples:
     columns: Mapping[str, Tensor]
 
     def __getitem__(self, name: str) -> Tensor:
-        """The column of a name."""
+        """The column called `name`."""
         return self.columns[name]
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ def columns_of(experience: Any) -> dict[str, Tensor]:
 
 
 def with_columns(experience: Any, columns: Mapping[str, Tensor]) -> Any:
-    """The same with other tensors, named as by `columns_of`."""
+    """A copy with other tensors, named as by `columns_of`."""
     if isinstance(experience, Examples):
         return Examples(columns)
     return replace(experience, **columns)

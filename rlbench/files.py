@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds either the old content or the new, never half of one."""
+"""Atomic writes: a reader finds either the old content or the new, never a mixture."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from rlbench.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Writes beside `path`, forces the bytes to disk and renames.
+    """Writes a temporary file next to `path`, forces the bytes to disk and renames it.
 
     Args:
         path: The file to make or replace; its folder is made if missing.
@@ -54,7 +54,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def explaining_os_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write into a UserError that names `path`."""
+    """Turns write errors of the operating system into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -75,11 +75,11 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def only_one(lock: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
-    """Holds a lock that the operating system drops when the process dies.
+    """Holds a lock that the operating system releases when the process dies.
 
     Args:
         lock: The lock file.
-        refusal: The sentence for whoever comes second.
+        refusal: The error message if another process holds the lock.
         wait: Wait for the lock instead of refusing.
     """
     with explaining_os_errors(lock):

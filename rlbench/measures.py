@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number of an evaluation means."""
+    """The meaning of a number in an evaluation."""
 
     name: str
     unit: str = ""
@@ -16,14 +16,14 @@ class Measure:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Measure":
-        """The measure that `dataclasses.asdict` made plain values of."""
+        """The inverse of `dataclasses.asdict`."""
         return cls(str(plain["name"]), str(plain["unit"]), bool(plain["higher_is_better"]))
 
     @property
     def title(self) -> str:
-        """Name and unit, as above a column of a table."""
+        """Name and unit, as in the heading of a table."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 RETURN = Measure("return")
-"""Undiscounted return of an episode: what every agent is scored by."""
+"""Undiscounted return of an episode, the measure of every agent."""

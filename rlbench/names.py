@@ -1,6 +1,6 @@
 """Names that a user can give: one lazy table for agents, models, encoders, memories and papers.
 
-Looking a name up imports only the module that it stands for. Standard library only.
+Looking up a name imports only its own module. Standard library only.
 """
 
 import os
@@ -15,23 +15,23 @@ from rlbench.errors import FAILURES, UserError
 
 
 class NameTable(Mapping[str, str]):
-    """Names with one line each; `load` gives what they stand for."""
+    """Names with a one-line description each; `load` gives their objects."""
 
     def __init__(
         self, kind: str, package: str, entries: Mapping[str, tuple[str, str]], group: str = ""
     ) -> None:
-        """A table of built-in names and of those that installed packages register.
+        """A table of built-in names and of names registered by installed packages.
 
         Args:
-            kind: What the names are called in errors, such as `agent`.
+            kind: What errors call the names, such as `agent`.
             package: Where the modules are.
-            entries: Name to `module:attribute` and one line.
+            entries: Name to `module:attribute` and a one-line description.
             group: Entry points under which packages register names; empty for none.
         """
         self.kind, self._package, self._entries, self._group = kind, package, entries, group
 
     def __getitem__(self, name: str) -> str:
-        """The line of a name."""
+        """The description of a name."""
         if name in self._entries:
             return self._entries[name][1]
         return f"from {_package(self.plugins()[name])}"
@@ -42,16 +42,16 @@ class NameTable(Mapping[str, str]):
         yield from self._entries
 
     def __len__(self) -> int:
-        """How many names there are."""
+        """The number of names."""
         return len({*self._entries, *self.plugins()})
 
     def plugins(self) -> dict[str, EntryPoint]:
-        """What packages registered."""
+        """The names that packages registered."""
         found = entry_points(group=self._group) if self._group else ()
         return {entry.name: entry for entry in found}
 
     def place(self, name: str) -> str:
-        """`package.module:attribute` of a name; one of that form stands for itself.
+        """`package.module:attribute` of a name; a name of that form is returned unchanged.
 
         Raises:
             UserError: There is no such name.
@@ -74,13 +74,13 @@ class NameTable(Mapping[str, str]):
         )
 
     def module_of(self, attribute: str) -> str | None:
-        """The built-in module that has an attribute which a name stands for; None if none has."""
+        """The built-in module of an object in the table, by its attribute name; None if there is none."""
         places = (place for place, _ in self._entries.values())
         modules = (place.partition(":")[0] for place in places if place.endswith(f":{attribute}"))
         return next((f"{self._package}.{module}" for module in modules), None)
 
     def load(self, name: str) -> Any:
-        """What a name stands for.
+        """The object of a name.
 
         Raises:
             UserError: There is no such name, or its module cannot be imported.
@@ -89,7 +89,7 @@ class NameTable(Mapping[str, str]):
         look_in_current_folder()
         try:
             module = import_module(module_name)
-        except UserError:  # It says itself what it needs.
+        except UserError:  # Its message is already complete.
             raise
         except FAILURES as error:  # A plug-in's module may fail in any way.
             raise UserError(

@@ -8,7 +8,7 @@ import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A seed for one purpose, below 2**31: the streams of two purposes share nothing.
+    """A seed for one purpose, below 2**31; streams for different purposes are independent.
 
     >>> derive(0, "evaluation") == derive(0, "evaluation") != derive(0, "sampling")
     True
@@ -34,7 +34,7 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def initialising(seed: int) -> Iterator[None]:
-    """PyTorch's global generator, from which layers draw their weights, seeded and put back."""
+    """Seeds PyTorch's global generator, from which layers draw their weights, and restores it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

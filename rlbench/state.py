@@ -1,7 +1,7 @@
 """Capture and restore everything in an object that changes while it learns.
 
 One rule for agents and drivers: an attribute that is a network, an optimiser, a random generator, a
-tensor, a number or a string is state. Nothing has to be listed, so nothing can be forgotten.
+tensor, a number or a string is state. No list is needed, so nothing can be forgotten.
 """
 
 import copy
@@ -16,25 +16,25 @@ from torch.optim import Optimizer
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An object with a state of its own, such as a replay buffer."""
+    """An object with its own state, such as a replay buffer."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as nested dicts of tensors and plain values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        """Takes the state back."""
+        """Restores the state."""
 
 
 def capture(owner: object) -> dict[str, Any]:
-    """State of all attributes of `owner` that have one."""
+    """State of all attributes of `owner` that have state."""
     return {name: _get(value) for name, value in vars(owner).items() if _has_state(value)}
 
 
 def restore(owner: object, state: Mapping[str, Any]) -> None:
-    """Puts back what `capture` took.
+    """Restores a state from `capture`.
 
     Raises:
-        ValueError: `state` has other parts than `owner`, or parts of another shape.
+        ValueError: The parts of `state` differ from those of `owner` in name or shape.
     """
     mine = {name for name, value in vars(owner).items() if _has_state(value)}
     if mine != set(state):
@@ -61,7 +61,7 @@ def _has_state(value: object) -> bool:
 
 def _get(value: Any) -> Any:
     if isinstance(value, Optimizer):
-        # Group settings come from the config; only the learning rate may move on its own.
+        # Group settings come from the config; only the learning rate may change during a run.
         rates = [float(group["lr"]) for group in value.param_groups]
         moments = {str(i): dict(slot) for i, slot in value.state_dict()["state"].items()}
         return {"rates": rates, "moments": moments}
@@ -77,10 +77,10 @@ def _get(value: Any) -> Any:
 
 
 def _set(old: Any, new: Any) -> Any:
-    """Loads `new` into `old` where that can be done in place; returns the object to keep."""
+    """Loads `new` into `old`, in place if possible; returns the object to keep."""
     if isinstance(old, Optimizer):
         whole = old.state_dict()
-        # The optimiser keeps the very tensors that it is given; they may be another one's.
+        # The optimiser keeps the tensors themselves, which may belong to another optimiser.
         whole["state"] = {int(i): copy.deepcopy(slot) for i, slot in new["moments"].items()}
         for group, rate in zip(whole["param_groups"], new["rates"], strict=True):
             group["lr"] = rate

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which ask a command to stop."""
+"""Handling of Ctrl-C and SIGTERM, which request a command to stop."""
 
 import math
 import signal
@@ -9,8 +9,8 @@ from types import FrameType
 from typing import Any
 
 ECHO = 1.0
-"""Seconds after a signal within which another one is the same request: a terminal, `timeout` and a
-parent process may each send their own."""
+"""Seconds after a signal within which another one counts as the same request: a terminal, `timeout` and
+a parent process may each send their own."""
 
 
 @contextmanager

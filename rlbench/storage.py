@@ -1,7 +1,7 @@
 """Transitions packed into one float32 table, so that a batch is one gather.
 
-The same form holds data sets (memory-mapped) and replay buffers. Images are bytes and lie apart, each once:
-what a step leads to is what the next one begins with, unless the episode ended there.
+Data sets (memory-mapped) and replay buffers share this layout. Images are stored separately as bytes, each
+only once: the observation after a step is also the one before the next step, unless the episode ended there.
 """
 
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from rlbench.experience import Transitions
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the columns of a transition lie in a row: obs, action, 3 scalars, next_obs."""
+    """Positions of the columns of a transition in a row: obs, action, 3 scalars, next_obs."""
 
     obs_shape: tuple[int, ...]
     action_shape: tuple[int, ...]
     images: bool = False
-    """Observations are bytes [*obs_shape] that are stored apart from the rows, in `Frames`."""
+    """Observations are bytes [*obs_shape], stored separately from the rows, in `Frames`."""
 
     @property
     def stored(self) -> "Layout":
-        """The layout of what the rows hold: without the observations if those are images."""
+        """The layout of the stored rows: without the observations if they are images."""
         return Layout((0,), self.action_shape) if self.images else self
 
     @property
@@ -59,15 +59,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Frames:
-    """The images that N transitions begin with and lead to."""
+    """The images before and after N transitions."""
 
     images: Tensor
-    """First the N observations, then those that ended an episode, uint8 [N + E, *obs_shape]."""
+    """First the N observations, then the last ones of episodes, uint8 [N + E, *obs_shape]."""
     after: Tensor
-    """Which image each transition leads to, int64 [N]."""
+    """Index of the image after each transition, int64 [N]."""
 
     def to(self, device: torch.device) -> "Frames":
-        """The same on a device."""
+        """A copy on a device."""
         return Frames(self.images.to(device), self.after.to(device))
 
 

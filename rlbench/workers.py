@@ -1,4 +1,4 @@
-"""Worker processes that stop with their parent and end with it, however it ends."""
+"""Worker processes that stop and end with their parent, however it ends."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ def workers(jobs: int) -> Iterator[Submit]:
     """A function that runs a call in one of `jobs` processes; one job runs in this process.
 
     Each runs PyTorch on one thread, so that results do not depend on the number of processes. An
-    interrupt is passed on to the processes, which save what they do; a second one kills them.
+    interrupt is passed on to the processes, which save their work; a second one kills them.
 
     Raises:
         UserError: A worker process died.
@@ -48,14 +48,16 @@ def workers(jobs: int) -> Iterator[Submit]:
     try:
         yield submit
     except KeyboardInterrupt:
-        if os.name != "nt":  # There Ctrl-C reaches the workers, and terminating one saves nothing.
+        if (
+            os.name != "nt"
+        ):  # On Windows Ctrl-C reaches the workers, and a terminated worker saves nothing.
             for process in list(processes.values()):
                 process.terminate()
         raise
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died, perhaps for lack of memory; run the same command again with "
-            "fewer jobs (a script of your own also needs `if __name__ == '__main__':`)"
+            "a worker process died, perhaps because of too little memory; run the same command again with "
+            "fewer jobs (a custom script also needs `if __name__ == '__main__':`)"
         ) from None
     finally:
         try:
@@ -74,7 +76,7 @@ def _at_once(call: Callable[..., Any], *args: Any) -> Future[Any]:
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """A process started meanwhile never sees Ctrl-C, only the SIGTERM by which its parent passes it on."""
+    """A process started meanwhile does not receive Ctrl-C, only the SIGTERM that its parent sends."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -88,7 +90,7 @@ def _ctrl_c_blocked() -> Iterator[None]:
 def _in_worker(call: Callable[..., Any], *args: Any) -> Any:
     """A call in a worker; a signal lets the call save its work, then ends the process.
 
-    So the worker begins nothing further, and its parent, which is stopping too, waits no longer.
+    The worker then starts no further calls, and its parent, which is also stopping, need not wait.
     """
     try:
         with handling(signal.default_int_handler):
@@ -98,7 +100,7 @@ def _in_worker(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # On Windows it ends an idle one silently.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # On Windows it silently ends an idle process.
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

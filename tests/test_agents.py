@@ -53,7 +53,7 @@ def test_the_name_of_a_missing_package_is_told_with_what_installs_it(
             load_agent(name)
 
 
-def test_an_agent_of_one_s_own_is_named_by_its_place() -> None:
+def test_a_custom_agent_is_named_by_module_and_class() -> None:
     assert load_agent("rlbench.agents.bc:BC") is load_agent("bc")
 
 

@@ -90,7 +90,7 @@ def test_a_damaged_entry_is_made_again(name: str, damage: str) -> None:
     said: list[str] = []
     again = open_or_make(folder, record, said.append)
     assert len(said) == 1
-    assert "is damaged; it is made again" in said[0]
+    assert "is damaged and will be made again" in said[0]
     assert torch.equal(again.rows, good.rows)
     assert left_over() == [folder.name]
 

@@ -50,7 +50,7 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path, position: int) -> None:
     blob = bytearray((tmp_path / "c.safetensors").read_bytes())
     blob[position] ^= 1
     (tmp_path / "c.safetensors").write_bytes(blob)
-    with pytest.raises(UserError, match="not what was written"):
+    with pytest.raises(UserError, match="was changed after it was written"):
         checkpoint.load(tmp_path / "c")
 
 

@@ -50,9 +50,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return told
 
 
-def test_the_card_tells_what_was_measured_and_the_command_that_made_it(
-    run: Path, tmp_path: Path
-) -> None:
+def test_the_card_has_the_measurements_and_the_command(run: Path, tmp_path: Path) -> None:
     card = choose.choose(run, "hopper-medium", high=np.inf, after=25, out=tmp_path)
     assert (card.updates, card.episodes, card.seed) == (30, 3, 5)
     assert card.environment == "Hopper-v4"

@@ -154,7 +154,7 @@ class TestARunFolderThatDoesNotFit:
         blob[len(blob) // 2] ^= 1
         file.write_bytes(blob)
         for words in (["run", "--resume", "run"], ["evaluate", "run"]):
-            assert "not what was written" in refused(capsys, words)
+            assert "changed after it was written" in refused(capsys, words)
 
     def test_with_the_checkpoint_of_another_agent(self, capsys: pytest.CaptureFixture[str]) -> None:
         other = ["--hidden", "9", "9", "--out", "other"]

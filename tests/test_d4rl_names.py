@@ -96,7 +96,7 @@ def test_an_unknown_name_is_one_sentence() -> None:
         data_info("hopper-best")
 
 
-def test_a_check_tells_what_is_remarkable(tmp_path: Path) -> None:
+def test_a_check_reports_unusual_data(tmp_path: Path) -> None:
     columns = recording([(3, "terminal"), (5, "timeout")])
     file = write(tmp_path / "mine.hdf5", columns | {"timeouts": None})
     found = check_data(str(file))

@@ -148,7 +148,10 @@ def test_a_failing_writer_leaves_the_old_film(
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"out": Path("a.avi")}, r"cannot be written as a\.avi; give a name in \.mp4 or \.gif"),
+        (
+            {"out": Path("a.avi")},
+            r"cannot be written as a\.avi; give a name that ends in \.mp4 or \.gif",
+        ),
         ({"episodes": 0}, "0 episodes cannot be filmed; give 1 or more"),
         ({"size": 0}, "a film of 0 pixels cannot be drawn; give 16 to 4096"),
         ({"size": 5000}, "a film of 5000 pixels cannot be drawn; give 16 to 4096"),
@@ -253,7 +256,10 @@ def test_what_cannot_be_drawn_is_one_sentence(
         (gym.error.DependencyNotInstalled("no pygame"), r"cannot be drawn \(no pygame\)"),
         (None, r"its render\(\) gave object \[\], expected uint8 \[H, W, 3\]"),
         (np.zeros((8, 8), np.uint8), r"its render\(\) gave uint8 \[8, 8\]"),
-        (np.zeros((0, 0, 3), np.uint8), r"gave uint8 \[0, 0, 3\], expected uint8 .* of 2 pixels"),
+        (
+            np.zeros((0, 0, 3), np.uint8),
+            r"gave uint8 \[0, 0, 3\], expected uint8 .* with 2 or more pixels",
+        ),
         (np.zeros((1, 500, 3), np.uint8), r"gave uint8 \[1, 500, 3\], expected"),
         (np.zeros((8, 8, 3)), r"its render\(\) gave float64 \[8, 8, 3\]"),
     ],

@@ -195,7 +195,7 @@ def test_progress_rises_to_the_end() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("hopper-random", 0, "0 transitions were asked for"),
+        ("hopper-random", 0, "0 transitions were requested"),
         ("hopper-medium-replay", 10, "no behaviour policy is shipped yet; `rlbench data get hop"),
         ("hopper-full-replay-v1", 10, "`rlbench data get hopper-full-replay-v1`"),
         ("walker2d-medium", 10, "walker2d-medium: no behaviour policy is shipped yet; `rlbench"),

@@ -133,7 +133,7 @@ def test_actions_outside_the_box_are_clipped_and_counted(
     assert (got[4, 1], got[6, 0]) == (1, -1)
     assert data.provenance.details["clipped_actions"] == 2
     assert data.provenance.details["clipped_by_at_most"] == pytest.approx(excess, rel=1e-3)
-    assert ["2 actions lay up to" in str(w.message) for w in recwarn] == [True] * warned
+    assert ["2 actions were up to" in str(w.message) for w in recwarn] == [True] * warned
 
 
 def _with(name: str, row: int, value: float) -> Callable[[Path], Path]:
@@ -184,8 +184,8 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda path: path, "no file .* give `auto`"),
     "a folder": (_folder, "no file"),
     "Git LFS": (_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
-    "not HDF5": (_bytes(b"PK\x03\x04 a zip"), "no HDF5 file"),
-    "empty": (_bytes(b""), "no HDF5 file"),
+    "not HDF5": (_bytes(b"PK\x03\x04 a zip"), "not an HDF5 file"),
+    "empty": (_bytes(b""), "not an HDF5 file"),
     "shortened": (_shortened, "damaged or cut off"),
     "corrupt": (_corrupt, r"damaged or cut off \(.*failure"),
     "no actions": (_changed(actions=None), "no actions; .* has observations, actions"),

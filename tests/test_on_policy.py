@@ -208,8 +208,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "max_grad_norm": (1e-3, {}),
     "target_rate": (0.5, {}),
     "gae_lambda": (0.5, {}),
+    "memory": ("gru", {}),
 }
-IMAGE_SETTINGS = {"augment", "batch_norm"}
+IMAGE_SETTINGS = {"augment", "batch_norm", "freeze"}
 ACTING_SETTINGS = {"act_mode"}
 DRIVER_SETTINGS = {"envs", "rollout_steps", "random_steps", "replay_size", "steps_per_update"}
 FIELDS = [

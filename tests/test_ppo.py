@@ -423,7 +423,7 @@ def test_cart_pole_is_learned(name: str, tmp_path: Path) -> None:
     assert run.folder.evaluations()["return"][-1].mean() > 400
 
 
-def test_a_run_has_the_agent_s_own_length_unless_it_is_told_another() -> None:
+def test_a_run_has_the_agents_default_length_unless_another_is_given() -> None:
     _, defaults, settings = catalog.preset("ppo", "CartPole-v1", None)
     assert defaults["updates"] == 500
     assert settings == PPOConfig()

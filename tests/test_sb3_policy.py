@@ -172,7 +172,7 @@ def normalised() -> BaseAlgorithm:
     [
         (model_with(use_sde=True), "other parts"),
         (model_with(policy_kwargs={**SMALL, "activation_fn": torch.nn.Hardtanh}), "activation"),
-        (lambda: PPO(MyPolicy, "Pendulum-v1", n_steps=64), "somebody's own"),
+        (lambda: PPO(MyPolicy, "Pendulum-v1", n_steps=64), "its policy is a custom class"),
         (normalised, "VecNormalize"),
         (lambda: trained(PPO, "CartPole-v1"), "from 4 numbers to 2"),
     ],

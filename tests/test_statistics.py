@@ -207,7 +207,9 @@ def test_scores_that_are_no_finite_matrix_are_refused(scores: Any, words: str) -
 
 
 def test_methods_on_other_tasks_are_not_compared() -> None:
-    with pytest.raises(ValueError, match=r"shapes \[3, 2\] and \[3, 1\], expected equally many"):
+    with pytest.raises(
+        ValueError, match=r"shapes \[3, 2\] and \[3, 1\], expected the same number of tasks"
+    ):
         probability_of_improvement(np.zeros((3, 2)), np.zeros((3, 1)))
 
 

@@ -137,7 +137,7 @@ def test_a_signal_to_the_parent_alone_saves_every_run(
     code, _, told = _stopped(script, begun, number, tmp_path, group=False)
     assert code == 130
     assert told == (
-        "rlbench: stopped; what was begun is saved, and the same command goes on from there\n"
+        "rlbench: stopped; unfinished runs are saved, and the same command resumes them\n"
     )
     folders = [path.parent for path in tmp_path.glob("*/config.json")]
     assert len(folders) == 2, "no further run is begun"

@@ -52,6 +52,7 @@ def test_an_episode_whose_last_row_is_lost_counts_as_cut(data: DataSet) -> None:
     rows[:, widths[3] : widths[4]] = 0.0  # no row says that it was cut
     lost = DataSet.__new__(DataSet)
     lost.rows, lost.layout, lost.episode_bounds = rows, data.layout, data.episode_bounds
+    lost.frames = None
     for seed in range(3):
         mine, other = (
             x.stretches(x.starts(64, 40, torch.Generator().manual_seed(seed)), 40)

@@ -93,8 +93,8 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
     ("old", "new", "words"),
     [
         ("seeds = 2", "", "lacks or misspells 'seeds'"),
-        ("seeds = 2", "seeds = 0", "0 seeds were asked for"),
-        ("seeds = 2", "seeds = ", "is not TOML"),
+        ("seeds = 2", "seeds = 0", "0 seeds were requested"),
+        ("seeds = 2", "seeds = ", "is not valid TOML"),
         ('agent = "td3"', 'agent = "td4"', "there is no agent 'td4'; did you mean td3"),
         ('agent = "td3"', 'agent = "bc"\nname = "narrow, short"', "two methods are called"),
         ("hidden = [4]", "hiden = [4]", "narrow, short: there is no setting 'hiden'"),
@@ -115,7 +115,7 @@ def test_a_mistake_is_one_sentence_before_anything_runs(
 
 
 def test_nothing_to_run_and_a_missing_file_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give what to run: rlbench sweep --agents bc bear"):
+    with pytest.raises(UserError, match="give the runs: rlbench sweep --agents bc bear"):
         make(tmp_path)
     with pytest.raises(UserError, match=r"there is no file .*nowhere\.toml"):
         sweep.make(SweepConfig(tmp_path / "nowhere.toml"))

@@ -282,7 +282,7 @@ def test_the_scoreboard_counts_claims_and_runs(
     ("damage", "words"),
     [
         ("version", "format 99, but this version reads 1"),
-        ("settings", r"holds another run: learning_rate is 0\.5 and not"),
+        ("settings", r"holds another run: learning_rate is 0\.5, not"),
         ("config", "config.json is damaged"),
         ("metrics", "metrics.jsonl is damaged or lacks policy_loss"),
         ("returns", "measures.npz is damaged"),
@@ -329,7 +329,7 @@ def test_a_run_from_before_an_option_had_its_default(copied: Path) -> None:
     made(copied)
     config["run"]["precision"] = "bfloat16"
     file.write_text(json.dumps(config))
-    with pytest.raises(UserError, match="holds another run: precision is bfloat16 and not float32"):
+    with pytest.raises(UserError, match="holds another run: precision is bfloat16, not float32"):
         made(copied)
 
 

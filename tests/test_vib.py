@@ -191,7 +191,7 @@ def test_every_setting_has_an_effect(field: str) -> None:
     )
 
 
-def test_a_code_that_costs_more_tells_less() -> None:
+def test_a_code_that_costs_more_holds_less_information() -> None:
     cheap, dear = (train(make(beta=beta), 60).learn(batch())["kl"] for beta in (1e-3, 1.0))
     assert dear < 0.2 * cheap
 

@@ -65,7 +65,8 @@ class _Moments(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def update(self, x: Tensor) -> None:
-        """Takes a batch [N, ...] in; the first replaces mean 0 and variance 1."""
+        """Takes a batch [N, ...] of any dtype in; the first replaces mean 0 and variance 1."""
+        x = x.float()
         rows = len(x)
         share = (rows / (self.count + rows)).float()
         shift = x.mean(0) - self.mean

@@ -1,1 +1,1 @@
-"""Updates per second and memory of the agents, beside d3rlpy where it is installed."""
+"""Updates per second and memory of the agents, compared with other libraries if they are installed."""

@@ -1,6 +1,6 @@
 """`python -m rlbench.benchmarks.speed`: updates per second and peak memory, as a table.
 
-Segments of all subjects alternate, so that whatever else the machine does hits them alike.
+Segments of all subjects alternate, so that other load on the machine affects all of them equally.
 """
 
 import argparse
@@ -24,7 +24,7 @@ AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
 class Subject:
-    """Worker processes, mostly one, that answer lines with numbers."""
+    """Worker processes, usually one, that answer lines with numbers."""
 
     def __init__(
         self, name: str, *arguments: object, worker: str = "worker", processes: int = 1
@@ -37,14 +37,14 @@ class Subject:
         ]
 
     def ask(self, question: object) -> float:
-        """The sum of the numbers that answer a line."""
+        """The sum of the answers to a line."""
         for process in self._processes:
             assert process.stdin is not None
             print(question, file=process.stdin, flush=True)
         return sum(float(_answer(process)) for process in self._processes)
 
     def ready(self) -> None:
-        """Returns when the workers wait for questions."""
+        """Returns when the workers are ready for questions."""
         for process in self._processes:
             while _answer(process) != "ready":
                 pass
@@ -115,24 +115,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, little data")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--bfloat16", action="store_true", help="also with products in bfloat16")
-    parser.add_argument("--seeds", type=int, default=1, help="also so many seeds as one program")
+    parser.add_argument("--bfloat16", action="store_true", help="also measure products in bfloat16")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="also so many processes at once, of one thread each"
+        "--seeds", type=int, default=1, help="also measure this many seeds as one batch"
     )
     parser.add_argument(
-        "--check", action="store_true", help=f"fail where a ratio is below {SLACK} of its aim"
+        "--jobs",
+        type=int,
+        default=1,
+        help="also measure this many processes at once, with one thread each",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help=f"fail if a ratio is below {SLACK} of its target"
     )
     for library in LIBRARIES:
-        parser.add_argument(f"--{library}", type=Path, help="its checkout, to measure it too")
-    parser.add_argument("--json", type=Path, help="also write every measured number to a file")
+        parser.add_argument(
+            f"--{library}", type=Path, help="a checkout of the library, to measure it too"
+        )
+    parser.add_argument("--json", type=Path, help="also write all measured numbers to a file")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
     if options.quick:
         options.segments, options.seconds = 1, 0.2
     rows = 10_000 if options.quick else 1_000_000
 
-    # A quick look does not wait for a compiler.
+    # A quick measurement does not wait for a compiler.
     libraries = ["uncompiled"] if options.quick else ["rlbench", "uncompiled"]
     if find_spec("d3rlpy"):
         libraries.append("d3rlpy")
@@ -159,12 +166,12 @@ def main(arguments: list[str] | None = None) -> None:
     _show(rates, memory, markdown=options.markdown)
     met = _judge(rates, options.threads)
     if options.check and not met:
-        sys.exit("a ratio is far below its aim; see above")
+        sys.exit("a ratio is far below its target; see above")
 
 
 def _judge(rates: dict[str, list[float]], threads: int) -> bool:
-    """Prints each aim that was measured beside what was reached; whether all are nearly met."""
-    print("\n| agent | times as fast as | reached | products | aim |")
+    """Prints each target with the measured ratio; returns whether all are nearly met."""
+    print("\n| agent | compared with | ratio | products | target |")
     print("| --- | --- | --- | --- | --- |")
     met = True
     for aim in AIMS:

@@ -1,7 +1,7 @@
-"""How many times as fast as a peer an update shall be: what this suite was built to reach.
+"""Targets for the speed of updates compared with other libraries.
 
-Batch 256, hidden layers 256-256, peers' defaults, medians of one run. `--check` fails where a ratio is
-below seven tenths of its aim: machines differ, and a change that costs more than that should be seen.
+Batch 256, hidden layers 256-256, peers' defaults, medians of one run. `--check` fails if a ratio is
+below seven tenths of its target: machines differ, but a larger loss should be noticed.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,24 @@ SLACK = 0.7
 
 @dataclass(frozen=True)
 class Aim:
-    """One line."""
+    """One target."""
 
     threads: int
-    """Of each process; those of `at-once` have one each."""
+    """Threads of each process; processes of `at-once` have one each."""
     agent: str
     peer: str
-    """As the benchmark calls it."""
+    """Name of the peer in the benchmark."""
     ratio: float
     subject: str = "rlbench"
     per_step: int = 1
-    """Updates in what the peer calls one."""
+    """Number of our updates in one update of the peer."""
 
     def reached(self, rates: Mapping[str, list[float]]) -> float | None:
-        """Median over rounds of the ratio within a round; None where one was not measured."""
+        """Median over rounds of the ratio within a round; None if one was not measured."""
         return self._ratio(self.subject, rates)
 
     def limit(self, rates: Mapping[str, list[float]]) -> float | None:
-        """What the matrix products of one process alone would reach."""
+        """The ratio that the matrix products of one process alone would reach."""
         return self._ratio("products", rates) if self.subject == "rlbench" else None
 
     def _ratio(self, subject: str, rates: Mapping[str, list[float]]) -> float | None:

@@ -1,7 +1,7 @@
-"""`python -m rlbench.benchmarks.speed.loading`: from a file to the first batch, and to the first update.
+"""`python -m rlbench.benchmarks.speed.loading`: time to the first batch of a file, and to the first update.
 
-A fresh process for each figure. Times to the first batch do not count imports, peak memory and the
-processor time to the first update do.
+Each figure has a new process. Times to the first batch exclude imports; peak memory and the CPU time
+to the first update include them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TASK = "halfcheetah-medium"
 
 
 def write(file: str, rows: int, kind: str) -> None:
-    """A file in D4RL's format, as large as its numbers: random ones hardly compress."""
+    """A file in D4RL's format with random numbers, which hardly compress."""
     timeouts = np.arange(rows) % 1000 == 999
     with h5py.File(file, "w") as out:
         for name, values in {**data(rows), "timeouts": timeouts}.items():
@@ -46,8 +46,8 @@ def first_batch(file: str) -> None:
 
 
 def first_update(arguments: list[str]) -> None:
-    """`rlbench run` until its first update is done; prints the processor time of this process so far."""
-    # Not above: that a batch is read needs no runner.
+    """`rlbench run` until its first update is done; prints the CPU time of this process so far."""
+    # Not at the top: reading a batch needs no runner.
     from rlbench import cli
     from rlbench.benchmarks.training.recorder import Recorder
 
@@ -68,28 +68,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the median is reported")
     options = parser.parse_args(arguments)
     module = [sys.executable, "-m", "rlbench.benchmarks.speed.loading"]
-    print("| from | to the first batch, s, median [min-max] | peak MiB |\n| --- | --- | --- |")
+    print("| file | time to the first batch, s, median [min-max] | peak MiB |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["RLBENCH_CACHE"] = str(folder / "cache")
         for kind in ("plain", "gzip"):
             file = folder / f"{kind}.hdf5"
-            # A process begins with the peak of its parent, which shall therefore hold no data.
+            # A process starts with the peak of its parent, which must therefore hold no data.
             subprocess.run([*module, "--write", str(file), str(options.rows), kind], check=True)
-            seconds: dict[str, list[float]] = {"first": [], "later": []}
+            seconds: dict[str, list[float]] = {"first read": [], "later reads": []}
             peak = dict.fromkeys(seconds, 0.0)
             for _ in range(options.rounds):
-                os.utime(file)  # Another file, to the cache.
+                os.utime(file)  # The cache treats it as another file.
                 for when, values in seconds.items():
                     told = subprocess.check_output([*module, "--open", str(file)], text=True)
                     values.append(float(told.split()[0]))
                     peak[when] = max(peak[when], float(told.split()[1]))
             for when, values in seconds.items():
-                told = f"{kind} HDF5, read {when}"
+                told = f"{kind} HDF5, {when}"
                 print(f"| {told} | {_spread(values)} | {peak[when]:.0f} |", flush=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "programs")
         run = [*module, "--run", "td3-bc", "--env", TASK, "--data", str(file), "--compile"]
-        print("\n| to the first update | processor, s, median [min-max] | clock, s |")
+        print("\n| run | CPU time, s, median [min-max] | wall time, s |")
         print("| --- | --- | --- |")
         for told, compiling, rounds in (
             ("not compiled", "off", options.rounds),

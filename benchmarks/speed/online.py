@@ -1,7 +1,7 @@
 """`python -m rlbench.benchmarks.speed.online`: environment steps per second of PPO and SAC, as a table.
 
-The whole loop of acting and learning, beside Stable-Baselines3 and CleanRL where they are: same
-environments, networks, batches and epochs. Segments of all subjects alternate.
+The whole loop of acting and learning, compared with Stable-Baselines3 and CleanRL if they are installed:
+same environments, networks, batches and epochs. Segments of all subjects alternate.
 """
 
 import argparse
@@ -29,10 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
     print("| --- | --- | --- |")
     for loop in options.loops:
         names = [f"rlbench {loop}"]
-        # The engine is ours alone: peers run the package's environments.
+        # Only we have the engine; peers run the package's environments.
         peer_loop = loop.removesuffix("-engine")
         names += [f"sb3 {peer_loop}"] if find_spec("stable_baselines3") else []
-        # Its other scripts ask for an older Gymnasium.
+        # Its other scripts need an older Gymnasium.
         names += ["cleanrl cartpole"] if options.cleanrl and loop == "cartpole" else []
         rates: dict[str, list[float]] = {name: [] for name in names}
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One subject of the speed benchmark of online learning, in a process of its own.
+"""One subject of the speed benchmark of online learning, in its own process.
 
     python -m rlbench.benchmarks.speed.online_worker SUBJECT [CLEANRL]
 
@@ -33,7 +33,7 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "multiroom": ("MiniGrid-MultiRoom-N2-S4-v0", MANY | {"encoder": "flatten"}),
     "multiroom-engine": ("multiroom-n2", MANY | {"encoder": "flatten"}),
 }
-"""Environment and settings of PPO by name; both libraries' networks are two of 64-64 with tanh."""
+"""Environment and settings of PPO by name; both libraries have two networks of 64-64 with tanh."""
 SAC_ENV = "HalfCheetah-v5"
 """Both libraries' SAC has the same defaults: 256-256, batches of 256, one update for each step."""
 
@@ -54,12 +54,12 @@ def our_sac() -> tuple[Step, int]:
     agent = SAC(SACConfig(random_steps=100), Spec.of(task.make()))
     learn = compiled_learn(agent)
     driver = ReplayDriver(agent, task, 0, folder, updates=1_000_000, slack=1, learn=learn)
-    shutil.rmtree(folder)  # The file stays, without a name, as long as it is open.
+    shutil.rmtree(folder)  # The unlinked file exists as long as it is open.
     return driver.update, 1
 
 
 def sb3(name: str) -> tuple[Step, int]:
-    """The same of Stable-Baselines3, whose own `make_vec_env` makes the environments."""
+    """The same for Stable-Baselines3, with environments from its own `make_vec_env`."""
     from stable_baselines3 import PPO as SB3PPO, SAC as SB3SAC
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -79,7 +79,7 @@ def sb3(name: str) -> tuple[Step, int]:
 
 
 def cleanrl(name: str, folder: Path) -> None:
-    """Answers each duration with what CleanRL's own script tells of so long a run."""
+    """Answers each duration with the speed that CleanRL's own script prints for a run of that length."""
     env, settings = LOOPS[name]
     config, told = PPOConfig(**settings), 1000.0
     script = folder / "ppo.py"

@@ -1,11 +1,11 @@
-"""Scripts of other libraries as subjects of the speed benchmark: their own loops, no line changed.
+"""Scripts of other libraries, unchanged, as subjects of the speed benchmark.
 
     python -m rlbench.benchmarks.speed.peers LIBRARY AGENT FOLDER THREADS ROWS
 
 FOLDER is a checkout of CORL (https://github.com/tinkoff-ai/CORL), JAX-CORL
-(https://github.com/nissymori/JAX-CORL) or unifloral (https://github.com/EmptyJackson/unifloral). What
-their scripts import and do not need here is stood in for: D4RL gives random data, and wandb, which is
-told of every update or so many of them, counts. Answers as `rlbench.benchmarks.speed.worker` does.
+(https://github.com/nissymori/JAX-CORL) or unifloral (https://github.com/EmptyJackson/unifloral). Imports
+that their scripts do not need here are replaced by stand-ins: D4RL returns random data, and wandb, called
+once per update or per fixed number of updates, counts them. Answers as `rlbench.benchmarks.speed.worker`.
 """
 
 import os
@@ -30,11 +30,11 @@ class Library:
     """How the scripts of a library are run."""
 
     folder: str
-    """Where they lie in a checkout."""
+    """Their folder in a checkout."""
     scripts: dict[str, str]
-    """By agent."""
+    """Script of each agent."""
     arguments: str
-    """Command line by which nothing is evaluated and wandb is told as often as may be."""
+    """Arguments for no evaluations and as many calls of wandb as possible."""
     updates: int
     """Updates between two calls of wandb."""
 
@@ -53,7 +53,7 @@ LIBRARIES = {
         f"log_interval=1 eval_interval={ENDLESS} max_steps={ENDLESS}",
         updates=8,
     ),
-    # Two updates of the critics in each of TD3+BC's.
+    # Each update of TD3+BC has two updates of the critics.
     "unifloral": Library(
         "algorithms",
         {"bc": "bc", "iql": "iql", "td3-bc": "td3_bc"},
@@ -64,17 +64,17 @@ LIBRARIES = {
 
 
 class Meter:
-    """Stands where wandb's log is."""
+    """Replacement of wandb's log."""
 
     def __init__(self, updates: int) -> None:
-        """Is ready after three calls, between each of which there are so many updates."""
+        """Is ready after three calls, with the given number of updates between calls."""
         self._updates = updates
         self._answers, sys.stdout = sys.stdout, sys.stderr  # The scripts print too.
         self._calls, self._start, self._end = -3, 0.0, 0.0
 
     def log(self, metrics: Any, **_: Any) -> None:
-        """Counts a call; where a segment is over, answers and waits for the next."""
-        if "jax" in sys.modules:  # It computes ahead of what it is asked for.
+        """Counts a call; if a segment is over, answers and waits for the next one."""
+        if "jax" in sys.modules:  # JAX computes asynchronously.
             sys.modules["jax"].block_until_ready(metrics)
         self._calls += 1
         now = time.perf_counter()
@@ -92,7 +92,7 @@ class Meter:
 
 
 def data(rows: int) -> dict[str, np.ndarray[Any, Any]]:
-    """What d4rl.qlearning_dataset gives."""
+    """The data of d4rl.qlearning_dataset."""
     parts = torch.from_numpy(random_data(rows)).split(Layout((OBS,), (ACTION,)).widths, dim=1)
     obs, action, reward, terminated, _, next_obs = (x.numpy().copy() for x in parts)
     return {
@@ -105,10 +105,10 @@ def data(rows: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def stand_in(rows: int, meter: Meter) -> None:
-    """Puts objects in the place of modules."""
+    """Replaces modules by stand-ins."""
     modules = {name: MagicMock() for name in ("d4rl", "gym", "pyrallis", "tqdm", "wandb")}
     for module_name, module in modules.items():
-        # Others ask whether there is such a module.
+        # Other libraries check whether the module exists.
         module.__spec__ = ModuleSpec(module_name, None)
     sys.modules.update(modules)
     # CORL's settings, which its decorator would read from the command line.
@@ -136,10 +136,10 @@ def stand_in(rows: int, meter: Meter) -> None:
 
 
 def main(name: str, agent: str, folder: Path, threads: int, rows: int) -> None:
-    """Runs a script of a library, for good."""
+    """Runs a script of a library, without end."""
     library = LIBRARIES[name]
     torch.set_num_threads(threads)
-    if name != "corl":  # Nothing else tells XLA how many threads to take.
+    if name != "corl":  # There is no other way to set XLA's number of threads.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     stand_in(rows, Meter(library.updates))
     script = folder / library.folder / f"{library.scripts[agent]}.py"

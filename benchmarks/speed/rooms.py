@@ -1,8 +1,8 @@
 """`python -m rlbench.benchmarks.speed.rooms`: steps of MultiRoom and other MiniGrids per CPU-second.
 
-Our batched engine beside the package minigrid in Gymnasium's SyncVectorEnv, and the package with our
-view beside the package as it is: random actions, resets of what is over included. Segments of all
-subjects alternate, so that whatever else the machine does hits them alike.
+Compares our batched engine with the package minigrid in Gymnasium's SyncVectorEnv, and the package with
+our view with the unchanged package: random actions, resets included. Segments of all subjects
+alternate, so that other load on the machine affects all of them equally.
 """
 
 import statistics
@@ -26,7 +26,7 @@ SEGMENTS, SECONDS = 9, 0.5
 
 
 class Subject:
-    """Environments that are stepped for a while, again and again."""
+    """Environments that are stepped in repeated segments."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         """Begins an episode in each."""
@@ -88,7 +88,7 @@ def _in_turn(make: Callable[[], gym.Env[Any, Any]], count: int) -> VectorEnv[Any
 
 
 def _rooms(floor: Floor) -> gym.Env[Any, Any]:
-    """The environment of minigrid that our engine repeats; every reset makes a fresh level."""
+    """The minigrid environment that our engine reproduces; every reset makes a new level."""
     from minigrid.envs.multiroom import MultiRoomEnv
     from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
 

@@ -1,12 +1,12 @@
-"""One subject of the speed benchmark, in a process of its own.
+"""One subject of the speed benchmark, in its own process.
 
     python -m rlbench.benchmarks.speed.worker SUBJECT THREADS ROWS DEVICE
 
-SUBJECT is a library and an agent; "together 8 bear" are eight seeds of ours as one program. Each line
+SUBJECT is a library and an agent; "together 8 bear" are eight of our seeds as one batch. Each line
 on standard input is a duration in seconds; the answer is updates per second over it.
 
-A process each, because threads, kind of matrix product and memory settings hold for a whole process: a
-peer must run with its own, not with ours.
+Each subject has its own process, because threads, matrix products and memory settings apply to a whole
+process: a peer must run with its own settings, not with ours.
 """
 
 import itertools
@@ -36,7 +36,7 @@ from rlbench.storage import Layout, TransitionTable
 OBS, ACTION, BATCH = 17, 6, 256
 """HalfCheetah and Walker2d; the sizes that every library has as its default."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    # Its warm-up would leave half of the policy's gradient out.
+    # Its warm-up would leave out half of the policy's gradient.
     "bear": {"warmup_updates": 0},
     # d3rlpy's defaults: the same work.
     "bcq": {"target_samples": 100},
@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "crr": {"critics": 1, "layers": "mlp", "normalise_obs": False},
     "cql": {"gap_threshold": 10.0},
 }
-"""Settings of ours where their defaults differ from d3rlpy's, so that both do the same work."""
+"""Settings whose defaults differ from d3rlpy's, so that both do the same work."""
 
 SPEC = Spec(Box(-1, 1, (OBS,)), Box(-1, 1, (ACTION,)))
 
@@ -52,7 +52,7 @@ Step = Callable[[], object]
 
 
 def random_data(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Packed transitions with uniform numbers, episodes of 1,000 steps without an end."""
+    """Packed transitions of uniform numbers, in episodes of 1,000 steps without a terminal."""
     layout = Layout((OBS,), (ACTION,))
     data = np.random.default_rng(0).random((rows, layout.width), dtype=np.float32)
     data *= 1.98
@@ -66,7 +66,7 @@ def _write(file: Path, rows: int) -> None:
 
 
 def our_table(rows: int, device: str) -> TransitionTable:
-    """A memory-mapped file, or on a GPU a table there."""
+    """A memory-mapped file, or a table on the GPU."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
         # In another process: making the data must not count as memory of the agent.
@@ -78,7 +78,7 @@ def our_table(rows: int, device: str) -> TransitionTable:
 
 
 def our_agent(name: str, device: str, seed: int = 0) -> Agent:
-    """An agent with the counts of critics and samples that its peers have."""
+    """An agent with its peers' numbers of critics and samples."""
     agent_class = load_agent(name)
     settings = agent_class.Config(**SETTINGS.get(name, {}))
     return agent_class(settings, SPEC, seed=seed, device=device)
@@ -95,7 +95,7 @@ def our_step(
 
 
 def together_step(seeds: int, name: str, rows: int, device: str) -> Step:
-    """One update of each of our agents as one program, with sampling."""
+    """One update of all our agents as one batch, with sampling."""
     together = SeedBatch([our_agent(name, device, seed) for seed in range(seeds)])
     table = our_table(rows, device)
     each = [torch.Generator(device).manual_seed(seed) for seed in range(seeds)]
@@ -138,10 +138,10 @@ def d3rlpy_step(name: str, rows: int, device: str) -> Step:
 
 
 class Products(TorchDispatchMode):
-    """While it is entered, it notes the matrix products that are done."""
+    """A context that records the matrix products."""
 
     def __init__(self) -> None:
-        """Nothing is noted yet."""
+        """Starts with an empty record."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.done: list[tuple[Callable[..., Tensor], Tensor, Tensor]] = []
         """Function and factors."""
@@ -175,7 +175,7 @@ def rate(step: Step, seconds: float) -> float:
     while time.perf_counter() - start < seconds:
         step()
         count += 1
-    if torch.cuda.is_available():  # A GPU is told ahead of what it has done.
+    if torch.cuda.is_available():  # GPU work is queued asynchronously.
         torch.cuda.synchronize()
     return count / (time.perf_counter() - start)
 
@@ -183,7 +183,7 @@ def rate(step: Step, seconds: float) -> float:
 def peak_memory() -> float:
     """Peak resident memory of this process in MiB."""
     if sys.platform == "linux":
-        # The other figure is at least what the process that started this one took.
+        # The other figure is at least the peak of the parent process.
         _, _, peak = Path("/proc/self/status").read_text().partition("VmHWM:")
         if peak:
             return int(peak.split()[0]) / 2**10
@@ -210,7 +210,7 @@ def main(subject: str, threads: int, rows: int, device: str) -> None:
 
 
 def serve(step: Step, size: int = 1) -> None:
-    """Answers durations with rates of what a step does `size` of, `memory` with the peak."""
+    """Answers durations with rates, `size` units per step, and `memory` with the peak."""
     for _ in range(3):
         step()
     print("ready", flush=True)

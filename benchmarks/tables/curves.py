@@ -1,4 +1,4 @@
-"""Curves with intervals as the numbers of an SVG drawing."""
+"""Curves with intervals as the coordinates of an SVG drawing."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from rlbench.benchmarks.tables.statistics import Interval
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 380, 8, 210
 COLOURS = 8
-"""Colours of the page; a ninth curve takes the first again."""
+"""Colours of the page; a ninth curve reuses the first."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A number at an axis."""
+    """A tick label of an axis."""
 
     at: float
     label: str
@@ -25,7 +25,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line and the band around it, as SVG points."""
+    """A line with its band, as SVG points."""
 
     name: str
     colour: int
@@ -56,9 +56,9 @@ def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) ->
     """Draws curves on common axes.
 
     Args:
-        title: Above the drawing.
-        x_label: Below it.
-        curves: Name, number of the colour, and an interval at each x.
+        title: Title above the drawing.
+        x_label: Label below it.
+        curves: Name, index of the colour, and an interval at each x.
     """
     points = [point for _, _, curve in curves for point in curve]
     x_axis = _Axis(min(x for x, _ in points), max(x for x, _ in points), LEFT, RIGHT)
@@ -76,7 +76,7 @@ def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) ->
 def common_points(
     curves: Sequence[tuple[Sequence[int], Sequence[float]]],
 ) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """The x values that all R curves have, [K], and the y values of each curve there, [R, K].
+    """The x values that all R curves share, [K], and each curve's y values at them, [R, K].
 
     Args:
         curves: x and y values of each, such as updates and scores of a seed.
@@ -89,7 +89,7 @@ def common_points(
 
 
 class _Axis:
-    """The linear map of numbers between two ends to pixels."""
+    """The linear map of an interval of numbers to pixels."""
 
     def __init__(self, low: float, high: float, first: float, last: float) -> None:
         if high - low < 1e-9:
@@ -101,7 +101,7 @@ class _Axis:
         return round(self._first + share * (self._last - self._first), 1)
 
     def ticks(self, about: int) -> list[Tick]:
-        """Round numbers on the axis."""
+        """Round tick values on the axis."""
         raw = (self._high - self._low) / about
         power = 10.0 ** math.floor(math.log10(raw))
         step = power * min((1, 2, 5, 10), key=lambda m: abs(m * power - raw))

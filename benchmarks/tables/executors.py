@@ -1,7 +1,7 @@
 """Where jobs are executed: processes of this machine, a Ray cluster, or SLURM.
 
-All take the same list, and none schedules anything itself. Run folders must lie where all workers
-reach them. A job whose worker dies goes on from its last checkpoint.
+All take the same list, and none does its own scheduling. All workers must have access to the run folders.
+A job whose worker dies is resumed from its last checkpoint.
 """
 
 import os
@@ -23,21 +23,21 @@ Report = Callable[[Outcome], None]
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how many runs at once."""
+    """Where runs are executed, and how many at once."""
 
     jobs: int = 0
     """Runs at once on this machine, each on one thread; 0 means one per core."""
     executor: Literal["local", "ray", "slurm"] = "local"
     """Where runs are executed: processes of this machine, a Ray cluster, or SLURM."""
     address: str = ""
-    """Address of a running Ray cluster (none: one on this machine), or a SLURM partition."""
+    """Address of a running Ray cluster (default: a new one on this machine), or a SLURM partition."""
 
 
 def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Console) -> list[Outcome]:
     """Executes the jobs that are not complete, with a progress bar.
 
     Returns:
-        Those that failed.
+        The jobs that failed.
     """
     left = unfinished(jobs)
     failed: list[Outcome] = []
@@ -57,7 +57,7 @@ def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Consol
             run_all(left, how, report)
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(
-                "stopped; what was begun is saved, and the same command goes on from there"
+                "stopped; unfinished runs are saved, and the same command resumes them"
             ) from None
     return failed
 
@@ -66,9 +66,9 @@ def run_all(jobs: Sequence[Job], how: Execution, report: Report) -> None:
     """Executes jobs.
 
     Args:
-        jobs: What to run, most expensive first.
-        how: Where.
-        report: Told of every job that ends, in the order of ending.
+        jobs: The jobs, most expensive first.
+        how: Where to execute them.
+        report: Called with every job that ends, in the order of ending.
 
     Raises:
         UserError: A worker died, or a package is not installed.
@@ -99,11 +99,11 @@ def _on_ray(jobs: Sequence[Job], count: int, address: str, report: Report) -> No
         ray.init(log_to_driver=False, **options)
     except ConnectionError as error:
         raise UserError(
-            f"there is no Ray cluster at {address} that lets us in ({error}); start one with "
+            f"there is no Ray cluster at {address} that accepts a connection ({error}); start one with "
             "`ray start --head`, or leave --address out"
         ) from None
     try:
-        # Ray starts a task again if its worker dies; the run folder holds what was done.
+        # Ray restarts a task if its worker dies; the run is resumed from its folder.
         remote = ray.remote(num_cpus=1, max_retries=5)(execute)
         pending = [remote.remote(job) for job in jobs]
         while pending:

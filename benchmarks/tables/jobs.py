@@ -1,7 +1,7 @@
-"""Jobs: runs that a table or a sweep asks for, each a run folder that is complete, begun or missing.
+"""Jobs: the runs of a table or a sweep, each a run folder that is complete, unfinished or missing.
 
-A job is plain data, so that it can go to another process or another machine. Executing one does what
-is left of it: nothing, the rest of a run that was cut off, or all of it.
+A job is plain data, so that it can be sent to another process or machine. Executing a job completes it: it
+does nothing, resumes an interrupted run, or starts a new one.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from rlbench.files import explaining_os_errors
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a learner, its settings where they differ from its defaults, and the rest."""
+    """One run: a learner, its settings that differ from the defaults, and the run options."""
 
     learner: str
     """As in `rlbench list`."""
@@ -33,7 +33,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where the run lies."""
+        """Folder of the run."""
         assert self.config.out is not None
         return self.config.out
 
@@ -72,20 +72,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the execution of a job ended."""
+    """The outcome of a job."""
 
     job: Job
     error: str = ""
-    """Why the run could not be finished, in a sentence; empty where it was."""
+    """Why the run could not be finished, in a sentence; empty if it was."""
 
 
 def execute(job: Job) -> Outcome:
-    """Does what is left of a job; what it says while it runs goes to `log.txt` in its folder.
+    """Completes a job; its output goes to `log.txt` in its folder.
 
     Raises:
-        Interrupted: A person stopped it; the run is saved.
+        Interrupted: The user stopped it; the run is saved.
     """
-    # Imported here, so that a table of finished runs is printed without PyTorch.
+    # Imported here, so that a table of finished runs is printed without loading PyTorch.
     from rich.console import Console
 
     from rlbench.benchmarks.training.learners import load_learner
@@ -114,13 +114,13 @@ def execute(job: Job) -> Outcome:
 
 
 def _differences(mine: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
-    """What a run folder has otherwise, in words."""
+    """The differing settings of a run folder, in words."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(mine), default=str))
     unknown = [
         f"it has {name}, which this version does not have" for name in saved if name not in plain
     ]
     return unknown + [
-        f"{name} is {saved.get(name)} and not {value}"
+        f"{name} is {saved.get(name)}, not {value}"
         for name, value in plain.items()
         if saved.get(name) != value
     ]

@@ -16,7 +16,7 @@ Config = Mapping[str, Any]
 """The content of a config.json."""
 
 FREE = {"out", "device", "threads", "compile"}
-"""Options that say where and how a run is computed, not what is computed."""
+"""Options that affect where and how a run is computed, but not its result."""
 UNDECISIVE = FREE | {"seeds", "eval_every", "log_every", "checkpoint_every", "snapshot_every"}
 """Options that do not affect the last evaluation of a run."""
 HASH_LENGTH = 8
@@ -62,7 +62,7 @@ def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
 
 
 def refuse_repeats(keys: Sequence[tuple[str, str, int]], places: Sequence[object]) -> None:
-    """Refuses two runs of the same method, task and seed, which are one result and not two.
+    """Refuses two runs of the same method, task and seed, which would count one result twice.
 
     Args:
         keys: Method, task and seed of each run.
@@ -113,7 +113,7 @@ def decisive(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    """Names whose values differ, or that only one of the two has."""
+    """Names whose values differ, or that are in only one of the two."""
     absent = object()
     return {k for k in {**one, **other} if one.get(k, absent) != other.get(k, absent)}
 
@@ -140,7 +140,7 @@ def _data(config: Config) -> dict[str, Any]:
     found = {"data": data["kind"], "data_hash": data.get("sha256", "")}
     if data["kind"] == "generated":
         found["data_size"] = config.get("run", {}).get("data_size", RunConfig.data_size)
-    # Format 1 disguised sources that draw anew for each seed as data of the task itself.
+    # Format 1 labelled sources that draw new data for each seed as data of the task itself.
     if data.get("details", {}).get("seeded", data.get("source") == "the task itself"):
         found["data_hash"] = ""
     return found

@@ -1,7 +1,7 @@
-"""What a paper module declares: which runs, which published figures, which claims.
+"""Declarations of a paper module: runs, published figures, claims.
 
-A paper module holds one `PAPER`. Everything in it is data, save the claims, which are predicates over
-results. `rlbench table NAME` does the rest.
+A paper module holds one `PAPER`. Everything in it is data, except the claims, which are predicates
+over results. `rlbench table NAME` does the rest.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,18 +22,18 @@ class Method:
     """A column of the table: a learner with settings."""
 
     name: str
-    """What the paper calls it, such as BEAR-KL."""
+    """Its name in the paper, such as BEAR-KL."""
     learner: str
     """As in `rlbench list`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Where they differ from the learner's preset for the task."""
+    """Settings that differ from the learner's preset for the task."""
     run: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of RunConfig, where the grid says nothing of them."""
+    """Fields of RunConfig that the grid does not set."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs that share their lengths: methods x tasks x seeds."""
+    """Runs of equal length: methods x tasks x seeds."""
 
     methods: tuple[Method, ...]
     tasks: tuple[str, ...]
@@ -42,7 +42,7 @@ class Grid:
     """Fields of RunConfig: updates, data_size, eval_every, ..."""
 
     def jobs(self, folder: Path) -> Iterator[tuple[str, Job]]:
-        """Each run with the name of its method; run folders lie in `folder`."""
+        """Each run with the name of its method; run folders are in `folder`."""
         for task in self.tasks:
             for method in self.methods:
                 for seed in range(self.seeds):
@@ -58,58 +58,58 @@ class Figure:
 
     method: str
     task: str
-    """With the version of the data set, such as halfcheetah-medium-v0."""
+    """Task with the version of the data set, such as halfcheetah-medium-v0."""
     value: float
     std: float | None
-    """Standard deviation over seeds, where it was published."""
+    """Standard deviation over seeds, if it was published."""
     source: str
-    """Publication or repository, and what was run."""
+    """Publication or repository, and the setup of the runs."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What our results say of a claim."""
+    """The verdict of our results on a claim."""
 
     holds: bool | None
-    """None where the figures are only reported."""
+    """None if the figures are only reported."""
     evidence: str
-    """The figures that decide, in words."""
+    """The deciding figures, in words."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that a paper says, and what our results must show for it to hold."""
+    """A claim of a paper, and the criterion for it to hold in our results."""
 
     name: str
-    """Short, such as B1."""
+    """Short name, such as B1."""
     text: str
-    """What the paper says."""
+    """The claim, as in the paper."""
     criterion: str
-    """What must be seen, in words."""
+    """The criterion, in words."""
     judge: Callable[[Results], Verdict]
     """The criterion over results; it may raise `Missing`."""
     scales: tuple[Scale, ...] = ("small", "full")
-    """Where it can be judged."""
+    """Scales at which it can be judged."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper whose table can be made again."""
+    """A paper with a reproducible table."""
 
     name: str
-    """On the command line."""
+    """Name on the command line."""
     title: str
     reference: str
     """Authors, year, address."""
     method: str
-    """The method that the paper proposes, which the others are compared with."""
+    """The method that the paper proposes and with which the others are compared."""
     grids: Mapping[Scale, tuple[Grid, ...]]
     minutes: Mapping[Scale, float]
-    """What the runs of a scale took on two cores, or an estimate."""
+    """Measured or estimated time of the runs of a scale on two cores."""
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
     notes: str = ""
-    """What a reader of the table must know."""
+    """Notes for readers of the table."""
 
     def jobs(self, scale: Scale, folder: Path) -> list[tuple[str, Job]]:
         """All runs of a scale, each with the name of its method."""

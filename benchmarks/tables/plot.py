@@ -1,10 +1,10 @@
-"""A picture of learning curves from run folders.
+"""Plots learning curves from run folders.
 
     python -m rlbench.benchmarks.tables.plot RUN [RUN ...] --out curves.svg
     python -m rlbench.benchmarks.tables.plot results.json --out curves.svg
 
-Runs of an agent on a task that differ only in the seed are one curve: their mean at the updates that all
-of them have, and a thin line for each seed. Held-out levels have a dashed curve. Runs may be unfinished.
+Runs of an agent on a task that differ only in the seed form one curve: their mean at the updates that they
+share, with a thin line for each seed. Curves for held-out levels are dashed. Runs may be unfinished.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rlbench.errors import UserError
 
 
 def plot(runs: Sequence[Path], out: Path) -> None:
-    """Draws score (return where there is no score) over updates.
+    """Draws the score (the return if there is no score) over updates.
 
     Raises:
         UserError: matplotlib is not installed, a folder holds no run, or a run is given twice.
@@ -34,7 +34,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         ) from None
 
     found = collect(runs, unfinished=True)
-    # One axis has one unit: scores if every task has one, else returns.
+    # One axis has one unit: scores if every task has one, otherwise returns.
     scored = all(run["reference_returns"] is not None for run in found)
     curves = defaultdict(list)
     for name, run in zip(called(found), found, strict=True):
@@ -69,7 +69,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     axes.set_ylabel("D4RL-normalised score" if scored else " or ".join(titles))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    # Below: inside, curves would run through it.
+    # Below the axes, because curves would cross it inside.
     figure.legend(frameon=False, loc="outside lower left", fontsize="small")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)

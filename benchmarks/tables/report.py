@@ -25,7 +25,7 @@ from rlbench.files import write_atomically
 from rlbench.measures import RETURN
 
 MAX_FILMS = 4
-"""More would make the file too large to send."""
+"""Larger numbers would make the file too large to send."""
 THRESHOLDS = 41
 
 
@@ -34,16 +34,16 @@ class ReportConfig:
     """Show runs in one HTML file: curves, tables, verdicts, settings, data, films."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
-    """Run folders, or folders that hold them, such as those of a table or a sweep."""
+    """Run folders, or folders that contain them, such as the folder of a table or a sweep."""
     out: Path = Path("report.html")
-    """The file."""
+    """File to write."""
     films: bool = True
-    """Film one run of each method, where the environment renders."""
+    """Film one run of each method, if the environment can render."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Plots of a kind."""
+    """Plots of one kind."""
 
     title: str
     caption: str
@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Film:
-    """A film, or why there is none."""
+    """A film, or the reason why there is none."""
 
     title: str
     data: str = ""
@@ -98,7 +98,7 @@ def make(asked: ReportConfig) -> None:
 
 
 def label(path: Path) -> str:
-    """The method's name in the table or sweep that made the folder, else the name of its agent."""
+    """The method's name in the table or sweep that made the folder, otherwise the name of its agent."""
     config = RunFolder(path).config()
     end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
     name, agent = path.name.removesuffix(end), str(config["learner"]["name"])
@@ -116,7 +116,7 @@ def _complete(folders: Iterable[Path]) -> list[Path]:
 
 
 def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:
-    """The papers whose tables lie in folders."""
+    """The papers whose tables are in the folders."""
     scales: tuple[Scale, ...] = ("small", "full")
     for folder in folders:
         for name in PAPERS:
@@ -162,7 +162,7 @@ def _curves(results: Results) -> Group:
 
 
 def _evaluations(found: Sequence[Result]) -> tuple[list[int], np.ndarray[Any, Any]]:
-    """Updates [K] at which all seeds were evaluated, and their scores, [R, K]."""
+    """Updates [K] at which all seeds were evaluated, and the scores, [R, K]."""
     curves = []
     for result in found:
         saved = RunFolder(result.folder).evaluations()

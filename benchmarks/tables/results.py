@@ -1,4 +1,4 @@
-"""What finished runs gave, by method and task: the last evaluation and the logged metrics."""
+"""Results of finished runs by method and task: the last evaluation and the logged metrics."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -19,11 +19,11 @@ from rlbench.measures import Measure
 Array = NDArray[np.float64]
 
 LAST_LINES = 5
-"""Lines of metrics.jsonl that a logged metric is averaged over: one line is one batch."""
+"""Number of lines of metrics.jsonl over which a metric is averaged: one line is one batch."""
 
 
 class Missing(Exception):
-    """A claim asks for results that are not there."""
+    """A claim needs results that are missing."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Result:
     columns: dict[str, NDArray[Any]]
     """Every measure of the last evaluation, [E, ...] each; see `RunFolder.evaluations`."""
     seconds: float
-    """That the run took."""
+    """Duration of the run."""
 
     @property
     def headline(self) -> Measure:
@@ -70,11 +70,11 @@ class Result:
 
     @property
     def score(self) -> float:
-        """Score of the last evaluation: the headline measure, normalised as D4RL's where it can be."""
+        """Score of the last evaluation: the headline measure, normalised as in D4RL if possible."""
         return self.score_of(self.mean(self.headline.name))
 
     def score_of(self, mean: float) -> float:
-        """D4RL-normalised score of a mean return; the mean itself where there is no score."""
+        """D4RL-normalised score of a mean return; the mean itself if there is no score."""
         reference = self.config["reference_returns"]
         if reference is None:
             return mean
@@ -83,7 +83,7 @@ class Result:
 
     @property
     def has_held_out(self) -> bool:
-        """Whether it was also evaluated on held-out levels."""
+        """Whether the run was also evaluated on held-out levels."""
         return HELD_OUT + self.headline.name in self.columns
 
     @property
@@ -129,7 +129,7 @@ def read_result(method: str, folder: Path) -> Result:
     columns = run.last_evaluation()
     headline = measures_of(config)[0].name
     if headline not in columns:
-        raise UserError(f"{folder / 'measures.npz'} lacks {headline!r}; restore it from a copy")
+        raise UserError(f"{folder / 'measures.npz'} lacks {headline!r}; restore it from a backup")
     if not all(np.isfinite(x).all() for x in columns.values() if x.dtype.kind == "f"):
         raise UserError(
             f"the last evaluation in {folder} has values that are NaN or infinite, so it has no "
@@ -140,7 +140,7 @@ def read_result(method: str, folder: Path) -> Result:
 
 
 class Results:
-    """Results of many runs; methods and tasks keep the order in which they came."""
+    """Results of many runs; methods and tasks keep their order."""
 
     def __init__(self, results: Iterable[Result]) -> None:
         """Groups them by method and task, seeds in order.
@@ -158,7 +158,7 @@ class Results:
         refuse_repeats(keys, [result.folder for result in self.all])
 
     def of(self, method: str, task: str) -> list[Result]:
-        """The seeds of a method on a task, empty where there is none."""
+        """The seeds of a method on a task; empty if there are none."""
         return self._groups.get((method, task), [])
 
     def scores(self, method: str, task: str) -> Array:
@@ -184,7 +184,7 @@ class Results:
         task: str,
         measure: Callable[[Result], float] = attrgetter("score"),
     ) -> Array:
-        """A measure of M methods on the R seeds that all of them have, [M, R].
+        """A measure of M methods on the R seeds that they share, [M, R].
 
         Raises:
             Missing: One of them has not been run, or they share fewer than two seeds.
@@ -217,7 +217,7 @@ class Results:
         return np.array([_last_metric(result.folder / "metrics.jsonl", name) for result in found])
 
     def matrix(self, method: str, tasks: Sequence[str]) -> Array:
-        """Scores of seeds on tasks, [R, T], of the seeds that all of the tasks have.
+        """Scores of seeds on tasks, [R, T], for the seeds that all tasks have.
 
         Raises:
             Missing: A task has no result, or no seed has been run on all of them.

@@ -1,4 +1,4 @@
-"""Sections of a table, in the formats that people paste elsewhere."""
+"""Sections of a table in several text formats."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ Format = Literal["terminal", "md", "csv", "json", "latex"]
 
 @dataclass(frozen=True)
 class Section:
-    """A titled table of words, with sentences below it."""
+    """A table of text with a title, and sentences below it."""
 
     title: str
     header: list[str]
@@ -21,7 +21,7 @@ class Section:
 
 
 def render(sections: Sequence[Section], form: Format) -> str:
-    """All sections as one text, without a line feed at its end."""
+    """All sections as one text, without a final newline."""
     if form == "json":
         return json.dumps([vars(section) for section in sections], indent=1, ensure_ascii=False)
     write = {"terminal": _terminal, "md": _markdown, "csv": _csv, "latex": _latex}[form]
@@ -33,7 +33,7 @@ def _terminal(section: Section) -> str:
     from rich.table import Table
 
     out = io.StringIO()
-    # A terminal gets its own width, a file or pipe lines of any length.
+    # Lines fit a terminal's width; in a file or pipe they may have any length.
     terminal = Console()
     width = terminal.width if terminal.is_terminal else 10_000
     console = Console(file=out, width=width, highlight=False)

@@ -1,4 +1,4 @@
-"""The statistics of a benchmark table, each with the interval that its few seeds allow.
+"""Statistics of benchmark tables, with intervals.
 
 The scores of one method are a matrix [R, T]: R runs (seeds) of T tasks, in one unit, here the
 normalised score (0 random, 100 expert). A statistic maps [..., R, T] to [...]: one matrix to one
@@ -8,7 +8,7 @@ number, a stack of resampled matrices to as many numbers at once.
     bootstrap_interval(probability_of_improvement, scores_x, scores_y, seed=0)
 
 Agarwal et al., 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-https://arxiv.org/abs/2108.13264; the numbers are those of the authors' package, rliable.
+https://arxiv.org/abs/2108.13264; the results equal those of the authors' package, rliable.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,9 +38,9 @@ class Interval:
 def mean_and_std(scores: ArrayLike) -> tuple[Array, Array]:
     """Mean and standard deviation over the runs of each task, `mean ± std` in published tables.
 
-    The deviation is that of these runs (population, ddof=0), as in `rlbench.benchmarks.tables.summary`
-    and CORL's tables; that of one run is 0. The sample deviation, which estimates the deviation of
-    all seeds, is sqrt(R / (R - 1)) times as large: 5 % more for 10 runs.
+    This is the population deviation (ddof=0) of these runs, as in `rlbench.benchmarks.tables.summary` and
+    CORL's tables; it is 0 for one run. The sample deviation, which estimates the deviation over all
+    seeds, is sqrt(R / (R - 1)) times as large: 5 % more for 10 runs.
 
     Args:
         scores: [..., R, T], any unit.
@@ -59,9 +59,9 @@ def mean(scores: ArrayLike) -> Array:
 
 
 def iqm(scores: ArrayLike) -> Array:
-    """Interquartile mean (section 4.3): that of all runs and tasks between the outer quarters.
+    """Interquartile mean (section 4.3): the mean of the middle half of all runs and tasks.
 
-    Of n scores, floor(n / 4) are left out at either end, as by scipy.stats.trim_mean.
+    Of n scores, floor(n / 4) are left out at each end, as in scipy.stats.trim_mean.
 
     Args:
         scores: [..., R, T], any unit.
@@ -81,8 +81,8 @@ def iqm(scores: ArrayLike) -> Array:
 def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Array:
     """Probability that a run of X beats a run of Y on the same task (section 4.3).
 
-    Of all pairs of runs on a task, the share that X wins, where a tie counts half (Mann-Whitney U
-    over the number of pairs); then the mean over tasks.
+    On each task, the share of pairs of runs that X wins, with ties counted as half (Mann-Whitney U
+    divided by the number of pairs); then the mean over tasks.
 
     Args:
         scores_x: [..., R, T], any unit.
@@ -97,11 +97,11 @@ def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Arra
     x, y = _checked(scores_x), _checked(scores_y)
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(
-            f"scores have shapes {list(x.shape)} and {list(y.shape)}, expected equally many tasks "
-            "in the last place; compare methods on the tasks that both have"
+            f"scores have shapes {list(x.shape)} and {list(y.shape)}, expected the same number of tasks "
+            "in the last dimension; compare methods on the tasks that both have"
         )
     x, y = x[..., :, np.newaxis, :], y[..., np.newaxis, :, :]
-    # All tasks have R * S pairs, so one mean is that over pairs and that over tasks.
+    # All tasks have R * S pairs, so one mean over everything is also the mean over tasks.
     runs_and_tasks = (-3, -2, -1)
     probability: Array = (np.mean(x > y, runs_and_tasks) + np.mean(x >= y, runs_and_tasks)) / 2
     return probability
@@ -132,17 +132,17 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Array:
 def bootstrap_interval(statistic: Callable[..., Array], *scores: ArrayLike, seed: int) -> Interval:
     """Stratified bootstrap 95 % interval of a statistic (section 4.1, percentile method).
 
-    A resample draws R runs with replacement for each task and each method on its own, and never
-    draws tasks: where might the statistic lie, had the same tasks been run with other seeds?
+    A resample draws R runs with replacement, separately for each task and method, and never resamples
+    tasks: the interval shows how the statistic would vary if the same tasks were run with other seeds.
 
-    One run (R = 1) leaves nothing to resample: the interval is the point, and says that the spread
-    over seeds is unknown, not that it is small. Few runs make it too narrow: on one task with normal
-    scores, 75 % of the intervals of 3 runs hold the true mean, 84 % of 5 runs and 90 % of 10.
+    With one run (R = 1) there is nothing to resample: the interval is a single point, which means that the
+    spread over seeds is unknown, not that it is small. Intervals of few runs are too narrow: on one task
+    with normal scores, 75 % of the intervals of 3 runs contain the true mean, 84 % of 5 runs and 90 % of 10.
 
     Args:
         statistic: A function of this module, or another from [N, R, T] per method to [N].
         *scores: [R, T] per method, any unit.
-        seed: Decides the resamples; the same scores and seed give the same interval.
+        seed: Seed of the resamples; the same scores and seed give the same interval.
 
     >>> bootstrap_interval(mean, [[10.0, 60.0]], seed=0)
     Interval(point=35.0, low=35.0, high=35.0)
@@ -160,9 +160,9 @@ def paired_difference(x: ArrayLike, y: ArrayLike, *, seed: int) -> Interval:
 
 
 def mean_intervals(scores: ArrayLike, *, seed: int) -> list[Interval]:
-    """Mean over the runs of scores [R, T] for each of the T columns on its own, as T intervals.
+    """Mean over the runs of scores [R, T], separately for each of the T columns, as T intervals.
 
-    For learning curves, where a column is an evaluation. Method and `seed` are those of
+    For learning curves, in which a column is an evaluation. Method and `seed` are as in
     `bootstrap_interval`.
     """
     columns = np.shape(scores)[-1]
@@ -173,8 +173,8 @@ def mean_intervals(scores: ArrayLike, *, seed: int) -> list[Interval]:
 def profile_intervals(scores: ArrayLike, thresholds: ArrayLike, *, seed: int) -> list[Interval]:
     """`performance_profile` of scores [R, T] at K thresholds as K intervals (section 4.2).
 
-    They are pointwise: each is a 95 % interval by itself, not the whole curve at once. Method and
-    `seed` are those of `bootstrap_interval`.
+    They are pointwise: each is a separate 95 % interval, not a band for the whole curve. Method and
+    `seed` are as in `bootstrap_interval`.
     """
     profile = partial(performance_profile, thresholds=thresholds)
     bounds = _bootstrap(profile, (scores,), (BLOCK, np.size(thresholds)), seed)
@@ -207,7 +207,7 @@ def _bootstrap(
 
 
 def _resampled(scores: Array, rng: np.random.Generator) -> Array:
-    """A block of resamples of [R, T], shape [BLOCK, R, T]; each task draws among its own runs."""
+    """A block of resamples of [R, T], shape [BLOCK, R, T]; each task resamples its own runs."""
     runs, tasks = scores.shape
     drawn = rng.integers(runs, size=(BLOCK, runs, tasks))
     return scores[drawn, np.arange(tasks)]

@@ -1,4 +1,4 @@
-"""Final measures of runs as a Markdown table, and everything behind it as JSON.
+"""Final measures of runs as a Markdown table, and all their evaluations as JSON.
 
     python -m rlbench.benchmarks.tables.summary RUN [RUN ...] --json results.json
 
@@ -31,8 +31,8 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
     """Config, duration and every evaluation of each run, as plain values.
 
     Args:
-        runs: Run folders, and JSON files with what this function returned before.
-        unfinished: Whether runs may still have updates before them.
+        runs: Run folders, or JSON files with earlier results of this function.
+        unfinished: Whether incomplete runs are allowed.
 
     Raises:
         UserError: A folder holds no complete run, or none at all, a file is damaged, or a run is given
@@ -50,7 +50,7 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         if not unfinished and not folder.complete():
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         if not len(evaluations["update"]):
-            raise UserError(f"{path} has not been evaluated yet; let the run go on for longer")
+            raise UserError(f"{path} has not been evaluated yet; let it run for longer")
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
         places.append(path)
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Summarise the final returns of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or JSON file")
     parser.add_argument("--json", type=Path, help="file for every measure of every evaluation")
-    parser.add_argument("--unfinished", action="store_true", help="take runs as far as they are")
+    parser.add_argument("--unfinished", action="store_true", help="allow unfinished runs")
     asked = parser.parse_args()
     try:
         runs = collect(asked.runs, unfinished=asked.unfinished)

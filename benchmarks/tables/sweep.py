@@ -38,7 +38,7 @@ class SweepConfig:
     """Run agents on tasks with several seeds, and show their scores."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
-    """TOML file that describes the sweep; flags then only say where and how."""
+    """TOML file that describes the sweep; flags then only set where and how it is run."""
     agents: tuple[str, ...] = ()
     """Agents, with their default settings."""
     tasks: tuple[str, ...] = ()
@@ -46,11 +46,11 @@ class SweepConfig:
     seeds: int = 3
     """Runs of each agent on each task."""
     updates: int | None = None
-    """Gradient updates of each run; None: as many as `rlbench run` takes for the agent."""
+    """Gradient updates of each run; None: the agent's default in `rlbench run`."""
     data_size: int = RunConfig.data_size
-    """Transitions to generate, where the data are generated."""
+    """Transitions to generate, for generated data."""
     eval_every: int | None = None
-    """Updates between evaluations, the last of which is always evaluated; None: as `updates`."""
+    """Updates between evaluations; the last update is always evaluated. None: as `updates`."""
     out: Path = Path("runs/sweep")
     """Where the run folders are."""
     format: Format = "terminal"
@@ -60,7 +60,7 @@ class SweepConfig:
 
 
 def make(asked: SweepConfig) -> None:
-    """Does what was asked, and prints."""
+    """Runs the sweep and prints its table."""
     grid = _from_file(asked.file) if asked.file else _from_flags(asked)
     _check(grid)
     console = Console(stderr=True)
@@ -77,7 +77,7 @@ def make(asked: SweepConfig) -> None:
 def _from_flags(asked: SweepConfig) -> Grid:
     if not (asked.agents and asked.tasks):
         raise UserError(
-            "give what to run: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
+            "give the runs: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
     given = {name: getattr(asked, name) for name in ("updates", "data_size", "eval_every")}
     run = {name: value for name, value in given.items() if value is not None}
@@ -92,7 +92,7 @@ def _from_file(file: Path) -> Grid:
     except FileNotFoundError:
         raise UserError(f"there is no file {file}; give the TOML file of a sweep") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not TOML ({error}); correct it") from None
+        raise UserError(f"{file} is not valid TOML ({error}); correct it") from None
     try:
         methods = tuple(
             _method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
@@ -111,17 +111,19 @@ def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the tuples that TOML writes as lists."""
+    """Settings with tuples in place of TOML's lists."""
     return {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
 
 
 def _check(grid: Grid) -> None:
-    """Refuses what would fail in every run, before any begins."""
+    """Refuses settings that would fail in every run, before the first one starts."""
     if grid.seeds < 1:
-        raise UserError(f"{grid.seeds} seeds were asked for; give 1 or more")
+        raise UserError(f"{grid.seeds} seeds were requested; give 1 or more")
     names = [method.name for method in grid.methods]
     if len(set(names)) < len(names):
-        raise UserError(f"two methods are called {max(names, key=names.count)!r}; name them apart")
+        raise UserError(
+            f"two methods are called {max(names, key=names.count)!r}; give them different names"
+        )
     if len(set(grid.tasks)) < len(grid.tasks):
         raise UserError(
             f"the task {max(grid.tasks, key=grid.tasks.count)!r} is given twice; give it once"

@@ -1,4 +1,4 @@
-"""`rlbench table`: runs what is missing of a paper, and shows results beside the paper's own."""
+"""`rlbench table`: executes the missing runs of a paper, and shows our results with the published ones."""
 
 import re
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ from rlbench.measures import RETURN
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Make a paper's table: run what is missing, print ours beside the paper's, judge its claims."""
+    """Reproduce a paper's table: run what is missing, print our and the published scores, judge the claims."""
 
     paper: Annotated[str, tyro.conf.Positional] = ""
     """Name of the paper."""
     all: bool = False
-    """Show the scoreboard of all papers instead; trains nothing."""
+    """Show the scoreboard of all papers instead, without training."""
     scale: Scale = "small"
     """small: minutes on two cores; full: the paper's lengths."""
     out: Path = Path("runs")
-    """Where the run folders are, in a folder for the paper and scale."""
+    """Folder for the run folders, with a subfolder for each paper and scale."""
     format: Format = "terminal"
     """How the table is written."""
     execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
@@ -43,7 +43,7 @@ class TableConfig:
 
 
 def make(asked: TableConfig) -> None:
-    """Does what was asked, and prints."""
+    """Executes the missing runs and prints the table."""
     if asked.all:
         print(sheet.render([_scoreboard(asked)], asked.format))
         return
@@ -68,7 +68,7 @@ def conclude(
     failed: Sequence[Outcome],
     console: Console,
 ) -> None:
-    """Prints sections, keeps them in the folder, and says what failed and what to do next."""
+    """Prints sections, stores them in the folder, and reports failed runs and the next command."""
     print(sheet.render(sections, form))
     write_atomically(folder / "table.md", (sheet.render(sections, "md") + "\n").encode())
     for outcome in failed:
@@ -105,7 +105,7 @@ def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
 
 
 def judge(claim: Claim, scale: Scale, results: Results) -> tuple[str, str]:
-    """Verdict of a claim in a word or two, and the evidence."""
+    """Verdict on a claim in a word or two, and the evidence."""
     if scale not in claim.scales:
         return "not at this scale", ""
     try:
@@ -123,13 +123,13 @@ def _tasks_with_results(grid: Grid, results: Results) -> list[str]:
 def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Section:
     """Mean and deviation over seeds of each method on each task, and aggregates over tasks.
 
-    Published scores follow the row of their task, a row for each source, named by the data set of D4RL
-    that they were measured on. Returns of several tasks are never averaged: they have no common unit.
+    Published scores follow the row of their task, one row per source, with the name of their D4RL data set.
+    Returns of several tasks are never averaged: they have no common unit.
     """
     methods = [method.name for method in grid.methods]
     every = [run for m in methods for task in grid.tasks for run in results.of(m, task)]
     scored = all(run.config["reference_returns"] is not None for run in every)
-    # Returns of a task that pays 1 in all need more digits than scores do.
+    # Returns of a task with a total reward of 1 need more digits than scores.
     fine = all(r.config["reference_returns"] is None and abs(r.score) < 2 for r in every)
     digits = 3 if fine else 1
     rows = []
@@ -173,7 +173,7 @@ def _data(found: Sequence[Sequence[Result]]) -> str:
 
 
 def _published(task: str, methods: list[str], figures: Sequence[Figure]) -> list[list[str]]:
-    """Published scores of a task's data set, a row for each source that has one of the methods."""
+    """Published scores of a task's data set, one row per source that has one of the methods."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for figure in figures:
         if re.fullmatch(rf"{re.escape(task)}-v\d", figure.task) and figure.method in methods:
@@ -195,17 +195,17 @@ def _cell(scores_of_seeds: Sequence[float], seeds: int, digits: int) -> str:
 
 
 def _comparable(grid: Grid, results: Results) -> bool:
-    """Whether all runs are there, and several seeds: methods are compared on equal terms or not."""
+    """Whether all runs are complete, with several seeds: methods are compared only on equal terms."""
     pairs = [(method.name, task) for method in grid.methods for task in grid.tasks]
     return grid.seeds > 1 and all(len(results.of(*pair)) == grid.seeds for pair in pairs)
 
 
 def _improvements(method: str, grid: Grid, results: Results) -> Section:
-    """How probably a run of the paper's method beats one of another on the same task."""
+    """Probability that a run of the paper's method beats a run of another on the same task."""
     title = f"Probability that a run of {method} beats one of another method"
     others = [other.name for other in grid.methods if other.name != method]
     rows = []
-    # A paper may have a grid of other methods beside that of its own.
+    # A paper may have grids without its own method.
     if _comparable(grid, results) and len(others) < len(grid.methods):
         better = 1 if results.of(method, grid.tasks[0])[0].headline.higher_is_better else -1
         mine = better * results.matrix(method, grid.tasks)
@@ -244,14 +244,14 @@ def _about(paper: Paper, scale: Scale, results: Results) -> Section:
 
 
 def _units(results: Sequence[Result]) -> str:
-    """What the evaluations of runs consist of."""
+    """The unit of the evaluations: episodes or examples."""
     returns = {result.headline == RETURN for result in results}
     words = {True: "evaluation episodes", False: "test examples"}
     return " or ".join(words[x] for x in sorted(returns, reverse=True))
 
 
 def _scoreboard(asked: TableConfig) -> Section:
-    """One row per paper: how far it is, claims that hold, time."""
+    """One row per paper: completed runs, claims that hold, time."""
     rows = []
     for name in PAPERS:
         paper = load_paper(name)

@@ -1,1 +1,1 @@
-"""Weights of the behaviour policies, and how they came to be."""
+"""Weights and metadata of the behaviour policies."""

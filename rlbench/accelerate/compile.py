@@ -1,13 +1,12 @@
-"""A whole update as one compiled program.
+"""Compiles a whole update into one program.
 
-`compiled_learn(learner)` is called like `learner.learn`. Once for each phase of the learner, an update runs
-on trial while its operations are written down: forward and backward passes, optimisers, targets. A
-compiled program of them then does the updates. Small networks gain most, for there the surroundings
-of an operation cost more than the operation itself; on a GPU the kernels of an update become one CUDA
-graph, random numbers included, which is launched as a whole.
+`compiled_learn(learner)` is called like `learner.learn`. Once for each phase of the learner, a trial update
+is traced: forward and backward passes, optimisers, targets. The compiled program of these operations then
+does the updates. Small networks gain most because the overhead of an operation costs more than the
+operation itself; on a GPU the kernels of an update, including random numbers, become one CUDA graph.
 
-Random numbers are still drawn from the learner's generators in the same order: a compiled learner sees
-the same noise, and differs by rounding only.
+Random numbers are still drawn from the learner's generators in the same order: a compiled learner gets the
+same noise, and its results differ only by rounding.
 """
 
 import shutil
@@ -25,24 +24,24 @@ from rlbench.experience import columns_of
 from rlbench.interface import Learn, Learner
 
 Program = Callable[..., Sequence[Tensor]]
-"""Of an experience's columns; gives metrics and changes a state."""
+"""From the columns of an experience to metrics; changes a state."""
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""
 
 
 def why_not(learner: Learner) -> str | None:
-    """Why the learner cannot be compiled here, as a clause; None where it can."""
+    """Why the learner cannot be compiled here, as a clause; None if it can."""
     if learner.phase() is None:
         return f"{type(learner).__name__} has no compiled form"
     if learner.device.type not in ("cpu", "cuda"):
         return f"there is no compiled form on the device {learner.device}"
     if learner.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
-        return "no C++ compiler (g++, clang++ or cl) is to be found"
+        return "no C++ compiler (g++, clang++ or cl) was found"
     return None
 
 
 def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """PyTorch's compiler; on a CPU it makes one C++ function of the whole graph."""
+    """PyTorch's compiler; on a CPU it turns the whole graph into one C++ function."""
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
@@ -52,10 +51,10 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
     on_cpu = inputs[0].device.type == "cpu"
     options: dict[str, Any] = {
         "cpp_wrapper": on_cpu,
-        "compile_threads": 1,  # A pool costs more to start than a program or two could gain.
-        "cpp.threads": torch.get_num_threads(),  # The default, but so the cache tells it apart.
+        "compile_threads": 1,  # Starting a pool takes longer than it saves for one or two programs.
+        "cpp.threads": torch.get_num_threads(),  # The default; explicit as part of the cache key.
     }
-    # The compiler's cache, where the next run of the same update finds the program, asks for these.
+    # Required by the compiler's cache, in which the next run of the same update finds the program.
     fake = FakeTensorMode(shape_env=ShapeEnv())
     examples = [fake.from_tensor(x, static_shapes=True) for x in inputs]
     with config.patch(options), tracing(TracingContext(fake)), catch_warnings():
@@ -63,9 +62,9 @@ def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Seque
         filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         try:
             function: Any = compile_fx(graph, examples)
-        except Exception as error:  # Whatever is wrong with a user's compiler.
+        except Exception as error:  # Any fault of a user's compiler.
             if not on_cpu:
-                # Unfused kernels still make one CUDA graph, which is most of what there is to gain.
+                # Unfused kernels still make one CUDA graph, which gives most of the gain.
                 return interpreted(graph, inputs)
             told = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
@@ -82,12 +81,12 @@ def interpreted(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Se
 def compiled_learn(
     learner: Learner, backend: Backend = inductor, precision: str = "float32"
 ) -> Learn:
-    """`learner.learn` with its updates compiled; `Learner.phase` says what that asks of a learner.
+    """`learner.learn` with compiled updates; `Learner.phase` lists the requirements.
 
     Args:
-        learner: Whose updates.
+        learner: The learner to update.
         backend: The compiler.
-        precision: Of matrix products, as in `with_products_in`.
+        precision: Precision of matrix products, as in `with_products_in`.
     """
     return learner.compiled(
         lambda update: Compiled(learner, with_products_in(precision, update), backend)
@@ -95,7 +94,7 @@ def compiled_learn(
 
 
 class Compiled:
-    """A function that updates a learner, from a dataclass of tensors to metrics."""
+    """Updates a learner, from a dataclass of tensors to metrics."""
 
     def __init__(self, learner: Learner, update: Learn, backend: Backend) -> None:
         """Compiles nothing yet.
@@ -130,13 +129,13 @@ def program(
     draws: Sequence[Draw],
     backend: Backend,
 ) -> Program:
-    """A compiled graph that holds its state and draws its random numbers.
+    """A compiled graph with its state and random numbers.
 
     Args:
-        graph: Of columns, state and noise.
-        columns: An example.
-        state: What the program changes in place; left as it is here.
-        draws: What makes the noise.
+        graph: A graph with the inputs columns, state and noise.
+        columns: Example inputs.
+        state: Tensors that the program changes in place; unchanged here.
+        draws: Generate the noise.
         backend: The compiler.
     """
     function = backend(graph, [*columns, *state, *(draw.example for draw in draws)])
@@ -159,18 +158,18 @@ def captured(
     """A function of tensors on a GPU to metrics of one shape, as one CUDA graph.
 
     Args:
-        function: It is run a few times.
-        columns: Examples; shapes may not change.
-        state: What the function changes in place; afterwards it is as before.
-        generators: What it draws from, likewise.
+        function: The function; it is run a few times.
+        columns: Example inputs; shapes must not change.
+        state: Tensors that the function changes in place; restored afterwards.
+        generators: Random generators that it uses; restored afterwards.
     """
     before, drawn = [x.clone() for x in state], [x.get_state() for x in generators]
-    # Strides too are as in the examples, for the compiler counts on them.
+    # The compiler also relies on the strides of the examples.
     held = [
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
         for x in columns
     ]
-    # Libraries get ready at their first call, which may not be captured.
+    # Libraries initialise in their first call, which must not be captured.
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""Updates whose matrix products are done in bfloat16, for machines that have units for them.
+"""Updates with matrix products in bfloat16, for hardware with units for them.
 
 Parameters, optimisers, losses and all other operations stay float32. bfloat16 has float32's range, with
 8 bits of precision instead of 24, so losses need no scaling.
@@ -15,8 +15,8 @@ from rlbench.compute import has_bfloat16_units
 from rlbench.interface import Learn
 
 THIN = 32
-"""Products with a shorter side stay float32: they cost little, and the last layers are among them, whose
-values losses subtract from each other."""
+"""Products with a shorter side stay float32: they cost little, and they include the last layers, whose
+outputs are subtracted from each other in losses."""
 
 _aten = torch.ops.aten
 _PRODUCTS = (_aten.mm.default, _aten.bmm.default)
@@ -28,7 +28,7 @@ def with_products_in(precision: str, learn: Learn) -> Learn:
     """A function that updates a learner, with its matrix products in another precision.
 
     Args:
-        precision: bfloat16, or float32, which changes nothing.
+        precision: bfloat16 or float32; the latter changes nothing.
         learn: `learner.learn` or a part of it.
     """
     if precision == "float32":
@@ -42,13 +42,13 @@ def with_products_in(precision: str, learn: Learn) -> Learn:
 
 
 class Bfloat16Products(TorchDispatchMode):
-    """While it is entered, products and convolutions are done in bfloat16, backward passes included.
+    """A context in which products and convolutions, including backward passes, use bfloat16.
 
-    Factors and results are rounded; sums are as long as the machine makes them, mostly float32.
+    Factors and results are rounded; sums have the precision of the hardware, mostly float32.
     """
 
     def __init__(self) -> None:
-        """Rounds nothing yet."""
+        """No operation is rounded until the context is entered."""
         super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,25 +68,25 @@ def _pays(a: Tensor, b: Tensor) -> bool:
 
 
 def _rounded(func: Any, args: Any) -> Any:
-    """A function of float32 tensors, done in bfloat16."""
+    """A function of float32 tensors, computed in bfloat16."""
     if has_bfloat16_units(args[0].device):
         short = _each(lambda x: x.bfloat16(), args)
         return _each(lambda x: x.float(), func(*short))
-    # PyTorch's own products of bfloat16 take some 60 times as long there as those of float32.
+    # Here PyTorch's own bfloat16 products take about 60 times as long as float32 products.
     return _each(_to_eight_bits, func(*_each(_to_eight_bits, args)))
 
 
 def _to_eight_bits(x: Tensor) -> Tensor:
-    """float32 as the nearest bfloat16 would have it, ties to even.
+    """float32 rounded to the nearest bfloat16, ties to even.
 
-    By its bits, as Inductor leaves out a conversion there and back.
+    This works on the bits, because Inductor removes a conversion to bfloat16 and back.
     """
     bits = x.view(torch.int32)
     return (bits + 0x7FFF + (bits >> 16 & 1) & -0x10000).view(torch.float32)
 
 
 def _each(function: Callable[[Tensor], Tensor], values: Any) -> Any:
-    """A function of each tensor in a tuple or of one tensor; what is no tensor stays as it is."""
+    """Applies a function to a tensor or to each tensor in a tuple; other values are unchanged."""
     if isinstance(values, tuple):
         return tuple(_each(function, x) for x in values)
     return function(values) if isinstance(values, Tensor) else values

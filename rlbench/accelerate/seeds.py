@@ -1,8 +1,8 @@
-"""Agents that differ in their seeds alone, learning as one batched program.
+"""Agents that differ only in their seeds, trained as one batched program.
 
 The update of one learner is recorded and batched over all of them (torch.func.vmap): each product
-becomes a batch of products, which a GPU does in little more time than one. Noise still comes from each
-learner's own generators, so a learner differs by rounding only from one that learns by itself.
+becomes a batch of products, which takes a GPU little more time than one. Noise still comes from each
+learner's own generators, so the results differ only by rounding from training it alone.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,18 +22,18 @@ from rlbench.interface import Learner
 class SeedBatch:
     """S learners of one class with the same settings.
 
-    While they learn, their state lies in stacked tensors; `write_back` brings it to the learners.
+    During training their state is kept in stacked tensors; `write_back` copies it to the learners.
     """
 
     def __init__(
         self, learners: Sequence[Learner], backend: Backend = inductor, precision: str = "float32"
     ) -> None:
-        """Begins with the learners as they are.
+        """Starts from the present state of the learners.
 
         Args:
-            learners: In the same phase at all times.
+            learners: The learners; they must always be in the same phase.
             backend: The compiler.
-            precision: Of matrix products, as in `with_products_in`.
+            precision: Precision of matrix products, as in `with_products_in`.
         """
         self._learners = learners
         self._backend = backend
@@ -49,7 +49,7 @@ class SeedBatch:
             experience: An experience whose columns are [S, ...]: the learners' own, stacked.
 
         Returns:
-            The metrics of each.
+            The metrics of each learner.
         """
         columns = columns_of(experience)
         key = (self._learners[0].phase(), *(x.shape for x in columns.values()))
@@ -64,7 +64,7 @@ class SeedBatch:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Gives the learners the state that they have learned."""
+        """Copies the learned state to the learners."""
         for stack, own in self._stacks.values():
             torch._foreach_copy_(own, list(stack.unbind()))
 
@@ -74,7 +74,7 @@ class SeedBatch:
             own = with_columns(experience, {name: x[i] for name, x in columns.items()})
             learn = with_products_in(self._precision, learner.learn)
             traces.append(trace(learner, learn, own))
-        # Tensors that an earlier phase has not changed are stacked now, from the learners.
+        # Tensors that earlier phases did not change are stacked now, from the learners.
         state = [self._stack(own) for own in _across([r.state for r in traces])]
         draws = [_stacked(draws) for draws in _across([r.draws for r in traces])]
         given, noise = list(columns.values()), [draw.example for draw in draws]
@@ -84,7 +84,7 @@ class SeedBatch:
         return traces, program(plain(batched), given, state, draws, self._backend)
 
     def _stack(self, own: list[Tensor]) -> Tensor:
-        """The stacked tensor of one tensor of each learner; two phases share it."""
+        """The stack of one tensor of each learner; phases share it."""
         key = (own[0].data_ptr(), own[0].shape, own[0].stride())
         if key not in self._stacks:
             self._stacks[key] = torch.stack(own), own
@@ -92,7 +92,7 @@ class SeedBatch:
 
 
 def _stacked(draws: Sequence[Draw]) -> Draw:
-    """What each learner draws, from its own generator."""
+    """The random numbers of each learner, from its own generator."""
     return Draw(
         again=lambda: torch.stack([draw.again() for draw in draws]),
         generators=tuple(generator for draw in draws for generator in draw.generators),

@@ -1,7 +1,7 @@
-"""An update of a learner written down as a graph of operations.
+"""Traces an update of a learner as a graph of operations.
 
-What the graph reads and changes are its inputs: columns of experience, the learner's state, random
-numbers. So it can be compiled, and batched over learners that differ in their seeds alone.
+Everything that the graph reads or changes is an input: columns of experience, the learner's state, random
+numbers. It can therefore be compiled, and batched over learners that differ only in their seeds.
 """
 
 import copy
@@ -22,21 +22,21 @@ from rlbench.interface import Learn, Learner
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Random numbers of an update, which are no part of its graph."""
+    """Random numbers of an update, which are drawn outside its graph."""
 
     again: Callable[[], Tensor]
-    """Draws the next of them."""
+    """Draws the next numbers."""
     generators: tuple[torch.Generator, ...]
-    """From these."""
+    """The generators that it uses."""
     example: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """The updates of one phase."""
+    """The traced update of one phase."""
 
     graph: fx.GraphModule
-    """Of columns, state and noise, in this order; changes the state and gives the metrics."""
+    """Takes columns, state and noise, in this order; changes the state and returns the metrics."""
     metrics: list[str]
     """Their names."""
     state: list[Tensor]
@@ -44,24 +44,24 @@ class Trace:
     draws: list[Draw]
     """The random numbers, in order."""
     counted: dict[str, int]
-    """How far an update moves the learner's counters."""
+    """How much an update adds to the learner's counters."""
 
     def count(self, learner: Learner) -> None:
-        """Moves the counters."""
+        """Advances the counters."""
         for name, step in self.counted.items():
             setattr(learner, name, getattr(learner, name) + step)
 
 
 def trace(learner: Learner, update: Learn, experience: Any) -> Trace:
-    """Runs an update on trial; the learner is left as it was.
+    """Traces a trial update; the learner is left unchanged.
 
-    A run that is resumed records anew: were its first update the recorded one, it would differ from
-    that of a run that went on.
+    A resumed run traces again: if the trial were its first update, it would differ from the update of an
+    uninterrupted run.
 
     Args:
-        learner: Its `phase` says which updates are like this one, and what that asks of it.
+        learner: The learner; see `Learner.phase` for the requirements.
         update: `learner.learn` or a part of it.
-        experience: An example.
+        experience: An example input.
 
     Raises:
         TypeError: The update gives an attribute of the learner a new value.
@@ -85,14 +85,14 @@ def trace(learner: Learner, update: Learn, experience: Any) -> Trace:
 
 
 def plain(graph: fx.GraphModule) -> fx.GraphModule:
-    """A graph without what its trace saw: a compiler finds its own shapes."""
+    """A graph without the values of its trace: a compiler finds its own shapes."""
     for node in graph.graph.nodes:
         node.meta.clear()
     return fx.GraphModule({}, graph.graph)
 
 
 def _counted(learner: Learner, before: Mapping[str, Any]) -> dict[str, int]:
-    """How far `learn` moved the counters; a TypeError where it gave another attribute a new value."""
+    """How much `learn` added to the counters; a TypeError if it reassigned another attribute."""
     counted = {}
     for name, value in vars(learner).items():
         old = before.get(name)
@@ -107,7 +107,7 @@ def _counted(learner: Learner, before: Mapping[str, Any]) -> dict[str, int]:
 
 
 class _Draws(TorchFunctionMode):
-    """While it is entered, random numbers are drawn as ever, but no trace sees them drawn."""
+    """A context in which random numbers are drawn as usual but not traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,10 +130,10 @@ def _lift(graph: fx.GraphModule, last: Sequence[Tensor]) -> list[Tensor]:
 
     Args:
         graph: Changed in place.
-        last: Those of them, or unused ones, that shall come last, in this order.
+        last: The tensors, used or not, that must come last, in this order.
 
     Returns:
-        The others, which come before.
+        The other tensors, which come before.
     """
     held: dict[int, tuple[Tensor, list[fx.Node]]] = {}
     for node in graph.graph.nodes:
@@ -167,7 +167,7 @@ def _plain_adam(
     **unused: object,
 ) -> None:
     """The fused kernel of `updates.Adam` as operations that a compiler can fuse with others."""
-    # In double precision, for 1 - beta2 is small; exp, because Inductor computes it once and keeps it.
+    # In double precision because 1 - beta2 is small; exp because Inductor computes it once and keeps it.
     step = steps[0].double()
     step_size = (lr / (1 - (step * math.log(beta1)).exp())).float()
     scale = (1 - (step * math.log(beta2)).exp()).rsqrt().float()
@@ -175,25 +175,25 @@ def _plain_adam(
         parameters, gradients, means, squares, strict=True
     ):
         slope = gradient + weight_decay * parameter if weight_decay else gradient
-        # torch.func has no batches of lerp_ and addcmul_.
+        # torch.func cannot batch lerp_ and addcmul_.
         mean.add_(slope - mean, alpha=1 - beta1)
         square.mul_(beta2).add_(slope * slope, alpha=1 - beta2)
         parameter.sub_(step_size * mean / (square.sqrt() * scale + eps))
 
 
 def _plain_norms(tensors: list[Tensor], *unused: object) -> list[Tensor]:
-    """Euclidean norms, for the shortening of gradients."""
+    """Euclidean norms, for gradient clipping."""
     return [x.square().sum().sqrt() for x in tensors]
 
 
 def _plain_lerp(tensors: list[Tensor], ends: list[Tensor], weight: float) -> None:
-    """Tensors moved towards others."""
+    """Linear interpolation between tensors."""
     for tensor, end in zip(tensors, ends, strict=True):
         tensor.add_(end - tensor, alpha=weight)
 
 
 def _one_by_one(name: str) -> Callable[..., None]:
-    """An operation on lists of tensors as a method of each; torch.func batches no lists."""
+    """An operation on lists, as a method call on each tensor; torch.func cannot batch lists."""
     method = getattr(Tensor, name)
 
     def each(tensors: list[Tensor], other: Any, *rest: Any, **options: Any) -> None:
@@ -211,4 +211,4 @@ _DECOMPOSED: dict[Any, Callable[..., Any]] = {
     torch.ops.aten._foreach_mul_.Scalar: _one_by_one("mul_"),
     torch.ops.aten._foreach_add_.List: _one_by_one("add_"),
 }
-"""Operations that the compiler would leave as they are."""
+"""Replacements for operations that the compiler would not fuse."""

@@ -1,0 +1,200 @@
+"""Writes docs/agents.md and one page per built-in agent and model in docs/agents/.
+
+    python -m docs.make_pages
+
+Run it from the root of a checkout, with the extra `dev`, after changing a docstring, a setting or a results file.
+The pages come from the docstrings of modules and settings and from the evaluations in docs/results/.
+`tests/test_pages.py` checks that the committed pages are up to date.
+"""
+
+import ast
+import inspect
+import textwrap
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from rlbench.agents import AGENTS
+from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.tables.summary import called, collect, score
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.interface import Learner
+from rlbench.names import NameTable
+
+DOCS = Path(__file__).parent
+RENEW = "python -m docs.make_pages"
+BAR = r"\|"  # A bar inside a cell of a Markdown table.
+
+OFFLINE = "--env point-mixed --data-size 20000 --updates 1000"
+EXAMPLES = {
+    "a2c": "--env CartPole-v1 --updates 1000",
+    "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
+    "cql": "--env point-mixed --data-size 20000 --updates 200",
+    "ibac-sni": "--env multiroom-n1 --updates 10",
+    "ppo": "--env CartPole-v1 --updates 20",
+    "recurrent-ppo": "--env CartPole-v1 --updates 20",
+    "sac": "--env Pendulum-v1 --updates 1000",
+    "sb3-a2c": "--env CartPole-v1 --updates 1000",
+    "sb3-dqn": "--env CartPole-v1 --updates 1000",
+    "sb3-ppo": "--env CartPole-v1 --updates 10",
+    "sb3-sac": "--env Pendulum-v1 --updates 1000",
+    "sb3-td3": "--env Pendulum-v1 --updates 1000",
+    "td3": "--env Pendulum-v1 --updates 1000",
+    "vib": "--env signals-2 --data-size 2048 --updates 200",
+}
+"""Arguments of `rlbench run NAME` on its page, for a run of about a minute; `OFFLINE` for the others."""
+
+
+def pages() -> dict[Path, str]:
+    """The text of every generated page."""
+    index = f"""{_generated("agents/ and backbones/models/")}
+# Agents and models
+
+`rlbench run NAME --env TASK` trains any of them; each page has a command to start with.
+
+{_index("agent", AGENTS)}
+
+Models learn from labelled examples and are scored on examples that they have not seen:
+
+{_index("model", MODELS)}
+
+Register your own under the entry point `rlbench.agents` or `rlbench.models`, or name it as `package.module:Class`;
+see [the interface](../rlbench/interface.py).
+"""
+    learners = [(name, table) for table in (AGENTS, MODELS) for name in _built_in(table)]
+    made = {DOCS / "agents" / f"{name}.md": _page(name, table) for name, table in learners}
+    return {DOCS / "agents.md": index} | made
+
+
+def _built_in(table: NameTable) -> list[str]:
+    return sorted(set(table) - set(table.plugins()))
+
+
+def _index(title: str, table: NameTable) -> str:
+    rows = [f"| [`{name}`](agents/{name}.md) | {table[name]} |" for name in _built_in(table)]
+    return "\n".join([f"| {title} | in one line |", "|---|---|", *rows])
+
+
+def _page(name: str, table: NameTable) -> str:
+    learner = load_learner(name)
+    module = table.place(name).partition(":")[0]
+    source = module.removeprefix("rlbench.").replace(".", "/") + ".py"
+    return f"""{_generated(source)}
+# {name}
+
+{inspect.getdoc(inspect.getmodule(learner))}
+
+Source: [{source}](../../{source})
+
+## Example
+
+```bash
+rlbench run {name} {EXAMPLES.get(name, OFFLINE)}
+```
+{_run_defaults(learner)}
+## Settings
+
+Fields of `{learner.Config.__name__}`; on the command line, `learning_rate` is `--learning-rate`.
+
+| setting | default | meaning |
+|---|---|---|
+{_settings(learner.Config)}
+{_results(name)}"""
+
+
+def _generated(source: str) -> str:
+    return f"<!-- Generated from {source} by `{RENEW}`; do not edit. -->\n"
+
+
+def _run_defaults(learner: type[Learner]) -> str:
+    if not learner.run:
+        return ""
+    flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in learner.run.items())
+    return f"\nRun defaults of its own: `{flags}`.\n"
+
+
+def _settings(config: type) -> str:
+    """A row for each field of a settings class."""
+    rows, meanings, types = [], _field_docs(config), get_type_hints(config)
+    for field in fields(config):
+        meaning = meanings[field.name]
+        if get_origin(types[field.name]) is Literal:
+            meaning += f" One of {', '.join(f'`{x}`' for x in get_args(types[field.name]))}."
+        default = _shown(getattr(config(), field.name))
+        rows.append(f"| `{field.name}` | `{default}` | {meaning.replace('|', BAR)} |")
+    return "\n".join(rows)
+
+
+def _field_docs(config: type) -> dict[str, str]:
+    """The docstring under each field; a subclass that only changes a default inherits it."""
+    found: dict[str, str] = {}
+    for owner in reversed(config.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
+        for here, following in zip(body, [*body[1:], None], strict=True):
+            match here, following:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = " ".join(text.split())
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A default as it is written on the command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value)) or "()"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _results(name: str) -> str:
+    """Mean final scores of an agent in docs/results/; empty if there are none."""
+    rows = "\n".join(sorted(row for agent, row in _scores() if agent == name))
+    if not rows:
+        return ""
+    return f"""
+## Results
+
+Mean score of the last evaluation over seeds, ± standard deviation, on `generated` data, which are not D4RL's.
+[results.md](../results.md) has the commands, the settings and what the scores show.
+
+| task | method | hidden layers | updates | seeds | score | every return |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+@cache
+def _scores() -> list[tuple[str, str]]:
+    """Agent and row for each method and task of every results file; only complete, scored runs."""
+    found = []
+    for file in sorted((DOCS / "results").glob("*.json")):
+        runs = collect([file])
+        groups: dict[tuple[str, str], list[float]] = {}
+        for method, run in zip(called(runs), runs, strict=True):
+            last = score(run, float(np.mean(run["evaluations"]["return"][-1])))
+            if last is None or run["evaluations"]["update"][-1] != run["run"]["updates"]:
+                continue
+            assert run["data"]["kind"] == "generated"
+            layers = " ".join(map(str, run["learner"]["settings"]["hidden"]))
+            cells = f"| {run['run']['env']} | {method} | {layers} | {run['run']['updates']:,} |"
+            groups.setdefault((run["learner"]["name"], cells), []).append(last)
+        for (agent, cells), scores in groups.items():
+            spread = f" ± {np.std(scores):.1f}" if len(scores) > 1 else ""
+            row = f"{cells} {len(scores)} | {np.mean(scores):.1f}{spread} |"
+            found.append((agent, f"{row} [{file.stem}](../results/{file.name}) |"))
+    return found
+
+
+def main() -> None:
+    """Writes the pages, and removes those of names that no longer exist."""
+    texts = pages()
+    (DOCS / "agents").mkdir(exist_ok=True)
+    for old in set((DOCS / "agents").glob("*.md")) - set(texts):
+        old.unlink()
+    for file, text in texts.items():
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
