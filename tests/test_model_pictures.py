@@ -69,5 +69,5 @@ def test_the_report_of_a_model_shows_right_and_wrong_examples(tmp_path: Path) ->
     report.make(ReportConfig((tmp_path / "run",), out=tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == len(found.right) + len(found.wrong)
-    assert "Predicted wrongly" in page
+    assert "Wrong predictions" in page
     assert "accuracy" in page

@@ -159,8 +159,8 @@ PAPER = Paper(
     },
     minutes={"small": 40, "full": 60_000},
     claims=(ibac_toy.C1, *CLAIMS),
-    notes="Signals: a loss of L nats scores 100 (1 - L / ln 5), so 100 is certain and right, 0 gives all "
-    "classes the same, and a score below 0 is a network more certain than it should be. The authors' "
+    notes="Signals: test loss in nats; ln 5 = 1.61 gives all classes the same probability, and a network with a "
+    "higher loss is more certain than it should be. The authors' "
     "code divides by twice the number of batches, so losses in their plots are half of such losses. "
     "MultiRoom: mean return with sampled actions, as in the rollouts (from the deterministic code with "
     "SNI, from the noisy code without it). The small scale has 100 levels of 1 to 2 rooms, cells as "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.methods import labels, refuse_repeats
 from rlbench.benchmarks.training.formats import (
@@ -51,12 +52,23 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         if not len(evaluations["update"]):
             raise UserError(f"{path} has not been evaluated yet; let it run for longer")
+        if measures_of(config)[0] != RETURN:
+            evaluations = _means(evaluations)
         raw = {name: column.tolist() for name, column in evaluations.items()}
         collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
         places.append(path)
     keys = zip(called(collected), collected, strict=True)
     refuse_repeats([(name, x["run"]["env"], x["run"]["seed"]) for name, x in keys], places)
     return collected
+
+
+def _means(evaluations: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The mean of each measure over the examples, [K, 1]: a model has thousands of them."""
+    return {"update": evaluations["update"]} | {
+        name: column.mean(axis=1, keepdims=True)
+        for name, column in evaluations.items()
+        if column.dtype.kind == "f" and column.ndim == 2
+    }
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
