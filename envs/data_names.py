@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from rlbench.envs import d4rl_names
-from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.d4rl import names as d4rl_names
+from rlbench.envs.d4rl.names import D4RLName
 
 OWN_LEVELS = {"point": ("random", "mixed", "medium", "expert")}
 """Family to the levels of the suite's own data sets."""

@@ -159,7 +159,7 @@ def make_envs(
     """
     envs = [make() for _ in range(count)]
     if type(envs[0].unwrapped).__module__.startswith("gymnasium.envs.mujoco."):
-        from rlbench.envs import locomotion
+        from rlbench.envs.d4rl import vector_locomotion as locomotion
 
         if locomotion.are_walkers(envs):
             return locomotion.walkers(envs)

@@ -9,11 +9,13 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import data_names, multiroom_names, procgen_names
+from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.examples import SOURCES, find_source, made_source
-from rlbench.envs.multiroom_names import Floor
-from rlbench.envs.procgen_names import ProcgenName
+from rlbench.envs.multiroom import names as multiroom_names
+from rlbench.envs.multiroom.names import Floor
+from rlbench.envs.procgen import names as procgen_names
+from rlbench.envs.procgen.names import ProcgenName
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.names import look_in_current_folder
 
@@ -146,13 +148,13 @@ def _procgen(game: ProcgenName) -> Task:
 
 
 def _make_procgen(game: ProcgenName) -> "gym.Env[Any, Any]":
-    from rlbench.envs import procgen
+    from rlbench.envs.procgen import pool as procgen
 
     return procgen.make_env(game)
 
 
 def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, Any]":
-    from rlbench.envs import procgen
+    from rlbench.envs.procgen import pool as procgen
 
     return procgen.make_vector(game, count)
 
@@ -187,7 +189,7 @@ def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
     _register_minigrid(env_id)
     from minigrid.wrappers import ImgObsWrapper
 
-    from rlbench.envs.minigrid_view import quicken
+    from rlbench.envs.minigrid.view import quicken
 
     env = make_gymnasium(env_id, render_mode="rgb_array")
     quicken(env)
@@ -196,14 +198,14 @@ def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
 
 def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":
     """One environment of rooms with doors."""
-    from rlbench.envs.multiroom import MultiRoom
+    from rlbench.envs.multiroom.engine import MultiRoom
 
     return MultiRoom(floor, held_out=held_out)
 
 
 def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEnv[Any, Any, Any]":
     """So many environments of rooms with doors that step as one."""
-    from rlbench.envs.multiroom import MultiRoomVector
+    from rlbench.envs.multiroom.engine import MultiRoomVector
 
     return MultiRoomVector(floor, count, held_out=held_out)
 

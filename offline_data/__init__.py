@@ -7,29 +7,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlbench.offline_data.catalogue import (
+    from rlbench.offline_data.dataset import DataSet as DataSet, Provenance as Provenance
+    from rlbench.offline_data.formats._transitions import as_transitions as as_transitions
+    from rlbench.offline_data.formats.hdf5 import write_hdf5 as write_hdf5
+    from rlbench.offline_data.index import (
         check_data as check_data,
         data_info as data_info,
         get_data as get_data,
         list_data as list_data,
     )
-    from rlbench.offline_data.dataset import DataSet as DataSet, Provenance as Provenance
-    from rlbench.offline_data.hdf5 import write_hdf5 as write_hdf5
     from rlbench.offline_data.opening import open_data as open_data
     from rlbench.offline_data.recorded import as_recorded as as_recorded
-    from rlbench.offline_data.transitions import as_transitions as as_transitions
 
 _MODULE_OF = {
     "DataSet": "dataset",
     "Provenance": "dataset",
     "as_recorded": "recorded",
-    "as_transitions": "transitions",
-    "check_data": "catalogue",
-    "data_info": "catalogue",
-    "get_data": "catalogue",
-    "list_data": "catalogue",
+    "as_transitions": "formats._transitions",
+    "check_data": "index",
+    "data_info": "index",
+    "get_data": "index",
+    "list_data": "index",
     "open_data": "opening",
-    "write_hdf5": "hdf5",
+    "write_hdf5": "formats.hdf5",
 }
 __all__ = list(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 

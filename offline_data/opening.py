@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlbench.compute import release_freed_memory
-from rlbench.envs.d4rl_names import D4RLName
+from rlbench.envs.d4rl.names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.offline_data import d4rl, hdf5, minari
 from rlbench.offline_data.cache import entry, open_or_make
 from rlbench.offline_data.dataset import DataSet
-from rlbench.offline_data.reading import READER_VERSION, Progress, World
-from rlbench.offline_data.recipes import described
+from rlbench.offline_data.formats import d4rl, hdf5, minari
+from rlbench.offline_data.formats._reader import READER_VERSION, Progress, World
+from rlbench.offline_data.recording.mixtures import described
 
 Notify = Callable[[str], None]
 Read = Callable[[Path, Path, World, Progress], None]

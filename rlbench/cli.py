@@ -96,12 +96,12 @@ def _run(words: list[str]) -> None:
     """`rlbench run`: a new run, or the rest of a stopped one."""
     if any(word.split("=")[0] == "--resume" for word in words):
         asked = _parse(_Resume, words, "rlbench run")
-        from rlbench.benchmarks import commands
+        from rlbench.benchmarks.commands import run as commands
 
         commands.resume(asked.resume)
         return
     if not words or words[0].startswith("-"):
-        from rlbench.benchmarks import catalog
+        from rlbench.benchmarks.commands import listing as catalog
 
         if not words or words[0] not in ("-h", "--help"):
             raise UserError(
@@ -112,7 +112,7 @@ def _run(words: list[str]) -> None:
         print("\nSettings of a learner: rlbench run bear --help")
         return
     name, *rest = words
-    from rlbench.benchmarks import catalog
+    from rlbench.benchmarks.commands import listing as catalog
     from rlbench.benchmarks.training.config import RunConfig
 
     plain = [word for word in rest if word not in ("-h", "--help")]
@@ -126,7 +126,7 @@ def _run(words: list[str]) -> None:
     )
     example = f"Example: rlbench run {name} --env {task or catalog.example_task(name)}"
     new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
-    from rlbench.benchmarks import commands
+    from rlbench.benchmarks.commands import run as commands
 
     commands.run(name, getattr(new, group), new.run)
 
@@ -151,7 +151,7 @@ def _evaluate(words: list[str]) -> None:
         "rlbench evaluate",
         "Score a trained agent on new episodes, or a model on its test examples.",
     )
-    from rlbench.benchmarks import commands
+    from rlbench.benchmarks.commands import run as commands
 
     commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
 
@@ -160,8 +160,8 @@ _IMPORTED = {
     "table": ("tables.table", "TableConfig", "make"),
     "sweep": ("tables.sweep", "SweepConfig", "make"),
     "report": ("tables.report", "ReportConfig", "make"),
-    "watch": ("film", "WatchConfig", "make"),
-    "export": ("export", "ExportConfig", "make"),
+    "watch": ("commands.watch", "WatchConfig", "make"),
+    "export": ("commands.export", "ExportConfig", "make"),
 }
 """Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
 
@@ -178,14 +178,14 @@ def _list(words: list[str]) -> None:
     """`rlbench list`."""
     if words and words[0] not in ("-h", "--help"):
         raise UserError(f"`rlbench list` takes no arguments, got {' '.join(words)!r}")
-    from rlbench.benchmarks import catalog
+    from rlbench.benchmarks.commands import listing as catalog
 
     print(catalog.everything())
 
 
 def _data(words: list[str]) -> None:
     """`rlbench data`: one of its own commands."""
-    from rlbench.benchmarks.data_commands import COMMANDS
+    from rlbench.benchmarks.commands.data import COMMANDS
 
     if not words or words[0] in ("-h", "--help"):
         print("usage: rlbench data COMMAND ...\n")

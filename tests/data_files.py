@@ -11,9 +11,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.envs.tasks import Task
-from rlbench.offline_data import hdf5
 from rlbench.offline_data.dataset import DataSet
-from rlbench.offline_data.reading import World
+from rlbench.offline_data.formats import hdf5
+from rlbench.offline_data.formats._reader import World
 
 Array = NDArray[Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.envs.multiroom_levels import AGENT, CLOSED, DOOR, EMPTY, GOAL, Levels
+from rlbench.envs.multiroom.levels import AGENT, CLOSED, DOOR, EMPTY, GOAL, Levels
 
 Array = NDArray[Any]
 

@@ -1,6 +1,7 @@
 """The layout of the repository is part of its interface: packages, links, doors, file sizes."""
 
 import ast
+import graphlib
 import tomllib
 from pathlib import Path
 
@@ -67,8 +68,7 @@ def test_sources_are_found() -> None:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_go_through_the_doors(file: Path) -> None:
-    parts = file.relative_to(ROOT).with_suffix("").parts
-    here = _package(".".join(parts if parts[0] == "rlbench" else ("rlbench", *parts)))
+    here = _package(_module(file))
     for node, inside_function in _imports(ast.parse(file.read_text())):
         for name in _names(node):
             package = _package(name)
@@ -83,12 +83,42 @@ def test_no_file_is_longer_than_400_lines(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 400
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {_module(file): file for file in SOURCES}
+    graph = {}
+    for module, file in files.items():
+        reached = set()
+        for node, inside_function in _imports(ast.parse(file.read_text())):
+            if not (inside_function or _for_types_only(node, file)):
+                for name in _names(node):
+                    found = name if name in files else name.rpartition(".")[0]
+                    reached |= {found} & files.keys() - {module}
+        graph[module] = reached
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # Raises CycleError.
+
+
 def test_the_door_test_sees_a_forbidden_import() -> None:
     tree = ast.parse(
         "def f():\n    from rlbench.benchmarks.training.runner import Run\nimport rlbench.envs"
     )
     seen = [(_package(name), inside) for node, inside in _imports(tree) for name in _names(node)]
     assert sorted(seen) == [("rlbench.benchmarks", True), ("rlbench.envs", False)]
+
+
+def _module(file: Path) -> str:
+    """The dotted name of a source file."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts if parts[0] == "rlbench" else ("rlbench", *parts))
+    return name.removesuffix(".__init__")
+
+
+def _for_types_only(node: ast.AST, file: Path) -> bool:
+    """Whether an import stands under `if TYPE_CHECKING`."""
+    blocks = [
+        x for x in ast.walk(ast.parse(file.read_text()))
+        if isinstance(x, ast.If) and ast.unparse(x.test) == "TYPE_CHECKING"
+    ]  # fmt: skip
+    return any(x.lineno <= node.lineno <= (x.end_lineno or 0) for x in blocks)  # type: ignore[attr-defined]
 
 
 def _package(module: str) -> str:

@@ -7,7 +7,7 @@ data unless D4RL's own files are there; either way the table says which.
 from rlbench.benchmarks.papers.published import published
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.tables.results import Results
-from rlbench.envs import d4rl_names
+from rlbench.envs.d4rl import names as d4rl_names
 
 BETTER = ("CRR", "TD3+BC", "IQL", "AWAC")
 METHODS = (

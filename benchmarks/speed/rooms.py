@@ -16,8 +16,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rlbench.envs.multiroom import MultiRoomVector
-from rlbench.envs.multiroom_names import FLOORS, Floor
+from rlbench.envs.multiroom.engine import MultiRoomVector
+from rlbench.envs.multiroom.names import FLOORS, Floor
 from rlbench.envs.tasks import find_task
 
 COUNTS = (16, 256)

@@ -269,7 +269,7 @@ def _first_of_each(results: Results) -> Iterator[Result]:
 
 def _films(results: Results) -> Iterator[Film]:
     """One run of each method, on the task that most methods have."""
-    from rlbench.benchmarks.film import small_film
+    from rlbench.benchmarks.commands.watch import small_film
 
     counts = {t: sum(bool(results.of(m, t)) for m in _methods(results)) for t in _tasks(results)}
     task = max(counts, key=lambda t: counts[t])

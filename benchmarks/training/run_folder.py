@@ -26,12 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.benchmarks.training.formats import (
-    FORMAT,
-    is_whole,
-    upgraded,
-    upgraded_evaluations,
-)
+from rlbench.benchmarks.training.formats import FORMAT, is_whole, upgraded, upgraded_evaluations
 from rlbench.errors import UserError
 from rlbench.files import explaining_os_errors, only_one, write_atomically
 

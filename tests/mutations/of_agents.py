@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "agents/_on_policy.py", "test_ppo_by_hand.py test_ppo.py",
+        "agents/_on_policy.py", "agents/test_ppo_by_hand.py agents/test_ppo.py",
         ("target_kl without its factor", "> 1.5 * target", "> target"),
         ("rows drawn with replacement", "torch.randperm(len(batch),", "torch.randint(len(batch), (len(batch),),"),
         ("one order for all epochs", "for rows in order.split", "for rows in order.sort()[0].split"),
@@ -24,7 +24,7 @@ MUTATIONS: list[Mutation] = [
         ("the value's clip does not fall", "return clip_range * (config", "return torch.tensor(config.clip_range) * (config"),
     ),
     *of_file(
-        "agents/ppo.py", "test_ppo_by_hand.py test_ppo.py",
+        "agents/ppo.py", "agents/test_ppo_by_hand.py agents/test_ppo.py",
         ("final observations not normalised", "self.network.value(self.normaliser(rollout.final_obs[led_out(rollout)]))", "self.network.value(rollout.final_obs[led_out(rollout)])"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, self.config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
@@ -33,12 +33,12 @@ MUTATIONS: list[Mutation] = [
         ("step size stays that of the first update", "decay(config, self.updates,", "decay(config, 0,"),
     ),
     *of_file(
-        "agents/a2c.py", "test_ppo_by_hand.py",
+        "agents/a2c.py", "agents/test_ppo_by_hand.py",
         ("two passes", "epochs: int = 1", "epochs: int = 2"),
         ("advantages of GAE", "gae_lambda: float = 1.0", "gae_lambda: float = 0.95"),
     ),
     *of_file(
-        "agents/recurrent_ppo.py", "test_ppo_by_hand.py test_recurrent_ppo.py",
+        "agents/recurrent_ppo.py", "agents/test_ppo_by_hand.py agents/test_recurrent_ppo.py",
         ("forgets a step too early", "torch.cat([torch.zeros_like(over[:1]), over[:-1]])", "over"),
         ("does not forget after a cut", "torch.maximum(rollout.terminated, rollout.truncated)", "rollout.terminated"),
         ("begins from the last state", "state=_before(rollout, 0)", "state=_before(rollout, 1)"),
@@ -49,7 +49,7 @@ MUTATIONS: list[Mutation] = [
         ("acts on raw observations", "self.network.remember(self.normaliser(obs), state)", "self.network.remember(obs, state)"),
     ),
     *of_file(
-        "agents/recurrent_ppo.py", "test_ppo.py",
+        "agents/recurrent_ppo.py", "agents/test_ppo.py",
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, self.config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
@@ -57,7 +57,7 @@ MUTATIONS: list[Mutation] = [
         ("no limit of the divergence", "config.kl_limit, self.optimizer", "None, self.optimizer"),
     ),
     *of_file(
-        "agents/ibac_sni.py", "test_ibac_sni_agent.py test_agents_by_hand.py test_ibac_sni.py rlbench/agents/ibac_sni.py",
+        "agents/ibac_sni.py", "agents/test_ibac_sni_agent.py agents/test_agents_by_hand.py benchmarks/test_ibac_sni.py rlbench/agents/ibac_sni.py",
         ("share of the deterministic term", "pi_loss = share * policy_loss", "pi_loss = policy_loss"),
         ("share of the stochastic term", "(1 - share) * policy_loss", "policy_loss"),
         ("share of the stochastic entropy", "(1 - share) * head.entropy(params).mean()", "head.entropy(params).mean()"),
@@ -74,7 +74,7 @@ MUTATIONS: list[Mutation] = [
         ("value term without weight", "config.value_coefficient * v_loss", "v_loss"),
     ),
     *of_file(
-        "agents/ibac_sni.py", "test_ppo.py",
+        "agents/ibac_sni.py", "agents/test_ppo.py",
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
@@ -82,11 +82,11 @@ MUTATIONS: list[Mutation] = [
         ("no limit of the divergence", "config.kl_limit, self.optimizer", "None, self.optimizer"),
     ),
     *of_file(
-        "agents/ibac_sni.py", "test_ibac_sni_agent.py",
+        "agents/ibac_sni.py", "agents/test_ibac_sni_agent.py",
         ("final observations not normalised", "        obs = self.normaliser(obs)\n        if self.config.mixture", "        if self.config.mixture"),
     ),
     *of_file(
-        "agents/bear.py", "test_bear_losses.py test_agents_by_hand.py test_bear.py",
+        "agents/bear.py", "agents/test_bear_losses.py agents/test_agents_by_hand.py agents/test_bear.py",
         ("target of raw actions", "self.target_critic(batch.next_obs, raw.tanh())", "self.target_critic(batch.next_obs, raw)"),
         ("target of the live critic", "values = self.target_critic(batch.next_obs", "values = self.critic(batch.next_obs"),
         ("value of raw actions", "self.critic(obs, raw[:, 0].tanh())", "self.critic(obs, raw[:, 0])"),
@@ -106,7 +106,7 @@ MUTATIONS: list[Mutation] = [
         ("smallest critic alone in the target", "best_value(values, self.config.soft_clip)", "best_value(values, 1.0)"),
     ),
     *of_file(
-        "agents/bcq.py", "test_agents_by_hand.py test_bcq.py",
+        "agents/bcq.py", "agents/test_agents_by_hand.py agents/test_bcq.py",
         ("perturbed by the live policy", "self.perturb(self.target_policy, obs, likely)", "self.perturb(self.policy, obs, likely)"),
         ("perturbed actions leave the box", "(action + shift).clamp(-1, 1)", "action + shift"),
         ("wide latents", "noise.clamp(-LATENT_CLIP, LATENT_CLIP)", "noise"),
@@ -114,7 +114,7 @@ MUTATIONS: list[Mutation] = [
         ("slow policy stays", "polyak(self.target_policy, self.policy", "polyak(self.policy, self.target_policy"),
     ),
     *of_file(
-        "agents/brac.py", "test_agents_by_hand.py test_brac.py",
+        "agents/brac.py", "agents/test_agents_by_hand.py agents/test_brac.py",
         ("divergence rewarded in the target", "next_value - alpha * divergence", "next_value + alpha * divergence"),
         ("divergence upside down", "(log_prob - behaviour).mean(dim=1)", "(behaviour - log_prob).mean(dim=1)"),
         ("divergence at s", "self._divergence(batch.next_obs)", "self._divergence(batch.obs)"),
@@ -124,7 +124,7 @@ MUTATIONS: list[Mutation] = [
         ("policy climbs the larger critic", "value = self.critic(obs, actions[:, 0]).amin", "value = self.critic(obs, actions[:, 0]).amax"),
     ),
     *of_file(
-        "agents/cql.py", "test_cql.py",
+        "agents/cql.py", "agents/test_cql.py",
         ("weights upside down", "(values - log_densities).logsumexp", "(values + log_densities).logsumexp"),
         ("density of uniform actions", "-size * math.log(2)", "size * math.log(2)"),
         ("penalty without weight", "weight * gap.sum()", "gap.sum()"),
@@ -132,7 +132,7 @@ MUTATIONS: list[Mutation] = [
         ("both samples at s", "self.policy.sample_many(batch.next_obs, count", "self.policy.sample_many(batch.obs, count"),
     ),
     *of_file(
-        "agents/sac.py", "test_sac.py",
+        "agents/sac.py", "agents/test_sac.py",
         ("entropy punished", "next_value - temperature * log_prob", "next_value + temperature * log_prob"),
         ("larger critic", "next_value = self.target_critic(batch.next_obs, next_action).amin", "next_value = self.target_critic(batch.next_obs, next_action).amax"),
         ("sign of the temperature's loss", "return -log_temperature.exp()", "return log_temperature.exp()"),
@@ -140,7 +140,7 @@ MUTATIONS: list[Mutation] = [
         ("policy climbs the larger critic", "value = self.critic(obs, action).amin", "value = self.critic(obs, action).amax"),
     ),
     *of_file(
-        "agents/td3.py", "test_agents_by_hand.py test_td3.py",
+        "agents/td3.py", "agents/test_agents_by_hand.py agents/test_td3.py",
         ("noise not clipped", "self.generator)).clamp(-clip, clip)", "self.generator))"),
         ("target action leaves the box", "(obs, (action + noise).clamp(-1, 1)).amin", "(obs, action + noise).amin"),
         ("target of the live policy", "self.target_policy(obs).tanh()", "self.policy(obs).tanh()"),
@@ -151,12 +151,12 @@ MUTATIONS: list[Mutation] = [
         ("acts on raw observations", "self.box.from_unit(self.policy(self.normaliser(obs)).tanh())", "self.box.from_unit(self.policy(obs).tanh())"),
     ),
     *of_file(
-        "agents/td3_bc.py", "test_agents_by_hand.py",
+        "agents/td3_bc.py", "agents/test_agents_by_hand.py",
         ("weight of the value", "= 2.5", "= 0.4"),
         ("observations not normalised", "normalise_obs: bool = True", "normalise_obs: bool = False"),
     ),
     *of_file(
-        "agents/iql.py", "test_agents_by_hand.py test_iql.py",
+        "agents/iql.py", "agents/test_agents_by_hand.py agents/test_iql.py",
         ("expectile upside down", "torch.where(difference < 0, 1 - expectile, expectile)", "torch.where(difference > 0, 1 - expectile, expectile)"),
         ("actions at the bound", ".clamp(-ACTION_LIMIT, ACTION_LIMIT)", ""),
         ("sign of the advantage", "advantage = slow_value - value", "advantage = value - slow_value"),
@@ -168,20 +168,20 @@ MUTATIONS: list[Mutation] = [
         ("rewards not scaled", "self.reward_scale * experience.reward", "experience.reward"),
     ),
     *of_file(
-        "agents/awr.py", "test_agents_by_hand.py test_awr.py",
+        "agents/awr.py", "agents/test_agents_by_hand.py agents/test_awr.py",
         ("sign of the advantage", "returns - value, returns, self.config.beta", "value - returns, returns, self.config.beta"),
         ("final observations not normalised", "self.value(self.normaliser(batch.final_obs))", "self.value(batch.final_obs)"),
         ("weights with gradient", "normalise_advantage(advantage.detach(), returns)", "normalise_advantage(advantage, returns)"),
         ("temperature upside down", "standardised / beta", "standardised * beta"),
     ),
     *of_file(
-        "agents/bc.py", "test_agents_by_hand.py test_bc.py",
+        "agents/bc.py", "agents/test_agents_by_hand.py agents/test_bc.py",
         ("makes the data unlikely", "loss = -self.policy.log_prob", "loss = self.policy.log_prob"),
         ("means not squashed", "squared_error(self.policy(obs).tanh(), action)", "squared_error(self.policy(obs), action)"),
         ("acts on raw observations", "obs, policy = self.normaliser(obs), self.policy", "obs, policy = obs, self.policy"),
     ),
     *of_file(
-        "agents/crr.py", "test_crr_choices.py test_crr.py rlbench/agents/crr.py",
+        "agents/crr.py", "agents/test_crr_choices.py agents/test_crr.py rlbench/agents/crr.py",
         ("equal actions cloned", "(advantage > 0)", "(advantage >= 0)"),
         ("temperature upside down", "clipped_exp(advantage / config.beta", "clipped_exp(advantage * config.beta"),
         ("choices weighed alike", "(log_weights.exp() * others).sum(-1)", "others.mean(-1)"),
@@ -196,12 +196,12 @@ MUTATIONS: list[Mutation] = [
         ("smallest baseline", "value - others.amax(-1)", "value - others.amin(-1)"),
     ),
     *of_file(
-        "agents/awac.py", "test_agents_by_hand.py",
+        "agents/awac.py", "agents/test_agents_by_hand.py",
         ("temperature", "beta: float = 1 / 3", "beta: float = 3.0"),
         ("samples of the baseline", "advantage_samples: int = 1", "advantage_samples: int = 4"),
     ),
     *of_file(
-        "agents/recurrent_crr.py", "test_agents_by_hand.py test_recurrent_crr.py",
+        "agents/recurrent_crr.py", "agents/test_agents_by_hand.py agents/test_recurrent_crr.py",
         ("ends unknown, cuts known", "known = batch.truncated[:-1] == 0", "known = batch.terminated[:-1] == 0"),
         ("last action crosses an episode", "before * (1 - reset)[..., None]", "before"),
         ("target at the step itself", "next_critic[1:][known]", "next_critic[:-1][known]"),
@@ -210,14 +210,14 @@ MUTATIONS: list[Mutation] = [
         ("raw observations", "obs, last = self.normaliser(batch.obs), before", "obs, last = batch.obs, before"),
     ),
     *of_file(
-        "backbones/models/vib.py", "test_agents_by_hand.py test_vib.py",
+        "backbones/models/vib.py", "agents/test_agents_by_hand.py backbones/test_vib.py",
         ("divergence without beta", "loss + self.config.beta * divergence", "loss + divergence"),
         ("learns from the code without noise", "self.network.logits(noisy), label", "self.network.logits(mu), label"),
         ("dropout not scaled", "x * kept / (1 - self.dropout)", "x * kept"),
         ("dropout keeps the wrong share", ">= self.dropout", "< self.dropout"),
     ),
     *of_file(
-        "agents/sb3.py", "test_agents_by_hand.py test_sb3_runs.py test_on_policy.py::test_the_preset_of_dqn_explores_for_a_tenth_of_the_run",
+        "agents/sb3.py", "agents/test_agents_by_hand.py agents/test_sb3_runs.py agents/test_on_policy.py::test_the_preset_of_dqn_explores_for_a_tenth_of_the_run",
         ("cut episodes end", "columns = (batch.terminated[:, None],", "columns = ((batch.terminated + batch.truncated)[:, None],"),
         ("target network moves a step late", "(self.updates + 1) % self.config.target_every", "self.updates % self.config.target_every"),
         ("exploration rises", "min(self.updates / config.exploration_updates, 1.0)", "1 - min(self.updates / config.exploration_updates, 1.0)"),
@@ -225,7 +225,7 @@ MUTATIONS: list[Mutation] = [
         ("target rate left out", '"tau": config.target_rate', '"tau": 0.005'),
     ),
     *of_file(
-        "agents/sb3_on_policy.py", "test_sb3_runs.py",
+        "agents/sb3_on_policy.py", "agents/test_sb3_runs.py",
         ("cut value not discounted", "algorithm.gamma * value.flatten()", "value.flatten()"),
         ("cut episodes without value", "cut = (rollout.truncated > 0)", "cut = (rollout.truncated > 1)"),
         ("starts a step early", "buffer.episode_starts[1:] = ended[:-1]", "buffer.episode_starts[1:] = ended[1:]"),

@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "offline_data/transitions.py", "test_transitions.py test_hdf5.py",
+        "offline_data/formats/_transitions.py", "offline_data/test_transitions.py offline_data/test_hdf5.py",
         ("the last row kept without its s'", "unknown[-1] |= not terminals[-1]", "unknown[-1] |= False"),
         ("true ends dropped", "unknown = timeouts & ~terminals", "unknown = timeouts | terminals"),
         ("s' crosses an end", "np.where(terminals[rows], rows, rows + 1)", "np.minimum(rows + 1, len(terminals) - 1)"),
@@ -18,7 +18,7 @@ MUTATIONS: list[Mutation] = [
         ("cut episode counts as complete", "return bounds, len(ends)", "return bounds, len(bounds) - 1"),
     ),
     *of_file(
-        "offline_data/dataset.py", "test_generate_by_hand.py test_stretches.py",
+        "offline_data/dataset.py", "offline_data/test_generate_by_hand.py offline_data/test_stretches.py",
         ("last stretch never drawn", "torch.randint(last + 1, (size,)", "torch.randint(last, (size,)"),
         ("true ends are cut too", "truncated=cut * (1 - rows.terminated)", "truncated=cut"),
         ("cuts not in the file", "torch.maximum(rows.truncated, self._last_rows[index])", "rows.truncated"),
@@ -29,7 +29,7 @@ MUTATIONS: list[Mutation] = [
         ("hash of the first block", "self._hash_next(rows.data)", "self._hash_next(rows.data[:1])"),
     ),
     *of_file(
-        "offline_data/hdf5.py", "test_hdf5.py",
+        "offline_data/formats/hdf5.py", "offline_data/test_hdf5.py",
         ("s' of the last row of a block", 'self.read("observations", start, stop + 1)', 'self.read("observations", start, stop)'),
         ("ends swapped", "columns.truncated[chosen, 0] = selection.truncated", "columns.truncated[chosen, 0] = selection.terminated"),
         ("return of a cut episode", "np.add.reduceat(rewards, bounds[:-1])[:complete]", "np.add.reduceat(rewards, bounds[:-1])"),
@@ -37,14 +37,14 @@ MUTATIONS: list[Mutation] = [
         ("written without the ends of lost rows", "timeouts[ends] |= columns.terminated[ends, 0] == 0", "pass"),
     ),
     *of_file(
-        "offline_data/minari.py", "test_minari.py",
+        "offline_data/formats/minari.py", "offline_data/test_minari.py",
         ("s' is s", "into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]", "into.obs[:], into.next_obs[:] = obs[:-1], obs[:-1]"),
         ("kinds of ends swapped", "into.terminated[:, 0], into.truncated[:, 0] = terminals, timeouts", "into.truncated[:, 0], into.terminated[:, 0] = terminals, timeouts"),
         ("episodes in the order of letters", 'key=lambda name: int(name.removeprefix("episode_"))', "key=str"),
         ("score in shares", "100 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
     ),
     *of_file(
-        "offline_data/reading.py", "test_data_check.py test_recorded.py test_hdf5.py test_minari.py",
+        "offline_data/formats/_reader.py", "offline_data/test_data_check.py offline_data/test_recorded.py offline_data/test_hdf5.py offline_data/test_minari.py",
         ("lower bound not kept", "np.clip(action, low, high, out=action)", "np.clip(action, None, high, out=action)"),
         ("one choice too many", "(chosen >= start + count)", "(chosen > start + count)"),
         ("one force suffices to call them missing", "self._contacts = bool(columns.obs[:, begin : end + 1].any())", "self._contacts = bool(columns.obs[:, begin : end + 1].all())"),
@@ -52,7 +52,7 @@ MUTATIONS: list[Mutation] = [
         ("excess of the upper bound alone", "np.maximum(low - action, action - high)", "action - high"),
     ),
     *of_file(
-        "offline_data/generate.py", "test_generate_by_hand.py test_generate.py::test_rows_are_whole_episodes_and_a_cut_one test_generate.py::test_a_size_that_ends_with_an_episode_cuts_none test_generate.py::test_medium_expert_is_medium_then_expert test_point_navigation.py::test_mixed_data_hold_their_shares",
+        "offline_data/recording/generate.py", "offline_data/test_generate_by_hand.py offline_data/test_generate.py::test_rows_are_whole_episodes_and_a_cut_one offline_data/test_generate.py::test_a_size_that_ends_with_an_episode_cuts_none offline_data/test_generate.py::test_medium_expert_is_medium_then_expert envs/test_point_navigation.py::test_mixed_data_hold_their_shares",
         ("noise of the start's seed", 'for use in ("start", "noise")', 'for use in ("start", "start")'),
         ("the last row of an episode lost", "current[v, : step[v] + 1]", "current[v, : step[v]]"),
         ("an episode that does not fit", "whole = int((ends <= end).sum())", "whole = int((ends < end).sum())"),
@@ -63,18 +63,18 @@ MUTATIONS: list[Mutation] = [
         ("shares not added up", "share += part.share", "share = part.share"),
     ),
     *of_file(
-        "offline_data/recorded.py", "test_recorded.py",
+        "offline_data/recorded.py", "offline_data/test_recorded.py",
         ("forces that the data lack", 'get("contact_forces") != "missing"', 'get("contact_forces") == "missing"'),
         ("forces within 1", "contact_force_range=(0.0, 0.0)", "contact_force_range=(-1.0, 1.0)"),
     ),
     *of_file(
-        "offline_data/behaviour.py", "test_generate_by_hand.py test_generate.py::test_a_policy_acts_as_its_agent",
+        "offline_data/recording/behaviour.py", "offline_data/test_generate_by_hand.py offline_data/test_generate.py::test_a_policy_acts_as_its_agent",
         ("actions not squashed", "self._agent.box.from_unit(raw.tanh())", "self._agent.box.from_unit(raw)"),
         ("log of the deviation", "raw = mean + log_std.exp() *", "raw = mean + log_std *"),
         ("half the box", "self._low + self._width * unit", "self._low + 0.5 * self._width * unit"),
     ),
     *of_file(
-        "offline_data/examples.py", "test_examples.py",
+        "offline_data/examples.py", "envs/test_examples.py",
         ("bytes wrap around", "if (given < least).any() or (given > most).any():", "if False:"),
         ("infinite after rounding", 'if given.dtype.kind == "f" and not np.isfinite(given).all():', "if np.isnan(given).any():"),
         ("fractions cut off", "(given != np.floor(given)).any():", "False:"),
@@ -85,21 +85,21 @@ MUTATIONS: list[Mutation] = [
         ("names of columns left out of the hash", 'f"{split} {name} {column.dtype}', 'f"{split} {column.dtype}'),
     ),
     *of_file(
-        "rlbench/names.py", "test_names.py",
+        "rlbench/names.py", "rlbench/test_names.py",
         ("a package takes a built-in name", "if name in self._entries:\n            return f", "if name in self._entries and name not in self.plugins():\n            return f"),
         ("current folder forgotten", "        look_in_current_folder()\n", ""),
     ),
     *of_file(
-        "rlbench/experience.py", "test_experience.py",
+        "rlbench/experience.py", "rlbench/test_experience.py",
         ("all rows but the first", "{name: column[rows] for", "{name: column[rows][1:] for"),
     ),
     *of_file(
-        "offline_data/sb3_policy.py", "test_sb3_policy_bounds.py test_sb3_policy.py::test_without_noise_it_acts_as_the_model_does",
+        "offline_data/recording/sb3_policy.py", "offline_data/test_sb3_policy_bounds.py offline_data/test_sb3_policy.py::test_without_noise_it_acts_as_the_model_does",
         ("lower half of the box", "low + (output.tanh() + 1) * (high - low) / 2", "low + output.tanh() * (high - low) / 2"),
         ("deviation of SAC not kept in its bounds", ".clamp(*LOG_STD_BOUNDS)", ""),
     ),
     *of_file(
-        "offline_data/frames.py", "test_observing.py",
+        "offline_data/frames.py", "agents/test_observing.py",
         ("ends of episodes lost", "self._after[row] = len(self._after) + self._ended", "self._after[row] = row"),
         ("the next row is another image", "self._after = np.arange(1, size + 1)", "self._after = np.arange(size)"),
     ),

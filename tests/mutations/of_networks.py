@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "backbones/heads/vae.py", "test_vae.py test_backbones.py",
+        "backbones/heads/vae.py", "backbones/test_vae.py backbones/test_backbones.py",
         ("latent's spread from below", "log_std.clamp(-4.0, 15.0)", "log_std.clamp(max=15.0)"),
         ("latent's spread from above", "log_std.clamp(-4.0, 15.0)", "log_std.clamp(min=-4.0)"),
         ("sampled latents not clipped", ".clamp(-clip, clip)", ""),
@@ -12,7 +12,7 @@ MUTATIONS: list[Mutation] = [
         ("variance for deviation", "(2 * log_std).exp() - 1", "log_std.exp() - 1"),
     ),
     *of_file(
-        "backbones/heads/policies.py", "test_backbones_by_hand.py test_policies.py test_backbones.py",
+        "backbones/heads/policies.py", "backbones/test_backbones_by_hand.py backbones/test_policies.py backbones/test_backbones.py",
         ("floor of the mixture's scales", "F.softplus(scale) + 1e-4", "F.softplus(scale)"),
         ("mixture not weighed", "(log_weight + _log_normal(", "(_log_normal("),
         ("tanh not accounted for", "(log_normal - log_tanh_slope(raw)).sum(-1)", "log_normal.sum(-1)"),
@@ -22,7 +22,7 @@ MUTATIONS: list[Mutation] = [
         ("smooth bounds", "low + 0.5 * (high - low) * (1 + log_std.tanh())", "low + (high - low) * (1 + log_std.tanh())"),
     ),
     *of_file(
-        "agents/_values.py", "test_returns.py rlbench/agents/_values.py test_ppo.py::test_advantages_small_compared_with_the_returns_are_not_blown_up",
+        "agents/_values.py", "agents/test_returns.py rlbench/agents/_values.py agents/test_ppo.py::test_advantages_small_compared_with_the_returns_are_not_blown_up",
         ("ends bootstrap", "reach = discount * (1.0 - terminated)", "reach = discount * torch.ones_like(terminated)"),
         ("sums cross a cut", "b = reach * mixing * (1.0 - truncated)", "b = reach * mixing"),
         ("mixing upside down", "b = reach * mixing", "b = reach * (1 - mixing)"),
@@ -32,7 +32,7 @@ MUTATIONS: list[Mutation] = [
         ("in the order of computing", "returns[::-1]", "returns"),
     ),
     *of_file(
-        "agents/_values.py", "test_backbones_by_hand.py test_backbones.py",
+        "agents/_values.py", "backbones/test_backbones_by_hand.py backbones/test_backbones.py",
         ("one-step targets bootstrap at ends", "reward + discount * (1.0 - terminated) * next_value", "reward + discount * next_value"),
         ("no discount", "reward + discount * (1.0 - terminated)", "reward + (1.0 - terminated)"),
         ("smallest and largest critic swapped", "soft_clip * values.amin(dim=0) + (1 - soft_clip) * values.amax(dim=0)", "soft_clip * values.amax(dim=0) + (1 - soft_clip) * values.amin(dim=0)"),
@@ -40,7 +40,7 @@ MUTATIONS: list[Mutation] = [
         ("bound of the exponential", "x.clamp(max=math.log(largest)).exp()", "x.exp()"),
     ),
     *of_file(
-        "backbones/optim.py", "test_backbones_by_hand.py test_backbones.py test_ppo.py",
+        "backbones/optim.py", "backbones/test_backbones_by_hand.py backbones/test_backbones.py agents/test_ppo.py",
         ("short gradients lengthened", "(max_norm / (norm + 1e-6)).clamp(max=1.0)", "(max_norm / (norm + 1e-6))"),
         ("rate of the target", "list(source.parameters()), rate)", "list(source.parameters()), 1 - rate)"),
         ("weight decay of SGD", "self.parameters, alpha=self.weight_decay", "self.parameters, alpha=-self.weight_decay"),
@@ -50,7 +50,7 @@ MUTATIONS: list[Mutation] = [
         ("steps of a snapshot not put back", "optimizer.squares, optimizer.steps]", "optimizer.squares]"),
     ),
     *of_file(
-        "backbones/layers/normalise.py", "test_backbones_by_hand.py test_normalise.py test_ppo.py",
+        "backbones/layers/normalise.py", "backbones/test_backbones_by_hand.py backbones/test_normalise.py agents/test_ppo.py",
         ("sums of returns cross a cut", "1 - torch.maximum(terminated, truncated)", "1 - terminated"),
         ("no shift between batches", "(1 - share) * shift.square()", "0 * shift.square()"),
         ("deviation for variance", "(variance + 1e-8).rsqrt()", "(variance + 1e-8).reciprocal()"),
@@ -60,42 +60,42 @@ MUTATIONS: list[Mutation] = [
         ("mean not taken off", "return (obs - self.mean) * self.scale", "return obs * self.scale"),
     ),
     *of_file(
-        "backbones/heads/categorical_q.py", "test_categorical.py",
+        "backbones/heads/categorical_q.py", "backbones/test_categorical.py",
         ("ends bootstrap", "discount * (1.0 - terminated)[:, None] * atoms", "discount * atoms"),
         ("mass beyond the atoms lost", "moved.clamp(low, high) - low", "moved - low"),
         ("largest mean", "(probabilities @ self.atoms).argmin(0)", "(probabilities @ self.atoms).argmax(0)"),
         ("mean over critics", ".sum(-1).mean(1).sum()", ".sum(-1).mean(1).mean()"),
     ),
     *of_file(
-        "backbones/heads/distributions.py", "test_backbones_by_hand.py",
+        "backbones/heads/distributions.py", "backbones/test_backbones_by_hand.py",
         ("sign of the entropy of choices", "return -(log_prob.exp() * log_prob).sum(-1)", "return (log_prob.exp() * log_prob).sum(-1)"),
         ("entropy of a Gaussian", "0.5 * math.log(2 * math.pi * math.e)", "0.5 * math.log(2 * math.pi)"),
         ("density without the deviation", "noise.square() - self.log_std - 0.5", "noise.square() - 0.5"),
     ),
     *of_file(
-        "backbones/layers/bottleneck.py", "test_bottleneck.py",
+        "backbones/layers/bottleneck.py", "backbones/test_bottleneck.py",
         ("sign of the logarithm", "- 1) - sigma.log()", "- 1) + sigma.log()"),
         ("offset left out", "F.softplus(rho + self.offset)", "F.softplus(rho)"),
         ("noise of the variance", "return mu + sigma * noise", "return mu + sigma.square() * noise"),
         ("divergence averaged over units", "unit_kl(mu, sigma).sum(dim=-1)", "unit_kl(mu, sigma).mean(dim=-1)"),
     ),
     *of_file(
-        "backbones/heads/noisy.py", "test_ibac_sni_agent.py test_ibac_sni.py",
+        "backbones/heads/noisy.py", "agents/test_ibac_sni_agent.py benchmarks/test_ibac_sni.py",
         ("dropout not scaled", ".float() / (1 - self.dropout)", ".float()"),
         ("dropout keeps the wrong share", "drawn >= self.dropout", "drawn < self.dropout"),
         ("a mask for each row", "(count, 1, self.size) if self.slow_mask else shape", "shape"),
         ("deterministic code without mask", "self.read(self.code(obs).mean * self.mask)", "self.read(self.code(obs).mean)"),
     ),
     *of_file(
-        "backbones/heads/noisy.py", "test_encoders.py",
+        "backbones/heads/noisy.py", "backbones/test_encoders.py",
         ("columns of length 1", "F.normalize(torch.randn_like(layer.weight), dim=1)", "F.normalize(torch.randn_like(layer.weight), dim=0)"),
     ),
     *of_file(
-        "backbones/layers/noise.py", "test_backbones_by_hand.py test_policies.py test_backbones.py",
+        "backbones/layers/noise.py", "backbones/test_backbones_by_hand.py backbones/test_policies.py backbones/test_backbones.py",
         ("Gumbel's sign", "return -(-uniform(normal).log()).log()", "return (-uniform(normal).log()).log()"),
     ),
     *of_file(
-        "backbones/encoders/resnet.py", "test_resnet.py",
+        "backbones/encoders/resnet.py", "backbones/test_resnet.py",
         ("ReLU before the addition lost", 'if self.order == "relu-before-addition" or (', "if ("),
         ("shortcut scaled twice", "return 0.5 * past + residual", "return 0.25 * past + residual"),
         ("gate upside down", "return (1 - gate) * past", "return gate * past"),
@@ -104,24 +104,24 @@ MUTATIONS: list[Mutation] = [
         ("convolutions keep their biases", "bias=norm == \"none\"", "bias=True"),
     ),
     *of_file(
-        "backbones/memories/_base.py", "test_recurrent_ppo.py test_recurrent_crr.py",
+        "backbones/memories/_base.py", "agents/test_recurrent_ppo.py agents/test_recurrent_crr.py",
         ("forgets nothing", "x.masked_fill((fresh > 0)", "x.masked_fill((fresh > 1)"),
         ("forgets after the step", "state = forget(state, fresh)\n            out, state = self.step(at, state)", "out, state = self.step(at, state)\n            state = forget(state, fresh)"),
     ),
     *of_file(
-        "backbones/spaces.py", "test_backbones_by_hand.py",
+        "backbones/spaces.py", "backbones/test_backbones_by_hand.py",
         ("lower bound for the centre", "action * self.half + self.centre", "action * self.half - self.centre"),
         ("choices counted from 0", "action.argmax(dim=-1) + self.start", "action.argmax(dim=-1)"),
     ),
     *of_file(
-        "backbones/models/_base.py", "test_classifier.py",
+        "backbones/models/_base.py", "backbones/test_classifier.py",
         ("the step size stays at the top", "low, high, share = 1.0, LAST,", "low, high, share = 1.0, 1.0,"),
         ("rises as long as it falls", "WARM_UP = 0.3", "WARM_UP = 0.5"),
         ("smallest logit", "logits.argmax(dim=-1) == label", "logits.argmin(dim=-1) == label"),
         ("classes from 1", "first != 0 or classes", "classes"),
     ),
     *of_file(
-        "backbones/models/classifier.py", "test_classifier.py",
+        "backbones/models/classifier.py", "backbones/test_classifier.py",
         ("the first update at the second's step size", "progress = self.updates / self.config", "progress = (self.updates + 1) / self.config"),
         ("one label for all", "label = experience[self.config.label]", 'label = experience["label"]'),
         ("weights are not decayed", "config.learning_rate, config.momentum, config.weight_decay,", "config.learning_rate, config.momentum, 0.0,"),
@@ -129,37 +129,37 @@ MUTATIONS: list[Mutation] = [
         ("a batch of one is normalised", "config.batch_size == 1 and any(", "config.batch_size == 0 and any("),
     ),
     *of_file(
-        "backbones/encoders/_base.py", "test_classifier.py",
+        "backbones/encoders/_base.py", "backbones/test_classifier.py",
         ("the trial counts as experience", "        self.eval()\n", ""),
         ("evaluation mode for ever", "        self.train()\n", ""),
     ),
     *of_file(
-        "backbones/encoders/impala.py", "test_backbones_by_hand.py test_encoders.py",
+        "backbones/encoders/impala.py", "backbones/test_backbones_by_hand.py backbones/test_encoders.py",
         ("blocks without their input", "x + self.second(F.relu", "self.second(F.relu"),
         ("a smaller maximum", "nn.MaxPool2d(3, stride=2, padding=1)", "nn.MaxPool2d(2, stride=2)"),
     ),
     *of_file(
-        "backbones/ranges.py", "test_ranges.py",
+        "backbones/ranges.py", "agents/test_ranges.py",
         ("a share of 1 refused", "0 <= x <= 1", "0 <= x < 1"),
         ("0 counts as 1 or more", "all(n >= 1 for n in", "all(n >= 0 for n in"),
     ),
     *of_file(
-        "backbones/layers/augment.py", "test_backbones_by_hand.py",
+        "backbones/layers/augment.py", "backbones/test_backbones_by_hand.py",
         ("never five rectangles", "(MOST + 1)).floor()", "MOST).floor()"),
     ),
     *of_file(
-        "backbones/encoders/_base.py", "test_observing.py",
+        "backbones/encoders/_base.py", "agents/test_observing.py",
         ("statistics moved while acting", "if self.training and torch.is_grad_enabled():", "if self.training:"),
         ("statistics moved before they are used", "self.weight, self.bias, eps=self.eps)\n        if self.training and", "self.weight, self.bias, True, 0.1, self.eps)\n        if self.training and"),
         ("frozen weights are trained", "module.register_buffer(name, parameter.detach())", "module.register_parameter(name, parameter)"),
         ("leading dimensions mixed", "unflatten(0, obs.shape[:lead])", "unflatten(0, tuple(reversed(obs.shape[:lead])))"),
     ),
     *of_file(
-        "backbones/memories/_base.py", "test_observing.py",
+        "backbones/memories/_base.py", "agents/test_observing.py",
         ("the memory sees no images", "torch.cat([self.reader(obs), *others], dim=-1)", "torch.cat([0 * self.reader(obs), *others], dim=-1)"),
     ),
     *of_file(
-        "backbones/optim.py", "test_observing.py",
+        "backbones/optim.py", "agents/test_observing.py",
         ("targets keep their statistics", "if buffers := list(source.buffers()):", "if buffers := []:"),
     ),
 ]  # fmt: skip

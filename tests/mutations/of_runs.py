@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "benchmarks/training/drivers.py", "test_drivers.py",
+        "benchmarks/training/drivers.py", "benchmarks/test_drivers.py",
         ("the sampler's state is not put back", 'self.sampler.set_state(state["sampler"].cpu())', "pass"),
         ("batches of the data's own seed", 'torch.Generator(agent.device).manual_seed(derive(seed, "sampling"))\n\n    def update', "torch.Generator(agent.device).manual_seed(0)\n\n    def update"),
         ("every episode has the same seed", "            self._at.episode += 1\n", ""),
@@ -19,14 +19,14 @@ MUTATIONS: list[Mutation] = [
         ("buffer too small", "self._random_steps + updates * self._steps", "updates * self._steps"),
     ),
     *of_file(
-        "benchmarks/training/drivers.py", "test_classifier.py",
+        "benchmarks/training/drivers.py", "backbones/test_classifier.py",
         ("one order for all epochs", 'derive(self._seed, "epoch", epoch)', 'derive(self._seed, "epoch", 0)'),
         ("one order for all seeds", 'derive(self._seed, "epoch", epoch)', 'derive(0, "epoch", epoch)'),
         ("batches overlap", "self._order[batch * self._size : (batch", "self._order[max(0, batch * self._size - 1) : (batch"),
         ("a resume begins the first epoch anew", 'self._updates = int(state["updates"])', "self._updates = 0"),
     ),
     *of_file(
-        "benchmarks/training/evaluation.py", "test_measuring.py test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
+        "benchmarks/training/evaluation.py", "benchmarks/test_measuring.py backbones/test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
         ("measured as in training", "named_as_users(type(learner)), evaluating(learner), torch", "named_as_users(type(learner)), torch"),
         ("measures draw on from training", '        learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
         ("the model's random state is not put back", "learner.measure_generator.set_state(random_state)", "pass"),
@@ -35,26 +35,26 @@ MUTATIONS: list[Mutation] = [
         ("no summary", "columns |= {key: np.array([float(value)])", "summary |= {key: np.array([float(value)])"),
     ),
     *of_file(
-        "benchmarks/training/run_folder.py", "test_measuring.py",
+        "benchmarks/training/run_folder.py", "benchmarks/test_measuring.py",
         ("columns of any shape", 'if len(old["update"]) and now != before:', "if False:"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "test_measuring.py",
+        "benchmarks/training/loading.py", "benchmarks/test_measuring.py",
         ("changed examples are measured", "    refuse_other_data(found.provenance, saved, path)\n", ""),
     ),
     *of_file(
-        "rlbench/interface.py", "test_classifier.py",
+        "rlbench/interface.py", "backbones/test_classifier.py",
         ("all parts learn after measuring", "part.training = mode", "part.training = True"),
     ),
     *of_file(
-        "benchmarks/training/replay.py", "test_drivers.py",
+        "benchmarks/training/replay.py", "benchmarks/test_drivers.py",
         ("the newest never drawn", "(steps - 1 - ages) % self.size", "(steps - 2 - ages) % self.size"),
         ("slack is drawn from too", "min(steps, self.capacity)", "min(steps, self.size)"),
         ("ends swapped", "reward, terminated, truncated\n", "reward, truncated, terminated\n"),
         ("not forced to disk", "        self._rows.flush()\n", "        pass\n"),
     ),
     *of_file(
-        "benchmarks/training/rollouts.py", "test_rollouts.py",
+        "benchmarks/training/rollouts.py", "benchmarks/test_rollouts.py",
         ("returns not reset", "        self._return[over] = 0.0\n", ""),
         ("memory not reset", "self._state = forget(self._state, fresh.float())", "pass"),
         ("episodes of one seed", "        self._episode[over] += 1\n", ""),
@@ -66,7 +66,7 @@ MUTATIONS: list[Mutation] = [
         ("actions of running episodes dropped", "<= self._begun.min():", "<= self._begun.max():"),
     ),
     *of_file(
-        "benchmarks/training/evaluation.py", "test_evaluation.py test_faults.py",
+        "benchmarks/training/evaluation.py", "benchmarks/test_evaluation.py benchmarks/test_faults.py",
         ("memory goes on into the next episode", "torch.as_tensor(step == 0, device=agent.device).float()", "torch.as_tensor(step < 0, device=agent.device).float()"),
         ("the agent's random state is not put back", "agent.act_generator.set_state(random_state)", "pass"),
         ("draws that go on from training", '        agent.act_generator.manual_seed(derive(seed, "actions"))\n', ""),
@@ -76,7 +76,7 @@ MUTATIONS: list[Mutation] = [
         ("explores", "explore=explore, state=state", "explore=True, state=state"),
     ),
     *of_file(
-        "benchmarks/training/recorder.py", "test_recorder.py test_faults.py",
+        "benchmarks/training/recorder.py", "benchmarks/test_recorder.py benchmarks/test_faults.py",
         ("the last update not evaluated", "if self._due(config.eval_every) or last:", "if self._due(config.eval_every):"),
         ("the last update not saved", "if self._due(config.checkpoint_every) or last or stopping:", "if self._due(config.checkpoint_every) or stopping:"),
         ("one seed for all evaluations", 'derive(self._config.seed, "evaluation", self._update)', 'derive(self._config.seed, "evaluation", 0)'),
@@ -88,12 +88,12 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/interrupt.py",
-        "test_interrupt.py test_recorder.py::test_what_plays_may_finish_within_the_grace_after_a_signal",
+        "benchmarks/test_interrupt.py benchmarks/test_recorder.py::test_what_plays_may_finish_within_the_grace_after_a_signal",
         ("no time to end by itself", "time.monotonic() - self._since > GRACE", "time.monotonic() - self._since >= 0"),
         ("nothing ends by itself", "time.monotonic() - self._since > GRACE", "time.monotonic() - self._since > 1e9"),
     ),
     *of_file(
-        "benchmarks/training/run_folder.py", "test_recorder.py",
+        "benchmarks/training/run_folder.py", "benchmarks/test_recorder.py",
         ("a rewind keeps later lines", "kept = [line for line in lines if _update_of(line) <= update]", "kept = [line for line in lines if _update_of(line) <= 2 * update]"),
         ("a rewind keeps later evaluations", 'keep = old["update"] <= update', 'keep = old["update"] <= 2 * update'),
         ("a rewind loses the checkpoint's own line", "kept = [line for line in lines if _update_of(line) <= update]", "kept = [line for line in lines if _update_of(line) < update]"),
@@ -103,7 +103,7 @@ MUTATIONS: list[Mutation] = [
         ("the newest checkpoint is removed", "self.checkpoints()[:-keep]", "self.checkpoints()[keep:]"),
     ),
     *of_file(
-        "benchmarks/training/runner.py", "test_recorder.py test_runner.py::test_a_resume_with_other_data_is_refused",
+        "benchmarks/training/runner.py", "benchmarks/test_recorder.py benchmarks/test_runner.py::test_a_resume_with_other_data_is_refused",
         ("data of another hash", "            refuse_other_data(run.provenance, saved, path)", "            pass"),
         ("variance for deviation", "obs_mean=mean, obs_std=std", "obs_mean=mean, obs_std=std**2"),
         ("the driver does not go back", '                driver.load_state_dict(state["driver"])\n', ""),
@@ -112,41 +112,41 @@ MUTATIONS: list[Mutation] = [
         ("one seed for all agents", 'seed = derive(config.seed, "agent")', 'seed = derive(0, "agent")'),
     ),
     *of_file(
-        "benchmarks/training/seed_batch.py", "test_seed_batch.py",
+        "benchmarks/training/seed_batch.py", "benchmarks/test_seed_batch.py",
         ("saved without what was learned", "                    together.write_back()\n", "                    pass\n"),
         ("one seed for all", "replace(config, seed=s, out", "replace(config, out"),
         ("resumed from the newest checkpoint of any", "max(set.intersection(", "max(set.union("),
     ),
     *of_file(
-        "rlbench/checkpoint.py", "test_checkpoint.py test_recorder.py::test_half_of_a_checkpoint_never_counts_while_it_is_removed",
+        "rlbench/checkpoint.py", "rlbench/test_checkpoint.py benchmarks/test_recorder.py::test_half_of_a_checkpoint_never_counts_while_it_is_removed",
         ("damage not noticed", "if digest != expected:", "if False:"),
         ("the JSON's half removed last", '(".json", ".safetensors")', '(".safetensors", ".json")'),
     ),
     *of_file(
-        "rlbench/state.py", "test_state.py",
+        "rlbench/state.py", "rlbench/test_state.py",
         ("learning rate not restored", 'group["lr"] = rate', "pass"),
         ("moments shared with the state", "copy.deepcopy(slot)", "slot"),
         ("numbers are no state", "isinstance(value, (bool, int, float, str, Tensor))", "isinstance(value, Tensor)"),
         ("NumPy's generators not restored", "old.bit_generator.state = new", "pass"),
     ),
     *of_file(
-        "rlbench/storage.py", "test_drivers.py",
+        "rlbench/storage.py", "benchmarks/test_drivers.py",
         ("scalars in another order", "batch.reward, batch.terminated, batch.truncated", "batch.reward, batch.truncated, batch.terminated"),
         ("the last row never drawn", "torch.randint(len(self), (size,)", "torch.randint(len(self) - 1, (size,)"),
         ("s' is s", "return Transitions(obs, action, reward, next_obs", "return Transitions(obs, action, reward, obs"),
     ),
     *of_file(
-        "rlbench/seeding.py", "test_seeding.py",
+        "rlbench/seeding.py", "rlbench/test_seeding.py",
         ("the seed left out", "for word in (seed, *purpose))", "for word in purpose)"),
         ("the purpose left out", "for word in (seed, *purpose))", "for word in (seed,))"),
     ),
     *of_file(
-        "benchmarks/training/replay.py", "test_observing.py",
+        "benchmarks/training/replay.py", "agents/test_observing.py",
         ("ends of episodes lost", "if terminated or truncated:", "if terminated:"),
         ("one image too few", "self.size = capacity + slack + layout.images", "self.size = capacity + slack"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "test_observing.py",
+        "benchmarks/training/loading.py", "agents/test_observing.py",
         ("one encoder keeps its own weights", "for encoder in mine:", "for encoder in mine[1:]:"),
     ),
 ]  # fmt: skip

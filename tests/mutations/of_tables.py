@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "benchmarks/tables/statistics.py", "test_statistics.py",
+        "benchmarks/tables/statistics.py", "benchmarks/test_statistics.py",
         ("a third left out", "count // 4 : count - count // 4", "count // 3 : count - count // 3"),
         ("left out at one end", "count // 4 : count - count // 4", "count // 4 :"),
         ("ties lost", "np.mean(x >= y, runs_and_tasks)) / 2", "np.mean(x > y, runs_and_tasks)) / 2"),
@@ -17,7 +17,7 @@ MUTATIONS: list[Mutation] = [
         ("infinite scores taken", "~np.isfinite(array)", "np.isnan(array)"),
     ),
     *of_file(
-        "benchmarks/tables/results.py", "test_results_by_hand.py test_results.py test_table.py",
+        "benchmarks/tables/results.py", "benchmarks/test_results_by_hand.py benchmarks/test_results.py benchmarks/test_table.py",
         ("deviation for mean", "return float(self.columns[prefix + name].mean())", "return float(self.columns[prefix + name].std())"),
         ("one line of a metric", "LAST_LINES = 5", "LAST_LINES = 1"),
         ("pairs by position", "[[measure(of[seed]) for seed in seeds] for of in runs]", "[[measure(x) for x in list(of.values())[: len(seeds)]] for of in runs]"),
@@ -27,34 +27,34 @@ MUTATIONS: list[Mutation] = [
         ("score in shares", "100 * (mean - low) / (high - low)", "(mean - low) / (high - low)"),
     ),
     *of_file(
-        "benchmarks/tables/jobs.py", "test_table.py",
+        "benchmarks/tables/jobs.py", "benchmarks/test_table.py",
         ("begun runs count as complete", "return folder.complete()", "return True"),
         ("other settings pass", "{**usual.settings, **self.settings}, settings", "{**usual.settings}, settings"),
     ),
     *of_file(
-        "benchmarks/tables/defaults.py", "test_table_settings.py",
+        "benchmarks/tables/defaults.py", "benchmarks/test_table_settings.py",
         ("packages within backbones not hashed", '(backbones, "**/*.py")', '(backbones, "*.py")'),
     ),
     *of_file(
-        "benchmarks/tables/methods.py", "test_results_by_hand.py test_methods.py",
+        "benchmarks/tables/methods.py", "benchmarks/test_results_by_hand.py benchmarks/test_methods.py",
         ("runs of other lengths pooled", 'UNDECISIVE | {"env", "seed", "data", "data_size"}', 'UNDECISIVE | {"env", "seed", "data", "data_size", "updates"}'),
         ("runs on other data pooled", '"data_hash": data.get("sha256", "")', '"data_hash": ""'),
         ("a run counts twice", "if key in seen:", "if key in seen and not task:"),
         ("a setting that is absent equals None", "absent = object()", "absent = None"),
     ),
     *of_file(
-        "benchmarks/tables/table.py", "test_results.py test_table.py",
+        "benchmarks/tables/table.py", "benchmarks/test_results.py benchmarks/test_table.py",
         ("returns of several tasks averaged", "_comparable(grid, results) and (scored or len(grid.tasks) == 1)", "_comparable(grid, results)"),
         ("a reported claim counts as failed", 'word not in ("not at this scale", "reported")', 'word not in ("not at this scale",)'),
     ),
     *of_file(
-        "benchmarks/tables/summary.py", "test_methods.py",
+        "benchmarks/tables/summary.py", "benchmarks/test_methods.py",
         ("score in shares", "float(100 * (mean_return - low)", "float((mean_return - low)"),
         ("first evaluation", "[headline.name][-1]", "[headline.name][0]"),
         ("sample deviation", "np.std(scores)", "np.std(scores, ddof=1)"),
     ),
     *of_file(
-        "benchmarks/tables/curves.py", "test_report.py",
+        "benchmarks/tables/curves.py", "benchmarks/test_report.py",
         ("axis upside down", "_Axis(low, high, BOTTOM, TOP)", "_Axis(low, high, TOP, BOTTOM)"),
         ("band of one bound", "y_axis.at(y.low)) for x, y in reversed", "y_axis.at(y.high)) for x, y in reversed"),
     ),

@@ -1,0 +1,107 @@
+"""What there is to run, for the command line; importing it loads neither PyTorch nor NumPy."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from rlbench.agents import AGENTS
+from rlbench.backbones.encoders import ENCODERS
+from rlbench.backbones.memories import MEMORIES
+from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.papers import PAPERS
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.envs import data_names
+from rlbench.envs.d4rl import names as d4rl_names
+from rlbench.envs.examples import SHOWN
+from rlbench.envs.multiroom import names as multiroom_names
+from rlbench.envs.procgen import names as procgen_names
+from rlbench.envs.tasks import registered_names
+from rlbench.errors import UserError
+
+LEARNERS = {**AGENTS, **MODELS}
+
+
+def lines(names: Mapping[str, str]) -> str:
+    """One line per name, with its description."""
+    width = max(map(len, names))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
+
+
+def learners_in_words() -> str:
+    """The names of agents and models, separated by bars."""
+    return "|".join(LEARNERS)
+
+
+def everything() -> str:
+    """Agents, models and tasks."""
+    families = "\n".join(
+        f"  {family}-{{{','.join(d4rl_names.LEVELS)}}}" for family in d4rl_names.ENVIRONMENTS
+    )
+    own = "\n".join(
+        f"  {family}-{{{','.join(levels)}}}" for family, levels in data_names.OWN_LEVELS.items()
+    )
+    rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
+    games = "\n".join(f"  {line}" for line in procgen_names.lines())
+    others = "".join(f"\n  {name}" for name in registered_names())
+    return (
+        f"Agents\n{lines(AGENTS)}\n\n"
+        f"Models\n{lines(MODELS)}\n\n"
+        f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
+        f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
+        f"Papers, for rlbench table\n{lines(PAPERS)}\n\n"
+        f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
+        f"Small tasks with offline data\n{own}\n\n"
+        f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
+        f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
+        f"Labelled examples, for models\n{lines(SHOWN)}\n\n"
+        f"Other tasks{others}\n"
+        "  any Gymnasium id, such as Pendulum-v1\n"
+        "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"
+        "  package.module:factory, a function of yours that makes an environment or a source of examples\n\n"
+        "Next: rlbench run bear --env halfcheetah-medium"
+    )
+
+
+def example_task(name: str) -> str:
+    """A task that a learner can be tried on."""
+    if name in MODELS:
+        return "signals-2" if name == "vib" else "digits"
+    learner = load_learner(name)
+    if not getattr(learner, "explores", False):
+        return "halfcheetah-medium"
+    continuous = hasattr(learner.Config, "random_steps") and name != "sb3-dqn"
+    return "Pendulum-v1" if continuous else "CartPole-v1"
+
+
+def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
+    """What `rlbench run AGENT` begins with.
+
+    Args:
+        learner_name: As in `rlbench list`.
+        task: Its name.
+        updates: Length of the run; None for the learner's own.
+
+    Returns:
+        The learner in one line, its defaults of a run and its settings for task and length.
+    """
+    from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
+
+    learner = load_learner(learner_name)
+    _check_names(learner_name, "`run`", learner.run, RunConfig)
+    updates = updates or learner.run.get("updates", RunConfig.updates)
+    with named_as_users(learner):
+        chosen = learner.preset(task, updates)
+        _check_names(learner_name, "`preset`", chosen, learner.Config)
+        settings = learner.Config(**chosen)
+    line = LEARNERS.get(learner_name) or (learner.__doc__ or "").strip().partition("\n")[0]
+    return line, learner.run, settings
+
+
+def _check_names(learner_name: str, where: str, given: Mapping[str, Any], kind: type[Any]) -> None:
+    """Refuses defaults of a learner that are no settings."""
+    if unknown := given.keys() - {field.name for field in fields(kind)}:
+        raise UserError(
+            f"{where} of {learner_name} names {', '.join(sorted(unknown))}, which is no setting of "
+            f"{kind.__name__}; correct it"
+        )

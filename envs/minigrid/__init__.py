@@ -1,0 +1,1 @@
+"""The package minigrid's environments."""

@@ -1,0 +1,1 @@
+"""Procgen's games."""

@@ -1,0 +1,142 @@
+"""`rlbench report`: one file that needs nothing else, and says what the runs gave."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlbench.benchmarks.commands import watch as film
+from rlbench.benchmarks.tables import report, sweep
+from rlbench.benchmarks.tables.curves import plot
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.report import ReportConfig
+from rlbench.benchmarks.tables.statistics import Interval
+from rlbench.benchmarks.tables.sweep import SweepConfig
+from rlbench.errors import UserError
+
+TOML = """
+seeds = 2
+tasks = ["point-random", "point-expert"]
+run = { updates = 20, data_size = 300, eval_every = 10, eval_episodes = 2 }
+[[method]]
+name = "<narrow> & short"
+agent = "bc"
+settings = { hidden = [4], batch_size = 4 }
+[[method]]
+agent = "td3"
+settings = { hidden = [4], batch_size = 4 }
+"""
+
+
+class Page(HTMLParser):
+    """What a browser would load, and the text it would show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.cells: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "link", "img", "line", "polygon"):
+            self.open.append(tag)
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "sweep.toml").write_text(TOML)
+    sweep.make(SweepConfig(folder / "sweep.toml", out=folder / "runs", execution=Execution(1)))
+    return folder / "runs"
+
+
+def made(runs: Path, out: Path, **options: Any) -> str:
+    report.make(ReportConfig((runs,), out=out / "r.html", **options))
+    return (out / "r.html").read_text()
+
+
+def test_the_page_loads_nothing_and_is_well_formed(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = made(swept, tmp_path, films=False)
+    page = Page(text)
+    assert page.loads == ["data:,"]
+    assert "http" not in re.sub(r"https://arxiv\.org/\S+", "", text)
+    assert page.open == []
+    assert "r.html (0.0 MB); open it in a browser" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_every_run_is_there_with_its_score(swept: Path, tmp_path: Path) -> None:
+    cells = Page(made(swept, tmp_path, films=False)).cells
+    with np.load(swept / "td3-point-expert-s1" / "measures.npz") as saved:
+        mean = saved["return"][-1].mean()
+    score = 100 * (mean + 39.511) / (39.511 - 5.778)
+    row = cells.index("1", cells.index("td3"))
+    assert cells.count("td3") == 4
+    assert f"{score:.1f}" in cells
+    assert cells[row + 1] == "20"
+
+
+def test_names_are_text_and_not_markup(swept: Path, tmp_path: Path) -> None:
+    text = made(swept, tmp_path, films=False)
+    assert "-narrow----short" in text
+    page = report.Film("<b>", why="a & b")
+    assert page.data == ""
+
+
+def test_curves_and_profiles_are_drawn_for_every_task(swept: Path, tmp_path: Path) -> None:
+    text = made(swept, tmp_path, films=False)
+    assert text.count("<svg") == 3
+    assert text.count('<polyline class="line"') == 6
+
+
+def test_a_film_is_inside_or_the_reason_why_not(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def small_film(path: Path) -> bytes:
+        seen.append(path.name)
+        if len(seen) > 1:
+            raise UserError("there is no GL")
+        return b"GIF89a"
+
+    monkeypatch.setattr(film, "small_film", small_film)
+    text = made(swept, tmp_path)
+    assert len(seen) == 2
+    assert "data:image/gif;base64,R0lGODlh" in text
+    assert "there is no GL" in text
+
+
+def test_no_runs_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no complete run in"):
+        report.make(ReportConfig((tmp_path,), out=tmp_path / "r.html"))
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_plot_by_hand() -> None:
+    points = [(0.0, Interval(0.0, -10.0, 10.0)), (100.0, Interval(5.0, 0.0, 10.0))]
+    drawn = plot("t", "x", [("a", 9, points)])
+    (curve,) = drawn.curves
+    assert curve.colour == 1
+    # 0 lies in the middle between -10 (pixel 210) and 10 (pixel 8), 5 a quarter from the top.
+    assert curve.line == "44,109 380,58.5"
+    assert curve.band == "44,8 380,8 380,109 44,210"
+    assert [(tick.at, tick.label) for tick in drawn.y_ticks][::2] == [(210, "-10"), (109, "0"), (8, "10")]  # fmt: skip
+    flat = plot("t", "x", [("a", 0, [(1.0, Interval(2.0, 2.0, 2.0))])])
+    assert flat.curves[0].line == "212,109"
