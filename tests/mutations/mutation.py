@@ -1,5 +1,6 @@
 """The form in which a fault is written down."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def of_file(file: str, tests: str, *faults: tuple[str, str, str]) -> list[Mutati
 
     Args:
         file: Below the root of the repository.
-        tests: Arguments of pytest below `tests/`, separated by spaces; those that begin with
-            `rlbench/` are modules with doctests.
+        tests: Arguments of pytest below `tests/`, separated by spaces; modules with doctests are those
+            that begin with `rlbench/` and are no tests of it.
         *faults: Fault, old text and new text of each.
     """
-    paths = tuple(x if x.startswith("rlbench/") else f"tests/{x}" for x in tests.split())
+    doctests = "rlbench/(?!test_)"
+    paths = tuple(x if re.match(doctests, x) else f"tests/{x}" for x in tests.split())
     return [Mutation(fault, file, old, new, paths) for fault, old, new in faults]
