@@ -20,6 +20,7 @@ import numpy as np
 from rlbench.agents import AGENTS
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.tables.summary import called, collect, score
+from rlbench.benchmarks.training.formats import measures_of
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.interface import Learner
 from rlbench.names import NameTable
@@ -172,7 +173,7 @@ def _scores() -> list[tuple[str, str]]:
         runs = collect([file])
         groups: dict[tuple[str, str], list[float]] = {}
         for method, run in zip(called(runs), runs, strict=True):
-            last = score(run, float(np.mean(run["evaluations"]["return"][-1])))
+            last = score(run, float(np.mean(run["evaluations"][measures_of(run)[0].name][-1])))
             if last is None or run["evaluations"]["update"][-1] != run["run"]["updates"]:
                 continue
             assert run["data"]["kind"] == "generated"

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -226,7 +227,10 @@ def _parse(kind: type[T], words: Sequence[str], program: str, description: str =
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(f"{_first_part(message.getvalue())}; see `{program} --help`") from None
+        text = _first_part(message.getvalue())
+        # Settings that are out of range have a sentence of their own.
+        refused = re.match(r"Error parsing \S+: (.*; give .*)", text)
+        raise UserError(refused[1] if refused else f"{text}; see `{program} --help`") from None
     if unknown:
         known = [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
         close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)

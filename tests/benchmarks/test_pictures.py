@@ -27,6 +27,7 @@ def finished(
                 "kind": "generated",
                 "name": "x",
                 "source": "x",
+                "sha256": "",
                 "details": {"score": 43.4},
             },
             "reference_returns": [-280.178953, 12135.0],

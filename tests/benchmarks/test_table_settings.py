@@ -50,14 +50,14 @@ def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
 def test_a_run_with_other_unnamed_settings_is_not_reused(job: Job) -> None:
     assert job.complete()
     edit(job, lambda x: x["learner"]["settings"].update(learning_rate=0.5))
-    with pytest.raises(UserError, match=r"holds another run: learning_rate is 0\.5 and not"):
+    with pytest.raises(UserError, match=r"holds another run: learning_rate is 0\.5, not"):
         job.complete()
     assert "learning_rate is 0.5" in execute(job).error
 
 
 def test_a_run_of_another_preset_is_not_reused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BC, "preset", classmethod(lambda *_: {"learning_rate": 0.25}))
-    with pytest.raises(UserError, match=r"learning_rate is \S+ and not 0\.25"):
+    with pytest.raises(UserError, match=r"learning_rate is \S+, not 0\.25"):
         job.complete()
     named = dataclasses.replace(job, settings={**SMALL, "learning_rate": BC.Config().learning_rate})
     assert named.complete()  # An explicit setting overrides a preset.
@@ -67,7 +67,7 @@ def test_a_setting_added_after_a_run_counts_as_its_default(job: Job) -> None:
     edit(job, lambda x: x["learner"]["settings"].pop("learning_rate"))
     assert job.complete()
     other = dataclasses.replace(job, settings={**SMALL, "learning_rate": 0.5})
-    with pytest.raises(UserError, match=r"learning_rate is \S+ and not 0\.5"):
+    with pytest.raises(UserError, match=r"learning_rate is \S+, not 0\.5"):
         other.complete()
 
 

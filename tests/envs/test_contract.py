@@ -74,8 +74,8 @@ def test_an_agent_acts_on_a_copy_in_the_form_in_which_it_learns() -> None:
     spec = Spec(Box(-1, 1, (2,)), Box(-1, 1, (1,)))
     for agent, dtype in (
         (PPO(PPOConfig(hidden=(8,)), spec), torch.uint8),
-        (SAC(SACConfig(hidden=(8,)), spec), torch.float32),
-        (AWR(AWRConfig(hidden=(8,)), spec), torch.float32),
+        (SAC(SACConfig(hidden=(8,)), spec), torch.uint8),
+        (AWR(AWRConfig(hidden=(8,)), spec), torch.uint8),
     ):
         image, vector = np.full((1, 2, 2), 7, np.uint8), np.full((1, 2), 7, np.float32)
         assert as_tensor(image, agent).dtype == dtype

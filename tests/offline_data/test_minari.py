@@ -120,7 +120,7 @@ def test_episodes_without_steps_are_left_out(root: Path) -> None:
 
 
 def test_a_missing_data_set_says_how_to_get_it() -> None:
-    with pytest.raises(UserError, match=f"`minari download {ID}` fetches it") as error:
+    with pytest.raises(UserError, match=f"run `minari download {ID}`") as error:
         open_data(TOY, f"minari:{ID}")
     assert "\n" not in str(error.value)
 
