@@ -129,8 +129,11 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     methods = [method.name for method in grid.methods]
     every = [run for m in methods for task in grid.tasks for run in results.of(m, task)]
     scored = all(run.config["reference_returns"] is not None for run in every)
-    # Returns of a task with a total reward of 1 need more digits than scores.
-    fine = all(r.config["reference_returns"] is None and abs(r.score) < 2 for r in every)
+    # Returns of a task with a total reward of 1, and measures of models, need more digits than scores.
+    fine = all(
+        r.config["reference_returns"] is None and (r.headline != RETURN or abs(r.score) < 2)
+        for r in every
+    )
     digits = 3 if fine else 1
     rows = []
     for task in _tasks_with_results(grid, results):
