@@ -45,16 +45,16 @@ AGENTS = NameTable(
         ),
         "bear": (
             "bear:BEAR",
-            "offline Q-learning held inside the support of the data by an MMD constraint",
+            "offline Q-learning constrained to the support of the data by the MMD",
         ),
         "brac": ("brac:BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
-        "cql": ("cql:CQL", "SAC on data whose critics are pushed down away from the data"),
+        "cql": ("cql:CQL", "offline SAC whose critics are pushed down on actions outside the data"),
         "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
         "ibac-sni": (
             "ibac_sni:IBACSNI",
             "PPO with an information bottleneck and selective noise injection",
         ),
-        "iql": ("iql:IQL", "offline Q-learning by expectiles, without asking about other actions"),
+        "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",

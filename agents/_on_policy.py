@@ -1,7 +1,6 @@
-"""What agents that learn from their own rollouts share: minibatches, losses, passes and their bounds.
+"""Code shared by agents that learn from their own rollouts: minibatches, losses, passes and their bounds.
 
-The equations stand in `ppo.py`; the settings that functions read are those of PPO, which the other agents
-extend.
+The equations are in `ppo.py`. The functions read the settings of PPO, which the other agents extend.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,13 +37,13 @@ class Minibatch:
     sample: Tensor
     """Samples of the old policy, [B] or [B, A]."""
     log_prob: Tensor
-    """Their log-probabilities then, [B]."""
+    """Log-probabilities of the samples under the old policy, [B]."""
     value: Tensor
-    """Values then, [B]."""
+    """Values before the update, [B]."""
     advantage: Tensor
     """Advantages, [B]."""
     target: Tensor
-    """Returns that the value shall tell, [B]."""
+    """Value targets, [B]."""
 
     def __len__(self) -> int:
         """Number of steps, B."""
@@ -67,7 +66,7 @@ def make_head(form: ActionBox | ActionChoices, in_size: int) -> Head:
 
 
 def to_env(form: ActionBox | ActionChoices, sample: Tensor) -> Tensor:
-    """Samples of that distribution in the units of the environment; those of a box are clipped."""
+    """Samples of that distribution in the units of the environment; continuous actions are clipped."""
     if isinstance(form, ActionBox):
         return form.from_unit(sample.clamp(-1, 1))
     return sample + form.start
@@ -80,7 +79,7 @@ def make_optimizer(config: "PPOConfig", network: nn.Module) -> Adam:
 
 
 def decay(config: "PPOConfig", updates: int, optimizer: Adam, clip_range: Tensor) -> None:
-    """Sets step size and clip range after some updates: both fall linearly to 0."""
+    """Sets step size and clip range after `updates` updates: both fall linearly to 0."""
     if config.decay_updates is not None:
         left = max(0.0, 1 - updates / config.decay_updates)
         optimizer.learning_rate.fill_(left * config.learning_rate)
@@ -98,12 +97,12 @@ def value_clip(config: "PPOConfig", clip_range: Tensor) -> Tensor | None:
 def judge(
     network: ActorCritic | NoisyActorCritic, obs: Tensor, rollout: Trajectories
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the samples of a rollout, and values, of the present networks, [T, V] each.
+    """Log-probabilities of the samples of a rollout, and values, under the current networks, [T, V] each.
 
     Args:
         network: Policy and value.
-        obs: What the network reads of each step, [T, V, ...].
-        rollout: Its extras have the samples.
+        obs: Input of the network at each step, [T, V, ...].
+        rollout: Its extras contain the samples.
     """
     params, value = network(obs.flatten(0, 1))
     log_prob = network.head.log_prob(params, rollout.extras["sample"].flatten(0, 1))
@@ -111,7 +110,7 @@ def judge(
 
 
 def led_out(rollout: Trajectories) -> Tensor:
-    """Which steps led out of a rollout, to an observation that no step begins with, bool [T, V]."""
+    """Steps whose next observation is not the observation of another step of the rollout, bool [T, V]."""
     cut = rollout.truncated > 0
     cut[-1] = True
     return cut
@@ -130,10 +129,10 @@ def whole_batch(
     Schulman et al., 2016, https://arxiv.org/abs/1506.02438, equation 16
 
     Args:
-        rollout: With observations as the networks read them, and rewards as values count them.
+        rollout: Observations and rewards are already normalised as the networks expect them.
         log_prob: Log-probabilities of its samples, [T, V].
         value: Values of its observations, [T, V].
-        after: Values of what the steps led to that `led_out` names, [N].
+        after: Values of the next observations at the steps that `led_out` marks, [N].
         discount: Discount of one step.
         mixing: See `lambda_returns`.
     """
@@ -169,7 +168,7 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, clip_range: Tensor) -> Ten
 def value_loss(
     value: Tensor, old: Tensor, target: Tensor, clip_range: Tensor | float | None
 ) -> Tensor:
-    """Mean squared error, all [B]; the larger of two where a clip holds the value near the old."""
+    """Mean squared error, all [B]; with a clip, the larger of the clipped and unclipped error."""
     same_shape(value, old, target)
     error = (value - target).square()
     if clip_range is not None:
@@ -212,10 +211,10 @@ def passes(
     """Gradient steps on all of a rollout, each pass in a new order; the means of their metrics.
 
     Args:
-        config: Says how many passes there are, and at which divergence they stop.
+        config: Sets the number of passes and the divergence at which they stop.
         step: One gradient step.
         batch: All of the rollout.
-        size: Length of the part of it that one gradient step sees; None: all.
+        size: Size of the minibatch of one gradient step; None: all.
         generator: Draws the orders.
     """
     all_metrics = []
@@ -226,7 +225,7 @@ def passes(
         if target is not None and all_metrics[-1]["kl"] > 1.5 * target:
             break
     metrics = {k: torch.stack([m[k] for m in all_metrics]).mean() for k in all_metrics[0]}
-    # Nothing has moved yet: what is not 0 there is noise between acting and learning.
+    # Nothing has moved yet: a value other than 0 is numerical noise between acting and learning.
     first = {f"first_{k}": x for k, x in all_metrics[0].items() if k.startswith("kl")}
     return metrics | first
 
@@ -242,8 +241,8 @@ def undone_beyond(
 
     Args:
         limit: Largest divergence of the new policy from the old one, in nats; None measures nothing.
-        optimizer: It and its parameters are put back.
-        log_prob: Gives log-probabilities of some samples under the present policy, [T, V].
+        optimizer: Its state and its parameters are restored.
+        log_prob: Returns log-probabilities of some samples under the current policy, [T, V].
 
     Yields:
         Metrics, which are empty until the update ends.
@@ -254,8 +253,8 @@ def undone_beyond(
         return
     old, before = log_prob(), Snapshot(optimizer)
     yield metrics
-    # Half the mean squared log-ratio, an estimate of the KL divergence that few samples disturb little.
-    # It stays finite where the update can still be undone.
+    # Half the mean squared log-ratio, an estimate of the KL divergence with little noise on few samples.
+    # It stays finite if the update can still be undone.
     divergence = (0.5 * (old - log_prob()).square().mean()).clamp(max=1e9)
     undone = bool(divergence > limit)
     if undone:

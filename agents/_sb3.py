@@ -1,4 +1,4 @@
-"""What all agents of Stable-Baselines3 share."""
+"""Code shared by all agents of Stable-Baselines3."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,19 +24,19 @@ except ModuleNotFoundError as error:
 
 
 class Spaces(gym.Env[Any, Any]):
-    """The spaces of a world, which SB3 asks an environment for; nobody steps it."""
+    """An environment that only provides the spaces, as SB3 requires; it is never stepped."""
 
     def __init__(self, observations: Space[Any], actions: Space[Any]) -> None:
-        """As SB3 should see them."""
+        """Stores the spaces as SB3 should see them."""
         self.observation_space = observations
         self.action_space = actions
 
 
 @contextmanager
 def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
-    """Lets PyTorch's global generator, from which SB3 draws, go on where `generator` is.
+    """Makes PyTorch's global generator, from which SB3 draws, continue from the state of `generator`.
 
-    Afterwards the global one is as it was, and `generator` has moved on.
+    Afterwards the global generator is restored, and `generator` has advanced.
     """
     device = generator.device
     if device.type == "cuda":
@@ -53,10 +53,10 @@ def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def naming_divergence(policy: torch.nn.Module) -> Iterator[None]:
-    """Turns what SB3's distributions raise, if they are given nan or infinity, into a sentence.
+    """Converts the errors that SB3's distributions raise on nan or infinity to `Diverged`.
 
     Raises:
-        Diverged: The policy gives numbers that are not finite.
+        Diverged: An output of the policy is not finite.
     """
     try:
         yield
@@ -68,14 +68,14 @@ def naming_divergence(policy: torch.nn.Module) -> Iterator[None]:
 
 
 class SB3Agent(Agent):
-    """What the agents share: an algorithm of SB3, its counter and its metrics.
+    """Base class of the agents: an algorithm of SB3, its counter and its metrics.
 
     The algorithm keeps no state of its own: its networks and optimisers are attributes of the agent
-    too, where `rlbench.state` finds them, and the agent sets its counter before each update.
+    too, so that `rlbench.state` finds them, and the agent sets its counter before each update.
     """
 
     METRICS: ClassVar[dict[str, str]]
-    """SB3's names of the metrics to ours."""
+    """Maps SB3's names of the metrics to ours."""
     explores = True
 
     def _adopt(self, algorithm: BaseAlgorithm) -> None:

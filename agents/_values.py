@@ -24,18 +24,18 @@ def lambda_returns(
     """Returns of TD(lambda), [T, B]; minus V(s) they are the advantages of GAE.
 
     G_t = r_t + discount * ((1 - lambda) V(s_t+1) + lambda G_t+1): after the last step and after a
-    time limit the value stands for the rest, after a true end nothing does.
+    time limit the value replaces the remaining rewards; after a true end there are none.
 
     Args:
         reward: Rewards, [T, B].
-        terminated: 1.0 where the world ended, [T, B].
+        terminated: 1.0 where the episode terminated, [T, B].
         truncated: 1.0 where a time limit cut the episode, [T, B].
         next_value: V of the observation that each step led to, before any reset, [T, B].
         discount: Discount of one step.
         mixing: lambda; 0 gives one-step targets, 1 sums rewards to the end.
     """
     same_shape(reward, terminated, truncated, next_value)
-    # G_t = a_t + b_t G_t+1: all that can be computed for all steps at once is.
+    # G_t = a_t + b_t G_t+1: a and b are computed for all steps at once.
     reach = discount * (1.0 - terminated)
     b = reach * mixing * (1.0 - truncated)
     a = reward + (reach - b) * next_value
@@ -70,7 +70,7 @@ def normalise_advantage(advantage: Tensor, target: Tensor) -> Tensor:
 
 
 def clipped_exp(x: Tensor, largest: float) -> Tensor:
-    """min(exp(x), largest), elementwise; the bound comes first, for exp would overflow."""
+    """min(exp(x), largest), elementwise; x is bounded first, because exp can overflow."""
     return x.clamp(max=math.log(largest)).exp()
 
 

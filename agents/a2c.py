@@ -1,14 +1,14 @@
 """Advantage actor-critic (A2C).
 
-The synchronous form of A3C: a short rollout in some environments, one gradient step on all of it, with
-sums of rewards that a value completes after the last step.
+The synchronous form of A3C: a short rollout in several environments, then one gradient step on all of it,
+with n-step returns that are bootstrapped after the last step.
 
 Mnih et al., 2016, https://arxiv.org/abs/1602.01783, algorithm S3
 
-A setting of PPO, whose first pass it is: there the ratio of probabilities is 1, so that the gradient
-of its clipped surrogate is that of -A log pi (Huang et al., 2022, https://arxiv.org/abs/2205.09123).
+It is the first pass of PPO: there the ratio of probabilities is 1, so the gradient of the clipped
+surrogate equals the gradient of -A log pi (Huang et al., 2022, https://arxiv.org/abs/2205.09123).
 
-Differences from the paper: environments step together; Adam instead of RMSprop. One gradient step moves the
+Differences from the paper: environments are stepped as a batch; Adam instead of RMSprop. One gradient step moves the
 policy little, so PPO's `kl_limit` is off.
 """
 

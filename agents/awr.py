@@ -1,6 +1,6 @@
 """Advantage-weighted regression (AWR).
 
-Clone the actions of the data, weighted by how much better than expected their episodes went on:
+Clone the actions of the data, weighted by how much better than expected the episodes continue:
 
     V  : minimise  E[ (G - V(s))^2 ],   G the TD(lambda) returns of the data
     pi : maximise  E[ min(exp(A / beta), w_max) log pi(a | s) ],   A = (G - V(s)), standardised
@@ -8,8 +8,8 @@ Clone the actions of the data, weighted by how much better than expected their e
 Peng et al., 2019, https://arxiv.org/abs/1910.00177, algorithm 1
 
 Differences from the authors' code: value and policy take one step each on the same stretches of
-trajectories, and returns are those of the stretch with V after its end, where theirs run over whole
-episodes between thousands of steps; Adam instead of SGD with momentum; advantages are standardised
+trajectories, whose returns are bootstrapped with V at the end, whereas theirs cover whole episodes and
+are computed once for thousands of steps; Adam instead of SGD with momentum; advantages are standardised
 over the batch, with a lower bound on their standard deviation (`normalise_advantage`); means are
 bounded by tanh instead of a loss.
 """
@@ -52,7 +52,7 @@ class AWRConfig(ObservingConfig):
     learning_rate: float = 3e-4
     """Adam step size of policy and value."""
     mixing: float = 0.95
-    """Mixing of the returns (paper: lambda)."""
+    """Weight of long over short returns (paper: lambda)."""
     std: float = 0.4
     """Standard deviation of the policy (authors' code: 0.4, for Ant 0.2)."""
     beta: float = 1.0

@@ -13,7 +13,7 @@ perturbation:
 Fujimoto et al., 2019, https://arxiv.org/abs/1812.02900, algorithm 1
 
 Differences from the authors' code: networks of 256-256 units instead of 400-300 and a VAE of 256-256
-instead of 750-750 by default, batches of 256 and step sizes of 3e-4, as the other agents have;
+instead of 750-750 by default, batches of 256 and step sizes of 3e-4, as in the other agents;
 `PROFILES["authors"]` has theirs.
 """
 
@@ -64,9 +64,9 @@ class BCQConfig(ObservingConfig):
     soft_clip: float = 0.75
     """Weight of the smallest critic against the largest in the target (paper: lambda)."""
     target_samples: int = 10
-    """Actions of which the target takes the best (paper: n)."""
+    """Number of actions from which the target takes the best (paper: n)."""
     act_samples: int = 100
-    """Actions of which `act` takes the best."""
+    """Number of actions from which `act` takes the best."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
@@ -84,7 +84,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
     },
 }
-"""Settings of the authors' code where they differ from the defaults."""
+"""Settings of the authors' code that differ from the defaults."""
 
 
 def perturbation_loss(value: Tensor) -> Tensor:
@@ -125,18 +125,18 @@ class BCQ(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The best of many perturbed actions by the first critic; any if `explore`."""
+        """The best of many perturbed actions by the first critic; an arbitrary one if `explore`."""
         count = 1 if explore else self.config.act_samples
         noise = randn((len(obs), count, self.vae.latent_size), self.act_generator)
         return Action(self.decide(obs, noise))
 
     @property
     def acting_noise(self) -> tuple[int, int]:
-        """That of the latents of the behaviour model, [N, L]."""
+        """Shape of the latents of the behaviour model, [N, L]."""
         return self.config.act_samples, self.vae.latent_size
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The best by the first critic of the perturbed actions of latents `noise`, [B, N, L]."""
+        """The best perturbed action, by the first critic, among those of the latents `noise`, [B, N, L]."""
         assert noise is not None
         latent = noise.clamp(-LATENT_CLIP, LATENT_CLIP)
         actions = self.perturb(self.policy, obs, self.vae.decode_raw(obs, latent).tanh())
@@ -181,7 +181,7 @@ class BCQ(Agent):
 
     @torch.no_grad()
     def _target(self, batch: Transitions) -> Tensor:
-        # Activations of so few rows stay in the cache of a processor; a GPU wants them all at once.
+        # Activations of so few rows stay in the cache of a processor; a GPU is faster with all at once.
         size = len(batch.reward)
         if self.device.type == "cpu":
             size = max(1, CACHED_ROWS // self.config.target_samples)

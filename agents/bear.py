@@ -1,13 +1,13 @@
 """Bootstrapping error accumulation reduction (BEAR).
 
-Q-learning from fixed data that only asks the critics about actions inside the support of the data:
+Q-learning from fixed data that evaluates the critics only on actions inside the support of the data:
 
     beta : behaviour model of the data, a conditional VAE
     y    = r + discount * max_i [ lambda min_k Q'_k(s', a_i) + (1 - lambda) max_k Q'_k(s', a_i) ],
            a_1..a_p ~ pi(s')
     Q    : minimise  sum_k (Q_k(s, a) - y)^2
     pi   : minimise  E[ -min_k Q_k(s, a) + alpha * (MMD(beta(s), pi(s)) - epsilon) ],  a ~ pi(s)
-    alpha: raised where the MMD is above epsilon, lowered where it is below
+    alpha: raised while the MMD is above epsilon, lowered while it is below
     act  : the best by Q_1 of many samples of pi
 
 Kumar et al., 2019, https://arxiv.org/abs/1906.00949
@@ -44,7 +44,7 @@ from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
 RAW_LIMIT = math.atanh(1 - 1e-6)
-"""Raw actions beyond this are tanh = 1 in float32; their log-density says nothing."""
+"""Raw actions beyond this are tanh = 1 in float32; their log-density is meaningless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,26 +70,26 @@ class BEARConfig(ObservingConfig):
     alpha_learning_rate: float = 1e-3
     """Adam step size of log alpha."""
     log_std_bounds: tuple[float, float] = (-5.0, 2.0)
-    """Where the log standard deviation of the policy stays."""
+    """Bounds of the policy's log standard deviation."""
     critics: int = 2
     """Number of critics (paper: K)."""
     soft_clip: float = 0.75
     """Weight of the smallest critic against the largest in the target (paper: lambda)."""
     target_samples: int = 10
-    """Policy samples of which the target takes the best (paper: p)."""
+    """Number of policy samples from which the target takes the best (paper: p)."""
     target_actions: Literal["policy", "target-policy"] = "policy"
     """Where the target's actions come from: the policy itself or a slow copy."""
     policy_value: Literal["first", "min", "max", "mean"] = "first"
-    """What the policy climbs: smallest critic at its first sample, or the smallest, largest or
-    mean critic after averaging each over the samples."""
+    """Which critic estimate the policy maximises: the smallest critic at its first sample, or the smallest,
+    largest or mean critic after averaging each over the samples."""
     std_penalty: float = 0.0
     """Weight of the standard deviation of the critics in the policy's loss; in the
     authors' code it is lambda * sqrt((1 - delta) / delta), which is 1.2 for lambda 0.4 and delta 0.1,
     and the term is off by default."""
     warmup_updates: int = 40_000
-    """First updates, in which the policy only obeys the constraint."""
+    """Number of first updates, in which the policy minimises the constraint alone."""
     constraint: Literal["mmd", "kl"] = "mmd"
-    """What holds the policy: MMD to the behaviour model, or its log-likelihood (ablation)."""
+    """Constraint on the policy: the MMD to the behaviour model, or its log-likelihood (ablation)."""
     mmd_threshold: float = 0.05
     """Allowed MMD (paper: epsilon)."""
     kl_threshold: float = -2.0
@@ -103,17 +103,17 @@ class BEARConfig(ObservingConfig):
     mmd_estimator: Literal["biased", "unbiased"] = "biased"
     """Biased counts pairs of a sample with itself, so the MMD never falls to 0 (authors' code)."""
     noise_clip: float | None = None
-    """Bound of the policy's noise in the constraint's samples (first release: 0.5); None: none."""
+    """Bound of the policy's noise in the constraint's samples (first release: 0.5); None: no bound."""
     alpha_mode: Literal["learned", "fixed"] = "learned"
-    """Whether the weight of the constraint follows its violation."""
+    """Whether the weight of the constraint is learned from its violation or fixed."""
     fixed_alpha: float = 100.0
-    """Weight of the constraint where it is fixed."""
+    """Weight of the constraint if it is fixed."""
     alpha_min: float = math.exp(-5)
     """Lower bound of the learned weight."""
     alpha_max: float = math.exp(10)
-    """Upper bound of the learned weight; with few samples it is reached and stays there."""
+    """Upper bound of the learned weight; with few samples the weight reaches it and stays there."""
     act_samples: int = 100
-    """Policy samples of which `act` takes the best."""
+    """Number of policy samples from which `act` takes the best."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and bounds in the wrong order."""
@@ -149,7 +149,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "act_samples": 10,
     },
 }
-"""Settings of the authors' two releases where they differ from the defaults."""
+"""Settings of the authors' two releases that differ from the defaults."""
 
 
 def mmd(behaviour: Tensor, policy: Tensor, config: BEARConfig) -> Tensor:
@@ -158,7 +158,7 @@ def mmd(behaviour: Tensor, policy: Tensor, config: BEARConfig) -> Tensor:
     Args:
         behaviour: Samples of the behaviour model, [B, N, A].
         policy: Samples of the policy, [B, N, A].
-        config: Gives kernel, width and estimator.
+        config: Sets kernel, width and estimator.
     """
     same_shape(behaviour, policy)
     count = policy.shape[1]
@@ -182,7 +182,7 @@ def mmd(behaviour: Tensor, policy: Tensor, config: BEARConfig) -> Tensor:
 
 
 def select_value(values: Tensor, config: BEARConfig) -> Tensor:
-    """The value that the policy climbs, [B], from those of the critics, [K, B]."""
+    """The value that the policy maximises, [B], from the values of the critics, [K, B]."""
     if config.policy_value == "max":
         value = values.amax(dim=0)
     elif config.policy_value == "mean":
@@ -190,7 +190,7 @@ def select_value(values: Tensor, config: BEARConfig) -> Tensor:
     else:
         value = values.amin(dim=0)
     if config.std_penalty:
-        # Not std(): its gradient is infinite where the critics agree.
+        # Not std(): its gradient is infinite if the critics agree.
         spread = (values.var(dim=0, correction=0) + 1e-6).sqrt()
         value = value - config.std_penalty * spread
     return value
@@ -203,8 +203,8 @@ def policy_loss(value: Tensor, distance: Tensor, alpha: Tensor, threshold: float
 
 
 def alpha_loss(log_alpha: Tensor, distance: Tensor, threshold: float) -> Tensor:
-    """Its gradient raises alpha where the distance [B] is above the threshold."""
-    # Detached: with a gradient here the policy would lose its constraint (a bug seen elsewhere).
+    """Its gradient raises alpha if the mean distance [B] is above the threshold."""
+    # Detached: with a gradient here the policy would lose its constraint (a bug in other implementations).
     return -log_alpha.exp() * (distance.detach().mean() - threshold)
 
 
@@ -265,11 +265,11 @@ class BEAR(Agent):
 
     @property
     def acting_noise(self) -> tuple[int, ...]:
-        """That of the samples of the policy, [N, A]."""
+        """Shape of the noise of the policy's samples, [N, A]."""
         return self.config.act_samples, len(self.box.half)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The best by the first critic of the samples of the policy with `noise`, [B, N, A]."""
+        """The best sample, by the first critic, among the policy's samples with `noise`, [B, N, A]."""
         assert noise is not None
         actions = self.policy.raw(obs, noise).tanh()
         return self.box.from_unit(best_action(actions, self.critic.first(obs, actions)))
@@ -293,7 +293,7 @@ class BEAR(Agent):
         values = self.critic(obs, action)
         q_loss = gradient_step(self.critic_optimizer, critic_loss(values, target))
 
-        # Only now, or the graph would hold critics from before their step.
+        # Only now, or the graph would contain the critics before their step.
         alpha = self.log_alpha.detach().exp()
         distance, value = self._distance_and_value(obs)
         climbed = value if self.updates >= self.config.warmup_updates else torch.zeros_like(value)
@@ -326,12 +326,12 @@ class BEAR(Agent):
         return td_target(batch.reward, batch.terminated, next_value, self.discount)
 
     def _distance_and_value(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the policy is from the behaviour, and what the critics think of it; [B] each."""
+        """The policy's distance from the behaviour model, and its value by the critics; [B] each."""
         count, clip = self.config.constraint_samples, self.config.noise_clip
         behaviour = self.vae.sample_raw(obs, count, LATENT_CLIP, self.generator)
         raw = self.policy.sample_raw(obs, count, self.generator, clip)
         if self.config.constraint == "mmd":
-            # Before the tanh, which would swallow the gradient of actions near the bound.
+            # Before the tanh, because after it actions near the bound have almost no gradient.
             distance = mmd(behaviour, raw, self.config)
         else:
             behaviour = behaviour.clamp(-RAW_LIMIT, RAW_LIMIT)

@@ -1,13 +1,13 @@
-"""Behaviour regularized actor-critic (BRAC), KL-control among its settings.
+"""Behaviour regularized actor-critic (BRAC), including KL-control.
 
-Actor-critic on data that pays for leaving a behaviour model:
+Offline actor-critic with a penalty on the divergence from a behaviour model:
 
     b    : behaviour model, maximises  E[ log b(a | s) ]
     D(s) = mean over samples a ~ pi(s) of  log pi(a | s) - log b(a | s)          (KL, from samples)
     y    = r + discount * (min_k Q'_k(s', a') - alpha D(s')),  a' ~ pi(s')       (value penalty)
     Q    : minimise  sum_k (Q_k(s, a) - y)^2
     pi   : minimise  E[ alpha D(s) - min_k Q_k(s, a) ],  a ~ pi(s)               (regularisation)
-    alpha: fixed, or raised where D is above its threshold
+    alpha: fixed, or raised while D is above its threshold
 
 Wu et al., 2019, https://arxiv.org/abs/1911.11361: BRAC-v has the penalty in both places, BRAC-p only
 in the policy's loss. KL-control as in the BEAR authors' release is BRAC-v with a learned alpha.
@@ -66,17 +66,17 @@ class BRACConfig(ObservingConfig):
     target_rate: float = 0.005
     """How far the target critics move after each update."""
     penalty: Literal["value", "policy"] = "value"
-    """Where the divergence is paid for: in values and policy (BRAC-v), or in the policy (BRAC-p)."""
+    """Where the divergence is penalised: in values and policy (BRAC-v), or in the policy alone (BRAC-p)."""
     divergence_samples: int = 4
-    """Actions of the policy in the divergence."""
+    """Number of the policy's actions that estimate the divergence."""
     warmup_updates: int = 20_000
-    """First updates, in which the policy only obeys the behaviour model."""
+    """Number of first updates, in which the policy minimises the divergence alone."""
     alpha: float = 1.0
-    """Weight of the divergence, in units of return; the first one where it is learned."""
+    """Weight of the divergence, in units of return; its initial value if it is learned."""
     alpha_mode: Literal["fixed", "learned"] = "fixed"
-    """Whether the weight follows the divergence."""
+    """Whether the weight is fixed or learned from the divergence."""
     divergence_threshold: float = 0.1
-    """Allowed divergence in nats, where the weight is learned (KL-control: 0.1)."""
+    """Allowed divergence in nats, if the weight is learned (KL-control: 0.1)."""
     alpha_learning_rate: float = 1e-3
     """Adam step size of log alpha."""
 
@@ -103,12 +103,12 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "brac-p": {"penalty": "policy"},
 }
-"""Settings that have names of their own."""
+"""Named sets of settings."""
 
 MOST_ALPHA = math.exp(10)
 """Upper bound of a learned alpha, as in BEAR; the authors have none, but the exponential can overflow."""
 LOG_STD_BOUNDS = (-5.0, 2.0)
-"""Of the policy; the behaviour model has BRAC's [-5, 0]."""
+"""Bounds of the policy's log standard deviation; the behaviour model has BRAC's [-5, 0]."""
 
 
 def policy_loss(value: Tensor, divergence: Tensor, alpha: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def policy_loss(value: Tensor, divergence: Tensor, alpha: Tensor) -> Tensor:
 
 
 def alpha_loss(log_alpha: Tensor, divergence: Tensor, threshold: float) -> Tensor:
-    """Its gradient raises alpha where the divergence [B] is above the threshold."""
+    """Its gradient raises alpha if the mean divergence [B] is above the threshold."""
     return -log_alpha.exp() * (divergence.detach().mean() - threshold)
 
 

@@ -1,11 +1,11 @@
 """Conservative Q-learning (CQL).
 
-SAC on data whose critics are pushed down on all actions and up on those of the data:
+Offline SAC whose critics are pushed down on all actions and up on the actions of the data:
 
     Q : minimise  sum_k (Q_k(s, a) - y)^2 + weight * E[ logsumexp_a' Q_k(s, a') - Q_k(s, a) ]
 
 The log-sum-exp is estimated by importance sampling from uniform actions and from the policy's at s
-and at s', all of them valued at s. As in the authors' code, the samples are summed and
+and at s', all of them evaluated at s. As in the authors' code, the samples are summed and
 not averaged, so that `gap_threshold` is their tau; the result exceeds the logarithm of the integral by
 log(3 `penalty_samples`).
 
@@ -46,8 +46,8 @@ class CQLConfig(SACConfig):
     penalty_samples: int = 10
     """Uniform actions, and actions of the policy at s and at s', in the log-sum-exp."""
     gap_threshold: float | None = None
-    """With a number the weight is learned, from `conservatism` on: it grows where the penalty is above
-    (paper: tau, CQL-Lagrange); None: it is fixed."""
+    """If this is a number, the weight is learned, starting at `conservatism`: it grows while the penalty is
+    above the number (paper: tau, CQL-Lagrange). None: the weight is fixed."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and a weight of 0 if it is learned."""
@@ -71,7 +71,7 @@ def log_sum_exp(values: Tensor, log_densities: Tensor) -> Tensor:
 
     Args:
         values: Q of sampled actions, [K, B, N].
-        log_densities: Of the actions under what they were drawn from, [B, N].
+        log_densities: Log-densities of the actions under the distributions they were drawn from, [B, N].
     """
     same_shape(values[0], log_densities)
     return (values - log_densities).logsumexp(-1)
@@ -84,7 +84,7 @@ def penalty(log_sums: Tensor, values: Tensor) -> Tensor:
 
 
 def weight_loss(log_weight: Tensor, penalty: Tensor, threshold: float) -> Tensor:
-    """Its gradient raises the weight where the mean penalty [K] is above the threshold."""
+    """Its gradient raises the weight if the mean penalty [K] is above the threshold."""
     return -log_weight.exp() * (penalty.detach().mean() - threshold)
 
 
@@ -136,7 +136,7 @@ class CQL(SAC):
 
     @torch.no_grad()
     def _target(self, batch: Transitions, temperature: Tensor) -> Tensor:
-        """Without the entropy, unlike SAC."""
+        """The target without the entropy, unlike in SAC."""
         next_action, _ = self.policy.sample(batch.next_obs, self.generator)
         next_value = self.target_critic(batch.next_obs, next_action).amin(dim=0)
         return td_target(batch.reward, batch.terminated, next_value, self.discount)

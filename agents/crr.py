@@ -1,6 +1,6 @@
 """Critic regularized regression (CRR).
 
-Clone the actions of the data, each weighted by how good the critic thinks it is:
+Clone the actions of the data, each weighted by the critic's estimate of its advantage:
 
     A    = Q(s, a) - V(s),   V = mean or max of Q(s, a_1), ..., Q(s, a_m),   a_j ~ pi(s)
     pi   : maximise  E[ f(A) log pi(a | s) ],   f = 1[A > 0],  exp(A / beta)  or  1
@@ -63,9 +63,9 @@ class CRRConfig(ObservingConfig):
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layer sizes of policy and critics."""
     layers: LayerKind = "normed"
-    """Kind of network: plain, with LayerNorm, or normalised residual blocks as the authors have."""
+    """Kind of network: plain, with LayerNorm, or normalised residual blocks as in the authors' code."""
     policy: PolicyKind = "gaussian"
-    """Distribution over a box of actions; free-gaussian has one standard deviation for all states."""
+    """Distribution of continuous actions; free-gaussian has one standard deviation for all states."""
     batch_size: int = 256
     """Transitions in one update."""
     discount: float = 0.99
@@ -73,46 +73,46 @@ class CRRConfig(ObservingConfig):
     learning_rate: float = 3e-4
     """Adam step size of policy and critics."""
     gradient_clip: float | None = None
-    """Longest gradient of policy and of critics (authors' code: 40); None: any. A bound that is often
-    reached hides rare ends of episodes from a scalar critic."""
+    """Largest gradient norm of policy and of critics (authors' code: 40); None: no limit. A limit that is
+    often reached hides rare ends of episodes from a scalar critic."""
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
     weight: Literal["exp", "binary", "all"] = "exp"
-    """How an advantage becomes a weight: exponential, 1 where it is positive, or 1 (paper: f)."""
+    """How an advantage becomes a weight: exponential, 1 if it is positive, or always 1 (paper: f)."""
     baseline: Literal["mean", "max", "min"] = "mean"
-    """What the action of the data is compared with, among the policy's."""
+    """Statistic of the policy's actions with which the action of the data is compared."""
     advantage_samples: int = 4
     """Policy samples for the baseline (paper: m); not used by the mean of discrete actions."""
     beta: float = 1.0
-    """Advantage that e times the weight stands for, in units of return; smaller is greedier."""
+    """Increase in advantage that multiplies the weight by e, in units of return; smaller is greedier."""
     max_weight: float = 20.0
     """Upper bound of the exponential weight."""
     critic: Literal["scalar", "categorical"] = "scalar"
-    """Expected return, or its distribution."""
+    """Whether critics estimate the expected return or its distribution."""
     critics: int = 2
     """Number of critics, of which the smallest counts."""
     atoms: int = 51
-    """Returns that a categorical critic knows."""
+    """Number of returns in the distribution of a categorical critic."""
     value_range: tuple[float, float] = (0.0, 100.0)
     """Smallest and largest of them; discounted returns must lie between."""
     conservatism: float = 0.0
-    """On choices: weight of logsumexp Q(s, .) - Q(s, a) in the critic's loss (CQL)."""
+    """Discrete actions only: weight of logsumexp Q(s, .) - Q(s, a) in the critic's loss (CQL)."""
     target_samples: int = 1
     """Policy samples in the target; not used for discrete actions."""
     target_actions: Literal["target-policy", "policy"] = "target-policy"
-    """Where they come from: a slow copy of the policy, or the policy itself."""
+    """Where the target's actions come from: a slow copy of the policy, or the policy itself."""
     target_update: Literal["soft", "hard"] = "soft"
-    """Targets follow by target_rate after each update, or are copies made every target_every."""
+    """Targets move by target_rate after each update, or are copied every target_every updates."""
     target_rate: float = 0.005
     """How far soft targets move after each update (paper's successors: tau)."""
     target_every: int = 100
     """Updates between the copies of hard targets."""
     act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "critic-weighted"
-    """How actions are chosen for use; exploration samples the policy."""
+    """How actions are chosen without exploration; exploration samples the policy."""
     act_samples: int = 16
-    """Policy samples that the critic chooses from; of discrete actions it sees all."""
+    """Number of policy samples from which the critic chooses; it sees all discrete actions."""
     act_temperature: float = 1.0
-    """Of the critic-weighted choice, in units of return."""
+    """Temperature of the critic-weighted choice, in units of return."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and normalised layers without a hidden layer."""
@@ -138,17 +138,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "target_update": "hard",
     },
 }
-"""The authors' release without its recurrent layers, where it differs from the defaults."""
+"""Settings of the authors' release, without its recurrent layers, that differ from the defaults."""
 
 
 def advantage(value: Tensor, others: Tensor, log_weights: Tensor, config: CRRConfig) -> Tensor:
-    """How much better than the policy's actions those of the data are, [B].
+    """Advantage of the actions of the data over the policy's actions, [B].
 
     Args:
         value: Q(s, a) of the data, [B].
         others: Q(s, a_j) of the policy's actions, [B, N].
         log_weights: Logs of their weights in an expectation, [B, N].
-        config: Gives the baseline.
+        config: Sets the baseline.
     """
     same_shape(others, log_weights)
     same_shape(value, others[:, 0])
@@ -180,7 +180,7 @@ def conservative_loss(every: Tensor, value: Tensor) -> Tensor:
 
 
 class CRR(Agent):
-    """CRR on a box of actions or on choices."""
+    """CRR for continuous or discrete actions."""
 
     Config: ClassVar[type] = CRRConfig
     consumes: ClassVar[type[Transitions] | type[Trajectories]] = Transitions
@@ -200,7 +200,7 @@ class CRR(Agent):
         if config.conservatism and isinstance(self.form, ActionBox):
             raise UserError(
                 f"conservatism is {config.conservatism}, but the action space is "
-                f"{spec.action_space}; it needs a space of choices, so set it to 0 or use cql"
+                f"{spec.action_space}; it needs discrete actions, so set it to 0 or use cql"
             )
         see = partial(config.observations, spec)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
@@ -233,22 +233,22 @@ class CRR(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """By the `act_mode`; a sample of the policy if `explore`."""
+        """An action chosen by `act_mode`; a sample of the policy if `explore`."""
         obs, mode = self.normaliser(obs), "sample" if explore else self.config.act_mode
         return Action(self._choose(obs, obs, mode, self._acting_draw(len(obs), mode)))
 
     @property
     def acting_noise(self) -> tuple[int, int] | None:
-        """That of the samples and of the choice between them, [N, Z + 1]."""
+        """Shape of the noise of the samples and of the choice between them, [N, Z + 1]."""
         return self._noise_shape(self.config.act_mode)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """By the `act_mode`, with noise [B, N, Z + 1] unless that is the mode of the policy."""
+        """An action chosen by `act_mode`, with noise [B, N, Z + 1] unless that is the policy's mode."""
         obs = self.normaliser(obs)
         return self._choose(obs, obs, self.config.act_mode, noise)
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
-        """By what the critic's choice chose, [B]: Q, or the noisy logit of the draw."""
+        """The number by which the critic chose, [B]: Q, or the noisy logit of the draw."""
         if noise is None:
             return None
         obs, action = self.normaliser(obs), self.form.to_unit(action)
@@ -274,7 +274,7 @@ class CRR(Agent):
     def _target(
         self, reward: Tensor, terminated: Tensor, policy_in: Tensor, critic_in: Tensor
     ) -> Tensor:
-        """Target returns [B], or their distributions [B, L]; inputs are those of the next step."""
+        """Target returns [B], or their distributions [B, L]; inputs belong to the next step."""
         policy = self.policy if self.config.target_actions == "policy" else self.target_policy
         noise = self._noise(len(reward), self.config.target_samples)
         actions, log_weights = policy.candidates(policy(policy_in), noise)
@@ -319,7 +319,7 @@ class CRR(Agent):
             "q_data": values[:, 0].mean(),
             "q_policy": expected,
             "weight_mean": weight.mean(),
-            # The binary filter can starve: then the policy learns from next to nothing.
+            # The binary filter can reject almost everything: then the policy hardly learns.
             "weight_nonzero": (weight > 0).float().mean(),
         }
 

@@ -1,8 +1,8 @@
 """Information-bottleneck actor-critic with selective noise injection (IBAC-SNI).
 
-PPO behind a noisy code z of the observation, which pays for what it tells. Noise regularises, but hurts
-where it decides what is done and what values are learned; selective noise injection (SNI) keeps it out
-of there, and puts it into a part of the policy's gradient:
+PPO on a noisy code z of the observation, with a penalty on the information in the code. Noise regularises,
+but it hurts if it affects the actions taken and the values learned; selective noise injection (SNI) uses
+it only in a part of the policy's gradient:
 
     z ~ N(mu(s), sigma(s)^2),  zbar = mu(s);    pi = pi(. | z),  pibar = pi(. | zbar),  Vbar = V(zbar)
     L = lambda PG(pibar) + (1 - lambda) PG(pi)  -  c_H (lambda H(pibar) + (1 - lambda) H(pi))
@@ -23,7 +23,7 @@ normalisation follows their CoinRun code for MiniGrid too, before the ReLU. With
 mask at each step, and for each observation in evaluations; their CoinRun code keeps one mask for a rollout,
 and their script that evaluates MiniGrid agents uses none. The defaults are the settings for MultiRoom with
 cells as one-hot vectors, normalised advantages and noise that starts small; `PROFILES` has the authors'
-own.
+settings.
 """
 
 import math
@@ -84,9 +84,9 @@ class IBACSNIConfig(PPOConfig):
     code_size: int = 64
     """Length of the code (paper: z)."""
     code_activation: Literal["tanh", "relu"] = "tanh"
-    """Between the code and the heads."""
+    """Activation between the code and the heads."""
     noise: Noise = "bottleneck"
-    """What makes the code stochastic."""
+    """Source of the noise in the code."""
     mixture: float | None = 0.5
     """Share of the deterministic code in the policy's loss (paper: lambda); None: no SNI."""
     beta: float = 1e-6
@@ -94,11 +94,11 @@ class IBACSNIConfig(PPOConfig):
     samples: int = 1
     """Stochastic codes of each observation (paper: K)."""
     sigma_offset: float = -5.0
-    """Added before the softplus that gives sigma: below 0 the noise begins small."""
+    """Added before the softplus that gives sigma; values below 0 make the noise start small."""
     dropout: float = 0.2
     """Share of the code's units that dropout sets to 0."""
     slow_mask: bool = False
-    """Whether dropout's deterministic pass has a mask, drawn anew after each update."""
+    """Whether dropout's deterministic pass has a mask, which is redrawn after each update."""
     activation_penalty: float = 0.0
     """Weight of the squared length of the deterministic code (paper: 1e-4)."""
     batch_norm: bool = False
@@ -106,7 +106,7 @@ class IBACSNIConfig(PPOConfig):
     augment: bool = False
     """Whether training images (uint8) are augmented with random rectangles."""
     act_mode: Literal["sample", "mode"] = "sample"
-    """How actions are chosen for use: from the deterministic code with SNI, from a stochastic one without."""
+    """How actions are chosen without exploration: from the deterministic code with SNI, else from a stochastic one."""
 
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -119,12 +119,12 @@ PROFILES: dict[str, dict[str, Any]] = {
         "augment": True,
     },
 }  # fmt: skip
-"""The authors' settings where they differ from the defaults. They read MultiRoom's grid as plain numbers,
-from which two cores learn too slowly. For CoinRun their beta counts in bits, and half the values' loss."""
+"""The authors' settings that differ from the defaults. They read MultiRoom's grid as plain numbers, with
+which training is too slow on two cores. For CoinRun their beta is in bits, and their value loss is halved."""
 
 
 class IBACSNI(Agent):
-    """PPO with a noisy code, and the noise where it helps."""
+    """PPO with a noisy code and selective noise injection."""
 
     Config: ClassVar[type] = IBACSNIConfig
     consumes = Trajectories
@@ -198,7 +198,7 @@ class IBACSNI(Agent):
                 self.network.code(obs), self.config.samples, self.act_generator
             )
             params, values = self.network.read(codes)
-            # A sample of a mixture is one of any of its parts; all are alike before the noise.
+            # A sample of a mixture is a sample of any of its parts; all are equal before the noise.
             sample = head.draw(params[0], randn(params[0].shape, self.act_generator))
             extras["log_prob"] = mixture_log_prob(head.log_prob(params, _each(sample, params)))
             extras["value"] = values.mean(0)
@@ -241,7 +241,7 @@ class IBACSNI(Agent):
         return partial(self._learn, compiler(self.gradient_step))
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Some passes over one rollout, whose extras are those of `act`."""
+        """Several passes over one rollout, whose extras `act` returned."""
         return self._learn(self.gradient_step, experience)
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
@@ -252,7 +252,7 @@ class IBACSNI(Agent):
         ) as distance:
             batch = self._batch(rollout)
             metrics = passes(config, step, batch, config.batch_size, self.generator)
-        # Statistics and mask for the next rollout: this one was acted with the old ones.
+        # Statistics and mask for the next rollout: this one was collected with the old ones.
         self.normaliser.update(rollout.obs)
         if config.slow_mask:
             self.network.redraw_mask(self.generator)
@@ -260,7 +260,7 @@ class IBACSNI(Agent):
         return metrics | distance
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
-        """One step down the loss of a minibatch; the equation stands at the top."""
+        """One step down the loss of a minibatch; see the equation at the top of the file."""
         config, network, head = self.config, self.network, self.network.head
         advantage, code = scaled_advantage(config, batch), network.code(batch.obs)
         share = config.mixture or 0.0
@@ -277,7 +277,7 @@ class IBACSNI(Agent):
             log_prob = mixture_log_prob(head.log_prob(params, _each(batch.sample, params)))
             log_ratio = log_prob - batch.log_prob
             pi_loss = pi_loss + (1 - share) * policy_loss(log_ratio, advantage, self.clip_range)
-            # That of the parts: the mixture's own has no closed form.
+            # Entropy of the parts: the mixture's entropy has no closed form.
             entropy = entropy + (1 - share) * head.entropy(params).mean()
             noisy = moved(log_ratio.detach(), self.clip_range)
             if config.mixture is None:
@@ -302,7 +302,7 @@ class IBACSNI(Agent):
 
     @torch.no_grad()
     def _batch(self, rollout: Trajectories) -> Minibatch:
-        """All steps of a rollout, [T * V, ...], judged by the policy that acted."""
+        """All steps of a rollout, [T * V, ...], evaluated with the policy that acted."""
         obs, extras = self._seen(rollout), rollout.extras
         if "log_prob" in extras:  # `act` stored them because they cannot be recomputed.
             log_prob, value = extras["log_prob"], extras["value"]
@@ -314,11 +314,11 @@ class IBACSNI(Agent):
         return whole_batch(seen, log_prob, value, after, self.discount, mixing).flat()
 
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of samples under the deterministic code's present policy, [T, V]."""
+        """Log-probabilities of samples under the current policy of the deterministic code, [T, V]."""
         return judge(self.network, self._seen(rollout), rollout)[0]
 
     def _value(self, obs: Tensor) -> Tensor:
-        """Values of observations as acting finds them, [B]: without SNI they have the code's noise."""
+        """Values of observations as in acting, [B]: without SNI they have the code's noise."""
         obs = self.normaliser(obs)
         if self.config.mixture is not None:
             return self.network.value(obs)
@@ -339,7 +339,7 @@ class IBACSNI(Agent):
 
 
 def _check_augmented(config: IBACSNIConfig, spec: Spec) -> None:
-    """A UserError unless observations are images that can be augmented."""
+    """Raises a UserError unless observations are images that can be augmented."""
     if kind_of(config.encoder)[0].takes != "images":
         raise UserError(
             f"augment draws rectangles over images, but the encoder {config.encoder} does not "
@@ -350,7 +350,7 @@ def _check_augmented(config: IBACSNIConfig, spec: Spec) -> None:
 
 
 def mixture_log_prob(log_prob: Tensor) -> Tensor:
-    """Log-probability under K policies of equal weight, [B], of those under each, [K, B].
+    """Log-probability under a mixture of K policies of equal weight, [B], from each policy's, [K, B].
 
     >>> mixture_log_prob(torch.tensor([[0.2], [0.6]]).log()).exp()
     tensor([0.4000])
@@ -359,7 +359,7 @@ def mixture_log_prob(log_prob: Tensor) -> Tensor:
 
 
 def told(each: Tensor, sigma: Tensor) -> dict[str, Tensor]:
-    """What the code tells: nats in all, units that tell more than 0.1, mean sigma; both [B, Z]."""
+    """Information in the code: total nats, units above 0.1 nats, mean sigma; both inputs are [B, Z]."""
     return {
         "information": each.sum(-1).mean(),
         "active_units": (each.mean(0) > 0.1).float().sum(),
@@ -368,5 +368,5 @@ def told(each: Tensor, sigma: Tensor) -> dict[str, Tensor]:
 
 
 def _each(sample: Tensor, params: Tensor) -> Tensor:
-    """A sample [B, ...] once for each of K policies, [K, B, ...]."""
+    """Repeats a sample [B, ...] for each of K policies, [K, B, ...]."""
     return sample.expand(len(params), *sample.shape)

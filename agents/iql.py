@@ -1,7 +1,7 @@
 """Implicit Q-learning (IQL).
 
-Q-learning from fixed data that never asks the critics about an action outside them: an expectile of
-the values of the data's actions stands for the best of them.
+Q-learning from fixed data that never evaluates an action outside the data: an expectile of the values
+of the data's actions replaces their maximum.
 
     V  : minimise  E[ |tau - 1[u < 0]| u^2 ],   u = min_k Q'_k(s, a) - V(s)
     pi : maximise  E[ min(exp(beta u), 100) log pi(a | s) ]
@@ -43,7 +43,7 @@ from rlbench.seeding import derive, initialising
 RETURN_RANGE = 1000.0
 """Scaled rewards add up to returns this far apart (authors' code for MuJoCo)."""
 ACTION_LIMIT = 1 - 1e-5
-"""Actions of the data are taken to lie within this (authors' code)."""
+"""Actions of the data are clipped to this (authors' code)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class IQLConfig(ObservingConfig):
     target_rate: float = 0.005
     """How far the target critics move after each update (paper: alpha)."""
     expectile: float = 0.7
-    """1/2 is the mean, towards 1 the maximum over the actions of the data (paper: tau)."""
+    """Expectile of the values of the data's actions: 1/2 is their mean, near 1 their maximum (paper: tau)."""
     beta: float = 3.0
     """Inverse temperature of the policy's weights (paper: beta)."""
     max_weight: float = 100.0

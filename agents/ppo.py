@@ -1,7 +1,7 @@
 """Proximal policy optimisation (PPO).
 
-Steps of the present policy are used for several passes of gradient descent, during which a clip takes
-away the reason to move the probability of any action far from what it was:
+Steps of the current policy are used for several passes of gradient descent; a clip removes the
+incentive to move the probability of an action far from its old value:
 
     ratio = pi(a | s) / pi_old(a | s)
     L  = mean max( -ratio A, -clip(ratio, 1 - eps, 1 + eps) A )  -  c_H H(pi)  +  c_V (V(s) - G)^2
@@ -10,11 +10,11 @@ away the reason to move the probability of any action far from what it was:
 Schulman et al., 2017, https://arxiv.org/abs/1707.06347, equations 7 and 9; advantages: Schulman et al.,
 2016, https://arxiv.org/abs/1506.02438
 
-Differences from the paper: the details by which later code learns better are settings (Huang et al.,
+Differences from the paper: the details with which later code learns better are settings (Huang et al.,
 2022, "The 37 implementation details of PPO"): advantages normalised in each minibatch, gradients
-clipped, values clipped, orthogonal weights, running normalisation of observations and rewards. Actions
-of a box are clipped samples of a Gaussian in units of half the box. `A2C` is one pass over the whole
-rollout: there the ratio is 1 and no clip acts.
+clipped, values clipped, orthogonal weights, running normalisation of observations and rewards. Continuous
+actions are clipped samples of a Gaussian, in units of half the range. `A2C` is one pass over the whole
+rollout: there the ratio is 1 and nothing is clipped.
 
 There are two differences from that code and from Stable-Baselines3, made because a policy that had solved
 its task unlearned it: the standard deviation that divides the advantages has a lower bound (see
@@ -64,14 +64,14 @@ class PPOConfig:
 
     encoder: str | None = None
     """Encoder shared by policy and value: a name of `rlbench.backbones.encoders`, such as impala, grid or
-    resnet:units=1,width=8. None: observations are vectors, which both read with networks of their own, as
+    resnet:units=1,width=8. None: observations are vectors, which both read with separate networks, as
     they do after `flatten`."""
     freeze: bool = False
-    """Keep the encoder's weights as they are, as after --pretrained."""
+    """Freeze the encoder's weights, for example those that --pretrained loads."""
     hidden: tuple[int, ...] = (64, 64)
-    """Hidden layer sizes, after the encoder where there is one."""
+    """Hidden layer sizes, after the encoder if there is one."""
     envs: int = 1
-    """Environments side by side (paper: N)."""
+    """Number of environments in parallel (paper: N)."""
     rollout_steps: int = 2_048
     """Steps in each environment before each update (paper: T)."""
     epochs: int = 10
@@ -96,18 +96,18 @@ class PPOConfig:
     value_coefficient: float = 0.5
     """Weight of the squared error of the values (paper: c_1)."""
     max_grad_norm: float = 0.5
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     weight_decay: float = 0.0
-    """This times a weight or bias is added to its gradient."""
+    """Weight decay: this times each weight or bias is added to its gradient."""
     target_kl: float | None = None
-    """An update stops after the pass in which the policy has moved 1.5 times this far; None never
-    does."""
+    """KL divergence; an update stops after the pass in which the policy has moved 1.5 times this far.
+    None: no stop."""
     kl_limit: float | None = 0.3
     """Largest divergence, in nats, of the new policy from the old one; an update that ends beyond it is
     undone. None: no limit, and the divergence is not measured. Like TRPO's line search (Schulman et al.,
     2015, appendix C), but without a second try on the same steps."""
     decay_updates: int | None = None
-    """Updates over which step size and clip ranges fall linearly to 0; None: they are constant."""
+    """Number of updates over which step size and clip ranges fall linearly to 0; None: they are constant."""
     normalise_obs: bool = False
     """Whether observations get mean 0 and deviation 1, by running statistics."""
     normalise_reward: bool = False
@@ -136,7 +136,7 @@ class PPOConfig:
 
 
 class PPO(Agent):
-    """PPO on a box of actions or on choices."""
+    """PPO for continuous or discrete actions."""
 
     Config: ClassVar[type] = PPOConfig
     consumes = Trajectories
@@ -172,7 +172,7 @@ class PPO(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, which `learn` sees again unclipped; else its mode."""
+        """A sample of the policy if `explore`, which `learn` receives unclipped; else its mode."""
         if not explore:
             return Action(self.decide(obs))
         params = self.network.policy(self.normaliser(obs))
@@ -197,7 +197,7 @@ class PPO(Agent):
         return partial(self._learn, compiler(self.gradient_step))
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Some passes over one rollout, whose extras are those of `act`."""
+        """Several passes over one rollout, whose extras `act` returned."""
         return self._learn(self.gradient_step, experience)
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
@@ -208,7 +208,7 @@ class PPO(Agent):
         ) as distance:
             batch = self._batch(rollout)
             metrics = passes(config, step, batch, config.batch_size, self.generator)
-        # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.
+        # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.
         self.normaliser.update(rollout.obs)
         self.updates += 1
         return metrics | distance
@@ -223,7 +223,7 @@ class PPO(Agent):
     def _batch(self, rollout: Trajectories) -> Minibatch:
         """All steps of a rollout, [T * V, ...].
 
-        The policy is still the one that acted, so its probabilities and values are computed here, for
+        The policy has not changed since it acted, so its probabilities and values are computed here, for
         all steps at once.
         """
         obs = self.normaliser(rollout.obs)
@@ -234,5 +234,5 @@ class PPO(Agent):
         return whole_batch(seen, log_prob, value, after, self.discount, mixing).flat()
 
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of the samples of a rollout under the present policy, [T, V]."""
+        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
         return judge(self.network, self.normaliser(rollout.obs), rollout)[0]

@@ -1,6 +1,6 @@
 """CRR with memories, for tasks whose observations hide the state.
 
-Policy and critics are those of CRR, but see what an LSTM made of the observations and actions so far:
+Policy and critics are those of CRR, but read the output of an LSTM over the observations and actions so far:
 
     m_t  = LSTM(o_1, 0, o_2, a_1, ..., o_t, a_t-1),   one for the policy, one for the critics
     pi(a | m_t),   Q(m_t, a)
@@ -8,9 +8,9 @@ Policy and critics are those of CRR, but see what an LSTM made of the observatio
 Wang et al., 2020, https://arxiv.org/abs/2006.15134; the authors' agent is recurrent in all its
 experiments.
 
-Differences from the authors' code: the memory comes first and the layers of CRR follow, there the
+Differences from the authors' code: the memory comes first and the layers of CRR follow, in theirs the
 LSTM follows the residual layers; the critic's memory reads past actions and not the one that it
-values, so that all samples of a step share it; stretches begin with an empty memory.
+evaluates, so that all samples of a step share it; stretches begin with an empty memory.
 """
 
 import copy
@@ -35,11 +35,11 @@ class RecurrentCRRConfig(CRRConfig):
     """Settings of CRR with memories: those of CRR and its own."""
 
     memory_size: int = 128
-    """Length of what each memory gives (authors' code: 1024)."""
+    """Output size of each memory (authors' code: 1024)."""
     batch_size: int = 16
     """Stretches of trajectories in one update."""
     memory: str = "lstm"
-    """Memory by name; `rlbench list` shows all."""
+    """Name of the memory; `rlbench list` shows all."""
     sequence_length: int = 32
     """Steps of a stretch."""
 
@@ -52,7 +52,7 @@ class RecurrentCRR(CRR):
     config: RecurrentCRRConfig
 
     def _make_networks(self, see: Callable[[], Observations], seed: int) -> None:
-        """Memories on observation and last action, and CRR's networks on what they give."""
+        """Memories of observations and last actions, and CRR's networks on their outputs."""
         config = self.config
         super()._make_networks(lambda: config.memory_size, seed)
         with initialising(derive(seed, "memories")):
@@ -73,7 +73,7 @@ class RecurrentCRR(CRR):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """By the `act_mode`; a sample of the policy if `explore`. The state holds both memories."""
+        """An action chosen by `act_mode`; a sample of the policy if `explore`. The state holds both memories."""
         if state is None:
             state = self._initial_state(len(obs))
         seen, last = self.normaliser(obs), state["action"]
@@ -86,12 +86,12 @@ class RecurrentCRR(CRR):
         state = _joined(self.form.to_unit(action), policy_state, critic_state)
         return Action(action, state=state)
 
-    # A function of one observation cannot act by a memory.
+    # A function of one observation cannot use a memory.
     decide = Agent.decide
     acting_value = Agent.acting_value
 
     def phase(self) -> None:
-        """None: how many targets are known differs between batches."""
+        """None: the number of known targets differs between batches."""
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:  # type: ignore[override]
         """One update of critics, policy, their memories and targets."""

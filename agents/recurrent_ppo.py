@@ -1,18 +1,18 @@
 """PPO with a memory, for tasks whose observations hide the state.
 
-Policy and value read what an LSTM made of the observations so far:
+Policy and value read the output of an LSTM over the observations so far:
 
     m_t = LSTM(o_1, ..., o_t),   pi(a | m_t),   V(m_t)
 
 An update unrolls the memory over whole columns of a rollout, one column for each environment, from the
 state in which the environment began it; the gradient ends there (truncated backpropagation through
-time). At an episode's end the memory forgets.
+time). At the end of an episode the memory is reset.
 
 Schulman et al., 2017, https://arxiv.org/abs/1707.06347, section 3; the memory as in Mnih et al., 2016,
 https://arxiv.org/abs/1602.01783, section 5.1
 
-Differences from the papers: states at the beginning of a rollout are those of acting, and are not
-computed anew after each gradient step.
+Differences from the papers: the states at the beginning of a rollout are the states from acting, and are
+not recomputed after each gradient step.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,9 +54,9 @@ class RecurrentPPOConfig(PPOConfig):
 
     hidden: tuple[int, ...] = ()
     memory: str = "lstm"
-    """Memory by name; `rlbench list` shows all."""
+    """Name of the memory; `rlbench list` shows all."""
     memory_size: int = 64
-    """Length of what the memory gives."""
+    """Output size of the memory."""
     envs: int = 8
     rollout_steps: int = 128
     batch_size: int | None = 256
@@ -126,7 +126,7 @@ class RecurrentPPO(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, else its mode; the state is the memory's."""
+        """A sample of the policy if `explore`, else its mode; the state is the state of the memory."""
         if state is None:
             state = self.network.memory.initial_state(len(obs), self.device)
         features, after = self.network.remember(self.normaliser(obs), state)
@@ -137,13 +137,13 @@ class RecurrentPPO(Agent):
         before = {f"before {name}": x for name, x in state.items()}
         return Action(to_env(self.form, sample), {"sample": sample, **before}, after)
 
-    # There is no `phase`: a program of an unrolled memory takes longer to compile than it saves.
+    # There is no `phase`: compiling an unrolled memory takes longer than it saves.
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with other gradient steps, such as of another precision."""
+        """`learn` with other gradient steps, for example in another precision."""
         return partial(self._learn, compiler(self.gradient_step))
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Some passes over one rollout, whose extras are those of `act`."""
+        """Several passes over one rollout, whose extras `act` returned."""
         return self._learn(self.gradient_step, experience)
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
@@ -155,7 +155,7 @@ class RecurrentPPO(Agent):
         ) as distance:
             batch = self._batch(rollout)
             metrics = passes(config, step, batch, columns, self.generator)
-        # Statistics for the next rollout on: this one's ratios begin at 1 because nothing moved.
+        # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.
         self.normaliser.update(rollout.obs)
         self.updates += 1
         return metrics | distance
@@ -170,7 +170,7 @@ class RecurrentPPO(Agent):
 
     @torch.no_grad()
     def _batch(self, rollout: Trajectories) -> Columns:
-        """All columns of a rollout, judged by the policy that acted."""
+        """All columns of a rollout, evaluated with the policy that acted."""
         obs, last = self.normaliser(rollout.obs), led_out(rollout)
         log_prob, value = judge(self.network, self._features(rollout), rollout)
         _, state = self.network.remember(obs[last], _before(rollout, last))
@@ -183,12 +183,12 @@ class RecurrentPPO(Agent):
         return Columns(**vars(batch), reset=reset, state=_before(rollout, 0))
 
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of the samples of a rollout under the present policy, [T, V]."""
+        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
         return judge(self.network, self._features(rollout), rollout)[0]
 
     @torch.no_grad()
     def _features(self, rollout: Trajectories) -> Tensor:
-        """What the memory gives at each step, [T, V, H], from the states that acting kept."""
+        """Output of the memory at each step, [T, V, H], from the states that `act` stored."""
         obs = self.normaliser(rollout.obs)
         before = {name: x.flatten(0, 1) for name, x in _before(rollout).items()}
         features, _ = self.network.remember(obs.flatten(0, 1), before)
@@ -196,7 +196,7 @@ class RecurrentPPO(Agent):
 
 
 def _before(rollout: Trajectories, steps: Tensor | slice | int = slice(None)) -> State:
-    """States of the memory before some of the steps, as `act` kept them."""
+    """States of the memory before some of the steps, as `act` stored them."""
     return {
         name.removeprefix("before "): x[steps]
         for name, x in rollout.extras.items()

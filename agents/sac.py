@@ -5,12 +5,12 @@ Learn the policy that maximises reward plus entropy, with twin critics:
     y  = r + discount * (min_k Q'_k(s', a') - alpha * log pi(a' | s')),   a' ~ pi(s')
     Q  : minimise  sum_k (Q_k(s, a) - y)^2
     pi : minimise  alpha * log pi(a | s) - min_k Q_k(s, a),               a ~ pi(s)
-    alpha: raised where the entropy is below its target -|A|, lowered where it is above
+    alpha: raised while the entropy is below its target -|A|, lowered while it is above
 
 Haarnoja et al., 2018, https://arxiv.org/abs/1812.05905
 
 Differences from the paper: none in the equations. Online, one update follows each environment step;
-on a data set nothing holds the policy to the data.
+on a data set nothing constrains the policy to the data.
 """
 
 import copy
@@ -70,7 +70,7 @@ def policy_loss(log_prob: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
 
 
 def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Its gradient raises alpha where the entropy -log_prob [B] is below the target."""
+    """Its gradient raises alpha if the mean entropy -log_prob [B] is below the target."""
     return -log_temperature.exp() * (log_prob.detach() + target_entropy).mean()
 
 

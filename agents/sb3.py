@@ -1,7 +1,7 @@
 """SAC, TD3 and DQN of Stable-Baselines3, under the suite's interface.
 
-Its own `train` does every update, here on the batch that `learn` is given instead of one from its
-replay buffer; its own policies act. Settings bear the suite's names, and its defaults.
+The library's `train` does every update, on the batch that `learn` receives instead of one from its
+replay buffer; the library's policies act. Settings have the suite's names and the library's defaults.
 
 Raffin et al., 2021, https://jmlr.org/papers/v22/20-1364.html
 
@@ -9,7 +9,7 @@ Differences from the library:
 - its bookkeeping (environments, replay buffer, logging, saving) is replaced by the suite's;
 - it draws from the agent's generators instead of the global ones;
 - only a true end stops the bootstrap, as with the library's default `handle_timeout_termination`;
-- DQN counts its target and exploration in updates, and draws for each environment on its own.
+- DQN counts its target and exploration in updates, and draws separately for each environment.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, Spec, State
 from rlbench.seeding import derive, initialising
 
-# First, because it says in one sentence if Stable-Baselines3 is missing.
+# First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -52,7 +52,7 @@ class SB3SACConfig:
     temperature: Literal["learned", "fixed"] = "learned"
     """Whether the weight of the entropy is learned (SB3: ent_coef auto or a number)."""
     initial_temperature: float = 1.0
-    """Weight of the entropy at the start, or throughout where it is fixed."""
+    """Weight of the entropy at the start, or throughout if it is fixed."""
     target_entropy_scale: float = 1.0
     """Target entropy is minus this times the number of action dimensions (SB3: auto is 1)."""
     random_steps: int = 100
@@ -84,10 +84,10 @@ class SB3TD3Config:
     target_noise_clip: float = 0.5
     """Bound of that noise."""
     policy_every: int = 2
-    """Updates of the critics for one of the policy (SB3: policy_delay)."""
+    """Number of critic updates per policy update (SB3: policy_delay)."""
     exploration_noise: float = 0.0
     """Standard deviation of the noise on actions that explore, in units of half the action space
-    (SB3: action_noise, none by default; its examples take 0.1)."""
+    (SB3: action_noise, none by default; its examples use 0.1)."""
     random_steps: int = 100
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
@@ -111,11 +111,11 @@ class SB3DQNConfig:
     learning_rate: float = 1e-4
     """Adam step size."""
     target_rate: float = 1.0
-    """How far the target network moves when it does (SB3: tau)."""
+    """How far the target network moves each time (SB3: tau)."""
     target_every: int = 2_500
     """Updates between moves of the target network (SB3: 10,000 environment steps)."""
     max_grad_norm: float = 10.0
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     exploration_start: float = 1.0
     """Share of uniform actions at the start (SB3: exploration_initial_eps)."""
     exploration_end: float = 0.05
@@ -123,7 +123,7 @@ class SB3DQNConfig:
     exploration_updates: int = 10_000
     """Updates over which that share falls; by default a tenth of the run, as in SB3."""
     steps_per_update: int = 4
-    """Online: environment steps for one update (SB3: train_freq)."""
+    """Online: environment steps per update (SB3: train_freq)."""
     random_steps: int = 100
     """Online: environment steps with uniform actions before the first update."""
     replay_size: int = 1_000_000
@@ -135,12 +135,12 @@ class SB3DQNConfig:
 
 
 class Given(ReplayBuffer):
-    """A replay buffer that hands out what it was given, whatever is asked of it."""
+    """A replay buffer that always returns the batch it was given last."""
 
     batch: ReplayBufferSamples
 
     def give(self, batch: Transitions, action: Tensor) -> None:
-        """Takes transitions, with their actions [B, A] as SB3's networks know them."""
+        """Stores transitions, with their actions [B, A] in the form of SB3's networks."""
         columns = (batch.terminated[:, None], batch.reward[:, None])
         self.batch = ReplayBufferSamples(batch.obs, action, batch.next_obs, *columns)
 
@@ -150,7 +150,7 @@ class Given(ReplayBuffer):
 
 
 def off_policy_options(agent: Agent) -> dict[str, Any]:
-    """What the constructors of SB3's off-policy algorithms are given alike."""
+    """Arguments of the constructors of SB3's off-policy algorithms that are the same for all."""
     config = agent.config
     observations = unbounded(vector_size(agent.spec.observation_space))
     actions = agent.spec.action_space
@@ -272,7 +272,7 @@ class SB3TD3(SB3Agent):
         return self.box.from_unit(action)
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """One update of the critics, and every so often of policy and targets."""
+        """One update of the critics and, every `policy_every` updates, of policy and targets."""
         buffer = self._td3.replay_buffer
         assert isinstance(buffer, Given)
         buffer.give(experience, self.box.to_unit(experience.action))
@@ -319,7 +319,7 @@ class SB3DQN(SB3Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The action of the highest value, or a uniform one now and then if `explore`."""
+        """The action of the highest value; if `explore`, sometimes a uniform one."""
         action = self.decide(obs)
         if not explore:
             return Action(action)
@@ -335,7 +335,7 @@ class SB3DQN(SB3Agent):
         return value.argmax(dim=1)
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """Every so often a move of the target network; then one update of the Q network."""
+        """Moves the target network if it is due, then updates the Q network."""
         if (self.updates + 1) % self.config.target_every == 0:
             online, target = self._dqn.q_net, self._dqn.q_net_target
             polyak_update(online.parameters(), target.parameters(), self.config.target_rate)

@@ -1,14 +1,14 @@
 """PPO and A2C of Stable-Baselines3, under the suite's interface.
 
-Its own rollout buffer computes advantages and its own `train` does every update, here on the
-trajectories that `learn` is given. Settings bear the suite's names, and its defaults.
+The library's rollout buffer computes advantages and its `train` does every update, on the trajectories
+that `learn` receives. Settings have the suite's names and the library's defaults.
 
 Raffin et al., 2021, https://jmlr.org/papers/v22/20-1364.html
 
-Images go through SB3's `CnnPolicy`, smaller ones, such as MiniGrid's views, through its `MlpPolicy` as
-vectors of raw numbers.
+Images go through SB3's `CnnPolicy`; smaller ones, such as MiniGrid's views, go through its `MlpPolicy`
+as vectors of raw numbers.
 
-Differences from the library: as in `rlbench.agents.sb3`; `hidden` layers follow on those for images too.
+Differences from the library: as in `rlbench.agents.sb3`; `hidden` layers also follow the layers for images.
 """
 
 import math
@@ -22,7 +22,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-# First, because it says in one sentence if Stable-Baselines3 is missing.
+# First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -43,7 +43,7 @@ class SB3PPOConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of policy and value network (SB3: net_arch)."""
     envs: int = 1
-    """Environments side by side (SB3: n_envs)."""
+    """Number of environments in parallel (SB3: n_envs)."""
     rollout_steps: int = 2_048
     """Steps in each environment before each update (SB3: n_steps)."""
     epochs: int = 10
@@ -59,7 +59,7 @@ class SB3PPOConfig:
     clip_range: float = 0.2
     """How far the probability of an action may move from 1 times the old one."""
     value_clip_range: float | None = None
-    """How far a value may move; None lets it (SB3: clip_range_vf)."""
+    """How far a value may move from the old one; None: no limit (SB3: clip_range_vf)."""
     normalise_advantage: bool = True
     """Whether the advantages of each gradient step get mean 0 and deviation 1."""
     entropy_coefficient: float = 0.0
@@ -67,9 +67,9 @@ class SB3PPOConfig:
     value_coefficient: float = 0.5
     """Weight of the loss of the values (SB3: vf_coef)."""
     max_grad_norm: float = 0.5
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     target_kl: float | None = None
-    """An update stops where the policy has moved 1.5 times this far; None never does."""
+    """KL divergence; an update stops once the policy has moved 1.5 times this far. None: no stop."""
 
     def __post_init__(self) -> None:
         """Refuses values outside their ranges, and rollouts from which SB3 cannot learn."""
@@ -84,7 +84,7 @@ class SB3A2CConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of policy and value network (SB3: net_arch)."""
     envs: int = 1
-    """Environments side by side (SB3: n_envs)."""
+    """Number of environments in parallel (SB3: n_envs)."""
     rollout_steps: int = 5
     """Steps in each environment before each update (SB3: n_steps)."""
     discount: float = 0.99
@@ -100,7 +100,7 @@ class SB3A2CConfig:
     value_coefficient: float = 0.5
     """Weight of the loss of the values (SB3: vf_coef)."""
     max_grad_norm: float = 0.5
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     rms_prop: bool = True
     """RMSprop as in the paper, else Adam (SB3: use_rms_prop)."""
     rms_prop_epsilon: float = 1e-5
@@ -123,7 +123,7 @@ def check_steps(rollout: int, minibatch: int, normalise: bool) -> None:
         normalise: Whether advantages are normalised.
 
     Raises:
-        UserError: A single step would be normalised, or would be all that there is.
+        UserError: A single step would be normalised, or a rollout has a single step.
     """
     if rollout < 2 or (normalise and minibatch < 2):
         raise UserError(
@@ -133,7 +133,7 @@ def check_steps(rollout: int, minibatch: int, normalise: bool) -> None:
 
 
 SMALLEST_IMAGE = 36
-"""Height and width from which on SB3's convolutions fit."""
+"""Smallest height and width of images that SB3's convolutions accept."""
 
 
 def seen_space(space: spaces.Space[Any]) -> spaces.Box:
@@ -154,7 +154,7 @@ def seen_space(space: spaces.Space[Any]) -> spaces.Box:
 
 @contextmanager
 def numpy_seeded_by(generator: torch.Generator) -> Iterator[None]:
-    """NumPy's global generator, which shuffles SB3's rollouts, seeded and put back."""
+    """Seeds NumPy's global generator, which shuffles SB3's rollouts, and restores it afterwards."""
     seed = torch.randint(2**31, (), generator=generator, device=generator.device)
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(int(seed))  # noqa: NPY002
@@ -184,7 +184,7 @@ def fill(algorithm: OnPolicyAlgorithm, rollout: Trajectories) -> None:
     buffer.observations[:] = rollout.obs.cpu().numpy()
     buffer.actions[:] = extras["sample"].cpu().numpy().reshape(buffer.actions.shape)
     buffer.rewards[:] = reward.cpu().numpy()
-    # The first row is never read: what came before the rollout is no part of it.
+    # The first row is never read: what came before the rollout is not part of it.
     buffer.episode_starts[1:] = ended[:-1].cpu().numpy()
     buffer.values[:] = extras["value"].cpu().numpy()
     buffer.log_probs[:] = extras["log_prob"].cpu().numpy()
@@ -193,7 +193,7 @@ def fill(algorithm: OnPolicyAlgorithm, rollout: Trajectories) -> None:
 
 
 def on_policy_options(agent: Agent) -> dict[str, Any]:
-    """What the constructors of SB3's on-policy algorithms are given alike.
+    """Arguments of the constructors of SB3's on-policy algorithms that are the same for all.
 
     Raises:
         UserError: The action space is neither Discrete nor a bounded Box of one dimension.
@@ -216,7 +216,7 @@ def on_policy_options(agent: Agent) -> dict[str, Any]:
 
 
 class SB3OnPolicy(SB3Agent):
-    """What PPO and A2C share: how they act, and how they take a rollout."""
+    """Code shared by PPO and A2C: acting, and reading a rollout."""
 
     consumes = Trajectories
 

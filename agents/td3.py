@@ -1,7 +1,7 @@
 """Twin delayed deep deterministic policy gradient (TD3).
 
-Deterministic actor-critic that fights overestimation three times: twin critics, a target action with
-noise, and a policy that moves less often than the critics:
+Deterministic actor-critic that reduces overestimation in three ways: twin critics, a target action with
+noise, and a policy that is updated less often than the critics:
 
     y  = r + discount * min_k Q'_k(s', clip(pi'(s') + clip(noise, -c, c), -1, 1))
     Q  : minimise  sum_k (Q_k(s, a) - y)^2
@@ -10,8 +10,8 @@ noise, and a policy that moves less often than the critics:
 Fujimoto et al., 2018, https://arxiv.org/abs/1802.09477, algorithm 1
 
 Differences from the paper: none in the equations; 256-256 layers and one learning rate of 3e-4, as in
-the authors' later code. On a data set nothing holds the policy to the data: the unconstrained
-Q-learning that offline methods are compared with. `TD3BC` is the setting that holds it.
+the authors' later code. On a data set nothing constrains the policy to the data: this is the
+unconstrained Q-learning with which offline methods are compared. `TD3BC` adds a constraint.
 """
 
 import copy
@@ -57,7 +57,7 @@ class TD3Config(ObservingConfig):
     target_noise_clip: float = 0.5
     """Bound of that noise (paper: c)."""
     policy_every: int = 2
-    """Updates of the critics for one of the policy (paper: d)."""
+    """Number of critic updates per policy update (paper: d)."""
     exploration_noise: float = 0.1
     """Standard deviation of the noise on actions that explore (paper: sigma)."""
     random_steps: int = 25_000
@@ -152,7 +152,7 @@ class TD3(Agent):
         return (self.updates + 1) % self.config.policy_every == 0
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """One update of the critics, and every so often of policy and targets."""
+        """One update of the critics and, every `policy_every` updates, of policy and targets."""
         obs, data_action = self.normaliser(experience.obs), self.box.to_unit(experience.action)
         target = self._target(experience)
         values = self.critic(obs, data_action)

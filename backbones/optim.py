@@ -10,10 +10,10 @@ from rlbench.state import capture, restore
 
 
 class Adam:
-    """Adam with PyTorch's constants, without what `torch.optim.Adam` does around its fused kernel.
+    """Adam with PyTorch's constants, without the overhead of `torch.optim.Adam` around its fused kernel.
 
-    Kingma & Ba, 2015, algorithm 1. For small networks the surroundings (hooks, groups, a counter for
-    each parameter, gradients that are kept) cost more than the step itself.
+    Kingma & Ba, 2015, algorithm 1. For small networks this overhead (hooks, groups, a counter for
+    each parameter, stored gradients) costs more than the step itself.
     """
 
     def __init__(
@@ -27,10 +27,10 @@ class Adam:
         """For parameters on one device; their moments begin at 0.
 
         Args:
-            parameters: What moves.
+            parameters: Parameters to optimise.
             learning_rate: Step size (paper: alpha).
             epsilon: Added to the root of the second moment.
-            weight_decay: This times a parameter is added to its gradient.
+            weight_decay: This times each parameter is added to its gradient.
         """
         self.parameters = list(parameters)
         self._constants = epsilon, weight_decay
@@ -76,7 +76,7 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts the copies back."""
+        """Restores the copies."""
         torch._foreach_copy_(self._live, self._copies)
 
 
@@ -126,7 +126,7 @@ def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = 
     Args:
         optimizer: Takes the step.
         loss: A scalar.
-        max_norm: The gradient is shortened to this norm where it is longer.
+        max_norm: The gradient is scaled down to this norm if it is larger.
 
     Returns:
         The loss, detached.

@@ -19,16 +19,16 @@ class Range:
     holds: Callable[[Any], bool]
     """Whether a value is in the range; NaN never is, because comparisons with it are false."""
     words: str
-    """What to give instead."""
+    """The valid values in words, for the error message."""
 
 
 COUNT = Range(lambda x: all(n >= 1 for n in (x if isinstance(x, tuple) else (x,))), "1 or more")
-"""For a number, or for each number of a tuple, such as layer sizes."""
+"""Range of a number, or of each number of a tuple, such as layer sizes."""
 FINITE = Range(isfinite, "a finite number")
 NOT_NEGATIVE = Range(lambda x: 0 <= x < inf, "a finite number, 0 or more")
 POSITIVE = Range(lambda x: 0 < x < inf, "a finite number above 0")
 LIMIT = Range(lambda x: x > 0, "a number above 0")
-"""Of a bound, which may be infinite."""
+"""Range of a bound, which may be infinite."""
 SHARE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "0 or more and below 1")
 INSIDE = Range(lambda x: 0 < x < 1, "a number above 0 and below 1")

@@ -1,4 +1,4 @@
-"""What networks need to know of observation and action spaces."""
+"""The properties of observation and action spaces that networks need."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ def vector_size(space: Space[Any]) -> int:
 
 
 def unbounded(size: int) -> spaces.Box:
-    """Vectors of this length as the drivers pass them, whatever the bounds of the space they are of."""
+    """Space of vectors of this length as the drivers pass them, whatever the bounds of the original space."""
     return spaces.Box(-float("inf"), float("inf"), (size,))
 
 
@@ -40,10 +40,10 @@ def action_form(space: Space[Any], device: torch.device) -> "ActionBox | ActionC
 
 @dataclass(frozen=True)
 class ActionChoices:
-    """The map between the numbers of choices and one-hot vectors."""
+    """The map between the numbers of discrete actions and one-hot vectors."""
 
     size: int
-    """Number of choices, A."""
+    """Number of actions, A."""
     start: int
     """The smallest number."""
 
@@ -59,7 +59,7 @@ class ActionChoices:
 
 
 LARGEST = float(np.sqrt(np.finfo(np.float32).max))
-"""Squares of larger numbers overflow float32; bounds of this size, such as np.finfo's, count as none."""
+"""Squares of larger numbers overflow float32; bounds of this size, such as np.finfo's, count as infinite."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class ActionBox:
             raise UserError(
                 f"the action space is {space}; this agent needs a bounded Box of one dimension, "
                 "so choose another agent or wrap the environment (gymnasium.wrappers.RescaleAction or "
-                f"TransformAction); bounds of {LARGEST:.1g} or more count as none"
+                f"TransformAction); bounds of {LARGEST:.1g} or more count as infinite"
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(
-                f"the action space is {space}, which has whole numbers, but this agent's actions are "
+                f"the action space is {space}, which contains whole numbers, but this agent's actions are "
                 "real numbers; use a Discrete space and an agent such as ppo, or wrap the environment "
                 "(gymnasium.wrappers.TransformAction)"
             )
@@ -108,7 +108,7 @@ class ActionBox:
             return cls(centre, half, unit, low, high)
         if not len(free):
             raise UserError(
-                f"the action space is {space}, in which there is nothing to choose; use an "
+                f"the action space is {space}, which contains a single action; use an "
                 "environment whose lower and upper bounds differ"
             )
         return cls(centre[free], half[free], unit, low, high, free)

@@ -30,8 +30,8 @@ _BYTE, _FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
 def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
     """Observations in the form in which they are stored: float32, or uint8 for images.
 
-    The actual values decide, not the space: an integer space does not truncate decimals. Images are
-    uint8, as their space says, and have two or more dimensions.
+    The actual values decide, not the space: an integer space does not truncate decimals. Images have a
+    uint8 space and two or more dimensions.
 
     Args:
         given: One observation, or a batch with leading dimensions.
@@ -43,14 +43,14 @@ def as_obs(given: Any, space: gym.Space[Any], *, copy: bool = False) -> Array:
     """
     array = np.asarray(given)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{array.dtype} is no type of real numbers")
+        raise TypeError(f"{array.dtype} is not a type of real numbers")
     if array.dtype == _BYTE and is_images(space):
         return array.copy() if copy else array
     return array.astype(_FLOAT, copy=copy)
 
 
 def is_images(space: gym.Space[Any]) -> bool:
-    """Whether observations are kept as bytes: those with two or more dimensions whose space says so."""
+    """Whether observations are stored as bytes: they have two or more dimensions and a uint8 space."""
     return space.dtype == _BYTE and len(space.shape or ()) > 1
 
 
@@ -60,7 +60,7 @@ def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
 
 
 def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
-    """The environment that `make` makes.
+    """The environment that `make` returns.
 
     Raises:
         UserError: `make` failed, or made something other than a Gymnasium environment.
@@ -87,7 +87,7 @@ def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
 
 
 def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":
-    """Makes an environment, plays a few steps of it and closes it; always the same steps.
+    """Makes an environment, plays a few steps in it, always the same ones, and closes it.
 
     Returns:
         The environment, for its spaces.
@@ -121,7 +121,7 @@ class Checked:
     """One environment whose every reset and step is checked; seeds and actions as in Gymnasium."""
 
     def __init__(self, env: gym.Env[Any, Any], name: str | None = None) -> None:
-        """Nothing is reset yet.
+        """Wraps an environment without resetting it.
 
         Args:
             env: Any environment.
@@ -156,7 +156,7 @@ class Checked:
         """Begins an episode; its first observation, [D], a copy.
 
         Raises:
-            UserError: As `step`.
+            UserError: As in `step`.
         """
         self._seed, self._steps = seed, 0
         try:
@@ -232,19 +232,23 @@ class Checked:
             return np.int64(action)
         if self._bounds is None:
             return np.array(action)
-        # What float32 rounds to may lie outside the bounds.
+        # Rounding to float32 may leave the bounds.
         return np.clip(action, *self._bounds).astype(self.action_space.dtype)
 
     def _obs(self, given: Any, action: Any) -> Array:
-        """An observation to keep; `action` led to it, None after a reset."""
+        """A checked observation to keep; `action` led to it, None after a reset."""
         try:
             obs = as_obs(given, self.observation_space, copy=True)
-        except (TypeError, ValueError, RuntimeError):  # PyTorch's, where it requires a gradient.
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ):  # RuntimeError: a tensor that requires a gradient.
             self._refuse(f"returned the observation {_described(given)}", "an array of numbers")
         if obs.shape != self._obs_shape:
             self._refuse(
                 f"returned an observation of shape {list(obs.shape)}",
-                f"{list(self._obs_shape or ())}, as its observation space says",
+                f"{list(self._obs_shape or ())} as in its observation space",
             )
         if obs.dtype != self._dtype:
             if self._dtype is not None:
@@ -261,7 +265,7 @@ class Checked:
 
     def _reward(self, given: Any, action: Any) -> float:
         try:
-            # `float` would read text, and leave out imaginary parts.
+            # `float` would accept text and drop imaginary parts.
             if type(given) is not float and np.asarray(given).dtype.kind in "cSU":
                 raise TypeError
             reward = given if type(given) is float else float(given)
@@ -273,7 +277,7 @@ class Checked:
         return reward
 
     def _look_at(self, action: Any) -> None:
-        """Raises if the agent's action caused the fault."""
+        """Raises `BrokenAction` if the agent's action caused the fault."""
         if action is not None and not np.isfinite(action).all():
             raise BrokenAction(f"the agent's action for {self.name} became {action.tolist()}")
 
@@ -293,7 +297,7 @@ _FLAGS = (bool, np.bool_, int, np.integer)
 def _holds_float32(box: Box) -> bool:
     """Whether float32 actions between the bounds are always inside the box."""
     if not np.issubdtype(box.dtype, np.floating):
-        return True  # Whole numbers are left to the agent.
+        return True  # The agent takes care of whole numbers.
     with np.errstate(over="ignore"):
         exact = all(np.array_equal(x.astype(np.float32), x) for x in (box.low, box.high))
     return exact and np.can_cast(np.float32, box.dtype)

@@ -1,4 +1,4 @@
-"""Names of data sets: those of D4RL and the suite's own; standard library only."""
+"""Names of data sets, D4RL's and the suite's own; standard library only."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ OWN_ENVIRONMENTS = {"point": "rlbench.envs.point_navigation:rlbench/PointNavigat
 """Family to Gymnasium id, with the module that registers it."""
 
 OWN_REFERENCE_RETURNS = {"point": (-39.511, -5.778)}
-"""Family to the returns that score 0 and 100: for `point` those of uniform actions and of the
+"""Family to the returns that score 0 and 100: for `point` the returns of a random policy and of the
 controller clip(6 (goal - x), -1, 1), means of 20,000 episodes each (standard errors 0.05, 0.01)."""
 
 
 @dataclass(frozen=True)
 class OwnName:
-    """A data set of the suite's own, such as point-mixed."""
+    """One of the suite's own data sets, such as point-mixed."""
 
     family: str
     """point."""
     level: str
-    """Which behaviour recorded it, such as mixed."""
+    """Behaviour that recorded it, such as mixed."""
 
     def __str__(self) -> str:
         """The full name."""
@@ -34,7 +34,7 @@ DataName = D4RLName | OwnName
 
 
 def parse(name: str) -> DataName | None:
-    """The data set that a name means; None for any other name.
+    """The data set of a name; None for any other name.
 
     >>> parse("point-mixed")
     OwnName(family='point', level='mixed')

@@ -1,4 +1,4 @@
-"""Whole episodes on several environments side by side, each with a seed of its own."""
+"""Whole episodes in several environments in parallel, each with its own seed."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ class Act(Protocol):
     def __call__(self, obs: Array, episode: Array, step: Array) -> Array:
         """Actions [V, A] for observations [V, D].
 
-        `episode` [V] says which of the seeds each environment is playing (-1: none, the action is
-        not taken) and `step` [V] how many steps it has taken.
+        `episode` [V] is the index of the seed that each environment is playing (-1: none, the action
+        is ignored) and `step` [V] the number of steps it has taken.
         """
 
 
 class Record(Protocol):
-    """Takes every step that is played, row v belonging to `episode[v]` (-1: ignore)."""
+    """Receives every step that is played; row v belongs to `episode[v]` (-1: ignore)."""
 
     def __call__(
         self, episode: Array, step: Array, obs: Array, action: Array, reward: Array,
@@ -37,23 +37,23 @@ class Record(Protocol):
 
 @runtime_checkable
 class Repeats(Protocol):
-    """A vector whose environments draw all their episodes from the seed of their first one."""
+    """A vector whose environments draw all their episodes from the seed of the first one."""
 
     def repeat(self, seeds: Sequence[int], episode: Array, actions: Sequence[Array]) -> Array:
-        """Leads every environment to where it was once before.
+        """Returns every environment to an earlier position.
 
         Args:
-            seeds: With which `reset` began, [V].
-            episode: Episodes that each environment has completed since, [V].
-            actions: What each did in the one that followed, V times [K, ...].
+            seeds: Seeds of the first `reset`, [V].
+            episode: Number of episodes that each environment has completed since then, [V].
+            actions: Actions of each environment in the next episode, V times [K, ...].
 
         Returns:
-            The observations there, [V, ...].
+            The observations at that position, [V, ...].
         """
 
 
 class Environments(Protocol):
-    """Environments side by side, each in an episode of its own."""
+    """Environments in parallel, each in its own episode."""
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
@@ -69,24 +69,24 @@ class Environments(Protocol):
         """
 
     def close(self) -> None:
-        """Closes them."""
+        """Closes the environments."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of environments."""
 
 
 class Separate:
     """Environments of any kind, one after the other."""
 
     def __init__(self, envs: Sequence[gym.Env[Any, Any]], name: str | None = None) -> None:
-        """Nothing is reset yet.
+        """Wraps the environments without resetting them.
 
         Args:
             envs: They are checked at every step; see `Checked`.
             name: Name in errors; their class if None.
 
         Raises:
-            UserError: They do not all have the same shapes and actions.
+            UserError: Their shapes or actions differ.
         """
         self.envs = [Checked(env, name) for env in envs]
         first = self.envs[0]
@@ -96,7 +96,7 @@ class Separate:
             if (shape, action_space) != (first.observation_space.shape, first.action_space):
                 raise UserError(
                     f"{env.name} has the spaces {env.observation_space} and {action_space}, but had "
-                    f"{first.observation_space} and {first.action_space} when it was made before; "
+                    f"{first.observation_space} and {first.action_space} when it was made the first time; "
                     "make the factory return environments with the same spaces every time"
                 )
         self.step_limit = step_limit(envs[0])
@@ -132,7 +132,7 @@ def step_limit(env: gym.Env[Any, Any]) -> int | None:
     found: list[Any] = []
     layer: Any = env
     while isinstance(layer, gym.Env):
-        # Looked up without running properties, and in the class too.
+        # Looked up without running properties, also in the class.
         found += [inspect.getattr_static(layer, name, None) for name in _LIMIT_NAMES]
         layer = getattr(layer, "env", None)
     limits = [
@@ -144,7 +144,7 @@ def step_limit(env: gym.Env[Any, Any]) -> int | None:
 
 
 _LIMIT_NAMES = ("_max_episode_steps", "max_episode_steps", "max_steps")
-"""Names of the limit in Gymnasium's TimeLimit and environments, in MiniGrid and here."""
+"""Names of the limit in Gymnasium's TimeLimit and environments, in MiniGrid and in this suite."""
 
 
 def make_envs(
@@ -153,8 +153,8 @@ def make_envs(
     """`count` environments in this process that wait for `play` to reset them.
 
     Args:
-        make: Makes one.
-        count: How many.
+        make: Makes one environment.
+        count: Number of environments.
         name: Name in errors; their class if None.
     """
     envs = [make() for _ in range(count)]
@@ -211,7 +211,7 @@ def play(
         action = act(obs, episode, step)
         next_obs, reward = obs.copy(), np.zeros(count)
         terminated, truncated = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
-        # Gymnasium's vectors also step those that have nothing left to play, which may be most.
+        # Gymnasium's vectors also step environments that have nothing left to play, which may be most.
         next_obs[playing], reward[playing], terminated[playing], truncated[playing] = envs.step(
             playing, action[playing]
         )

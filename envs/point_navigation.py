@@ -1,11 +1,11 @@
-"""Point navigation: a point in a box walks to a goal, in minutes what locomotion shows in hours.
+"""Point navigation: a point in a box walks to a goal; shows in minutes what locomotion shows in hours.
 
     x' = clip(x + 0.15 a + 0.01 N(0, 1), -1.2, 1.2),   a in [-1, 1]^2
     r  = -|x' - goal| / sqrt(2),   goal = (0.8, 0.8)
 
 Episodes start uniformly in [-1, 0]^2 and are cut after 30 steps; nothing terminates. The task is our
-own; small enough that every agent sees all of it, and with data sets that range from noise to a good
-controller it separates imitation, constrained and unconstrained Q-learning.
+own. It is small enough that every agent sees all of it, and with data sets that range from noise to a
+good controller it separates imitation, constrained and unconstrained Q-learning.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ _PIXELS = 128
 
 
 class PointNavigation(gym.Env[Array, Array]):
-    """The environment; its time limit is that of its registration."""
+    """The environment; its registration sets the time limit."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlbench.envs.examples import Source
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
-"""What the ids of the package minigrid begin with."""
+"""Prefixes of the ids of the package minigrid."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class Task:
     """Something that can be run."""
 
     name: str
-    """What the user calls it."""
+    """Name that the user gives."""
     make: "Callable[[], gym.Env[Any, Any]]"
     """Makes one environment; can be pickled, so that worker processes can call it."""
     data: DataName | None = None
-    """Its data set, where it has one."""
+    """Its data set, if it has one."""
     reference_returns: tuple[float, float] | None = None
-    """Returns that score 0 and 100; None where nobody fixed them."""
+    """Returns that score 0 and 100; None if none are defined."""
     make_vector: "Callable[[int], VectorEnv[Any, Any, Any]] | None" = None
-    """Makes so many environments that step as one, where that is faster than one after the other:
+    """Makes a number of environments that are stepped as a batch, if that is faster than one after the other:
     a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
-    and the option `reset_mask`, as SyncVectorEnv's does. Where seeds cannot be given per episode, it
-    has the method of `rlbench.envs.episodes.Repeats` too."""
+    and the option `reset_mask`, as in SyncVectorEnv. If seeds cannot be given per episode, it also
+    has the method of `rlbench.envs.episodes.Repeats`."""
     held_out: "Task | None" = None
-    """The same on levels that training never sees."""
+    """The same task with levels that training never sees."""
     solved_above: float | None = None
-    """Return above which an episode counts as solved; None where that has no meaning."""
+    """Return above which an episode counts as solved; None if this has no meaning."""
     source: "Callable[[], Source] | None" = None
-    """Makes its source of labelled examples, for models; None where it has none."""
+    """Makes its source of labelled examples, for models; None if it has none."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -136,7 +136,7 @@ def _registered(name: str, point: EntryPoint) -> Task:
 
 
 def _procgen(game: ProcgenName) -> Task:
-    # Single environments have a fresh pool for each episode, so those repeat whatever the game does.
+    # Single environments have a new pool for each episode, so they repeat whatever the game does.
     in_one_pool = game.game not in procgen_names.CARRIES_OVER
     return Task(
         str(game),
@@ -160,7 +160,7 @@ def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, 
 
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
-    """One environment of a Gymnasium id, without the checks that only its author needs."""
+    """One environment of a Gymnasium id, without the checks that only the environment's author needs."""
     import gymnasium as gym
 
     from rlbench.envs.contract import made
@@ -184,7 +184,7 @@ def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
 def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
     """One environment of the package minigrid; the observation is its image alone.
 
-    The direction and the words of the mission are left out.
+    The direction and the text of the mission are left out.
     """
     _register_minigrid(env_id)
     from minigrid.wrappers import ImgObsWrapper
@@ -204,7 +204,7 @@ def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":
 
 
 def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEnv[Any, Any, Any]":
-    """So many environments of rooms with doors that step as one."""
+    """`count` environments of rooms with doors, stepped as a batch."""
     from rlbench.envs.multiroom.engine import MultiRoomVector
 
     return MultiRoomVector(floor, count, held_out=held_out)
@@ -241,7 +241,7 @@ def _factory(name: str) -> Callable[[], Any]:
     except ModuleNotFoundError as error:
         raise UserError(
             f"no module named {error.name!r} for the task {name!r}; run the command from the "
-            "folder that holds it, or install its package"
+            "folder that contains it, or install its package"
         ) from None
     except FAILURES as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
@@ -263,12 +263,12 @@ def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
         partial(make_multiroom, floor, held_out),
         make_vector=partial(make_multiroom_vector, floor, held_out),
         held_out=_multiroom(other, floor, True) if has_other else None,
-        solved_above=0.0,  # The reward of the goal is the only one.
+        solved_above=0.0,  # The goal gives the only reward.
     )
 
 
 def _register_minigrid(env_id: str) -> None:
-    """Loads minigrid, which tells Gymnasium its ids."""
+    """Loads minigrid, which registers its ids with Gymnasium."""
     try:
         importlib.import_module("minigrid")
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Labelled examples of a task for the seed of a run: drawn or read, checked, and kept where that takes long."""
+"""Labelled examples of a task for the seed of a run: drawn or read, checked, and cached if this takes long."""
 
 import hashlib
 import operator
@@ -24,7 +24,7 @@ from rlbench.offline_data.dataset import Provenance
 
 @dataclass(frozen=True)
 class ExampleSet:
-    """Examples to learn from and others to be measured on."""
+    """Training examples and test examples."""
 
     fields: Mapping[str, Space[Any]]
     """The space of each column of one example."""
@@ -41,12 +41,12 @@ def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
     """The examples of a task.
 
     Args:
-        task: Offers a source.
-        size: The most training examples to take; all test examples are taken.
-        seed: Decides what is drawn, where the source draws.
+        task: A task with a source.
+        size: Largest number of training examples; all test examples are taken.
+        seed: Decides the random draws of the source.
 
     Raises:
-        UserError: The task has no examples, or they are not as its source says.
+        UserError: The task has no examples, or they do not fit the fields of its source.
     """
     if task.source is None:
         raise UserError(
@@ -54,7 +54,7 @@ def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
             "file (`rlbench list` shows all)"
         )
     if size < 1:
-        raise UserError(f"{size} training examples were asked for; give a data size of 1 or more")
+        raise UserError(f"{size} training examples were requested; give a data size of 1 or more")
     source = task.source()
     fields, most = _fields(source, task.name), _sizes(source, task.name)
     sizes = {"train": min(size, most["train"]), "test": most["test"]}
@@ -69,7 +69,7 @@ def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
 
 @contextmanager
 def _named_as_users(source: Source, name: str, where: str) -> Iterator[None]:
-    """Reports what a source of the user's own raises as theirs."""
+    """Reports errors of a custom source as the user's own."""
     try:
         yield
     except UserError:
@@ -104,7 +104,7 @@ def _sizes(source: Source, name: str) -> dict[Split, int]:
 def _part(
     source: Source, name: str, fields: Mapping[str, Space[Any]], split: Split, size: int, seed: int
 ) -> Examples:
-    """The examples of a split, from the cache where the source is slow."""
+    """The examples of a split, from the cache if the source is slow."""
     if not source.cached:
         return _drawn(source, name, fields, split, size, seed)
     shown = {field: str(space) for field, space in fields.items()}
@@ -125,7 +125,7 @@ def _kept(file: Path, fields: Iterable[str]) -> Examples | None:
     """Examples from the cache; None if there are none, or they are damaged."""
     try:
         columns = checkpoint.load(file)["columns"]
-        # In the order of a first drawing, on which the hash of the examples depends.
+        # In the order in which they were drawn, on which the hash of the examples depends.
         return Examples({name: columns[name] for name in fields})
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
@@ -187,7 +187,7 @@ def _column(given: Array, space: Space[Any], size: int, name: str) -> torch.Tens
 
 
 def _bounds(space: Space[Any]) -> tuple[Any, ...]:
-    """Smallest and largest value, rounded as values are."""
+    """Smallest and largest value, rounded like the values."""
     if isinstance(space, spaces.Discrete):
         return space.start, space.start + space.n - 1
     if isinstance(space, spaces.Box):

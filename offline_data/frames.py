@@ -1,7 +1,7 @@
-"""The file of a data set's images: each observation once, then those that ended an episode.
+"""The files of a data set's images: each observation once, then the images that ended an episode.
 
 frames.bin    uint8 [N + E, *obs_shape]
-after.npy     which of them each transition leads to, int64 [N]
+after.npy     index of the image after each transition, int64 [N]
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ IMAGES, ENDS, AFTER = "frames.bin", "ends.bin", "after.npy"
 
 
 class FrameWriter:
-    """Writes the images of transitions that come in order, block by block."""
+    """Writes the images of consecutive transitions, block by block."""
 
     def __init__(self, folder: Path, size: int, hashed: Callable[[bytes], object]) -> None:
-        """Begins the files for `size` transitions; `hashed` is given all that is written."""
+        """Creates the files for `size` transitions; `hashed` receives everything that is written."""
         self._folder, self._hashed = folder, hashed
         self._after = np.arange(1, size + 1)
         self._done = self._ended = 0
@@ -33,7 +33,7 @@ class FrameWriter:
         self._ends = open(folder / ENDS, "wb")  # noqa: SIM115
 
     def append(self, obs: Array, next_obs: Array) -> None:
-        """Images [n, D] that the next transitions begin with and lead to."""
+        """Adds the images [n, D] before and after the next transitions."""
         if not len(obs):
             return
         if self._last is not None and not np.array_equal(self._last, obs[0]):
@@ -48,7 +48,7 @@ class FrameWriter:
         self._last = next_obs[-1].copy()
 
     def finish(self) -> None:
-        """Writes what the last transition leads to, and puts the ends behind the others."""
+        """Writes the image after the last transition, and appends the ends to the others."""
         if self._last is not None:
             self._end(self._done - 1, self._last)
         self._ends.close()
@@ -65,7 +65,7 @@ class FrameWriter:
         self._ends.close()
 
     def _end(self, row: int, image: Array) -> None:
-        """A transition leads to an image that no transition begins with."""
+        """Adds the image after a transition that no next transition begins with."""
         self._after[row] = len(self._after) + self._ended
         self._ended += 1
         content = image.tobytes()
@@ -84,6 +84,6 @@ def open_frames(folder: Path, obs_shape: tuple[int, ...]) -> Frames:
     count = int(after.max(initial=0)) + 1
     if size != count * prod(obs_shape):
         raise ValueError(f"{folder / IMAGES} has {size} bytes; expected {count} images")
-    # Copy-on-write, because PyTorch warns of read-only memory; nothing ever writes to it.
+    # Copy-on-write, because PyTorch warns about read-only memory; nothing ever writes to it.
     images = np.memmap(folder / IMAGES, np.uint8, "c", shape=(count, *obs_shape))
     return Frames(torch.from_numpy(images), torch.from_numpy(after))

@@ -44,7 +44,7 @@ _STOPPED = "stopped; run the same command again to continue"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code: 0 done, 2 a mistake in what was asked, 130 interrupted."""
+    """Runs one command; returns the exit code: 0 success, 2 an error of the user, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"rlbench: {type(error).__name__}: {error}; this should not happen, so please report "
-            "it with what the same command prints with --debug",
+            "it with the output of the same command with --debug",
             file=sys.stderr,
         )
         return 1
@@ -96,10 +96,10 @@ class _Resume:
 def _run(words: list[str]) -> None:
     """`rlbench run`: a new run, or the rest of a stopped one."""
     if any(word.split("=")[0] == "--resume" for word in words):
-        asked = _parse(_Resume, words, "rlbench run")
+        options = _parse(_Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
 
-        commands.resume(asked.resume)
+        commands.resume(options.resume)
         return
     if not words or words[0].startswith("-"):
         from rlbench.benchmarks.commands import listing as catalog
@@ -137,16 +137,16 @@ class _Evaluate:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
     episodes: int = 100
-    """Episodes to play; a model is measured on all of its test examples."""
+    """Number of episodes to play; a model is measured on all of its test examples."""
     seed: int = 1
-    """Seed of the episodes; training used others."""
+    """Seed of the episodes; training used different ones."""
     explore: bool = False
     """Act with exploration noise."""
 
 
 def _evaluate(words: list[str]) -> None:
     """`rlbench evaluate`."""
-    asked = _parse(
+    options = _parse(
         _Evaluate,
         words,
         "rlbench evaluate",
@@ -154,7 +154,7 @@ def _evaluate(words: list[str]) -> None:
     )
     from rlbench.benchmarks.commands import run as commands
 
-    commands.evaluate(asked.run, asked.episodes, asked.seed, asked.explore)
+    commands.evaluate(options.run, options.episodes, options.seed, options.explore)
 
 
 _IMPORTED = {
@@ -164,11 +164,11 @@ _IMPORTED = {
     "watch": ("commands.watch", "WatchConfig", "make"),
     "export": ("commands.export", "ExportConfig", "make"),
 }
-"""Command to a module of `rlbench.benchmarks`, the settings in it and what it does with them."""
+"""Command to a module of `rlbench.benchmarks`, its settings and its function."""
 
 
 def _imported(name: str, words: list[str]) -> None:
-    """A command whose settings are a dataclass beside the function that takes them."""
+    """Runs a command whose settings are a dataclass in the module of its function."""
     module_name, settings, function = _IMPORTED[name]
     module = import_module(f"rlbench.benchmarks.{module_name}")
     kind = getattr(module, settings)
@@ -185,7 +185,7 @@ def _list(words: list[str]) -> None:
 
 
 def _data(words: list[str]) -> None:
-    """`rlbench data`: one of its own commands."""
+    """`rlbench data`: runs one of its commands."""
     from rlbench.benchmarks.commands.data import COMMANDS
 
     if not words or words[0] in ("-h", "--help"):
@@ -216,7 +216,7 @@ def _whole(text: str) -> int | None:
 
 
 def _parse(kind: type[T], words: Sequence[str], program: str, description: str = "") -> T:
-    """The words as a dataclass; an error of one sentence if they do not fit."""
+    """Parses the words to a dataclass; raises an error of one sentence if they do not fit."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
@@ -228,7 +228,7 @@ def _parse(kind: type[T], words: Sequence[str], program: str, description: str =
         if not stop.code:
             raise
         text = _first_part(message.getvalue())
-        # Settings that are out of range have a sentence of their own.
+        # Settings that are out of range have their own error message.
         refused = re.match(r"Error parsing \S+: (.*; give .*)", text)
         raise UserError(refused[1] if refused else f"{text}; see `{program} --help`") from None
     if unknown:
@@ -249,7 +249,7 @@ def _field_names(kind: Any) -> list[str]:
 
 
 def _first_part(panel: str) -> str:
-    """What tyro says below the title of its framed message and above the next rule, as one line."""
+    """The text below the title of tyro's framed message and above the next rule, as one line."""
     part: list[str] = []
     for line in panel.splitlines()[1:]:
         text = line.strip("│ ")
@@ -262,7 +262,7 @@ def _first_part(panel: str) -> str:
 
 
 def _choose(options: dict[str, T], name: str, what: str, help_command: str) -> T:
-    """The option of a name, or a sentence with the closest one."""
+    """The option of a name, or an error with the closest name."""
     if name in options:
         return options[name]
     close = difflib.get_close_matches(name, options, n=1)

@@ -1,4 +1,4 @@
-"""Experience: what a learner's `learn` takes."""
+"""Experience: the input of a learner's `learn`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -43,7 +43,7 @@ class Trajectories:
     final_obs: Tensor
     """Observation after each step, before any reset, [T, B, D]."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
-    """What `act` returned with each step, such as log-probabilities, [T, B, ...]."""
+    """Extras that `act` returned with each step, such as log-probabilities, [T, B, ...]."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ The whole training loop of an agent that learns from transitions:
         metrics = agent.learn(data.sample(agent.config.batch_size, generator))
     action = agent.act(obs).action
 
-A learner knows networks, losses and optimisers. It never logs, prints, writes files, makes
-environments or parses arguments: the drivers and the runner in `rlbench.benchmarks` do.
+A learner consists of networks, losses and optimisers. It never logs, prints, writes files, makes
+environments or parses arguments; the drivers and the runner in `rlbench.benchmarks` do.
 """
 
 from abc import ABC, abstractmethod
@@ -44,9 +44,9 @@ class Spec:
     action_space: Space[Any]
     """Space of one action, without a batch dimension."""
     discount: float | None = None
-    """Discount that the world fixes; None leaves it to the agent's own setting."""
+    """Discount that the environment fixes; None: the agent's setting applies."""
     obs_mean: Tensor | None = None
-    """Mean of the observations in the data set, [D]; None where there is no data set."""
+    """Mean of the observations in the data set, [D]; None if there is no data set."""
     obs_std: Tensor | None = None
     """Population standard deviation of the observations in the data set, [D]."""
     return_range: tuple[float, float] | None = None
@@ -65,7 +65,7 @@ Learn = Callable[[Any], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Action:
-    """What `act` returns."""
+    """The result of `act`."""
 
     action: Tensor
     """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
@@ -73,7 +73,7 @@ class Action:
     """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`. They are
     not copied, so return new tensors from each call."""
     state: State | None = None
-    """Recurrent state to hand to the next `act`, batch first; None where there is none."""
+    """Recurrent state to hand to the next `act`, batch first; None if there is none."""
 
 
 class Learner(ABC):
@@ -89,7 +89,7 @@ class Learner(ABC):
     consumes: ClassVar[type[Experience]]
     """The experience that `learn` takes."""
     measures: ClassVar[tuple[Measure, ...]]
-    """What an evaluation gives for each episode or example, the headline measure first."""
+    """Measures of each episode or example in an evaluation, the headline measure first."""
     run: ClassVar[Mapping[str, Any]] = {}
     """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
@@ -98,13 +98,13 @@ class Learner(ABC):
     def __init__(
         self, config: Any, spec: Any, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        """Keeps the settings and makes the generator that `learn` draws from.
+        """Stores the settings and makes the generator from which `learn` draws.
 
         Args:
             config: Settings, of type `Config`.
             spec: What the learner must know of its task.
             seed: Decides initial weights and every random draw of the learner.
-            device: Where networks live and experience is expected.
+            device: Device of the networks and of the experience.
         """
         self.config = config
         self.spec = spec
@@ -113,7 +113,7 @@ class Learner(ABC):
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """Settings that the paper chooses by task or length of the run; a user's own take precedence.
+        """Settings that the paper chooses by task or length of the run; the user's settings take precedence.
 
         Args:
             task: Name of the task, such as `halfcheetah-medium`.
@@ -133,11 +133,11 @@ class Learner(ABC):
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The learner's answer as a pure function, which can be exported.
 
-        An agent's are its actions without exploration, a classifier's the probabilities of the classes.
+        For an agent it is the actions without exploration, for a classifier the probabilities of the classes.
 
         Args:
             obs: Observations, [B, D].
-            noise: Standard normal, [B, *acting_noise], where the answer is random.
+            noise: Standard normal, [B, *acting_noise], if the answer is random.
 
         Returns:
             Actions in the units of the environment, [B, A], or another answer, [B, ...].
@@ -147,21 +147,21 @@ class Learner(ABC):
         )
 
     def phase(self) -> Hashable:
-        """The branch that the next `learn` takes: each is compiled once (`rlbench run --compile`).
+        """The branch that the next `learn` takes; each is compiled once (`rlbench run --compile`).
 
         None if `learn` cannot be compiled. A learner that returns anything else draws noise only from
-        its generators, and changes nothing in `learn` but tensors, in place, and whole numbers that it
-        counts up; control flow must not depend on any other state.
+        its generators, and changes nothing in `learn` but tensors, in place, and integer
+        counters; control flow must not depend on any other state.
         """
         return None
 
     @property
     def compiled_steps(self) -> int:
-        """How often one `learn` runs what is compiled of it."""
+        """How often one `learn` runs its compiled part."""
         return 1
 
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with what repeats in it compiled: all of it, unless a learner says otherwise."""
+        """`learn` with its repeated part compiled: all of it, unless a learner overrides this."""
         return compiler(self.learn)
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Agent(Learner):
 
     measures = (RETURN,)
     explores: ClassVar[bool] = False
-    """Whether the algorithm gathers experience of its own; offline algorithms do not."""
+    """Whether the algorithm gathers its own experience; offline algorithms do not."""
 
     spec: Spec
 
@@ -188,14 +188,14 @@ class Agent(Learner):
         """See `Learner`; `spec` describes the environment.
 
         `learn` draws from `generator` and `act` from `act_generator`, so that acting more often,
-        as in evaluations, changes nothing in what is learned.
+        as in evaluations, does not affect learning.
         """
         super().__init__(config, spec, seed=seed, device=device)
         self.act_generator = torch.Generator(self.device).manual_seed(derive(seed, "act"))
 
     @property
     def discount(self) -> float:
-        """The world's discount where it fixes one, else the setting."""
+        """The environment's discount if it fixes one, else the setting."""
         return self.config.discount if self.spec.discount is None else self.spec.discount
 
     @abstractmethod
@@ -203,12 +203,12 @@ class Agent(Learner):
         """Chooses actions [B, A] for observations [B, D]; with noise only if `explore`."""
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
-        """What `decide` maximises among samples, [B], at actions [B, A]; None where nothing.
+        """The value that `decide` maximises among samples, [B], at actions [B, A]; None if there is none.
 
         Args:
             obs: Observations, [B, D].
-            action: What `decide` returned, [B, A].
-            noise: What `decide` was given.
+            action: Actions that `decide` returned, [B, A].
+            noise: Noise that `decide` was given.
         """
         return None
 
@@ -230,7 +230,7 @@ class Model(Learner):
     ) -> None:
         """See `Learner`; `spec` has the space of each column of an example.
 
-        `measure` draws from `measure_generator`, so that measuring changes nothing in what is learned.
+        `measure` draws from `measure_generator`, so that measuring does not affect learning.
         """
         super().__init__(config, spec, seed=seed, device=device)
         self.measure_generator = torch.Generator(self.device).manual_seed(derive(seed, "measure"))
@@ -243,7 +243,7 @@ class Model(Learner):
         """Measures of all examples at once, such as a mean average precision; none by default.
 
         Args:
-            columns: What `measure` returned for all of them, as NumPy arrays [N, ...].
+            columns: Results of `measure` for all examples, as NumPy arrays [N, ...].
         """
         return {}
 
@@ -255,12 +255,12 @@ def checked_class(found: Any, base: type[L], name: str) -> type[L]:
     """A class that a user named, if it is a complete learner.
 
     Args:
-        found: What the name stands for.
+        found: The object of the name.
         base: `Agent` or `Model`, or `Learner` for either.
         name: As the user wrote it.
 
     Raises:
-        UserError: It is something else, or lacks something.
+        UserError: It is something else, or is incomplete.
     """
     bases = [x for x in (Agent, Model) if issubclass(x, base)]
     for kind in bases:
@@ -273,13 +273,13 @@ def checked_class(found: Any, base: type[L], name: str) -> type[L]:
             return cast(type[L], found)
     names = [x.__name__ for x in bases]
     raise UserError(
-        f"{' or '.join(names).lower()} {name!r}: it is no subclass of rlbench.interface."
+        f"{' or '.join(names).lower()} {name!r}: it is not a subclass of rlbench.interface."
         f"{' or '.join(names)}; expected package.module:Class"
     )
 
 
 def _lacking(found: type[Learner]) -> str:
-    """What a class lacks to be a learner, in words; empty if it is one."""
+    """Describes what a class lacks to be a learner; empty if it is one."""
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and is_dataclass(config)):
         return f"has the Config {config}, expected a frozen dataclass of its settings"
@@ -307,16 +307,16 @@ def _lacking(found: type[Learner]) -> str:
             f"has measures = {measures}, expected a tuple of one or more rlbench.measures.Measure"
         )
     if len({x.name for x in measures}) < len(measures):
-        return "has two measures of one name, so name them apart"
+        return "has two measures with the same name, so give them different names"
     methods = sorted(found.__abstractmethods__)
     return f"has no method {' and '.join(methods)}" if methods else ""
 
 
 @contextmanager
 def evaluating(learner: Learner) -> Iterator[None]:
-    """The learner's networks in evaluation mode, as for normalisation and dropout, and back."""
+    """Puts the learner's networks in evaluation mode, for example for dropout, and back."""
     networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
-    # Each part's own: a learner may keep some of them in evaluation mode while it learns.
+    # The mode of each part: a learner may keep some of them in evaluation mode while it learns.
     modes = [(part, part.training) for network in networks for part in network.modules()]
     for network in networks:
         network.eval()

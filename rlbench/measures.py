@@ -11,7 +11,7 @@ class Measure:
 
     name: str
     unit: str = ""
-    """Such as `nats`; empty for a plain number."""
+    """Unit, such as `nats`; empty for a plain number."""
     higher_is_better: bool = True
 
     @classmethod

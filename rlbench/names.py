@@ -23,7 +23,7 @@ class NameTable(Mapping[str, str]):
         """A table of built-in names and of names registered by installed packages.
 
         Args:
-            kind: What errors call the names, such as `agent`.
+            kind: Kind of the names in errors, such as `agent`.
             package: Where the modules are.
             entries: Name to `module:attribute` and a one-line description.
             group: Entry points under which packages register names; empty for none.
@@ -70,7 +70,7 @@ class NameTable(Mapping[str, str]):
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         return (
             f"there is no {self.kind} {name!r}; {hint}`rlbench list` shows all, and "
-            "package.module:Class names one of your own"
+            "package.module:Class names a custom one"
         )
 
     def module_of(self, attribute: str) -> str | None:
@@ -105,7 +105,7 @@ class NameTable(Mapping[str, str]):
 
 
 def look_in_current_folder() -> None:
-    """Lets modules of the current folder be imported, where a console script does not look."""
+    """Makes modules of the current folder importable; console scripts do not search it."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 

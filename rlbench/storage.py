@@ -62,7 +62,7 @@ class Frames:
     """The images before and after N transitions."""
 
     images: Tensor
-    """First the N observations, then the last ones of episodes, uint8 [N + E, *obs_shape]."""
+    """The N observations, then the last images of episodes, uint8 [N + E, *obs_shape]."""
     after: Tensor
     """Index of the image after each transition, int64 [N]."""
 

@@ -32,7 +32,7 @@ ENCODERS = NameTable(
     {
         "flatten": ("flatten:FLATTEN", "raw values in a row"),
         "grid": ("grid:GRID", "three small convolutions over MiniGrid's grids"),
-        "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, of one-hot cells"),
+        "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, over one-hot cells"),
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
         "impala": ("impala:IMPALA", "IMPALA's residual network"),
         "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),
@@ -42,7 +42,7 @@ ENCODERS = NameTable(
     group="rlbench.encoders",
 )
 PRESETS = {"resnet20": "units=3", "resnet56": "units=9"}
-"""Options that a name stands for."""
+"""Names to their options."""
 
 
 def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
@@ -81,8 +81,8 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
 def acting_encoder(name: str, obs_shape: tuple[int, ...], *, frozen: bool = False) -> "Encoder":
     """The encoder of a name for an agent; see `make_encoder`.
 
-    Batch normalisation uses its running statistics, because an agent acts on single observations. A frozen
-    encoder keeps its weights.
+    Batch normalisation uses its running statistics, because an agent acts on single observations. The weights
+    of a frozen encoder are not trained.
     """
     from rlbench.backbones.encoders._base import freeze, use_running_statistics
 
@@ -96,14 +96,14 @@ def acting_encoder(name: str, obs_shape: tuple[int, ...], *, frozen: bool = Fals
 def observations_of(
     space: "Space[Any]", encoder: str = "flatten", *, frozen: bool = False
 ) -> "Observations":
-    """What an agent's network reads: the length of vectors, or a new encoder for other observations.
+    """The input of an agent's network: the length of vectors, or a new encoder for other observations.
 
-    Each network of an agent has an encoder of its own, so call this once for each.
+    Each network of an agent has its own encoder, so call this once for each.
 
     Args:
         space: Of one observation.
         encoder: Its name; `flatten` leaves vectors as they are.
-        frozen: Whether the weights of the encoder stay as they are.
+        frozen: Whether the encoder's weights are frozen.
 
     Raises:
         UserError: There is no such encoder, or it does not take such observations.
@@ -117,7 +117,7 @@ def observations_of(
 
 
 def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
-    """What an encoder's name stands for: its kind, and the options of its layers.
+    """The meaning of an encoder's name: its kind, and the options of its layers.
 
     >>> kind_of("resnet20:width=8")[1]
     {'units': 3, 'width': 8}
@@ -136,14 +136,14 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
 
 
 def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
-    """Words such as `units=1` in the types of the options."""
+    """Parses words such as `units=1` to the types of the options."""
     _, *known = inspect.signature(kind.layers).parameters.values()
     defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
     options = {}
     for word in words:
         option, _, value = word.partition("=")
         if option not in defaults:
-            there = f"; it has {', '.join(defaults)}" if defaults else ", which has none"
+            there = f"; it has {', '.join(defaults)}" if defaults else ", which has no options"
             raise UserError(f"there is no option {option!r} of the encoder {name}{there}")
         kind_of_value = type(defaults[option])
         try:
@@ -158,7 +158,7 @@ def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """What needs PyTorch, loaded when it is asked for."""
+    """Attributes that need PyTorch, loaded on first use."""
     if name in ("Encoded", "Encoder", "Observations", "batch_normalised"):
         from rlbench.backbones.encoders import _base
 

@@ -1,4 +1,4 @@
-"""What all encoders have in common: raw observations in, features out."""
+"""Code shared by all encoders, from raw observations to features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of encoder, as its module declares it."""
+    """A kind of encoder, declared by its module."""
 
     layers: Callable[..., nn.Module]
     """Makes the layers from [B, C, H, W] to [B, size], given C and the options of the kind."""
     takes: Literal["anything", "grids", "images"]
-    """Observations: arrays of any shape, given to the layers as they are; grids with their channels last;
-    images with their channels first or last."""
+    """Observations that it accepts: arrays of any shape, passed to the layers unchanged; grids with their
+    channels last; images with their channels first or last."""
     scale: float = 1.0
-    """What the values are multiplied by."""
+    """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format
-    """In which a CPU computes the layers faster."""
+    """The memory format in which a CPU computes the layers faster."""
 
 
 class Encoder(nn.Module):
-    """Layers after the channels were brought to the front and the values into their range."""
+    """Layers that read observations with the channels moved to the front and the values scaled."""
 
     def __init__(
         self, kind: Kind, layers: nn.Module, obs_shape: tuple[int, ...], channels_last: bool
@@ -39,8 +39,8 @@ class Encoder(nn.Module):
         """Finds the number of features with a trial pass.
 
         Args:
-            kind: Where the layers come from.
-            layers: From [B, C, H, W], or whatever else an observation is, to [B, size].
+            kind: The kind of encoder.
+            layers: Layers from [B, C, H, W], or another shape of observations, to [B, size].
             obs_shape: One observation.
             channels_last: Observations are [B, H, W, C].
         """
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         self.channels_last = channels_last
         self.kind = kind
         self.obs_dims = len(obs_shape)
-        # A trial is no experience: statistics of batches stay as they are, and one pixel is enough.
+        # In evaluation mode, so that the trial changes no statistics of batches and one pixel is enough.
         self.eval()
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
@@ -72,16 +72,16 @@ class Encoder(nn.Module):
 
 
 Observations = int | Encoder
-"""What a head reads: vectors of a length, or whatever an encoder of its own reads."""
+"""Input of a head: the length of vectors, or the head's own encoder."""
 
 
 def size_of(observations: Observations) -> int:
-    """Number of features that a head has to start from."""
+    """Number of features that a head receives."""
     return observations if isinstance(observations, int) else observations.size
 
 
 def reader(observations: Observations) -> nn.Module:
-    """What brings observations to features: nothing for vectors, else the encoder."""
+    """The module from observations to features: the identity for vectors, else the encoder."""
     return nn.Identity() if isinstance(observations, int) else observations
 
 
@@ -111,9 +111,9 @@ def encoded(observations: Observations, network: Network) -> "Network | Encoded"
 class RunningBatchNorm(nn.BatchNorm2d):
     """Batch normalisation by the running statistics, in learning as in acting.
 
-    With the statistics of the batch, an agent would learn about other features than it acted on: PPO's first
-    ratio of probabilities would not be 1. A learning pass moves the statistics after it has used them;
-    passes without gradients, as those of acting and of targets, leave them alone.
+    With the statistics of the batch, an agent would learn from other features than it acted on: PPO's first
+    ratio of probabilities would not be 1. A learning pass updates the statistics after it has used them;
+    passes without gradients, such as for acting and for targets, do not change them.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class RunningBatchNorm(nn.BatchNorm2d):
 
 
 def use_running_statistics(network: nn.Module) -> None:
-    """Replaces batch normalisation by `RunningBatchNorm`, with the same names in the state."""
+    """Replaces batch normalisation with `RunningBatchNorm`, with the same names in the state."""
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             running = RunningBatchNorm(layer.num_features)
@@ -142,7 +142,7 @@ def use_running_statistics(network: nn.Module) -> None:
 
 
 def freeze(network: nn.Module) -> None:
-    """Makes all parameters plain buffers: saved under the same names, but nothing trains them."""
+    """Turns all parameters into buffers: they are saved under the same names, but not trained."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             delattr(module, name)

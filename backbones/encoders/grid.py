@@ -1,4 +1,4 @@
-"""Encoders of MiniGrid's grids, which hold a type, a colour and a state for each cell."""
+"""Encoders of MiniGrid's grids, which have a type, a colour and a state for each cell."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from rlbench.backbones.encoders._base import Kind
 
 
 def grid_layers(channels: int) -> nn.Module:
-    """The network for MiniGrid's grids, [B, C, W, H] of small integers, used as they are.
+    """The network for MiniGrid's grids, [B, C, W, H] of small integers, used without scaling.
 
     Three convolutions of 2x2 with 16, 32 and 32 channels; 288 features of an 11x11 grid
     (Igl et al., 2019, https://arxiv.org/abs/1910.12911, the authors' model `default2`).
@@ -28,11 +28,11 @@ def grid_layers(channels: int) -> nn.Module:
 class OneHot(nn.Module):
     """MiniGrid's types, colours and states [B, 3, W, H] as one-hot channels [B, 21, W, H].
 
-    As numbers they have an order that means nothing, which a network must first see through.
+    As plain numbers they have an order without meaning, which a network would have to unlearn.
     """
 
     sizes = (11, 6, 4)
-    """How many of each there are; any other number is all zeros."""
+    """Number of types, colours and states; any other number becomes all zeros."""
 
     def __init__(self) -> None:
         """Makes the table of all cells: reading it is faster than comparing numbers."""
@@ -55,7 +55,7 @@ class OneHot(nn.Module):
 
 
 def one_hot_grid_layers(channels: int) -> nn.Module:
-    """The same after `OneHot`."""
+    """The network of `grid_layers` after `OneHot`."""
     return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
 
 

@@ -12,8 +12,8 @@ from rlbench.backbones.encoders._base import Kind
 def impala_layers(channels: int, depths: Sequence[int] = (16, 32, 32)) -> nn.Module:
     """The residual network of IMPALA, without its last linear layer.
 
-    For each depth a convolution, a halving maximum and two residual blocks; a ReLU after the whole
-    (Espeholt et al., 2018, https://arxiv.org/abs/1802.01561, figure 3; as CoinRun's authors use it,
+    For each depth it has a convolution, a max-pooling with stride 2 and two residual blocks; a ReLU ends it
+    (Espeholt et al., 2018, https://arxiv.org/abs/1802.01561, figure 3; as used by CoinRun's authors,
     Cobbe et al., 2019, https://arxiv.org/abs/1812.02341).
     """
     layers: list[nn.Module] = []

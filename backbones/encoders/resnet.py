@@ -4,9 +4,9 @@ A stack of units that add to their input, so that further depth can fall back to
 
     x_{l+1} = f( h(x_l) + F(x_l) )
 
-F is two 3x3 convolutions (basic), or 1x1, 3x3 and 1x1 (bottleneck), each with a normalisation. Where h and f
-are the identity, x_L = x_l + sum F and the gradient of x_l has a term that no layer scales. Whatever
-multiplies h instead stands in front of it as a product over all units between.
+F is two 3x3 convolutions (basic), or 1x1, 3x3 and 1x1 (bottleneck), each with a normalisation. If h and f
+are the identity, x_L = x_l + sum F and the gradient of x_l has a term that no layer scales. Otherwise
+the factors of h multiply this term, as a product over all units in between.
 
 He et al., 2016, https://arxiv.org/abs/1512.03385: plain and residual nets, basic and bottleneck units;
 He et al., 2016, https://arxiv.org/abs/1603.05027: shortcuts h (table 1), orders of activation (table 2)
@@ -15,8 +15,8 @@ The layout follows the papers' networks for CIFAR: one 3x3 convolution, then sta
 the width, each stage but the first halving the image, then the mean over the image. Depth is 6 `units` + 2
 with basic units and 9 `units` + 2 with bottlenecks.
 
-Differences from the papers: group normalisation is the default, because an agent acts on batches that are
-not those it learns from; a unit that changes its shape always has a projection, a 1x1 convolution.
+Differences from the papers: group normalisation is the default, because an agent acts on other
+batches than it learns from; a unit that changes its shape always has a projection, a 1x1 convolution.
 """
 
 from collections.abc import Callable
@@ -38,14 +38,14 @@ Order = Literal[
     "original", "norm-after-addition", "relu-before-addition", "relu-preactivation",
     "full-preactivation",
 ]  # fmt: skip
-"""Where a unit normalises (N) and applies ReLU (R) around its convolutions (C), + the addition: CNRCN+R; CNRC+NR;
+"""Order of normalisation (N), ReLU (R), convolutions (C) and the addition (+) in a unit: CNRCN+R; CNRC+NR;
 CNRCNR+; RCNRCN+; NRCNRC+."""
 EXPANSION = 4
-"""Channels of a bottleneck's output for each of its own."""
+"""Output channels of a bottleneck per inner channel."""
 GROUPS = 8
 """Groups of channels in group normalisation, or as many as divide the channels."""
 DROPPED = 0.5
-"""Share of a shortcut's numbers that dropout drops."""
+"""Share of a shortcut's values that dropout sets to 0."""
 
 
 class Unit(nn.Module):
@@ -58,7 +58,7 @@ class Unit(nn.Module):
         """See `resnet_layers`; reads `channels` channels, and the inner convolutions have `width`."""
         super().__init__()
         out = width * (EXPANSION if block == "bottleneck" else 1)
-        # The stride is at the 3x3 convolution of a bottleneck, where it drops no inputs.
+        # A bottleneck has its stride in the 3x3 convolution, where it skips no inputs.
         kernels = ((1, 1), (3, stride), (1, 1)) if block == "bottleneck" else ((3, stride), (3, 1))
         widths = [channels, *[width] * (len(kernels) - 1), out]
         self.order, self.shortcut = order, shortcut
@@ -87,7 +87,7 @@ class Unit(nn.Module):
         """f(h(x) + F(x))."""
         if self.order == "full-preactivation":
             active = self.norms[0](x).relu()
-            # A unit that changes its shape normalises once, for both branches.
+            # A unit that changes the shape normalises once, for both branches.
             return self._join(active if self.changes else x, self._residual(active), x)
         joined = self._join(x, self._residual(x), x)
         if self.order == "original":
@@ -116,10 +116,10 @@ class Unit(nn.Module):
         return x
 
     def _join(self, skipped: Tensor, residual: Tensor, x: Tensor) -> Tensor:
-        """H + F; `skipped` is what a projection reads."""
+        """H + F; `skipped` is the input of a projection."""
         if self.shortcut == "none":
             return residual
-        # All shortcuts in the net are scaled, gated or dropped, those with a projection too.
+        # All shortcuts in the net are scaled, gated or dropped, also those with a projection.
         past = x if self.projection is None else self.projection(skipped)
         if self.shortcut == "scale":
             return 0.5 * past + residual
@@ -128,7 +128,7 @@ class Unit(nn.Module):
         if self.shortcut == "conv" and not self.changes:
             return self.mapping(x) + residual  # type: ignore[no-any-return]
         if self.shortcut == "dropout":
-            # Not scaled up again: the paper's dropout halves the shortcut in the mean.
+            # Not rescaled: the paper's dropout halves the shortcut on average.
             kept = torch.rand_like(past) >= DROPPED if self.training else 1 - DROPPED
             return kept * past + residual
         if self.shortcut in ("exclusive-gate", "shortcut-gate"):
@@ -142,12 +142,12 @@ class ResNet(nn.Module):
     """The first convolution, the stages and the mean over the image."""
 
     def __init__(self, first: nn.Module, stages: list[nn.Module], last: nn.Module) -> None:
-        """Parts from [B, C, H, W] on."""
+        """Layers that are applied in order, from [B, C, H, W]."""
         super().__init__()
         self.first, self.stages, self.last = first, nn.ModuleList(stages), last
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """What each stage gives, [B, C, H, W] with strides 1, 2, 4."""
+        """Output of each stage, [B, C, H, W] with strides 1, 2, 4."""
         x, found = self.first(x), []
         for stage in self.stages:
             x = stage(x)
@@ -173,15 +173,15 @@ def resnet_layers(
     """A residual net, or a plain one.
 
     Args:
-        channels: Of an image.
+        channels: Channels of an image.
         units: In each stage (paper: n); 3 make ResNet-20, 9 ResNet-56.
         width: Channels of the first stage, doubled by each further one.
-        stages: Each but the first halves the image.
+        stages: Number of stages; each but the first halves the image.
         block: `basic` or `bottleneck`.
         norm: See `Norm`.
         shortcut: See `Shortcut`.
         order: See `Order`.
-        gate_bias: Of the gates at the start; below 0 they let x pass.
+        gate_bias: Initial bias of the gates; below 0 they let x pass.
 
     Raises:
         UserError: An option has no such value.
@@ -217,7 +217,7 @@ def resnet_layers(
 
 
 def _convolution(channels: int, out: int, kernel: int, norm: Norm, stride: int) -> nn.Conv2d:
-    """A convolution with He's initialisation, and a bias only where no normalisation has one."""
+    """A convolution with He's initialisation, and a bias only if no normalisation follows."""
     layer = nn.Conv2d(
         channels, out, kernel, stride=stride, padding=kernel // 2, bias=norm == "none"
     )

@@ -1,1 +1,1 @@
-"""What stands at the end of a network: policies, values, distributions, behaviour models."""
+"""Heads at the end of a network: policies, values, distributions, behaviour models."""

@@ -18,7 +18,7 @@ from rlbench.interface import State
 
 
 class ActorCritic(nn.Module):
-    """Tanh networks of policy and value; one for both after an encoder with weights."""
+    """Tanh networks of policy and value; a single one for both after an encoder with weights."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class ActorCritic(nn.Module):
 
         Args:
             space: Of one observation.
-            make_head: The distribution of actions over features of a length.
-            encoder: What reads images; None for vectors.
+            make_head: Makes the distribution of actions for a number of features.
+            encoder: Encoder of images; None for vectors.
             hidden: Hidden layer sizes.
-            frozen: Whether the encoder keeps its weights.
+            frozen: Whether the encoder's weights are frozen.
         """
         super().__init__()
         shape = space.shape or ()
@@ -74,7 +74,7 @@ class ActorCritic(nn.Module):
 
 
 class RecurrentActorCritic(ActorCritic):
-    """Policy and value of what a memory made of the observations so far.
+    """Policy and value of the output of a memory over the observations so far.
 
     Called like `ActorCritic`, with the memory's features [B, H] in place of observations.
     """
@@ -90,7 +90,7 @@ class RecurrentActorCritic(ActorCritic):
         *,
         frozen: bool = False,
     ) -> None:
-        """See `ActorCritic`; the memory, by name, gives features of length `memory_size`, H."""
+        """See `ActorCritic`; `memory` is a name, and the memory gives features of length `memory_size`, H."""
         super().__init__(Box(-np.inf, np.inf, (memory_size,)), make_head, None, hidden)
         shape = space.shape or ()
         self.obs_encoder = (
@@ -113,7 +113,7 @@ class TanhLayers(nn.Module):
     """Linear layers, each followed by tanh."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
-        """From the first size over all others."""
+        """`sizes`: the size of the input, then the size of each layer."""
         super().__init__()
         self.layers = nn.ModuleList(
             orthogonal(nn.Linear(fan_in, fan_out), 2**0.5) for fan_in, fan_out in pairwise(sizes)
@@ -122,6 +122,6 @@ class TanhLayers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features of the last size."""
         for layer in self.layers:
-            # For one observation, calling a layer as a module takes longer than its product.
+            # For one observation, calling a layer as a module takes longer than the matrix product.
             x = F.linear(x, layer.weight, layer.bias).tanh()  # type: ignore[arg-type]
         return x

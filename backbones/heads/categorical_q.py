@@ -16,7 +16,7 @@ from rlbench.checks import same_shape
 
 
 class CategoricalQ(QEnsemble):
-    """K independent distributions of the return over L atoms; called, it gives their means."""
+    """K independent distributions of the return over L atoms; calling it returns their means."""
 
     atoms: Tensor
 
@@ -55,11 +55,11 @@ def project(
 ) -> Tensor:
     """The distribution of r + discount * Z on the atoms of Z, [B, L].
 
-    Mass that falls between two atoms is shared between them by distance, mass beyond the last atom
-    goes to it.
+    Mass that falls between two atoms is divided between them by distance, and mass beyond the last
+    atom goes to the last atom.
 
     Args:
-        probabilities: Of the atoms after the step, [B, L].
+        probabilities: Probabilities of the atoms after the step, [B, L].
         reward: Rewards, [B].
         terminated: 1.0 where no return follows, [B].
         atoms: Evenly spaced returns, [L].
@@ -75,6 +75,6 @@ def project(
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Of logits [K, B, L] against one target [B, L]: mean over B, sum over K."""
+    """Cross-entropy of logits [K, B, L] against one target [B, L]: mean over B, sum over K."""
     same_shape(logits[0], target)
     return -(target * F.log_softmax(logits, -1)).sum(-1).mean(1).sum()

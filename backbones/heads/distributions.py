@@ -1,7 +1,7 @@
-"""Distributions over actions at the end of a network: choices, or a box, for on-policy agents.
+"""Distributions over discrete or continuous actions at the end of a network, for on-policy agents.
 
 A head maps features to the parameters of its distribution; samples are in the head's own units: the
-index of a choice, or an unbounded vector of which the part outside of [-1, 1] is clipped when it acts.
+index of a discrete action, or an unbounded vector that is clipped to [-1, 1] when it acts.
 """
 
 import math
@@ -17,11 +17,11 @@ class Head(nn.Module, ABC):
     """A distribution of actions, given features."""
 
     out: nn.Linear
-    """From features to the parameters that depend on the state, [B, A]."""
+    """Layer from features to the parameters that depend on the state, [B, A]."""
 
     @abstractmethod
     def draw(self, params: Tensor, noise: Tensor) -> Tensor:
-        """One sample for each row of parameters; noise is standard normal, [..., A] as they are."""
+        """One sample for each row of parameters; noise is standard normal, [..., A] like the parameters."""
 
     @abstractmethod
     def log_prob(self, params: Tensor, sample: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Head(nn.Module, ABC):
 
 
 class Categorical(Head):
-    """Choices; parameters are logits, samples int64 indices [...]."""
+    """Discrete actions; parameters are logits, samples int64 indices [...]."""
 
     def __init__(self, in_size: int, choices: int) -> None:
         """A linear layer from features of length `in_size` to the logits."""
@@ -68,7 +68,7 @@ class Categorical(Head):
 
 
 class Gaussian(Head):
-    """A box; parameters are means [..., A], the standard deviation is the same for all states."""
+    """Continuous actions; parameters are means [..., A], the standard deviation is the same for all states."""
 
     def __init__(self, in_size: int, action_size: int) -> None:
         """A linear layer from features of length `in_size` to the means; deviations begin at 1."""

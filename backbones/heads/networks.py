@@ -15,6 +15,6 @@ def mlp(
         observations: Length of a vector, or an encoder.
         hidden: Hidden layer sizes.
         out_size: Number of outputs.
-        more: Length of what else it reads, by `conditioned`.
+        more: Length of the additional input of `conditioned`.
     """
     return encoded(observations, MLP(size_of(observations) + more, hidden, out_size))

@@ -1,9 +1,9 @@
-"""A policy and a value behind a code to which noise can be added, or not.
+"""A policy and a value that read a code, to which noise can be added.
 
     e = encoder(s),   code = W e (+ noise),   pi = head(g(code)),   V = linear(g(code))
 
-The deterministic code has no noise, the stochastic one a Gaussian's of an information bottleneck or
-that of dropout; both are read by the same heads.
+The deterministic code has no noise, the stochastic one has the Gaussian noise of an information
+bottleneck or the noise of dropout; the same heads read both.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Noise = Literal["none", "bottleneck", "dropout"]
 
 @dataclass(frozen=True)
 class Code:
-    """What a network makes of observations."""
+    """The code of observations."""
 
     mean: Tensor
     """The code without noise, [B, Z]."""
@@ -35,7 +35,7 @@ class Code:
 
 
 class NoisyActorCritic(nn.Module):
-    """Encoder, code and heads; calling it gives what the deterministic code leads to."""
+    """Encoder, code and heads; calling it returns policy and value of the deterministic code."""
 
     def __init__(
         self,
@@ -53,21 +53,21 @@ class NoisyActorCritic(nn.Module):
         batch_norm: bool,
         frozen: bool = False,
     ) -> None:
-        """Rows of linear layers begin with length 1, as in the authors' MiniGrid code.
+        """Initialises rows of linear layers with length 1, as in the authors' MiniGrid code.
 
         Args:
             space: Of one observation.
-            make_head: The distribution of actions over features of a length.
-            encoder: What reads observations.
+            make_head: Makes the distribution of actions for a number of features.
+            encoder: Encoder of observations.
             hidden: Sizes of ReLU layers between encoder and code.
             size: Length of the code, Z.
             noise: Kind of the stochastic code.
             sigma_offset: See `Bottleneck`.
             dropout: Share of units that dropout sets to 0.
-            slow_mask: Dropout drops a unit for all of a batch, also in the deterministic code.
-            activation: Between code and heads (g above).
+            slow_mask: Dropout drops a unit for the whole batch, also in the deterministic code.
+            activation: Activation between code and heads (g above).
             batch_norm: Normalise after each convolution, always by the statistics of the batch.
-            frozen: Whether the encoder keeps its weights.
+            frozen: Whether the encoder's weights are frozen.
         """
         super().__init__()
         self.encoder = acting_encoder(encoder, space.shape or (), frozen=frozen)
@@ -90,7 +90,7 @@ class NoisyActorCritic(nn.Module):
         self.slow_mask = slow_mask
         self.register_buffer("mask", torch.ones(size), persistent=True)
         self.mask: Tensor
-        """Of dropout in the deterministic code, [Z]; ones unless it is a slow mask."""
+        """Dropout mask of the deterministic code, [Z]; ones unless it is a slow mask."""
 
     def code(self, obs: Tensor) -> Code:
         """The code of observations [B, ...]."""
@@ -119,20 +119,20 @@ class NoisyActorCritic(nn.Module):
         return code.mean * self._mask(uniform(noise))
 
     def redraw_mask(self, generator: torch.Generator) -> None:
-        """A new slow mask of dropout."""
+        """Draws a new slow mask of dropout."""
         self.mask.copy_(self._mask(_uniform((self.size,), generator)))
 
     def read(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters of the policy, [..., A], and values, [...], of codes [..., Z]."""
+        """Parameters of the policy, [..., A], and values, [...], for codes [..., Z]."""
         active = self.activation(z)
         return self.head(active), self.value_out(active).squeeze(-1)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters of the policy and values, of the deterministic code."""
+        """Parameters of the policy and values, for the deterministic code."""
         return self.read(self.code(obs).mean * self.mask)
 
     def policy(self, obs: Tensor) -> Tensor:
-        """Parameters of the policy, of the deterministic code."""
+        """Parameters of the policy for the deterministic code."""
         return self(obs)[0]  # type: ignore[no-any-return]
 
     def value(self, obs: Tensor) -> Tensor:
@@ -146,9 +146,9 @@ class NoisyActorCritic(nn.Module):
 
 @torch.no_grad()
 def normalise_rows(network: nn.Module) -> None:
-    """Draws the linear layers anew: each row a random direction of length 1, biases 0.
+    """Initialises the linear layers again: each row a random direction of length 1, biases 0.
 
-    The initialisation of the MiniGrid agents of Igl et al., 2019; convolutions keep theirs.
+    The initialisation of the MiniGrid agents of Igl et al., 2019; convolutions keep their weights.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Linear):

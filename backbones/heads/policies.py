@@ -1,10 +1,10 @@
-"""Stochastic policies over the unit box and over choices.
+"""Stochastic policies over continuous actions in the unit box and over discrete actions.
 
-All have one form. Called with observations a policy gives the parameters of its distribution, from
-which everything else follows, so that one pass serves for samples and densities. Randomness comes from
-outside: `candidates` turns standard normal noise into N actions with their weights. Samples of a box
-weigh 1 / N each; a policy over choices offers all of them, each with its probability, so that
-expectations are exact; `samples` draws from it as from the others.
+All have one form. Called with observations a policy returns the parameters of its distribution, from
+which everything else follows, so that one pass is enough for samples and densities. The caller provides
+the noise: `candidates` turns standard normal noise into N actions with their weights. Samples of
+continuous actions weigh 1 / N each; a policy over discrete actions returns all actions, each with its
+probability, so that expectations are exact; `samples` draws from it as from the others.
 """
 
 import math
@@ -43,10 +43,10 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def mode(self, params: Params) -> Tensor:
-        """The action to take where nothing is sampled, [B, A]."""
+        """The action to take without sampling, [B, A]."""
 
     def draw(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """One sample for each observation of a policy over a box, [B, A]."""
+        """One sample for each observation, for continuous actions, [B, A]."""
         noise = randn((len(obs), 1, self.noise_size), generator)
         return self.actions(self(obs), noise)[:, 0]
 
@@ -54,7 +54,7 @@ class Policy(nn.Module, ABC):
         """Actions to take an expectation over.
 
         Args:
-            params: What the policy gave for observations [B, D].
+            params: Parameters that the policy returned for observations [B, D].
             noise: Standard normal, [B, N, Z].
 
         Returns:
@@ -75,7 +75,7 @@ def make_policy(
     hidden: Sequence[int],
     layers: LayerKind = "mlp",
 ) -> Policy:
-    """A policy over a box, by name, with the constants that its sources give it."""
+    """A policy over continuous actions, by name, with the constants of its sources."""
     if kind == "mixture":
         return GaussianMixture(observations, action_size, hidden, layers=layers)
     if kind == "tanh-gaussian":
@@ -113,9 +113,9 @@ class TanhGaussian(Policy):
             observations: Length of an observation, D, or an encoder.
             action_size: Length of an action, A.
             hidden: Hidden layer sizes.
-            log_std_bounds: Where the log standard deviation stays.
-            smooth: Keep it there by tanh instead of a clamp.
-            margin: `log_prob` takes actions nearer than this to +-1 to be so near.
+            log_std_bounds: Bounds of the log standard deviation.
+            smooth: Whether tanh bounds it instead of a clamp.
+            margin: `log_prob` moves actions to at least this distance from +-1.
             layers: Kind of network.
         """
         super().__init__()
@@ -195,10 +195,10 @@ class TanhGaussian(Policy):
 
 
 class ClippedGaussian(Policy):
-    """N(tanh(mean(s)), std): samples beyond the box are clipped, densities are those before.
+    """N(tanh(mean(s)), std): samples beyond the box are clipped, densities are taken before clipping.
 
-    As in d3rlpy's CRR, in IQL and in AWAC. Where the data act on the bound itself the likelihood
-    stays finite, which a squashed Gaussian's does not.
+    As in d3rlpy's CRR, in IQL and in AWAC. For actions exactly on the bound the likelihood stays
+    finite, unlike the likelihood of a squashed Gaussian.
     """
 
     def __init__(
@@ -211,14 +211,14 @@ class ClippedGaussian(Policy):
         free_std: bool = False,
         layers: LayerKind = "mlp",
     ) -> None:
-        """A network with A means, and as many log standard deviations unless these are free.
+        """A network with A means, and A log standard deviations unless these are free.
 
         Args:
             observations: Length of an observation, D, or an encoder.
             action_size: Length of an action, A.
             hidden: Hidden layer sizes.
-            log_std_bounds: Where the log standard deviation stays.
-            free_std: One standard deviation for all states, a parameter of its own.
+            log_std_bounds: Bounds of the log standard deviation.
+            free_std: One standard deviation for all states, a separate parameter.
             layers: Kind of network.
         """
         super().__init__()
@@ -286,7 +286,7 @@ class GaussianMixture(Policy):
         return logits.log_softmax(-1), mean, (F.softplus(scale) + 1e-4).log()
 
     def actions(self, params: Params, noise: Tensor) -> Tensor:
-        """See `Policy`; the last number of a noise chooses the component."""
+        """See `Policy`; the last number of the noise chooses the component."""
         log_weight, mean, log_std = params
         # The number of components whose cumulated weight lies below a uniform number.
         below = log_weight.exp().cumsum(-1)[:, None] < uniform(noise[..., -1:])
@@ -308,7 +308,7 @@ class GaussianMixture(Policy):
 
 
 class Choice(Policy):
-    """A distribution over A choices; actions are one-hot vectors [B, A].
+    """A distribution over A discrete actions, which are one-hot vectors [B, A].
 
     Its candidates need no noise; its samples need noise of shape [B, N, A].
     """
@@ -338,12 +338,12 @@ class Choice(Policy):
         return (drawn == torch.arange(self.action_size, device=noise.device)).float()
 
     def draw(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """One choice for each observation, [B, A]."""
+        """One action for each observation, [B, A]."""
         noise = randn((len(obs), 1, self.action_size), generator)
         return self.actions(self(obs), noise)[:, 0]
 
     def candidates(self, params: Params, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Every choice, [B, A, A], and its log-probability, [B, A], whatever the noise."""
+        """Every action, [B, A, A], and its log-probability, [B, A], whatever the noise."""
         every = torch.eye(self.action_size, device=noise.device)
         return every.expand(len(noise), -1, -1), params[0]
 
@@ -352,7 +352,7 @@ class Choice(Policy):
         return (params[0] * action).sum(-1)
 
     def mode(self, params: Params) -> Tensor:
-        """The most likely choice, [B, A]."""
+        """The most likely action, [B, A]."""
         return F.one_hot(params[0].argmax(-1), self.action_size).float()
 
 
@@ -369,7 +369,7 @@ def _log_normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def _log_density(noise: Tensor, log_std: Tensor, raw: Tensor) -> Tensor:
-    """Of tanh(raw), where raw = mean + std * noise; sums over the last dimension."""
+    """Log-density of tanh(raw), where raw = mean + std * noise; sums over the last dimension."""
     log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     return (log_normal - log_tanh_slope(raw)).sum(-1)
 

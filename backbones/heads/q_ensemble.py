@@ -42,11 +42,11 @@ class QEnsemble(nn.Module):
         return self.outputs(obs, action).squeeze(-1)
 
     def outputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What the networks give, [K, B, out] or [K, B, N, out]; arguments as above."""
+        """Outputs of the networks, [K, B, out] or [K, B, N, out]; arguments as in `forward`."""
         members, obs = cast("Iterable[Network]", self.members), self.reader(obs)
         return torch.stack([member.conditioned(obs, action) for member in members])
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values of the first member alone, [B] or [B, N]; arguments as above."""
+        """Values of the first member alone, [B] or [B, N]; arguments as in `forward`."""
         member = cast("Network", self.members[0])
         return member.conditioned(self.reader(obs), action).squeeze(-1)

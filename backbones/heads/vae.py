@@ -1,4 +1,4 @@
-"""A conditional variational autoencoder of actions: which actions does the data take here?"""
+"""A conditional variational autoencoder of actions: a model of the data's actions in each state."""
 
 from collections.abc import Sequence
 

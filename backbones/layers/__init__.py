@@ -1,1 +1,1 @@
-"""Layers that encoders, memories and heads are made of."""
+"""Layers of which encoders, memories and heads are built."""

@@ -1,4 +1,4 @@
-"""Cut-out: rectangles of random colour over an image, which a policy must learn to see past.
+"""Cut-out: rectangles of random colour over an image, which a policy must learn to ignore.
 
 At most five rectangles, each side uniform in 10 to 35 % of the image, as in CoinRun's training
 (Cobbe et al., 2019, https://arxiv.org/abs/1812.02341, section 5.3).
@@ -23,7 +23,7 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
     """
     drawn = torch.rand((count, MOST, 5 + channels), generator=generator, device=generator.device)
     corner, sides = drawn[..., :2], SMALLEST + (LARGEST - SMALLEST) * drawn[..., 2:4]
-    # As many as fall below one number of the image, which makes all counts equally likely.
+    # Keeps the rectangles whose number is below one number of the image, so all counts are equally likely.
     order = torch.arange(MOST, device=drawn.device)
     used = order < (drawn[:, :1, 4] * (MOST + 1)).floor()
     start = corner * (1 - sides)
@@ -35,7 +35,7 @@ def check_images(space: Space[Any]) -> None:
     """Refuses observations that are not images with values from 0 to 255.
 
     Raises:
-        UserError: Observations of this space are not images of values from 0 to 255.
+        UserError: Observations of this space are not images with values from 0 to 255.
     """
     if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
         raise UserError(
@@ -45,7 +45,7 @@ def check_images(space: Space[Any]) -> None:
 
 
 def cut_out(obs: Tensor, rectangles: Tensor, *, channels_last: bool = False) -> Tensor:
-    """Images of values 0 to 255 with the rectangles of `draw_rectangles` drawn in.
+    """Draws the rectangles of `draw_rectangles` into images with values from 0 to 255.
 
     Args:
         obs: [V, C, H, W], or [V, H, W, C].

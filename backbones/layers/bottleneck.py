@@ -1,9 +1,9 @@
-"""The variational information bottleneck: a noisy code of features that pays for what it tells.
+"""The variational information bottleneck: a noisy code of features with a penalty on its information.
 
     (mu, rho) = W e + b,   sigma = softplus(rho + offset) + 1e-6,   z = mu + sigma * noise
     KL(N(mu, sigma^2) | N(0, I)) = sum_j (mu_j^2 + sigma_j^2 - 1) / 2 - log sigma_j
 
-z is the stochastic code, mu the deterministic one. Whoever uses it draws the noise.
+z is the stochastic code, mu the deterministic one. The caller draws the noise.
 
 Alemi et al., 2017, https://arxiv.org/abs/1612.00410; in reinforcement learning Igl et al., 2019,
 https://arxiv.org/abs/1910.12911.
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from rlbench.checks import same_shape
 
 SMALLEST_SIGMA = 1e-6
-"""Added to every sigma: softplus underflows to 0, whose logarithm the divergence takes."""
+"""Added to every sigma: softplus underflows to 0, and the divergence needs the logarithm of sigma."""
 
 
 class Bottleneck(nn.Module):
     """One linear layer from features to mean and standard deviation of a Gaussian code."""
 
     def __init__(self, in_size: int, size: int, offset: float = 0.0) -> None:
-        """Weights as in the authors' code: Glorot's uniform ones for ReLU, biases 0.
+        """Initialises weights as in the authors' code: Glorot uniform for ReLU, biases 0.
 
         Args:
             in_size: Length of the features.
@@ -55,11 +55,11 @@ def sample(mu: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 
 
 def unit_kl(mu: Tensor, sigma: Tensor) -> Tensor:
-    """Divergence of each unit of the code from N(0, 1) in nats, [B, Z], as `mu` and `sigma` are."""
+    """Divergence of each unit of the code from N(0, 1) in nats, [B, Z] like `mu` and `sigma`."""
     same_shape(mu, sigma)
     return 0.5 * (mu.square() + sigma.square() - 1) - sigma.log()
 
 
 def kl(mu: Tensor, sigma: Tensor) -> Tensor:
-    """Divergence of the code from N(0, I) in nats, [B]: how much it may tell of each row."""
+    """Divergence of the code from N(0, I) in nats, [B]: a bound on its information about each row."""
     return unit_kl(mu, sigma).sum(dim=-1)

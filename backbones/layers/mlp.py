@@ -15,7 +15,7 @@ class Network(nn.Sequential):
     """Layers from vectors to vectors, of which the first is linear: [..., in] to [..., out]."""
 
     def conditioned(self, obs: Tensor, x: Tensor) -> Tensor:
-        """The output for observations and something else, joined.
+        """The output for observations joined with a second input.
 
         Args:
             obs: Observations, [B, D].
@@ -27,7 +27,7 @@ class Network(nn.Sequential):
         if x.dim() == 2:
             joined: Tensor = self(torch.cat([obs, x], dim=-1))
             return joined
-        # The observation's share of the first layer, once and not for each of the N.
+        # The observation's part of the first layer, computed once and not for each of the N.
         first, *rest = self
         assert isinstance(first, nn.Linear)
         obs_weight, x_weight = first.weight.split([obs.shape[-1], x.shape[-1]], dim=1)

@@ -1,4 +1,4 @@
-"""Random numbers on the device of their generator, and other distributions made of normal ones."""
+"""Random numbers on the device of their generator, and other distributions from normal numbers."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ def randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def uniform(normal: Tensor) -> Tensor:
-    """Uniform numbers in (0, 1) of standard normal ones, by their distribution function."""
+    """Uniform numbers in (0, 1) from standard normal ones, by their distribution function."""
     return (0.5 * (1 + torch.erf(normal / math.sqrt(2)))).clamp(1e-6, 1 - 1e-6)
 
 
 def gumbel(normal: Tensor) -> Tensor:
-    """Standard Gumbel numbers of standard normal ones: adding them to logits samples by argmax."""
+    """Standard Gumbel numbers from standard normal ones: adding them to logits samples by argmax."""
     return -(-uniform(normal).log()).log()

@@ -1,4 +1,4 @@
-"""Observations and rewards brought to a common scale."""
+"""Normalisation of observations and rewards."""
 
 from typing import Any
 
@@ -22,16 +22,16 @@ class ObsNormaliser(nn.Module):
     """(s - mean) / (std + 1e-3) with the statistics of a data set; 0 for components that never varied.
 
     TD3+BC and CORL divide such a component by 1e-3, which also gives 0 on the data. But if it varies when
-    the agent acts, it is by far the largest input, for weights that were never trained.
+    the agent acts, it is by far the largest input, and its weights were never trained.
 
-    The statistics are buffers, so a checkpoint carries them to an agent that was built without data.
+    The statistics are buffers, so a checkpoint restores them in an agent that was built without data.
     """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(self, spec: Spec, size: int, *, enabled: bool = True) -> None:
-        """Takes the statistics from `spec`; the identity where it has none or not `enabled`."""
+        """Takes the statistics from `spec`; the identity if it has none or not `enabled`."""
         super().__init__()
         mean, scale = torch.zeros(size), torch.ones(size)
         if enabled and spec.obs_mean is not None and spec.obs_std is not None:
@@ -52,7 +52,7 @@ def obs_normaliser(spec: Spec, *, enabled: bool) -> nn.Module:
 
 
 class _Moments(nn.Module):
-    """Running mean and variance over all that was seen (Chan et al., 1979)."""
+    """Running mean and variance of all inputs so far (Chan et al., 1979)."""
 
     mean: Tensor
     variance: Tensor
@@ -65,7 +65,7 @@ class _Moments(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def update(self, x: Tensor) -> None:
-        """Takes a batch [N, ...] of any dtype in; the first replaces mean 0 and variance 1."""
+        """Includes a batch [N, ...] of any dtype; the first one replaces mean 0 and variance 1."""
         x = x.float()
         rows = len(x)
         share = (rows / (self.count + rows)).float()
@@ -77,7 +77,7 @@ class _Moments(nn.Module):
 
 
 class RunningNormaliser(nn.Module):
-    """(s - mean) / std within +-10, with running statistics that a checkpoint carries.
+    """(s - mean) / std within +-10, with running statistics that are part of a checkpoint.
 
     A component that has not varied so far becomes 0, as in `ObsNormaliser`.
     """
@@ -97,7 +97,7 @@ class RunningNormaliser(nn.Module):
         return ((obs - mean) * scale).clamp(-10.0, 10.0)
 
     def update(self, obs: Tensor) -> None:
-        """Takes observations of a rollout in, [T, V, ...]."""
+        """Includes the observations of a rollout, [T, V, ...]."""
         if self.enabled:
             self.moments.update(obs.flatten(0, 1))
 
@@ -118,7 +118,7 @@ class RewardScaler(nn.Module):
         self.register_buffer("returns", torch.zeros(envs))
 
     def forward(self, rollout: Trajectories, discount: float) -> Tensor:
-        """Takes the rewards of a rollout in and returns them scaled, [T, V]."""
+        """Includes the rewards of a rollout and returns them scaled, [T, V]."""
         if not self.enabled:
             return rollout.reward
         so_far = []

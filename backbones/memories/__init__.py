@@ -1,4 +1,4 @@
-"""Memories: what a learner keeps of the past, by name; importing this loads the standard library only.
+"""Memories of past observations, by name; importing this loads the standard library only.
 
 memory = make_memory("lstm", 4, size=64)        # reads vectors of length 4
 """
@@ -28,8 +28,8 @@ def make_memory(name: str, observations: "Observations", size: int, more: int = 
     Args:
         name: As in `MEMORIES`.
         observations: Length of the vectors that it reads, or an encoder.
-        size: Length of what it returns, H.
-        more: Length of what else it reads, such as the last action.
+        size: Length of its output, H.
+        more: Length of additional inputs, such as the last action.
 
     Raises:
         UserError: There is no such memory.
@@ -42,7 +42,7 @@ def make_memory(name: str, observations: "Observations", size: int, more: int = 
 
 
 def __getattr__(name: str) -> Any:
-    """What needs PyTorch, loaded when it is asked for."""
+    """Attributes that need PyTorch, loaded on first use."""
     if name in ("Memory", "forget"):
         from rlbench.backbones.memories import _base
 

@@ -1,4 +1,4 @@
-"""Memories: what an agent keeps of the past where one observation does not tell the state."""
+"""Memories of past observations, for tasks in which one observation does not determine the state."""
 
 from abc import ABC, abstractmethod
 
@@ -12,15 +12,15 @@ class Memory(nn.Module, ABC):
     """Reads a vector at each step; its state is a flat dict of batch-first tensors."""
 
     size: int
-    """Length of what it returns, H."""
+    """Length of its output, H."""
 
     def __init__(self) -> None:
-        """Reads vectors as they are; `make_memory` gives it an encoder."""
+        """Reads vectors directly; `make_memory` can give it an encoder."""
         super().__init__()
         self.reader: nn.Module = nn.Identity()
 
     def read(self, obs: Tensor, *others: Tensor) -> Tensor:
-        """The vectors that it takes in: features of observations [..., *obs_shape], and others [..., X]."""
+        """The vectors that it receives: features of observations [..., *obs_shape], and others [..., X]."""
         return torch.cat([self.reader(obs), *others], dim=-1)
 
     @abstractmethod
@@ -36,11 +36,11 @@ class Memory(nn.Module, ABC):
 
         Args:
             x: Inputs, [T, B, D].
-            state: Before the first.
-            reset: 1.0 where an episode begins, so that the memory forgets first, [T, B].
+            state: State before the first step.
+            reset: 1.0 where an episode begins, so that the memory is reset before the step, [T, B].
 
         Returns:
-            Outputs, [T, B, H], and the state after the last.
+            Outputs, [T, B, H], and the state after the last step.
         """
         outputs = []
         for at, fresh in zip(x, reset, strict=True):

@@ -1,4 +1,4 @@
-"""What models over an encoder have in common."""
+"""Code shared by models over an encoder."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ FIRST, LAST = 1 / 25, 1e-4 / 25
 def one_cycle(progress: float) -> float:
     """Step size as a share of the largest, at a share of all updates from 0 to 1.
 
-    Rises and falls along half a cosine each, with PyTorch's defaults (Smith & Topin, 2019,
+    It rises and then falls, along half a cosine each, with PyTorch's defaults (Smith & Topin, 2019,
     https://arxiv.org/abs/1708.07120).
     """
     if progress < WARM_UP:
@@ -29,22 +29,22 @@ def one_cycle(progress: float) -> float:
 
 
 MOST_CLASSES = 100_000
-"""More are no classes but numbers, and each takes a row of weights."""
+"""Largest number of classes: more are probably numbers, and each needs a row of weights."""
 
 
 def input_space(fields: Mapping[str, Space[Any]]) -> Space[Any]:
-    """The space of what a model reads.
+    """The space of the input of a model.
 
     Raises:
         UserError: The examples have no such column.
     """
     if "obs" not in fields:
         raise UserError(
-            f"the examples have the columns {', '.join(fields)}; a model reads `obs`, so call the input so"
+            f"the examples have the columns {', '.join(fields)}; a model reads `obs`, so give the input this name"
         )
     if not fields["obs"].shape:
         raise UserError(
-            "an `obs` of these examples is a single number; give an array for each example, [1] or longer"
+            "the `obs` of an example is a single number; give an array for each example, [1] or longer"
         )
     return fields["obs"]
 
@@ -53,7 +53,7 @@ def signal_length(fields: Mapping[str, Space[Any]], least: int) -> int:
     """The length of the signals that a model reads.
 
     Raises:
-        UserError: It reads something else, or signals of fewer than `least` values.
+        UserError: The input is not a signal, or has fewer than `least` values.
     """
     shape = input_space(fields).shape or ()
     if len(shape) != 1:
@@ -92,5 +92,5 @@ def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
 
 
 def right(logits: Tensor, label: Tensor) -> Tensor:
-    """1.0 where the largest of the logits [B, C] is that of the class [B], else 0.0, [B]."""
+    """1.0 where the largest of the logits [B, C] belongs to the class [B], else 0.0, [B]."""
     return (logits.argmax(dim=-1) == label).float()

@@ -2,8 +2,8 @@
 
     minimise  E[ -log p(y | x) ],    p(. | x) = softmax(W f(x) + b)
 
-where f is any encoder of the suite, x is `obs` and y a column of classes. Gradient descent with momentum and
-weight decay, with a step size that rises and falls once ("one cycle").
+where f is any encoder of the suite, x is `obs` and y a column of classes. It is trained by gradient descent with
+momentum and weight decay, and a step size that rises and falls once ("one cycle").
 
 He et al., 2016, https://arxiv.org/abs/1512.03385, section 4.2, for optimiser and weight decay;
 Smith & Topin, 2019, https://arxiv.org/abs/1708.07120, for the step size. In He et al. it falls in steps instead.
@@ -47,7 +47,7 @@ class ClassifierConfig:
     batch_size: int = 64
     """Examples in one update."""
     cycle_updates: int | None = None
-    """Updates in which the step size rises and falls once; by default those of the run. None in code: constant."""
+    """Updates in which the step size rises and falls once; by default the whole run. None in code: constant."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
@@ -118,7 +118,7 @@ class Classifier(Model):
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Accuracy (1 where right), loss and predicted class of each example, [B] each."""
+        """Accuracy (1 if right), loss and predicted class of each example, [B] each."""
         label = examples[self.config.label]
         logits = self.logits(examples["obs"])
         return {

@@ -1,14 +1,14 @@
-"""A classifier with a variational information bottleneck (VIB), and its rivals.
+"""A classifier with a variational information bottleneck (VIB), and its baselines.
 
-Predict the class y of an observation x through a noisy code z that pays for the information it holds:
+Predict the class y of an observation x through a noisy code z, with a penalty on the information in the code:
 
     minimise  E[ -log p(y | z) ] + beta * E[ KL(q(z | x) | N(0, I)) ],   z ~ q(z | x)
 
 Without the bottleneck the code is one number per unit and the second term is absent; then the usual
-rivals remain: weight decay, dropout or nothing. As in the authors' tests, the code keeps its noise when
+baselines remain: weight decay, dropout or nothing. As in the authors' tests, the code keeps its noise when
 the model is measured.
 
-Alemi et al., 2017, https://arxiv.org/abs/1612.00410; network, settings and rivals of the supervised task
+Alemi et al., 2017, https://arxiv.org/abs/1612.00410; network, settings and baselines of the supervised task
 of Igl et al., 2019, https://arxiv.org/abs/1910.12911, as in the authors' code.
 """
 
@@ -32,7 +32,7 @@ from rlbench.measures import Measure
 from rlbench.seeding import derive, initialising
 
 CHANNELS, WINDOW = 10, 11
-"""Of the convolution over the signal."""
+"""Output channels and kernel size of the convolution over the signal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,13 @@ class VIBConfig:
     """Settings of the classifier."""
 
     bottleneck: bool = True
-    """Code with noise, for which beta is paid; without it, a plain layer."""
+    """Use a noisy code with a penalty of weight beta; without it, the code is a plain layer."""
     beta: float = 1e-3
-    """The paper's beta: weight of the divergence of the code, in nats, beside the loss."""
+    """Weight of the code's divergence, in nats, in the loss (paper: beta)."""
     weight_decay: float = 0.0
     """Weight of half the squared norm of all parameters in the loss (1e-3 in the paper)."""
     dropout: float = 0.0
-    """Share of the units of the hidden layer that an update leaves out (0.2 in the paper)."""
+    """Share of the hidden layer's units that dropout sets to 0 in an update (0.2 in the paper)."""
     hidden: int = 1024
     """Units of the hidden layer."""
     code: int = 256
@@ -54,7 +54,7 @@ class VIBConfig:
     learning_rate: float = 1e-4
     """Step size of stochastic gradient descent."""
     momentum: float = 0.9
-    """Of stochastic gradient descent."""
+    """Momentum of stochastic gradient descent."""
     batch_size: int = 25
     """Signals in one update."""
 
@@ -64,7 +64,7 @@ class VIBConfig:
 
 
 class Network(nn.Module):
-    """Signals to a code, and a code to classes."""
+    """Maps signals to a code, and a code to classes."""
 
     def __init__(self, length: int, classes: int, config: VIBConfig) -> None:
         """For signals of `length` values."""
@@ -76,7 +76,7 @@ class Network(nn.Module):
         self.head = nn.Linear(config.code, classes)
 
     def features(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Features [B, hidden] of signals [B, D], some left out where there is a generator."""
+        """Features [B, hidden] of signals [B, D]; with a generator, dropout is applied."""
         x = self.hidden(F.relu(self.convolution(signal[:, None])).flatten(1))
         if self.dropout and generator is not None:
             kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
@@ -123,7 +123,7 @@ class VIB(Model):
         return (self.config.code,) if self.config.bottleneck else None
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Probabilities of the classes, [B, C]; `noise` [B, code] is that of the code."""
+        """Probabilities of the classes, [B, C]; `noise` [B, code] is the noise of the code."""
         return self.logits(obs, noise).softmax(dim=-1)
 
     def logits(self, obs: Tensor, noise: Tensor | None) -> Tensor:
@@ -154,7 +154,7 @@ class VIB(Model):
         return {"loss": loss.detach(), "kl": divergence.detach(), "sigma": sigma.detach().mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Loss, accuracy and predicted class of each example, [B] each; with a bottleneck, of a sampled code."""
+        """Loss, accuracy and predicted class of each example, [B] each; with a bottleneck, from a sampled code."""
         label, noise = examples["label"], None
         if self.acting_noise is not None:
             noise = randn((len(examples), *self.acting_noise), self.measure_generator)

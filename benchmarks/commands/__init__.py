@@ -1,1 +1,1 @@
-"""What the commands of the command line do, one file each; tables, sweeps and reports are in `tables`."""
+"""The commands of the command line, one file each; tables, sweeps and reports are in `tables`."""

@@ -1,4 +1,4 @@
-"""`rlbench export`: the acting policy of a run for use without this suite.
+"""`rlbench export`: exports the acting policy of a run for use without this suite.
 
     policy.pt     TorchScript: torch.jit.load("policy.pt")(obs)
     policy.onnx   ONNX: onnxruntime.InferenceSession("policy.onnx").run(None, {"obs": obs})
@@ -43,9 +43,9 @@ ROUNDING = 2e-6
 """Relative error of a float32 value after a few layers."""
 MOST_TIES = CHECKED // 20
 """Largest number of ties. A trained BEAR had 9 in 1,000, with Q at 334 and a float32 spacing of 3e-5;
-many more are not rounding."""
+many more cannot be due to rounding."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-"""Packages that write ONNX, translate to it, and run it for the check."""
+"""Packages that write ONNX, translate to ONNX, and run it for the check."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class ExportConfig:
 Inputs = tuple[Tensor, ...]
 
 
-def make(asked: ExportConfig) -> None:
-    """Exports, checks, writes."""
+def make(options: ExportConfig) -> None:
+    """Exports the policy, checks it and writes the files."""
     _need_onnx()
-    agent, task = load_agent_run(asked.run)
+    agent, task = load_agent_run(options.run)
     inputs, expected = _example(agent, task)
     files, differences = {}, {}
     for name, export in (("policy.pt", _torchscript), ("policy.onnx", _onnx)):
@@ -84,10 +84,10 @@ def make(asked: ExportConfig) -> None:
                 "--debug); let its `decide` use only PyTorch, in the same way for every input"
             ) from error
         differences[name] = _compare(name, agent, inputs, expected, exported)
-    folder = asked.out or asked.run / "export"
+    folder = options.out or options.run / "export"
     for name, blob in files.items():
         write_atomically(folder / name, blob)
-    text = json.dumps(_description(asked.run, agent, task, differences), indent=1) + "\n"
+    text = json.dumps(_description(options.run, agent, task, differences), indent=1) + "\n"
     write_atomically(folder / "policy.json", text.encode())
     largest = max(difference.largest for difference in differences.values())
     print(f"{folder}: policy.pt, policy.onnx, policy.json")
@@ -114,7 +114,7 @@ def _compare(
     """
     if exported.shape != expected.shape:
         raise UserError(
-            f"{name} gives actions of shape {list(exported.shape)} where its agent gives "
+            f"{name} gives actions of shape {list(exported.shape)}, but its agent gives "
             f"{list(expected.shape)}; nothing was written; let its `decide` keep the batch dimension"
         )
     distance = (exported - expected).abs().float().reshape(len(expected), -1).amax(dim=1)

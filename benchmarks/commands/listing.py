@@ -1,4 +1,4 @@
-"""What there is to run, for the command line; importing it loads neither PyTorch nor NumPy."""
+"""Lists of everything that can be run, for the command line; importing it loads neither PyTorch nor NumPy."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -58,13 +58,13 @@ def everything() -> str:
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"
-        "  package.module:factory, a function of yours that makes an environment or a source of examples\n\n"
+        "  package.module:factory, your own function that returns an environment or a source of examples\n\n"
         "Next: rlbench run bear --env halfcheetah-medium"
     )
 
 
 def example_task(name: str) -> str:
-    """A task that a learner can be tried on."""
+    """A task for an example of a learner."""
     if name in MODELS:
         return "signals-2" if name == "vib" else "digits"
     learner = load_learner(name)
@@ -75,15 +75,15 @@ def example_task(name: str) -> str:
 
 
 def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
-    """What `rlbench run AGENT` begins with.
+    """The defaults of `rlbench run LEARNER`.
 
     Args:
         learner_name: As in `rlbench list`.
-        task: Its name.
-        updates: Length of the run; None for the learner's own.
+        task: Name of the task.
+        updates: Length of the run; None for the learner's default.
 
     Returns:
-        The learner in one line, its defaults of a run and its settings for task and length.
+        A line about the learner, its defaults of a run and its settings for task and length.
     """
     from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
 
@@ -99,9 +99,9 @@ def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapp
 
 
 def _check_names(learner_name: str, where: str, given: Mapping[str, Any], kind: type[Any]) -> None:
-    """Refuses defaults of a learner that are no settings."""
+    """Refuses defaults of a learner that are not settings."""
     if unknown := given.keys() - {field.name for field in fields(kind)}:
         raise UserError(
-            f"{where} of {learner_name} names {', '.join(sorted(unknown))}, which is no setting of "
+            f"{where} of {learner_name} names {', '.join(sorted(unknown))}, which is not a setting of "
             f"{kind.__name__}; correct it"
         )

@@ -1,4 +1,4 @@
-"""What the commands of the command line do."""
+"""The commands `run`, `run --resume` and `evaluate`."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def resume(path: Path) -> None:
     if members(path):
         together = SeedBatchRun.resume(path, console)
         if together.finish() == 0:
-            console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
+            console.print(f"{path} is already complete", highlight=False, soft_wrap=True)
         _conclude_all(together, console)
         return
     job = Run.resume(path, console)
@@ -57,7 +57,7 @@ def resume(path: Path) -> None:
             f"rlbench run --resume {path.parent}"
         )
     if job.finish() == 0:
-        console.print(f"{path} is complete already", highlight=False, soft_wrap=True)
+        console.print(f"{path} is already complete", highlight=False, soft_wrap=True)
     _conclude(job, console)
 
 
@@ -82,16 +82,16 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
 
 
 def describe_data(data: DataSet) -> str:
-    """Where data come from, for a person."""
+    """Describes the origin of data, for the user."""
     origin, details = data.provenance, data.provenance.details
-    told = f"{details['transitions']:,} transitions, {origin.kind}"
-    told += f" by {origin.source}" if origin.kind == "generated" else f", {origin.name}"
+    text = f"{details['transitions']:,} transitions, {origin.kind}"
+    text += f" by {origin.source}" if origin.kind == "generated" else f", {origin.name}"
     score = details["score"]
-    return told if score is None else f"{told}, behaviour's score {score:.1f}"
+    return text if score is None else f"{text}, behaviour's score {score:.1f}"
 
 
 def _conclude_all(together: SeedBatchRun, console: Console) -> None:
-    """The last score of each seed, where everything is, and what to do next."""
+    """Prints the last score of each seed, the folder, and the next command."""
     for run in together.runs:
         text = f"seed {run.config.seed}: {_last(run)}"
         console.print(text, highlight=False, soft_wrap=True)
@@ -103,7 +103,7 @@ def _conclude_all(together: SeedBatchRun, console: Console) -> None:
 
 
 def _conclude(job: Run, console: Console) -> None:
-    """The last score, where everything is, and what to do next."""
+    """Prints the last score, the folder, and the next command."""
     path = job.folder.path
     console.print(f"done: {_last(job)}", highlight=False, soft_wrap=True)
     more = "" if issubclass(job.learner_class, Model) else " --episodes 100"
@@ -115,7 +115,7 @@ def _conclude(job: Run, console: Console) -> None:
 
 
 def _last(run: Run) -> str:
-    """The last evaluation of a run in words."""
+    """Describes the last evaluation of a run."""
     return describe(
         run.task, run.learner_class.measures, RunFolder(run.folder.path).last_evaluation()
     )

@@ -1,4 +1,4 @@
-"""`rlbench watch`: a film of a trained policy."""
+"""`rlbench watch`: films a trained policy."""
 
 import ctypes.util
 import math
@@ -30,7 +30,7 @@ Frame = NDArray[np.uint8]
 GIF_FPS = 25
 """GIF delays are whole hundredths of a second, and browsers slow down GIFs above 50 frames per second."""
 SMALL_SIZE, SMALL_FRAMES, SMALL_FPS, SMALL_BYTES = 160, 64, 10, 500_000
-"""Length of a film for a page: about six seconds."""
+"""Pixels, frames, frames per second and largest file of a film for a page: about six seconds."""
 SMALL_MOST = 240
 """Largest picture in pixels if the environment sets the size."""
 
@@ -44,7 +44,7 @@ class WatchConfig:
     out: Path | None = None
     """File to write, .mp4 or .gif; by default film.mp4 in the folder of the run."""
     episodes: int = 1
-    """Episodes to show, one after the other."""
+    """Number of episodes to show, one after the other."""
     seed: int = 1
     """Seed of the episodes; training used different ones."""
     size: int = 480
@@ -52,21 +52,21 @@ class WatchConfig:
     enlarged by the largest whole factor that fits."""
 
 
-def make(asked: WatchConfig) -> None:
+def make(options: WatchConfig) -> None:
     """Writes the film."""
-    out = asked.out or asked.run / "film.mp4"
+    out = options.out or options.run / "film.mp4"
     ending = out.suffix.lower()
     if ending not in (".mp4", ".gif"):
         raise UserError(
             f"a film cannot be written as {out.name}; give a name that ends in .mp4 or .gif"
         )
-    if asked.episodes < 1:
-        raise UserError(f"{asked.episodes} episodes cannot be filmed; give 1 or more")
-    if not 16 <= asked.size <= 4096:
-        raise UserError(f"a film of {asked.size} pixels cannot be drawn; give 16 to 4096")
+    if options.episodes < 1:
+        raise UserError(f"{options.episodes} episodes cannot be filmed; give 1 or more")
+    if not 16 <= options.size <= 4096:
+        raise UserError(f"a film of {options.size} pixels cannot be drawn; give 16 to 4096")
     _imageio()  # Missing packages are reported before minutes of drawing.
     max_fps = GIF_FPS if ending == ".gif" else math.inf
-    pictures, fps = frames(asked.run, asked.episodes, asked.seed, asked.size, max_fps)
+    pictures, fps = frames(options.run, options.episodes, options.seed, options.size, max_fps)
     film, count = encoded(pictures, fps, ending)
     write_atomically(out, film)
     print(f"{out}: {count:,} frames, {count / fps:.0f} s")
@@ -95,7 +95,7 @@ def frames(
 
     Args:
         run: Folder of the run.
-        episodes: Episodes, one after the other.
+        episodes: Number of episodes, one after the other.
         seed: Seed of the episodes.
         size: Width and height, if we do the drawing.
         max_fps: Largest number of frames per second; steps in between are not drawn.

@@ -30,7 +30,7 @@ def load_paper(name: str) -> "Paper":
     """The paper of a name, or of `package.module:PAPER`.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such paper.
     """
     from rlbench.benchmarks.tables.paper import Paper
 

@@ -1,8 +1,8 @@
 """BEAR: Kumar et al., 2019, "Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction".
 
-The paper shows learning curves on MuJoCo locomotion and no table of numbers. Its claims are judged
-here on point navigation, small enough for minutes, with the settings of the authors' first release
-scaled down, and its agents are shown on HalfCheetah's data beside published figures.
+The paper shows learning curves on MuJoCo locomotion and no table of numbers. Its claims are tested
+here on point navigation, which takes minutes, with the settings of the authors' first release
+scaled down, and its agents are compared with published figures on HalfCheetah's data.
 """
 
 import numpy as np
@@ -74,12 +74,12 @@ def _one_algorithm(results: Results) -> Verdict:
         and min(gaps[1:]) > -5
         and bear[0].mean() > max(scores.mean() for scores in rivals.values())
     )
-    told = [
+    shown = [
         f"{level}: BEAR {listed(ours)}, BC {listed(theirs)}"
         for level, ours, theirs in zip(levels, bear, bc, strict=True)
     ]
-    told[0] += "".join(f", {method} {listed(scores)}" for method, scores in rivals.items())
-    return Verdict(holds, f"point task, {'; '.join(told)}")
+    shown[0] += "".join(f", {method} {listed(scores)}" for method, scores in rivals.items())
+    return Verdict(holds, f"point task, {'; '.join(shown)}")
 
 
 def _both_ends(results: Results) -> Verdict:
@@ -113,12 +113,12 @@ def _overestimation(results: Results) -> Verdict:
         and td3.max() < 20
         and bear.min() > 90
     )
-    told = ", ".join(
+    shown = ", ".join(
         f"{method} Q(s, pi) - Q(s, a) = {'/'.join(f'{gap:.2f}' for gap in gaps[method])}, "
         f"score {listed(scores)}"
         for method, scores in (("TD3", td3), ("BEAR", bear))
     )
-    return Verdict(holds, f"point-expert: {told}")
+    return Verdict(holds, f"point-expert: {shown}")
 
 
 def _support(results: Results) -> Verdict:
@@ -172,7 +172,7 @@ PAPER = Paper(
     reference="Kumar et al., 2019, https://arxiv.org/abs/1906.00949",
     method="BEAR",
     grids={
-        # The longest runs first, so that no core waits for one at the end.
+        # The longest runs first, so that no core is idle at the end.
         "small": (Grid(METHODS, ("halfcheetah-medium",), seeds=3, run=SHORT), POINT),
         "full": (
             Grid(FULL_METHODS, LOCOMOTION, seeds=5, run=FULL),

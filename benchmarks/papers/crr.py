@@ -1,7 +1,7 @@
 """CRR: Wang et al., 2020, "Critic Regularized Regression".
 
-The paper's tables are of suites of data that cannot be had here. Its claims are judged on point
-navigation, small enough for minutes; the full scale adds D4RL's locomotion data.
+The paper's tables use suites of data that are not available here. Its claims are tested on point
+navigation, which takes minutes; the full scale adds D4RL's locomotion data.
 """
 
 from rlbench.benchmarks.papers.point import CRITICS, LEARNING, listed, point_grid
@@ -67,8 +67,8 @@ def _binary_or_exp(results: Results) -> Verdict:
     holds = bool(
         means["random"][0] >= means["random"][1] + 10 and means["mixed"][1] > means["mixed"][0]
     )
-    told = (f"{level}: binary {listed(b)}, exp {listed(e)}" for level, (b, e) in found.items())
-    return Verdict(holds, "; ".join(told))
+    shown = (f"{level}: binary {listed(b)}, exp {listed(e)}" for level, (b, e) in found.items())
+    return Verdict(holds, "; ".join(shown))
 
 
 def _max_is_more_selective(results: Results) -> Verdict:
@@ -80,11 +80,11 @@ def _max_is_more_selective(results: Results) -> Verdict:
         for level in ("random", "mixed", "medium")
     }
     holds = all(bool(highest.max() < mean.min()) for highest, mean in kept.values())
-    told = (
+    shown = (
         f"{level}: {100 * highest.mean():.1f} % against {100 * mean.mean():.1f} %"
         for level, (highest, mean) in kept.items()
     )
-    return Verdict(holds, f"actions kept, {'; '.join(told)}")
+    return Verdict(holds, f"actions kept, {'; '.join(shown)}")
 
 
 def _the_critic_helps_acting(results: Results) -> Verdict:
@@ -92,11 +92,11 @@ def _the_critic_helps_acting(results: Results) -> Verdict:
     methods = ("CRR exp", "CRR exp, sampled")
     pairs = [results.paired(methods, f"point-{level}") for level in levels]
     holds = all(bool(weighted.mean() >= sampled.mean()) for weighted, sampled in pairs)
-    told = (
+    shown = (
         f"{level}: weighted {listed(weighted)}, sampled {listed(sampled)}"
         for level, (weighted, sampled) in zip(levels, pairs, strict=True)
     )
-    return Verdict(holds, "; ".join(told))
+    return Verdict(holds, "; ".join(shown))
 
 
 CLAIMS = (

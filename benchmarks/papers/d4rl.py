@@ -1,7 +1,7 @@
-"""The offline agents on D4RL's locomotion tasks, beside published scores.
+"""The offline agents on D4RL's locomotion tasks, compared with published scores.
 
-Not a paper of its own: the table that offline papers share. Behaviour policies of the suite record the
-data unless D4RL's own files are there; either way the table says which.
+This is not a single paper, but the table that offline papers share. Behaviour policies of the suite record the
+data unless D4RL's own files are available; the table shows which were used.
 """
 
 from rlbench.benchmarks.papers.published import published
@@ -18,7 +18,7 @@ METHODS = (
     Method("CRR", "crr"),
 )
 LIGHT = {"hidden": (128, 128), "batch_size": 128}
-"""A quarter of the work of the defaults, so that the small scale takes hours and not days."""
+"""Settings with a quarter of the work of the defaults, so that the small scale takes hours and not days."""
 LIGHT_METHODS = tuple(Method(m.name, m.learner, LIGHT) for m in METHODS)
 ALL_METHODS = (
     *METHODS,
@@ -39,7 +39,7 @@ def _mean(results: Results, method: str, task: str) -> float:
     return float(results.scores(method, task).mean())
 
 
-def _told(results: Results, level: str) -> str:
+def _shown(results: Results, level: str) -> str:
     return "; ".join(
         f"{family}: BC {_mean(results, 'BC', f'{family}-{level}'):.1f}, "
         + ", ".join(f"{m} {_mean(results, m, f'{family}-{level}'):.1f}" for m in BETTER)
@@ -53,7 +53,7 @@ def _at_least_cloning(results: Results) -> Verdict:
         for family in FAMILIES
         for method in BETTER
     )
-    return Verdict(holds, _told(results, "medium"))
+    return Verdict(holds, _shown(results, "medium"))
 
 
 def _better_on_mixed_data(results: Results) -> Verdict:
@@ -61,7 +61,7 @@ def _better_on_mixed_data(results: Results) -> Verdict:
         all(_mean(results, m, task) >= _mean(results, "BC", task) + 5 for m in BETTER)
         for task in (f"{family}-medium-replay" for family in FAMILIES)
     ]
-    return Verdict(sum(wins) >= 2, _told(results, "medium-replay"))
+    return Verdict(sum(wins) >= 2, _shown(results, "medium-replay"))
 
 
 CLAIMS = (

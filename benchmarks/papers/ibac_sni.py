@@ -1,7 +1,7 @@
 """IBAC-SNI: Igl et al., 2019, generalisation by a bottleneck and selective noise.
 
 The paper's supervised task (C1, in `ibac_toy`), MultiRoom (C2 to C4) and, at full scale, CoinRun. On
-MultiRoom some seeds learn and others do not, so medians are judged and all seeds are listed.
+MultiRoom some seeds learn and others do not, so medians are compared and all seeds are listed.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "IBAC-SNI, lambda 1": {"mixture": 1.0},
 }
 """The paper's methods as settings of one agent."""
-# At 1e-6, the paper's weight for 1e8 frames, the bottleneck has no price within a million.
+# At 1e-6, the paper's weight for 1e8 frames, the penalty has no effect within a million frames.
 BETA = 1e-4
 AUTHORS = {"encoder": "grid", "normalise_advantage": False, "sigma_offset": 0.0}
 
@@ -67,8 +67,8 @@ On CoinRun their baseline is `weight decay`: all methods except `none` use it, a
 """
 
 
-def _told(values: Array) -> str:
-    """Median and all seeds."""
+def _shown(values: Array) -> str:
+    """Lists the median and all seeds."""
     return f"{np.median(values):.3f} ({', '.join(f'{x:.3f}' for x in np.sort(values))})"
 
 
@@ -76,31 +76,31 @@ SIDES: dict[str, Callable[[Result], float]] = {
     "training": attrgetter("score"),
     "held-out": attrgetter("held_out_score"),
 }
-"""Score on training levels and on held-out levels."""
+"""Kind of levels to the score of a run on them."""
 
 
 def _bottleneck_gains_most(results: Results) -> Verdict:
-    holds, told = True, []
+    holds, shown = True, []
     for side, scores in (("training", results.scores), ("held-out", results.held_out)):
         returns = {method: scores(method, ROOMS) for method in REGULARISERS}
         medians = {m: float(np.median(x)) for m, x in returns.items()}
         holds = holds and medians["IBAC-SNI"] >= medians["IBAC"] > medians["none"]
-        each = "; ".join(f"{m} {_told(x)}" for m, x in returns.items())
-        told.append(f"{side} levels: {each}")
-    return Verdict(holds, ". ".join(told))
+        each = "; ".join(f"{m} {_shown(x)}" for m, x in returns.items())
+        shown.append(f"{side} levels: {each}")
+    return Verdict(holds, ". ".join(shown))
 
 
 def _what_sni_adds(results: Results) -> Verdict:
-    told = []
+    shown = []
     for side, measure in SIDES.items():
         for with_sni, without in (("IBAC-SNI", "IBAC"), ("dropout-SNI", "dropout")):
             pairs = results.paired((with_sni, without), ROOMS, measure)
             found = statistics.paired_difference(*pairs, seed=0)
-            told.append(
+            shown.append(
                 f"{side}, {with_sni} minus {without}: {found.point:.3f} "
                 f"[{found.low:.3f}, {found.high:.3f}] ({pairs.shape[1]} seeds)"
             )
-    return Verdict(None, "; ".join(told))
+    return Verdict(None, "; ".join(shown))
 
 
 def _noise_hurts_where_it_acts(results: Results) -> Verdict:

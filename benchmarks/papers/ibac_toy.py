@@ -1,7 +1,7 @@
 """The supervised task of the bottleneck paper: its runs and its claim.
 
 The model `vib` on `signals-2` (2 backgrounds for each class, many signals) and `signals-64` (many backgrounds,
-64 signals), scored by its test loss in nats. Each seed draws another problem, on which all methods meet the
+64 signals), scored by its test loss in nats. Each seed draws another problem, on which all methods have the
 same training and test signals.
 """
 
@@ -40,7 +40,7 @@ def _grids(settings: Mapping[str, Any], updates: int) -> tuple[Grid, ...]:
 GRIDS: dict[Scale, tuple[Grid, ...]] = {
     # A 33rd of the paper's updates with 30 times its step size, and a quarter of its hidden units.
     "small": _grids({"hidden": 256, "learning_rate": 3e-3}, updates=1_000),
-    # The paper's: 819,200 signals seen, 25 in each update.
+    # The paper's length: 819,200 signals, 25 in each update.
     "full": _grids({}, updates=32_768),
 }
 MINUTES: dict[Scale, float] = {"small": 5, "full": 200}
@@ -52,7 +52,7 @@ def _loss(run: Result) -> float:
 
 
 def _lowest_test_loss(results: Results) -> Verdict:
-    holds, told = True, []
+    holds, shown = True, []
     for task in SETTINGS:
         ours, *others = results.paired(("VIB", *RIVALS), task, _loss)
         parts = [f"{task}: VIB {ours.mean():.2f}"]
@@ -63,8 +63,8 @@ def _lowest_test_loss(results: Results) -> Verdict:
                 f"{rival} {theirs.mean():.2f}, "
                 f"difference {found.point:.2f} [{found.low:.2f}, {found.high:.2f}]"
             )
-        told.append(f"{'; '.join(parts)} ({len(ours)} seeds)")
-    return Verdict(bool(holds), f"test loss in nats, {'. '.join(told)}")
+        shown.append(f"{'; '.join(parts)} ({len(ours)} seeds)")
+    return Verdict(bool(holds), f"test loss in nats, {'. '.join(shown)}")
 
 
 C1 = Claim(

@@ -1,7 +1,7 @@
 """Identity mappings: He et al., 2016, which shortcuts and activations let the signal pass (tables 1 and 2).
 
-All variants have 27 units and learn from the same digits with the same seeds, so the loss in training shows
-what hinders optimisation.
+All variants have 27 units and learn from the same digits with the same seeds, so the training loss shows
+which of them hinder optimisation.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "both scaled by 0.5": {"shortcut": "scale-both"},
     "dropout": {"shortcut": "dropout"},
 }
-"""The paper's variant to shortcut and order of a unit; gates begin with a bias of -6."""
+"""Variant of the paper to shortcut and order of a unit; gates start with a bias of -6."""
 UNITS: dict[Scale, int] = {"small": 9, "full": 18}
 """Units in each stage; 18 make the paper's ResNet-110."""
 
@@ -72,12 +72,12 @@ def _shortcuts(results: Results) -> Verdict:
         and min(mean[x] for x in stuck) > 1
         and mean["identity"] < mean["ReLU before addition"] < mean["1x1 convolution"]
     )
-    told = "; ".join(
+    shown = "; ".join(
         f"{variant} {values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
         for variant, values in losses.items()
     )
     return Verdict(
-        holds, f"loss of the last epoch in nats, mean of seeds (lowest to highest): {told}"
+        holds, f"loss of the last epoch in nats, mean of seeds (lowest to highest): {shown}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What papers that are judged on point navigation share: its data, lengths and settings."""
+"""Data, lengths and settings shared by papers that are tested on point navigation."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from rlbench.benchmarks.tables.paper import Grid, Method
 
 LEARNING: dict[str, Any] = {"hidden": (48, 48), "batch_size": 128}
-"""Of every agent on this small task."""
+"""Settings of every agent on this small task."""
 CRITICS = LEARNING | {"discount": 0.97, "target_rate": 0.01}
-"""Of agents that bootstrap."""
+"""Settings of agents that bootstrap."""
 
 
 def point_grid(methods: tuple[Method, ...]) -> Grid:
@@ -29,7 +29,7 @@ def point_grid(methods: tuple[Method, ...]) -> Grid:
 
 
 def listed(scores: Iterable[float]) -> str:
-    """Scores of the seeds, in words.
+    """Scores of the seeds as text.
 
     >>> listed([70.6, -3.2])
     '71/-3'

@@ -1,7 +1,7 @@
 """Published scores on D4RL's locomotion data, read from `figures.csv`.
 
-Sources: D4RL's paper (arXiv:2004.07219; cells that a second publication repeats, so without two of
-CQL that it has the other way round), the result tables of
+Sources: D4RL's paper (arXiv:2004.07219; only cells that a second publication repeats, so without two cells of
+CQL that the second one has swapped), the result tables of
 CORL (github.com/corl-team/CORL) and of d3rlpy (github.com/takuseno/d3rlpy-benchmarks).
 """
 

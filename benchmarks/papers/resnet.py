@@ -1,7 +1,7 @@
 """ResNet: He et al., 2016, residual learning against the degradation of deep plain networks.
 
-The paper's claim is about optimisation: a deeper plain network has a higher error on its own training data,
-a deeper residual network has not (figures 1 and 6). So accuracy on the training examples decides.
+The paper's claim is about optimisation: a deeper plain network has a higher error on its training data,
+a deeper residual network does not (figures 1 and 6). So accuracy on the training examples decides.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from rlbench.benchmarks.tables.results import Results
 from rlbench.benchmarks.training.formats import TRAIN
 
 KINDS = {"plain": "none", "residual": "identity"}
-"""What the paper calls a network, to the shortcut of its units."""
+"""The paper's name of a network to the shortcut of its units."""
 STEP_SIZES = (0.1, 0.03, 0.01)
 DEPTHS: dict[Scale, tuple[int, ...]] = {"small": (1, 3, 9), "full": (3, 9, 18)}
 """Units in each of the three stages; 18 make ResNet-110."""
@@ -27,7 +27,7 @@ def encoder(units: int, width: int, **unit: str) -> str:
 
 
 def name(kind: str, units: int, step_size: float) -> str:
-    """The method's name: the number of units is that of the whole network."""
+    """The method's name, with the number of units in the whole network."""
     return f"{kind}, {3 * units} units, {step_size}"
 
 
@@ -78,7 +78,7 @@ def trained(
 
 
 def scale_of(results: Results) -> Scale:
-    """The scale whose task the results have."""
+    """The scale to which the task of the results belongs."""
     return "full" if any(run.task == TASK["full"] for run in results.all) else "small"
 
 

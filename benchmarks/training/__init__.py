@@ -1,1 +1,1 @@
-"""One run: drivers, what is kept of it, its folder."""
+"""One run: drivers, records of the run, its folder."""

@@ -1,7 +1,7 @@
-"""Drivers feed a learner; it never knows which one it is in.
+"""Drivers feed a learner; the learner does not know its driver.
 
-Every driver has one method, `update`: gather what one update needs, and let the learner learn from it.
-What a driver must remember for an exact resume is found by `rlbench.state`.
+Every driver has one method, `update`: it gathers the experience of one update, and the learner learns from it.
+`rlbench.state` finds everything that a driver must save for an exact resume.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from rlbench.storage import Layout
 
 
 class Driver(Protocol):
-    """What the runner calls."""
+    """The interface that the runner calls."""
 
     def update(self) -> Mapping[str, Tensor]:
         """One update of the agent; its metrics."""
@@ -42,7 +42,7 @@ class Driver(Protocol):
         """Continues from `state_dict`."""
 
     def close(self) -> None:
-        """The run is complete: removes what only a resume would need."""
+        """Called when the run is complete; removes everything that only a resume would need."""
 
 
 class DatasetDriver:
@@ -61,14 +61,14 @@ class DatasetDriver:
         return self._learn(self.experience(self.places()))
 
     def places(self) -> Tensor:
-        """Positions in the data of what the next update learns from, [B]."""
+        """Positions in the data from which the next update learns, [B]."""
         config = self._agent.config
         if self._agent.consumes is Transitions:
             return self._data.places(config.batch_size, self.sampler)
         return self._data.starts(config.batch_size, config.sequence_length, self.sampler)
 
     def experience(self, places: Tensor) -> Experience:
-        """What lies at positions [..., B]."""
+        """The experience at positions [..., B]."""
         if self._agent.consumes is Transitions:
             return self._data.take(places)
         return self._data.stretches(places, self._agent.config.sequence_length)
@@ -78,7 +78,7 @@ class DatasetDriver:
         return {"sampler": self.sampler.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts the sampler back."""
+        """Restores the sampler."""
         self.sampler.set_state(state["sampler"].cpu())
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class DatasetDriver:
 
 
 class ExamplesDriver:
-    """Supervised: every example once in each epoch, in a new order; the rest of an epoch is left out."""
+    """Supervised: every example once in each epoch, in a new order; the incomplete last batch is left out."""
 
     def __init__(
         self, model: Model, examples: Examples, seed: int, learn: Learn | None = None
@@ -94,7 +94,7 @@ class ExamplesDriver:
         """Learns from examples on the model's device, with the model's `learn`.
 
         Raises:
-            UserError: There are fewer examples than a batch takes.
+            UserError: There are fewer examples than one batch needs.
         """
         self._learn = learn or model.learn
         self._examples, self._seed = examples, seed
@@ -122,11 +122,11 @@ class ExamplesDriver:
         return self._learn(self._examples.take(rows))
 
     def state_dict(self) -> dict[str, Any]:
-        """How many updates there were; the order of an epoch follows from its number."""
+        """The number of updates; the order of an epoch follows from its number."""
         return {"updates": self._updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on after so many updates."""
+        """Continues after that number of updates."""
         self._updates = int(state["updates"])
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class ExamplesDriver:
 
 
 class _Position:
-    """Where an online run is; `rlbench.state` saves all of it."""
+    """Position of an online run; `rlbench.state` saves all of it."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.sampler = torch.Generator(device).manual_seed(derive(seed, "sampling"))
@@ -147,7 +147,7 @@ class _Position:
 class ReplayDriver:
     """Off-policy: one environment step, one batch from the replay buffer, one update.
 
-    An agent whose config has `steps_per_update` takes so many steps before each update.
+    An agent whose config has `steps_per_update` takes that number of steps before each update.
     The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
     with the seed of the episode and takes the steps since then again.
     """
@@ -165,14 +165,14 @@ class ReplayDriver:
         """Prepares the buffer and the environment.
 
         Args:
-            agent: Its config gives batch_size, random_steps and replay_size.
-            task: Where to act.
+            agent: Its config sets batch_size, random_steps and replay_size.
+            task: The task to act in.
             seed: Decides episodes, random actions and batches.
-            folder: Where the buffer lies.
-            updates: Updates that will be asked for in all.
-            slack: Updates between checkpoints; the old transitions of so many are kept from being
-                overwritten, because a resume samples them again.
-            learn: The agent's own by default.
+            folder: Folder of the buffer.
+            updates: Total number of updates.
+            slack: Updates between checkpoints; old transitions are kept for this many more updates,
+                because a resume samples them again.
+            learn: The agent's `learn` by default.
         """
         self._agent = agent
         self._actions = Actions(agent)
@@ -190,7 +190,7 @@ class ReplayDriver:
         self._obs = self._reset()
 
     def update(self) -> Mapping[str, Tensor]:
-        """Steps with uniform actions first, if it is the first; then its steps and one update."""
+        """The first call begins with steps of uniform actions; then the steps of the update, and the update."""
         while self._at.steps < self._random_steps:
             self._step(self._random_action())
         for _ in range(self._steps):
@@ -211,7 +211,9 @@ class ReplayDriver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Counters and random states; the environment takes its steps again."""
         if self._replay.fresh:
-            raise UserError("the run's replay.bin is missing or cut; restore it or start again")
+            raise UserError(
+                "the run's replay.bin is missing or truncated; restore it or start again"
+            )
         restore(self._at, state)
         steps, self._at.episode_steps = self._at.episode_steps, 0
         if steps > self._replay.size:

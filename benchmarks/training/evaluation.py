@@ -1,7 +1,7 @@
-"""How good is a learner: an agent in whole episodes, each with a seed of its own, a model on examples.
+"""Evaluation of a learner: of an agent in whole episodes, each with its own seed, of a model on examples.
 
-An evaluator gives every measure of each episode or example. What the run is scored on comes first; the
-columns of further episodes or examples have a prefix, such as `held_out/`.
+An evaluator returns every measure of each episode or example. The episodes or examples that score the run
+come first; the columns of others have a prefix, such as `held_out/`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,21 +27,21 @@ from rlbench.seeding import derive
 Array = NDArray[Any]
 
 MAX_ENVS = 10
-"""Environments side by side; more only make the last batch emptier."""
+"""Largest number of environments in parallel; more would only leave more of them idle at the end."""
 MEASURED_AT_ONCE = 500
-"""Examples in one batch of a model's evaluation."""
+"""Number of examples in one batch of a model's evaluation."""
 MAX_STEPS = 10_000
-"""An episode is cut after this many steps unless the environment names a longer limit."""
+"""An episode is cut after this many steps unless the environment has a longer limit."""
 
 
 class Evaluator(Protocol):
-    """What the recorder calls."""
+    """The interface that the recorder calls."""
 
     prefix: str
-    """What the names of the columns begin with."""
+    """Prefix of the names of the columns."""
 
     def columns(self, learner: Any, seed: int) -> dict[str, Array]:
-        """Every measure of each episode or example, [E, ...] each; `seed` decides all that is drawn.
+        """Every measure of each episode or example, [E, ...] each; `seed` decides all random draws.
 
         The learner and its random state are the same afterwards.
         """
@@ -51,7 +51,7 @@ class Evaluator(Protocol):
 
 
 class EpisodesEvaluator:
-    """Plays an agent on its task, on environments that no training touches."""
+    """Plays an agent on its task, in environments that training does not use."""
 
     def __init__(self, task: Task, episodes: int, prefix: str = "") -> None:
         """Makes the environments.
@@ -66,7 +66,7 @@ class EpisodesEvaluator:
         self.envs = make_envs(task.make, min(episodes, MAX_ENVS), task.name)
         self._name = task.name
         self._max_steps: int | None = None
-        if isinstance(self.envs, Separate):  # The others end by themselves.
+        if isinstance(self.envs, Separate):  # The others end their episodes themselves.
             self._max_steps = longest_episode(self.envs.step_limit)
         self._cut = 0
 
@@ -76,8 +76,8 @@ class EpisodesEvaluator:
         """Plays `episodes` episodes.
 
         Args:
-            agent: Acts as for use, or with its exploration noise if `explore`. Its random state is
-                the same afterwards, so that evaluating does not change what it learns.
+            agent: Acts without exploration, or with its exploration noise if `explore`. Its random
+                state is the same afterwards, so that evaluating does not change what it learns.
             seed: Decides the seeds of the episodes and the draws of the agent.
             explore: See `agent`.
 
@@ -140,11 +140,11 @@ class ExamplesEvaluator:
     """Measures a model on examples."""
 
     def __init__(self, examples: Examples, prefix: str = "") -> None:
-        """For examples on the model's device."""
+        """Evaluates on examples, which are on the model's device."""
         self.prefix, self._examples = prefix, examples
 
     def columns(self, learner: Model, seed: int) -> dict[str, Array]:
-        """See `Evaluator`; also measures of all examples at once, [1] each.
+        """See `Evaluator`; also returns measures of all examples at once, [1] each.
 
         Raises:
             UserError: A measure is not finite, is missing, or has another shape.
@@ -177,7 +177,7 @@ class ExamplesEvaluator:
             if key in ("update", "seed") or "/" in key:
                 raise UserError(
                     f"{name} returned a measure called {key!r}, which run folders use for something else; "
-                    "call it otherwise, without a slash"
+                    "give it another name, without a slash"
                 )
         for measure in learner.measures:
             column = columns.get(measure.name)
@@ -191,7 +191,7 @@ class ExamplesEvaluator:
                     f"the {measure.name} of {name} has the shape {list(column.shape[1:])} for each example; "
                     "return one number for each"
                 )
-            if column.dtype.kind != "f":  # Such as whether an answer is right.
+            if column.dtype.kind != "f":  # For example whether an answer is right.
                 columns[measure.name] = column.astype(np.float32)
         return columns
 
@@ -201,7 +201,7 @@ class ExamplesEvaluator:
 
 
 def _checked(measured: Mapping[str, Tensor], count: int, name: str) -> dict[str, Array]:
-    """What `measure` returned, as arrays."""
+    """The result of `measure`, as arrays."""
     for key, column in measured.items():
         if not isinstance(column, Tensor) or column.shape[:1] != (count,):
             what = (
@@ -225,5 +225,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def longest_episode(step_limit: int | None) -> int:
-    """Steps after which an evaluation episode is cut, never before the environment's own limit."""
+    """Number of steps after which an evaluation episode is cut, never before the environment's own limit."""
     return MAX_STEPS if step_limit is None else max(MAX_STEPS, step_limit + 1)

@@ -59,15 +59,15 @@ def named_as_users(learner: type[Learner]) -> Iterator[None]:
 
 
 def called(learner: type[Learner]) -> str:
-    """What errors call a learner's class."""
+    """The name of a learner's class in errors."""
     return f"{learner.__module__}:{learner.__qualname__}"
 
 
 class Actions:
-    """Takes the actions out of what an agent's `act` returned, and refuses faulty ones."""
+    """Extracts the actions from the result of an agent's `act`, and refuses faulty ones."""
 
     def __init__(self, agent: Agent) -> None:
-        """Reads the action space of the agent's world."""
+        """Reads the action space of the agent's environment."""
         self._name, space = called(type(agent)), agent.spec.action_space
         self._space, self._shape = space, tuple(space.shape or ())
         self._whole = not np.issubdtype(space.dtype or np.float32, np.floating)
@@ -77,13 +77,13 @@ class Actions:
         """The actions, [B, ...].
 
         Args:
-            chosen: What `act` returned.
-            rows: How many observations it was given, B.
+            chosen: The result of `act`.
+            rows: Number of observations that it was given, B.
             learned: Whether the agent has learned anything yet.
 
         Raises:
-            UserError: They have another shape, or one is outside the action space.
-            BrokenAction: One is not finite, and the agent has learned.
+            UserError: The actions have another shape, or one is outside the action space.
+            BrokenAction: An action is not finite, and the agent has learned.
         """
         action: Array = chosen.action.cpu().numpy()
         if action.shape != (rows, *self._shape):
@@ -116,7 +116,7 @@ class Actions:
 
 
 def _bounds(space: Space[Any]) -> tuple[Any, Any]:
-    """Smallest and largest action, with what rounding to float32 may add."""
+    """Smallest and largest action, with a tolerance for rounding to float32."""
     if isinstance(space, spaces.Discrete):
         return int(space.start), int(space.start + space.n - 1)
     if isinstance(space, spaces.MultiDiscrete):

@@ -1,6 +1,6 @@
-"""Formats of run folders: what config.json and the evaluations hold, and how format 1 becomes format 2.
+"""Formats of run folders: the contents of config.json and the evaluations, and the upgrade from format 1 to 2.
 
-Format 1 knew agents and returns only: config.json names an `agent`, and returns.npz has `return` and `held_out`.
+Format 1 supported agents and returns only: config.json names an `agent`, and returns.npz has `return` and `held_out`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from rlbench.measures import RETURN, Measure
 FORMAT = 2
 HELD_OUT = "held_out/"
 TRAIN = "train/"
-"""What the names of columns of held-out levels and of training examples begin with."""
+"""Prefixes of the columns of held-out levels and of training examples."""
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgraded_evaluations(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Columns of evaluations in format 2; its own stay as they are."""
+    """Columns of evaluations in format 2; columns that are in format 2 already are unchanged."""
     found = dict(columns)
     if "held_out" in found:
         found[f"{HELD_OUT}seed"] = found["seed"]
@@ -40,7 +40,7 @@ def measures_of(config: Mapping[str, Any]) -> list[Measure]:
 
 
 def is_whole(config: Mapping[str, Any]) -> bool:
-    """Whether a config has what every reader of runs needs; older runs lack some settings."""
+    """Whether a config has the entries that every reader of runs needs; older runs lack some settings."""
     learner, run, data = config["learner"], config["run"], config["data"]
     scale = config["reference_returns"]
     return (

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop soon, so that the run can be saved first."""
+"""Ctrl-C and SIGTERM as requests to stop soon, so that the run can be saved first."""
 
 import signal
 import time
@@ -11,13 +11,13 @@ from rlbench.stopping import handling
 GRACE = 0.5
 """Seconds after the first signal within which a rollout or an evaluation may still finish."""
 LIMIT = 5.0
-"""Seconds after the first signal within which anything else may: an update, its compilation, a save."""
+"""Seconds after the first signal within which anything else may finish: an update, its compilation, a save."""
 
 
 class Unfinished(BaseException):
     """Something was abandoned midway, so the run resumes from its last checkpoint.
 
-    No `Exception`, so that neither an environment nor the compiler takes it for an error of its own.
+    Not an `Exception`, so that neither an environment nor the compiler mistakes it for its own error.
     """
 
 
@@ -25,7 +25,7 @@ class Interrupt:
     """While active, the first signal sets `requested`; a second one stops at once."""
 
     def __enter__(self) -> Self:
-        """Takes over the signals, where this is the main thread."""
+        """Installs the signal handlers if this is the main thread."""
         global _active  # Global, because signals belong to the process.
         self.requested = False
         self._since: float | None = None
@@ -40,13 +40,13 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Gives the signals back.
+        """Restores the signal handlers.
 
         Raises:
             Unfinished: An error followed the first signal, perhaps because of it: the terminal
                 sends Ctrl-C to a compiler too.
-            KeyboardInterrupt: The run was completed after the first signal, which should stop what
-                would follow as well.
+            KeyboardInterrupt: The run was completed after the first signal, which should also stop
+                whatever would follow.
         """
         global _active
         _active = None
@@ -84,7 +84,7 @@ _active: Interrupt | None = None
 
 
 def look() -> None:
-    """Call at every step of a loop that plays; leaves the loop soon after the first signal.
+    """Call this at every step of a loop that plays; it leaves the loop soon after the first signal.
 
     Without an active `Interrupt`, signals stop Python as usual.
 

@@ -1,4 +1,4 @@
-"""What a run folder holds, as objects: settings, trained learners and encoders."""
+"""Loads the contents of a run folder: settings, trained learners and encoders."""
 
 import dataclasses
 import hashlib
@@ -46,8 +46,8 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
         learner = learner_class(settings, spec, seed=0, device=compute.resolve_device(device))
     state = folder.load_checkpoint(learner.device)
     if state is None:
-        raise UserError(f"{path} has no checkpoint yet; let the run go on for longer")
-    # Generators stay as they are: where the run was on another kind of device, its own would not fit.
+        raise UserError(f"{path} has no checkpoint yet; let the run continue for longer")
+    # Generators are not loaded: they would not fit if the run was on another kind of device.
     generators = {
         name: value.get_state()
         for name, value in vars(learner).items()
@@ -62,11 +62,11 @@ def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
     """Gives every encoder of a learner the weights of another run's encoder.
 
     Args:
-        learner: Not trained yet.
+        learner: A learner that is not trained yet.
         path: Folder of the other run, whose encoder has the same layers.
 
     Returns:
-        Where the weights come from, in plain values.
+        The origin of the weights, in plain values.
 
     Raises:
         UserError: There is no encoder on one side, or they differ.
@@ -95,7 +95,7 @@ def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
         ):
             raise UserError(
                 f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
-                "the one of this run in its layers or in the observations that it reads; give --encoder the "
+                "the encoder of this run in its layers or in the observations that it reads; give --encoder the "
                 "same name and options, and a task with observations of the same shape"
             )
         encoder.load_state_dict(state, strict=False)
@@ -127,7 +127,7 @@ def examples_of_run(path: Path) -> ExampleSet:
     """The examples that the model of a run folder learned from and is measured on.
 
     Raises:
-        UserError: They are no longer what they were.
+        UserError: The examples have changed.
     """
     saved = RunFolder(path).config()
     config = from_json(RunConfig, saved["run"], path)
@@ -137,10 +137,10 @@ def examples_of_run(path: Path) -> ExampleSet:
 
 
 def refuse_other_data(found: Provenance, saved: Mapping[str, Any], path: Path) -> None:
-    """Refuses data or examples that are not those that the run of a config.json began with."""
+    """Refuses data or examples that differ from those with which the run of a config.json began."""
     if saved["data"] is None or found.sha256 != saved["data"]["sha256"]:
         raise UserError(
-            f"the data of {saved['run']['env']} are not those that {path} began with; "
+            f"the data of {saved['run']['env']} differ from those with which {path} began; "
             "restore them or start a new run"
         )
 
@@ -163,20 +163,20 @@ def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:
     """A frozen settings dataclass from config.json, where tuples became lists.
 
     Raises:
-        UserError: The settings are those of another version.
+        UserError: The settings belong to another version.
     """
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise UserError(
-            f"the settings in {path} are not those of this version ({error}); "
+            f"the settings in {path} do not fit this version ({error}); "
             "install the version of rlbench that wrote them"
         ) from None
 
 
 @contextmanager
 def explaining_misfit(path: Path) -> Iterator[None]:
-    """Turns the ValueError of a checkpoint that does not fit into a sentence."""
+    """Converts the ValueError of a checkpoint that does not fit to a UserError."""
     try:
         yield
     except (ValueError, KeyError) as error:

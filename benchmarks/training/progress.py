@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar in a terminal, plain lines elsewhere."""
+"""Progress output of a run: a bar in a terminal, plain lines elsewhere."""
 
 import time
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
     """One task with a known end."""
 
     def __init__(self, console: Console, title: str, total: int, unit: str, done: int = 0) -> None:
-        """Shows `title`; `done` of `total` are done already, in `unit` such as updates."""
+        """Shows `title`; `done` of `total` are already done, in a `unit` such as updates."""
         self._console = console
         self._unit = unit
         self._title = title
@@ -67,11 +67,11 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
             self._console.print(f"{self._title}: {done:,} of {self.total:,} {self._unit}")
 
     def say(self, text: str) -> None:
-        """A line that stays, above the bar if there is one."""
+        """Prints a permanent line, above the bar if there is one."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def report(self, text: str) -> None:
-        """A line that stays, with speed and time left where no bar shows them."""
+        """Prints a permanent line, with speed and time left if no bar shows them."""
         if self._bar is None:
             self._last_line = time.monotonic()
             left = (self.total - self.done) / max(self.rate(), 1e-9)

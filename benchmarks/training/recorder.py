@@ -1,4 +1,4 @@
-"""What is kept of a run while it is trained: log lines, evaluations, snapshots, checkpoints."""
+"""Records a run while it is trained: log lines, evaluations, snapshots, checkpoints."""
 
 import math
 import time
@@ -24,11 +24,11 @@ from rlbench.seeding import derive
 Array = NDArray[Any]
 
 FAR = 0.3
-"""Divergence of a new policy from the old one, in nats, from which on the log names the update."""
+"""Divergence of a new policy from the old one, in nats, above which the log reports the update."""
 
 
 class Recorder:
-    """Called after each update, it logs, evaluates, saves and stops as is due."""
+    """Logs, evaluates, saves and stops as due; it is called after each update."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Recorder:
         """Does what is due after an update.
 
         Args:
-            update: Its number, from 1.
-            metrics: What it returned.
-            driver_state: What a checkpoint keeps beside the learner.
-            stopping: Whether a person wants the run to be saved and to end.
+            update: Number of the update, from 1.
+            metrics: Metrics of the update.
+            driver_state: State of the driver, for a checkpoint.
+            stopping: Whether the user asked the run to save and stop.
 
         Raises:
             UserError: A metric or a weight is not finite.
@@ -92,7 +92,7 @@ class Recorder:
             self._finite(metrics)
             state = {"learner": self._learner.state_dict(), "driver": driver_state()}
             self._check_state(state["learner"])
-            # Seeds that learn together resume from the last checkpoint that all of them have.
+            # Seeds that learn together resume from the last checkpoint that they all have.
             folder.save_checkpoint(update, state, keep=1 if config.seeds == 1 or last else 2)
         if stopping and not last:
             raise stopped(update, folder.path)
@@ -100,7 +100,7 @@ class Recorder:
             line.advance(update)
 
     def _name_far_update(self, metrics: Mapping[str, Tensor]) -> None:
-        """Says so if an update moved the policy far, which is how on-policy agents lose what they learned."""
+        """Reports an update that moved the policy far, which is how on-policy agents lose what they learned."""
         if "kl_update" in metrics and metrics["kl_update"] > FAR:
             end = ", so it was undone" if metrics["undone"] else ""
             self._line.say(
@@ -131,7 +131,7 @@ class Recorder:
                 raise self.diverged(f"a number in the learner's {name} became nan or infinite")
 
     def diverged(self, what: str) -> UserError:
-        """The error for a learner with a value that is not finite; `what` names it."""
+        """The error for a learner with a value that is not finite; `what` describes the value."""
         saved = self._folder.checkpoints()
         kept = (
             f"its checkpoint of update {saved[-1]:,}"
@@ -170,14 +170,14 @@ def _is_finite(value: Any) -> bool:
 
 
 def stopped(update: int, path: Path) -> Interrupted:
-    """Says how to resume runs that the user stopped; `update` is the last one saved, 0 if none."""
+    """Explains how to resume runs that the user stopped; `update` is the last one saved, 0 if none."""
     where = f"and saved at update {update:,}" if update else "before the first checkpoint"
     how = "resume with" if update else "start again with"
     return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}`")
 
 
 def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
-    """Mean of each measure of an evaluation, without the seeds of episodes and what is no measure."""
+    """Mean of each measure of an evaluation, without the seeds of episodes and other columns that are not measures."""
     return {
         name: float(column.mean())
         for name, column in columns.items()
@@ -186,7 +186,7 @@ def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
 
 
 def describe(task: Task, measures: Sequence[Measure], columns: Mapping[str, Array]) -> str:
-    """One evaluation in words: every measure, for a person."""
+    """Describes one evaluation with every measure, for the user."""
     if measures[0] == RETURN:
         return describe_returns(task, columns[RETURN.name], columns.get(HELD_OUT + RETURN.name))
     return "; ".join(
@@ -197,7 +197,7 @@ def describe(task: Task, measures: Sequence[Measure], columns: Mapping[str, Arra
 
 
 def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: str) -> str:
-    """Mean of each measure and the number of examples, in words."""
+    """Describes the mean of each measure and the number of examples."""
     found = [(measure, columns.get(prefix + measure.name)) for measure in measures]
     parts = [
         f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")
@@ -210,7 +210,7 @@ def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: st
 def describe_returns(
     task: Task, returns: NDArray[np.float64], held_out: NDArray[np.float64] | None = None
 ) -> str:
-    """Score, return, number of episodes and share of solved ones, for a person."""
+    """Describes score, return, number of episodes and share of solved episodes, for the user."""
     digits = 1 if abs(returns).max() >= 10 else 3
     text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
     text += f" over {len(returns)} episodes"

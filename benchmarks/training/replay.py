@@ -1,7 +1,7 @@
 """A replay buffer in a memory-mapped file, so that a checkpoint need not copy it.
 
-Images lie in a second file, one for each step: what a step leads to is what the next one begins with. Those that
-ended an episode lie in a third, in which only they take space.
+Images are in a second file, one for each step: the image after a step is the image before the next one. Images
+that ended an episode are in a third, sparse file.
 """
 
 import os
@@ -28,7 +28,7 @@ class ReplayFile:
         """Opens the file, or makes one with room for capacity + slack transitions."""
         self.path, self._layout = path, layout
         self.capacity = capacity
-        # One more for images, because the newest transition needs that of the step to come.
+        # One more for images, because the newest transition needs the image before the next step.
         self.size = capacity + slack + layout.images
         self._rows, self.fresh = _open(path, np.float32, (self.size, layout.stored.width))
         self._offsets = np.cumsum((0, *layout.stored.widths))
@@ -88,7 +88,7 @@ class ReplayFile:
         return action, self._next_image(place)
 
     def _next_image(self, place: int) -> NDArray[Any]:
-        """What the transition at a place in the file leads to."""
+        """The image after the transition at a place in the file."""
         assert self._images is not None
         reward = self._offsets[2]
         if not self._rows[place, reward + 1 : reward + 3].any():
@@ -115,7 +115,7 @@ class ReplayFile:
 
 
 def _open(path: Path, kind: Any, shape: tuple[int, ...]) -> tuple["np.memmap[Any, Any]", bool]:
-    """A file as an array, and whether it was made just now."""
+    """A file as an array, and whether it was just created."""
     length = prod(shape) * np.dtype(kind).itemsize
     with explaining_os_errors(path):
         fresh = not path.exists() or path.stat().st_size != length
@@ -125,7 +125,7 @@ def _open(path: Path, kind: Any, shape: tuple[int, ...]) -> tuple["np.memmap[Any
 
 
 def _reserve(path: Path, length: int) -> None:
-    """Makes a file whose blocks all exist: a full disk shows now and not as a crash later."""
+    """Creates a file with all blocks allocated: a full disk raises an error now instead of crashing later."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, length)

@@ -35,10 +35,10 @@ class RolloutDriver:
         """Makes and resets the environments.
 
         Args:
-            agent: Its config gives `envs` and `rollout_steps`.
-            task: Where to act.
+            agent: Its config sets `envs` and `rollout_steps`.
+            task: The task to act in.
             seed: Decides the episodes.
-            learn: The agent's own by default.
+            learn: The agent's `learn` by default.
         """
         self._agent = agent
         self._checked = Actions(agent)
@@ -57,11 +57,11 @@ class RolloutDriver:
         self._begun = np.zeros(agent.config.envs, dtype=np.int64)
         """Step before which that episode began."""
         self._return = np.zeros(agent.config.envs)
-        """Its return so far."""
+        """Return of that episode so far."""
         self._returns: list[float] = []
-        """Of the episodes that ended in the last rollout."""
+        """Returns of the episodes that ended in the last rollout."""
         self._actions: list[Tensor] = []
-        """Actions of past rollouts, [T, V, ...] each, back to the oldest episode that still runs."""
+        """Actions of past rollouts, [T, V, ...] each, back to the start of the oldest running episode."""
         self._state: State | None = None
         self._obs: Array = self._reset(None)
 
@@ -75,7 +75,7 @@ class RolloutDriver:
         return {**metrics, "episode_return": torch.tensor(self._returns).mean()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the environments are, and the actions that led there."""
+        """Positions of the environments, and the actions that led there."""
         actions = torch.cat(self._actions)
         return {
             "step": self._step,
@@ -88,7 +88,7 @@ class RolloutDriver:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the steps of the episodes that run again."""
+        """Repeats the steps of the running episodes."""
         self._step = int(state["step"])
         self._episode, self._begun, self._return = (
             state[x].cpu().numpy().copy() for x in ("episode", "begun", "return")
@@ -144,7 +144,7 @@ class RolloutDriver:
         )
 
     def _stacked(self, extras: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What `act` returned with each step, [T, V, ...]; a UserError where the names differ."""
+        """The extras of `act` at each step, [T, V, ...]; a UserError if their names differ."""
         first = extras[0]
         for other in extras:
             if other.keys() != first.keys():
@@ -156,7 +156,7 @@ class RolloutDriver:
         return {name: torch.stack([x[name] for x in extras]) for name in first}
 
     def _begin(self, over: Array) -> None:
-        """The next episode, where one is over [V]."""
+        """Begins the next episode of each environment whose episode is over, [V]."""
         self._episode[over] += 1
         self._begun[over] = self._step
         self._returns.extend(self._return[over])
@@ -184,7 +184,7 @@ class RolloutDriver:
     def _repeat(self, actions: Array) -> Array:
         """The observations [V, D] that actions [K, V, ...] lead to.
 
-        All environments step together, so one whose episode began later idles until then.
+        All environments are stepped together, so one whose episode began later waits until then.
         """
         if isinstance(self._env, _AsOne) and isinstance(self._env.vector, Repeats):
             first = self._seeds(np.zeros_like(self._episode))
@@ -211,7 +211,7 @@ class _OneByOne:
         self._obs: Array = np.empty(0)
 
     def reset(self, seeds: Sequence[int], mask: Array | None) -> Array:
-        """Begins the episodes of a mask, or all; the observations of all, [V, D]."""
+        """Begins the episodes of a mask, or all; returns the observations of all, [V, D]."""
         begun = self._all if mask is None else self._all[mask]
         first = [self._kept(self._envs.reset(v, seeds[v])) for v in begun.tolist()]
         if mask is None:

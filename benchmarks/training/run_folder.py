@@ -1,4 +1,4 @@
-"""The folder of a run: everything that one learner, one task and one seed gave.
+"""The folder of a run: all results of one learner, one task and one seed.
 
     config.json     every setting, seed, versions, git commit, provenance of the data
     metrics.jsonl   one line per log step; equal, byte for byte, for equal runs
@@ -6,7 +6,7 @@
     measures.npz    every measure of every evaluation episode or example, with update and episode seed
     tensorboard/    the same curves for TensorBoard
     checkpoint/     the last checkpoint
-    snapshots/      learners that were kept for good, where asked for
+    snapshots/      permanent snapshots of the learner, if requested
 
 A run is complete once its last update has been evaluated and saved. Each checkpoint holds the hashes of
 all other files that a resume reads, so a changed file is noticed.
@@ -40,13 +40,13 @@ class RunFolder:
     """Reads and writes one run folder."""
 
     def __init__(self, path: Path) -> None:
-        """Looks at `path`; nothing is made yet."""
+        """Reads or writes the folder `path`; nothing is created yet."""
         self.path = path
         self._tensorboard: TensorBoardLog | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out while the run is written to."""
+        """Locks out other processes while the run is being written."""
         refusal = f"{self.path} is in use by a running process; wait for it or give another --out"
         with only_one(self.path / ".lock", refusal):
             yield
@@ -57,17 +57,17 @@ class RunFolder:
         """Writes config.json of a new run.
 
         Raises:
-            UserError: The folder holds a run already.
+            UserError: The folder already contains a run.
         """
         if (self.path / "config.json").exists():
             raise UserError(
-                f"{self.path} already holds a run; continue it with `rlbench run --resume "
+                f"{self.path} already contains a run; continue it with `rlbench run --resume "
                 f"{self.path}` or give another --out"
             )
         self._write_config({"format": FORMAT, **config})
 
     def config(self) -> dict[str, Any]:
-        """What config.json holds.
+        """The contents of config.json.
 
         Raises:
             UserError: There is none, it is damaged, or another version wrote it.
@@ -80,7 +80,7 @@ class RunFolder:
             if known and not is_whole(config):
                 raise ValueError
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{self.path} holds no run; give the folder of a run") from None
+            raise UserError(f"{self.path} contains no run; give the folder of a run") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file} is damaged; restore it from a copy") from None
         if not known:
@@ -104,7 +104,7 @@ class RunFolder:
         """Whether the last update of the run has been evaluated and saved."""
         config = self.config()
         updates = int(config["run"]["updates"])
-        # Looked for by name, because the module of checkpoints loads PyTorch.
+        # Looked up by name, because the module of checkpoints loads PyTorch.
         saved = self._checkpoint(updates).with_name(f"update-{updates:09d}.json").exists()
         return saved and updates in self.evaluations()["update"]
 
@@ -113,9 +113,9 @@ class RunFolder:
 
         Args:
             update: Updates so far.
-            metrics: What the learner returned for the last of them.
+            metrics: Metrics of the last update.
             rate: Updates per second, without the time of evaluations.
-            seconds: Seconds that the run took so far, with them.
+            seconds: Seconds that the run took so far, including evaluations.
         """
         timing = {"update": update, "updates_per_second": rate, "seconds": seconds}
         self._append("metrics.jsonl", {"update": update, **metrics})
@@ -131,10 +131,10 @@ class RunFolder:
         Args:
             update: Updates so far.
             columns: Every measure of each episode or example, [E, ...] each.
-            curves: What TensorBoard shows of it.
+            curves: Values for TensorBoard.
 
         Raises:
-            UserError: Its columns are not those of the evaluation before.
+            UserError: Its columns differ from the columns of the previous evaluation.
         """
         old = self.evaluations()
         before = {name: column.shape[1:] for name, column in old.items() if name != "update"}
@@ -142,7 +142,7 @@ class RunFolder:
         if len(old["update"]) and now != before:
             changed = sorted(name for name, _ in now.items() ^ before.items())
             raise UserError(
-                f"the evaluation of update {update:,} has other columns than the one before, or columns of "
+                f"the evaluation of update {update:,} has other columns than the previous one, or columns of "
                 f"another shape ({', '.join(dict.fromkeys(changed))}); let the learner return the same measures "
                 "each time"
             )
@@ -153,9 +153,8 @@ class RunFolder:
     def evaluations(self) -> dict[str, NDArray[Any]]:
         """All evaluations: `update` int64 [K] and every measure, [K, E, ...].
 
-        Episodes also have their `seed`, [K, E]. The names of columns of other episodes or examples than
-        those that the run is scored on begin with `held_out/` (the task's held-out levels) or `train/`
-        (training examples).
+        Episodes also have their `seed`, [K, E]. Columns of episodes or examples that do not score
+        the run begin with `held_out/` (the task's held-out levels) or `train/` (training examples).
         """
         file = self.path / "measures.npz"
         if not file.exists():
@@ -177,7 +176,7 @@ class RunFolder:
         return {name: column[-1] for name, column in columns.items() if name != "update"}
 
     def save_checkpoint(self, update: int, state: Mapping[str, Any], keep: int = 1) -> None:
-        """Saves one and removes all but the last `keep`; until it is complete the old ones stay."""
+        """Saves a checkpoint; once it is complete, removes all but the last `keep`."""
         from rlbench import checkpoint
 
         files = self._hashes(update)
@@ -186,7 +185,7 @@ class RunFolder:
             checkpoint.remove(self._checkpoint(old))
 
     def checkpoints(self) -> list[int]:
-        """Updates of the checkpoints there are, in order."""
+        """Updates of the existing checkpoints, in order."""
         from rlbench import checkpoint
 
         return [
@@ -217,7 +216,7 @@ class RunFolder:
         return self.path / "checkpoint" / f"update-{update:09d}"
 
     def save_snapshot(self, update: int, learner: Mapping[str, Any]) -> None:
-        """Keeps the learner's state for good."""
+        """Saves a permanent snapshot of the learner's state."""
         from rlbench import checkpoint
 
         checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"learner": learner})
@@ -228,7 +227,7 @@ class RunFolder:
         return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
     def rewind(self, update: int) -> None:
-        """Forgets what was written after the checkpoint of `update`, as if it never happened."""
+        """Removes everything that was written after the checkpoint of `update`."""
         for name in ("metrics.jsonl", "timing.jsonl"):
             if lines := self._lines(name):
                 kept = [line for line in lines if _update_of(line) <= update]
@@ -239,7 +238,7 @@ class RunFolder:
             self._write_evaluations({name: column[keep] for name, column in old.items()})
 
     def _hashes(self, update: int) -> dict[str, str]:
-        """SHA-256 of each file that a resume at an update reads, beside the checkpoint itself."""
+        """SHA-256 of each file that a resume at an update reads, except the checkpoint itself."""
         measures = hashlib.sha256()
         columns = self.evaluations()
         for name in sorted(columns):
@@ -278,7 +277,7 @@ class RunFolder:
 
 
 def folder_name(words: str) -> str:
-    """Words as the name of a folder.
+    """Converts words to the name of a folder.
 
     >>> folder_name("bear-my_world:make-s0")
     'bear-my_world-make-s0'
@@ -287,7 +286,7 @@ def folder_name(words: str) -> str:
 
 
 def _update_of(line: bytes) -> float:
-    """Update of a line in a .jsonl file; infinite where a crash tore the line."""
+    """Update of a line in a .jsonl file; infinite if a crash truncated the line."""
     try:
         return int(json.loads(line)["update"])
     except (ValueError, KeyError, TypeError):

@@ -43,23 +43,23 @@ from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
 
 COMPILING_PAYS = 50_000
-"""Compiled steps from which on `--compile auto` compiles: where it saves more time than it takes."""
+"""Number of steps from which `--compile auto` compiles: from here on it saves more time than it takes."""
 MEASURED_TRAINING_EXAMPLES = 2_000
-"""Training examples that a model is also measured on."""
+"""Number of training examples on which a model is also measured."""
 
 
 class Run:
-    """One run, new or continued. Its parts are made when they are first asked for."""
+    """One run, new or continued. Its parts are created on first use."""
 
     def __init__(
         self, learner_name: str, settings: Any, config: RunConfig, console: Console | None = None
     ) -> None:
-        """Keeps what is to be run; nothing is opened, made or written yet.
+        """Stores the description of the run; nothing is opened, created or written yet.
 
         Args:
             learner_name: As in `rlbench list`, or package.module:Class.
             settings: The learner's settings, of its `Config`.
-            config: Everything else.
+            config: Options of the run.
             console: Progress output.
         """
         self.console = console or Console()
@@ -127,7 +127,7 @@ class Run:
 
     @cached_property
     def learner(self) -> Any:
-        """The learner as it begins; restored later if the run is continued."""
+        """The initial learner; a continued run restores it later."""
         config = self.config
         compute.configure(config.threads, config.device)
         device = compute.resolve_device(config.device)
@@ -141,20 +141,20 @@ class Run:
             self._encoder_from = load_encoders(learner, Path(config.pretrained))
             if before is not None and before["sha256"] != self._encoder_from["sha256"]:
                 raise UserError(
-                    f"the encoder of {config.pretrained} is not the one that {self.folder.path} began "
-                    "with; restore that run or start a new one"
+                    f"the encoder of {config.pretrained} has changed since {self.folder.path} began; "
+                    "restore that run or start a new one"
                 )
         self.config = dataclasses.replace(config, compile="on" if compiled else "off")
         return learner
 
     @cached_property
     def _world(self) -> HasSpaces:
-        """The spaces of the task's environment, which was tried in a few steps and closed."""
+        """The spaces of the task's environment, which was checked in a few steps and closed."""
         task = find_task(self.config.env)
         return check(task.make, task.name)
 
     def _spec(self) -> Any:
-        """What the learner must know of the task."""
+        """The learner's `spec`: what it must know of the task."""
         if self.examples is not None:
             return self.examples.fields
         spec = Spec.of(self._world)
@@ -167,8 +167,8 @@ class Run:
         return dataclasses.replace(spec, return_range=self.data.return_range)
 
     def start(self) -> None:
-        """A new run, from its first update to its last."""
-        description = self.description()  # Makes the parts, before anything is written.
+        """Starts a new run, from its first update to its last."""
+        description = self.description()  # Creates the parts before anything is written.
         if self.examples is not None:
             self.make_driver()  # Refuses a batch larger than there are examples.
         with self.folder.locked(), named_as_users(self.learner_class):
@@ -189,7 +189,7 @@ class Run:
             return self.config.updates - first
 
     def go_back(self, state: dict[str, Any] | None, driver: Driver) -> int:
-        """Learner, driver and folder as they were at a checkpoint, or at the start; returns its update."""
+        """Restores learner, driver and folder from a checkpoint, or from the start; returns its update."""
         update = 0 if state is None else int(state["update"])
         if state is not None:
             self._name_changed_files(state)
@@ -200,7 +200,7 @@ class Run:
         return update
 
     def _name_changed_files(self, state: Mapping[str, Any]) -> None:
-        """Refuses changed settings, and notes other changes, which have no effect on what is learned."""
+        """Refuses changed settings, and reports other changes, which have no effect on learning."""
         for name in self.folder.changed_files(state):
             what = f"{self.folder.path / name} was changed after the checkpoint of update {state['update']:,}"
             if name == "config.json":
@@ -228,7 +228,7 @@ class Run:
         driver.close()
 
     def recorder(self, line: ProgressLine, first: int = 0) -> Recorder:
-        """What keeps the run's facts, from update `first` on."""
+        """The recorder of the run, from update `first` on."""
         evaluators: Sequence[Evaluator]
         if self.examples is not None:
             some = self.examples.train.take(slice(MEASURED_TRAINING_EXAMPLES))
@@ -240,7 +240,7 @@ class Run:
         return Recorder(self.config, self.learner, self.task, self.folder, evaluators, line, first)
 
     def make_driver(self) -> Driver:
-        """The driver, by what the learner consumes and what there is."""
+        """The driver, chosen by what the learner consumes and what the task offers."""
         config, learner = self.config, self.learner
         if config.compile == "on":
             learn = compiled_learn(learner, precision=config.precision)
@@ -250,7 +250,7 @@ class Run:
         return DRIVERS[self.learner_class.consumes, offered](self, learn)
 
     def description(self) -> dict[str, Any]:
-        """What config.json keeps."""
+        """The contents of config.json."""
         measures = [dataclasses.asdict(measure) for measure in self.learner.measures]
         options = dataclasses.asdict(self.config)
         del options["out"]  # the folder may be moved
@@ -293,11 +293,11 @@ DRIVERS: Mapping[tuple[type[Any], str], Callable[[Run, Learn], Driver]] = {
     (Trajectories, "episodes"): _rollout_driver,
     (Examples, "examples"): _examples_driver,
 }
-"""What a learner consumes and what there is for it, to the driver that feeds it."""
+"""Experience that a learner consumes, and its source, to the driver that feeds it."""
 
 
 def learns_from_data(run: Run, task: Task) -> bool:
-    """Whether an agent learns from a data set, and not from experience that it gathers.
+    """Whether an agent learns from a data set instead of experience that it gathers.
 
     Raises:
         UserError: The agent can do neither with these options.
@@ -328,7 +328,7 @@ def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:
 
 
 def compiles(config: RunConfig, learner: Learner) -> bool:
-    """Whether the run compiles its updates; a UserError if it is told to and cannot."""
+    """Whether the run compiles its updates; a UserError if this is requested but impossible."""
     short = config.updates * learner.compiled_steps < COMPILING_PAYS
     if config.compile == "off" or (config.compile == "auto" and short):
         return False

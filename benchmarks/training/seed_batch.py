@@ -2,7 +2,7 @@
 
     runs/bear-hopper-medium-s0-7/s0, s1, ..., s7
 
-Each seed has a run folder like any other, save that all of them must be resumed together.
+Each seed has an ordinary run folder, except that all of them must be resumed together.
 """
 
 import dataclasses
@@ -36,22 +36,22 @@ class SeedBatchRun:
         first = runs[0]
         if len(runs) != first.config.seeds:
             raise UserError(
-                f"{path} holds {len(runs)} of {first.config.seeds} seeds that learn together; "
+                f"{path} contains {len(runs)} of {first.config.seeds} seeds that learn together; "
                 "restore the others, or start again with another --out"
             )
         if first.data is None or first.learner.phase() is None:
             raise UserError(
                 f"--seeds {len(runs)}: {first.learner_name} on {first.config.env} cannot learn several "
-                "seeds as one program; give each seed a run of its own (rlbench sweep --seeds)"
+                "seeds as one program; give each seed a separate run (rlbench sweep --seeds)"
             )
-        # One copy of the data for all, on whatever device.
+        # One copy of the data for all seeds, on any device.
         self.drivers = [DatasetDriver(run.learner, first.data, run.config.seed) for run in runs]
 
     @classmethod
     def begin(
         cls, learner_name: str, settings: Any, config: RunConfig, console: Console
     ) -> "SeedBatchRun":
-        """New runs; nothing is written yet."""
+        """Creates new runs; nothing is written yet."""
         path = config.out or new_folder(learner_name, config)
         seeds = range(config.seed, config.seed + config.seeds)
         configs = [dataclasses.replace(config, seed=s, out=path / f"s{s}") for s in seeds]
@@ -63,7 +63,7 @@ class SeedBatchRun:
         return cls([Run.resume(member, console) for member in members(path)], path, console)
 
     def start(self) -> None:
-        """New runs, from the first update to the last."""
+        """Starts new runs, from the first update to the last."""
         with self._locked():
             for run in self.runs:
                 run.folder.start(run.description())
@@ -102,7 +102,7 @@ class SeedBatchRun:
             ):
                 recorders = [run.recorder(line, begun) for run in self.runs]
                 for update in range(begun + 1, updates + 1):
-                    # One gather for all: on a GPU the number of operations is what costs.
+                    # One gather for all seeds: on a GPU the number of operations decides the cost.
                     places = torch.stack([driver.places() for driver in self.drivers])
                     all_metrics = together.learn(self.drivers[0].experience(places))
                     stopping = interrupt.requested
@@ -120,12 +120,12 @@ class SeedBatchRun:
         *,
         stopping: bool,
     ) -> None:
-        """What is due in each run after an update."""
+        """Does what is due in each run after an update."""
         ended = False
         for recorder, metrics, driver in zip(recorders, all_metrics, self.drivers, strict=True):
             try:
                 recorder.after(update, metrics, driver.state_dict, stopping=stopping)
-            except Interrupted:  # Save the others first.
+            except Interrupted:  # The others are saved first.
                 ended = True
         if ended:
             raise stopped(update, self.path)

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, written at once, so that a full disk shows where it happens."""
+"""Curves for TensorBoard, written immediately, so that a full disk raises an error at once."""
 
 import time
 from collections.abc import Mapping

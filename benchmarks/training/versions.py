@@ -1,4 +1,4 @@
-"""Which software made a result."""
+"""Versions of the software that produced a result."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 
 
 def versions() -> dict[str, str | bool | None]:
-    """Versions of Python, of the suite and of what it computes with, and the suite's git commit."""
+    """Versions of Python, the suite and the main libraries, and the suite's git commit."""
     from rlbench import __version__
 
     found: dict[str, str | bool | None] = {"rlbench": __version__}
@@ -26,7 +26,7 @@ def versions() -> dict[str, str | bool | None]:
 
 
 def _git(*words: str) -> str | None:
-    """Answer of git about the checkout that holds this file; None where there is none."""
+    """Output of git for the checkout of this file; None if there is none."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -45,9 +45,9 @@ class D4RLName:
     family: str
     """halfcheetah, hopper, walker2d or ant."""
     level: str
-    """Which policies recorded it, such as medium-replay."""
+    """Policies that recorded it, such as medium-replay."""
     version: int = 2
-    """0, 1 or 2; a short name means 2, the one that today's tables use."""
+    """0, 1 or 2; a short name means 2, which current tables use."""
 
     def __str__(self) -> str:
         """The full name, with its version."""
@@ -55,7 +55,7 @@ class D4RLName:
 
 
 def parse(name: str) -> D4RLName | None:
-    """The data set that a name means, spelled as D4RL spells it; None for any other name.
+    """The data set of a name, spelled as in D4RL; None for any other name.
 
     >>> str(parse("halfcheetah-medium"))
     'halfcheetah-medium-v2'

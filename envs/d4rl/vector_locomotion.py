@@ -1,8 +1,8 @@
-"""D4RL's four walkers side by side, in little more time than MuJoCo's own part of it.
+"""D4RL's four locomotion tasks, stepped as a batch with little overhead over MuJoCo itself.
 
-A third of a step of Gymnasium's goes into what follows MuJoCo's, for each environment alone: properties
-computed twice, infos that nobody reads. Here that is done for all of them at once. Dynamics, observations,
-rewards and ends are Gymnasium's, to the bit, which a test compares.
+A third of a step in Gymnasium is spent after MuJoCo's part, for each environment alone: properties are
+computed twice, and infos are built that nobody reads. Here this is done for all environments at once. A test
+checks that dynamics, observations, rewards and ends equal Gymnasium's to the bit.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 def are_walkers(envs: Sequence[gym.Env[Any, Any]]) -> bool:
-    """Whether these are one of the four, of version 4, just as `gym.make` makes them and all alike."""
+    """Whether these are all the same one of the four tasks, version 4, unchanged from `gym.make`."""
     return all(
         type(env) is TimeLimit
         and type(env.env) is OrderEnforcing
@@ -34,18 +34,18 @@ def are_walkers(envs: Sequence[gym.Env[Any, Any]]) -> bool:
 
 
 def walkers(envs: Sequence[gym.Env[Any, Any]]) -> "Walkers":
-    """Such environments as one."""
+    """Such environments as a batch."""
     return _WALKERS[type(envs[0].unwrapped)](envs)
 
 
 class Walkers:
-    """What the four have in common; an `rlbench.envs.episodes.Environments`."""
+    """Base class of the four; an `rlbench.envs.episodes.Environments`."""
 
     hidden = 1
-    """Coordinates of the place, which observations are without."""
+    """Number of position coordinates that observations leave out."""
 
     def __init__(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
-        """As `walkers`."""
+        """See `walkers`."""
         self._envs = envs
         self._worlds: list[Any] = [env.unwrapped for env in envs]
         self._world = world = self._worlds[0]
@@ -61,7 +61,7 @@ class Walkers:
         self._x, self._steps = np.zeros(count), np.zeros(count, dtype=np.int64)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of environments."""
         return len(self._envs)
 
     def reset(self, v: int, seed: int) -> Array:
@@ -99,7 +99,7 @@ class Walkers:
             env.close()
 
     def _along(self, world: Any) -> Array:
-        """What begins with the coordinate along which they walk."""
+        """The array that begins with the coordinate along which they walk."""
         qpos: Array = world.data.qpos
         return qpos
 
@@ -115,7 +115,7 @@ class Walkers:
         return cost.astype(np.float64)
 
     def _seen(self, playing: Array, velocity: Array) -> Array:
-        """What observations have beside positions."""
+        """The part of observations after the positions."""
         return velocity
 
 
@@ -155,7 +155,7 @@ class _Ant(Walkers):
     def _move(self, v: int) -> None:
         super()._move(v)
         if self._world._use_contact_forces:
-            # MuJoCo computes them only where it is told to.
+            # MuJoCo computes them only if it is asked to.
             mujoco.mj_rnePostConstraint(self._worlds[v].model, self._worlds[v].data)
             self._force[v] = self._felt[v].ravel()
 

@@ -25,17 +25,17 @@ SOURCES = NameTable(
     },
     group="rlbench.sources",
 )
-"""Names to classes; `signals-B` and files have names of their own kind."""
+"""Names to classes; `signals-B` and files are not in this table."""
 SHOWN = {
     **SOURCES,
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
-"""What `rlbench list` shows."""
+"""Names and descriptions that `rlbench list` shows."""
 
 
 def find_source(name: str) -> "Callable[[], Source] | None":
-    """What makes the source of a name; None if no source has it.
+    """The factory of the source with a name; None if there is no such source.
 
     Args:
         name: One of `SOURCES`, `signals-B`, or the path of an .npz or HDF5 file.
@@ -50,10 +50,10 @@ def find_source(name: str) -> "Callable[[], Source] | None":
 
 
 def made_source(name: str, factory: Callable[[], Any]) -> "Source":
-    """The source that a factory makes.
+    """The source that a factory returns.
 
     Raises:
-        UserError: The factory failed, or made something else.
+        UserError: The factory failed, or returned something else.
     """
     try:
         source = factory()
@@ -75,7 +75,7 @@ def _of(place: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """`Source` and `Arrays`, for sources of one's own."""
+    """`Source` and `Arrays`, for custom sources."""
     if name in ("Arrays", "Source"):
         return _of(f"_base:{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

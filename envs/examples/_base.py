@@ -1,4 +1,4 @@
-"""What sources of labelled examples have in common."""
+"""Base classes of sources of labelled examples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ LARGEST = 2**63 - 1
 class Source(ABC):
     """Labelled examples in two splits that share nothing: no level, class drawing or generator seed.
 
-    A source of your own is a subclass; `rlbench run classifier --env my_package.module:make` takes any
+    A custom source is a subclass; `rlbench run classifier --env my_package.module:make` takes any
     callable without arguments that returns one.
     """
 
@@ -31,23 +31,23 @@ class Source(ABC):
     seeded: ClassVar[bool] = True
     """Whether each seed gives other examples; False for a fixed set."""
     cached: ClassVar[bool] = False
-    """Whether drawing takes so long that the examples are kept on disk."""
+    """Whether drawing takes so long that the examples are cached on disk."""
     version: ClassVar[int] = 1
-    """Counts up when the same seed begins to give other examples, so that nothing old is read."""
+    """Increases when the same seed begins to give other examples, so that no outdated cache is read."""
 
     @property
     @abstractmethod
     def fields(self) -> Mapping[str, Space[Any]]:
         """The space of each column of one example.
 
-        What a learner reads is called `obs`, as in transitions; a class is a Discrete space that begins
+        The input of a learner is called `obs`, as in transitions; a class is a Discrete space that starts
         at 0.
         """
 
     @property
     @abstractmethod
     def sizes(self) -> Mapping[Split, int]:
-        """The most examples of each split."""
+        """The largest number of examples of each split."""
 
     @abstractmethod
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
@@ -75,9 +75,9 @@ class Arrays(Source):
         for split, columns in self._columns.items():
             lengths = {name: len(x) for name, x in columns.items()}
             if len(set(lengths.values())) > 1:
-                told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+                listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
                 raise UserError(
-                    f"the {split} columns have different lengths ({told}); give one entry of each for "
+                    f"the {split} columns have different lengths ({listed}); give one entry of each for "
                     "every example"
                 )
         self._fields = {name: self._space(name) for name in self._columns["train"]}

@@ -15,7 +15,7 @@ from rlbench.envs.examples._base import Array, Source, Split
 from rlbench.errors import UserError
 
 TEST = 360
-"""Test images."""
+"""Number of test images."""
 IMAGES = 1797
 BRIGHTEST = 16
 
@@ -45,7 +45,7 @@ class Digits(Source):
 
     @cached_property
     def _shuffled(self) -> tuple[Array, Array]:
-        """All images and classes; their order in the file is by writers."""
+        """All images and classes; the file is sorted by writer."""
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError:

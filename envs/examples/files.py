@@ -1,8 +1,8 @@
-"""Labelled examples in a file of the user's own: .npz or HDF5, with a part for training and one for tests.
+"""Labelled examples in a user's file: .npz or HDF5, with one part for training and one for tests.
 
     np.savez("mine.npz", **{"train/obs": x, "train/label": y, "test/obs": u, "test/label": v})
 
-An HDF5 file has the same names as groups and data sets. Names of further columns are free.
+An HDF5 file has the same names as groups and data sets. Further columns may have any names.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def read(file: Path) -> FileExamples:
         raise UserError(
             f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
         ) from None
-    except Exception as error:  # Damage shows in many ways, each with its own exception.
+    except Exception as error:  # Damaged files raise many kinds of exceptions.
         raise UserError(f"{file} cannot be read ({error}); give an .npz or HDF5 file") from error
     parts: dict[Split, dict[str, Array]] = {
         split: {

@@ -1,7 +1,7 @@
-"""What agents see in MiniGrid: views of 7x7 cells, labelled with what an agent would like to know.
+"""What agents see in MiniGrid: views of 7x7 cells, labelled with facts that are useful to an agent.
 
-Agents walk at random through levels of several kinds; every few steps a view is kept. An `obs` is what the
-tasks `MiniGrid-...` give: type, colour and state of each cell. Labels: `label`, where the goal is, and `front`,
+Agents walk at random through levels of several kinds; every few steps a view is kept. An `obs` is as in the
+tasks `MiniGrid-...`: type, colour and state of each cell. Labels: `label`, where the goal is, and `front`,
 the type of the cell in front of the agent, by minigrid's numbers.
 
 Training and test views come from levels with different seeds. Different levels can still look alike in a view.
@@ -26,10 +26,10 @@ VIEWS_PER_LEVEL = 10
 STEPS_BETWEEN = 3
 """Random steps before each view."""
 ACTIONS = np.array([0, 1, 2, 2])
-"""Left, right and twice as often forward."""
+"""Left, right and, twice as often, forward."""
 GOAL = 8
 TYPES = 11
-"""minigrid's number of the goal, and how many types of cells it has."""
+"""minigrid's number of the goal, and its number of cell types."""
 HIDDEN, LEFT, AHEAD, RIGHT = range(4)
 """Where the goal is in the view."""
 

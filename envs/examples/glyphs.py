@@ -19,9 +19,9 @@ SIDE = 28
 """Pixels of an image's side."""
 STROKES = 3
 POINTS = 16
-"""Points by which a stroke is rendered."""
+"""Number of points with which a stroke is rendered."""
 PEN = 0.045
-"""Radius of the pen, as a share of the side; the edge is as wide again."""
+"""Radius of the pen, as a share of the side; the soft edge has the same width."""
 JITTER, TURN, SCALE, SHIFT = 0.03, 0.15, 0.1, 0.05
 """Deviations of control points, of the angle in radians, of the scale and of the position."""
 AT_ONCE = 256
@@ -78,7 +78,7 @@ def render(strokes: Array) -> Array:
     basis = np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2])
     curve = np.einsum("nskx,kt->nstx", strokes, basis).reshape(len(strokes), -1, 1, 2)
     centres = (np.arange(SIDE) + 0.5) / SIDE
-    # The squared distance of a pixel is the sum of one along each axis.
+    # The squared distance of a pixel is a sum over the two axes.
     across = (curve[..., 0] - centres) ** 2
     down = (curve[..., 1] - centres) ** 2
     nearest = np.sqrt((down[..., :, None] + across[..., None, :]).min(axis=1))

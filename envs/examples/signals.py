@@ -1,18 +1,17 @@
-"""Signals: say which of five patterns is hidden in a noisy signal whose background misleads.
+"""Signals: recognise which of five patterns is hidden in a noisy signal whose background misleads.
 
 A signal has 100 values, at random places x in [0, 2 pi] that are the same for all signals:
 
     background(x) + N(0, 1),    background(x) = sum_{n=1..3} a_n cos(n x) + b_n sin(n x)
 
 where the pattern of its class, 20 values of another such curve, overwrites one of three places. Every
-class has B backgrounds of its own, so the training signals of a class can be told apart by them; but
-test signals have backgrounds that no training signal has. All coefficients are uniform in [-1, 1].
-Where B or the number of training signals is small, a network that learns backgrounds by heart is
-confidently wrong in the test.
+class has its own B backgrounds, so they reveal the class of a training signal; but test signals have
+backgrounds that no training signal has. All coefficients are uniform in [-1, 1]. If B or the number of
+training signals is small, a network that memorises backgrounds is confidently wrong in the test.
 
-The supervised task of Igl et al., 2019, https://arxiv.org/abs/1910.12911, as in the authors' code; there
-too all of it (places, patterns, backgrounds, noise) is drawn anew for each seed. They test on 200 signals,
-here on 1,000.
+The supervised task of Igl et al., 2019, https://arxiv.org/abs/1910.12911, as in the authors' code, which
+also redraws everything (places, patterns, backgrounds, noise) for each seed. They test on 200 signals,
+this code on 1,000.
 """
 
 from collections.abc import Mapping
@@ -29,22 +28,22 @@ from rlbench.seeding import derive
 
 CLASSES = 5
 LENGTH = 100
-"""Values of a signal."""
+"""Number of values of a signal."""
 PATTERN_LENGTH = 20
 STARTS = 3
-"""Where a pattern may begin."""
+"""Number of places where a pattern may begin."""
 GRID = 2_000
-"""Places in [0, 2 pi] that those of the signals are chosen from."""
+"""Number of places in [0, 2 pi] from which the places of the signals are chosen."""
 ORDER = 3
-"""Terms of a curve."""
+"""Number of terms of a curve."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What all signals of a seed have in common."""
+    """The parts that all signals of a seed have in common."""
 
     backgrounds: int
-    """Backgrounds of each class, B, in training and as many others in the test."""
+    """Number of backgrounds of each class, B, in training; the test has as many others."""
     seed: int
 
     @cached_property
@@ -96,7 +95,7 @@ class Signals(Source):
     kind = "generated"
 
     def __init__(self, backgrounds: int) -> None:
-        """With so many backgrounds of each class (paper: B)."""
+        """`backgrounds`: number of backgrounds of each class (paper: B)."""
         self._backgrounds = backgrounds
 
     @property

@@ -1,8 +1,8 @@
-"""The view of the package minigrid's environments, in a small part of the time that it takes there.
+"""A fast view for the environments of the package minigrid.
 
 Most of a step of minigrid (3.2) goes into copying the cells around the agent, one by one, into a new
-grid and turning that up to four times. Here one lookup takes them in the order of the view. Levels,
-rules and rewards stay the package's; the view is equal to its own, byte for byte, which a test compares.
+grid and turning it up to four times. Here one lookup takes them in the order of the view. Levels,
+rules and rewards are the package's; a test checks that the view is equal to its view, byte for byte.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from minigrid.core.world_object import Wall
 from minigrid.minigrid_env import MiniGridEnv
 
 _UNSEEN, _EMPTY = bytes((0, 0, 0)), bytes((1, 0, 0))
-"""Type, colour and state of a cell that the agent does not see, and of one without anything in it."""
+"""Type, colour and state of a cell that the agent does not see, and of an empty cell."""
 _OUTSIDE = Wall()
-"""Stands beyond the grid."""
+"""The cell outside the grid."""
 
 
 def quicken(env: gym.Env[Any, Any]) -> None:
-    """Makes an environment of minigrid, in wrappers or not, view its surroundings by `observe`.
+    """Makes an environment of minigrid, with or without wrappers, use `observe`.
 
-    One whose class has a view of its own keeps that.
+    An environment whose class has a custom view keeps it.
     """
     bare: Any = env.unwrapped
     if all(
@@ -35,7 +35,7 @@ def quicken(env: gym.Env[Any, Any]) -> None:
 
 
 def observe(env: Any) -> dict[str, Any]:
-    """What `MiniGridEnv.gen_obs` of an environment gives.
+    """The same as `MiniGridEnv.gen_obs` of an environment.
 
     Returns:
         `image`, the view, uint8 [V, V, 3] with type, colour and state of each cell, where the agent
@@ -65,13 +65,13 @@ def _code(cell: Any) -> bytes:
 
 
 def _clear(row: Sequence[Any]) -> int:
-    """The cells of a row through which one sees, as bits."""
+    """The transparent cells of a row, as bits."""
     return sum(1 << i for i, cell in enumerate(row) if cell is None or cell.see_behind())
 
 
 @lru_cache(maxsize=1 << 14)
 def _look(width: int, height: int, size: int, x: int, y: int, direction: int) -> "itemgetter[Any]":
-    """Takes the cells of a view, columns first, out of those of a grid and one more, the outside."""
+    """Selects the cells of a view, columns first, from the cells of a grid followed by the outside."""
     ahead = ((1, 0), (0, 1), (-1, 0), (0, -1))[direction]
     right = (-ahead[1], ahead[0])
     places = []
@@ -87,11 +87,11 @@ def _look(width: int, height: int, size: int, x: int, y: int, direction: int) ->
 
 @lru_cache(maxsize=1 << 16)
 def _spread(lit: int, clear: int, size: int) -> tuple[int, int]:
-    """How far one sees in a row, by the package's rule.
+    """How far the agent sees in a row, by the package's rule.
 
     Args:
         lit: Cells that are seen from the row nearer to the agent, as bits.
-        clear: Cells through which one sees.
+        clear: Transparent cells, as bits.
         size: Cells in the row.
 
     Returns:

@@ -1,11 +1,10 @@
-"""MultiRoom: through rooms and their doors to a goal, all environments stepped as one.
+"""MultiRoom: through rooms and their doors to a goal, with all environments stepped as a batch.
 
-The task of MiniGrid's MultiRoom seen from above: observations, rewards and ends equal, step for
-step, those of `FullyObsWrapper(MultiRoomEnv(...))` of the package minigrid (3.2), which a test
-compares.
+The task of MiniGrid's MultiRoom seen from above. A test checks that observations, rewards and ends are
+the same, step for step, as in `FullyObsWrapper(MultiRoomEnv(...))` of the package minigrid (3.2).
 
-    observation   the whole grid, uint8 [W, H, 3]: type, colour and state of each cell; that of the
-                  agent is (10, 0, direction)
+    observation   the whole grid, uint8 [W, H, 3]: type, colour and state of each cell; the
+                  agent's cell is (10, 0, direction)
     actions       0 turn left, 1 turn right, 2 forward, 5 open or close the door ahead; 3, 4 and 6
                   (pick up, drop, done) have nothing to act on here
     reward        1 - 0.9 t / T at the goal, which ends the episode, else 0; cut after T steps
@@ -47,17 +46,17 @@ _TURNED = np.tile(np.arange(4), (_ACTIONS, 1))
 _TURNED[_LEFT], _TURNED[_RIGHT] = [3, 0, 1, 2], [1, 2, 3, 0]
 
 _SOLID, _FREE, _GOAL, _CLOSED, _OPEN = range(5)
-"""What a cell is to an agent before it."""
+"""What a cell means to an agent that faces it."""
 _NOTHING, _TURNS_DOOR, _WALKS, _REACHES = range(4)
 _EVENT = np.full((_ACTIONS, 5), _NOTHING)
-"""What happens, [action, what the cell ahead is]; all from _WALKS on moves the agent."""
+"""Event, [action, kind of the cell ahead]; all events from _WALKS on move the agent."""
 _EVENT[_FORWARD, [_FREE, _OPEN]] = _WALKS
 _EVENT[_FORWARD, _GOAL] = _REACHES
 _EVENT[_TOGGLE, [_CLOSED, _OPEN]] = _TURNS_DOOR
 
 
 def _packed(cells: Array) -> Array:
-    """Type, colour and state of cells, [..., 3], and what they are to an agent, as one number.
+    """Type, colour and state of cells, [..., 3], and their kind for an agent, as one number.
 
     Moving one number takes NumPy a third of the time of moving three; the first three bytes of the
     four are the observation.
@@ -78,7 +77,7 @@ _AGENTS = _packed(np.array([(AGENT, RED, direction) for direction in range(4)], 
 
 
 def _starts(levels: Levels) -> tuple[Array, Array, Array]:
-    """Packed cells [N, W*H], place [N] among them and direction [N] of the agents."""
+    """Packed cells [N, W*H], and the place among them [N] and direction [N] of the agents."""
     count, side = levels.cells.shape[:2]
     return (
         _packed(levels.cells).reshape(count, side * side),
@@ -88,13 +87,13 @@ def _starts(levels: Levels) -> tuple[Array, Array, Array]:
 
 
 class MultiRoomVector(VectorEnv[Array, Array, Array]):
-    """Environments of one task; whoever steps them resets those that are over.
+    """Environments of one task; the caller resets those whose episodes are over.
 
-    `reset` and `step` are those of `SyncVectorEnv(..., autoreset_mode=AutoresetMode.DISABLED)`.
+    `reset` and `step` behave as in `SyncVectorEnv(..., autoreset_mode=AutoresetMode.DISABLED)`.
     """
 
     def __init__(self, floor: Floor, count: int, *, held_out: bool = False) -> None:
-        """`count` environments, V, on the levels to train on or on the held-out ones."""
+        """`count` environments, V, with the training levels or the held-out ones."""
         self.num_envs = count
         self.metadata = {
             "render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.DISABLED,
@@ -126,13 +125,13 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         """Begins episodes.
 
         Args:
-            seed: Decides alone which level an environment gets: of n levels that number seed mod n,
-                of fresh levels its own. One for each environment, or the first of V that follow
-                each other; None draws.
-            options: `reset_mask`, bool [V]: only these begin anew. All do without it.
+            seed: Alone decides which level an environment gets: with n levels number seed mod n,
+                with new levels the level of this seed. One for each environment, or the first of V
+                consecutive ones; None draws.
+            options: `reset_mask`, bool [V]: only these begin a new episode. Without it, all do.
 
         Returns:
-            Observations of all environments, uint8 [V, W, H, 3], and nothing.
+            Observations of all environments, uint8 [V, W, H, 3], and an empty dict.
         """
         seeds = [None] * self.num_envs if seed is None else seed
         if isinstance(seeds, int):
@@ -192,7 +191,7 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         self._steps[rows] = 0
 
     def _obs(self) -> Array:
-        """What all environments show, uint8 [V, W, H, 3]; a copy."""
+        """Observations of all environments, uint8 [V, W, H, 3]; a copy."""
         cells = self._cells.copy()
         cells.reshape(-1)[self._at] = _AGENTS[self._direction]
         side = self._floor.side
@@ -205,7 +204,7 @@ class MultiRoom(gym.Env[Array, int]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(self, floor: Floor, *, held_out: bool = False) -> None:
-        """On the levels to train on, or on the held-out ones."""
+        """With the training levels, or the held-out ones."""
         self._one = MultiRoomVector(floor, 1, held_out=held_out)
         self.max_steps = floor.max_steps
         """Steps after which an episode is cut."""
@@ -216,7 +215,7 @@ class MultiRoom(gym.Env[Array, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """The level of a seed; without one, the next of those that the last seed decided."""
+        """Begins the level of a seed; without one, the next level drawn from the last seed."""
         super().reset(seed=seed)
         obs, info = self._one.reset(
             seed=int(self.np_random.integers(2**31)) if seed is None else seed

@@ -2,7 +2,7 @@
 
 A level is a chain of rooms; the agent begins in the first, the goal is in the last, and between two
 rooms is a closed door. Seed for seed these are the levels of `MultiRoomEnv` in the package minigrid
-(3.2), which a test compares, but made without that package and three times as fast.
+(3.2), as a test checks, but made without that package and three times as fast.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from rlbench.envs.multiroom.names import Floor
 Array = NDArray[Any]
 
 EMPTY, WALL, DOOR, GOAL, AGENT = 1, 2, 4, 8, 10
-"""First number of a cell: what is there. All numbers are MiniGrid's."""
+"""First number of a cell: its type. All numbers are MiniGrid's."""
 RED, GREEN, BLUE, PURPLE, YELLOW, GREY = range(6)
-"""Second number: its colour."""
+"""Second number of a cell: its colour."""
 OPEN, CLOSED = 0, 1
-"""Third number, of a door; that of an agent is its direction, any other 0."""
+"""Third number of a door; for an agent it is the direction, otherwise 0."""
 
 FIRST_HELD_OUT = 1_000_000
-"""Held-out levels have seeds from here on, those to train on from 0 on."""
+"""First seed of the held-out levels; training levels have seeds from 0 on."""
 
 _DOOR_COLOURS = (BLUE, GREEN, GREY, PURPLE, RED, YELLOW)  # minigrid sorts their names
 _SMALLEST = 4
@@ -40,14 +40,14 @@ Level = tuple[Array, tuple[int, int], int]
 
 @dataclass(frozen=True)
 class Levels:
-    """Levels of one size, one a row."""
+    """Levels of one size, one per row."""
 
     cells: Array
     """Type, colour and state of each cell without the agent, uint8 [N, W, H, 3]."""
     at: Array
     """Column and row where the agent begins, int64 [N, 2]."""
     direction: Array
-    """Where it looks: 0 right, 1 down, 2 left, 3 up; int64 [N]."""
+    """Direction of the agent: 0 right, 1 down, 2 left, 3 up; int64 [N]."""
 
 
 class _Room(NamedTuple):
@@ -64,8 +64,8 @@ class _Room(NamedTuple):
 def level_set(floor: Floor, held_out: bool) -> Levels:
     """The levels of a task.
 
-    Seeds go up from 0, or from FIRST_HELD_OUT, and leave out what was there before: the same level,
-    and among held-out ones any whose grid, wherever the agent begins, is one of training.
+    Seeds go up from 0, or from FIRST_HELD_OUT, and skip duplicates: levels that occurred before and,
+    among the held-out ones, levels whose grid is that of a training level, wherever the agent begins.
     """
     if floor.levels is None:
         raise ValueError("a task with a fresh level in every episode has no set of levels")
@@ -81,7 +81,7 @@ def level_set(floor: Floor, held_out: bool) -> Levels:
 
 
 def stacked(levels: list[Level]) -> Levels:
-    """Levels, one a row."""
+    """Stacks levels, one per row."""
     cells, at, direction = zip(*levels, strict=True)
     return Levels(np.stack(cells), np.array(at), np.array(direction))
 
@@ -113,7 +113,7 @@ def level(floor: Floor, seed: int) -> Level:
 
 
 def _chain(draws: "Draws", floor: Floor, wanted: int) -> list[_Room]:
-    """Rooms, each behind a door of the one before, until all are there or the next does not fit."""
+    """Rooms, each behind a door of the previous one, until all are placed or the next does not fit."""
     corner = (draws.between(0, floor.side - 2), draws.between(0, floor.side - 2))
     width, height = _size(draws, floor)
     entry, rooms = _LEFT, [_Room(*corner, width, height, corner)]
@@ -152,7 +152,7 @@ def _size(draws: "Draws", floor: Floor) -> tuple[int, int]:
 
 
 def _fits(room: _Room, others: list[_Room], side: int) -> bool:
-    """Whether a room is inside the grid and meets no other.
+    """Whether a room is inside the grid and overlaps no other.
 
     minigrid leaves the lowest row free, and a column or row between rooms on one side only.
     """
@@ -179,10 +179,10 @@ def _free_cell(
 
 
 class Draws:
-    """What np.random.default_rng(seed).integers(low, high) would draw, several times as fast.
+    """The draws of np.random.default_rng(seed).integers(low, high), several times as fast.
 
-    Made from the words of the bit generator, which NumPy promises never to change; it does not
-    promise this of what its generators make of them.
+    They are computed from the words of the bit generator, which NumPy promises never to change; it
+    does not promise this for the numbers that its generators derive from them.
     """
 
     def __init__(self, seed: int) -> None:

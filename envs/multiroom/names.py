@@ -1,33 +1,33 @@
 """Names of the MultiRoom tasks; standard library only.
 
-`multiroom-nK` has levels of 1 to K rooms, drawn with equal chances: with K rooms in every level PPO
-would almost never meet the goal by chance, and learn nothing.
+`multiroom-nK` has levels of 1 to K rooms, drawn with equal probability: with K rooms in every level PPO
+would almost never reach the goal by chance, and would learn nothing.
 """
 
 from dataclasses import dataclass
 
 HELD_OUT = "-held-out"
-"""What a task's name ends with where it has the levels that training never sees."""
+"""Ending of the name of a task with the levels that training never sees."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What levels look like, and how many there are."""
+    """The shape of levels, and their number."""
 
     most_rooms: int
-    """Levels have 1 to this many rooms."""
+    """Largest number of rooms; the smallest is 1."""
     largest: int
-    """Width and height of a room, walls included, are 4 to this."""
+    """Largest width and height of a room, walls included; the smallest is 4."""
     side: int
     """Width and height of the grid."""
     levels: int | None
-    """Levels to train on; None: every episode has a fresh one."""
+    """Number of training levels; None: every episode has a new one."""
     held_out: int = 0
-    """Levels that share no grid with those."""
+    """Number of held-out levels, which share no grid with the training levels."""
 
     @property
     def max_steps(self) -> int:
-        """Steps after which an episode is cut: twenty for each room that there may be."""
+        """Steps after which an episode is cut: twenty for each possible room."""
         return 20 * self.most_rooms
 
 
@@ -35,15 +35,15 @@ FLOORS = {
     "multiroom-n1": Floor(1, 5, 9, levels=100, held_out=500),
     "multiroom-n2": Floor(2, 5, 9, levels=100, held_out=500),
     "multiroom-n3": Floor(3, 6, 11, levels=100, held_out=500),
-    # What IBAC-SNI's authors trained on, the N3r of microsoft/IBAC-SNI.
+    # The training levels of IBAC-SNI's authors, N3r of microsoft/IBAC-SNI.
     "multiroom-n3r": Floor(3, 6, 11, levels=None),
 }
-"""Name to levels. That of two rooms is as small as two rooms allow, so that it can be learned on two
+"""Name to levels. The grid for two rooms is as small as possible, so that the task can be learned on two
 cores within minutes."""
 
 
 def parse(name: str) -> tuple[Floor, bool] | None:
-    """The levels that a name means, and whether the held-out ones; None for any other name.
+    """The levels of a name, and whether they are held out; None for any other name.
 
     >>> parse("multiroom-n2-held-out")
     (Floor(most_rooms=2, largest=5, side=9, levels=100, held_out=500), True)
@@ -57,7 +57,7 @@ def parse(name: str) -> tuple[Floor, bool] | None:
 
 
 def names() -> list[str]:
-    """All names, held-out ones behind their own."""
+    """All names, each followed by its held-out variant."""
     return [
         name + ending
         for name, floor in FLOORS.items()
@@ -66,7 +66,7 @@ def names() -> list[str]:
 
 
 def lines() -> list[str]:
-    """Each task in a line, with what it is."""
+    """One line per task, with a description."""
     return [f"{name:<14} {_in_words(name, floor)}" for name, floor in FLOORS.items()]
 
 

@@ -31,7 +31,7 @@ _FLOOR = (245, 245, 245)
 
 
 def draw(obs: Array) -> Array:
-    """Walls, doors (open ones hollow), goal and agent (points where it looks).
+    """Draws walls, doors (open ones hollow), goal and agent (an arrow in its direction).
 
     Args:
         obs: Observation, uint8 [W, H, 3].
@@ -52,7 +52,7 @@ def draw(obs: Array) -> Array:
 
 
 def _shape(kind: int, state: int) -> Array:
-    """Pixels of a tile, [16, 16], that have the colour of what is there."""
+    """Pixels of a tile, [16, 16], that have the colour of its object."""
     down, right = np.mgrid[:TILE, :TILE]
     from_edge = np.minimum(np.minimum(down, right), TILE - 1 - np.maximum(down, right))
     shape: Array = from_edge >= (2 if kind == GOAL else 0)

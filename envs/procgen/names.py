@@ -15,16 +15,16 @@ GAMES = (
 )  # fmt: skip
 
 ONE_REWARD = frozenset({"coinrun", "heist", "jumper", "leaper", "maze", "ninja"})
-"""Games that pay only where a level is completed (openai/procgen, src/games)."""
+"""Games whose only reward is for completing a level (openai/procgen, src/games)."""
 
 CARRIES_OVER = frozenset({"dodgeball"})
-"""Games in which an episode depends on the one before: the player still looks where it looked last
+"""Games in which an episode depends on the one before: the player still faces its last direction
 (`last_move_action` of openai/procgen outlives a reset), until it moves."""
 
 TRAIN_LEVELS = 500
 """Levels 0 to 499 are for training, as in IBAC-SNI (https://arxiv.org/abs/1910.12911, CoinRun)."""
 HELD_OUT_LEVELS = 100_000
-"""So many levels from number 500 on are held out: too many to be learned by heart."""
+"""Number of held-out levels, from level 500 on: too many to memorise."""
 
 HARD, HELD_OUT = "-hard", "-held-out"
 
@@ -61,7 +61,7 @@ class ProcgenName:
 
 
 def parse(name: str) -> ProcgenName | None:
-    """The game that a name means; None for any other name.
+    """The game of a name; None for any other name.
 
     >>> parse("coinrun-held-out")
     ProcgenName(game='coinrun', hard=False, held_out=True)
@@ -86,7 +86,7 @@ def names() -> list[str]:
 
 
 def lines() -> list[str]:
-    """The games and what their names may end with, for `rlbench list`."""
+    """The games and the possible endings of their names, for `rlbench list`."""
     half = len(GAMES) // 2
     return [
         f"{{{','.join(GAMES[:half])},",

@@ -1,17 +1,17 @@
 """Procgen's games, and other environments of EnvPool, as Gymnasium environments.
 
 EnvPool (https://github.com/sail-sg/envpool, measured with 1.2.5) steps a batch of environments in C++.
-What it does where an episode ends, which `EnvPoolVector` hides:
+Its behaviour at the end of an episode, which `EnvPoolVector` hides:
 
 - The step that ends an episode returns its true last observation, `terminated` and `truncated`. A time
   limit (Procgen: 500 to 6,000 steps, by game) is `truncated` and not `terminated`.
-- The next step of that environment is a reset: its action is ignored, it pays nothing.
-- `reset(env_id)` begins new episodes where it is told to, at any time, and returns their rows only.
+- The next step of that environment is a reset: its action is ignored, its reward is 0.
+- `reset(env_id)` begins new episodes in the given environments, at any time, and returns only their rows.
 
 Seeds belong to a pool, one for each environment, and cannot be changed later: a new pool is made
-wherever the seeds of all environments are given. An environment draws one level per reset, whatever
-happened in between, and the level's number seeds all else (`Game::reset` of openai/procgen). So an
-episode is repeated by its pool's seed, the number of resets before it, and its actions.
+whenever the seeds of all environments are given. An environment draws one level per reset, whatever
+happened in between, and the level's number seeds everything else (`Game::reset` of openai/procgen). So
+the seed of its pool, the number of resets before it and its actions determine an episode.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,15 +36,15 @@ MakePool = Callable[[Sequence[int]], Any]
 class EnvPoolVector(VectorEnv[Array, Array, Array]):
     """A pool of environments as a vector that leaves resets to the caller.
 
-    A seed decides all episodes of an environment: `reset` with a mask goes on in its random stream,
-    and `repeat` (see `rlbench.envs.episodes.Repeats`) finds a place in it again.
+    A seed decides all episodes of an environment: `reset` with a mask continues its random stream,
+    and `repeat` (see `rlbench.envs.episodes.Repeats`) returns to an earlier position in it.
     """
 
     def __init__(self, make_pool: MakePool, count: int) -> None:
         """Makes the pool.
 
         Args:
-            make_pool: See there.
+            make_pool: See `MakePool`.
             count: Number of environments, V.
         """
         self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
@@ -68,13 +68,13 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
         """Begins new episodes.
 
         Args:
-            seed: One for each environment, or the first of V consecutive ones; ignored where there
+            seed: One for each environment, or the first of V consecutive ones; ignored if there
                 is a mask.
-            options: `reset_mask`, bool [V], says where; everywhere without it.
+            options: `reset_mask`, bool [V], selects environments; all without it.
 
         Returns:
-            Observations [V, ...], those of running episodes as they were, and of `info` the rows
-            that began; the rows' numbers are its `env_id`.
+            Observations [V, ...], unchanged for running episodes, and `info` with only the rows
+            that began; its `env_id` has their numbers.
         """
         mask = (options or {}).get("reset_mask")
         if mask is None:
@@ -95,11 +95,11 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
             actions: [V, ...].
 
         Returns:
-            Observations [V, ...], the last ones where an episode ended, rewards [V], terminated [V],
+            Observations [V, ...], the last ones of episodes that ended, rewards [V], terminated [V],
             truncated [V] and `info`, with the `level_seed` [V] of Procgen's games.
         """
         if self._over.any():
-            # The pool would begin an episode instead of taking the action.
+            # The pool would begin a new episode instead of taking the action.
             raise ValueError(
                 f"the episodes of environments {np.flatnonzero(self._over).tolist()} are over; "
                 "reset them before the next step"
@@ -109,7 +109,7 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
         return self._obs.copy(), reward, terminated, truncated, info
 
     def repeat(self, seeds: Sequence[int], episode: Array, actions: Sequence[Array]) -> Array:
-        """Observations [V, ...] of episodes number `episode` [V] after the actions of each."""
+        """Observations [V, ...] of episode number `episode` [V] of each environment, after its actions."""
         self.reset(seed=seeds)
         for number in range(episode.max()):
             self.reset(options={"reset_mask": episode > number})
@@ -151,7 +151,7 @@ class EnvPoolEnv(gym.Env[Array, Any]):
         return self._obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Array | None:
-        """What the agent sees, uint8 [H, W, 3]; None where that is no picture."""
+        """The agent's observation, uint8 [H, W, 3]; None if it is not a picture."""
         return None if self.render_mode is None else self._obs.transpose(1, 2, 0)
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ def make_vector(name: ProcgenName, count: int) -> EnvPoolVector:
 
 
 def make_pool(env_id: str, options: dict[str, Any], seeds: Sequence[int]) -> Any:
-    """One of EnvPool's pools, with as many threads as PyTorch may use; they change no result.
+    """A pool of EnvPool, with as many threads as PyTorch may use; their number changes no result.
 
     Raises:
         UserError: EnvPool or a library of the system that it needs is missing.
@@ -195,7 +195,7 @@ def make_pool(env_id: str, options: dict[str, Any], seeds: Sequence[int]) -> Any
         )
     except ImportError as error:
         raise UserError(
-            f"{env_id} needs libraries of the system that are missing ({error.__cause__ or error}); "
+            f"{env_id} needs system libraries that are missing ({error.__cause__ or error}); "
             "on Debian and Ubuntu install them with "
             "apt-get install --no-install-recommends libqt5gui5 libqt5core5a"
         ) from None

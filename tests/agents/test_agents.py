@@ -73,7 +73,7 @@ def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         ("no_such_module:Agent", "cannot import the module 'no_such_module'"),
         (":BC", "cannot import the module ''"),
         ("rlbench.agents.bc:Nothing", "'Nothing' in the module 'rlbench.agents.bc' is missing"),
-        ("rlbench.errors:UserError", "is no subclass of rlbench.interface.Agent"),
+        ("rlbench.errors:UserError", "is not a subclass of rlbench.interface.Agent"),
     ],
 )
 def test_what_cannot_be_loaded_is_told_in_one_sentence(name: str, words: str) -> None:

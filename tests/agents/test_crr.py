@@ -324,5 +324,5 @@ def test_conservatism_lowers_the_other_choices() -> None:
 
 
 def test_conservatism_needs_choices() -> None:
-    with pytest.raises(UserError, match="needs a space of choices"):
+    with pytest.raises(UserError, match="needs discrete actions"):
         agent(conservatism=1.0)

@@ -228,8 +228,8 @@ def test_images_of_one_pixel_can_be_normalised_over_a_batch_of_two_or_more() -> 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"obs": Box(-1, 1, ())}, r"`obs` of these examples is a single number; give an array"),
-        ({"obs": Discrete(3)}, r"`obs` of these examples is a single number"),
+        ({"obs": Box(-1, 1, ())}, r"the `obs` of an example is a single number; give an array"),
+        ({"obs": Discrete(3)}, r"the `obs` of an example is a single number"),
         ({"label": Discrete(3, start=1)}, "'label' has classes from 1 to 3; number them from 0"),
         ({"label": Discrete(10**12)}, "'label' has classes from 0 to 999999999999; number them"),
         ({"label": Discrete(1)}, "has one class; a classifier needs 2 or more"),

@@ -186,7 +186,10 @@ def test_without_normalisation_convolutions_have_biases() -> None:
         ("resnet:depth=20", "there is no option 'depth' of the encoder resnet; it has units"),
         ("resnet:units=two", "units of the encoder resnet is 'two'; give a whole number"),
         ("resnet:gate_bias=x", "gate_bias of the encoder resnet is 'x'; give a number"),
-        ("nature:units=1", "there is no option 'units' of the encoder nature, which has none"),
+        (
+            "nature:units=1",
+            "there is no option 'units' of the encoder nature, which has no options",
+        ),
         ("resnets", "there is no encoder 'resnets'; did you mean resnet?"),
         ("", "there is no encoder ''; give one of flatten"),
     ],

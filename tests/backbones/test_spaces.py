@@ -85,7 +85,7 @@ def test_a_width_too_small_for_float32_counts_as_zero(low: Any, high: Any, dtype
         (Box(-1, 1, (2, 2)), "one dimension"),
         (Box(0, 10, (2,), np.int32), "whole numbers"),
         (Box(0, 255, (2,), np.uint8), "whole numbers"),
-        (Box(1, 1, (2,)), "nothing to choose"),
+        (Box(1, 1, (2,)), "contains a single action"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -162,7 +162,9 @@ def test_other_columns_than_before_are_refused_and_change_no_file(
 ) -> None:
     folder, first = RunFolder(tmp_path), {"a": np.ones(2)}
     folder.add_evaluation(1, first, {})
-    words = r"evaluation of update 2 has other columns than the one before.*let the learner return"
+    words = (
+        r"evaluation of update 2 has other columns than the previous one.*let the learner return"
+    )
     with pytest.raises(UserError, match=words):
         folder.add_evaluation(2, changed if "a" in changed else {**first, **changed} if changed else {}, {})  # fmt: skip
     assert folder.evaluations()["update"].tolist() == [1]
@@ -192,7 +194,11 @@ class Unbatched:
         ("measures", ("number",), r"has measures = \('number',\), expected a tuple of one or more"),
         ("measures", Measure("number"), "has measures = Measure"),
         ("measures", (), r"has measures = \(\), expected a tuple"),
-        ("measures", (Measure("a"), Measure("a", "m")), "has two measures of one name, so name"),
+        (
+            "measures",
+            (Measure("a"), Measure("a", "m")),
+            "has two measures with the same name, so give",
+        ),
         ("Config", Unbatched, "has a Config without batch_size, so give it one"),
         ("consumes", Transitions, "has consumes = .*Transitions'>, expected Examples"),
     ],
@@ -207,7 +213,7 @@ def test_what_a_model_lacks_is_named(
 
 @pytest.mark.parametrize("name", ["OnlyLearner", "Config", "SPEC"])
 def test_what_is_neither_agent_nor_model_is_refused(name: str) -> None:
-    words = r"is no subclass of rlbench\.interface\.Agent or Model; expected package"
+    words = r"is not a subclass of rlbench\.interface\.Agent or Model; expected package"
     with pytest.raises(UserError, match=f"agent or model 'tests.benchmarks.test_measuring:{name}': it {words}"):  # fmt: skip
         load_learner(f"tests.benchmarks.test_measuring:{name}")
 
@@ -266,7 +272,9 @@ def test_examples_that_were_changed_are_named_by_every_command(
     assert main(RULER) == 0
     capsys.readouterr()
     write(in_folder / "mine.npz", add=1)
-    words = "the data of mine.npz are not those that run began with; restore them or start a new"
+    words = (
+        "the data of mine.npz differ from those with which run began; restore them or start a new"
+    )
     for command in (["evaluate", "run"], ["run", "--resume", "run"], ["export", "run"]):
         assert words in refused(capsys, command)
     file = Path("run/config.json")

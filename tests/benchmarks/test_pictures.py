@@ -91,7 +91,7 @@ def test_a_picture_names_agent_task_and_seeds(tmp_path: Path) -> None:
         "bear on halfcheetah-medium, mean of 2 seeds"
         in (tmp_path / "out" / "curves.svg").read_text()
     )
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="contains no run"):
         plot([tmp_path / "nowhere"], tmp_path / "x.svg")
 
 

@@ -182,7 +182,7 @@ def test_a_resume_with_other_data_is_refused(tmp_path: Path) -> None:
     config = json.loads(file.read_text())
     config["run"]["data_size"] = 999
     file.write_text(json.dumps(config))
-    with pytest.raises(UserError, match="not those that"):
+    with pytest.raises(UserError, match="differ from those with which"):
         Run.resume(tmp_path / "run")
 
 

@@ -81,7 +81,7 @@ MUTATIONS: list[Mutation] = [
         ("one cache for all seeds", '"seed": seed, "version"', '"seed": 0, "version"'),
         ("one cache for all versions", '"version": source.version', '"version": 1'),
         ("columns of the cache in another order", "{name: columns[name] for name in fields}", "columns"),
-        ("more examples than were asked for", 'min(size, most["train"])', 'most["train"]'),
+        ("more examples than requested", 'min(size, most["train"])', 'most["train"]'),
         ("names of columns left out of the hash", 'f"{split} {name} {column.dtype}', 'f"{split} {column.dtype}'),
     ),
     *of_file(

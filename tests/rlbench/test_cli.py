@@ -78,7 +78,7 @@ def test_a_run_ends_with_its_figure_and_the_next_command(
     assert main(["evaluate", "runs/sac-Pendulum-v1-s0", "--episodes", "2"]) == 0
     assert "over 2 episodes" in capsys.readouterr().out
     assert main(["run", "--resume", "runs/sac-Pendulum-v1-s0"]) == 0
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
 
 
 def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
@@ -108,8 +108,8 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["run", "bear", "--env", "CartPole-v1", "--data", "x.hdf5"], "x.hdf5"),
         ([*ONLINE, "--device", "gpu"], "'gpu'"),
         ([*ONLINE, "--device", "cuda:99"], "cuda:99"),
-        (["run", "--resume", "nowhere"], "holds no run"),
-        (["evaluate", "nowhere"], "holds no run"),
+        (["run", "--resume", "nowhere"], "contains no run"),
+        (["evaluate", "nowhere"], "contains no run"),
         (["list", "agents"], "takes no arguments"),
         (["data", "inof"], "did you mean info?"),
     ],
@@ -141,7 +141,7 @@ class TestARunFolderThatDoesNotFit:
 
     def test_is_not_overwritten(self, capsys: pytest.CaptureFixture[str]) -> None:
         before = (Path("run") / "config.json").read_bytes()
-        assert "already holds a run" in refused(capsys, [*ONLINE, "--out", "run"])
+        assert "already contains a run" in refused(capsys, [*ONLINE, "--out", "run"])
         assert (Path("run") / "config.json").read_bytes() == before
 
     def test_in_use_by_a_live_process(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +170,7 @@ class TestARunFolderThatDoesNotFit:
         ("change", "expected"),
         [
             ({"format": 0}, "has format 0"),
-            ({"learner": {"name": "sac", "settings": {"old": 1}}}, "not those of this version"),
+            ({"learner": {"name": "sac", "settings": {"old": 1}}}, "do not fit this version"),
         ],
     )
     def test_of_another_version(

@@ -81,7 +81,7 @@ def test_a_table_without_a_group_asks_no_package(plugins: None) -> None:
 def test_an_unknown_name_is_refused_with_those_like_it(plugins: None) -> None:
     told = refused("Retrun")
     assert told.startswith("there is no measure 'Retrun'; did you mean return? `rlbench list`")
-    assert "package.module:Class names one of your own" in told
+    assert "package.module:Class names a custom one" in told
     assert "did you mean own?" in refused("ownn")
     assert "did you mean" not in refused("zzz")
     assert "did you mean further?" in TABLE.unknown("furthr", ["further"])
