@@ -58,11 +58,11 @@ AGENTS = NameTable(
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",
-            "CRR with LSTM memories, for tasks that hide their state",
+            "CRR with memories (LSTM or GRU), for tasks that hide their state",
         ),
         "recurrent-ppo": (
             "recurrent_ppo:RecurrentPPO",
-            "PPO with an LSTM memory, for tasks that hide their state",
+            "PPO with a memory (LSTM or GRU), for tasks that hide their state",
         ),
         "sac": ("sac:SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
         "td3": (

@@ -84,9 +84,8 @@ def _name(task: Task) -> DataName:
 def _generated(
     task: Task, source: str, size: int, seed: int, jobs: int, notify: Notify, progress: Progress
 ) -> DataSet:
-    from rlbench.offline_data.recording import (
-        generate,
-    )  # It needs agents, whose import takes a while.
+    # It needs agents, whose import takes a while.
+    from rlbench.offline_data.recording import generate
 
     if source == "generated":
         plan = generate.make_plan(_name(task), size, seed)

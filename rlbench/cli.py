@@ -96,6 +96,12 @@ class _Resume:
 def _run(words: list[str]) -> None:
     """`rlbench run`: a new run, or the rest of a stopped one."""
     if any(word.split("=")[0] == "--resume" for word in words):
+        settings = [word for word in words if word.startswith("--")]
+        if others := [x for x in settings if x.split("=")[0] not in ("--resume", "--help")]:
+            raise UserError(
+                f"a resumed run keeps its settings, so {others[0]} cannot change; leave it out, or "
+                "start a new run"
+            )
         options = _parse(_Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
 
@@ -227,16 +233,34 @@ def _parse(kind: type[T], words: Sequence[str], program: str, description: str =
     except SystemExit as stop:
         if not stop.code:
             raise
+        _check_flags(kind, words, program)
         text = _first_part(message.getvalue())
         # Settings that are out of range have their own error message.
         refused = re.match(r"Error parsing \S+: (.*; give .*)", text)
         raise UserError(refused[1] if refused else f"{text}; see `{program} --help`") from None
     if unknown:
-        known = [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
-        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "there is no such setting;"
-        raise UserError(f"unknown setting {unknown[0]!r}: {hint} see `{program} --help`")
+        raise UserError(_unknown(unknown[0], _flags(kind), program))
     return parsed
+
+
+def _check_flags(kind: Any, words: Sequence[str], program: str) -> None:
+    """Refuses a line with an unknown flag for that, whatever tyro made of the flag's value."""
+    known = _flags(kind)
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        plain = flag.replace("--no-", "--", 1)
+        if word.startswith("--") and not {flag, plain} & {*known, "--help", "--"}:
+            raise UserError(_unknown(word, known, program))
+
+
+def _flags(kind: Any) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
+
+
+def _unknown(word: str, known: Sequence[str], program: str) -> str:
+    close = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "there is no such setting;"
+    return f"unknown setting {word!r}: {hint} see `{program} --help`"
 
 
 def _field_names(kind: Any) -> list[str]:

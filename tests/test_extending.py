@@ -60,3 +60,16 @@ def test_a_worked_example_applies_and_runs(page: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "kept in" in done.stdout + done.stderr
+
+
+def test_the_model_of_the_page_of_models_runs(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "models.md"
+    (tmp_path / "my_model.py").write_text(block(page, "python"))
+    command = re.search(r"<!-- own command -->\n```bash\nrlbench (.+)\n```", page.read_text())
+    assert command is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "rlbench", *command[1].split()],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "done: accuracy 0.9" in done.stdout

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,16 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
                     reached |= {found} & files.keys() - {module}
         graph[module] = reached
     tuple(graphlib.TopologicalSorter(graph).static_order())  # Raises CycleError.
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_functions_import_exists(file: Path) -> None:
+    # `mypy` does not see a module that was moved out of a package with a `__getattr__`.
+    modules = {_module(file) for file in SOURCES}
+    for node, inside_function in _imports(ast.parse(file.read_text())):
+        for name in _names(node) if inside_function else ():
+            package, _, last = name.rpartition(".")
+            assert name in modules or hasattr(import_module(package), last), f"no {name}"
 
 
 def test_the_door_test_sees_a_forbidden_import() -> None:

@@ -64,9 +64,10 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
     if len(obs_shape) != 3 or channels not in CHANNELS:
+        hint = ", or add an axis of length 1 at the end" if len(obs_shape) == 2 else ""
         raise UserError(
             f"observations have the shape {obs_shape}, but the encoder {name} takes images with 1, 3 "
-            "or 4 channels; give the encoder flatten or an environment with images"
+            f"or 4 channels; give the encoder flatten or an environment with images{hint}"
         )
     try:
         return Encoder(kind, kind.layers(channels, **options), obs_shape, last)

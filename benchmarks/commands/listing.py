@@ -67,6 +67,8 @@ def example_task(name: str) -> str:
     """A task for an example of a learner."""
     if name in MODELS:
         return "signals-2" if name == "vib" else "digits"
+    if name == "ibac-sni":
+        return "multiroom-n1"  # Its encoder reads grids.
     learner = load_learner(name)
     if not getattr(learner, "explores", False):
         return "halfcheetah-medium"

@@ -35,12 +35,12 @@ from rlbench.files import only_one
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Run agents on tasks with several seeds, and show their scores."""
+    """Run agents or models on tasks with several seeds, and show their scores."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
     """TOML file that describes the sweep; flags then only set where and how it is run."""
     agents: tuple[str, ...] = ()
-    """Agents, with their default settings."""
+    """Agents or models, with their default settings; a file can give them others."""
     tasks: tuple[str, ...] = ()
     """Tasks."""
     seeds: int = 3

@@ -149,6 +149,8 @@ def test_vectors_need_no_encoder() -> None:
         observations_of(Discrete(3))
     with pytest.raises(UserError, match="takes images"):
         observations_of(Box(-1, 1, (3,)), "nature")
+    with pytest.raises(UserError, match="add an axis of length 1"):
+        observations_of(Box(0, 255, (36, 36), np.uint8), "nature")
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])

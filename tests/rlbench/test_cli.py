@@ -112,6 +112,10 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["evaluate", "nowhere"], "contains no run"),
         (["list", "agents"], "takes no arguments"),
         (["data", "inof"], "did you mean info?"),
+        (["sweep", "--agents", "bc", "--encoder", "flatten"], "unknown setting '--encoder'"),
+        (["run", "bear", "--envs", "point-mixed"], "did you mean --env?"),
+        (["run", "--resume", "here", "--updates", "9"], "keeps its settings, so --updates cannot"),
+        (["run", "ppo", "--env", "MiniGrid-Empty-5x5-v0"], "give it an --encoder"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
@@ -241,3 +245,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     for saved in checkpoint.all_in(Path("run/checkpoint")):
         tensors = load_file(f"{saved}.safetensors")
         assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
+
+
+def test_the_example_of_a_learner_suits_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "ibac-sni", "--help"])
+    assert "Example: rlbench run ibac-sni --env multiroom-n1" in capsys.readouterr().out
