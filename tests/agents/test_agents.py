@@ -40,7 +40,7 @@ def test_classes_and_settings_are_attributes() -> None:
         rlbench.agents.BAER  # noqa: B018
 
 
-def test_the_name_of_a_missing_package_is_told_with_what_installs_it(
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
@@ -76,7 +76,7 @@ def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rlbench.errors:UserError", "is not a subclass of rlbench.interface.Agent"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_in_one_sentence(name: str, words: str) -> None:
+def test_a_class_that_cannot_be_loaded_is_reported_in_one_sentence(name: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         load_agent(name)
     assert "\n" not in str(error.value)
@@ -85,7 +85,7 @@ def test_what_cannot_be_loaded_is_told_in_one_sentence(name: str, words: str) ->
 @pytest.mark.parametrize(
     ("code", "error"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit: 3")]
 )
-def test_a_module_that_fails_on_import_is_told(
+def test_a_module_that_fails_on_import_is_reported(
     code: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_agent.py").write_text(code)

@@ -138,7 +138,7 @@ def test_a_run_without_updates_has_a_step_size() -> None:
     assert IQL.preset("hopper-medium", 0) == {"policy_decay_updates": 1}
 
 
-def test_the_critics_are_only_asked_about_actions_of_the_data() -> None:
+def test_the_critics_evaluate_only_actions_of_the_data() -> None:
     iql, batch, asked = agent(), random_batch(UNIT), []
     for network in (iql.critic, iql.target_critic):
         network.register_forward_pre_hook(lambda module, given: asked.append(given[1]))

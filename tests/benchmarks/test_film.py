@@ -275,7 +275,7 @@ def test_a_render_that_fails_is_one_sentence(
 
 
 @pytest.mark.parametrize("error", [OSError("no ink"), SystemExit("no ink")])
-def test_a_render_of_the_users_own_that_raises_is_named_as_theirs(
+def test_an_error_in_a_custom_render_is_reported_as_the_users(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(self: Painted) -> Any:

@@ -230,7 +230,7 @@ def write(file: Path, add: float = 0.0) -> None:
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [
-        ("run", {"update": 3}, "`run` of tests.benchmarks.test_measuring:Ruler names update, which is no sett"),
+        ("run", {"update": 3}, "`run` of tests.benchmarks.test_measuring:Ruler names update, which is not a sett"),
         ("preset", lambda *_: {"rate": 3}, "`preset` of tests.benchmarks.test_measuring:Ruler names rate, whi"),
         ("preset", lambda *_: int("x"), "Ruler raised ValueError in <lambda>: invalid literal"),
     ],
@@ -245,7 +245,7 @@ def test_faulty_defaults_of_a_model_are_named(
     assert not Path("run").exists()
 
 
-def test_a_model_of_ones_own_is_run_evaluated_and_reported(
+def test_a_custom_model_is_run_evaluated_and_reported(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(in_folder / "mine.npz")

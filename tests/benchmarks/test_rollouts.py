@@ -149,7 +149,7 @@ def test_the_recurrent_state_is_zero_where_an_episode_begins() -> None:
     assert torch.equal(steps, joined(found, "obs")[..., 0])
 
 
-def test_the_mean_return_of_the_episodes_that_ended_is_told_also_after_a_resume() -> None:
+def test_the_mean_return_of_ended_episodes_is_reported_also_after_a_resume() -> None:
     driver, agent = make(rollout_steps=2)
     running, told = torch.zeros(3), 0
     for update in range(20):
@@ -220,7 +220,7 @@ def test_an_environment_that_does_not_repeat_itself_cannot_be_resumed(
         again.load_state_dict(driver.state_dict())
 
 
-def test_an_episode_that_ends_earlier_when_it_is_repeated_is_told(
+def test_an_episode_that_ends_earlier_when_it_is_repeated_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     driver, _ = make(rollout_steps=4, envs=8)

@@ -115,5 +115,5 @@ def test_what_cannot_learn_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is one of 2 seeds that learn together"):
         commands.resume(tmp_path / "both" / "s5")
     shutil.rmtree(tmp_path / "both" / "s6")
-    with pytest.raises(UserError, match="holds 1 of 2 seeds"):
+    with pytest.raises(UserError, match="contains 1 of 2 seeds"):
         commands.resume(tmp_path / "both")

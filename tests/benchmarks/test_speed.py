@@ -60,7 +60,7 @@ def test_products_are_those_of_an_update() -> None:
 
 
 @pytest.mark.parametrize(("rate", "met"), [(1.8, True), (1.7, False)])
-def test_a_ratio_far_below_its_aim_is_told(
+def test_a_ratio_far_below_its_target_is_reported(
     rate: float, met: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates = {

@@ -249,7 +249,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
     assert_equal(job.folder, whole.folder)
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(
+def test_a_run_that_fails_is_reported_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = TINY.grids["small"][0]
@@ -351,7 +351,7 @@ def test_an_unknown_paper_is_one_sentence(name: str, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(error.value)
 
 
-def test_missing_results_are_told_from_damaged_ones() -> None:
+def test_missing_results_are_distinguished_from_damaged_ones() -> None:
     with pytest.raises(Missing, match="BEAR has not been run on point-random"):
         Results([]).scores("BEAR", "point-random")
 

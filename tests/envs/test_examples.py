@@ -362,7 +362,7 @@ def test_an_hdf5_file_of_other_things_is_refused(tmp_path: Path) -> None:
         open_examples(find_task(hollow), 4, 0)
 
 
-def test_a_source_of_ones_own_is_named_by_its_place() -> None:
+def test_a_custom_source_is_named_by_its_place() -> None:
     found = open_examples(find_task("tests.envs.test_examples:Fixed"), 4, seed=5)
     assert Fixed.calls == [("train", 4, 5), ("test", 3, 5)]
     assert found.train["obs"].tolist() == [[0.5, 0.5]] * 4
@@ -461,7 +461,7 @@ def raising(_: Any) -> Any:
         ("given", {"label": np.arange(4) / 2}, "the column label of mine has fractions"),
     ],
 )
-def test_the_fault_of_a_source_of_ones_own_is_named(
+def test_the_fault_of_a_custom_source_is_named(
     method: str, value: Any, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fixed, method, value)
@@ -487,7 +487,7 @@ def test_whole_numbers_may_come_as_floats_and_numbers_in_any_width() -> None:
     assert found.train["obs"].dtype == torch.float32
 
 
-def test_a_slow_source_is_asked_once_for_each_size_and_seed() -> None:
+def test_a_slow_source_draws_once_for_each_size_and_seed() -> None:
     first = opened(Slow)
     assert len(Slow.calls) == 2
     again = opened(Slow)
@@ -501,7 +501,7 @@ def test_a_slow_source_is_asked_once_for_each_size_and_seed() -> None:
     assert Slow.calls[4:] == [("train", 5, 1)], "the test examples are the same"
 
 
-def test_a_source_of_another_version_or_other_fields_is_asked_again(
+def test_a_source_of_another_version_or_with_other_fields_draws_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened(Slow)
@@ -533,7 +533,7 @@ def test_a_set_moves_to_a_device_as_a_whole() -> None:
     assert moved.fields == FIELDS
 
 
-def test_the_hash_tells_columns_and_splits_apart() -> None:
+def test_the_hash_distinguishes_columns_and_splits() -> None:
     one, two = (Examples({"a": torch.tensor([x])}) for x in (1, 2))
     hashes = {
         module._sha256({"train": a, "test": b})

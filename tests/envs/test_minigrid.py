@@ -140,7 +140,7 @@ def test_views_are_the_packages(name: str, size: int) -> None:
     assert carried or "Carrying" not in name
 
 
-def test_an_environment_with_a_view_of_its_own_keeps_it() -> None:
+def test_an_environment_with_a_custom_view_keeps_it() -> None:
     pytest.importorskip("minigrid")
     from minigrid.envs.empty import EmptyEnv
 

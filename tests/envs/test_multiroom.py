@@ -255,7 +255,7 @@ def test_gymnasiums_own_check_finds_nothing(held_out: bool) -> None:
         ([1, 2, 3], np.ones(3), r"float64 \[3\], expected bool \[3\]"),
     ],
 )
-def test_a_reset_that_does_not_fit_is_told(seed: list[int], mask: Array, words: str) -> None:
+def test_a_reset_that_does_not_fit_is_reported(seed: list[int], mask: Array, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         MultiRoomVector(HAND, 3).reset(seed=seed, options={"reset_mask": mask})
 

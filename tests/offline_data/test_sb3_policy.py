@@ -247,7 +247,7 @@ def test_the_command_makes_the_data_and_names_the_next(
         (["tests.data_files:Toy", "--policy", "no.zip"], "has no time limit"),
     ],
 )
-def test_what_cannot_be_recorded_is_told_in_one_sentence(
+def test_a_policy_that_cannot_be_recorded_is_reported_in_one_sentence(
     words: list[str], told: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "make", *words]) == 2

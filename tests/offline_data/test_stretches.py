@@ -62,7 +62,7 @@ def test_an_episode_whose_last_row_is_lost_counts_as_cut(data: DataSet) -> None:
         assert torch.equal(mine.truncated, other.truncated)
 
 
-def test_a_length_beyond_the_data_is_told(data: DataSet) -> None:
+def test_a_length_beyond_the_data_is_reported(data: DataSet) -> None:
     with pytest.raises(UserError, match="sequence_length is 251, but the data set has 250"):
         data.starts(1, 251, torch.Generator())
 

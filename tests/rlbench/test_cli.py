@@ -62,7 +62,10 @@ def test_help_of_an_agent_names_every_setting_with_the_papers_name(
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for word in ("--kernel-width", "(paper: sigma)", "(paper: lambda)", "--updates", "gaussian"):
         assert word in told
-    assert "First updates, in which the policy only obeys the constraint. (default: 8000)" in told
+    assert (
+        "Number of first updates, in which the policy minimises the constraint alone. (default: 8000)"
+        in told
+    )
 
 
 def test_a_run_ends_with_its_figure_and_the_next_command(

@@ -118,7 +118,7 @@ def test_an_agent_without_a_phase_cannot_be_compiled() -> None:
     assert why_not(make("awr")) == "AWR has no compiled form"
 
 
-def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert why_not(make("bc")) == "no C++ compiler (g++, clang++ or cl) was found"
 

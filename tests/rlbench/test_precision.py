@@ -164,7 +164,7 @@ def test_updates_of_several_seeds_are_rounded_alike() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_run_learns_in_the_precision_that_it_is_told(seeds: int, tmp_path: Path) -> None:
+def test_a_run_learns_in_the_requested_precision(seeds: int, tmp_path: Path) -> None:
     def losses(kind: str) -> list[str]:
         out = tmp_path / kind
         arguments = ["run", "bc", "--env", "point-random", "--data-size", "500", "--updates", "4"]
