@@ -162,7 +162,7 @@ def exact(agent: Agent, given: Inputs) -> tuple[bytes, Any]:
     ("acts", "sentence"),
     [
         (lambda x, good: good(x) + 2e-5, r"from its agent.s actions by up to .*e-05"),
-        (lambda x, good: good(x)[:2], r"gives actions of shape \[2, 2\] but its agent gives"),
+        (lambda x, good: good(x)[:2], r"gives actions of shape \[2, 2\], but its agent gives"),
         (lambda x, good: 1 / 0, r"cannot be made of BEAR \(ZeroDivisionError, see --debug\)"),
         (lambda x, good: import_module("onnx.none"), r"pip install --upgrade onnx onnxscript onnx"),
     ],
