@@ -1,12 +1,12 @@
 """Code shared by agents that learn from their own rollouts: minibatches, losses, passes and their bounds.
 
-The equations are in `ppo.py`. The functions read the settings of PPO, which the other agents extend.
+The equations and the meaning of the settings are in `ppo.py`; the settings of the other agents extend PPO's.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,33 @@ from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
 from rlbench.interface import Learn
 
-if TYPE_CHECKING:
-    from rlbench.agents.ppo import PPOConfig
-
 PROBES = 256
 """About how many steps of a rollout are used to measure how far the policy has moved."""
+
+
+class _Settings(Protocol):
+    """The settings that the functions read; frozen dataclasses have them as read-only attributes."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay_updates(self) -> int | None: ...
+    @property
+    def clip_range(self) -> float: ...
+    @property
+    def value_clip_range(self) -> float | None: ...
+    @property
+    def normalise_advantage(self) -> bool: ...
+    @property
+    def entropy_coefficient(self) -> float: ...
+    @property
+    def value_coefficient(self) -> float: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def target_kl(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -72,13 +94,13 @@ def to_env(form: ActionBox | ActionChoices, sample: Tensor) -> Tensor:
     return sample + form.start
 
 
-def make_optimizer(config: "PPOConfig", network: nn.Module) -> Adam:
+def make_optimizer(config: _Settings, network: nn.Module) -> Adam:
     """Adam with the epsilon of PPO's first release (Dhariwal et al., 2017)."""
     parameters, decay = network.parameters(), config.weight_decay
     return Adam(parameters, config.learning_rate, epsilon=1e-5, weight_decay=decay)
 
 
-def decay(config: "PPOConfig", updates: int, optimizer: Adam, clip_range: Tensor) -> None:
+def decay(config: _Settings, updates: int, optimizer: Adam, clip_range: Tensor) -> None:
     """Sets step size and clip range after `updates` updates: both fall linearly to 0."""
     if config.decay_updates is not None:
         left = max(0.0, 1 - updates / config.decay_updates)
@@ -86,7 +108,7 @@ def decay(config: "PPOConfig", updates: int, optimizer: Adam, clip_range: Tensor
         clip_range.fill_(left * config.clip_range)
 
 
-def value_clip(config: "PPOConfig", clip_range: Tensor) -> Tensor | None:
+def value_clip(config: _Settings, clip_range: Tensor) -> Tensor | None:
     """How far a value may move in this update; falls with the clip range of the policy."""
     if config.value_clip_range is None:
         return None
@@ -145,7 +167,7 @@ def whole_batch(
     return Minibatch(rollout.obs, sample, log_prob, value, target - value, target)
 
 
-def scaled_advantage(config: "PPOConfig", batch: Minibatch) -> Tensor:
+def scaled_advantage(config: _Settings, batch: Minibatch) -> Tensor:
     """Advantages of a minibatch as its loss weighs them, [B]."""
     if not config.normalise_advantage:
         return batch.advantage
@@ -188,7 +210,7 @@ def moved(log_ratio: Tensor, clip_range: Tensor) -> dict[str, Tensor]:
 
 
 def ppo_loss(
-    config: "PPOConfig", network: ActorCritic, batch: Minibatch, clip_range: Tensor
+    config: _Settings, network: ActorCritic, batch: Minibatch, clip_range: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a minibatch, equation 9 of PPO, and its metrics."""
     params, value = network(batch.obs)
@@ -206,7 +228,7 @@ def ppo_loss(
 
 
 def passes(
-    config: "PPOConfig", step: Learn, batch: Minibatch, size: int | None, generator: torch.Generator
+    config: _Settings, step: Learn, batch: Minibatch, size: int | None, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Gradient steps on all of a rollout, each pass in a new order; the means of their metrics.
 
@@ -232,7 +254,7 @@ def passes(
 
 @contextmanager
 def undone_beyond(
-    limit: float | None, optimizer: Adam, log_prob: Callable[[], Tensor]
+    limit: float | None, optimizer: Adam, network: nn.Module, log_prob: Callable[[], Tensor]
 ) -> Iterator[dict[str, Tensor]]:
     """Undoes the update inside if it moves the policy further than a limit.
 
@@ -242,6 +264,7 @@ def undone_beyond(
     Args:
         limit: Largest divergence of the new policy from the old one, in nats; None measures nothing.
         optimizer: Its state and its parameters are restored.
+        network: Its running statistics are restored.
         log_prob: Returns log-probabilities of some samples under the current policy, [T, V].
 
     Yields:
@@ -251,7 +274,7 @@ def undone_beyond(
     if limit is None:
         yield metrics
         return
-    old, before = log_prob(), Snapshot(optimizer)
+    old, before = log_prob(), Snapshot(optimizer, network)
     yield metrics
     # Half the mean squared log-ratio, an estimate of the KL divergence with little noise on few samples.
     # It stays finite if the update can still be undone.

@@ -136,7 +136,7 @@ class BCQ(Agent):
         return self.config.act_samples, self.vae.latent_size
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The best perturbed action, by the first critic, among those of the latents `noise`, [B, N, L]."""
+        """The best perturbed action, by the first critic, among one for each latent in `noise`, [B, N, L]."""
         assert noise is not None
         latent = noise.clamp(-LATENT_CLIP, LATENT_CLIP)
         actions = self.perturb(self.policy, obs, self.vae.decode_raw(obs, latent).tanh())

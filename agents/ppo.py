@@ -204,7 +204,7 @@ class PPO(Agent):
         config = self.config
         decay(config, self.updates, self.optimizer, self.clip_range)
         with undone_beyond(
-            config.kl_limit, self.optimizer, lambda: self._log_prob(some(rollout))
+            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
         ) as distance:
             batch = self._batch(rollout)
             metrics = passes(config, step, batch, config.batch_size, self.generator)

@@ -1,8 +1,8 @@
 """CRR with memories, for tasks whose observations hide the state.
 
-Policy and critics are those of CRR, but read the output of an LSTM over the observations and actions so far:
+CRR's policy and critics, which read the output of a memory over the observations and actions so far:
 
-    m_t  = LSTM(o_1, 0, o_2, a_1, ..., o_t, a_t-1),   one for the policy, one for the critics
+    m_t  = memory(o_1, 0, o_2, a_1, ..., o_t, a_t-1),   one for the policy, one for the critics
     pi(a | m_t),   Q(m_t, a)
 
 Wang et al., 2020, https://arxiv.org/abs/2006.15134; the authors' agent is recurrent in all its

@@ -151,7 +151,7 @@ class RecurrentPPO(Agent):
         columns = size and max(1, size // len(rollout.reward))
         decay(config, self.updates, self.optimizer, self.clip_range)
         with undone_beyond(
-            config.kl_limit, self.optimizer, lambda: self._log_prob(some(rollout))
+            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
         ) as distance:
             batch = self._batch(rollout)
             metrics = passes(config, step, batch, columns, self.generator)

@@ -67,11 +67,15 @@ class Adam:
 
 
 class Snapshot:
-    """A copy of an optimiser's parameters, moments and step count, to be restored later."""
+    """A copy of an optimiser's parameters, moments and step count, to be restored later.
 
-    def __init__(self, optimizer: Adam) -> None:
+    Also of the network's buffers, such as the running statistics of a normalisation.
+    """
+
+    def __init__(self, optimizer: Adam, network: nn.Module) -> None:
         """Copies them as they are now."""
-        self._live = [*optimizer.parameters, optimizer.means, optimizer.squares, optimizer.steps]
+        own = (optimizer.means, optimizer.squares, optimizer.steps)
+        self._live = [*optimizer.parameters, *own, *network.buffers()]
         self._copies = [x.detach().clone() for x in self._live]
 
     @torch.no_grad()

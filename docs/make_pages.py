@@ -188,7 +188,7 @@ def _scores() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Writes the pages, and removes those of names that no longer exist."""
+    """Writes the pages, and removes pages of names that no longer exist."""
     texts = pages()
     (DOCS / "agents").mkdir(exist_ok=True)
     for old in set((DOCS / "agents").glob("*.md")) - set(texts):

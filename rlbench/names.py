@@ -86,7 +86,8 @@ class NameTable(Mapping[str, str]):
             UserError: There is no such name, or its module cannot be imported.
         """
         module_name, _, attribute = self.place(name).partition(":")
-        look_in_current_folder()
+        if name not in self._entries:
+            look_in_current_folder()
         try:
             module = import_module(module_name)
         except UserError:  # Its message is already complete.

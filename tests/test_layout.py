@@ -90,7 +90,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     for module, file in files.items():
         reached = set()
         for node, inside_function in _imports(ast.parse(file.read_text())):
-            if not (inside_function or _for_types_only(node, file)):
+            if not inside_function:
                 for name in _names(node):
                     found = name if name in files else name.rpartition(".")[0]
                     reached |= {found} & files.keys() - {module}
@@ -121,15 +121,6 @@ def _module(file: Path) -> str:
     parts = file.relative_to(ROOT).with_suffix("").parts
     name = ".".join(parts if parts[0] == "rlbench" else ("rlbench", *parts))
     return name.removesuffix(".__init__")
-
-
-def _for_types_only(node: ast.AST, file: Path) -> bool:
-    """Whether an import stands under `if TYPE_CHECKING`."""
-    blocks = [
-        x for x in ast.walk(ast.parse(file.read_text()))
-        if isinstance(x, ast.If) and ast.unparse(x.test) == "TYPE_CHECKING"
-    ]  # fmt: skip
-    return any(x.lineno <= node.lineno <= (x.end_lineno or 0) for x in blocks)  # type: ignore[attr-defined]
 
 
 def _package(module: str) -> str:

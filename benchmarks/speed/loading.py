@@ -85,8 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
                     values.append(float(told.split()[0]))
                     peak[when] = max(peak[when], float(told.split()[1]))
             for when, values in seconds.items():
-                told = f"{kind} HDF5, {when}"
-                print(f"| {told} | {_spread(values)} | {peak[when]:.0f} |", flush=True)
+                print(f"| {kind} HDF5, {when} | {_spread(values)} | {peak[when]:.0f} |", flush=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "programs")
         run = [*module, "--run", "td3-bc", "--env", TASK, "--data", str(file), "--compile"]
         print("\n| run | CPU time, s, median [min-max] | wall time, s |")

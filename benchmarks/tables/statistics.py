@@ -8,7 +8,7 @@ number, a stack of resampled matrices to as many numbers at once.
     bootstrap_interval(probability_of_improvement, scores_x, scores_y, seed=0)
 
 Agarwal et al., 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-https://arxiv.org/abs/2108.13264; the results equal those of the authors' package, rliable.
+https://arxiv.org/abs/2108.13264; the results equal the results of the authors' package, rliable.
 """
 
 from collections.abc import Callable, Sequence

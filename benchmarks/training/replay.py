@@ -74,8 +74,10 @@ class ReplayFile:
         if self._images is None:
             return found
         obs = torch.from_numpy(self._images).index_select(0, places)
-        next_obs = np.stack([self._next_image(place) for place in places.tolist()])
-        return replace(found, obs=obs.to(device), next_obs=torch.from_numpy(next_obs).to(device))
+        next_obs = torch.from_numpy(self._images).index_select(0, (places + 1) % self.size)
+        for row in torch.nonzero(found.terminated + found.truncated).flatten().tolist():
+            next_obs[row] = torch.from_numpy(self._next_image(int(places[row])))
+        return replace(found, obs=obs.to(device), next_obs=next_obs.to(device))
 
     def outcome(self, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Action of a step, and the observation it led to."""
@@ -98,7 +100,7 @@ class ReplayFile:
         with explaining_os_errors(self._ends), self._ends.open("rb") as file:
             file.seek(place * length)
             content = file.read(length)
-        return np.frombuffer(content, np.uint8).reshape(self._layout.obs_shape)
+        return np.frombuffer(bytearray(content), np.uint8).reshape(self._layout.obs_shape)
 
     def remove(self) -> None:
         """Deletes the files, which are large."""

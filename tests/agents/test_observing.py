@@ -134,6 +134,28 @@ def test_acting_and_targets_leave_running_statistics_alone_and_targets_follow() 
     assert all(same(x, y.state_dict()) for x, y in zip(before, encoders_of(agent), strict=True))
 
 
+def test_ppo_acts_and_learns_by_the_same_statistics_and_restores_them_with_an_undone_update() -> (
+    None
+):
+    agents: list[Any] = []
+    for limit in (1e-9, 1e9):
+        config = load_agent("ppo").Config(
+            encoder=TINY, envs=2, rollout_steps=8, batch_size=8, epochs=2, kl_limit=limit
+        )
+        agent: Any = load_agent("ppo")(config, dataclasses.replace(BOX, action_space=Discrete(3)))
+        before = copy.deepcopy(agent.network.state_dict())
+        obs = torch.randint(256, (8, 2, *IMAGE.shape), dtype=torch.uint8)
+        chosen = agent.act(obs.flatten(0, 1), explore=True)
+        zeros, extras = torch.zeros(8, 2), {k: x.view(8, 2) for k, x in chosen.extras.items()}
+        rollout = Trajectories(
+            obs, chosen.action.view(8, 2), torch.rand(8, 2), zeros, zeros, obs, extras
+        )
+        metrics = agent.learn(rollout)
+        assert abs(float(metrics["first_kl"])) < 1e-6
+        agents.append(agent)
+        assert same(before, agent.network.state_dict()) == (limit < 1)
+
+
 def test_frozen_layers_have_no_parameters_and_the_same_state() -> None:
     layer = nn.Conv2d(3, 4, 3)
     state = copy.deepcopy(layer.state_dict())

@@ -87,7 +87,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "rlbench/names.py", "rlbench/test_names.py",
         ("a package takes a built-in name", "if name in self._entries:\n            return f", "if name in self._entries and name not in self.plugins():\n            return f"),
-        ("current folder forgotten", "        look_in_current_folder()\n", ""),
+        ("current folder forgotten", "            look_in_current_folder()\n", "            pass\n"),
     ),
     *of_file(
         "rlbench/experience.py", "rlbench/test_experience.py",

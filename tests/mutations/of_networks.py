@@ -46,8 +46,8 @@ MUTATIONS: list[Mutation] = [
         ("weight decay of SGD", "self.parameters, alpha=self.weight_decay", "self.parameters, alpha=-self.weight_decay"),
         ("momentum of the gradient", "torch._foreach_mul_(self._velocities, self.momentum)", "torch._foreach_mul_(self._velocities, 1 - self.momentum)"),
         ("Adam's second beta", "beta2=0.999", "beta2=0.99"),
-        ("moments of a snapshot not put back", "optimizer.means, optimizer.squares, optimizer.steps]", "optimizer.steps]"),
-        ("steps of a snapshot not put back", "optimizer.squares, optimizer.steps]", "optimizer.squares]"),
+        ("moments of a snapshot not put back", "own = (optimizer.means, optimizer.squares, optimizer.steps)", "own = (optimizer.steps,)"),
+        ("steps of a snapshot not put back", "(optimizer.means, optimizer.squares, optimizer.steps)", "(optimizer.means, optimizer.squares)"),
     ),
     *of_file(
         "backbones/layers/normalise.py", "backbones/test_backbones_by_hand.py backbones/test_normalise.py agents/test_ppo.py",
@@ -160,6 +160,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/optim.py", "agents/test_observing.py",
+        ("statistics of an undone update kept", "*own, *network.buffers()]", "*own]"),
         ("targets keep their statistics", "if buffers := list(source.buffers()):", "if buffers := []:"),
     ),
 ]  # fmt: skip
