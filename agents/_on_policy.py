@@ -1,12 +1,14 @@
-"""Code shared by agents that learn from their own rollouts: minibatches, losses, passes and their bounds.
+"""Code shared by agents that learn from their own rollouts: minibatches, losses, passes and their bounds, updates.
 
 The equations and the meaning of the settings are in `ppo.py`; the settings of the other agents extend PPO's.
 """
 
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,12 @@ from rlbench.agents._values import lambda_returns, normalise_advantage
 from rlbench.backbones.heads.actor_critic import ActorCritic
 from rlbench.backbones.heads.distributions import Categorical, Gaussian, Head
 from rlbench.backbones.heads.noisy import NoisyActorCritic
+from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import Adam, Snapshot
-from rlbench.backbones.spaces import ActionBox, ActionChoices
+from rlbench.backbones.spaces import ActionBox, ActionChoices, action_form
 from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
-from rlbench.interface import Learn
+from rlbench.interface import Agent, Learn
 
 PROBES = 256
 """About how many steps of a rollout are used to measure how far the policy has moved."""
@@ -47,6 +50,8 @@ class _Settings(Protocol):
     @property
     def epochs(self) -> int: ...
     @property
+    def batch_size(self) -> int | None: ...
+    @property
     def target_kl(self) -> float | None: ...
 
 
@@ -70,6 +75,10 @@ class Minibatch:
     def __len__(self) -> int:
         """Number of steps, B."""
         return len(self.target)
+
+    def rows(self, steps: int) -> int:
+        """How many rows `take` needs for this many steps."""
+        return steps
 
     def take(self, rows: Tensor) -> "Minibatch":
         """Some of the steps: int64 [M], to M steps."""
@@ -228,21 +237,21 @@ def ppo_loss(
 
 
 def passes(
-    config: _Settings, step: Learn, batch: Minibatch, size: int | None, generator: torch.Generator
+    config: _Settings, step: Learn, batch: Minibatch, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Gradient steps on all of a rollout, each pass in a new order; the means of their metrics.
 
     Args:
-        config: Sets the number of passes and the divergence at which they stop.
+        config: Sets the number of passes, the size of minibatches and the divergence at which passes stop.
         step: One gradient step.
         batch: All of the rollout.
-        size: Size of the minibatch of one gradient step; None: all.
         generator: Draws the orders.
     """
+    size = len(batch) if config.batch_size is None else batch.rows(config.batch_size)
     all_metrics = []
     for _ in range(config.epochs):
         order = torch.randperm(len(batch), generator=generator, device=generator.device)
-        all_metrics += [step(batch.take(rows)) for rows in order.split(size or len(batch))]
+        all_metrics += [step(batch.take(rows)) for rows in order.split(size)]
         target = config.target_kl
         if target is not None and all_metrics[-1]["kl"] > 1.5 * target:
             break
@@ -290,3 +299,71 @@ def some(rollout: Trajectories) -> Trajectories:
     stride = max(1, rollout.reward.numel() // PROBES)
     columns = {name: x[::stride] for name, x in vars(rollout).items() if name != "extras"}
     return Trajectories(**columns, extras={name: x[::stride] for name, x in rollout.extras.items()})
+
+
+class OnPolicyAgent(Agent):
+    """An agent whose update is several passes of gradient steps over one rollout.
+
+    A subclass writes `make_network`, `gradient_step`, and how rollouts are read: `_batch` and `_log_prob`.
+    """
+
+    consumes = Trajectories
+    explores = True
+    network: nn.Module
+
+    def build(self) -> None:
+        """The network and its optimiser, and the running statistics of observations and returns."""
+        config, space = self.config, self.spec.observation_space
+        self.form = action_form(self.spec.action_space, self.device)
+        self.normaliser = RunningNormaliser(space, enabled=config.normalise_obs)
+        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
+        self.network = self.make_network()
+        self.optimizer = make_optimizer(config, self.network)
+        self.clip_range = torch.tensor(config.clip_range, device=self.device)
+        self.updates = 0
+
+    @abstractmethod
+    def make_network(self) -> Any:
+        """The network of policy and value."""
+
+    @abstractmethod
+    def gradient_step(self, batch: Any) -> Mapping[str, Tensor]:
+        """One step down the loss of a minibatch."""
+
+    @abstractmethod
+    def _batch(self, rollout: Trajectories) -> Minibatch:
+        """All of a rollout, evaluated with the policy that acted."""
+
+    @abstractmethod
+    def _log_prob(self, rollout: Trajectories) -> Tensor:
+        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
+
+    def phase(self) -> Hashable:
+        """One: all gradient steps are alike."""
+        return "gradient step"
+
+    @property
+    def compiled_steps(self) -> int:
+        """Gradient steps in one update."""
+        steps: int = self.config.gradient_steps
+        return steps
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """`learn` with compiled gradient steps."""
+        return partial(self._learn, compiler(self.gradient_step))
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """Several passes over one rollout, whose extras `act` returned."""
+        return self._learn(self.gradient_step, experience)
+
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        config = self.config
+        decay(config, self.updates, self.optimizer, self.clip_range)
+        with undone_beyond(
+            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
+        ) as distance:
+            metrics = passes(config, step, self._batch(rollout), self.generator)
+        # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.
+        self.normaliser.update(rollout.obs)
+        self.updates += 1
+        return metrics | distance

@@ -33,8 +33,7 @@ from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,37 +85,23 @@ class AWR(Agent):
     consumes = Trajectories
     config: AWRConfig
 
-    def __init__(
-        self,
-        config: AWRConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy and value, with an optimiser each."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, log_std = partial(config.observations, spec), math.log(config.std)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
-        with initialising(derive(seed, "weights")):
-            self.policy = ClippedGaussian(
-                see(), self.box.size, config.hidden, (log_std, log_std), free_std=True
-            )
-            self.value = mlp(see(), config.hidden, 1)
-        for network in (self.normaliser, self.policy, self.value):
-            network.to(self.device)
+        self.policy = ClippedGaussian(
+            see(), self.box.size, config.hidden, (log_std, log_std), free_std=True
+        )
+        self.value = mlp(see(), config.hidden, 1)
         self.policy_optimizer = Adam(self.policy.net.parameters(), config.learning_rate)
         self.value_optimizer = Adam(self.value.parameters(), config.learning_rate)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The mean of the policy; a sample if `explore`."""
-        if not explore:
-            return Action(self.decide(obs))
-        return Action(
-            self.box.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
-        )
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
+        sample = self.policy.draw(self.normaliser(obs), self.act_generator)
+        return Action(self.box.from_unit(sample))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the policy."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from rlbench.agents._observing import ObservingConfig
@@ -33,8 +32,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionChoices, action_form
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,39 +69,27 @@ class BC(Agent):
     consumes = Transitions
     config: BCConfig
 
-    def __init__(
-        self,
-        config: BCConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """The policy and its optimiser."""
+        config, spec = self.config, self.spec
         self.form = action_form(spec.action_space, self.device)
         see, size = partial(config.observations, spec), self.form.size
-        with initialising(derive(seed, "weights")):
-            self.policy: Network | Encoded | Policy
-            if isinstance(self.form, ActionChoices):
-                self.policy = Choice(see(), size, config.hidden)
-            elif config.policy == "deterministic":
-                self.policy = mlp(see(), config.hidden, size)
-            else:
-                self.policy = make_policy(config.policy, see(), size, config.hidden)
-        self.policy.to(self.device)
+        self.policy: Network | Encoded | Policy
+        if isinstance(self.form, ActionChoices):
+            self.policy = Choice(see(), size, config.hidden)
+        elif config.policy == "deterministic":
+            self.policy = mlp(see(), config.hidden, size)
+        else:
+            self.policy = make_policy(config.policy, see(), size, config.hidden)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
-        self.normaliser.to(self.device)
         self.optimizer = Adam(self.policy.parameters(), config.learning_rate)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The action of the policy, its mode if it is a distribution; a sample if `explore`."""
-        if not (explore and isinstance(self.policy, Policy)):
-            return Action(self.decide(obs))
-        return Action(
-            self.form.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
-        )
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy if it is a distribution."""
+        if not isinstance(self.policy, Policy):
+            return super().explore(obs)
+        sample = self.policy.draw(self.normaliser(obs), self.act_generator)
+        return Action(self.form.from_unit(sample))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the policy, its mode if it is a distribution."""

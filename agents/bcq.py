@@ -39,8 +39,7 @@ from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,35 +98,23 @@ class BCQ(Agent):
     consumes = Transitions
     config: BCQConfig
 
-    def __init__(
-        self,
-        config: BCQConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Behaviour model, perturbation and critics, with an optimiser each, and slow copies of the last two."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, action_size = partial(config.observations, spec), self.box.size
-        with initialising(derive(seed, "weights")):
-            self.vae = ActionVAE(see(), action_size, config.vae_hidden)
-            self.policy = mlp(see(), config.hidden, action_size, more=action_size)
-            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
-        for network in (self.vae, self.policy, self.critic):
-            network.to(self.device)
+        self.vae = ActionVAE(see(), action_size, config.vae_hidden)
+        self.policy = mlp(see(), config.hidden, action_size, more=action_size)
+        self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.vae_optimizer = Adam(self.vae.parameters(), config.learning_rate)
         self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The best of many perturbed actions by the first critic; an arbitrary one if `explore`."""
-        count = 1 if explore else self.config.act_samples
-        noise = randn((len(obs), count, self.vae.latent_size), self.act_generator)
+    def explore(self, obs: Tensor) -> Action:
+        """An arbitrary perturbed action."""
+        noise = randn((len(obs), 1, self.vae.latent_size), self.act_generator)
         return Action(self.decide(obs, noise))
 
     @property

@@ -40,8 +40,7 @@ from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 RAW_LIMIT = math.atanh(1 - 1e-6)
 """Raw actions beyond this are tanh = 1 in float32; their log-density is meaningless."""
@@ -215,24 +214,14 @@ class BEAR(Agent):
     consumes = Transitions
     config: BEARConfig
 
-    def __init__(
-        self,
-        config: BEARConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Behaviour model, policy, critics and alpha, with an optimiser each, and slow copies."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, action_size = partial(config.observations, spec), len(self.box.half)
-        with initialising(derive(seed, "weights")):
-            self.vae = ActionVAE(see(), action_size, config.vae_hidden)
-            self.policy = TanhGaussian(see(), action_size, config.hidden, config.log_std_bounds)
-            self.critic = QEnsemble(see(), action_size, config.hidden, config.critics)
-        for network in (self.vae, self.policy, self.critic):
-            network.to(self.device)
+        self.vae = ActionVAE(see(), action_size, config.vae_hidden)
+        self.policy = TanhGaussian(see(), action_size, config.hidden, config.log_std_bounds)
+        self.critic = QEnsemble(see(), action_size, config.hidden, config.critics)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.target_policy = (
             copy.deepcopy(self.policy).requires_grad_(False)
@@ -257,11 +246,10 @@ class BEAR(Agent):
             "warmup_updates": min(40_000, updates * 8 // 100),
         }
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The best of many samples by the first critic; any sample if `explore`."""
-        count, size = 1 if explore else self.config.act_samples, len(self.box.half)
-        return Action(self.decide(obs, randn((len(obs), count, size), self.act_generator)))
+    def explore(self, obs: Tensor) -> Action:
+        """Any sample of the policy."""
+        noise = randn((len(obs), 1, len(self.box.half)), self.act_generator)
+        return Action(self.decide(obs, noise))
 
     @property
     def acting_noise(self) -> tuple[int, ...]:

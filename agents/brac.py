@@ -45,8 +45,7 @@ from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,26 +128,16 @@ class BRAC(Agent):
     consumes = Transitions
     config: BRACConfig
 
-    def __init__(
-        self,
-        config: BRACConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy, critics, behaviour model and alpha, with an optimiser each, and slow copies of the critics."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, action_size = partial(config.observations, spec), self.box.size
-        with initialising(derive(seed, "weights")):
-            self.policy = TanhGaussian(see(), action_size, config.hidden, LOG_STD_BOUNDS)
-            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
-            self.behaviour = TanhGaussian(
-                see(), action_size, config.hidden, (-5.0, 0.0), smooth=True, margin=1e-3
-            )
-        for network in (self.policy, self.critic, self.behaviour):
-            network.to(self.device)
+        self.policy = TanhGaussian(see(), action_size, config.hidden, LOG_STD_BOUNDS)
+        self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
+        self.behaviour = TanhGaussian(
+            see(), action_size, config.hidden, (-5.0, 0.0), smooth=True, margin=1e-3
+        )
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full(
             (), config.alpha, device=self.device
@@ -164,11 +153,8 @@ class BRAC(Agent):
         """The warm-up of the paper, or a tenth of a shorter run."""
         return {"warmup_updates": min(20_000, updates // 10)}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, else the tanh of its mean."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
         action, _ = self.policy.sample(obs, self.act_generator)
         return Action(self.box.from_unit(action))
 

@@ -32,7 +32,6 @@ from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
-from rlbench.interface import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +93,10 @@ class CQL(SAC):
     Config: ClassVar[type] = CQLConfig
     config: CQLConfig
 
-    def __init__(
-        self,
-        config: CQLConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """SAC's parts, an optimiser with a step size of its own for the policy, and the learned weight."""
+        super().build()
+        config = self.config
         self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
         self.log_weight = torch.full(
             (), config.conservatism, device=self.device

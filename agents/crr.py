@@ -52,8 +52,7 @@ from rlbench.backbones.spaces import ActionBox, action_form
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,56 +185,43 @@ class CRR(Agent):
     consumes: ClassVar[type[Transitions] | type[Trajectories]] = Transitions
     config: CRRConfig
 
-    def __init__(
-        self,
-        config: CRRConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy and critics, with an optimiser each, and slow copies of both."""
+        config, spec = self.config, self.spec
         self.form = action_form(spec.action_space, self.device)
         if config.conservatism and isinstance(self.form, ActionBox):
             raise UserError(
                 f"conservatism is {config.conservatism}, but the action space is "
                 f"{spec.action_space}; it needs discrete actions, so set it to 0 or use cql"
             )
-        see = partial(config.observations, spec)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
-        self.normaliser.to(self.device)
-        self._make_networks(see, seed)
+        self._make_networks(partial(config.observations, spec))
         self.updates = 0
 
-    def _make_networks(self, see: Callable[[], Observations], seed: int) -> None:
+    def _make_networks(self, see: Callable[[], Observations]) -> None:
         config, size = self.config, self.form.size
-        with initialising(derive(seed, "weights")):
-            self.policy: Policy = (
-                make_policy(config.policy, see(), size, config.hidden, config.layers)
-                if isinstance(self.form, ActionBox)
-                else Choice(see(), size, config.hidden, config.layers)
+        self.policy: Policy = (
+            make_policy(config.policy, see(), size, config.hidden, config.layers)
+            if isinstance(self.form, ActionBox)
+            else Choice(see(), size, config.hidden, config.layers)
+        )
+        self.critic: QEnsemble = (
+            QEnsemble(see(), size, config.hidden, config.critics, config.layers)
+            if config.critic == "scalar"
+            else CategoricalQ(
+                see(), size, config.hidden, config.critics,
+                atoms=config.atoms, value_range=config.value_range, layers=config.layers,
             )
-            self.critic: QEnsemble = (
-                QEnsemble(see(), size, config.hidden, config.critics, config.layers)
-                if config.critic == "scalar"
-                else CategoricalQ(
-                    see(), size, config.hidden, config.critics,
-                    atoms=config.atoms, value_range=config.value_range, layers=config.layers,
-                )
-            )  # fmt: skip
-        self.policy.to(self.device)
-        self.critic.to(self.device)
+        )  # fmt: skip
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """An action chosen by `act_mode`; a sample of the policy if `explore`."""
-        obs, mode = self.normaliser(obs), "sample" if explore else self.config.act_mode
-        return Action(self._choose(obs, obs, mode, self._acting_draw(len(obs), mode)))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
+        obs, noise = self.normaliser(obs), self._acting_draw(len(obs), "sample")
+        return Action(self._choose(obs, obs, "sample", noise))
 
     @property
     def acting_noise(self) -> tuple[int, int] | None:

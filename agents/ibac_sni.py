@@ -27,7 +27,7 @@ settings.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -37,18 +37,14 @@ from torch import Tensor
 
 from rlbench.agents._on_policy import (
     Minibatch,
-    decay,
+    OnPolicyAgent,
     judge,
     led_out,
     make_head,
-    make_optimizer,
     moved,
-    passes,
     policy_loss,
     scaled_advantage,
-    some,
     to_env,
-    undone_beyond,
     value_clip,
     value_loss,
     whole_batch,
@@ -59,13 +55,10 @@ from rlbench.backbones.heads.noisy import Noise, NoisyActorCritic
 from rlbench.backbones.layers.augment import check_images, cut_out, draw_rectangles
 from rlbench.backbones.layers.bottleneck import unit_kl
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import gradient_step
-from rlbench.backbones.spaces import action_form
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, Learn, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Learn, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,46 +116,28 @@ PROFILES: dict[str, dict[str, Any]] = {
 which training is too slow on two cores. For CoinRun their beta is in bits, and their value loss is halved."""
 
 
-class IBACSNI(Agent):
+class IBACSNI(OnPolicyAgent):
     """PPO with a noisy code and selective noise injection."""
 
     Config: ClassVar[type] = IBACSNIConfig
-    consumes = Trajectories
-    explores = True
     config: IBACSNIConfig
+    network: NoisyActorCritic
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 600, "eval_every": 50, "eval_episodes": 100, "log_every": 5,
         "checkpoint_every": 50,
     }  # fmt: skip
 
-    def __init__(
-        self,
-        config: IBACSNIConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        self.form = action_form(spec.action_space, self.device)
+    def make_network(self) -> NoisyActorCritic:
+        """Policy and value on one noisy code."""
+        config, space = self.config, self.spec.observation_space
         if config.augment:
-            _check_augmented(config, spec)
-        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
-        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
-        with initialising(derive(seed, "weights")):
-            self.network = NoisyActorCritic(
-                spec.observation_space, partial(make_head, self.form), config.encoder,
-                config.hidden, config.code_size, config.noise,
-                sigma_offset=config.sigma_offset, dropout=config.dropout,
-                slow_mask=config.slow_mask, activation=config.code_activation,
-                batch_norm=config.batch_norm, frozen=config.freeze,
-            )  # fmt: skip
-        for module in (self.normaliser, self.scaler, self.network):
-            module.to(self.device)
-        self.optimizer = make_optimizer(config, self.network)
-        self.clip_range = torch.tensor(config.clip_range, device=self.device)
-        self.updates = 0
+            _check_augmented(config, self.spec)
+        return NoisyActorCritic(
+            space, partial(make_head, self.form), config.encoder, config.hidden, config.code_size,
+            config.noise, sigma_offset=config.sigma_offset, dropout=config.dropout,
+            slow_mask=config.slow_mask, activation=config.code_activation,
+            batch_norm=config.batch_norm, frozen=config.freeze,
+        )  # fmt: skip
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
@@ -171,17 +146,12 @@ class IBACSNI(Agent):
             return PROFILES["coinrun"] | {"decay_updates": max(updates, 1)}
         return {}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """Actions chosen by `act_mode`, or sampled if `explore`.
+    def explore(self, obs: Tensor) -> Action:
+        """Actions that are sampled, whatever the `act_mode`.
 
         Log-probabilities and values are stored with the step if they cannot be recomputed later: without
         SNI they depend on the noise of the code, with `batch_norm` on the other observations of the step.
         """
-        if not explore:
-            shape = self.acting_noise
-            noise = None if shape is None else randn((len(obs), *shape), self.act_generator)
-            return Action(self.decide(obs, noise))
         extras: dict[str, Tensor] = {}
         if self.config.augment:
             channels = obs.shape[-1 if self.network.encoder.channels_last else 1]
@@ -227,37 +197,12 @@ class IBACSNI(Agent):
             return to_env(self.form, head.mode(params))
         return to_env(self.form, head.draw(params, noise))
 
-    def phase(self) -> Hashable:
-        """One: all gradient steps are alike."""
-        return "gradient step"
-
-    @property
-    def compiled_steps(self) -> int:
-        """Gradient steps in one update."""
-        return self.config.gradient_steps
-
-    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with compiled gradient steps."""
-        return partial(self._learn, compiler(self.gradient_step))
-
-    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Several passes over one rollout, whose extras `act` returned."""
-        return self._learn(self.gradient_step, experience)
-
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
-        config = self.config
-        decay(config, self.updates, self.optimizer, self.clip_range)
-        with undone_beyond(
-            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
-        ) as distance:
-            batch = self._batch(rollout)
-            metrics = passes(config, step, batch, config.batch_size, self.generator)
-        # Statistics and mask for the next rollout: this one was collected with the old ones.
-        self.normaliser.update(rollout.obs)
-        if config.slow_mask:
+        metrics = super()._learn(step, rollout)
+        if self.config.slow_mask:
+            # For the next rollout: this one was collected with the old mask.
             self.network.redraw_mask(self.generator)
-        self.updates += 1
-        return metrics | distance
+        return metrics
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
         """One step down the loss of a minibatch; see the equation at the top of the file."""

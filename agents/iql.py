@@ -37,8 +37,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent, Spec
 
 RETURN_RANGE = 1000.0
 """Scaled rewards add up to returns this far apart (authors' code for MuJoCo)."""
@@ -97,27 +96,17 @@ class IQL(Agent):
     consumes = Transitions
     config: IQLConfig
 
-    def __init__(
-        self,
-        config: IQLConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy, critics and value, with an optimiser each, and slow copies of the critics."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see = partial(config.observations, spec)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
-        with initialising(derive(seed, "weights")):
-            self.policy = ClippedGaussian(
-                see(), self.box.size, config.hidden, (-5.0, 2.0), free_std=True
-            )
-            self.critic = QEnsemble(see(), self.box.size, config.hidden, members=2)
-            self.value = mlp(see(), config.hidden, 1)
-        for network in (self.normaliser, self.policy, self.critic, self.value):
-            network.to(self.device)
+        self.policy = ClippedGaussian(
+            see(), self.box.size, config.hidden, (-5.0, 2.0), free_std=True
+        )
+        self.critic = QEnsemble(see(), self.box.size, config.hidden, members=2)
+        self.value = mlp(see(), config.hidden, 1)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
@@ -129,14 +118,10 @@ class IQL(Agent):
         """The policy's step size falls over the whole run."""
         return {"policy_decay_updates": max(updates, 1)}
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The mean of the policy; a sample if `explore`."""
-        if not explore:
-            return Action(self.decide(obs))
-        return Action(
-            self.box.from_unit(self.policy.draw(self.normaliser(obs), self.act_generator))
-        )
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
+        sample = self.policy.draw(self.normaliser(obs), self.act_generator)
+        return Action(self.box.from_unit(sample))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean of the policy."""

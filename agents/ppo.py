@@ -24,7 +24,7 @@ gradient, but Adam's momentum and, through a shared encoder, the value loss stil
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -34,28 +34,21 @@ from torch import Tensor
 
 from rlbench.agents._on_policy import (
     Minibatch,
-    decay,
+    OnPolicyAgent,
     judge,
     led_out,
     make_head,
-    make_optimizer,
-    passes,
     ppo_loss,
-    some,
     to_env,
-    undone_beyond,
     whole_batch,
 )
 from rlbench.backbones.heads.actor_critic import ActorCritic
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import gradient_step
 from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import action_form
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, Learn, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,46 +128,25 @@ class PPOConfig:
         return self.epochs * math.ceil(self.envs * self.rollout_steps / self.minibatch_size)
 
 
-class PPO(Agent):
+class PPO(OnPolicyAgent):
     """PPO for continuous or discrete actions."""
 
     Config: ClassVar[type] = PPOConfig
-    consumes = Trajectories
-    explores = True
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 500, "eval_every": 25, "log_every": 1, "checkpoint_every": 25,
     }  # fmt: skip
     config: PPOConfig
+    network: ActorCritic
 
-    def __init__(
-        self,
-        config: PPOConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        self.form = action_form(spec.action_space, self.device)
-        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
-        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
-        with initialising(derive(seed, "weights")):
-            self.network = ActorCritic(
-                spec.observation_space, partial(make_head, self.form), config.encoder, config.hidden,
-                frozen=config.freeze,
-            )  # fmt: skip
-        for module in (self.normaliser, self.scaler, self.network):
-            module.to(self.device)
-        self.optimizer = make_optimizer(config, self.network)
-        self.clip_range = torch.tensor(config.clip_range, device=self.device)
-        self.updates = 0
+    def make_network(self) -> ActorCritic:
+        """Policy and value, after a shared encoder if there is one."""
+        return ActorCritic(
+            self.spec.observation_space, partial(make_head, self.form), self.config.encoder,
+            self.config.hidden, frozen=self.config.freeze,
+        )  # fmt: skip
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, which `learn` receives unclipped; else its mode."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy, which `learn` receives unclipped."""
         params = self.network.policy(self.normaliser(obs))
         sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
         return Action(to_env(self.form, sample), {"sample": sample})
@@ -182,36 +154,6 @@ class PPO(Agent):
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The most likely action."""
         return to_env(self.form, self.network.head.mode(self.network.policy(self.normaliser(obs))))
-
-    def phase(self) -> Hashable:
-        """One: all gradient steps are alike."""
-        return "gradient step"
-
-    @property
-    def compiled_steps(self) -> int:
-        """Gradient steps in one update."""
-        return self.config.gradient_steps
-
-    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with compiled gradient steps."""
-        return partial(self._learn, compiler(self.gradient_step))
-
-    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Several passes over one rollout, whose extras `act` returned."""
-        return self._learn(self.gradient_step, experience)
-
-    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
-        config = self.config
-        decay(config, self.updates, self.optimizer, self.clip_range)
-        with undone_beyond(
-            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
-        ) as distance:
-            batch = self._batch(rollout)
-            metrics = passes(config, step, batch, config.batch_size, self.generator)
-        # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.
-        self.normaliser.update(rollout.obs)
-        self.updates += 1
-        return metrics | distance
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
         """One step down the loss of a minibatch."""

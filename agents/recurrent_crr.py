@@ -51,17 +51,16 @@ class RecurrentCRR(CRR):
     consumes = Trajectories
     config: RecurrentCRRConfig
 
-    def _make_networks(self, see: Callable[[], Observations], seed: int) -> None:
+    def _make_networks(self, see: Callable[[], Observations]) -> None:
         """Memories of observations and last actions, and CRR's networks on their outputs."""
         config = self.config
-        super()._make_networks(lambda: config.memory_size, seed)
-        with initialising(derive(seed, "memories")):
+        super()._make_networks(lambda: config.memory_size)
+        # Seeded separately; nothing has been drawn from the generator yet, so it still has the agent's seed.
+        with initialising(derive(self.generator.initial_seed(), "memories")):
             self.policy_memory, self.critic_memory = (
                 make_memory(config.memory, see(), config.memory_size, more=self.form.size)
                 for _ in range(2)
             )
-        self.policy_memory.to(self.device)
-        self.critic_memory.to(self.device)
         self.target_policy_memory = copy.deepcopy(self.policy_memory).requires_grad_(False)
         self.target_critic_memory = copy.deepcopy(self.critic_memory).requires_grad_(False)
         self.policy_optimizer = Adam(

@@ -15,7 +15,7 @@ Differences from the papers: the states at the beginning of a rollout are the st
 not recomputed after each gradient step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -25,27 +25,20 @@ from torch import Tensor
 
 from rlbench.agents._on_policy import (
     Minibatch,
-    decay,
+    OnPolicyAgent,
     judge,
     led_out,
     make_head,
-    make_optimizer,
-    passes,
     ppo_loss,
-    some,
     to_env,
-    undone_beyond,
     whole_batch,
 )
 from rlbench.agents.ppo import PPOConfig
 from rlbench.backbones.heads.actor_critic import RecurrentActorCritic
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import gradient_step
-from rlbench.backbones.spaces import action_form
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, Learn, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,46 +76,33 @@ class Columns(Minibatch):
         """Number of columns, B."""
         return self.target.shape[1]
 
+    def rows(self, steps: int) -> int:
+        """How many columns `take` needs for this many steps, rounded down, at least one."""
+        return max(1, steps // len(self.target))
+
     def take(self, rows: Tensor) -> "Columns":
         """Some of the columns: int64 [M], to M columns."""
         picked = {name: x[:, rows] for name, x in vars(self).items() if name != "state"}
         return Columns(**picked, state={name: x[rows] for name, x in self.state.items()})
 
 
-class RecurrentPPO(Agent):
+class RecurrentPPO(OnPolicyAgent):
     """PPO whose policy and value read an LSTM."""
 
     Config: ClassVar[type] = RecurrentPPOConfig
-    consumes = Trajectories
-    explores = True
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 500, "eval_every": 25, "log_every": 1, "checkpoint_every": 25,
     }  # fmt: skip
     config: RecurrentPPOConfig
+    network: RecurrentActorCritic
 
-    def __init__(
-        self,
-        config: RecurrentPPOConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        self.form = action_form(spec.action_space, self.device)
-        self.normaliser = RunningNormaliser(spec.observation_space, enabled=config.normalise_obs)
-        self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
-        with initialising(derive(seed, "weights")):
-            self.network = RecurrentActorCritic(
-                spec.observation_space, partial(make_head, self.form), config.encoder,
-                config.hidden, config.memory, config.memory_size, frozen=config.freeze,
-            )  # fmt: skip
-        for module in (self.normaliser, self.scaler, self.network):
-            module.to(self.device)
-        self.optimizer = make_optimizer(config, self.network)
-        self.clip_range = torch.tensor(config.clip_range, device=self.device)
-        self.updates = 0
+    def make_network(self) -> RecurrentActorCritic:
+        """Policy and value on one memory."""
+        config = self.config
+        return RecurrentActorCritic(
+            self.spec.observation_space, partial(make_head, self.form), config.encoder,
+            config.hidden, config.memory, config.memory_size, frozen=config.freeze,
+        )  # fmt: skip
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
@@ -137,28 +117,8 @@ class RecurrentPPO(Agent):
         before = {f"before {name}": x for name, x in state.items()}
         return Action(to_env(self.form, sample), {"sample": sample, **before}, after)
 
-    # There is no `phase`: compiling an unrolled memory takes longer than it saves.
-    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
-        """`learn` with other gradient steps, for example in another precision."""
-        return partial(self._learn, compiler(self.gradient_step))
-
-    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Several passes over one rollout, whose extras `act` returned."""
-        return self._learn(self.gradient_step, experience)
-
-    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
-        config, size = self.config, self.config.batch_size
-        columns = size and max(1, size // len(rollout.reward))
-        decay(config, self.updates, self.optimizer, self.clip_range)
-        with undone_beyond(
-            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
-        ) as distance:
-            batch = self._batch(rollout)
-            metrics = passes(config, step, batch, columns, self.generator)
-        # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.
-        self.normaliser.update(rollout.obs)
-        self.updates += 1
-        return metrics | distance
+    def phase(self) -> None:
+        """None: compiling an unrolled memory takes longer than it saves."""
 
     def gradient_step(self, batch: Columns) -> Mapping[str, Tensor]:
         """One step down the loss of some columns, over which the memory is unrolled."""

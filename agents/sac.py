@@ -31,8 +31,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +81,13 @@ class SAC(Agent):
     explores = True
     config: SACConfig
 
-    def __init__(
-        self,
-        config: SACConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy, critics and temperature, with an optimiser each, and slow copies of the critics."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, action_size = partial(config.observations, spec), len(self.box.half)
-        with initialising(derive(seed, "weights")):
-            self.policy = TanhGaussian(see(), action_size, config.hidden, (-20.0, 2.0))
-            self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
-        self.policy.to(self.device)
-        self.critic.to(self.device)
+        self.policy = TanhGaussian(see(), action_size, config.hidden, (-20.0, 2.0))
+        self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_temperature = torch.full(
             (), config.initial_temperature, device=self.device
@@ -108,11 +97,8 @@ class SAC(Agent):
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
         self.temperature_optimizer = Adam([self.log_temperature], config.learning_rate)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, else tanh of its mean."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
         action, _ = self.policy.sample(obs, self.act_generator)
         return Action(self.box.from_unit(action))
 

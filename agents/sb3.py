@@ -24,8 +24,7 @@ from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 # First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
@@ -177,25 +176,17 @@ class SB3SAC(SB3Agent):
         "train/ent_coef": "temperature",
     }
 
-    def __init__(
-        self,
-        config: SB3SACConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """The algorithm of Stable-Baselines3, whose networks and optimisers become attributes."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         learned = config.temperature == "learned"
         start = config.initial_temperature
-        with initialising(derive(seed, "weights")):
-            self._sac = SAC(
-                **off_policy_options(self),
-                ent_coef=f"auto_{start!r}" if learned else start,
-                target_entropy=-config.target_entropy_scale * len(self.box.half),
-            )
+        self._sac = SAC(
+            **off_policy_options(self),
+            ent_coef=f"auto_{start!r}" if learned else start,
+            target_entropy=-config.target_entropy_scale * len(self.box.half),
+        )
         self._adopt(self._sac)
         self.policy_optimizer = self._sac.actor.optimizer
         self.critic_optimizer = self._sac.critic.optimizer
@@ -203,11 +194,8 @@ class SB3SAC(SB3Agent):
             self.log_temperature = self._sac.log_ent_coef
             self.temperature_optimizer = self._sac.ent_coef_optimizer
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, else tanh of its mean."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
         with in_place_of_global(self.act_generator), naming_divergence(self.policy):
             return Action(self.box.from_unit(self._sac.actor(obs)))
 
@@ -235,33 +223,22 @@ class SB3TD3(SB3Agent):
         "train/actor_loss": "policy_loss",
     }
 
-    def __init__(
-        self,
-        config: SB3TD3Config,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """The algorithm of Stable-Baselines3, whose networks and optimisers become attributes."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
-        with initialising(derive(seed, "weights")):
-            self._td3 = TD3(
-                **off_policy_options(self),
-                policy_delay=config.policy_every,
-                target_policy_noise=config.target_noise,
-                target_noise_clip=config.target_noise_clip,
-            )
+        self._td3 = TD3(
+            **off_policy_options(self),
+            policy_delay=config.policy_every,
+            target_policy_noise=config.target_noise,
+            target_noise_clip=config.target_noise_clip,
+        )
         self._adopt(self._td3)
         self.policy_optimizer = self._td3.actor.optimizer
         self.critic_optimizer = self._td3.critic.optimizer
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The action of the policy, with Gaussian noise if `explore`."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """The action of the policy with Gaussian noise."""
         action = self._td3.actor(obs)
         noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
         return Action(self.box.from_unit((action + noise).clamp(-1, 1)))
@@ -287,19 +264,11 @@ class SB3DQN(SB3Agent):
     config: SB3DQNConfig
     METRICS: ClassVar[dict[str, str]] = {"train/loss": "critic_loss"}
 
-    def __init__(
-        self,
-        config: SB3DQNConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """The algorithm of Stable-Baselines3, whose networks and optimisers become attributes."""
+        config, spec = self.config, self.spec
         self.actions = discrete_size(spec.action_space)
-        with initialising(derive(seed, "weights")):
-            self._dqn = DQN(**off_policy_options(self), max_grad_norm=config.max_grad_norm)
+        self._dqn = DQN(**off_policy_options(self), max_grad_norm=config.max_grad_norm)
         self._adopt(self._dqn)
         self.optimizer = self._dqn.policy.optimizer
 
@@ -317,12 +286,9 @@ class SB3DQN(SB3Agent):
             config.exploration_end - config.exploration_start
         )
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The action of the highest value; if `explore`, sometimes a uniform one."""
+    def explore(self, obs: Tensor) -> Action:
+        """The action of the highest value, but sometimes a uniform one."""
         action = self.decide(obs)
-        if not explore:
-            return Action(action)
         drawing: Any = {"generator": self.act_generator, "device": self.device}
         uniform = torch.randint(self.actions, action.shape, **drawing)
         return Action(

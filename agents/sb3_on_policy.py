@@ -32,8 +32,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +229,8 @@ class SB3OnPolicy(SB3Agent):
             low, high = (torch.as_tensor(x, device=self.device) for x in (space.low, space.high))
             self._bounds = low, high
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """A sample of the policy if `explore`, else its mode."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
         with in_place_of_global(self.act_generator), naming_divergence(self.policy):
             sample, value, log_prob = self._on_policy.policy(self._seen(obs))
         extras = {"sample": sample, "value": value.flatten(), "log_prob": log_prob}
@@ -281,26 +277,17 @@ class SB3PPO(SB3OnPolicy):
         "train/clip_fraction": "clip_fraction",
     }
 
-    def __init__(
-        self,
-        config: SB3PPOConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        options = on_policy_options(self)
-        with initialising(derive(seed, "weights")):
-            ppo = PPO(
-                **options,
-                batch_size=config.batch_size,
-                n_epochs=config.epochs,
-                clip_range=config.clip_range,
-                clip_range_vf=config.value_clip_range,
-                target_kl=config.target_kl,
-            )
+    def build(self) -> None:
+        """The algorithm of Stable-Baselines3."""
+        config, options = self.config, on_policy_options(self)
+        ppo = PPO(
+            **options,
+            batch_size=config.batch_size,
+            n_epochs=config.epochs,
+            clip_range=config.clip_range,
+            clip_range_vf=config.value_clip_range,
+            target_kl=config.target_kl,
+        )
         self._adopt_on_policy(ppo)
 
 
@@ -315,17 +302,8 @@ class SB3A2C(SB3OnPolicy):
         "train/entropy_loss": "entropy_loss",
     }
 
-    def __init__(
-        self,
-        config: SB3A2CConfig,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
-        options = on_policy_options(self)
-        with initialising(derive(seed, "weights")):
-            a2c = A2C(**options, use_rms_prop=config.rms_prop, rms_prop_eps=config.rms_prop_epsilon)
+    def build(self) -> None:
+        """The algorithm of Stable-Baselines3."""
+        config, options = self.config, on_policy_options(self)
+        a2c = A2C(**options, use_rms_prop=config.rms_prop, rms_prop_eps=config.rms_prop_epsilon)
         self._adopt_on_policy(a2c)

@@ -34,8 +34,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, Spec, State
-from rlbench.seeding import derive, initialising
+from rlbench.interface import Action, Agent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,23 +108,14 @@ class TD3(Agent):
     explores = True
     config: TD3Config
 
-    def __init__(
-        self,
-        config: TD3Config,
-        spec: Spec,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Agent`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Policy and critics, with an optimiser each, and slow copies of both."""
+        config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
         see, action_size = partial(config.observations, spec), len(self.box.half)
         self.normaliser = obs_normaliser(spec, enabled=config.normalise_obs)
-        self.normaliser.to(self.device)
-        with initialising(derive(seed, "weights")):
-            self.policy = mlp(see(), config.hidden, action_size).to(self.device)
-            self.critic = QEnsemble(see(), action_size, config.hidden, members=2).to(self.device)
+        self.policy = mlp(see(), config.hidden, action_size)
+        self.critic = QEnsemble(see(), action_size, config.hidden, members=2)
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.policy_optimizer = Adam(self.policy.parameters(), config.learning_rate)
@@ -134,11 +124,8 @@ class TD3(Agent):
         # Kept, because metrics have the same names in the updates without a step of the policy.
         self.q_policy = torch.zeros((), device=self.device)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The action of the policy, with Gaussian noise if `explore`."""
-        if not explore:
-            return Action(self.decide(obs))
+    def explore(self, obs: Tensor) -> Action:
+        """The action of the policy with Gaussian noise."""
         action = self.policy(self.normaliser(obs)).tanh()
         noise = self.config.exploration_noise * randn(action.shape, self.act_generator)
         return Action(self.box.from_unit((action + noise).clamp(-1, 1)))

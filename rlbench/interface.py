@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Experience, Trajectories, Transitions
 from rlbench.measures import RETURN, Measure
-from rlbench.seeding import derive
+from rlbench.seeding import derive, initialising
 from rlbench.state import capture, restore
 
 
@@ -79,9 +79,9 @@ class Action:
 class Learner(ABC):
     """Something that learns: settings, networks, random generators and updates.
 
-    A subclass sets `Config` and `consumes`, builds its networks in `__init__` and writes `learn`.
-    Saving needs no code: `state_dict` takes every network, optimiser, generator, tensor and number
-    that the subclass keeps as an attribute.
+    A subclass sets `Config` and `consumes`, and writes `build` and `learn`. Saving needs no code:
+    `state_dict` takes every network, optimiser, generator, tensor and number that the subclass keeps
+    as an attribute.
     """
 
     Config: ClassVar[type]
@@ -98,7 +98,7 @@ class Learner(ABC):
     def __init__(
         self, config: Any, spec: Any, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        """Stores the settings and makes the generator from which `learn` draws.
+        """Stores the settings, makes the generator from which `learn` draws, and calls `build`.
 
         Args:
             config: Settings, of type `Config`.
@@ -110,6 +110,22 @@ class Learner(ABC):
         self.spec = spec
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        with initialising(derive(seed, "weights")):
+            self.build()
+
+    # Not abstract, because a learner may override `__init__` instead.
+    def build(self) -> None:  # noqa: B027
+        """Makes networks and their optimisers, as attributes, from `config` and `spec`.
+
+        The learner's seed decides the initial weights. A network is on `device` once it is an attribute,
+        so make its optimiser after that; make other tensors on `device`.
+        """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; a network is moved to the device, where its optimiser must find it."""
+        if isinstance(value, nn.Module) and "device" in vars(self):
+            value.to(self.device)
+        super().__setattr__(name, value)
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
@@ -174,7 +190,11 @@ class Learner(ABC):
 
 
 class Agent(Learner):
-    """A learner that acts, and is scored by its returns. A subclass also writes `act`."""
+    """A learner that acts, and is scored by its returns.
+
+    A subclass also writes `decide`, and `explore` if it gathers its own experience; or `act` itself,
+    for example if it has a memory.
+    """
 
     measures = (RETURN,)
     explores: ClassVar[bool] = False
@@ -190,17 +210,29 @@ class Agent(Learner):
         `learn` draws from `generator` and `act` from `act_generator`, so that acting more often,
         as in evaluations, does not affect learning.
         """
+        # First, so that `build` finds a complete agent.
+        self.act_generator = torch.Generator(device).manual_seed(derive(seed, "act"))
         super().__init__(config, spec, seed=seed, device=device)
-        self.act_generator = torch.Generator(self.device).manual_seed(derive(seed, "act"))
 
     @property
     def discount(self) -> float:
         """The environment's discount if it fixes one, else the setting."""
         return self.config.discount if self.spec.discount is None else self.spec.discount
 
-    @abstractmethod
+    @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """Chooses actions [B, A] for observations [B, D]; with noise only if `explore`."""
+        """Chooses actions [B, A] for observations [B, D], by `explore` or `decide`."""
+        if explore:
+            return self.explore(obs)
+        shape, drawing = self.acting_noise, self.act_generator
+        if shape is None:
+            return Action(self.decide(obs))
+        noise = torch.randn((len(obs), *shape), generator=drawing, device=drawing.device)
+        return Action(self.decide(obs, noise))
+
+    def explore(self, obs: Tensor) -> Action:
+        """Actions that gather experience, usually with noise from `act_generator`; by default those of `decide`."""
+        return Agent.act(self, obs)
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
         """The value that `decide` maximises among samples, [B], at actions [B, A]; None if there is none.
@@ -232,8 +264,9 @@ class Model(Learner):
 
         `measure` draws from `measure_generator`, so that measuring does not affect learning.
         """
+        # First, so that `build` finds a complete model.
+        self.measure_generator = torch.Generator(device).manual_seed(derive(seed, "measure"))
         super().__init__(config, spec, seed=seed, device=device)
-        self.measure_generator = torch.Generator(self.device).manual_seed(derive(seed, "measure"))
 
     @abstractmethod
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
@@ -308,8 +341,12 @@ def _lacking(found: type[Learner]) -> str:
         )
     if len({x.name for x in measures}) < len(measures):
         return "has two measures with the same name, so give them different names"
-    methods = sorted(found.__abstractmethods__)
-    return f"has no method {' and '.join(methods)}" if methods else ""
+    methods = set(found.__abstractmethods__)
+    if found.build is Learner.build and found.__init__ in (Agent.__init__, Model.__init__):
+        methods.add("build")
+    if issubclass(found, Agent) and found.act is Agent.act and found.decide is Learner.decide:
+        methods.add("decide")
+    return f"has no method {' and '.join(sorted(methods))}" if methods else ""
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
-from gymnasium import Space
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,7 +25,7 @@ from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
-from rlbench.seeding import derive, drawing_from, initialising
+from rlbench.seeding import drawing_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +62,12 @@ class Classifier(Model):
     }  # fmt: skip
     config: ClassifierConfig
 
-    def __init__(
-        self,
-        config: ClassifierConfig,
-        spec: Mapping[str, Space[Any]],
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Model`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """Encoder, head and their optimiser."""
+        config, spec = self.config, self.spec
         classes, shape = classes_of(spec, config.label), tuple(input_space(spec).shape or ())
-        with initialising(derive(seed, "weights")):
-            self.encoder = make_encoder(config.encoder, shape).to(self.device)
-            self.head = nn.Linear(self.encoder.size, classes).to(self.device)
+        self.encoder = make_encoder(config.encoder, shape)
+        self.head = nn.Linear(self.encoder.size, classes)
         if config.batch_size == 1 and any(
             isinstance(x, _BatchNorm) for x in self.encoder.modules()
         ):

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.backbones.layers.bottleneck import Bottleneck, kl, sample
@@ -29,7 +28,6 @@ from rlbench.backbones.ranges import check
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
-from rlbench.seeding import derive, initialising
 
 CHANNELS, WINDOW = 10, 11
 """Output channels and kernel size of the convolution over the signal."""
@@ -99,20 +97,11 @@ class VIB(Model):
     }  # fmt: skip
     config: VIBConfig
 
-    def __init__(
-        self,
-        config: VIBConfig,
-        spec: Mapping[str, Space[Any]],
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        """See `Model`."""
-        super().__init__(config, spec, seed=seed, device=device)
+    def build(self) -> None:
+        """The network and its optimiser."""
+        config, spec = self.config, self.spec
         length, classes = signal_length(spec, WINDOW), classes_of(spec, "label")
-        with initialising(derive(seed, "weights")):
-            self.network = Network(length, classes, config)
-        self.network.to(self.device)
+        self.network = Network(length, classes, config)
         self.optimizer = SGD(
             self.network.parameters(), config.learning_rate, config.momentum, config.weight_decay
         )

@@ -169,11 +169,12 @@ class Run:
     def start(self) -> None:
         """Starts a new run, from its first update to its last."""
         description = self.description()  # Creates the parts before anything is written.
-        if self.examples is not None:
-            self.make_driver()  # Refuses a batch larger than there are examples.
+        # A model's driver comes first, because it refuses a batch larger than there are examples; an agent's
+        # may write to the folder.
+        driver = None if self.examples is None else self.make_driver()
         with self.folder.locked(), named_as_users(self.learner_class):
             self.folder.start(description)
-            self._train(self.make_driver())
+            self._train(driver or self.make_driver())
 
     def finish(self) -> int:
         """Runs the remaining updates of a stopped run; returns their number."""

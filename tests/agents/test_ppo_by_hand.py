@@ -185,7 +185,7 @@ def test_weight_decay_pulls_every_weight_and_bias_towards_0(make: Any) -> None:
         before = torch.cat([p.detach().flatten() for p in agent.network.parameters()])
         batch = agent._batch(played(agent))
         batch.advantage.zero_()
-        passes(agent.config, agent.gradient_step, batch, None, agent.generator)
+        passes(agent.config, agent.gradient_step, batch, agent.generator)
         after = torch.cat([p.detach().flatten() for p in agent.network.parameters()])
         moved_by.append((after - before) / before.sign())
     # The first step of Adam has the length of the step size.

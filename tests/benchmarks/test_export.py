@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlbench.agents import BEAR
 from rlbench.benchmarks.commands import export
 from rlbench.benchmarks.commands.export import ExportConfig, Inputs
 from rlbench.benchmarks.tables.jobs import Job, execute
@@ -230,10 +229,10 @@ def test_many_ties_are_no_accident() -> None:
         export._compare("x", Likes(), given, expected, many)
 
 
-def test_an_agent_without_a_rule_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BEAR, "decide", Agent.decide)
-    with pytest.raises(UserError, match="BEAR cannot be exported; give it a method `decide`"):
-        export._torchscript(make("bear"), inputs(make("bear"), 3))
+def test_an_agent_without_a_rule_is_one_sentence() -> None:
+    agent = make("recurrent-crr")  # It has an `act` of its own.
+    with pytest.raises(UserError, match="RecurrentCRR cannot be exported; give it a method `decid"):
+        export._torchscript(agent, inputs(agent, 3))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

@@ -43,6 +43,13 @@ MUTATIONS: list[Mutation] = [
         ("changed examples are measured", "    refuse_other_data(found.provenance, saved, path)\n", ""),
     ),
     *of_file(
+        "rlbench/interface.py", "rlbench/test_building.py",
+        ("networks stay where they were made", "            value.to(self.device)\n", "            pass\n"),
+        ("weights from the global generator", 'with initialising(derive(seed, "weights")):', "if True:"),
+        ("acting draws from the numbers of learning", "self.acting_noise, self.act_generator", "self.acting_noise, self.generator"),
+        ("an agent without networks is taken", "found.build is Learner.build and", "False and"),
+    ),
+    *of_file(
         "rlbench/interface.py", "backbones/test_classifier.py",
         ("all parts learn after measuring", "part.training = mode", "part.training = True"),
     ),
