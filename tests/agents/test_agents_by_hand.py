@@ -21,8 +21,8 @@ from rlbench.backbones.layers.bottleneck import kl
 from rlbench.backbones.models.vib import VIB, VIBConfig
 from rlbench.experience import Examples, Trajectories
 from rlbench.interface import Spec
-from tests.agents.test_every_agent import SMALL, make
-from tests.agents.test_on_policy import experience
+from tests.agents.case import experience, make
+from tests.agents.test_every_agent import OFFLINE
 from tests.networks import copies
 from tests.probe_envs import UNIT, random_batch, random_trajectories
 
@@ -45,7 +45,7 @@ def test_constants_are_those_of_the_papers() -> None:
 
 NORMALISING = sorted(
     name for name in AGENTS
-    if name in SMALL and hasattr(load_agent(name).Config(), "normalise_obs")
+    if name in OFFLINE and hasattr(load_agent(name).Config(), "normalise_obs")
 )  # fmt: skip
 
 

@@ -8,7 +8,14 @@ import torch
 
 from rlbench.agents.awr import AWR, AWRConfig, advantage_weight, value_loss
 from rlbench.experience import Trajectories
+from tests.agents.case import Case
 from tests.probe_envs import UNIT, random_trajectories, reward_is_action
+
+CASE = Case(
+    "awr",
+    small={"hidden": (16,)},
+    changes={"normalise_obs": (False, {}), "max_weight": (0.5, {})},
+)
 
 
 def agent(**settings: Any) -> AWR:

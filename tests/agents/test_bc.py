@@ -9,7 +9,16 @@ from gymnasium.spaces import Box
 
 from rlbench.agents.bc import BC, BCConfig, squared_error
 from rlbench.interface import Spec
+from tests.agents.case import Case
 from tests.probe_envs import UNIT, random_batch, transitions
+
+CASE = Case(
+    "bc",
+    small={"hidden": (16,)},
+    changes={"policy": ("tanh-gaussian", {}), "normalise_obs": (False, {})},
+    fast={"hidden": (32,), "learning_rate": 1e-2},
+    critic_values=None,
+)
 
 MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
 SPEC = Spec(UNIT.observation_space, UNIT.action_space, obs_mean=MEAN, obs_std=STD)

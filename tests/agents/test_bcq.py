@@ -7,8 +7,18 @@ import torch
 from torch import Tensor
 
 from rlbench.agents.bcq import BCQ, BCQConfig, perturbation_loss
+from tests.agents.case import Case
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
+
+CASE = Case(
+    "bcq",
+    small={"hidden": (16,), "vae_hidden": (16,), "act_samples": 5},
+    fast={
+        "hidden": (32, 32), "vae_hidden": (32,), "learning_rate": 5e-3, "target_rate": 0.1,
+        "perturbation": 0.5,
+    },
+)  # fmt: skip
 
 
 def agent(**settings: Any) -> BCQ:

@@ -10,8 +10,39 @@ from torch import Tensor, nn
 
 from rlbench.agents.bear import BEAR, PROFILES, BEARConfig, mmd
 from rlbench.experience import Transitions
+from tests.agents.case import Case
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
+
+# A capped weight shows in the step after; a threshold that is never met drives alpha up.
+RISING = {"mmd_threshold": -1.0, "alpha_learning_rate": 1.0}
+CASE = Case(
+    "bear",
+    small={"hidden": (16,), "vae_hidden": (16,), "warmup_updates": 1, "act_samples": 5},
+    changes={
+        "log_std_bounds": ((0.5, 0.6), {}),
+        "target_actions": ("target-policy", {}),
+        "policy_value": ("max", {}),
+        "soft_clip": (0.1, {}),
+        "std_penalty": (3.0, {}),
+        "warmup_updates": (0, {}),
+        "constraint": ("kl", {}),
+        "mmd_threshold": (0.5, {}),
+        "kl_threshold": (5.0, {"constraint": "kl"}),
+        "kernel": ("gaussian", {}),
+        "mmd_estimator": ("unbiased", {}),
+        "noise_clip": (0.1, {}),
+        "alpha_mode": ("fixed", {}),
+        "fixed_alpha": (3.0, {"alpha_mode": "fixed"}),
+        "alpha_min": (0.9, RISING | {"mmd_threshold": 10.0}),
+        "alpha_max": (1.1, RISING),
+    },
+    fast={
+        "hidden": (32, 32), "vae_hidden": (32,), "target_rate": 0.1, "warmup_updates": 20,
+        "policy_learning_rate": 5e-3, "critic_learning_rate": 1e-2, "vae_learning_rate": 5e-3,
+        "target_samples": 3, "alpha_mode": "fixed", "fixed_alpha": 0.1,
+    },
+)  # fmt: skip
 
 SMALL: dict[str, Any] = {"hidden": (8,), "vae_hidden": (8,), "warmup_updates": 0}
 

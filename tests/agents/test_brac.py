@@ -9,8 +9,26 @@ from torch import Tensor
 
 from rlbench.agents.brac import BRAC, PROFILES, BRACConfig, alpha_loss, policy_loss
 from rlbench.errors import UserError
+from tests.agents.case import Case
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, action_is_observation, random_batch
+
+LEARNED = {"alpha_mode": "learned"}
+CASE = Case(
+    "brac",
+    small={"hidden": (16,), "warmup_updates": 1},
+    changes={
+        "penalty": ("policy", {}),
+        "alpha_mode": ("learned", {}),
+        "divergence_threshold": (100.0, LEARNED),
+        "alpha_learning_rate": (1.0, LEARNED),
+        "warmup_updates": (3, {}),
+    },
+    fast={
+        "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
+        "target_rate": 0.1, "alpha": 0.01,
+    },
+)  # fmt: skip
 
 
 def agent(**settings: Any) -> BRAC:

@@ -11,8 +11,20 @@ from torch import Tensor, nn
 from rlbench.agents.cql import CQL, PROFILES, CQLConfig, log_sum_exp, penalty, weight_loss
 from rlbench.agents.sac import SAC, SACConfig
 from rlbench.errors import UserError
+from tests.agents.case import Case
 from tests.networks import copies
 from tests.probe_envs import UNIT, random_batch
+
+CASE = Case(
+    "cql",
+    small={"hidden": (16,), "penalty_samples": 3},
+    changes={"gap_threshold": (5.0, {}), "target_entropy_scale": (-5.0, {})},
+    fast={
+        "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
+        "target_rate": 0.1, "conservatism": 1e-3, "initial_temperature": 1e-3,
+        "target_entropy_scale": 3.0,
+    },
+)  # fmt: skip
 
 
 def agent(**settings: Any) -> CQL:

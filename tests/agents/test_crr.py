@@ -17,8 +17,35 @@ from rlbench.backbones.heads.categorical_q import CategoricalQ
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
 from rlbench.interface import Spec
+from tests.agents.case import Case
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch, reward_is_action, transitions
+
+CATEGORICAL = {"critic": "categorical", "value_range": (-5.0, 5.0)}
+CASE = Case(
+    "crr",
+    small={"hidden": (16,)},
+    changes={
+        "hidden": ((32,), {}),
+        "layers": ("mlp", {}),
+        "policy": ("mixture", {}),
+        "gradient_clip": (1e-3, {}),
+        "normalise_obs": (False, {}),
+        "weight": ("binary", {}),
+        "baseline": ("max", {}),
+        "max_weight": (0.5, {}),
+        "critic": ("categorical", {}),
+        "critics": (1, {}),
+        "atoms": (11, CATEGORICAL),
+        "value_range": ((-10.0, 10.0), CATEGORICAL),
+        "target_actions": ("policy", {}),
+        "target_update": ("hard", {"target_every": 2}),
+        "target_every": (1, {"target_update": "hard", "target_rate": 0.01}),
+        "act_mode": ("sample", {}),
+        "act_temperature": (1e-3, {}),
+    },
+    fast={"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1, "beta": 0.1},
+)
 
 CHOICES = Spec(Box(-1, 1, (2,)), Discrete(3, start=5), discount=0.5)
 

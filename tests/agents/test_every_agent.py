@@ -11,44 +11,15 @@ from torch import Tensor
 
 from rlbench.agents import AGENTS, load_agent
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learner, Spec
+from rlbench.interface import Agent, Spec
 from tests import probe_envs
+from tests.agents.case import HIGH, LOW, SPEC, cases, make
+from tests.networks import equal, same, weights
 from tests.probe_envs import UNIT, random_experience
 
-SMALL: dict[str, dict[str, Any]] = {
-    "awac": {"hidden": (16,)},
-    "awr": {"hidden": (16,)},
-    "bc": {"hidden": (16,)},
-    "bcq": {"hidden": (16,), "vae_hidden": (16,), "act_samples": 5},
-    "bear": {"hidden": (16,), "vae_hidden": (16,), "warmup_updates": 1, "act_samples": 5},
-    "brac": {"hidden": (16,), "warmup_updates": 1},
-    "cql": {"hidden": (16,), "penalty_samples": 3},
-    "crr": {"hidden": (16,)},
-    "iql": {"hidden": (16,), "policy_decay_updates": 100},
-    "recurrent-crr": {"hidden": (16,), "memory_size": 8},
-    "sac": {"hidden": (16,)},
-    "sb3-sac": {"hidden": (16,)},
-    "sb3-td3": {"hidden": (16,)},
-    "td3": {"hidden": (16,)},
-    "td3-bc": {"hidden": (16,)},
-}
-NAMES = sorted(SMALL)
-# They take other spaces or trajectories; the same checks stand in test_on_policy.py.
-ELSEWHERE = {"a2c", "ibac-sni", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-dqn", "sb3-ppo"}
-LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
-MEAN, STD = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
-SPEC = Spec(
-    Box(-np.inf, np.inf, (2,)),
-    Box(LOW, HIGH),
-    obs_mean=MEAN,
-    obs_std=STD,
-    return_range=(-5.0, 20.0),
-)
-
-
-def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
-    agent_class = load_agent(name)
-    return agent_class(agent_class.Config(**SMALL[name] | settings), spec, seed=seed)
+OFFLINE = {case.name: case for case in cases() if not case.spaces}
+"""Agents that learn from batches of data with continuous actions; the others: test_on_policy.py."""
+NAMES = list(OFFLINE)
 
 
 def train(agent: Agent, updates: int, first: int = 0) -> Agent:
@@ -57,31 +28,8 @@ def train(agent: Agent, updates: int, first: int = 0) -> Agent:
     return agent
 
 
-def tensors(state: Any, path: str = "") -> dict[str, Tensor]:
-    """All tensors and numbers of nested dicts, by their path."""
-    if isinstance(state, dict):
-        return {k: v for key in state for k, v in tensors(state[key], f"{path}/{key}").items()}
-    if isinstance(state, list):
-        return tensors(dict(enumerate(state)), path)
-    return {path: torch.as_tensor(state)}
-
-
-def weights(agent: Agent) -> dict[str, Tensor]:
-    """What the networks compute with, without counters and optimisers."""
-    networks = ("/policy", "/critic", "/value/", "/vae/", "/behaviour/", "/network/")
-    return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith(networks)}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def equal(a: Learner, b: Learner) -> bool:
-    return same(tensors(a.state_dict()), tensors(b.state_dict()))
-
-
-def test_the_table_holds_every_built_in_agent() -> None:
-    assert set(NAMES) | ELSEWHERE == set(AGENTS)
+def test_every_built_in_agent_has_one_case() -> None:
+    assert [case.name for case in cases()] == sorted(AGENTS)
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -183,81 +131,6 @@ def test_acting_without_exploration_changes_nothing_in_the_training(name: str) -
     assert same(weights(quiet), weights(watched))
 
 
-# What each setting is changed to, and the settings without which it could have no effect.
-Change = tuple[Any, dict[str, Any]]
-UNBIASED = {"mmd_estimator": "unbiased"}
-# A capped weight shows in the step after; a threshold that is never met drives alpha up.
-RISING = {"mmd_threshold": -1.0, "alpha_learning_rate": 1.0}
-LEARNED = {"alpha_mode": "learned"}
-CATEGORICAL = {"critic": "categorical", "value_range": (-5.0, 5.0)}
-CHANGES: dict[str, dict[str, Change]] = {
-    "bc": {"policy": ("tanh-gaussian", {}), "normalise_obs": (False, {})},
-    "bear": {
-        "log_std_bounds": ((0.5, 0.6), {}),
-        "target_actions": ("target-policy", {}),
-        "policy_value": ("max", {}),
-        "soft_clip": (0.1, {}),
-        "std_penalty": (3.0, {}),
-        "warmup_updates": (0, {}),
-        "constraint": ("kl", {}),
-        "mmd_threshold": (0.5, {}),
-        "kl_threshold": (5.0, {"constraint": "kl"}),
-        "kernel": ("gaussian", {}),
-        "mmd_estimator": ("unbiased", {}),
-        "noise_clip": (0.1, {}),
-        "alpha_mode": ("fixed", {}),
-        "fixed_alpha": (3.0, {"alpha_mode": "fixed"}),
-        "alpha_min": (0.9, RISING | {"mmd_threshold": 10.0}),
-        "alpha_max": (1.1, RISING),
-    },
-    "sac": {},
-    "td3": {
-        "target_noise_clip": (0.01, {}),
-        "cloning_alpha": (2.5, {}),
-        "normalise_obs": (True, {}),
-    },
-    "iql": {"scale_rewards": (False, {}), "normalise_obs": (False, {}), "max_weight": (0.5, {})},
-    "awr": {"normalise_obs": (False, {}), "max_weight": (0.5, {})},
-    "bcq": {},
-    "brac": {
-        "penalty": ("policy", {}),
-        "alpha_mode": ("learned", {}),
-        "divergence_threshold": (100.0, LEARNED),
-        "alpha_learning_rate": (1.0, LEARNED),
-        "warmup_updates": (3, {}),
-    },
-    "cql": {"gap_threshold": (5.0, {}), "target_entropy_scale": (-5.0, {})},
-    "crr": {
-        "hidden": ((32,), {}),
-        "layers": ("mlp", {}),
-        "policy": ("mixture", {}),
-        "gradient_clip": (1e-3, {}),
-        "normalise_obs": (False, {}),
-        "weight": ("binary", {}),
-        "baseline": ("max", {}),
-        "max_weight": (0.5, {}),
-        "critic": ("categorical", {}),
-        "critics": (1, {}),
-        "atoms": (11, CATEGORICAL),
-        "value_range": ((-10.0, 10.0), CATEGORICAL),
-        "target_actions": ("policy", {}),
-        "target_update": ("hard", {"target_every": 2}),
-        "target_every": (1, {"target_update": "hard", "target_rate": 0.01}),
-        "act_mode": ("sample", {}),
-        "act_temperature": (1e-3, {}),
-    },
-    "sb3-sac": {"temperature": ("fixed", {})},
-    "sb3-td3": {"target_noise_clip": (0.01, {}), "exploration_noise": (0.1, {})},
-}
-CHANGES["td3-bc"] = CHANGES["td3"] | {"cloning_alpha": (1.0, {}), "normalise_obs": (False, {})}
-CHANGES["awac"] = CHANGES["crr"] | {
-    "target_actions": ("target-policy", {}),
-    "act_mode": ("sample", {}),
-    "baseline": ("max", {"advantage_samples": 4}),
-    "act_samples": (5, {"act_mode": "critic-weighted"}),
-    "act_temperature": (1e-3, {"act_mode": "critic-weighted"}),
-}
-CHANGES["recurrent-crr"] = CHANGES["crr"] | {"memory": ("gru", {})}
 # Read by the drivers alone, never by the agent.
 DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size", "sequence_length"}
 # Read by `act` alone.
@@ -272,20 +145,9 @@ FIELDS = [
 ]
 
 
-def change(name: str, field: str) -> Change:
-    """An alternative: the table's, or another number."""
-    default = SMALL[name].get(field, getattr(load_agent(name).Config(), field))
-    if field in CHANGES[name]:
-        return CHANGES[name][field]
-    if isinstance(default, tuple):
-        return tuple(2 * size for size in default), {}
-    assert isinstance(default, (int, float)), f"{name}.{field} needs an entry in CHANGES"
-    return (default + 1 if isinstance(default, int) else default / 2), {}
-
-
 @pytest.mark.parametrize(("name", "field"), [x for x in FIELDS if x[1] not in DRIVER_SETTINGS])
 def test_every_setting_has_an_effect(name: str, field: str) -> None:
-    value, others = change(name, field)
+    value, others = OFFLINE[name].change(field)
     usual, changed = make(name, **others), make(name, **others | {field: value})
     assert usual.config != changed.config
     train(usual, 4)
@@ -302,11 +164,11 @@ def test_every_setting_has_an_effect(name: str, field: str) -> None:
 
 @pytest.mark.parametrize(("name", "field"), [x for x in FIELDS if x[1] in DRIVER_SETTINGS])
 def test_settings_for_the_drivers_do_not_reach_the_agent(name: str, field: str) -> None:
-    value, others = change(name, field)
+    value, others = OFFLINE[name].change(field)
     assert equal(train(make(name, **others), 2), train(make(name, **{field: value}), 2))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "bc"])
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(load_agent(n).Config, "discount")])
 def test_the_discount_of_the_world_wins(name: str) -> None:
     spec = dataclasses.replace(SPEC, discount=0.5)
     assert equal(train(make(name, spec), 2), train(make(name, discount=0.5), 2))
@@ -321,56 +183,13 @@ def test_spaces_of_another_kind_are_refused_in_one_sentence(name: str) -> None:
 
 
 def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) -> Agent:
-    fast: dict[str, Any] = {
-        "bc": {"hidden": (32,), "learning_rate": 1e-2},
-        "awac": {"hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1, "beta": 0.1},
-        "bcq": {
-            "hidden": (32, 32), "vae_hidden": (32,), "learning_rate": 5e-3, "target_rate": 0.1,
-            "perturbation": 0.5,
-        },
-        "brac": {
-            "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
-            "target_rate": 0.1, "alpha": 0.01,
-        },
-        "cql": {
-            "hidden": (32, 32), "policy_learning_rate": 5e-3, "learning_rate": 5e-3,
-            "target_rate": 0.1, "conservatism": 1e-3, "initial_temperature": 1e-3,
-            "target_entropy_scale": 3.0,
-        },
-        "crr": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1, "beta": 0.1},
-        "iql": {
-            "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1, "beta": 20.0,
-            "max_weight": 1e6,
-            "policy_decay_updates": 1_000_000,
-        },
-        "td3-bc": {
-            "hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1, "cloning_alpha": 25.0,
-        },
-        "sac": {
-            "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
-            "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
-        },
-        "sb3-sac": {
-            "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
-            "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
-        },
-        "sb3-td3": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1},
-        "td3": {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1},
-        "bear": {
-            "hidden": (32, 32), "vae_hidden": (32,), "target_rate": 0.1, "warmup_updates": 20,
-            "policy_learning_rate": 5e-3, "critic_learning_rate": 1e-2, "vae_learning_rate": 5e-3,
-            "target_samples": 3, "alpha_mode": "fixed", "fixed_alpha": 0.1,
-        },
-    }[name]  # fmt: skip
-    agent = make(name, UNIT, **fast | settings)
+    agent = make(name, UNIT, **{**OFFLINE[name].fast, **settings})
     for _ in range(updates):
         agent.learn(probe.data)
     return agent
 
 
-WITH_CRITICS = [
-    "awac", "bcq", "bear", "brac", "cql", "crr", "iql", "sac", "sb3-sac", "sb3-td3", "td3", "td3-bc",
-]  # fmt: skip
+WITH_CRITICS = [case.name for case in OFFLINE.values() if case.fast and case.critic_values]
 
 
 @pytest.mark.parametrize(
@@ -385,11 +204,9 @@ WITH_CRITICS = [
 )
 @pytest.mark.parametrize("name", WITH_CRITICS)
 def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Probe) -> None:
-    agent: Any = learnt(name, probe, 200)
-    if name.startswith("sb3-"):
-        values = torch.cat(agent.policy.critic(probe.data.obs, probe.data.action), dim=1).T
-    else:
-        values = agent.critic(probe.data.obs, probe.data.action)
+    critic_values = OFFLINE[name].critic_values
+    assert critic_values is not None
+    values = critic_values(learnt(name, probe, 200), probe.data.obs, probe.data.action)
     torch.testing.assert_close(values, probe.value.expand(2, -1), atol=0.1, rtol=0)
 
 

@@ -20,6 +20,24 @@ from rlbench.benchmarks.commands import export
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec
+from tests.agents import test_ppo
+from tests.agents.case import ROLLOUT, Case
+
+DROPOUT = {"noise": "dropout"}
+CASE = Case(
+    "ibac-sni",
+    small={
+        "hidden": (8,), "encoder": "flatten", "code_size": 6, "batch_size": 8, "epochs": 2,
+        **ROLLOUT,
+    },
+    changes={
+        **test_ppo.CASE.changes,
+        "activation_penalty": (0.1, {}), "beta": (0.1, {}), "code_activation": ("relu", {}),
+        "dropout": (0.5, DROPOUT), "noise": ("dropout", {}), "sigma_offset": (0.0, {}),
+        "slow_mask": (True, DROPOUT),
+    },
+    spaces=(Box, Discrete),
+)  # fmt: skip
 
 VECTORS = Spec(Box(-np.inf, np.inf, (3,)), Discrete(4))
 IMAGES = Spec(Box(0, 255, (16, 12, 3), np.uint8), Discrete(4))

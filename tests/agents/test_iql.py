@@ -9,8 +9,21 @@ import torch
 
 from rlbench.agents.iql import IQL, IQLConfig, advantage_weight, expectile_loss
 from rlbench.interface import Spec
+from tests.agents.case import Case
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, random_batch
+
+CASE = Case(
+    "iql",
+    small={"hidden": (16,), "policy_decay_updates": 100},
+    changes={
+        "scale_rewards": (False, {}), "normalise_obs": (False, {}), "max_weight": (0.5, {}),
+    },
+    fast={
+        "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1, "beta": 20.0,
+        "max_weight": 1e6, "policy_decay_updates": 1_000_000,
+    },
+)  # fmt: skip
 
 
 def agent(spec: Spec = UNIT, **settings: Any) -> IQL:

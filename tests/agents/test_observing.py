@@ -29,7 +29,8 @@ from rlbench.experience import Trajectories, Transitions
 from rlbench.interface import Agent, Spec
 from rlbench.offline_data import open_data
 from rlbench.storage import Layout
-from tests.agents.test_every_agent import SMALL, same, tensors
+from tests.agents.case import case_of
+from tests.networks import same, tensors
 
 IMAGE = Box(0, 255, (6, 6, 3), np.uint8)
 BOX = Spec(IMAGE, Box(-1, 1, (2,)))
@@ -40,7 +41,7 @@ QUIET = Console(quiet=True)
 
 def make(name: str, **settings: Any) -> Agent:
     agent = load_agent(name)
-    return agent(agent.Config(**SMALL[name] | {"encoder": TINY} | settings), BOX, seed=0)
+    return agent(agent.Config(**{**case_of(name).small, "encoder": TINY, **settings}), BOX, seed=0)
 
 
 def experience(agent: Agent, seed: int = 0) -> Any:

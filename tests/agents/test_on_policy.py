@@ -10,76 +10,23 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from rlbench.agents import load_agent
-from rlbench.backbones.memories import forget
 from rlbench.errors import UserError
-from rlbench.experience import Experience, Trajectories, Transitions
-from rlbench.interface import Action, Agent, Spec
-from tests.agents.test_every_agent import equal, same, tensors, weights
+from rlbench.interface import Agent, Spec
+from tests.agents.case import cases, experience, make
+from tests.networks import equal, same, tensors, weights
 
 OBS = Box(-np.inf, np.inf, (2,))
 BOX = Spec(OBS, Box(np.array([-2, 0], np.float32), np.array([2, 5], np.float32)))
 DISCRETE = Spec(OBS, Discrete(3))
-CASES = [
-    pytest.param(name, spec, id=f"{name}-{type(spec.action_space).__name__}")
-    for name, spec in [
-        ("a2c", BOX), ("a2c", DISCRETE), ("ibac-sni", BOX), ("ibac-sni", DISCRETE),
-        ("ppo", BOX), ("ppo", DISCRETE), ("recurrent-ppo", BOX), ("recurrent-ppo", DISCRETE),
-        ("sb3-a2c", BOX), ("sb3-a2c", DISCRETE), ("sb3-dqn", DISCRETE),
-        ("sb3-ppo", BOX), ("sb3-ppo", DISCRETE),
-    ]
-]  # fmt: skip
+ON_POLICY = {case.name: case for case in cases() if case.spaces}
+PAIRS = [
+    pytest.param(case.name, spec, id=f"{case.name}-{type(spec.action_space).__name__}")
+    for case in ON_POLICY.values()
+    for spec in (BOX, DISCRETE)
+    if isinstance(spec.action_space, case.spaces)
+]
 IMAGES = Spec(Box(0, 255, (3, 12, 12)), Discrete(3))
-ROLLOUT = {"envs": 4, "rollout_steps": 6}
-SMALL: dict[str, dict[str, Any]] = {
-    "a2c": {"hidden": (8,), **ROLLOUT},
-    "ibac-sni": {
-        "hidden": (8,),
-        "encoder": "flatten",
-        "code_size": 6,
-        "batch_size": 8,
-        "epochs": 2,
-        **ROLLOUT,
-    },
-    "ppo": {"hidden": (8,), "batch_size": 8, "epochs": 2, **ROLLOUT},
-    "recurrent-ppo": {
-        "hidden": (8,),
-        "memory_size": 6,
-        "batch_size": 12,
-        "epochs": 2,
-        **ROLLOUT,
-    },
-    "sb3-a2c": {"hidden": (8,), "envs": 4, "rollout_steps": 6},
-    "sb3-dqn": {"hidden": (8,), "target_every": 2, "exploration_updates": 8},
-    "sb3-ppo": {"hidden": (8,), "envs": 4, "rollout_steps": 6, "batch_size": 8, "epochs": 2},
-}
-
-
-def make(name: str, spec: Spec, seed: int = 0, **settings: Any) -> Agent:
-    agent_class = load_agent(name)
-    return agent_class(agent_class.Config(**SMALL.get(name, {}) | settings), spec, seed=seed)
-
-
-def experience(agent: Agent, seed: int) -> Experience:
-    """Noise with the agent's own actions, a third of the steps ending and a third cut."""
-    noise = torch.Generator().manual_seed(seed)
-    shape = (24,) if agent.consumes is Transitions else (6, 4)
-    size = agent.spec.observation_space.shape or ()
-    obs, next_obs = (torch.randn(*shape, *size, generator=noise) for _ in range(2))
-    reward = torch.randn(shape, generator=noise)
-    ends = torch.randint(3, shape, generator=noise)
-    terminated, truncated = (ends == 0).float(), (ends == 1).float()
-    if agent.consumes is Transitions:
-        action = agent.act(obs, explore=True).action
-        return Transitions(obs, action, reward, next_obs, terminated, truncated)
-    steps: list[Action] = []
-    for t, row in enumerate(obs):
-        state = steps[-1].state if steps else None
-        if state is not None:
-            state = forget(state, terminated[t - 1] + truncated[t - 1])
-        steps.append(agent.act(row, explore=True, state=state))
-    extras = {name: torch.stack([x.extras[name] for x in steps]) for name in steps[0].extras}
-    action = torch.stack([x.action for x in steps])
-    return Trajectories(obs, action, reward, terminated, truncated, next_obs, extras)
+READS_IMAGES = [name for name in ON_POLICY if hasattr(load_agent(name).Config, "encoder")]
 
 
 def train(agent: Agent, updates: int, first: int = 0) -> Agent:
@@ -90,7 +37,7 @@ def train(agent: Agent, updates: int, first: int = 0) -> Agent:
 
 @pytest.mark.parametrize("explore", [False, True])
 @pytest.mark.parametrize("batch", [1, 7])
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_actions_have_the_shape_and_lie_in_the_space(
     name: str, spec: Spec, batch: int, explore: bool
 ) -> None:
@@ -104,7 +51,7 @@ def test_actions_have_the_shape_and_lie_in_the_space(
         assert all(spec.action_space.contains(row.numpy()) for row in action)
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_metrics_are_detached_finite_scalars_with_constant_names(name: str, spec: Spec) -> None:
     agent = make(name, spec)
     before: dict[str, Tensor] = {}
@@ -121,7 +68,7 @@ def test_metrics_are_detached_finite_scalars_with_constant_names(name: str, spec
         before = metrics
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_learning_leaves_the_experience_alone(name: str, spec: Spec) -> None:
     agent, twin = make(name, spec), make(name, spec)
     given, untouched = experience(agent, 0), experience(twin, 0)
@@ -131,7 +78,7 @@ def test_learning_leaves_the_experience_alone(name: str, spec: Spec) -> None:
             assert torch.equal(getattr(given, field.name), getattr(untouched, field.name))
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_weights_depend_on_the_seed_alone(name: str, spec: Spec) -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
@@ -142,7 +89,7 @@ def test_weights_depend_on_the_seed_alone(name: str, spec: Spec) -> None:
     assert not equal(first, train(make(name, spec, seed=4), 10))
 
 
-@pytest.mark.parametrize(("name", "spec"), [*CASES, ("sb3-sac", BOX), ("sb3-td3", BOX)])
+@pytest.mark.parametrize(("name", "spec"), [*PAIRS, ("sb3-sac", BOX), ("sb3-td3", BOX)])
 def test_nothing_is_drawn_from_the_global_generators(name: str, spec: Spec) -> None:
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
     train(make(name, spec), 2).act(torch.zeros(1, 2), explore=True)
@@ -150,7 +97,7 @@ def test_nothing_is_drawn_from_the_global_generators(name: str, spec: Spec) -> N
     assert str(numpy_before) == str(np.random.get_state())  # noqa: NPY002
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, spec: Spec) -> None:
     whole, half = train(make(name, spec), 10), train(make(name, spec), 5)
     resumed = make(name, spec, seed=99)
@@ -172,7 +119,7 @@ def test_a_metric_that_an_update_leaves_out_survives_a_resume() -> None:
     assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_acting_without_exploration_changes_nothing_in_the_training(name: str, spec: Spec) -> None:
     quiet, watched = make(name, spec), make(name, spec)
     for seed in range(3):
@@ -185,37 +132,12 @@ def test_acting_without_exploration_changes_nothing_in_the_training(name: str, s
     assert same(weights(quiet), weights(watched))
 
 
-DROPOUT = {"noise": "dropout"}
-CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "activation_penalty": (0.1, {}),
-    "batch_size": (6, {}),
-    "code_activation": ("relu", {}),
-    "decay_updates": (4, {}),
-    "dropout": (0.5, DROPOUT),
-    "epochs": (3, {}),
-    "beta": (0.1, {}),
-    "mixture": (None, {}),
-    "noise": ("dropout", {}),
-    "sigma_offset": (0.0, {}),
-    "slow_mask": (True, DROPOUT),
-    "weight_decay": (0.1, {}),
-    "value_clip_range": (1e-3, {"epochs": 3}),
-    "target_kl": (1e-9, {"epochs": 3}),
-    "kl_limit": (1e-9, {}),
-    "rms_prop_epsilon": (0.1, {}),
-    "entropy_coefficient": (0.5, {}),
-    "clip_range": (1e-3, {"learning_rate": 0.1, "epochs": 3}),
-    "max_grad_norm": (1e-3, {}),
-    "target_rate": (0.5, {}),
-    "gae_lambda": (0.5, {}),
-    "memory": ("gru", {}),
-}
 IMAGE_SETTINGS = {"augment", "batch_norm", "freeze"}
 ACTING_SETTINGS = {"act_mode"}
 DRIVER_SETTINGS = {"envs", "rollout_steps", "random_steps", "replay_size", "steps_per_update"}
 FIELDS = [
     (name, field.name, IMAGES if field.name in IMAGE_SETTINGS else DISCRETE)
-    for name in SMALL
+    for name in ON_POLICY
     for field in dataclasses.fields(load_agent(name).Config)
     if field.name not in {*ACTING_SETTINGS, "encoder"}
 ]
@@ -225,18 +147,11 @@ FIELDS = [
 def test_settings_have_an_effect_save_those_of_the_drivers(
     name: str, field: str, spec: Spec
 ) -> None:
-    default = SMALL[name].get(field, getattr(load_agent(name).Config(), field))
-    value, others = CHANGES.get(field, (None, {}))
+    value, others = ON_POLICY[name].change(field)
     if spec is IMAGES:
         others = {**others, "encoder": "impala"}
-    if isinstance(default, bool):
-        value = not default
-    elif isinstance(default, tuple):
-        value = tuple(2 * size for size in default)
-    elif value is None:
-        value = default + 1 if isinstance(default, int) else default / 2
     usual, changed = make(name, spec, **others), make(name, spec, **others | {field: value})
-    driver_setting = field in DRIVER_SETTINGS or (name, field) == ("sb3-dqn", "batch_size")
+    driver_setting = field in {*DRIVER_SETTINGS, *ON_POLICY[name].driver_settings}
     if field.startswith("exploration"):
         batch = experience(usual, 0)
         for agent in (usual, changed):
@@ -249,7 +164,7 @@ def test_settings_have_an_effect_save_those_of_the_drivers(
         assert same(weights(train(usual, 4)), weights(train(changed, 4))) == driver_setting
 
 
-@pytest.mark.parametrize("name", ["a2c", "ibac-sni", "ppo", "recurrent-ppo"])
+@pytest.mark.parametrize("name", READS_IMAGES)
 def test_an_encoder_reads_images_and_learns(name: str) -> None:
     agent = make(name, IMAGES, encoder="impala")
     before = {k: x.clone() for k, x in weights(agent).items() if "encoder" in k}
@@ -275,13 +190,13 @@ def test_the_preset_of_dqn_explores_for_a_tenth_of_the_run() -> None:
     assert rates == pytest.approx([1.0, 0.7625, 0.525, 0.2875, 0.05, 0.05])
 
 
-@pytest.mark.parametrize(("name", "spec"), CASES)
+@pytest.mark.parametrize(("name", "spec"), PAIRS)
 def test_the_discount_of_the_world_wins(name: str, spec: Spec) -> None:
     fixed = dataclasses.replace(spec, discount=0.5)
     assert equal(train(make(name, fixed), 2), train(make(name, spec, discount=0.5), 2))
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name.startswith("sb3")])
+@pytest.mark.parametrize("name", [name for name in ON_POLICY if name.startswith("sb3")])
 def test_spaces_of_another_kind_are_refused_in_one_sentence(name: str) -> None:
     unbounded, image = Box(-np.inf, np.inf, (2,)), Box(0, 1, (3, 8, 8))
     for action_space in (unbounded, Discrete(3, start=1), MultiDiscrete([2, 2])):

@@ -16,7 +16,7 @@ from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
 from rlbench.experience import Trajectories
 from rlbench.interface import Agent, Spec
-from tests.agents.test_on_policy import experience
+from tests.agents.case import experience
 
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))
 SMALL: dict[str, Any] = {"hidden": (8,), "envs": 4, "rollout_steps": 6}

@@ -13,7 +13,15 @@ from rlbench.backbones.memories.lstm import LSTM
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec
+from tests.agents import test_crr
+from tests.agents.case import Case
 from tests.probe_envs import UNIT, random_trajectories
+
+CASE = Case(
+    "recurrent-crr",
+    small={"hidden": (16,), "memory_size": 8},
+    changes={**test_crr.CASE.changes, "memory": ("gru", {})},
+)
 
 
 def agent(spec: Spec = UNIT, **settings: Any) -> RecurrentCRR:

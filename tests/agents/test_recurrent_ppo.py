@@ -18,9 +18,17 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec, State
-from tests.agents.test_every_agent import equal
-from tests.agents.test_on_policy import experience
+from tests.agents import test_ppo
+from tests.agents.case import ROLLOUT, Case, experience
 from tests.agents.test_ppo_by_hand import Watched
+from tests.networks import equal
+
+CASE = Case(
+    "recurrent-ppo",
+    small={"hidden": (8,), "memory_size": 6, "batch_size": 12, "epochs": 2, **ROLLOUT},
+    changes={**test_ppo.CASE.changes, "memory": ("gru", {})},
+    spaces=(Box, Discrete),
+)
 
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))
 

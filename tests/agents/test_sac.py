@@ -10,7 +10,17 @@ from torch import Tensor
 
 from rlbench.agents._values import critic_loss
 from rlbench.agents.sac import SAC, SACConfig, policy_loss, temperature_loss
+from tests.agents.case import Case
 from tests.probe_envs import UNIT, random_batch
+
+CASE = Case(
+    "sac",
+    small={"hidden": (16,)},
+    fast={
+        "hidden": (32, 32), "learning_rate": 1e-2, "target_rate": 0.1,
+        "initial_temperature": 1e-3, "target_entropy_scale": 3.0,
+    },
+)  # fmt: skip
 
 
 def agent(**settings: Any) -> SAC:

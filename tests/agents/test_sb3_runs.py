@@ -11,6 +11,7 @@ import stable_baselines3 as sb3
 import torch
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.logger import Logger
+from torch import Tensor
 
 from rlbench.agents import load_agent
 from rlbench.benchmarks.training.config import RunConfig
@@ -21,9 +22,63 @@ from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
 from rlbench.interface import Spec
-from tests.agents.test_every_agent import equal, same, tensors
-from tests.agents.test_on_policy import make
+from tests.agents.case import ROLLOUT, Case, Change, make
 from tests.kill_and_resume import killed_equals_unkilled
+from tests.networks import equal, same, tensors
+
+
+def critics_of(agent: Any, obs: Tensor, action: Tensor) -> Tensor:
+    return torch.cat(agent.policy.critic(obs, action), dim=1).T
+
+
+FAST = {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1}
+STEPS: dict[str, Change] = {
+    "entropy_coefficient": (0.5, {}), "gae_lambda": (0.5, {}), "max_grad_norm": (1e-3, {}),
+}  # fmt: skip
+CASES = (
+    Case(
+        "sb3-a2c",
+        small={"hidden": (8,), **ROLLOUT},
+        changes={**STEPS, "rms_prop_epsilon": (0.1, {})},
+        spaces=(Box, Discrete),
+    ),
+    Case(
+        "sb3-dqn",
+        small={"hidden": (8,), "target_every": 2, "exploration_updates": 8},
+        changes={
+            "batch_size": (6, {}), "max_grad_norm": (1e-3, {}), "target_rate": (0.5, {}),
+        },
+        spaces=(Discrete,),
+        driver_settings=("batch_size",),
+    ),
+    Case(
+        "sb3-ppo",
+        small={"hidden": (8,), "batch_size": 8, "epochs": 2, **ROLLOUT},
+        changes={
+            **STEPS, "batch_size": (6, {}), "epochs": (3, {}),
+            "clip_range": (1e-3, {"learning_rate": 0.1, "epochs": 3}),
+            "value_clip_range": (1e-3, {"epochs": 3}), "target_kl": (1e-9, {"epochs": 3}),
+        },
+        spaces=(Box, Discrete),
+    ),
+    Case(
+        "sb3-sac",
+        small={"hidden": (16,)},
+        changes={"temperature": ("fixed", {})},
+        fast={
+            **FAST, "learning_rate": 1e-2, "initial_temperature": 1e-3,
+            "target_entropy_scale": 3.0,
+        },
+        critic_values=critics_of,
+    ),
+    Case(
+        "sb3-td3",
+        small={"hidden": (16,)},
+        changes={"target_noise_clip": (0.01, {}), "exploration_noise": (0.1, {})},
+        fast=FAST,
+        critic_values=critics_of,
+    ),
+)  # fmt: skip
 
 
 class Ring(gym.Env[Any, Any]):

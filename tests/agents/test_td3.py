@@ -9,8 +9,26 @@ from torch import Tensor, nn
 
 from rlbench.agents.td3 import TD3, TD3Config, cloning_loss
 from rlbench.agents.td3_bc import TD3BC, TD3BCConfig
+from tests.agents.case import Case, Change
 from tests.networks import copies, unchanged
 from tests.probe_envs import UNIT, action_is_observation, random_batch
+
+FAST = {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1}
+CLIP: dict[str, Change] = {"target_noise_clip": (0.01, {})}
+CASES = (
+    Case(
+        "td3",
+        small={"hidden": (16,)},
+        changes={**CLIP, "cloning_alpha": (2.5, {}), "normalise_obs": (True, {})},
+        fast=FAST,
+    ),
+    Case(
+        "td3-bc",
+        small={"hidden": (16,)},
+        changes={**CLIP, "cloning_alpha": (1.0, {}), "normalise_obs": (False, {})},
+        fast={**FAST, "cloning_alpha": 25.0},
+    ),
+)
 
 
 def agent(**settings: Any) -> TD3:

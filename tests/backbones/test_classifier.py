@@ -22,8 +22,8 @@ from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import evaluating
 from rlbench.seeding import drawing_from
-from tests.agents.test_every_agent import equal, same, tensors
 from tests.kill_and_resume import assert_equal, killed_equals_unkilled
+from tests.networks import equal, same, tensors
 
 IMAGES: dict[str, Any] = {"obs": Box(0, 255, (8, 8, 1)), "label": Discrete(3), "other": Discrete(3)}
 VECTORS: dict[str, Any] = {"obs": Box(-9, 9, (2,)), "label": Discrete(2)}

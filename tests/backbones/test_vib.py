@@ -23,8 +23,7 @@ from rlbench.envs.examples.signals import Problem
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.seeding import derive
-from tests.agents.test_every_agent import equal, tensors
-from tests.networks import copies, unchanged
+from tests.networks import copies, equal, tensors, unchanged
 
 SPEC: dict[str, Any] = {"obs": Box(-np.inf, np.inf, (20,)), "label": Discrete(3)}
 SMALL: dict[str, Any] = {"hidden": 16, "code": 8, "learning_rate": 0.05}

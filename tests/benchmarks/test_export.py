@@ -19,7 +19,8 @@ from rlbench.benchmarks.training.loading import load_run
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, State
-from tests.agents.test_every_agent import HIGH, LOW, MEAN, STD, make, train
+from tests.agents.case import HIGH, LOW, MEAN, STD, make
+from tests.agents.test_every_agent import train
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -24,7 +24,7 @@ from rlbench.envs.point_navigation import PointNavigation
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.seeding import derive
-from tests.agents.test_every_agent import make
+from tests.agents.case import make
 
 iio = pytest.importorskip("imageio.v3")
 pytest.importorskip("imageio_ffmpeg")

@@ -4,7 +4,7 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
-        "agents/_on_policy.py", "agents/test_ppo_by_hand.py agents/test_ppo.py",
+        "agents/_on_policy.py", "agents/test_ppo_by_hand.py agents/test_ppo.py agents/test_a2c.py",
         ("target_kl without its factor", "> 1.5 * target", "> target"),
         ("rows drawn with replacement", "torch.randperm(len(batch),", "torch.randint(len(batch), (len(batch),),"),
         ("one order for all epochs", "for rows in order.split", "for rows in order.sort()[0].split"),
@@ -27,7 +27,7 @@ MUTATIONS: list[Mutation] = [
         ("the value's clip does not fall", "return clip_range * (config", "return torch.tensor(config.clip_range) * (config"),
     ),
     *of_file(
-        "agents/ppo.py", "agents/test_ppo_by_hand.py agents/test_ppo.py",
+        "agents/ppo.py", "agents/test_ppo_by_hand.py agents/test_ppo.py agents/test_a2c.py",
         ("final observations not normalised", "self.network.value(self.normaliser(rollout.final_obs[led_out(rollout)]))", "self.network.value(rollout.final_obs[led_out(rollout)])"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, self.config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),

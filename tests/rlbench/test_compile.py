@@ -17,20 +17,13 @@ from rlbench.benchmarks.training import runner
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
-from rlbench.interface import Agent
-from tests.agents.test_every_agent import NAMES, SPEC, equal, make, tensors
+from tests.agents.case import SPEC, make
+from tests.agents.test_every_agent import NAMES
 from tests.kill_and_resume import killed_equals_unkilled
+from tests.networks import assert_close, equal
 from tests.probe_envs import random_batch, random_experience
 
 COMPILED = [name for name in NAMES if make(name).phase() is not None]
-
-
-def assert_close(a: Agent, b: Agent) -> None:
-    """Same networks, moments, generators and counters up to rounding."""
-    mine, theirs = tensors(a.state_dict()), tensors(b.state_dict())
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:

@@ -16,16 +16,17 @@ from rlbench.accelerate.seeds import SeedBatch
 from rlbench.agents import BC, load_agent
 from rlbench.interface import Agent, Spec
 from tests.agents import test_every_agent, test_on_policy
-from tests.agents.test_every_agent import SPEC, tensors
+from tests.agents.case import SPEC, case_of, experience
 from tests.kill_and_resume import killed_equals_unkilled
+from tests.networks import assert_close, tensors
 from tests.probe_envs import random_experience
-from tests.rlbench.test_compile import COMPILED, assert_close
+from tests.rlbench.test_compile import COMPILED
 from tests.rlbench.test_seeds import stacked
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
 OFFLINE = [name for name in test_every_agent.NAMES if not name.startswith("sb3-")]
-ON_POLICY = [case for case in test_on_policy.CASES if "sb3" not in str(case.id)]
+ON_POLICY = [case for case in test_on_policy.PAIRS if "sb3" not in str(case.id)]
 
 
 def moved(data: Any, device: str) -> Any:
@@ -43,8 +44,7 @@ def moved(data: Any, device: str) -> Any:
 def on(device: str, name: str, spec: Spec = SPEC, *, seed: int = 0, **settings: Any) -> Agent:
     """A small agent on a device."""
     agent_class = load_agent(name)
-    small = (test_every_agent.SMALL | test_on_policy.SMALL)[name]
-    config = agent_class.Config(**small | settings)
+    config = agent_class.Config(**{**case_of(name).small, **settings})
     return agent_class(config, moved(spec, device), seed=seed, device=device)
 
 
@@ -74,7 +74,7 @@ def test_agents_learn_and_act(name: str) -> None:
 def test_on_policy_agents_learn_and_act(name: str, spec: Spec) -> None:
     agent, actor = on("cuda", name, spec), on("cpu", name, spec)
     for seed in range(2):
-        metrics = agent.learn(moved(test_on_policy.experience(actor, seed), "cuda"))
+        metrics = agent.learn(moved(experience(actor, seed), "cuda"))
     check(agent, metrics)
 
 

@@ -16,10 +16,10 @@ from rlbench.accelerate.precision import Bfloat16Products, with_products_in
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.cli import main
 from rlbench.interface import Agent
-from tests.agents.test_every_agent import make, tensors
+from tests.agents.case import make
 from tests.kill_and_resume import killed_equals_unkilled
+from tests.networks import assert_close, tensors
 from tests.probe_envs import random_experience
-from tests.rlbench.test_compile import assert_close
 from tests.rlbench.test_seeds import stacked
 
 

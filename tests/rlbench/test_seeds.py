@@ -9,9 +9,10 @@ import torch
 from rlbench.accelerate.compile import inductor, interpreted, why_not
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.experience import columns_of
-from tests.agents.test_every_agent import make
+from tests.agents.case import make
+from tests.networks import assert_close
 from tests.probe_envs import random_experience
-from tests.rlbench.test_compile import COMPILED, assert_close
+from tests.rlbench.test_compile import COMPILED
 
 
 def stacked(batches: list[Any]) -> Any:
