@@ -119,23 +119,21 @@ def _run(words: list[str]) -> None:
         print("\nSettings of a learner: rlbench run bear --help")
         return
     name, *rest = words
-    from rlbench.benchmarks.commands import listing as catalog
-    from rlbench.benchmarks.training.config import RunConfig
+    from rlbench.benchmarks.commands import listing as catalog, options as grouped
 
     plain = [word for word in rest if word not in ("-h", "--help")]
     task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
     description, defaults, settings = catalog.preset(name, task, _whole(updates))
-    run = RunConfig(env=tyro.MISSING, **defaults)
-    # The names of the fields are the titles of the groups in the help.
-    group = "".join(c if c.isalnum() else "_" for c in name)
-    both = dataclasses.make_dataclass(
-        "Run", [("run", RunConfig, run), (group, type(settings), settings)]
-    )
+    both = grouped.options(name, defaults, settings)
     example = f"Example: rlbench run {name} --env {task or catalog.example_task(name)}"
     new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
     from rlbench.benchmarks.commands import run as commands
+    from rlbench.benchmarks.training.faults import named_as_users
+    from rlbench.benchmarks.training.learners import load_learner
 
-    commands.run(name, getattr(new, group), new.run)
+    with named_as_users(load_learner(name)):
+        config, settings = grouped.separate(new, type(settings))
+    commands.run(name, settings, config)
 
 
 @dataclasses.dataclass(frozen=True)

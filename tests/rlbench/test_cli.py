@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,19 @@ def test_help_of_an_agent_names_every_setting_with_the_papers_name(
         "Number of first updates, in which the policy minimises the constraint alone. (default: 8000)"
         in told
     )
+
+
+def test_the_help_of_a_run_has_three_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "recurrent-ppo", "--help"])
+    told = capsys.readouterr().out
+    run, _, rest = told.partition("recurrent-ppo options")
+    own, _, encoder = rest.partition("encoder options")
+    line = re.compile(r"^[ │]*(--[a-z][\w-]*)", re.MULTILINE)
+    flags = [sorted(line.findall(part)) for part in (run, own, encoder)]
+    assert {"--env", "--updates", "--out"} <= set(flags[0])
+    assert {"--hidden", "--learning-rate"} <= set(flags[1])
+    assert flags[2] == ["--encoder", "--freeze", "--memory", "--memory-size", "--pretrained"]
 
 
 def test_a_run_ends_with_its_figure_and_the_next_command(

@@ -1,0 +1,78 @@
+"""The options of `rlbench run LEARNER`, in the groups of its help. Standard library and tyro only."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields, make_dataclass
+from functools import partial
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+
+from rlbench.benchmarks.training.config import RunConfig
+
+ENCODER = ("encoder", "freeze", "pretrained", "memory", "memory_size")
+"""Options of the third group, whether the run or the learner has them."""
+ABOUT = "How observations become features; names: `rlbench list`."
+
+
+def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[Any]:
+    """A dataclass with a dataclass for each group; the names of its fields are the titles in the help.
+
+    Args:
+        learner: Name of the agent or model.
+        defaults: Its own defaults of a run.
+        settings: Its settings, if the command line says nothing else.
+    """
+    chosen = {x.name: getattr(settings, x.name) for x in fields(settings)}
+    own = "".join(c if c.isalnum() else "_" for c in learner)
+    groups: dict[str, list[Any]] = {"run": [], own: [], "encoder": []}
+    for title, kind, values in (("run", RunConfig, defaults), (own, type(settings), chosen)):
+        meanings, types = field_docs(kind), get_type_hints(kind, include_extras=True)
+        for each in filter(lambda x: x.init, fields(kind)):
+            known = Annotated.__class_getitem__(  # type: ignore[attr-defined]
+                (types[each.name], tyro.conf.arg(help=meanings.get(each.name)))
+            )
+            default = values.get(each.name, each.default)
+            how = field() if default is MISSING else field(default_factory=partial(_same, default))
+            groups["encoder" if each.name in ENCODER else title].append((each.name, known, how))
+    groups["encoder"].sort(key=lambda row: ENCODER.index(row[0]))
+    about = {"run": RunConfig.__doc__, own: type(settings).__doc__, "encoder": ABOUT}
+    return make_dataclass(
+        "Options",
+        [
+            (title, make_dataclass(title, rows, kw_only=True, namespace={"__doc__": about[title]}))
+            for title, rows in groups.items()
+            if rows
+        ],
+    )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any]:
+    """The run's options and the learner's settings, of what was parsed."""
+    values: dict[str, Any] = {}
+    for group in fields(parsed):
+        values |= vars(getattr(parsed, group.name))
+    run = {x.name: values.pop(x.name) for x in fields(RunConfig)}
+    return RunConfig(**run), settings(**values)
+
+
+def field_docs(config: type) -> dict[str, str]:
+    """The docstring under each field; a subclass that only changes a default inherits it."""
+    found: dict[str, str] = {}
+    for owner in reversed(config.__mro__[:-1]):
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except (OSError, TypeError):  # As of a class that was typed into a console.
+            continue
+        body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
+        for here, following in zip(body, [*body[1:], None], strict=True):
+            match here, following:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = " ".join(text.split())
+    return found
