@@ -1,15 +1,14 @@
-"""Writes docs/agents.md and one page per built-in agent and model in docs/agents/.
+"""Writes docs/agents.md, and a page with a learning curve per built-in agent and model in docs/agents/.
 
     python -m docs.make_pages
 
 Run it from the root of a checkout, with the extra `dev`, after changing a docstring, a setting or a results file.
-The pages come from the docstrings of modules and settings and from the evaluations in docs/results/.
+The pages come from the docstrings of modules and settings, from the evaluations in docs/results/, and from the measures of
+short runs in docs/agents/curves.json, which `python -m docs.make_curves` makes.
 `tests/test_pages.py` checks that the committed pages are up to date.
 """
 
-import ast
 import inspect
-import textwrap
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -17,9 +16,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from docs.draw_curves import draw
+from docs.make_curves import built_in, kept_curves
 from rlbench.agents import AGENTS
 from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.tables.summary import called, collect, score
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.formats import measures_of
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.interface import Learner
@@ -50,7 +53,7 @@ EXAMPLES = {
 
 
 def pages() -> dict[Path, str]:
-    """The text of every generated page."""
+    """The text of every generated page and picture."""
     index = f"""{_generated("agents/ and backbones/models/")}
 # Agents and models
 
@@ -65,17 +68,14 @@ Models learn from labelled examples and are scored on examples that they have no
 Register your own under the entry point `rlbench.agents` or `rlbench.models`, or name it as `package.module:Class`;
 see [the interface](../rlbench/interface.py).
 """
-    learners = [(name, table) for table in (AGENTS, MODELS) for name in _built_in(table)]
+    learners = [(name, table) for table in (AGENTS, MODELS) for name in built_in(table)]
     made = {DOCS / "agents" / f"{name}.md": _page(name, table) for name, table in learners}
-    return {DOCS / "agents.md": index} | made
-
-
-def _built_in(table: NameTable) -> list[str]:
-    return sorted(set(table) - set(table.plugins()))
+    pictures = {DOCS / "agents" / f"{x}.svg": draw(x, kept) for x, kept in kept_curves().items()}
+    return {DOCS / "agents.md": index} | made | pictures
 
 
 def _index(title: str, table: NameTable) -> str:
-    rows = [f"| [`{name}`](agents/{name}.md) | {table[name]} |" for name in _built_in(table)]
+    rows = [f"| [`{name}`](agents/{name}.md) | {table[name]} |" for name in built_in(table)]
     return "\n".join([f"| {title} | in one line |", "|---|---|", *rows])
 
 
@@ -95,7 +95,7 @@ Source: [{source}](../../{source})
 ```bash
 rlbench run {name} {EXAMPLES.get(name, OFFLINE)}
 ```
-{_run_defaults(learner)}
+{_run_defaults(learner)}{_curve(name)}
 ## Settings
 
 Fields of `{learner.Config.__name__}`; on the command line, `learning_rate` is `--learning-rate`.
@@ -117,9 +117,32 @@ def _run_defaults(learner: type[Learner]) -> str:
     return f"\nRun defaults of its own: `{flags}`.\n"
 
 
+def _curve(name: str) -> str:
+    """The learning curve of the short runs, with the command that makes it."""
+    kept = kept_curves().get(name)
+    if kept is None:
+        return ""
+    first, *others = kept["seeds"]
+    episodes = load_learner(name).run.get("eval_episodes", RunConfig.eval_episodes)
+    measured = "All test examples" if name in MODELS else f"{episodes} episodes"
+    return f"""
+## Learning curve
+
+![{kept["seeds"][first]["measure"].capitalize()} of {name} over updates]({name}.svg)
+
+A short example on a small task, with settings chosen by hand so that it learns in a short time; not a benchmark.
+Seeds {" and ".join(kept["seeds"])} (thin) and their mean (thick).
+{measured} in each evaluation; the numbers are in [curves.json](curves.json).
+
+```bash
+{kept["command"]} --seed {first}   # and {", ".join(others)}
+```
+"""
+
+
 def _settings(config: type) -> str:
     """A row for each field of a settings class."""
-    rows, meanings, types = [], _field_docs(config), get_type_hints(config)
+    rows, meanings, types = [], field_docs(config), get_type_hints(config)
     for field in fields(config):
         meaning = meanings[field.name]
         if get_origin(types[field.name]) is Literal:
@@ -127,18 +150,6 @@ def _settings(config: type) -> str:
         default = _shown(getattr(config(), field.name))
         rows.append(f"| `{field.name}` | `{default}` | {meaning.replace('|', BAR)} |")
     return "\n".join(rows)
-
-
-def _field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field; a subclass that only changes a default inherits it."""
-    found: dict[str, str] = {}
-    for owner in reversed(config.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
-        for here, following in zip(body, [*body[1:], None], strict=True):
-            match here, following:
-                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                    found[name] = " ".join(text.split())
-    return found
 
 
 def _shown(value: Any) -> str:
@@ -157,7 +168,7 @@ def _results(name: str) -> str:
 ## Results
 
 Mean score of the last evaluation over seeds, ± standard deviation, on `generated` data, which are not D4RL's.
-[results.md](../results.md) has the commands, the settings and what the scores show.
+[results.md](../results.md) says what the scores show; commands and settings are in [how they were measured](../how/results.md).
 
 | task | method | hidden layers | updates | seeds | score | every return |
 |---|---|---|---|---|---|---|
@@ -188,10 +199,10 @@ def _scores() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Writes the pages, and removes pages of names that no longer exist."""
+    """Writes pages and pictures, and removes those of names that no longer exist."""
     texts = pages()
     (DOCS / "agents").mkdir(exist_ok=True)
-    for old in set((DOCS / "agents").glob("*.md")) - set(texts):
+    for old in {*(DOCS / "agents").glob("*.md"), *(DOCS / "agents").glob("*.svg")} - set(texts):
         old.unlink()
     for file, text in texts.items():
         file.write_text(text)

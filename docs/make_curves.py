@@ -1,0 +1,130 @@
+"""Trains the short runs behind the learning curves of docs/agents/ and keeps their measures.
+
+    python -m docs.make_curves            # all, about 15 minutes on one core
+    python -m docs.make_curves bc ppo     # some
+    python -m docs.make_pages             # draws them
+
+The measures stand in docs/agents/curves.json: for each agent or model its command, and for each seed what every
+evaluation found, as a score if the task has scores. They are examples of runs that learn something in a
+minute or less, mostly with small networks and settings chosen by hand; they do not show which agent is better.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlbench.agents import AGENTS
+from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.tables.summary import collect, score
+from rlbench.benchmarks.training.formats import measures_of
+from rlbench.cli import main as rlbench
+from rlbench.names import NameTable
+
+FILE = Path(__file__).parent / "agents" / "curves.json"
+SEEDS = (0, 1)
+
+CART_POLE = (
+    "--env CartPole-v1 --updates 30 --eval-every 3 --envs 8 --rollout-steps 128 --batch-size 256 "
+    "--learning-rate 1e-3"
+)
+USUAL = "--env point-mixed --data-size 20000 --updates 1000 --eval-every 100"
+POINT = f"{USUAL} --hidden 48 48 --batch-size 128"
+CRITICS = f"{POINT} --discount 0.97 --target-rate 0.01"
+SMALL = "--hidden 64 64 --batch-size 128 --learning-rate 1e-3"
+PENDULUM = f"--env Pendulum-v1 --updates 4000 --eval-every 400 {SMALL} --random-steps 1000"
+VAE = "--vae-hidden 128 128 --act-samples 10"
+COMMANDS = {
+    "a2c": "--env CartPole-v1 --updates 1500 --eval-every 150",
+    "awac": f"{CRITICS} --learning-rate 1e-3 --beta 0.1",
+    "awr": f"{POINT} --discount 0.97",
+    "bc": "--env point-expert --data-size 20000 --updates 300 --eval-every 30 --hidden 48 48 --batch-size 128",
+    "bcq": f"{CRITICS} --learning-rate 1e-3 {VAE}",
+    "bear": (
+        f"{CRITICS} --policy-learning-rate 1e-3 --critic-learning-rate 1e-3 --vae-learning-rate 1e-3 "
+        f"{VAE} --target-actions target-policy --warmup-updates 150"
+    ),
+    "brac": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3 --alpha 0.1",
+    "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
+    "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
+    "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
+    "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
+    "iql": f"{CRITICS} --learning-rate 1e-3",
+    "ppo": CART_POLE,
+    "recurrent-crr": (
+        "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "
+        "--batch-size 16 --discount 0.97 --target-rate 0.01 --learning-rate 1e-3 --layers mlp --beta 0.1"
+    ),
+    "recurrent-ppo": (
+        "--env CartPole-v1 --updates 80 --eval-every 8 --rollout-steps 32 --batch-size 64 --epochs 10 "
+        "--learning-rate 3e-3"
+    ),
+    "sac": f"--env Pendulum-v1 --updates 5000 --eval-every 500 {SMALL} --random-steps 1000",
+    "sb3-a2c": "--env CartPole-v1 --updates 1500 --eval-every 150 --envs 8",
+    "sb3-dqn": (
+        "--env CartPole-v1 --updates 6000 --eval-every 600 --learning-rate 1e-3 --target-every 200 --batch-size 64 "
+        "--steps-per-update 2 --random-steps 500"
+    ),
+    "sb3-ppo": CART_POLE,
+    "sb3-sac": PENDULUM,
+    "sb3-td3": PENDULUM,
+    "td3": PENDULUM,
+    "td3-bc": f"{CRITICS} --learning-rate 1e-3",
+    "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
+}
+"""Arguments of `rlbench run NAME` beside `--seed`; `USUAL` for others."""
+
+
+def built_in(table: NameTable) -> list[str]:
+    """The names in a table that no other package has added."""
+    return sorted(set(table) - set(table.plugins()))
+
+
+def command(name: str) -> str:
+    """The command of its runs, without the seed."""
+    return f"rlbench run {name} {COMMANDS.get(name, USUAL)}"
+
+
+def kept_curves() -> dict[str, Any]:
+    """For each agent or model its command, and its measures by seed."""
+    kept: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return kept
+
+
+def train(name: str, seed: int) -> dict[str, Any]:
+    """One run: what it measured, at which updates, and the values, rounded to what a picture shows."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        words = f"{command(name)} --seed {seed} --out {out}"
+        if rlbench(words.split()[1:]) != 0:
+            raise SystemExit(f"{words} failed")
+        (run,) = collect([out])
+    headline = measures_of(run)[0]
+    means = np.array(run["evaluations"][headline.name]).mean(axis=1)
+    scored = run["reference_returns"] is not None
+    values = [score(run, x) if scored else x for x in means.tolist()]
+    return {
+        "measure": "score" if scored else headline.title,
+        "updates": run["evaluations"]["update"],
+        "values": [float(f"{x:.4g}") for x in values],
+    }
+
+
+def main() -> None:
+    """Trains what is named, and renews its part of the file."""
+    parser = argparse.ArgumentParser(description="Train the examples of docs/agents/.")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    names = parser.parse_args().names or [*built_in(AGENTS), *built_in(MODELS)]
+    for name in names:
+        runs = {str(seed): train(name, seed) for seed in SEEDS}
+        kept = kept_curves()
+        kept[name] = {"command": command(name), "seeds": runs}
+        lines = [f" {json.dumps(x)}: {json.dumps(kept[x])}" for x in sorted(kept)]
+        FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
