@@ -43,5 +43,11 @@ class FakePool:
         terminated = self.over & ~truncated
         return self._obs()[env_id], reward, terminated[env_id], truncated[env_id], {}
 
+    def send(self, actions: Any) -> None:
+        self.sent = actions
+
+    def recv(self) -> tuple[Any, ...]:
+        return self.step(self.sent)
+
     def _obs(self) -> Any:
         return np.stack([self.seeds, self.episode, self.at], -1)

@@ -16,7 +16,7 @@ from rlbench import checkpoint
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
-from rlbench.envs.procgen.pool import EnvPoolEnv, EnvPoolVector
+from rlbench.envs.pool import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories

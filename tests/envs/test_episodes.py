@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from rlbench.envs.episodes import Separate, make_envs, play, step_limit
+from rlbench.envs.pool import EnvPoolEnv
 from rlbench.envs.procgen.names import ProcgenName
-from rlbench.envs.procgen.pool import EnvPoolEnv, make_env
+from rlbench.envs.procgen.pool import make_env
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from tests.fake_envpool import FakePool

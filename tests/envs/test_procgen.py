@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.envs.pool import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.procgen import names as procgen_names, pool as procgen
-from rlbench.envs.procgen.pool import EnvPoolEnv, EnvPoolVector
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Spec, State
