@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names
+from rlbench.envs.atari import names as atari_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.examples import SOURCES, find_source, made_source
 from rlbench.envs.multiroom import names as multiroom_names
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """Prefixes of the ids of the package minigrid."""
+MINATAR = "MinAtar/"
+"""Prefix of the ids of the package minatar."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Task:
     has the method of `rlbench.envs.episodes.Repeats`."""
     held_out: "Task | None" = None
     """The same task with levels that training never sees."""
+    training: "Task | None" = None
+    """The same task with the environments that agents train in, if they differ, for example by
+    clipped rewards; evaluations and films use those of the task itself."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None if this has no meaning."""
     source: "Callable[[], Source] | None" = None
@@ -66,10 +72,11 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a game of Procgen (`coinrun`), a source of examples (`digits`, or a file
+            (`multiroom-n2`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples (`digits`, or a file
             of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
-            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`), or `package.module:factory`.
+            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`), or
+            `package.module:factory`.
 
     Raises:
         UserError: Nothing has this name.
@@ -85,6 +92,10 @@ def find_task(name: str) -> Task:
     game = procgen_names.parse(name)
     if game is not None:
         return _procgen(game)
+    atari_game = atari_names.parse(name)
+    if atari_game is not None:
+        clipped = _atari(name, atari_game, clipped=True)
+        return replace(_atari(name, atari_game, clipped=False), training=clipped)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
@@ -97,20 +108,25 @@ def find_task(name: str) -> Task:
         return Task(name, partial(no_episodes, name), source=source)
     import gymnasium as gym
 
+    make_one: Callable[[str], gym.Env[Any, Any]] = make_gymnasium
     if name.startswith(MINIGRID):
         _register_minigrid(name)
+        make_one = make_minigrid
+    elif name.startswith(MINATAR):
+        _register_minatar(name)
+        make_one = make_minatar
     try:
         gym.spec(name)
     except gym.error.Error:
         raise UserError(_unknown(name, list(gym.registry))) from None
-    return Task(name, partial(make_minigrid if name.startswith(MINIGRID) else make_gymnasium, name))
+    return Task(name, partial(make_one, name))
 
 
 def task_names() -> list[str]:
     """Names to show in `rlbench list`: with data, rooms, games, and those that packages registered."""
     return [
         *data_names.short_names(), *multiroom_names.names(), *procgen_names.names(),
-        *SOURCES, "signals-2", "signals-64", *registered_names(),
+        *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 
 
@@ -159,6 +175,26 @@ def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, 
     return procgen.make_vector(game, count)
 
 
+def _atari(name: str, game: str, *, clipped: bool) -> Task:
+    return Task(
+        name,
+        partial(_make_atari, game, clipped),
+        make_vector=partial(_make_atari_vector, game, clipped),
+    )
+
+
+def _make_atari(game: str, clipped: bool) -> "gym.Env[Any, Any]":
+    from rlbench.envs.atari.pool import AtariEnv
+
+    return AtariEnv(game, clipped=clipped)
+
+
+def _make_atari_vector(game: str, clipped: bool, count: int) -> "VectorEnv[Any, Any, Any]":
+    from rlbench.envs.atari import pool as atari
+
+    return atari.make_vector(game, count, clipped=clipped)
+
+
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
     """One environment of a Gymnasium id, without the checks that only the environment's author needs."""
     import gymnasium as gym
@@ -194,6 +230,14 @@ def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
     env = make_gymnasium(env_id, render_mode="rgb_array")
     quicken(env)
     return ImgObsWrapper(env)
+
+
+def make_minatar(env_id: str) -> "gym.Env[Any, Any]":
+    """One environment of the package minatar, whose episodes depend on their seeds alone."""
+    _register_minatar(env_id)
+    from rlbench.envs.minatar.world import MinAtar
+
+    return MinAtar(make_gymnasium(env_id))
 
 
 def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":
@@ -275,6 +319,21 @@ def _register_minigrid(env_id: str) -> None:
         raise UserError(
             f"{env_id} needs the package minigrid; install it with pip install 'rlbench[minigrid]'"
         ) from None
+
+
+def _register_minatar(env_id: str) -> None:
+    """Makes minatar register its ids with Gymnasium."""
+    try:
+        package = importlib.import_module("minatar.gym")
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{env_id} needs the package minatar; install it with pip install 'rlbench[minatar]'"
+        ) from None
+    import gymnasium as gym
+
+    # Gymnasium finds the ids of an installed package itself, and warns if they are registered again.
+    if not any(name.startswith(MINATAR) for name in gym.registry):
+        package.register_envs()
 
 
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:

@@ -31,7 +31,7 @@ ENCODERS = NameTable(
     __name__,
     {
         "flatten": ("flatten:FLATTEN", "raw values in a row"),
-        "grid": ("grid:GRID", "three small convolutions over MiniGrid's grids"),
+        "grid": ("grid:GRID", "three small convolutions over the grids of MiniGrid or MinAtar"),
         "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, over one-hot cells"),
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
         "impala": ("impala:IMPALA", "IMPALA's residual network"),
@@ -51,7 +51,8 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     Args:
         name: A key of `ENCODERS`, with options after a colon if it has any, as in
             `resnet:units=1,norm=none`.
-        obs_shape: One observation; an image has its channels (1, 3 or 4) first or last, a grid last.
+        obs_shape: One observation; an image has its channels (1, 3 or 4) first or last, a grid any
+            number of them last.
 
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.
@@ -63,7 +64,12 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
         return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
-    if len(obs_shape) != 3 or channels not in CHANNELS:
+    accepted = channels in CHANNELS
+    if kind.any_channels:
+        accepted |= (
+            obs_shape[0] not in CHANNELS
+        )  # Otherwise it is an image with its channels first.
+    if len(obs_shape) != 3 or not accepted:
         hint = ", or add an axis of length 1 at the end" if len(obs_shape) == 2 else ""
         raise UserError(
             f"observations have the shape {obs_shape}, but the encoder {name} takes images with 1, 3 "

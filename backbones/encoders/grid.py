@@ -1,4 +1,4 @@
-"""Encoders of MiniGrid's grids, which have a type, a colour and a state for each cell."""
+"""Encoders of grids; MiniGrid's have a type, a colour and a state for each cell."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from rlbench.backbones.encoders._base import Kind
 
 
 def grid_layers(channels: int) -> nn.Module:
-    """The network for MiniGrid's grids, [B, C, W, H] of small integers, used without scaling.
+    """The network for grids, [B, C, W, H] of small integers, used without scaling.
 
     Three convolutions of 2x2 with 16, 32 and 32 channels; 288 features of an 11x11 grid
     (Igl et al., 2019, https://arxiv.org/abs/1910.12911, the authors' model `default2`).
@@ -59,5 +59,5 @@ def one_hot_grid_layers(channels: int) -> nn.Module:
     return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
 
 
-GRID = Kind(grid_layers, "grids", memory_format=torch.channels_last)
+GRID = Kind(grid_layers, "grids", any_channels=True, memory_format=torch.channels_last)
 ONE_HOT_GRID = Kind(one_hot_grid_layers, "grids", memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from rlbench.benchmarks.papers import PAPERS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs import data_names
+from rlbench.envs.atari import names as atari_names
 from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.examples import SHOWN
 from rlbench.envs.multiroom import names as multiroom_names
@@ -43,6 +44,7 @@ def everything() -> str:
     )
     rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
     games = "\n".join(f"  {line}" for line in procgen_names.lines())
+    atari = "\n".join(f"  {line}" for line in atari_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
         f"Agents\n{lines(AGENTS)}\n\n"
@@ -54,10 +56,12 @@ def everything() -> str:
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
+        f"Atari's games (pip install 'rlbench[atari]')\n{atari}\n\n"
         f"Labelled examples, for models\n{lines(SHOWN)}\n\n"
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"
+        "  MinAtar's ids, such as MinAtar/Breakout-v1 (extra minatar)\n"
         "  package.module:factory, your own function that returns an environment or a source of examples\n\n"
         "Next: rlbench run bear --env halfcheetah-medium"
     )

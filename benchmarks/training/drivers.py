@@ -166,7 +166,7 @@ class ReplayDriver:
 
         Args:
             agent: Its config sets batch_size, random_steps and replay_size.
-            task: The task to act in.
+            task: The task to act in, in its `training` environments if it has any.
             seed: Decides episodes, random actions and batches.
             folder: Folder of the buffer.
             updates: Total number of updates.
@@ -177,6 +177,7 @@ class ReplayDriver:
         self._agent = agent
         self._actions = Actions(agent)
         self._learn = learn or agent.learn
+        task = task.training or task
         self._env = Checked(task.make(), task.name)
         self._seed = seed
         self._random_steps = agent.config.random_steps

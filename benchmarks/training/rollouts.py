@@ -36,7 +36,7 @@ class RolloutDriver:
 
         Args:
             agent: Its config sets `envs` and `rollout_steps`.
-            task: The task to act in.
+            task: The task to act in, in its `training` environments if it has any.
             seed: Decides the episodes.
             learn: The agent's `learn` by default.
         """
@@ -44,6 +44,7 @@ class RolloutDriver:
         self._checked = Actions(agent)
         self._learn = learn or agent.learn
         self._seed = seed
+        task = task.training or task
         self._name = task.name
         count = agent.config.envs
         self._env: _OneByOne | _AsOne = (

@@ -25,6 +25,7 @@ def parameters(network: nn.Module) -> int:
         # 3*16*4 + 16, 16*32*4 + 32, 32*32*4 + 32; ((11 - 1) // 2 - 2)^2 * 32
         ("grid", (11, 11, 3), 288, 208 + 2080 + 4128),
         ("grid", (9, 9, 3), 128, 208 + 2080 + 4128),
+        ("grid", (10, 10, 7), 128, 464 + 2080 + 4128),
         # 4*32*64 + 32, 32*64*16 + 64, 64*64*9 + 64; 84 -> 20 -> 9 -> 7
         ("nature", (4, 84, 84), 3136, 8224 + 32832 + 36928),
         ("nature", (64, 64, 3), 1024, 6176 + 32832 + 36928),
@@ -86,6 +87,15 @@ def test_rows_of_linear_layers_get_length_one() -> None:
     torch.testing.assert_close(linear.weight.norm(dim=1), torch.ones(5))
     assert (linear.bias == 0).all()
     assert torch.equal(convolution.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("grid", (4, 84, 84)), ("one-hot-grid", (10, 10, 7)), ("nature", (84, 84, 7))],
+)
+def test_only_grids_have_any_number_of_channels(kind: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="takes images with 1, 3 or 4 channels"):
+        make_encoder(kind, shape)
 
 
 def test_cells_become_one_hot_channels() -> None:

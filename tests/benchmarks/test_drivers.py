@@ -91,6 +91,21 @@ def online(folder: Path, updates: int = 40, **settings: Any) -> tuple[ReplayDriv
     return ReplayDriver(agent, task, seed=0, folder=folder, updates=updates, slack=6), agent
 
 
+class Clipped(Steps):
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        return obs, np.sign(reward), *rest
+
+
+def test_training_takes_place_in_the_environments_for_training(tmp_path: Path) -> None:
+    agent = Keeps(Settings(), Spec.of(Steps()))
+    task = Task("steps", Steps, training=Task("steps", Clipped))
+    driver = ReplayDriver(agent, task, seed=0, folder=tmp_path, updates=9, slack=6)
+    driver.update()
+    assert kept(driver, 5).reward.tolist() == [1.0] * 5
+    assert (kept(driver, 5).action[:, 0] > 1).any()
+
+
 def kept(driver: ReplayDriver, steps: int) -> Transitions:
     """The transitions of the first steps, in order."""
     rows = torch.from_numpy(driver._replay._rows[:steps])

@@ -16,7 +16,7 @@ from rlbench import checkpoint
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
-from rlbench.envs.pool import EnvPoolEnv, EnvPoolVector
+from rlbench.envs.pool import EnvPoolEnv, EnvPoolVector, EpisodePools
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
@@ -94,6 +94,17 @@ def make_pooled(**settings: Any) -> tuple[RolloutDriver, Counts]:
     return RolloutDriver(agent, task, seed=0), agent
 
 
+def make_pool_by_pool(**settings: Any) -> tuple[RolloutDriver, Counts]:
+    spaces = FakePool.observation_space, FakePool.action_space
+    task = Task(
+        "pools",
+        partial(EnvPoolEnv, FakePool),
+        make_vector=lambda count: EpisodePools(FakePool, count, spaces),
+    )
+    agent = Counts(Settings(**settings), Spec.of(task.make()))
+    return RolloutDriver(agent, task, seed=0), agent
+
+
 Make = Callable[..., tuple[RolloutDriver, Counts]]
 
 
@@ -134,6 +145,20 @@ def test_rows_are_what_happened_and_final_obs_is_never_that_of_the_next_episode(
     assert torch.equal(obs[1:][~over], final_obs[:-1][~over]), "across rollouts too"
     assert (obs[1:][over][:, 0] == 0).all()
     assert torch.equal(joined(found, "reward"), 10.0 * joined(found, "action"))
+
+
+class Clipped(Walk):
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        return obs, np.sign(reward), *rest
+
+
+def test_training_takes_place_in_the_environments_for_training() -> None:
+    task = Task("walk", Walk, training=Task("walk", Clipped))
+    agent = Counts(Settings(), Spec.of(Walk()))
+    rollout = rollouts(RolloutDriver(agent, task, seed=0), agent, 1)[0]
+    assert torch.equal(rollout.reward, rollout.action.sign().float())
+    assert rollout.reward.any()
 
 
 def test_every_episode_has_a_seed_of_its_own() -> None:
@@ -177,7 +202,7 @@ def test_the_mean_return_of_ended_episodes_is_reported_also_after_a_resume() -> 
 
 @pytest.mark.parametrize("before", range(1, 6))
 @pytest.mark.parametrize("steps", [1, 2, 7])
-@pytest.mark.parametrize("make", [make, make_pooled])
+@pytest.mark.parametrize("make", [make, make_pooled, make_pool_by_pool])
 def test_a_resume_in_the_middle_of_episodes_changes_nothing(
     make: Make, before: int, steps: int, tmp_path: Path
 ) -> None:
