@@ -47,6 +47,44 @@ MUTATIONS: list[Mutation] = [
         ("draws with a bias", "product & 0xFFFFFFFF < (1 << 32) % span", "product & 0xFFFFFFFF < 0"),
     ),
     *of_file(
+        "envs/pool.py", "envs/test_atari.py envs/test_procgen.py benchmarks/test_rollouts.py",
+        ("an old pool for a new episode", "if seed is not None or self._pools[v] is None:", "if self._pools[v] is None:"),
+        ("every episode begins anew", "np.flatnonzero(mask).tolist()\n        seeds", "list(range(self.num_envs))\n        seeds"),
+        ("one seed for all", "self._make_pool([seeds[v]])", "self._make_pool([seeds[0]])"),
+        ("one action for all", "send(actions[v : v + 1])", "send(actions[:1])"),
+        ("all pools at once", "threads = torch.get_num_threads()\n        for", "threads = self.num_envs\n        for"),
+        ("steps after the end", "    if over.any():\n        raise ValueError", "    if False:\n        raise ValueError"),
+        ("one array for all observations", "return self._obs.copy(), {}", "return self._obs, {}"),
+        ("a pool before the first reset", "if spaces is None:", "if True:"),
+    ),
+    *of_file(
+        "envs/atari/names.py", "envs/test_atari.py rlbench/envs/atari/names.py",
+        ("rewards never clipped", '"reward_clip": clipped', '"reward_clip": False'),
+        ("no sticky actions", '"repeat_action_probability": 0.25', '"repeat_action_probability": 0.0'),
+        ("lives are episodes", '"episodic_life": False', '"episodic_life": True'),
+        ("underscores in names", 'if game in GAMES and name == task_name(game)', "if game in GAMES"),
+        ("a limit in frames", "108_000 // FRAME_SKIP", "108_000"),
+    ),
+    *of_file(
+        "envs/atari/pool.py", "envs/test_atari.py",
+        ("the oldest picture", "self._obs[-1][..., None]", "self._obs[0][..., None]"),
+        ("training options for all", "names.options(clipped=clipped)", "names.options(clipped=True)"),
+    ),
+    *of_file(
+        "envs/minatar/world.py", "envs/test_minatar.py",
+        ("the last action of the episode before", "        game.game.last_action = 0\n", ""),
+        ("objects below", ".max(axis=-1)", ".argmax(axis=-1)"),
+        ("floats", "self._obs = obs.astype(np.uint8)\n        return self._obs, info", "self._obs = obs.astype(np.float32)\n        return self._obs, info"),
+    ),
+    *of_file(
+        "benchmarks/training/rollouts.py", "benchmarks/test_rollouts.py",
+        ("training in the environments of evaluation", "task = task.training or task", "task = task or task.training"),
+    ),
+    *of_file(
+        "benchmarks/training/drivers.py", "benchmarks/test_drivers.py",
+        ("training in the environments of evaluation", "task = task.training or task", "task = task or task.training"),
+    ),
+    *of_file(
         "envs/point_navigation.py", "envs/test_point_navigation.py",
         ("reward of the place before", "np.linalg.norm(self._at - GOAL)", "np.linalg.norm(moved - GOAL)"),
         ("scale of the reward", "-distance / np.sqrt(2)", "-distance / 2"),
@@ -87,6 +125,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "envs/tasks.py", "envs/test_tasks.py",
         ("score in shares", "100.0 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
+        ("the same environments for training", "training=clipped)", "training=None)"),
         ("held-out levels are those of training", "held_out=_multiroom(other, floor, True)", "held_out=_multiroom(other, floor, False)"),
     ),
 ]  # fmt: skip
