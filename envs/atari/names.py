@@ -34,7 +34,6 @@ FRAME_SKIP = 4
 """Frames for which an action lasts, as in Gymnasium's v5 ids."""
 MAX_STEPS = 108_000 // FRAME_SKIP
 """Time limit in steps: half an hour of play at 60 frames per second."""
-ACTIONS = 18
 SIDE = 84
 """Height and width of a picture."""
 STACK = 4

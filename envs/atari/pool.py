@@ -4,10 +4,8 @@ The emulator draws its sticky actions from one random stream, once per frame, an
 where it is. An episode would depend on the number of frames before it, so each episode has a new pool.
 """
 
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
-import gymnasium as gym
 import numpy as np
 
 from rlbench.envs.atari import names
@@ -19,7 +17,8 @@ EXTRA = "atari"
 class AtariEnv(EnvPoolEnv):
     """One environment of a game, with raw rewards or clipped ones.
 
-    Observations are uint8 [4, 84, 84], the oldest picture first; there are 18 actions.
+    Observations are uint8 [4, 84, 84], the oldest picture first; there are 18 actions, in a few
+    games 9.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // names.FRAME_SKIP}  # noqa: RUF012
@@ -30,7 +29,7 @@ class AtariEnv(EnvPoolEnv):
         Raises:
             UserError: EnvPool is missing.
         """
-        super().__init__(_pools(game, clipped), names.MAX_STEPS, _spaces())
+        super().__init__(_pools(game, clipped), names.MAX_STEPS, spaces(game))
         self.render_mode = "rgb_array"
 
     def render(self) -> Array:
@@ -44,19 +43,21 @@ def make_vector(game: str, count: int, *, clipped: bool) -> EpisodePools:
     Raises:
         UserError: EnvPool is missing.
     """
-    return EpisodePools(_pools(game, clipped), count, _spaces())
+    return EpisodePools(_pools(game, clipped), count, spaces(game))
 
 
 def _pools(game: str, clipped: bool) -> MakePool:
     """Makes the pools of a game."""
+    return partial(make_pool, names.env_id(game), names.options(clipped=clipped), extra=EXTRA)
+
+
+@cache
+def spaces(game: str) -> Spaces:
+    """The spaces of a game; EnvPool loads the game to find them, which takes a tenth of a second.
+
+    Raises:
+        UserError: EnvPool is missing.
+    """
     env_id = names.env_id(game)
-    package(env_id, EXTRA)
-    return partial(make_pool, env_id, names.options(clipped=clipped), extra=EXTRA)
-
-
-def _spaces() -> Spaces:
-    """The spaces of all games, which EnvPool would load a game to find."""
-    pictures: gym.Space[Any] = gym.spaces.Box(
-        0, 255, (names.STACK, names.SIDE, names.SIDE), np.uint8
-    )
-    return pictures, gym.spaces.Discrete(names.ACTIONS)
+    spec = package(env_id, EXTRA).make_spec(env_id, **names.options(clipped=False))
+    return spec.observation_space, spec.action_space

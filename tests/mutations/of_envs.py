@@ -71,6 +71,10 @@ MUTATIONS: list[Mutation] = [
         ("training options for all", "names.options(clipped=clipped)", "names.options(clipped=True)"),
     ),
     *of_file(
+        "envs/tasks.py", "envs/test_atari.py",
+        ("the same environments for training", "training=clipped)", "training=_atari(name, atari_game, clipped=False))"),
+    ),
+    *of_file(
         "envs/minatar/world.py", "envs/test_minatar.py",
         ("the last action of the episode before", "        game.game.last_action = 0\n", ""),
         ("objects below", ".max(axis=-1)", ".argmax(axis=-1)"),
@@ -125,7 +129,6 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "envs/tasks.py", "envs/test_tasks.py",
         ("score in shares", "100.0 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
-        ("the same environments for training", "training=clipped)", "training=None)"),
         ("held-out levels are those of training", "held_out=_multiroom(other, floor, True)", "held_out=_multiroom(other, floor, False)"),
     ),
 ]  # fmt: skip
