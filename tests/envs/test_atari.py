@@ -228,11 +228,12 @@ def played(env: gym.Env[Any, Any], seed: int, actions: Any) -> Any:
 @pytest.mark.parametrize(("game", "sign"), [("space_invaders", 1), ("skiing", -1)])
 def test_clipped_rewards_are_the_signs_of_the_raw_ones(game: str, sign: int) -> None:
     raw, clipped = (AtariEnv(game, clipped=x) for x in (False, True))
+    assert isinstance(raw.action_space, gym.spaces.Discrete)
     rng, found = np.random.default_rng(0), set()
     for env in (raw, clipped):
         env.reset(seed=0)
     for _ in range(200):
-        action = rng.integers(0, 9)
+        action = rng.integers(0, raw.action_space.n)
         reward, part = (env.step(action)[1] for env in (raw, clipped))
         assert part == np.sign(reward)
         found.add(sign * reward)
