@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rlbench.agents.crr import CRR as CRR, CRRConfig as CRRConfig
     from rlbench.agents.ibac_sni import IBACSNI as IBACSNI, IBACSNIConfig as IBACSNIConfig
     from rlbench.agents.iql import IQL as IQL, IQLConfig as IQLConfig
+    from rlbench.agents.lpg import LPG as LPG, LPGConfig as LPGConfig
+    from rlbench.agents.lpg_meta import LPGMeta as LPGMeta, LPGMetaConfig as LPGMetaConfig
     from rlbench.agents.ppo import PPO as PPO, PPOConfig as PPOConfig
     from rlbench.agents.recurrent_crr import (
         RecurrentCRR as RecurrentCRR,
@@ -55,6 +57,7 @@ AGENTS = NameTable(
             "PPO with an information bottleneck and selective noise injection",
         ),
         "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
+        "lpg": ("lpg:LPG", "learns by an update rule that was itself learned, on-policy"),
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",
@@ -81,6 +84,16 @@ AGENTS = NameTable(
     },
     group="rlbench.agents",
 )
+META_LEARNERS = NameTable(
+    "meta-learner",
+    __name__,
+    {
+        "lpg-meta": (
+            "lpg_meta:LPGMeta",
+            "meta-training of LPG's update rule in many lifetimes at once",
+        )
+    },
+)
 
 
 def load_agent(name: str) -> "type[Agent]":
@@ -100,7 +113,8 @@ def load_agent(name: str) -> "type[Agent]":
 
 def __getattr__(name: str) -> Any:
     """A class or its settings, such as BEAR and BEARConfig."""
-    module = AGENTS.module_of(name.removesuffix("Config"))
+    name_of_class = name.removesuffix("Config")
+    module = AGENTS.module_of(name_of_class) or META_LEARNERS.module_of(name_of_class)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(module), name)

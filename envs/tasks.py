@@ -13,6 +13,8 @@ from rlbench.envs import data_names
 from rlbench.envs.atari import names as atari_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.examples import SOURCES, find_source, made_source
+from rlbench.envs.grids import names as grid_names
+from rlbench.envs.grids.names import GridName
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.procgen import names as procgen_names
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from rlbench.envs.examples import Source
+    from rlbench.experience import Lifetimes
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """Prefixes of the ids of the package minigrid."""
 MINATAR = "MinAtar/"
 """Prefix of the ids of the package minatar."""
+GRIDS = "rlbench.envs.grids.single"
+"""Module that registers the Gymnasium ids of grids and chains."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class Task:
     """Return above which an episode counts as solved; None if this has no meaning."""
     source: "Callable[[], Source] | None" = None
     """Makes its source of labelled examples, for models; None if it has none."""
+    lifetimes: "Callable[..., Lifetimes] | None" = None
+    """Makes lifetimes, for meta-training; see `rlbench.envs.grids.make.make_lifetimes`. None if it has none."""
+    unseen: "tuple[Task, ...]" = ()
+    """Tasks with other lifetimes, on which a meta-learner is measured too."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -72,8 +81,9 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples (`digits`, or a file
-            of them), a task that a package registered under the entry point `rlbench.tasks`,
+            (`multiroom-n2`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
+            `chain-short`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
+            (`digits`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`), or
             `package.module:factory`.
@@ -96,6 +106,9 @@ def find_task(name: str) -> Task:
     if atari_game is not None:
         clipped = _atari(name, atari_game, clipped=True)
         return replace(_atari(name, atari_game, clipped=False), training=clipped)
+    grid = grid_names.parse(name)
+    if grid is not None:
+        return _grid(grid)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
@@ -115,6 +128,9 @@ def find_task(name: str) -> Task:
     elif name.startswith(MINATAR):
         _register_minatar(name)
         make_one = make_minatar
+    if name in map(grid_names.gymnasium_id, grid_names.names()):
+        # The name of its module lets worker processes register the id, too.
+        return Task(name, partial(make_gymnasium, f"{GRIDS}:{name}"))
     try:
         gym.spec(name)
     except gym.error.Error:
@@ -123,9 +139,9 @@ def find_task(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: with data, rooms, games, and those that packages registered."""
+    """Names to show in `rlbench list`: with data, rooms, grids, games, and those that packages registered."""
     return [
-        *data_names.short_names(), *multiroom_names.names(), *procgen_names.names(),
+        *data_names.short_names(), *multiroom_names.names(), *grid_names.names(), *procgen_names.names(),
         *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 
@@ -149,6 +165,22 @@ def _registered(name: str, point: EntryPoint) -> Task:
             "expected an rlbench.envs.tasks.Task, so return one"
         )
     return task
+
+
+def _grid(name: GridName) -> Task:
+    unseen = grid_names.UNSEEN.get(name.family, ())
+    return Task(
+        str(name),
+        partial(make_grid, name),
+        lifetimes=partial(_make_lifetimes, name.family),
+        unseen=tuple(_grid(GridName(family)) for family in unseen),
+    )
+
+
+def _make_lifetimes(family: str, count: int, workers: int, **options: Any) -> "Lifetimes":
+    from rlbench.envs.grids.make import make_lifetimes
+
+    return make_lifetimes(family, count, workers, **options)
 
 
 def _procgen(game: ProcgenName) -> Task:
@@ -252,6 +284,13 @@ def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEn
     from rlbench.envs.multiroom.engine import MultiRoomVector
 
     return MultiRoomVector(floor, count, held_out=held_out)
+
+
+def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env[Any, Any]":
+    """One level of a grid or chain."""
+    from rlbench.envs.grids.single import GridEnv
+
+    return GridEnv(name.family, name.level, render_mode)
 
 
 def make_from_factory(name: str) -> "gym.Env[Any, Any]":

@@ -1,11 +1,14 @@
 """Experience: the input of a learner's `learn`."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rlbench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,78 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The examples on a device."""
         return Examples({name: column.to(device) for name, column in self.columns.items()})
+
+
+class Lifetimes(ABC):
+    """N agents side by side, each in a world of its own; `learn` acts in them itself.
+
+    The observations are numbers of states, int64 [N, W] for W workers in each world, or vectors, [N, W, D].
+    """
+
+    begun: Tensor
+    """Which lifetimes began since the last update, bool [N]."""
+    length: int
+    """Steps of each worker in one lifetime."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Number of lifetimes and of workers in each, (N, W)."""
+
+    @property
+    @abstractmethod
+    def states(self) -> int | None:
+        """Number of states; None if observations are vectors."""
+
+    @property
+    def obs_size(self) -> int | None:
+        """Length of the vectors, D; None if observations are numbers of states."""
+        return None
+
+    @property
+    @abstractmethod
+    def actions(self) -> int:
+        """Number of actions."""
+
+    @abstractmethod
+    def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Trajectories:
+        """Some steps of every worker, [T, N, W, ...]; time limits count as true ends.
+
+        Args:
+            act: Observations to actions, int64 [N, W].
+            steps: Number of steps, T.
+        """
+
+    def values(self, policy: Tensor, discount: float) -> Tensor:
+        """Exact values, float64 [N, S], of policies, probabilities [N, S, A]; time limits are ignored.
+
+        Raises:
+            UserError: The dynamics of these worlds are not known state by state.
+        """
+        raise UserError(
+            "exact values are known for grids whose observations are states only; give a task such as "
+            "grid-levels-small"
+        )
+
+    @abstractmethod
+    def renew(self) -> None:
+        """Begins lifetimes that are over anew, in new worlds; `begun` tells which."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Begins all lifetimes anew, in the same worlds."""
+
+    @abstractmethod
+    def redraw(self, copies: int = 1) -> None:
+        """Begins all lifetimes anew, in N / copies new worlds, in the order w_1, w_2, ..., w_1, w_2, ..."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact resume needs."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`."""
 
 
 Experience = Transitions | Trajectories | Examples

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
@@ -22,7 +23,7 @@ from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.errors import UserError
-from rlbench.experience import Examples, Experience, Trajectories, Transitions
+from rlbench.experience import Examples, Experience, Lifetimes, Trajectories, Transitions
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive, initialising
 from rlbench.state import capture, restore
@@ -86,10 +87,12 @@ class Learner(ABC):
 
     Config: ClassVar[type]
     """Frozen dataclass of the settings."""
-    consumes: ClassVar[type[Experience]]
+    consumes: ClassVar[type[Experience] | type[Lifetimes]]
     """The experience that `learn` takes."""
     measures: ClassVar[tuple[Measure, ...]]
     """Measures of each episode or example in an evaluation, the headline measure first."""
+    measured: ClassVar[str]
+    """What each of them belongs to, in words: episodes, examples, lifetimes."""
     run: ClassVar[Mapping[str, Any]] = {}
     """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
@@ -197,6 +200,7 @@ class Agent(Learner):
     """
 
     measures = (RETURN,)
+    measured = "episodes"
     explores: ClassVar[bool] = False
     """Whether the algorithm gathers its own experience; offline algorithms do not."""
 
@@ -249,6 +253,7 @@ class Model(Learner):
     """A learner that is scored on examples that it has not seen. A subclass also writes `measure`."""
 
     consumes = Examples
+    measured = "examples"
 
     spec: "Mapping[str, Space[Any]]"
 
@@ -281,6 +286,43 @@ class Model(Learner):
         return {}
 
 
+class MetaLearner(Learner):
+    """A learner that learns how agents learn, and is scored by what they reach. A subclass also writes `measure`."""
+
+    consumes = Lifetimes
+    measured = "lifetimes"
+
+    spec: Lifetimes
+
+    def __init__(
+        self, config: Any, spec: Lifetimes, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """See `Learner`; `spec` are lifetimes like those of `learn`.
+
+        `measure` draws from `measure_generator`, so that measuring does not affect learning.
+        """
+        self.measure_generator = torch.Generator(device).manual_seed(derive(seed, "measure"))
+        super().__init__(config, spec, seed=seed, device=device)
+
+    @abstractmethod
+    def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """Numbers for each of N lifetimes, [N, ...] each, in worlds that training does not use."""
+
+    def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
+        """Writes what was learned to a folder, for use in other runs.
+
+        Args:
+            folder: Where to write; it need not exist.
+            origin: How it was made and what it scored, in plain values.
+
+        Returns:
+            The files.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be exported; give it a method `export` (see MetaLearner)"
+        )
+
+
 L = TypeVar("L", bound=Learner)
 
 
@@ -289,13 +331,13 @@ def checked_class(found: Any, base: type[L], name: str) -> type[L]:
 
     Args:
         found: The object of the name.
-        base: `Agent` or `Model`, or `Learner` for either.
+        base: `Agent`, `Model` or `MetaLearner`, or `Learner` for any of them.
         name: As the user wrote it.
 
     Raises:
         UserError: It is something else, or is incomplete.
     """
-    bases = [x for x in (Agent, Model) if issubclass(x, base)]
+    bases = [x for x in (Agent, Model, MetaLearner) if issubclass(x, base)]
     for kind in bases:
         if isinstance(found, type) and issubclass(found, kind):
             if missing := _lacking(found):
@@ -328,7 +370,9 @@ def _lacking(found: type[Learner]) -> str:
     if bare:
         return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
     consumes = getattr(found, "consumes", None)
-    known = (Examples,) if issubclass(found, Model) else (Transitions, Trajectories)
+    known: tuple[type, ...] = (Transitions, Trajectories)
+    if not issubclass(found, Agent):
+        known = (Examples,) if issubclass(found, Model) else (Lifetimes,)
     if consumes not in known:
         names = " or ".join(x.__name__ for x in known)
         return f"has consumes = {consumes}, expected {names}"
@@ -342,7 +386,11 @@ def _lacking(found: type[Learner]) -> str:
     if len({x.name for x in measures}) < len(measures):
         return "has two measures with the same name, so give them different names"
     methods = set(found.__abstractmethods__)
-    if found.build is Learner.build and found.__init__ in (Agent.__init__, Model.__init__):
+    if found.build is Learner.build and found.__init__ in (
+        Agent.__init__,
+        Model.__init__,
+        MetaLearner.__init__,
+    ):
         methods.add("build")
     if issubclass(found, Agent) and found.act is Agent.act and found.decide is Learner.decide:
         methods.add("decide")

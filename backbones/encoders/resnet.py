@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders._base import Kind
@@ -81,7 +82,7 @@ class Unit(nn.Module):
             self.gate = _convolution(channels, out, 1, "none", stride)
             nn.init.constant_(self.gate.bias, gate_bias)  # type: ignore[arg-type]
         elif shortcut == "conv" and not self.changes:
-            self.mapping = nn.Conv2d(channels, channels, 1, bias=False)
+            self.mapping = Pointwise(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """f(h(x) + F(x))."""
@@ -216,11 +217,23 @@ def resnet_layers(
     return ResNet(nn.Sequential(*first), list(made), nn.Sequential(*last))
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution that drops the rows and columns between its strides before it multiplies.
+
+    oneDNN 3.12, with which PyTorch 2.13 is built, writes outside its memory in the gradient of a strided 1x1
+    convolution with channels last, on processors with AVX2 and without AVX-512.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, out, H / stride, W / stride], rounded up."""
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
 def _convolution(channels: int, out: int, kernel: int, norm: Norm, stride: int) -> nn.Conv2d:
     """A convolution with He's initialisation, and a bias only if no normalisation follows."""
-    layer = nn.Conv2d(
-        channels, out, kernel, stride=stride, padding=kernel // 2, bias=norm == "none"
-    )
+    kind = Pointwise if kernel == 1 else nn.Conv2d
+    layer = kind(channels, out, kernel, stride=stride, padding=kernel // 2, bias=norm == "none")
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 

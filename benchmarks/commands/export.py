@@ -27,13 +27,15 @@ from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from rlbench.benchmarks.training.faults import named_as_users
-from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.training.loading import load_run, refuse_other_than_agents
+from rlbench.benchmarks.training.recorder import curves_of
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
-from rlbench.interface import Agent
+from rlbench.interface import Agent, MetaLearner
 
 CHECKED = 1_000
 """Observations on which an exported policy is compared with its agent."""
@@ -50,7 +52,7 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Export the acting policy of a run to TorchScript and ONNX."""
+    """Export the acting policy of a run to TorchScript and ONNX, or the rule of a run of lpg-meta."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
@@ -63,8 +65,14 @@ Inputs = tuple[Tensor, ...]
 
 def make(options: ExportConfig) -> None:
     """Exports the policy, checks it and writes the files."""
+    learner, task = load_run(options.run)
+    folder = options.out or options.run / "export"
+    if isinstance(learner, MetaLearner):
+        written = learner.export(folder, _origin(options.run))
+        print(f"{folder}: {', '.join(path.name for path in written)}")
+        return
     _need_onnx()
-    agent, task = load_agent_run(options.run)
+    agent = refuse_other_than_agents(learner, options.run)
     inputs, expected = _example(agent, task)
     files, differences = {}, {}
     for name, export in (("policy.pt", _torchscript), ("policy.onnx", _onnx)):
@@ -84,7 +92,6 @@ def make(options: ExportConfig) -> None:
                 "--debug); let its `decide` use only PyTorch, in the same way for every input"
             ) from error
         differences[name] = _compare(name, agent, inputs, expected, exported)
-    folder = options.out or options.run / "export"
     for name, blob in files.items():
         write_atomically(folder / name, blob)
     text = json.dumps(_description(options.run, agent, task, differences), indent=1) + "\n"
@@ -92,6 +99,19 @@ def make(options: ExportConfig) -> None:
     largest = max(difference.largest for difference in differences.values())
     print(f"{folder}: policy.pt, policy.onnx, policy.json")
     print(f"actions within {largest:.1g} of the agent's on {CHECKED:,} observations")
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """How a rule or the like was made and what it scored, in plain values."""
+    folder = RunFolder(path)
+    config = folder.config()
+    return {
+        "learner": config["learner"],
+        "run": config["run"],
+        "versions": config["versions"],
+        "seconds": folder.seconds(),
+        "scores": curves_of(folder.last_evaluation()),
+    }
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from rlbench.agents import AGENTS
+from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.encoders import ENCODERS
 from rlbench.backbones.memories import MEMORIES
 from rlbench.backbones.models import MODELS
@@ -15,12 +15,13 @@ from rlbench.envs import data_names
 from rlbench.envs.atari import names as atari_names
 from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.examples import SHOWN
+from rlbench.envs.grids import names as grid_names
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.tasks import registered_names
 from rlbench.errors import UserError
 
-LEARNERS = {**AGENTS, **MODELS}
+LEARNERS = {**AGENTS, **META_LEARNERS, **MODELS}
 
 
 def lines(names: Mapping[str, str]) -> str:
@@ -43,11 +44,13 @@ def everything() -> str:
         f"  {family}-{{{','.join(levels)}}}" for family, levels in data_names.OWN_LEVELS.items()
     )
     rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
+    grids = "\n".join(f"  {line}" for line in grid_names.lines())
     games = "\n".join(f"  {line}" for line in procgen_names.lines())
     atari = "\n".join(f"  {line}" for line in atari_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
         f"Agents\n{lines(AGENTS)}\n\n"
+        f"Meta-learners, which learn how agents learn\n{lines(META_LEARNERS)}\n\n"
         f"Models\n{lines(MODELS)}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
@@ -55,6 +58,7 @@ def everything() -> str:
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
+        f"Grids and chains of LPG; -level-7 is another level\n{grids}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Atari's games (pip install 'rlbench[atari]')\n{atari}\n\n"
         f"Labelled examples, for models\n{lines(SHOWN)}\n\n"
@@ -69,6 +73,8 @@ def everything() -> str:
 
 def example_task(name: str) -> str:
     """A task for an example of a learner."""
+    if name in META_LEARNERS:
+        return "grid-levels-small"
     if name in MODELS:
         return "signals-2" if name == "vib" else "digits"
     if name == "ibac-sni":

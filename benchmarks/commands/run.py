@@ -10,10 +10,10 @@ from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
 from rlbench.benchmarks.training.loading import examples_of_run, load_run
 from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, episodes_evaluators
+from rlbench.benchmarks.training.runner import Run, evaluators_of
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
-from rlbench.interface import Model
+from rlbench.interface import Agent, Model
 from rlbench.offline_data import DataSet
 
 
@@ -64,19 +64,19 @@ def resume(path: Path) -> None:
 def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
     """Scores the learner of a run: an agent on new episodes, a model on its test examples; writes nothing."""
     learner, task = load_run(path)
+    if explore and not isinstance(learner, Agent):
+        kind = "model" if isinstance(learner, Model) else "meta-learner"
+        raise UserError(f"{path} is the run of a {kind}, which does not act; leave --explore out")
     if isinstance(learner, Model):
-        if explore:
-            raise UserError(
-                f"{path} is the run of a model, which does not act; leave --explore out"
-            )
         evaluator = ExamplesEvaluator(examples_of_run(path).test.to(learner.device))
-        print(describe(task, learner.measures, evaluator.columns(learner, seed)))
+        print(describe(task, type(learner), evaluator.columns(learner, seed)))
         return
-    evaluators = episodes_evaluators(task, episodes)
+    evaluators = evaluators_of(type(learner), task, episodes)
     columns: dict[str, Any] = {}
+    options = {"explore": explore} if isinstance(learner, Agent) else {}
     for each in evaluators:
-        columns |= each.columns(learner, seed, explore=explore)
-    print(describe(task, learner.measures, columns))
+        columns |= each.columns(learner, seed, **options)
+    print(describe(task, type(learner), columns))
     for note in filter(None, (each.note() for each in evaluators)):
         print(note)
 
@@ -106,7 +106,7 @@ def _conclude(job: Run, console: Console) -> None:
     """Prints the last score, the folder, and the next command."""
     path = job.folder.path
     console.print(f"done: {_last(job)}", highlight=False, soft_wrap=True)
-    more = "" if issubclass(job.learner_class, Model) else " --episodes 100"
+    more = " --episodes 100" if issubclass(job.learner_class, Agent) else ""
     console.print(
         f"kept in {path}; next: rlbench evaluate {path}{more}",
         highlight=False,
@@ -116,6 +116,4 @@ def _conclude(job: Run, console: Console) -> None:
 
 def _last(run: Run) -> str:
     """Describes the last evaluation of a run."""
-    return describe(
-        run.task, run.learner_class.measures, RunFolder(run.folder.path).last_evaluation()
-    )
+    return describe(run.task, run.learner_class, RunFolder(run.folder.path).last_evaluation())

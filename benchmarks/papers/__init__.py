@@ -20,6 +20,7 @@ PAPERS = NameTable(
             "identity_mappings:PAPER",
             "shortcuts and activations of residual units",
         ),
+        "lpg": ("lpg:PAPER", "a learned update rule against A2C, and what its predictions know"),
         "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
     },
     group="rlbench.papers",

@@ -21,7 +21,7 @@ from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.experience import Examples, Experience, Transitions
+from rlbench.experience import Examples, Experience, Lifetimes, Transitions
 from rlbench.interface import Agent, Learn, Model
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
@@ -128,6 +128,31 @@ class ExamplesDriver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues after that number of updates."""
         self._updates = int(state["updates"])
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class LifetimesDriver:
+    """Meta-learning: lifetimes that are over begin anew, then one update, which acts in all of them."""
+
+    def __init__(self, lifetimes: Lifetimes, learn: Learn) -> None:
+        """Learns in `lifetimes` with the learner's `learn`."""
+        self._lifetimes, self._learn = lifetimes, learn
+
+    def update(self) -> Mapping[str, Tensor]:
+        """One update."""
+        look()
+        self._lifetimes.renew()
+        return self._learn(self._lifetimes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the lifetimes and their worlds."""
+        return self._lifetimes.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues in the same worlds."""
+        self._lifetimes.load_state_dict(state)
 
     def close(self) -> None:
         """Nothing to remove."""

@@ -19,8 +19,8 @@ from rlbench.envs.contract import as_tensor
 from rlbench.envs.episodes import Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.experience import Examples
-from rlbench.interface import Agent, Model, State, evaluating
+from rlbench.experience import Examples, Lifetimes
+from rlbench.interface import Agent, MetaLearner, Model, State, evaluating
 from rlbench.measures import RETURN
 from rlbench.seeding import derive
 
@@ -173,31 +173,91 @@ class ExamplesEvaluator:
         columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         summary = learner.summary(columns)
         columns |= {key: np.array([float(value)]) for key, value in summary.items()}
-        for key in columns:
-            if key in ("update", "seed") or "/" in key:
-                raise UserError(
-                    f"{name} returned a measure called {key!r}, which run folders use for something else; "
-                    "give it another name, without a slash"
-                )
-        for measure in learner.measures:
-            column = columns.get(measure.name)
-            if column is None or column.dtype.kind not in "biuf" or not np.isfinite(column).all():
-                raise UserError(
-                    f"the {measure.name} of {name} is missing or not finite; return finite numbers "
-                    "for it from `measure` or `summary`, or use a smaller learning rate"
-                )
-            if column.ndim != 1:
-                raise UserError(
-                    f"the {measure.name} of {name} has the shape {list(column.shape[1:])} for each example; "
-                    "return one number for each"
-                )
-            if column.dtype.kind != "f":  # For example whether an answer is right.
-                columns[measure.name] = column.astype(np.float32)
-        return columns
+        return _scored(columns, learner)
 
     def note(self) -> str:
         """See `Evaluator`."""
         return ""
+
+
+class LifetimesEvaluator:
+    """Measures a meta-learner in whole lifetimes, in worlds that training does not use."""
+
+    def __init__(self, task: Task, count: int, prefix: str = "") -> None:
+        """Evaluates in `count` lifetimes of a task."""
+        self.prefix, self._task, self._count = prefix, task, count
+
+    def columns(self, learner: MetaLearner, seed: int) -> dict[str, Array]:
+        """See `Evaluator`."""
+        lifetimes = lifetimes_of(
+            self._task, learner.config, self._count, derive(seed, "lifetimes"), learner.device
+        )
+        random_state = learner.measure_generator.get_state()
+        learner.measure_generator.manual_seed(derive(seed, "measures"))
+        try:
+            with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
+                found = _checked(learner.measure(lifetimes), self._count, called(type(learner)))
+        finally:
+            learner.measure_generator.set_state(random_state)
+        return {self.prefix + key: column for key, column in _scored(found, learner).items()}
+
+    def note(self) -> str:
+        """See `Evaluator`."""
+        return ""
+
+
+def lifetimes_of(
+    task: Task, settings: Any, count: int, seed: int, device: torch.device, **options: Any
+) -> Lifetimes:
+    """Lifetimes of a task.
+
+    Args:
+        task: The task.
+        settings: Of the meta-learner; they set the number of workers.
+        count: Number of lifetimes.
+        seed: Decides the worlds.
+        device: Device of the worlds.
+        options: See `rlbench.envs.grids.make.make_lifetimes`.
+
+    Raises:
+        UserError: The task has no lifetimes.
+    """
+    if task.lifetimes is None:
+        raise UserError(
+            f"{task.name} has no lifetimes, which meta-training needs; give a grid or chain such as "
+            "grid-levels-small (see `rlbench list`)"
+        )
+    return task.lifetimes(count, settings.workers, seed=seed, device=device, **options)
+
+
+def _scored(columns: dict[str, Array], learner: Model | MetaLearner) -> dict[str, Array]:
+    """Columns with every measure of a learner as floats.
+
+    Raises:
+        UserError: A measure is not finite, is missing, or has another shape.
+    """
+    name = called(type(learner))
+    for key in columns:
+        if key in ("update", "seed") or "/" in key:
+            raise UserError(
+                f"{name} returned a measure called {key!r}, which run folders use for something else; "
+                "give it another name, without a slash"
+            )
+    for measure in learner.measures:
+        column = columns.get(measure.name)
+        if column is None or column.dtype.kind not in "biuf" or not np.isfinite(column).all():
+            raise UserError(
+                f"the {measure.name} of {name} is missing or not finite; return finite numbers "
+                "for it from `measure` or `summary`, or use a smaller learning rate"
+            )
+        if column.ndim != 1:
+            raise UserError(
+                f"the {measure.name} of {name} has the shape {list(column.shape[1:])} for each example; "
+                "return one number for each"
+            )
+        if column.dtype.kind != "f":  # For example whether an answer is right.
+            columns[measure.name] = column.astype(np.float32)
+    return columns
 
 
 def _checked(measured: Mapping[str, Tensor], count: int, name: str) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlbench.benchmarks.training.interrupt import Unfinished
 from rlbench.envs.contract import BrokenAction
 from rlbench.errors import FAILURES, Interrupted, UserError, raised_by
-from rlbench.interface import Action, Agent, Learner, Model
+from rlbench.interface import Action, Agent, Learner, MetaLearner, Model
 
 Array = NDArray[Any]
 
@@ -42,20 +42,28 @@ def named_as_users(learner: type[Learner]) -> Iterator[None]:
         theirs = {module for module in theirs if not module.startswith("rlbench.")}
         if not theirs:
             raise
-        name, kind = called(learner), "model" if issubclass(learner, Model) else "agent"
+        name = called(learner)
+        title, duty = _duty(learner)
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_globals.get("__name__") in theirs:
-                raise raised_by(name, frame.f_code.co_name, error, kind) from error
+                raise raised_by(name, frame.f_code.co_name, error, title) from error
         text = " ".join(str(error).split())
-        duty = (
-            "`measure` must return a mapping of tensors with one row per example"
-            if kind == "model"
-            else "`act` must return an rlbench.interface.Action with one row per observation"
-        )
         raise UserError(
             f"{name} cannot be run ({type(error).__name__}: {text}): {duty}, and `learn` a mapping of "
             "scalars; run the same command with --debug for the traceback"
         ) from error
+
+
+MEASURE = "`measure` must return a mapping of tensors with one row per "
+
+
+def _duty(learner: type[Learner]) -> tuple[str, str]:
+    """What a learner of this kind is called, and what it must do besides learning."""
+    if issubclass(learner, Model):
+        return "model", f"{MEASURE}example"
+    if issubclass(learner, MetaLearner):
+        return "meta-learner", f"{MEASURE}lifetime"
+    return "agent", "`act` must return an rlbench.interface.Action with one row per observation"
 
 
 def called(learner: type[Learner]) -> str:

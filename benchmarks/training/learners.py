@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rlbench.agents import AGENTS
+from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.models import MODELS
 from rlbench.errors import UserError
 
@@ -19,10 +19,12 @@ def load_learner(name: str) -> "type[Learner]":
     Raises:
         UserError: There is no such learner, or it cannot be imported.
     """
-    from rlbench.interface import Learner, Model, checked_class
+    from rlbench.interface import Learner, MetaLearner, Model, checked_class
 
     if name in MODELS:
         return checked_class(MODELS.load(name), Model, name)  # type: ignore[type-abstract]
+    if name in META_LEARNERS:
+        return checked_class(META_LEARNERS.load(name), MetaLearner, name)  # type: ignore[type-abstract]
     if name not in AGENTS and ":" not in name:
-        raise UserError(AGENTS.unknown(name, MODELS))
+        raise UserError(AGENTS.unknown(name, [*META_LEARNERS, *MODELS]))
     return checked_class(AGENTS.load(name), Learner, name)  # type: ignore[type-abstract]

@@ -12,12 +12,13 @@ from torch import Generator, Tensor, nn
 from rlbench import compute
 from rlbench.backbones.encoders import Encoder
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learner, Model, Spec
+from rlbench.interface import Agent, Learner, MetaLearner, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
 from rlbench.offline_data.examples import ExampleSet, open_examples
 
@@ -37,6 +38,10 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     spec: Any
     if issubclass(learner_class, Model):
         spec = examples_of_run(path).fields
+    elif issubclass(learner_class, MetaLearner):
+        settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
+        on = compute.resolve_device(device)
+        spec = lifetimes_of(task, settings, settings.lifetimes, config.seed, on)
     else:
         env = task.make()
         spec = Spec.of(env)
@@ -149,14 +154,23 @@ def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     """The trained agent of a run folder, and its task.
 
     Raises:
-        UserError: It is the run of a model.
+        UserError: It is the run of another learner.
     """
     learner, task = load_run(path, device)
+    return refuse_other_than_agents(learner, path), task
+
+
+def refuse_other_than_agents(learner: Learner, path: Path) -> Agent:
+    """The agent of a run folder.
+
+    Raises:
+        UserError: The learner does not act.
+    """
     if not isinstance(learner, Agent):
         raise UserError(
-            f"{path} is the run of a model, which does not act; give the run of an agent"
+            f"{path} is the run of a learner that does not act; give the run of an agent"
         )
-    return learner, task
+    return learner
 
 
 def from_json(kind: type[Any], values: Mapping[str, Any], path: Path) -> Any:

@@ -154,7 +154,7 @@ class Recorder:
             curves["score"] = score
         self._folder.add_evaluation(self._update, columns, curves)
         seed_in_words = f"seed {self._config.seed}, " if self._config.seeds > 1 else ""
-        text = describe(self._task, self._learner.measures, columns)
+        text = describe(self._task, type(self._learner), columns)
         return f"{seed_in_words}update {self._update:,}: {text}"
 
 
@@ -185,26 +185,29 @@ def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
     }
 
 
-def describe(task: Task, measures: Sequence[Measure], columns: Mapping[str, Array]) -> str:
+def describe(task: Task, learner: type[Learner], columns: Mapping[str, Array]) -> str:
     """Describes one evaluation with every measure, for the user."""
+    measures = learner.measures
     if measures[0] == RETURN:
         return describe_returns(task, columns[RETURN.name], columns.get(HELD_OUT + RETURN.name))
+    parts = {"": "", TRAIN: "training examples: "}
+    parts |= {f"{other.name}/": f"{other.name}: " for other in task.unseen}
     return "; ".join(
-        f"{part}{_means(measures, columns, prefix)}"
-        for part, prefix in (("", ""), ("training examples: ", TRAIN))
+        f"{part}{_means(measures, columns, prefix)} {learner.measured}"
+        for prefix, part in parts.items()
         if prefix + measures[0].name in columns
     )
 
 
 def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: str) -> str:
-    """Describes the mean of each measure and the number of examples."""
+    """Describes the mean of each measure and the number of columns' rows."""
     found = [(measure, columns.get(prefix + measure.name)) for measure in measures]
     parts = [
         f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")
         for measure, column in found
         if column is not None
     ]
-    return f"{', '.join(parts)} over {len(columns[prefix + measures[0].name]):,} examples"
+    return f"{', '.join(parts)} over {len(columns[prefix + measures[0].name]):,}"
 
 
 def describe_returns(

@@ -16,8 +16,20 @@ from rlbench import compute
 from rlbench.accelerate.compile import compiled_learn, why_not
 from rlbench.accelerate.precision import with_products_in
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.drivers import DatasetDriver, Driver, ExamplesDriver, ReplayDriver
-from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, Evaluator, ExamplesEvaluator
+from rlbench.benchmarks.training.drivers import (
+    DatasetDriver,
+    Driver,
+    ExamplesDriver,
+    LifetimesDriver,
+    ReplayDriver,
+)
+from rlbench.benchmarks.training.evaluation import (
+    EpisodesEvaluator,
+    Evaluator,
+    ExamplesEvaluator,
+    LifetimesEvaluator,
+    lifetimes_of,
+)
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
@@ -36,8 +48,8 @@ from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
-from rlbench.experience import Examples, Trajectories, Transitions
-from rlbench.interface import Agent, HasSpaces, Learn, Learner, Model, Spec
+from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
+from rlbench.interface import Agent, HasSpaces, Learn, Learner, MetaLearner, Model, Spec
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
@@ -113,6 +125,13 @@ class Run:
         found = open_examples(self.task, self.config.data_size, self.config.seed)
         return found.to(compute.resolve_device(self.config.device))
 
+    @cached_property
+    def lifetimes(self) -> Lifetimes | None:
+        """The lifetimes of the training; None for a learner of another kind."""
+        if not issubclass(self.learner_class, MetaLearner):
+            return None
+        return training_lifetimes(self.task, self.settings, self.config)
+
     @property
     def provenance(self) -> Provenance | None:
         """Where the data or examples come from; None if there are none."""
@@ -157,6 +176,8 @@ class Run:
         """The learner's `spec`: what it must know of the task."""
         if self.examples is not None:
             return self.examples.fields
+        if self.lifetimes is not None:
+            return self.lifetimes
         spec = Spec.of(self._world)
         if self.data is None:
             return spec
@@ -237,7 +258,7 @@ class Run:
                 ExamplesEvaluator(self.examples.test), ExamplesEvaluator(some, prefix=TRAIN)
             ]  # fmt: skip
         else:
-            evaluators = episodes_evaluators(self.task, self.config.eval_episodes)
+            evaluators = evaluators_of(self.learner_class, self.task, self.config.eval_episodes)
         return Recorder(self.config, self.learner, self.task, self.folder, evaluators, line, first)
 
     def make_driver(self) -> Driver:
@@ -247,7 +268,8 @@ class Run:
             learn = compiled_learn(learner, precision=config.precision)
         else:
             learn = learner.compiled(partial(with_products_in, config.precision))
-        offered = "examples" if self.examples else "data" if self.data else "episodes"
+        sources = {"examples": self.examples, "lifetimes": self.lifetimes, "data": self.data}
+        offered = next((name for name, x in sources.items() if x is not None), "episodes")
         return DRIVERS[self.learner_class.consumes, offered](self, learn)
 
     def description(self) -> dict[str, Any]:
@@ -287,12 +309,18 @@ def _rollout_driver(run: Run, learn: Learn) -> Driver:
     return RolloutDriver(run.learner, run.task, run.config.seed, learn)
 
 
+def _lifetimes_driver(run: Run, learn: Learn) -> Driver:
+    assert run.lifetimes is not None
+    return LifetimesDriver(run.lifetimes, learn)
+
+
 DRIVERS: Mapping[tuple[type[Any], str], Callable[[Run, Learn], Driver]] = {
     (Transitions, "data"): _dataset_driver,
     (Trajectories, "data"): _dataset_driver,
     (Transitions, "episodes"): _replay_driver,
     (Trajectories, "episodes"): _rollout_driver,
     (Examples, "examples"): _examples_driver,
+    (Lifetimes, "lifetimes"): _lifetimes_driver,
 }
 """Experience that a learner consumes, and its source, to the driver that feeds it."""
 
@@ -318,6 +346,22 @@ def learns_from_data(run: Run, task: Task) -> bool:
             "without one, such as --env Pendulum-v1, and leave --data out"
         )
     return True
+
+
+def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetimes:
+    """The lifetimes in which a meta-learner trains, with different ages at the start."""
+    seed, device = derive(config.seed, "lifetimes"), compute.resolve_device(config.device)
+    return lifetimes_of(task, settings, settings.lifetimes, seed, device, staggered=True)
+
+
+def evaluators_of(learner: type[Learner], task: Task, count: int) -> list[Any]:
+    """Evaluators of an agent in `count` episodes, or of a meta-learner in as many lifetimes."""
+    if not issubclass(learner, MetaLearner):
+        return episodes_evaluators(task, count)
+    return [
+        LifetimesEvaluator(task, count),
+        *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in task.unseen),
+    ]
 
 
 def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:

@@ -16,7 +16,9 @@ from rlbench.experience import Examples, Transitions
 from rlbench.interface import Action, Agent, Model, Spec, State, checked_class
 from rlbench.measures import Measure
 from rlbench.seeding import derive, initialising
-from tests.agents.test_every_agent import SPEC, equal, train
+from tests.agents.case import SPEC
+from tests.agents.test_every_agent import train
+from tests.networks import equal
 
 
 @dataclass(frozen=True)

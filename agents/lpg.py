@@ -1,0 +1,163 @@
+"""Learned policy gradient (LPG): an agent whose update rule was itself learned.
+
+A policy pi and predictions y, a vector without a fixed meaning, learn from targets that a rule, an LSTM, makes of each
+piece of experience:
+
+    pi^_t, y^_t = rule(r, d, gamma, pi(a | s), y(s), y(s'))         from the last step of a rollout to the first
+    minimise    E[ -log pi(a | s) pi^  +  alpha_y KL(y(s) || y^) ]  with pi^ and y^ constant
+
+There is no value function, no return and no advantage: what to predict, and how the policy learns from it, is in the
+rule's weights. They were meta-trained on small grids (`lpg-meta`) and do not change here.
+
+Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3
+
+Differences from the paper: policy and predictions have separate networks (Jackson et al., 2023, release); rewards
+are divided by the running deviation of discounted returns by default, because the rules saw rewards between -1 and 1;
+an episode that a time limit cuts counts as ended, as in meta-training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rlbench.agents._lifetimes import chosen, sample
+from rlbench.agents._observing import ObservingConfig
+from rlbench.agents._rule import entropy, load_rule, prediction_loss
+from rlbench.backbones.encoders import Encoded, Observations
+from rlbench.backbones.encoders._base import encoded, size_of
+from rlbench.backbones.heads.networks import mlp
+from rlbench.backbones.layers.mlp import Network
+from rlbench.backbones.layers.normalise import RewardScaler
+from rlbench.backbones.optim import SGD, Adam, gradient_step
+from rlbench.backbones.ranges import check
+from rlbench.backbones.spaces import ActionChoices, action_form
+from rlbench.errors import UserError
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class LPGConfig(ObservingConfig):
+    """Settings of LPG."""
+
+    rule: str = "lpg-small"
+    """The update rule: one that comes with the package, or the file or run folder of one that lpg-meta trained."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden layer sizes of policy and predictions. Empty: one linear layer without bias, which on one-hot
+    observations is a table."""
+    envs: int = 16
+    """Number of environments in parallel."""
+    rollout_steps: int = 20
+    """Steps in each environment before each update (paper: 20)."""
+    discount: float = 0.99
+    """Discount that the rule is told (paper: gamma)."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or plain gradient descent, as for tables."""
+    policy_rate: float = 5e-4
+    """Step size of the policy (paper: alpha)."""
+    prediction_rate: float = 5e-4
+    """Step size of the predictions."""
+    prediction_weight: float = 0.5
+    """Weight of the prediction loss (paper: alpha_y)."""
+    prediction_spread: float = 1.0
+    """Standard deviation of the logits of predictions at the start, if they are a table."""
+    max_norm: float = 0.5
+    """Largest gradient norm of the policy, and of the predictions."""
+    scale_rewards: bool = True
+    """Whether rewards are divided by the running deviation of discounted returns."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are out of range."""
+        check(self)
+
+
+class LPG(Agent):
+    """An agent that learns by a learned rule, with discrete actions."""
+
+    Config: ClassVar[type] = LPGConfig
+    consumes = Trajectories
+    explores = True
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 1_000, "eval_every": 100, "log_every": 10, "checkpoint_every": 100,
+    }  # fmt: skip
+    config: LPGConfig
+
+    def build(self) -> None:
+        """The rule, and networks of policy and predictions with an optimiser each."""
+        config, spec = self.config, self.spec
+        form = action_form(spec.action_space, self.device)
+        if not isinstance(form, ActionChoices):
+            raise UserError(
+                f"the action space is {spec.action_space}; lpg needs a Discrete space, so choose another "
+                "agent, such as ppo, or wrap the environment"
+            )
+        self.form = form
+        self.rule = load_rule(config.rule).requires_grad_(False)
+        see, size = partial(config.observations, spec), self.rule.prediction_out.out_features
+        self.policy = network(see(), config.hidden, form.size, 0.0)
+        self.prediction = network(see(), config.hidden, size, config.prediction_spread)
+        self.scaler = RewardScaler(config.envs, enabled=config.scale_rewards)
+        make = Adam if config.optimizer == "adam" else SGD
+        self.policy_optimizer = make(self.policy.parameters(), config.policy_rate)
+        self.prediction_optimizer = make(self.prediction.parameters(), config.prediction_rate)
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """Tables on the paper's grids and chains, whose observations are states, with their step sizes."""
+        if not task.startswith(("grid-", "chain-")) or task.startswith(
+            ("grid-rand-", "chain-distractor")
+        ):
+            return {}
+        return {
+            "hidden": (), "optimizer": "sgd", "policy_rate": 40.0, "prediction_rate": 40.0,
+            "scale_rewards": False,
+        }  # fmt: skip
+
+    def explore(self, obs: Tensor) -> Action:
+        """A sample of the policy."""
+        return Action(sample(self.policy(obs), self.act_generator) + self.form.start)
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The most likely action."""
+        return self.form.from_unit(self.policy(obs))
+
+    def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
+        """One application of the rule to a rollout."""
+        kind = self.rule.kind
+        action = experience.action - self.form.start
+        logits, y = self.policy(experience.obs), self.prediction(experience.obs)
+        log_prob = chosen(logits.log_softmax(-1), action)
+        with torch.no_grad():
+            target, y_target = self.rule(
+                self.scaler(experience, self.discount),
+                torch.maximum(experience.terminated, experience.truncated),
+                self.discount, log_prob.exp(), y, self.prediction(experience.final_obs),
+            )  # fmt: skip
+        max_norm = self.config.max_norm
+        pi_loss = gradient_step(self.policy_optimizer, -(log_prob * target).mean(), max_norm)
+        distance = prediction_loss(y, y_target, kind).mean()
+        y_loss = gradient_step(
+            self.prediction_optimizer, self.config.prediction_weight * distance, max_norm
+        )
+        return {
+            "policy_loss": pi_loss,
+            "prediction_loss": y_loss,
+            "policy_target": target.square().mean(),
+            "entropy": entropy(logits.detach()).mean(),
+            "prediction_entropy": entropy(y.detach(), kind).mean(),
+        }
+
+
+def network(
+    observations: Observations, hidden: tuple[int, ...], out_size: int, spread: float
+) -> Network | Encoded:
+    """Logits of observations; without hidden layers a linear map whose weights have the deviation `spread`."""
+    if hidden:
+        return mlp(observations, hidden, out_size)
+    table = nn.Linear(size_of(observations), out_size, bias=False)
+    nn.init.normal_(table.weight, std=spread)
+    return encoded(observations, Network(table))

@@ -1,0 +1,393 @@
+"""Meta-training of LPG's update rule by truncated meta-gradients.
+
+Many agents live side by side. Each learns by K updates of the rule; then the return of the agents that result is
+improved through these updates, by gradient ascent on the rule's parameters eta:
+
+    J(eta) = E[ log pi_K(a | s) A ]  +  b_0 H(pi)  +  b_1 H(y)  -  b_2 E[ pi^2 ]  -  b_3 E[ ||y^||^2 ]
+
+where pi_K is the policy after the K updates, A the advantage of new steps of it, normalised for each agent, and
+entropies and norms are means over the K updates. The agents live on; when their lifetime ends, new ones begin in new
+worlds.
+
+Oh et al., 2020, https://arxiv.org/abs/2007.08794, algorithm 1 and section 3.3; coefficients and step sizes of the
+agents: Jackson et al., 2023, https://arxiv.org/abs/2310.02782, release
+
+Differences from the paper: advantages are those of GAE with a value table for each agent, in place of returns (as in
+Jackson et al.). Predictions stay differentiable where the rule reads them, which Jackson et al.'s release detaches:
+only through them can the targets of the predictions act on later policies.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from rlbench.agents._bandit import Bandit
+from rlbench.agents._lifetimes import (
+    Read,
+    Steps,
+    chosen,
+    judged,
+    normalised,
+    targets,
+    updated,
+)
+from rlbench.agents._lives import a2c_update, act, final_reward, live
+from rlbench.agents._populations import Networks, Part, Population, Tables, detached, replaced
+from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
+from rlbench.agents._rule import Kind, Rule, entropy, load_rule, prediction_norm, save_rule
+from rlbench.backbones.optim import Adam, gradient_step
+from rlbench.backbones.ranges import check
+from rlbench.experience import Lifetimes, Trajectories
+from rlbench.interface import MetaLearner
+from rlbench.measures import Measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class LPGMetaConfig:
+    """Settings of the meta-training."""
+
+    lifetimes: int = 64
+    """Agents that live side by side (paper: 960)."""
+    workers: int = 16
+    """Environments of each agent (paper: 64)."""
+    rollout_steps: int = 20
+    """Steps in each environment before an update of an agent (paper: 20)."""
+    agent_updates: int = 5
+    """Updates of an agent through which the meta-gradient passes (paper: K = 5)."""
+    hidden: int = 64
+    """Units of the rule's LSTM (paper: 256)."""
+    prediction_size: int = 8
+    """Length of an agent's predictions (paper: m = 30)."""
+    prediction: Kind = "kl"
+    """Predictions: categorical with a KL divergence (kl), or numbers with a squared error (mse)."""
+    discount: float = 0.99
+    """Discount of future reward (paper: gamma)."""
+    policy_rate: float = 40.0
+    """Step size of an agent's policy, plain gradient descent on tables (paper: alpha)."""
+    prediction_rate: float = 40.0
+    """Step size of its predictions."""
+    prediction_weight: float = 0.5
+    """Weight of the prediction loss of an agent (paper: alpha_y)."""
+    agent_hidden: tuple[int, ...] = (32,)
+    """Hidden layer sizes of agents where observations are vectors; tables need none."""
+    prediction_spread: float = 1.0
+    """Standard deviation of the logits of an agent's predictions when its lifetime begins."""
+    agent_max_norm: float = 0.5
+    """Largest gradient norm of an agent's policy, and of its predictions."""
+    learning_rate: float = 1e-3
+    """Adam step size of the rule at the start (paper: 1e-4)."""
+    final_learning_rate: float = 1e-4
+    """Adam step size at the end; it falls exponentially."""
+    decay_updates: int | None = None
+    """Updates in which it falls; by default the whole run. None in code: it is constant."""
+    max_norm: float = 1.0
+    """Largest norm of the meta-gradient."""
+    policy_entropy: float = 0.05
+    """Weight of the policies' entropy (paper: beta_0)."""
+    prediction_entropy: float = 0.001
+    """Weight of the predictions' entropy (paper: beta_1)."""
+    policy_penalty: float = 0.005
+    """Weight of the squared policy targets (paper: beta_2)."""
+    prediction_penalty: float = 0.001
+    """Weight of the squared norm of the prediction targets (paper: beta_3)."""
+    detach_predictions: bool = False
+    """Whether the rule reads predictions without their gradient, so that these targets stay meaningless."""
+    gae_lambda: float = 0.95
+    """Weight of long over short advantages."""
+    critic_rate: float = 0.1
+    """How far the value of a visited state moves towards its mean target after each rollout."""
+    a2c_rates: tuple[float, ...] = (40.0,)
+    """Step sizes of the A2C that evaluations compare with; the best on average is kept."""
+    a2c_entropies: tuple[float, ...] = (0.01,)
+    """Weights of its entropy, each with each step size."""
+    method: Literal["gradient", "evolution"] = "gradient"
+    """How the rule improves: by the meta-gradient, or by evolution strategies over whole lifetimes."""
+    noise: float = 0.1
+    """Evolution: standard deviation of the changes of the rule that are tried (paper: sigma)."""
+    bandit: bool = False
+    """Whether a bandit chooses step sizes and prediction weight of each agent, from the two lists below."""
+    bandit_rates: tuple[float, ...] = (20.0, 40.0, 80.0)
+    """Step sizes of policy and predictions that the bandit chooses from."""
+    bandit_weights: tuple[float, ...] = (0.1, 0.5, 1.0)
+    """Prediction weights that it chooses from."""
+    probe: bool = False
+    """Whether evaluations also find out what predictions know of values; best with 200 lifetimes or more."""
+    rule: str | None = None
+    """Rule to begin with: a shipped one or a file; by default a new one."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are out of range."""
+        check(self)
+
+
+class LPGMeta(MetaLearner):
+    """Meta-training of LPG's rule."""
+
+    Config: ClassVar[type] = LPGMetaConfig
+    measures = (
+        Measure("reward", "per step"), Measure("a2c", "per step"), Measure("random", "per step")
+    )  # fmt: skip
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 2_000, "eval_every": 500, "eval_episodes": 64, "checkpoint_every": 100, "log_every": 10,
+    }  # fmt: skip
+    config: LPGMetaConfig
+
+    def build(self) -> None:
+        """The rule with its optimiser, and the first agents."""
+        config = self.config
+        self.rule = (
+            Rule(config.prediction_size, config.hidden, config.prediction)
+            if config.rule is None
+            else load_rule(config.rule)
+        )
+        self.optimizer = Adam(self.rule.parameters(), config.learning_rate)
+        self.population = self._begin(self.spec, self.generator)
+        self.bandit = Bandit(len(config.bandit_rates) * len(config.bandit_weights), self.device)
+        self.arm = self.bandit.draw(config.lifetimes, self.generator)
+        self.earned = torch.zeros(config.lifetimes, device=self.device)
+        self.episodes = torch.zeros(config.lifetimes, device=self.device)
+        self.updates = 0
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """The step size falls over the whole run."""
+        return {"decay_updates": updates}
+
+    def learn(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """One step of the rule."""
+        self._decay()
+        self.updates += 1
+        if self.config.method == "evolution":
+            return self._evolve(lifetimes)
+        return self._ascend(lifetimes)
+
+    def _ascend(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """One step of the meta-gradient: K updates of each agent, and new steps of the agents that result."""
+        config, kind = self.config, self.rule.kind
+        agents = self.population
+        if lifetimes.begun.any():
+            agents = replaced(agents, lifetimes.begun, self._begin(lifetimes, self.generator))
+            self._choose(lifetimes.begun)
+        steps = self._steps(lifetimes)
+        terms = []
+        for _ in range(config.agent_updates):
+            rollout = act(lifetimes, agents, config.rollout_steps, self.generator)
+            pi, y = targets(
+                self.rule, agents, rollout, config.discount, detach=config.detach_predictions
+            )
+            agents = updated(agents, rollout, pi, y, kind, steps)
+            agents, _ = self._judged(agents, rollout)
+            self.earned += rollout.reward.sum((0, 2))
+            self.episodes += rollout.terminated.sum((0, 2))
+            terms.append(regularisers(agents, rollout, pi, y, kind))
+        rollout = act(lifetimes, agents, config.rollout_steps, self.generator)
+        agents, advantage = self._judged(agents, rollout)
+        log_prob = chosen(agents.outputs("policy", rollout.obs).log_softmax(-1), rollout.action)
+        gain = (log_prob * normalised(advantage)).mean()
+        means = {name: torch.stack([x[name] for x in terms]).mean() for name in terms[0]}
+        loss = -gain - sum(self._weights()[name] * x for name, x in means.items())
+        loss = gradient_step(self.optimizer, loss, config.max_norm)
+        self.population = detached(agents)
+        metrics = {name: x.detach() for name, x in means.items()}
+        return {"loss": loss, "reward": rollout.reward.mean(), **metrics}
+
+    @torch.no_grad()
+    def _evolve(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """One generation: pairs of opposite changes of the rule live in the same worlds, and the better one counts.
+
+        Salimans et al., 2017, https://arxiv.org/abs/1703.03864, with the ranks of Jackson et al., 2023.
+        """
+        config, generator = self.config, self.generator
+        lifetimes.redraw(copies=2)
+        own = dict(self.rule.named_parameters())
+        noise = {
+            name: torch.randn((config.lifetimes // 2, *x.shape), generator=generator, device=self.device)
+            for name, x in own.items()
+        }  # fmt: skip
+        many = {
+            name: torch.cat([x + config.noise * noise[name], x - config.noise * noise[name]])
+            for name, x in own.items()
+        }
+        read = many_rules(self.rule, many)
+        steps = self._steps(lifetimes)
+
+        def by_rules(agents: Population, rollout: Trajectories) -> Population:
+            pi, y = targets(read, agents, rollout, config.discount)
+            return updated(agents, rollout, pi, y, self.rule.kind, steps)
+
+        start = self._begin(lifetimes, generator)
+        agents, _ = live(lifetimes, start, by_rules, config.rollout_steps, generator)
+        reward = final_reward(lifetimes, agents, generator)
+        first, second = reward.chunk(2)
+        better = (first - second).sign() / (2 * config.noise)
+        self.optimizer.step(
+            tuple(
+                -(better.view(-1, *(1,) * x.dim()) * noise[name]).mean(0) for name, x in own.items()
+            )
+        )
+        return {"reward": reward.mean(), "difference": (first - second).abs().mean()}
+
+    def _choose(self, begun: Tensor) -> None:
+        """Rewards the bandit for the agents whose lifetimes are over, and draws for those that begin, bool [N]."""
+        if self.config.bandit:
+            over = begun & (self.episodes > 0)
+            self.bandit.record(self.arm[over], self.earned[over] / self.episodes[over])
+            drawn = self.bandit.draw(len(begun), self.generator)
+            self.arm = torch.where(begun, drawn, self.arm)
+        for x in (self.earned, self.episodes):
+            x.masked_fill_(begun, 0.0)
+
+    def _weights(self) -> dict[str, float]:
+        """Weights of the regularisers (paper: beta_0, beta_1, -beta_2, -beta_3)."""
+        config = self.config
+        return {
+            "policy_entropy": config.policy_entropy,
+            "prediction_entropy": config.prediction_entropy,
+            "policy_target": -config.policy_penalty,
+            "prediction_norm": -config.prediction_penalty,
+        }
+
+    def _decay(self) -> None:
+        """Sets the step size of the rule."""
+        config = self.config
+        if config.decay_updates is not None:
+            share = min(1.0, self.updates / config.decay_updates)
+            ratio = config.final_learning_rate / config.learning_rate
+            self.optimizer.learning_rate.fill_(config.learning_rate * ratio**share)
+
+    def _begin(self, lifetimes: Lifetimes, generator: torch.Generator) -> Population:
+        """Agents and critics at the start of their lifetimes."""
+        config = self.config
+        sizes: dict[Part, int] = {
+            "policy": lifetimes.actions, "prediction": config.prediction_size, "value": 1,
+        }  # fmt: skip
+        count = lifetimes.shape[0]
+        if lifetimes.states is None:
+            assert lifetimes.obs_size is not None
+            return Networks.new(count, lifetimes.obs_size, config.agent_hidden, sizes, generator)
+        return Tables.new(count, lifetimes.states, sizes, config.prediction_spread, generator)
+
+    def _steps(self, lifetimes: Lifetimes) -> Steps:
+        """Step sizes of the agents."""
+        config, count = self.config, lifetimes.shape[0]
+        if config.bandit and count == config.lifetimes:
+            rate = torch.tensor(config.bandit_rates, device=self.device)
+            weight = torch.tensor(config.bandit_weights, device=self.device)
+            rate, weight = rate[self.arm // len(weight)], weight[self.arm % len(weight)]
+            return Steps({"policy": rate, "prediction": rate}, weight, config.agent_max_norm)
+        one = torch.ones(count, device=self.device)
+        rates: dict[Part, Tensor] = {
+            "policy": config.policy_rate * one, "prediction": config.prediction_rate * one,
+        }  # fmt: skip
+        return Steps(rates, config.prediction_weight * one, config.agent_max_norm)
+
+    @torch.no_grad()
+    def _judged(self, agents: Population, rollout: Trajectories) -> tuple[Population, Tensor]:
+        """The population with improved critics, and the advantages of a rollout before that, [T, N, W]."""
+        config = self.config
+        advantage, target = judged(agents, rollout, config.discount, config.gae_lambda)
+        return agents.valued(rollout.obs, target, config.critic_rate), advantage
+
+    def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
+        """See `MetaLearner`: rule.safetensors for `rlbench run lpg --rule`, and its card."""
+        return save_rule(self.rule, folder / "rule.safetensors", origin)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner`; with the agents that live now."""
+        return super().state_dict() | {"population": self.population.tensors()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Learner`."""
+        rest = {name: x for name, x in state.items() if name != "population"}
+        super().load_state_dict(rest)
+        self.population = self.population.with_tensors(state["population"])
+
+    @torch.no_grad()
+    def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """Reward per step of the policies at the end of whole lifetimes, [N] each.
+
+        `reward` is that of agents that learn by the rule, `a2c` that of agents that learn by A2C with the best of the
+        settings, `random` that of random actions. `curve` and `a2c_curve` are rewards in each tenth, [N, 10].
+        """
+        config, generator = self.config, self.measure_generator
+        steps = self._steps(lifetimes)
+
+        def by_rule(agents: Population, rollout: Trajectories) -> Population:
+            pi, y = targets(self.rule, agents, rollout, config.discount)
+            return updated(agents, rollout, pi, y, self.rule.kind, steps)
+
+        new = partial(self._begin, lifetimes, generator)
+        columns = {"random": final_reward(lifetimes, new(), generator)}
+        agents, columns["curve"] = live(lifetimes, new(), by_rule, config.rollout_steps, generator)
+        columns["reward"] = final_reward(lifetimes, agents, generator)
+        if config.probe:
+            columns |= self._probe(lifetimes, agents)
+        found = []
+        for rate, bonus in itertools.product(config.a2c_rates, config.a2c_entropies):
+            by_a2c = partial(
+                a2c_update, discount=config.discount, mixing=config.gae_lambda,
+                rate=rate, entropy=bonus, critic_rate=config.critic_rate, max_norm=config.agent_max_norm,
+            )  # fmt: skip
+            agents, curve = live(lifetimes, new(), by_a2c, config.rollout_steps, generator)
+            found.append((final_reward(lifetimes, agents, generator), curve))
+        columns["a2c"], columns["a2c_curve"] = max(found, key=lambda x: float(x[0].mean()))
+        return columns
+
+    def _probe(self, lifetimes: Lifetimes, agents: Population) -> dict[str, Tensor]:
+        """Errors of values at `DISCOUNTS` that are read from predictions, and from values, [N, G] each."""
+        config, generator = self.config, self.measure_generator
+        resting, visits = settled(
+            self.rule, lifetimes, agents, config.discount, config.gae_lambda, config.critic_rate,
+            config.rollout_steps, self._steps(lifetimes), generator,
+        )  # fmt: skip
+        exact, tables = exact_values(lifetimes, resting, DISCOUNTS), resting.tensors()
+        logits = tables["prediction"]
+        y = logits.softmax(-1) if self.rule.kind == "kl" else logits.sigmoid()
+        return {
+            "predictions_error": read_values(y, exact, visits, generator),
+            "values_error": read_values(tables["value"], exact, visits, generator),
+        }
+
+
+def many_rules(rule: Rule, parameters: Mapping[str, Tensor]) -> Read:
+    """A rule for each of N agents, with parameters [N, ...]."""
+
+    def one(parameters: Mapping[str, Tensor], discount: float, *columns: Tensor) -> Any:
+        reward, over, *rest = columns
+        return functional_call(rule, dict(parameters), (reward, over, discount, *rest))
+
+    def read(reward: Tensor, over: Tensor, discount: float, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        dims = (0, None, *(1,) * (2 + len(rest)))
+        found: tuple[Tensor, Tensor] = vmap(one, in_dims=dims, out_dims=1)(
+            parameters, discount, reward, over, *rest
+        )
+        return found
+
+    return read
+
+
+def regularisers(
+    agents: Population, rollout: Trajectories, pi: Tensor, y: Tensor, kind: Kind
+) -> dict[str, Tensor]:
+    """Means over a rollout: entropies of policy and predictions after an update, and norms of its targets.
+
+    Args:
+        agents: After the update.
+        rollout: From which they learned, [T, N, W].
+        pi: pi^, [T, N, W].
+        y: Logits of y^, [T, N, W, m].
+        kind: Kind of the predictions.
+    """
+    return {
+        "policy_entropy": entropy(agents.outputs("policy", rollout.obs)).mean(),
+        "prediction_entropy": entropy(agents.outputs("prediction", rollout.obs), kind).mean(),
+        "policy_target": pi.square().mean(),
+        "prediction_norm": prediction_norm(y, kind).mean(),
+    }

@@ -1,0 +1,169 @@
+"""LPG: Oh et al., 2020, an update rule is learned, transfers, and finds what to predict.
+
+Every run meta-trains a rule on small random grids and then lets new agents live in levels that no rule saw: of the
+same distribution, and of two others. Agents of A2C live in the same levels, with the best of 15 settings on each
+distribution.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.results import Missing, Result, Results
+
+TASK = "grid-levels-small"
+UNSEEN = ("grid-levels-long", "grid-levels-sparse")
+DISCOUNTS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+"""Discounts of the values that are read from predictions (`rlbench.agents._probe.DISCOUNTS`)."""
+TESTED = 0.8
+"""The levels after this share are those that the reading networks were not fitted to."""
+A2C = {"a2c_rates": (5.0, 10.0, 20.0, 40.0, 80.0), "a2c_entropies": (0.0, 0.01, 0.03)}
+"""Settings of A2C that are searched."""
+SIZES: dict[Scale, dict[str, Any]] = {
+    "small": {"lifetimes": 32, "hidden": 32},
+    "full": {"lifetimes": 512, "workers": 64, "hidden": 256, "prediction_size": 30},
+}
+UPDATES: dict[Scale, tuple[int, int, int]] = {
+    "small": (600, 300, 600),
+    "full": (5_000, 5_000, 5_000),
+}
+"""Updates of the rule in the main runs, the ablations and the runs with a probe."""
+FREE = {"prediction_entropy": 0.0, "prediction_penalty": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "all regularisers": {},
+    "no entropy": {"policy_entropy": 0.0, "prediction_entropy": 0.0},
+    "no L2": {"policy_penalty": 0.0, "prediction_penalty": 0.0},
+    "neither": {"policy_entropy": 0.0, "policy_penalty": 0.0, **FREE},
+    "squared error": {"prediction": "mse"},
+    "detached": {"detach_predictions": True},
+}
+"""The ablations of C4."""
+SHORT = {"rollout_steps": 5, "agent_updates": 10, "policy_rate": 15.0, "prediction_rate": 15.0}
+"""Rollouts too short to see most rewards, so that predictions are needed."""
+PROBED: dict[str, dict[str, Any]] = {
+    "probed": {}, "probed, free predictions": FREE, "probed, short rollouts": FREE | SHORT,
+}  # fmt: skip
+"""Runs of C3: with the usual settings, and the two attempts to make predictions useful."""
+
+
+def _grids(scale: Scale) -> tuple[Grid, ...]:
+    size, (main, short, probed) = SIZES[scale], UPDATES[scale]
+    rare = {"eval_every": 0, "log_every": 10, "checkpoint_every": 100}
+
+    def methods(variants: dict[str, dict[str, Any]], **more: Any) -> tuple[Method, ...]:
+        return tuple(Method(x, "lpg-meta", size | more | y) for x, y in variants.items())
+
+    return (
+        Grid(methods({"LPG": {}}, **A2C), (TASK,), 3, {"updates": main, "eval_episodes": 64, **rare}),
+        Grid(methods(VARIANTS), (TASK,), 1, {"updates": short, "eval_episodes": 64, **rare}),
+        Grid(methods(PROBED, probe=True), (TASK,), 1, {"updates": probed, "eval_episodes": 256, **rare}),
+    )  # fmt: skip
+
+
+def _of(results: Results, method: str) -> list[Result]:
+    found = results.of(method, TASK)
+    if not found:
+        raise Missing(f"{method} has not been run on {TASK}")
+    return found
+
+
+def _compared(run: Result, prefix: str) -> tuple[float, float]:
+    """Mean reward of the rule as a share of A2C's, and the share of levels in which it beats random actions."""
+    reward, a2c, random = (run.columns[prefix + x] for x in ("reward", "a2c", "random"))
+    return float(reward.mean() / a2c.mean()), float((reward > random).mean())
+
+
+def _beats(prefixes: tuple[str, ...], least: float, share: float) -> Any:
+    def judge(results: Results) -> Verdict:
+        holds, parts = True, []
+        for prefix in prefixes:
+            found = [_compared(run, prefix) for run in _of(results, "LPG")]
+            holds &= all(ratio >= least and above >= share for ratio, above in found)
+            each = ", ".join(f"{ratio:.2f} and {above:.0%}" for ratio, above in found)
+            parts.append(f"{prefix.rstrip('/') or TASK}: {each}")
+        return Verdict(
+            bool(holds),
+            f"share of A2C's reward, and of levels above random, by seed: {'; '.join(parts)}",
+        )
+
+    return judge
+
+
+def known(run: Result) -> dict[str, np.ndarray[Any, Any]]:
+    """Error over variance of values read from predictions and from values, at each of `DISCOUNTS`."""
+    columns = {"predictions": "predictions_error", "TD(lambda)": "values_error"}
+    if columns["predictions"] not in run.columns:
+        raise Missing(f"{run.folder} was not measured with --probe")
+    first = int(TESTED * run.count)
+    return {name: run.columns[x][first:].mean(axis=0) for name, x in columns.items()}
+
+
+def _predictions(results: Results) -> Verdict:
+    parts, holds = [], False
+    far = [DISCOUNTS.index(x) for x in (0.0, 0.5, 0.8)]
+    for method in PROBED:
+        for run in _of(results, method):
+            errors = known(run)
+            holds |= bool((errors["predictions"][far] < errors["TD(lambda)"][far]).all())
+            shown = "; ".join(f"{k} {' '.join(f'{x:.2f}' for x in v)}" for k, v in errors.items())
+            parts.append(f"{method}: {shown}")
+    at = " ".join(map(str, DISCOUNTS))
+    return Verdict(holds, f"error over variance at gamma' = {at}. {'. '.join(parts)}")
+
+
+def _ablations(results: Results) -> Verdict:
+    parts = []
+    for method in VARIANTS:
+        for run in _of(results, method):
+            ratio, _ = _compared(run, "")
+            names = ("policy_entropy", "prediction_entropy", "policy_target")
+            logged = [float(results.metric(method, TASK, name).mean()) for name in names]
+            parts.append(
+                f"{method} {run.mean('reward'):.4f} ({ratio:.2f} of A2C; H(pi) {logged[0]:.2f}, H(y) "
+                f"{logged[1]:.2f}, pi^2 {logged[2]:.4f})"
+            )
+    return Verdict(None, f"reward per step: {'; '.join(parts)}")
+
+
+C1 = Claim(
+    "C1",
+    "A rule meta-trained with regularisers teaches agents about as well as A2C in the kind of grids that it was "
+    "trained on",
+    "for each meta-seed, over 64 new levels: reward at least 0.8 of that of tuned A2C, and above random in 85 % of "
+    "the levels",
+    _beats(("",), 0.8, 0.85),
+)
+C2 = Claim(
+    "C2",
+    "The rule transfers to other environments without further training",
+    "for each meta-seed, over 64 levels of each of two other distributions: reward at least 0.7 of that of tuned "
+    "A2C, and above random in 90 % of the levels",
+    _beats(tuple(f"{name}/" for name in UNSEEN), 0.7, 0.9),
+)
+C3 = Claim(
+    "C3",
+    "Predictions know values at discounts other than that of the training; a TD(lambda) value knows its own",
+    "in one of the runs with a probe, values at gamma' = 0, 0.5 and 0.8 are read from the predictions with a smaller "
+    "error than from the TD(lambda) values",
+    _predictions,
+)
+C4 = Claim(
+    "C4",
+    "Regularisers and the kind of prediction loss decide whether meta-training works",
+    "none: reported, one seed each",
+    _ablations,
+)
+
+PAPER = Paper(
+    name="lpg",
+    title="Discovering Reinforcement Learning Algorithms",
+    reference="Oh et al., 2020, https://arxiv.org/abs/2007.08794",
+    method="LPG",
+    grids={"small": _grids("small"), "full": _grids("full")},
+    minutes={"small": 60, "full": 20_000},
+    claims=(C1, C2, C3, C4),
+    notes="Reward per step at the end of a lifetime of 250 updates (small) or 200 (the other two). The paper "
+    "meta-trains for a day on 16 TPU cores; Jackson et al., 2023 (https://arxiv.org/abs/2310.02782) for three hours on "
+    "a GPU. Full scale has the sizes of Jackson et al. and is not yet run.",
+)

@@ -1,0 +1,306 @@
+"""Grid worlds as batched tensor programs: N levels with W workers each, all stepped together.
+
+Order of one step: move; collect what is in the cell; absent objects may come back, those just collected not before
+the next step; the episode ends with the object's probability or at the time limit, which counts as a true end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rlbench.envs.grids.levels import Levels
+from rlbench.envs.grids.worlds import Worlds
+
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+"""Row and column that an action adds: up, down, left, right, stay, then the diagonals."""
+ACTION_SETS = {5: MOVES[:5], 9: MOVES, 18: MOVES}
+"""Moves of each number of actions; with 18, nine move and nine collect from the cell that they point at."""
+
+
+class LevelSet(Protocol):
+    """A distribution of levels."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def slots(self) -> int:
+        """Number of objects, O."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Levels:
+        """`count` levels."""
+
+
+class GridWorlds(Worlds):
+    """W workers in each of N levels; observations are numbers of states, int64 [N, W].
+
+    The number of a state is cell * 2^O + bits of the objects that are present.
+    """
+
+    def __init__(
+        self, level_set: LevelSet, worlds: int, workers: int, actions: int, seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        """Draws `worlds` levels (N) with `workers` workers each (W).
+
+        Args:
+            level_set: Where levels come from.
+            worlds: Number of levels.
+            workers: Number of workers in each level.
+            actions: 5, 9 or 18, see `ACTION_SETS`.
+            seed: Decides levels and chance.
+            device: Device of all tensors.
+        """
+        self.level_set, self.actions = level_set, actions
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.shape = (worlds, workers)
+        rows, columns = level_set.shape
+        self.cells, self.slots = rows * columns, level_set.slots
+        self.states = self.cells << self.slots
+        self.draws = 2 * self.slots + 1
+        self.bits = 1 << torch.arange(self.slots, device=device)
+        self.cell = torch.zeros(self.shape, dtype=torch.int64, device=device)
+        self.present = torch.zeros((*self.shape, self.slots), dtype=torch.bool, device=device)
+        self.steps = torch.zeros_like(self.cell)
+        self._prepare()
+        self.levels = level_set.draw(worlds, self.generator)
+        self.tables = self._tables(self.levels)
+        self.restart()
+
+    def _prepare(self) -> None:
+        """Adds what a kind of grids needs before the first episodes begin."""
+
+    def renew(self, rows: Tensor, copies: int = 1) -> None:
+        """See `Worlds`."""
+        drawn = self.level_set.draw(len(rows) // copies, self.generator)
+        fresh = drawn.take(torch.arange(len(rows), device=self.device) % len(drawn))
+        self.levels = self.levels.put(rows, fresh)
+        self.tables = self.tables.put(rows, self._tables(fresh))
+        self.begin(self._workers_of(rows), self.chance(1)[0])
+
+    def values(self, policy: Tensor, discount: float) -> Tensor | None:
+        """See `Worlds`."""
+        from rlbench.envs.grids.values import exact_values  # It imports this module.
+
+        return exact_values(self.levels, self.level_set.shape, self.actions, policy, discount)
+
+    def obs(self) -> Tensor:
+        """Numbers of the states, int64 [N, W]."""
+        return (self.cell << self.slots) + (self.present * self.bits).sum(-1)
+
+    def advance(self, action: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Worlds`."""
+        tables = self.tables
+        place = tables.world + self.cell * self.actions + action
+        self.cell = tables.next.take(place)
+        reached = self.cell if tables.reach is None else tables.reach.take(place)
+        taken = (reached[..., None] == self.object_cells()) & self.present
+        reward = (taken * tables.reward).sum(-1)
+        terminated = (taken & (chance[..., : self.slots] < tables.ends)).any(-1)
+        back = chance[..., self.slots : 2 * self.slots] < tables.returns
+        self._come_back(back, taken, chance)
+        self.present = (self.present | back) & ~taken
+        self.steps = self.steps + 1
+        return reward, terminated, self.steps >= tables.limit
+
+    def begin(self, over: Tensor, chance: Tensor) -> None:
+        """See `Worlds`."""
+        pick = (chance[..., -1] * self.tables.start_count).long()
+        start = self.tables.starts.gather(1, pick)
+        self.cell = torch.where(over, start, self.cell)
+        self.present = torch.where(over[..., None], self.tables.exists, self.present)
+        self.steps = self.steps.masked_fill(over, 0)
+
+    def _tables(self, levels: Levels) -> "Tables":
+        return Tables.of(levels, self.level_set.shape, self.actions)
+
+    def object_cells(self) -> Tensor:
+        """Cells of the objects, [N, 1 or W, O]."""
+        return self.tables.object_cell
+
+    def _come_back(self, back: Tensor, taken: Tensor, chance: Tensor) -> None:
+        """Prepares the return of absent objects.
+
+        Args:
+            back: Which return if they are absent, bool [N, W, O].
+            taken: Which were collected in this step, and so do not return in it, bool [N, W, O].
+            chance: Random numbers of this step.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Levels, positions and the generator."""
+        return super().state_dict() | {"levels": dict(vars(self.levels))}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`."""
+        super().load_state_dict({name: x for name, x in state.items() if name != "levels"})
+        self.levels = Levels(**{name: x.to(self.device) for name, x in state["levels"].items()})
+        self.tables = self._tables(self.levels)
+
+
+class RandomGridWorlds(GridWorlds):
+    """Grids whose objects are placed anew in every episode, and each time that they come back.
+
+    Observations are vectors, float [N, W, (1 + O) C]: for the agent, and for each object, a plane of cells that is 1
+    where it is. An object comes back to a free cell without the agent or another object.
+    """
+
+    def _prepare(self) -> None:
+        self.states, self.obs_size = None, (1 + self.slots) * self.cells
+        self.draws = 3 * self.slots + 1
+        self.object_cell = torch.zeros(self.present.shape, dtype=torch.int64, device=self.device)
+
+    def obs(self) -> Tensor:
+        """Planes of the agent and the objects, float [N, W, (1 + O) C]."""
+        assert self.obs_size is not None
+        planes = torch.arange(1 + self.slots, device=self.device) * self.cells
+        place = torch.cat([self.cell[..., None], self.object_cell], -1) + planes
+        shown = torch.cat([torch.ones_like(self.present[..., :1]), self.present], -1).float()
+        return shown.new_zeros((*self.shape, self.obs_size)).scatter(-1, place, shown)
+
+    def begin(self, over: Tensor, chance: Tensor) -> None:
+        """See `Worlds`."""
+        rank = torch.full_like(self.object_cell, self.cells)
+        for slot in range(self.slots):
+            rank[..., slot] = self._free(rank, chance[..., 2 * self.slots + slot])
+        start = self._free(rank, chance[..., -1])
+        floor = self.tables.starts
+        cells = floor.gather(1, rank.flatten(1)).view_as(rank)
+        self.object_cell = torch.where(over[..., None], cells, self.object_cell)
+        self.cell = torch.where(over, floor.gather(1, start), self.cell)
+        self.present = torch.where(over[..., None], self.tables.exists, self.present)
+        self.steps = self.steps.masked_fill(over, 0)
+
+    def _tables(self, levels: Levels) -> "Tables":
+        # Objects are elsewhere in each episode, so every cell without a wall is a start.
+        anywhere = torch.full_like(levels.start, -1)
+        nothing = replace(levels, exists=torch.zeros_like(levels.exists), start=anywhere)
+        return replace(
+            Tables.of(nothing, self.level_set.shape, self.actions),
+            exists=levels.exists[:, None],
+            returns=(levels.returns * levels.exists)[:, None],
+        )
+
+    def object_cells(self) -> Tensor:
+        """Cells of the objects, [N, W, O]."""
+        return self.object_cell
+
+    def _come_back(self, back: Tensor, taken: Tensor, chance: Tensor) -> None:
+        placed = back & ~self.present
+        # On a GPU the question would cost more than the answer.
+        if placed.device.type == "cpu" and not placed.any():
+            return
+        place_of = (~self.levels.wall).cumsum(1) - 1
+        here = torch.cat([self.cell[..., None], self.object_cell], -1)
+        rank = place_of.gather(1, here.flatten(1)).view_as(here)
+        # With 18 actions the agent may stand on an object; a cell must not count twice.
+        absent = taken | ~self.present | (rank[..., 1:] == rank[..., :1])
+        gone = torch.cat([torch.zeros_like(taken[..., :1]), absent], -1)
+        rank = rank.masked_fill(gone, self.cells)
+        for slot in range(self.slots):
+            free = self._free(rank, chance[..., 2 * self.slots + slot])
+            rank[..., slot + 1] = torch.where(placed[..., slot], free, rank[..., slot + 1])
+        cells = self.tables.starts.gather(1, rank[..., 1:].flatten(1).clamp(max=self.cells - 1))
+        self.object_cell = torch.where(placed, cells.view_as(placed), self.object_cell)
+
+    def _free(self, rank: Tensor, chance: Tensor) -> Tensor:
+        """Draws free cells that are not occupied, all with equal probability.
+
+        Args:
+            rank: Occupied cells as positions in the list of free cells, the number of cells for none, int64 [N, W, K].
+            chance: Uniform random numbers, [N, W].
+
+        Returns:
+            Positions in the list, int64 [N, W].
+        """
+        count = self.tables.start_count - (rank < self.cells).sum(-1)
+        pick = (chance * count).long()
+        # The position among the cells left becomes one among all by stepping over each occupied cell before it.
+        for occupied in rank.sort(-1).values.unbind(-1):
+            pick = pick + (pick >= occupied)
+        return pick
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `step` reads of the levels, shaped for all workers at once."""
+
+    world: Tensor
+    """First entry of each world in the two tables below, [N, 1]."""
+    next: Tensor
+    """Cell after an action, [N, C * A]."""
+    reach: Tensor | None
+    """Cell from which the action collects, -1 for none, [N, C * A]; None if it is always the cell after the action."""
+    object_cell: Tensor
+    """Cells of the objects, [N, 1, O]."""
+    exists: Tensor
+    """Whether a level has the object, [N, 1, O]."""
+    reward: Tensor
+    """Rewards, [N, 1, O]."""
+    ends: Tensor
+    """Probabilities of the end, [N, 1, O]."""
+    returns: Tensor
+    """Probabilities of coming back, [N, 1, O]."""
+    limit: Tensor
+    """Time limits, [N, 1]."""
+    starts: Tensor
+    """Cells in which an episode may start, first in each row, [N, C]."""
+    start_count: Tensor
+    """Their number, [N, 1]."""
+
+    @classmethod
+    def of(cls, levels: Levels, shape: tuple[int, int], actions: int) -> "Tables":
+        """The tables of some levels; see `move_table`."""
+        move, reach = move_table(levels.wall, shape, actions), None
+        if actions == 18:
+            # Moves collect nothing; the other nine actions stay and collect.
+            stay = torch.arange(move.shape[1], device=move.device)[None, :, None].expand_as(move)
+            nowhere = torch.full_like(move, -1)
+            move, reach = torch.cat([move, stay], -1), torch.cat([nowhere, move], -1)
+        first = torch.arange(len(levels), device=move.device) * move[0].numel()
+        # A level without an object may start in the cell that the object would have.
+        occupied = levels.wall | torch.zeros_like(levels.wall).scatter(
+            1, levels.cell, levels.exists
+        )
+        # A fixed start is the only one of its list; else all free cells come first.
+        fixed = (levels.start >= 0)[:, None]
+        free = torch.sort(occupied.byte(), dim=1, stable=True).indices
+        return cls(
+            world=first[:, None],
+            next=move.flatten(1), reach=None if reach is None else reach.flatten(1),
+            object_cell=levels.cell[:, None], exists=levels.exists[:, None],
+            reward=levels.reward[:, None], ends=levels.ends[:, None],
+            returns=(levels.returns * levels.exists)[:, None], limit=levels.limit[:, None],
+            starts=torch.where(fixed, levels.start[:, None], free),
+            start_count=torch.where(fixed, 1, (~occupied).sum(1, keepdim=True)).float(),
+        )  # fmt: skip
+
+    def put(self, rows: Tensor, other: "Tables") -> "Tables":
+        """A copy in which some levels, int64 [M], are replaced by others, M of them."""
+        changed = {
+            x.name: getattr(self, x.name).index_copy(0, rows, getattr(other, x.name))
+            for x in fields(self) if x.name != "world" and getattr(self, x.name) is not None
+        }  # fmt: skip
+        return replace(self, **changed)
+
+
+def move_table(wall: Tensor, shape: tuple[int, int], actions: int) -> Tensor:
+    """Cell that each move leads to, int64 [N, C, moves]; walls and edges leave the agent in place.
+
+    Args:
+        wall: bool [N, C].
+        shape: Rows and columns.
+        actions: See `ACTION_SETS`.
+    """
+    rows, columns = shape
+    cell = torch.arange(rows * columns, device=wall.device)
+    move = torch.tensor(ACTION_SETS[actions], device=wall.device)
+    row, column = cell[:, None] // columns + move[:, 0], cell[:, None] % columns + move[:, 1]
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    target = torch.where(inside, row * columns + column, cell[:, None])
+    blocked = wall[:, target]
+    return torch.where(blocked, cell[:, None], target)
