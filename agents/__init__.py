@@ -106,7 +106,8 @@ def load_agent(name: str) -> "type[Agent]":
     Raises:
         UserError: There is no such agent, or it cannot be imported.
     """
-    from rlbench.interface import Agent, checked_class
+    from rlbench.custom import checked_class
+    from rlbench.interface import Agent
 
     return checked_class(AGENTS.load(name), Agent, name)  # type: ignore[type-abstract]
 

@@ -13,7 +13,7 @@ Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3
 
 Differences from the paper: policy and predictions have separate networks (Jackson et al., 2023, release); rewards
 are divided by the running deviation of discounted returns by default, because the rules saw rewards between -1 and 1;
-an episode that a time limit cuts counts as ended, as in meta-training.
+rollouts are longer (see `rollout_steps`); an episode that a time limit cuts counts as ended, as in meta-training.
 """
 
 from collections.abc import Mapping
@@ -51,15 +51,16 @@ class LPGConfig(ObservingConfig):
     observations is a table."""
     envs: int = 16
     """Number of environments in parallel."""
-    rollout_steps: int = 20
-    """Steps in each environment before each update (paper: 20)."""
+    rollout_steps: int = 100
+    """Steps in each environment before each update (paper: 20). A rule that was meta-trained on rollouts of 20
+    steps teaches more on longer ones, in which it sees what came of an action."""
     discount: float = 0.99
     """Discount that the rule is told (paper: gamma)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or plain gradient descent, as for tables."""
-    policy_rate: float = 5e-4
+    policy_rate: float = 1e-3
     """Step size of the policy (paper: alpha)."""
-    prediction_rate: float = 5e-4
+    prediction_rate: float = 1e-3
     """Step size of the predictions."""
     prediction_weight: float = 0.5
     """Weight of the prediction loss (paper: alpha_y)."""
@@ -113,7 +114,7 @@ class LPG(Agent):
         ):
             return {}
         return {
-            "hidden": (), "optimizer": "sgd", "policy_rate": 40.0, "prediction_rate": 40.0,
+            "hidden": (), "rollout_steps": 20, "optimizer": "sgd", "policy_rate": 40.0, "prediction_rate": 40.0,
             "scale_rewards": False,
         }  # fmt: skip
 

@@ -44,7 +44,8 @@ from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
 from rlbench.agents._rule import Kind, Rule, entropy, load_rule, prediction_norm, save_rule
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import check
-from rlbench.experience import Lifetimes, Trajectories
+from rlbench.errors import UserError
+from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.interface import MetaLearner
 from rlbench.measures import Measure
 
@@ -109,7 +110,7 @@ class LPGMetaConfig:
     """Weights of its entropy, each with each step size."""
     method: Literal["gradient", "evolution"] = "gradient"
     """How the rule improves: by the meta-gradient, or by evolution strategies over whole lifetimes."""
-    noise: float = 0.1
+    evolution_noise: float = 0.1
     """Evolution: standard deviation of the changes of the rule that are tried (paper: sigma)."""
     bandit: bool = False
     """Whether a bandit chooses step sizes and prediction weight of each agent, from the two lists below."""
@@ -123,8 +124,12 @@ class LPGMetaConfig:
     """Rule to begin with: a shipped one or a file; by default a new one."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range."""
+        """Refuses settings that are out of range, and an odd number of lifetimes where they are paired."""
         check(self)
+        if self.method == "evolution" and self.lifetimes % 2:
+            raise UserError(
+                f"lifetimes is {self.lifetimes}, but evolution pairs them; give an even number"
+            )
 
 
 class LPGMeta(MetaLearner):
@@ -173,9 +178,9 @@ class LPGMeta(MetaLearner):
         config, kind = self.config, self.rule.kind
         agents = self.population
         if lifetimes.begun.any():
-            agents = replaced(agents, lifetimes.begun, self._begin(lifetimes, self.generator))
+            agents = replaced(agents, lifetimes.begun, self._begin(lifetimes.spec, self.generator))
             self._choose(lifetimes.begun)
-        steps = self._steps(lifetimes)
+        steps = self._steps(lifetimes.spec)
         terms = []
         for _ in range(config.agent_updates):
             rollout = act(lifetimes, agents, config.rollout_steps, self.generator)
@@ -212,21 +217,21 @@ class LPGMeta(MetaLearner):
             for name, x in own.items()
         }  # fmt: skip
         many = {
-            name: torch.cat([x + config.noise * noise[name], x - config.noise * noise[name]])
+            name: torch.cat([x + config.evolution_noise * noise[name], x - config.evolution_noise * noise[name]])
             for name, x in own.items()
         }
         read = many_rules(self.rule, many)
-        steps = self._steps(lifetimes)
+        steps = self._steps(lifetimes.spec)
 
         def by_rules(agents: Population, rollout: Trajectories) -> Population:
             pi, y = targets(read, agents, rollout, config.discount)
             return updated(agents, rollout, pi, y, self.rule.kind, steps)
 
-        start = self._begin(lifetimes, generator)
+        start = self._begin(lifetimes.spec, generator)
         agents, _ = live(lifetimes, start, by_rules, config.rollout_steps, generator)
         reward = final_reward(lifetimes, agents, generator)
         first, second = reward.chunk(2)
-        better = (first - second).sign() / (2 * config.noise)
+        better = (first - second).sign() / (2 * config.evolution_noise)
         self.optimizer.step(
             tuple(
                 -(better.view(-1, *(1,) * x.dim()) * noise[name]).mean(0) for name, x in own.items()
@@ -262,21 +267,21 @@ class LPGMeta(MetaLearner):
             ratio = config.final_learning_rate / config.learning_rate
             self.optimizer.learning_rate.fill_(config.learning_rate * ratio**share)
 
-    def _begin(self, lifetimes: Lifetimes, generator: torch.Generator) -> Population:
+    def _begin(self, spec: LifetimesSpec, generator: torch.Generator) -> Population:
         """Agents and critics at the start of their lifetimes."""
         config = self.config
         sizes: dict[Part, int] = {
-            "policy": lifetimes.actions, "prediction": config.prediction_size, "value": 1,
+            "policy": spec.actions, "prediction": config.prediction_size, "value": 1,
         }  # fmt: skip
-        count = lifetimes.shape[0]
-        if lifetimes.states is None:
-            assert lifetimes.obs_size is not None
-            return Networks.new(count, lifetimes.obs_size, config.agent_hidden, sizes, generator)
-        return Tables.new(count, lifetimes.states, sizes, config.prediction_spread, generator)
+        count = spec.shape[0]
+        if spec.states is None:
+            assert spec.obs_size is not None
+            return Networks.new(count, spec.obs_size, config.agent_hidden, sizes, generator)
+        return Tables.new(count, spec.states, sizes, config.prediction_spread, generator)
 
-    def _steps(self, lifetimes: Lifetimes) -> Steps:
+    def _steps(self, spec: LifetimesSpec) -> Steps:
         """Step sizes of the agents."""
-        config, count = self.config, lifetimes.shape[0]
+        config, count = self.config, spec.shape[0]
         if config.bandit and count == config.lifetimes:
             rate = torch.tensor(config.bandit_rates, device=self.device)
             weight = torch.tensor(config.bandit_weights, device=self.device)
@@ -317,13 +322,13 @@ class LPGMeta(MetaLearner):
         settings, `random` that of random actions. `curve` and `a2c_curve` are rewards in each tenth, [N, 10].
         """
         config, generator = self.config, self.measure_generator
-        steps = self._steps(lifetimes)
+        steps = self._steps(lifetimes.spec)
 
         def by_rule(agents: Population, rollout: Trajectories) -> Population:
             pi, y = targets(self.rule, agents, rollout, config.discount)
             return updated(agents, rollout, pi, y, self.rule.kind, steps)
 
-        new = partial(self._begin, lifetimes, generator)
+        new = partial(self._begin, lifetimes.spec, generator)
         columns = {"random": final_reward(lifetimes, new(), generator)}
         agents, columns["curve"] = live(lifetimes, new(), by_rule, config.rollout_steps, generator)
         columns["reward"] = final_reward(lifetimes, agents, generator)
@@ -345,7 +350,7 @@ class LPGMeta(MetaLearner):
         config, generator = self.config, self.measure_generator
         resting, visits = settled(
             self.rule, lifetimes, agents, config.discount, config.gae_lambda, config.critic_rate,
-            config.rollout_steps, self._steps(lifetimes), generator,
+            config.rollout_steps, self._steps(lifetimes.spec), generator,
         )  # fmt: skip
         exact, tables = exact_values(lifetimes, resting, DISCOUNTS), resting.tensors()
         logits = tables["prediction"]

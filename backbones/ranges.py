@@ -36,27 +36,34 @@ TWO = Range(lambda x: x >= 2, "2 or more")
 BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
 INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one first")
 
+SEVERAL = Range(
+    lambda x: len(x) > 0 and all(0 <= n < inf for n in x), "one or more finite numbers, 0 or more"
+)
+
 _NAMES = {
-    COUNT: "act_samples advantage_samples batch_size code code_size constraint_samples critics cycle_updates "
-    "decay_updates divergence_samples envs epochs hidden memory_size penalty_samples "
+    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size constraint_samples critics cycle_updates "
+    "decay_updates divergence_samples envs epochs hidden lifetimes memory_size penalty_samples "
     "exploration_updates policy_decay_updates policy_every replay_size rollout_steps samples "
-    "sequence_length steps_per_update target_every target_samples vae_hidden",
+    "sequence_length steps_per_update target_every target_samples vae_hidden workers",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
     "conservatism critic_learning_rate entropy_coefficient exploration_noise learning_rate "
-    "noise_clip perturbation policy_learning_rate random_steps std_penalty target_noise "
+    "final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
+    "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight random_steps "
+    "std_penalty target_noise "
     "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
     "weight_decay",
     POSITIVE: "act_temperature alpha_min clip_range fixed_alpha initial_temperature kernel_width "
-    "rms_prop_epsilon std",
-    LIMIT: "alpha_max gradient_clip kl_limit max_grad_norm max_weight target_kl",
-    SHARE: "discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
+    "evolution_noise rms_prop_epsilon std",
+    LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm max_norm max_weight target_kl",
+    SHARE: "critic_rate discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "dropout momentum",
     INSIDE: "expectile",
-    TWO: "atoms",
+    TWO: "atoms prediction_size",
     BOUNDS: "log_std_bounds",
     INTERVAL: "value_range",
+    SEVERAL: "a2c_entropies a2c_rates bandit_rates bandit_weights",
 }
 RANGES = {name: each for each, names in _NAMES.items() for name in names.split()}
 """Range of each setting by its name, which means the same in every agent."""

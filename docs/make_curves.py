@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rlbench.agents import AGENTS
+from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.tables.summary import collect, score
 from rlbench.benchmarks.training.formats import measures_of
@@ -53,6 +53,8 @@ COMMANDS = {
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
+    "lpg": "--env CartPole-v1 --updates 200 --eval-every 20",
+    "lpg-meta": "--env grid-levels-small --lifetimes 16 --hidden 32 --updates 200 --eval-every 20",
     "ppo": CART_POLE,
     "recurrent-crr": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "
@@ -117,7 +119,11 @@ def main() -> None:
     """Trains what is named, and renews its part of the file."""
     parser = argparse.ArgumentParser(description="Train the examples of docs/agents/.")
     parser.add_argument("names", nargs="*", metavar="NAME")
-    names = parser.parse_args().names or [*built_in(AGENTS), *built_in(MODELS)]
+    names = parser.parse_args().names or [
+        *built_in(AGENTS),
+        *built_in(META_LEARNERS),
+        *built_in(MODELS),
+    ]
     for name in names:
         runs = {str(seed): train(name, seed) for seed in SEEDS}
         kept = kept_curves()

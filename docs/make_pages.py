@@ -18,7 +18,7 @@ import numpy as np
 
 from docs.draw_curves import draw
 from docs.make_curves import built_in, kept_curves
-from rlbench.agents import AGENTS
+from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.tables.summary import called, collect, score
@@ -38,6 +38,8 @@ EXAMPLES = {
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
     "cql": "--env point-mixed --data-size 20000 --updates 200",
     "ibac-sni": "--env multiroom-n1 --updates 10",
+    "lpg": "--env CartPole-v1 --updates 200",
+    "lpg-meta": "--env grid-levels-small --lifetimes 16 --hidden 32 --updates 50",
     "ppo": "--env CartPole-v1 --updates 20",
     "recurrent-ppo": "--env CartPole-v1 --updates 20",
     "sac": "--env Pendulum-v1 --updates 1000",
@@ -65,10 +67,16 @@ Models learn from labelled examples and are scored on examples that they have no
 
 {_index("model", MODELS)}
 
+A meta-learner learns how agents learn, in many lifetimes at once:
+
+{_index("meta-learner", META_LEARNERS)}
+
 Register your own under the entry point `rlbench.agents` or `rlbench.models`, or name it as `package.module:Class`;
 see [the interface](../rlbench/interface.py).
 """
-    learners = [(name, table) for table in (AGENTS, MODELS) for name in built_in(table)]
+    learners = [
+        (name, table) for table in (AGENTS, META_LEARNERS, MODELS) for name in built_in(table)
+    ]
     made = {DOCS / "agents" / f"{name}.md": _page(name, table) for name, table in learners}
     pictures = {DOCS / "agents" / f"{x}.svg": draw(x, kept) for x, kept in kept_curves().items()}
     return {DOCS / "agents.md": index} | made | pictures
@@ -123,8 +131,9 @@ def _curve(name: str) -> str:
     if kept is None:
         return ""
     first, *others = kept["seeds"]
-    episodes = load_learner(name).run.get("eval_episodes", RunConfig.eval_episodes)
-    measured = "All test examples" if name in MODELS else f"{episodes} episodes"
+    learner = load_learner(name)
+    episodes = learner.run.get("eval_episodes", RunConfig.eval_episodes)
+    measured = "All test examples" if name in MODELS else f"{episodes} {learner.measured}"
     return f"""
 ## Learning curve
 

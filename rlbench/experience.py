@@ -72,6 +72,20 @@ class Examples:
         return Examples({name: column.to(device) for name, column in self.columns.items()})
 
 
+@dataclass(frozen=True)
+class LifetimesSpec:
+    """What a meta-learner must know of lifetimes."""
+
+    shape: tuple[int, int]
+    """Number of lifetimes and of workers in each, (N, W)."""
+    states: int | None
+    """Number of states; None if observations are vectors."""
+    obs_size: int | None
+    """Length of the vectors, D; None if observations are numbers of states."""
+    actions: int
+    """Number of actions."""
+
+
 class Lifetimes(ABC):
     """N agents side by side, each in a world of its own; `learn` acts in them itself.
 
@@ -85,23 +99,8 @@ class Lifetimes(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, int]:
-        """Number of lifetimes and of workers in each, (N, W)."""
-
-    @property
-    @abstractmethod
-    def states(self) -> int | None:
-        """Number of states; None if observations are vectors."""
-
-    @property
-    def obs_size(self) -> int | None:
-        """Length of the vectors, D; None if observations are numbers of states."""
-        return None
-
-    @property
-    @abstractmethod
-    def actions(self) -> int:
-        """Number of actions."""
+    def spec(self) -> LifetimesSpec:
+        """Sizes, which never change."""
 
     @abstractmethod
     def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Trajectories:

@@ -14,16 +14,21 @@ environments or parses arguments; the drivers and the runner in `rlbench.benchma
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol
 
 import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.errors import UserError
-from rlbench.experience import Examples, Experience, Lifetimes, Trajectories, Transitions
+from rlbench.experience import (
+    Examples,
+    Experience,
+    Lifetimes,
+    LifetimesSpec,
+)
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive, initialising
 from rlbench.state import capture, restore
@@ -292,12 +297,12 @@ class MetaLearner(Learner):
     consumes = Lifetimes
     measured = "lifetimes"
 
-    spec: Lifetimes
+    spec: LifetimesSpec
 
     def __init__(
-        self, config: Any, spec: Lifetimes, *, seed: int = 0, device: torch.device | str = "cpu"
+        self, config: Any, spec: LifetimesSpec, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        """See `Learner`; `spec` are lifetimes like those of `learn`.
+        """See `Learner`; `spec` describes the lifetimes of `learn`.
 
         `measure` draws from `measure_generator`, so that measuring does not affect learning.
         """
@@ -321,80 +326,6 @@ class MetaLearner(Learner):
         raise UserError(
             f"{type(self).__name__} cannot be exported; give it a method `export` (see MetaLearner)"
         )
-
-
-L = TypeVar("L", bound=Learner)
-
-
-def checked_class(found: Any, base: type[L], name: str) -> type[L]:
-    """A class that a user named, if it is a complete learner.
-
-    Args:
-        found: The object of the name.
-        base: `Agent`, `Model` or `MetaLearner`, or `Learner` for any of them.
-        name: As the user wrote it.
-
-    Raises:
-        UserError: It is something else, or is incomplete.
-    """
-    bases = [x for x in (Agent, Model, MetaLearner) if issubclass(x, base)]
-    for kind in bases:
-        if isinstance(found, type) and issubclass(found, kind):
-            if missing := _lacking(found):
-                raise UserError(
-                    f"{kind.__name__.lower()} {name!r}: the class {found.__name__} {missing}; see "
-                    f"rlbench.interface.{kind.__name__}"
-                )
-            return cast(type[L], found)
-    names = [x.__name__ for x in bases]
-    raise UserError(
-        f"{' or '.join(names).lower()} {name!r}: it is not a subclass of rlbench.interface."
-        f"{' or '.join(names)}; expected package.module:Class"
-    )
-
-
-def _lacking(found: type[Learner]) -> str:
-    """Describes what a class lacks to be a learner; empty if it is one."""
-    config = getattr(found, "Config", None)
-    if not (isinstance(config, type) and is_dataclass(config)):
-        return f"has the Config {config}, expected a frozen dataclass of its settings"
-    bare = [
-        field.name
-        for field in fields(config)
-        if field.init and field.default is MISSING and field.default_factory is MISSING
-    ]
-    if issubclass(found, Model) and "batch_size" not in {field.name for field in fields(config)}:
-        return (
-            "has a Config without batch_size, so give it one: the number of examples in an update"
-        )
-    if bare:
-        return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
-    consumes = getattr(found, "consumes", None)
-    known: tuple[type, ...] = (Transitions, Trajectories)
-    if not issubclass(found, Agent):
-        known = (Examples,) if issubclass(found, Model) else (Lifetimes,)
-    if consumes not in known:
-        names = " or ".join(x.__name__ for x in known)
-        return f"has consumes = {consumes}, expected {names}"
-    measures = getattr(found, "measures", ())
-    if not (
-        isinstance(measures, tuple) and measures and all(isinstance(x, Measure) for x in measures)
-    ):
-        return (
-            f"has measures = {measures}, expected a tuple of one or more rlbench.measures.Measure"
-        )
-    if len({x.name for x in measures}) < len(measures):
-        return "has two measures with the same name, so give them different names"
-    methods = set(found.__abstractmethods__)
-    if found.build is Learner.build and found.__init__ in (
-        Agent.__init__,
-        Model.__init__,
-        MetaLearner.__init__,
-    ):
-        methods.add("build")
-    if issubclass(found, Agent) and found.act is Agent.act and found.decide is Learner.decide:
-        methods.add("decide")
-    return f"has no method {' and '.join(sorted(methods))}" if methods else ""
 
 
 @contextmanager

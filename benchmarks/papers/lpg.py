@@ -3,14 +3,21 @@
 Every run meta-trains a rule on small random grids and then lets new agents live in levels that no rule saw: of the
 same distribution, and of two others. Agents of A2C live in the same levels, with the best of 15 settings on each
 distribution.
+
+    python -m rlbench.benchmarks.papers.lpg RUN --out predictions.svg
+
+draws what the predictions of a run with a probe know (claim C3).
 """
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
-from rlbench.benchmarks.tables.results import Missing, Result, Results
+from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
+from rlbench.errors import UserError
 
 TASK = "grid-levels-small"
 UNSEEN = ("grid-levels-long", "grid-levels-sparse")
@@ -70,8 +77,9 @@ def _of(results: Results, method: str) -> list[Result]:
 
 def _compared(run: Result, prefix: str) -> tuple[float, float]:
     """Mean reward of the rule as a share of A2C's, and the share of levels in which it beats random actions."""
-    reward, a2c, random = (run.columns[prefix + x] for x in ("reward", "a2c", "random"))
-    return float(reward.mean() / a2c.mean()), float((reward > random).mean())
+    ratio = run.mean("reward", prefix) / run.mean("a2c", prefix)
+    above = run.columns[f"{prefix}reward"] > run.columns[f"{prefix}random"]
+    return ratio, float(above.mean())
 
 
 def _beats(prefixes: tuple[str, ...], least: float, share: float) -> Any:
@@ -167,3 +175,51 @@ PAPER = Paper(
     "meta-trains for a day on 16 TPU cores; Jackson et al., 2023 (https://arxiv.org/abs/2310.02782) for three hours on "
     "a GPU. Full scale has the sizes of Jackson et al. and is not yet run.",
 )
+
+
+def plot_predictions(run: Path, out: Path) -> None:
+    """Draws the error of values that are read from predictions, and from TD(lambda) values, over the discount.
+
+    Raises:
+        UserError: The folder holds no complete run with a probe, or matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise UserError(
+            "pictures need matplotlib; install it with pip install matplotlib"
+        ) from None
+    try:
+        errors = known(read_result("probed", run))
+    except Missing as error:
+        raise UserError(f"{error}; give a run of lpg-meta with --probe") from None
+    figure = Figure(figsize=(5.0, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(DISCOUNTS))
+    for style, (name, values) in zip(("o-", "s--"), errors.items(), strict=True):
+        axes.plot(places, values, style, label=f"from {name}")
+    axes.set_xticks(places, [f"{x:g}" for x in DISCOUNTS])
+    axes.set_xlabel("discount of the values that are read")
+    axes.set_ylabel("squared error / variance")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description="Draw what the predictions of LPG know.")
+    parser.add_argument("run", type=Path, help="folder of a run of lpg-meta with --probe")
+    parser.add_argument("--out", type=Path, required=True, help="file to write: .svg, .png or .pdf")
+    asked = parser.parse_args()
+    try:
+        plot_predictions(asked.run, asked.out)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    print(asked.out)
+
+
+if __name__ == "__main__":
+    main()

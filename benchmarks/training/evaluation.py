@@ -4,7 +4,8 @@ An evaluator returns every measure of each episode or example. The episodes or e
 come first; the columns of others have a prefix, such as `held_out/`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,13 +150,8 @@ class ExamplesEvaluator:
         Raises:
             UserError: A measure is not finite, is missing, or has another shape.
         """
-        random_state = learner.measure_generator.get_state()
-        learner.measure_generator.manual_seed(derive(seed, "measures"))
-        try:
-            with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
-                columns = self._columns(learner)
-        finally:
-            learner.measure_generator.set_state(random_state)
+        with _measuring(learner, seed):
+            columns = self._columns(learner)
         return {self.prefix + key: column for key, column in columns.items()}
 
     def _columns(self, learner: Model) -> dict[str, Array]:
@@ -192,18 +188,25 @@ class LifetimesEvaluator:
         lifetimes = lifetimes_of(
             self._task, learner.config, self._count, derive(seed, "lifetimes"), learner.device
         )
-        random_state = learner.measure_generator.get_state()
-        learner.measure_generator.manual_seed(derive(seed, "measures"))
-        try:
-            with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
-                found = _checked(learner.measure(lifetimes), self._count, called(type(learner)))
-        finally:
-            learner.measure_generator.set_state(random_state)
+        with _measuring(learner, seed):
+            found = _checked(learner.measure(lifetimes), self._count, called(type(learner)))
         return {self.prefix + key: column for key, column in _scored(found, learner).items()}
 
     def note(self) -> str:
         """See `Evaluator`."""
         return ""
+
+
+@contextmanager
+def _measuring(learner: Model | MetaLearner, seed: int) -> Iterator[None]:
+    """Networks in evaluation mode, draws from `seed`, and afterwards everything as before."""
+    random_state = learner.measure_generator.get_state()
+    learner.measure_generator.manual_seed(derive(seed, "measures"))
+    try:
+        with named_as_users(type(learner)), evaluating(learner), torch.no_grad():
+            yield
+    finally:
+        learner.measure_generator.set_state(random_state)
 
 
 def lifetimes_of(

@@ -19,7 +19,8 @@ def load_learner(name: str) -> "type[Learner]":
     Raises:
         UserError: There is no such learner, or it cannot be imported.
     """
-    from rlbench.interface import Learner, MetaLearner, Model, checked_class
+    from rlbench.custom import checked_class
+    from rlbench.interface import Learner, MetaLearner, Model
 
     if name in MODELS:
         return checked_class(MODELS.load(name), Model, name)  # type: ignore[type-abstract]

@@ -41,7 +41,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     elif issubclass(learner_class, MetaLearner):
         settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
         on = compute.resolve_device(device)
-        spec = lifetimes_of(task, settings, settings.lifetimes, config.seed, on)
+        spec = lifetimes_of(task, settings, settings.lifetimes, config.seed, on).spec
     else:
         env = task.make()
         spec = Spec.of(env)

@@ -177,7 +177,7 @@ class Run:
         if self.examples is not None:
             return self.examples.fields
         if self.lifetimes is not None:
-            return self.lifetimes
+            return self.lifetimes.spec
         spec = Spec.of(self._world)
         if self.data is None:
             return spec

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlbench.envs.grids.worlds import Worlds
-from rlbench.experience import Lifetimes, Trajectories
+from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.state import capture, restore
 
 
@@ -33,24 +33,10 @@ class WorldLifetimes(Lifetimes):
             self.age = torch.arange(count, device=worlds.device) * length // count
 
     @property
-    def states(self) -> int | None:
+    def spec(self) -> LifetimesSpec:
         """See `Lifetimes`."""
-        return self.worlds.states
-
-    @property
-    def obs_size(self) -> int | None:
-        """See `Lifetimes`."""
-        return self.worlds.obs_size
-
-    @property
-    def actions(self) -> int:
-        """See `Lifetimes`."""
-        return self.worlds.actions
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `Lifetimes`."""
-        return self.worlds.shape
+        worlds = self.worlds
+        return LifetimesSpec(worlds.shape, worlds.states, worlds.obs_size, worlds.actions)
 
     def renew(self) -> None:
         """Replaces the worlds of lifetimes that are over."""
@@ -66,12 +52,12 @@ class WorldLifetimes(Lifetimes):
 
     def redraw(self, copies: int = 1) -> None:
         """See `Lifetimes`."""
-        self.worlds.renew(torch.arange(self.shape[0], device=self.begun.device), copies)
+        self.worlds.renew(torch.arange(self.worlds.shape[0], device=self.begun.device), copies)
         self.begun, self.age = torch.ones_like(self.begun), torch.zeros_like(self.age)
 
     def values(self, policy: Tensor, discount: float) -> Tensor:
         """See `Lifetimes`."""
-        found = self.worlds.values(policy, discount) if self.states is not None else None
+        found = self.worlds.values(policy, discount) if self.worlds.states is not None else None
         return super().values(policy, discount) if found is None else found
 
     def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Trajectories:

@@ -51,7 +51,7 @@ def world(
 
 
 def learner(task: str = "grid-levels-small", seed: int = 0, **settings: Any) -> LPGMeta:
-    return LPGMeta(LPGMetaConfig(**SMALL | settings), world(task), seed=seed)
+    return LPGMeta(LPGMetaConfig(**SMALL | settings), world(task).spec, seed=seed)
 
 
 def trained(updates: int = 3, task: str = "grid-levels-small", **settings: Any) -> LPGMeta:
@@ -111,7 +111,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "decay_updates": (3, {}),
     "detach_predictions": (True, {"prediction_entropy": 0.0}),
     "method": ("evolution", {}),
-    "noise": (0.2, {"method": "evolution"}),
+    "evolution_noise": (0.2, {"method": "evolution"}),
     "bandit": (True, {}),
     "bandit_rates": ((1.0,), {"bandit": True}),
     "bandit_weights": ((9.0,), {"bandit": True}),
@@ -149,7 +149,7 @@ def test_every_setting_has_an_effect(name: str, tmp_path: Path) -> None:
     usual = trained(4, task, **{"policy_rate": 10.0, **others})
     made = LPGMeta(
         LPGMetaConfig(**{**SMALL, "policy_rate": 10.0, **others, name: value}),
-        world(task, count, workers),
+        world(task, count, workers).spec,
     )
     where = world(task, count, workers, staggered=True)
     for _ in range(4):
@@ -184,7 +184,7 @@ def test_lifetimes_are_cut_into_ten_parts() -> None:
 def test_a2c_learns_the_right_first_action_of_chains() -> None:
     where = make_lifetimes("chain-short", 8, 16, seed=0)
     generator = torch.Generator().manual_seed(0)
-    start = Tables.new(8, where.states or 0, {"policy": 2, "value": 1}, 0.0, generator)
+    start = Tables.new(8, where.spec.states or 0, {"policy": 2, "value": 1}, 0.0, generator)
 
     def learn(agents: Any, rollout: Any) -> Any:
         return a2c_update(
@@ -311,7 +311,7 @@ def test_values_are_read_from_what_knows_them(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(probe, "FIT_STEPS", 1_000)
     where = world(count=10)
     generator = torch.Generator().manual_seed(0)
-    states = where.states or 0
+    states = where.spec.states or 0
     agents = Tables.new(10, states, {"policy": 5, "prediction": 3, "value": 1}, 0.1, generator)
     exact = probe.exact_values(where, agents, (0.0, 0.9))
     assert exact.shape == (2, 10, states)
@@ -330,7 +330,7 @@ def test_only_predictions_and_values_learn_while_they_settle() -> None:
     made, where = trained(1), world()
     agents = made.population
     found, visits = probe.settled(
-        made.rule, where, agents, 0.9, 0.95, 0.1, 5, made._steps(where), torch.Generator()
+        made.rule, where, agents, 0.9, 0.95, 0.1, 5, made._steps(where.spec), torch.Generator()
     )
     assert torch.equal(found.tensors()["policy"], agents.tensors()["policy"])
     assert not torch.equal(found.tensors()["prediction"], agents.tensors()["prediction"])

@@ -327,7 +327,7 @@ def test_a_saved_rule_is_read_again(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no rule 'nothing'; give lpg-small"):
+    with pytest.raises(UserError, match="there is no rule 'nothing'; give lpg-short or lpg-small"):
         load_rule("nothing")
     (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
     with pytest.raises(UserError, match="holds no rule of LPG"):

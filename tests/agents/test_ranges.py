@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlbench.agents import AGENTS, load_agent
+from rlbench.agents import AGENTS, META_LEARNERS, load_agent
 from rlbench.backbones.ranges import (
     BELOW_ONE,
     BOUNDS,
@@ -18,9 +18,11 @@ from rlbench.backbones.ranges import (
     NOT_NEGATIVE,
     POSITIVE,
     RANGES,
+    SEVERAL,
     SHARE,
     TWO,
 )
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.cli import main
 from rlbench.errors import UserError
 
@@ -37,19 +39,20 @@ WRONG: dict[Any, tuple[Any, ...]] = {
     TWO: (1, 0),
     BOUNDS: ((2.0, -5.0), (NAN, 0.0)),
     INTERVAL: ((1.0, 1.0), (100.0, 0.0)),
+    SEVERAL: ((), (1.0, -1.0), (NAN,), (INF,)),
 }
 RIGHT: dict[Any, tuple[Any, ...]] = {
     COUNT: (1,), FINITE: (-5.0,), NOT_NEGATIVE: (0,), POSITIVE: (1e-9,), LIMIT: (1e-9, INF), SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99),
-    INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0),), INTERVAL: ((0.0, 1.0),),
+    INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0),), INTERVAL: ((0.0, 1.0),), SEVERAL: ((0.0,), (1.0, 2.0)),
 }  # fmt: skip
-NAMES = list(AGENTS)
+NAMES = [*AGENTS, *META_LEARNERS]
 # In these agents beta is a divisor.
 POSITIVE_BETA = {"awac", "awr", "crr", "recurrent-crr"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_among_the_settings_has_a_range(name: str) -> None:
-    config = load_agent(name).Config()
+    config = load_learner(name).Config()
     numbers = {
         field.name
         for field in dataclasses.fields(config)
@@ -61,7 +64,7 @@ def test_every_number_among_the_settings_has_a_range(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_outside_their_ranges_are_refused(name: str) -> None:
-    kind = load_agent(name).Config
+    kind = load_learner(name).Config
     for field in (x.name for x in dataclasses.fields(kind) if x.name in RANGES):
         default = getattr(kind(), field)
         this = POSITIVE if field == "beta" and name in POSITIVE_BETA else RANGES[field]

@@ -216,8 +216,10 @@ def test_what_a_model_lacks_is_named(
 
 @pytest.mark.parametrize("name", ["OnlyLearner", "Config", "SPEC"])
 def test_what_is_neither_agent_nor_model_is_refused(name: str) -> None:
-    words = r"is not a subclass of rlbench\.interface\.Agent or Model; expected package"
-    with pytest.raises(UserError, match=f"agent or model 'tests.benchmarks.test_measuring:{name}': it {words}"):  # fmt: skip
+    words = (
+        r"is not a subclass of rlbench\.interface\.Agent, Model or MetaLearner; expected package"
+    )
+    with pytest.raises(UserError, match=f"agent, model or meta-learner 'tests.benchmarks.test_measuring:{name}': it {words}"):  # fmt: skip
         load_learner(f"tests.benchmarks.test_measuring:{name}")
 
 
@@ -263,7 +265,7 @@ def test_a_custom_model_is_run_evaluated_and_reported(
     assert {file: file.stat().st_mtime_ns for file in Path("run").rglob("*")} == before
     assert "which does not act; leave --explore out" in refused(capsys, ["evaluate", "run", "--explore"])  # fmt: skip
     for command in ("watch", "export"):
-        assert "run is the run of a model, which does not act" in refused(capsys, [command, "run"])
+        assert "run is the run of a learner that does not act" in refused(capsys, [command, "run"])
     assert main(["report", "run"]) == 0
     assert "number 7.0 ±" in Path("report.html").read_text()
 

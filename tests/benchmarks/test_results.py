@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.benchmarks.papers import PAPERS, bear, crr, ibac_sni, ibac_toy, load_paper
+from rlbench.benchmarks.papers import PAPERS, bear, crr, ibac_sni, ibac_toy, load_paper, lpg
 from rlbench.benchmarks.tables import statistics, table
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
@@ -167,14 +167,23 @@ def test_methods_on_different_data_are_marked() -> None:
 
 def everything(paper: Paper, folder: Path) -> list[Result]:
     """A run for every job of the small scale."""
-    names = ("loss", "q_policy", "q_data", "weight_nonzero", "first_kl", "first_kl_stochastic")
+    names = (
+        "loss", "q_policy", "q_data", "weight_nonzero", "first_kl", "first_kl_stochastic",
+        "policy_entropy", "prediction_entropy", "policy_target",
+    )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text(json.dumps(dict.fromkeys(names, 0.5)) + "\n")
     data = {"kind": "generated", "details": {"score": 1.0}}
-    return [
+    runs = [
         result(name, job.config.env, job.config.seed, 0.1 * job.config.seed, folder, data=data)
         for name, job in paper.jobs("small", folder)
     ]
+    if paper.name == "lpg":
+        for run in runs:
+            for prefix in ("", *(f"{name}/" for name in lpg.UNSEEN)):
+                run.columns.update({prefix + x: np.ones(5) for x in ("reward", "a2c", "random")})
+            run.columns.update({f"{x}_error": np.ones((5, 8)) for x in ("predictions", "values")})
+    return runs
 
 
 def gaps(runs: Iterable[Result]) -> Iterable[Callable[[Result], bool]]:

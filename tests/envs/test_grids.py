@@ -242,7 +242,9 @@ def lived(made: WorldLifetimes, seed: int) -> Tensor:
     pick, numbers = torch.Generator().manual_seed(seed), []
     for _ in range(3):
         made.renew()
-        x = made.rollout(lambda _: torch.randint(made.actions, made.shape, generator=pick), 10)
+        x = made.rollout(
+            lambda _: torch.randint(made.spec.actions, made.spec.shape, generator=pick), 10
+        )
         numbers += [x.obs, x.reward, x.terminated, x.final_obs]
     return torch.cat([y.double().flatten() for y in numbers])
 

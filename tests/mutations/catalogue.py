@@ -1,9 +1,10 @@
 """All mutations."""
 
-from tests.mutations import of_agents, of_data, of_envs, of_networks, of_runs, of_tables
+from tests.mutations import of_agents, of_data, of_envs, of_lpg, of_networks, of_runs, of_tables
 
 ALL = [
     *of_agents.MUTATIONS,
+    *of_lpg.MUTATIONS,
     *of_networks.MUTATIONS,
     *of_data.MUTATIONS,
     *of_envs.MUTATIONS,

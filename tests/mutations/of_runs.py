@@ -28,7 +28,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/evaluation.py", "benchmarks/test_measuring.py backbones/test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
         ("measured as in training", "named_as_users(type(learner)), evaluating(learner), torch", "named_as_users(type(learner)), torch"),
-        ("measures draw on from training", '        learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
+        ("measures draw on from training", '    learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
         ("the model's random state is not put back", "learner.measure_generator.set_state(random_state)", "pass"),
         ("the first batch alone", "range(0, len(self._examples), MEASURED_AT_ONCE)", "range(0, 1, MEASURED_AT_ONCE)"),
         ("a measure that is not finite is kept", " or not np.isfinite(column).all():", ":"),
@@ -47,6 +47,9 @@ MUTATIONS: list[Mutation] = [
         ("networks stay where they were made", "            value.to(self.device)\n", "            pass\n"),
         ("weights from the global generator", 'with initialising(derive(seed, "weights")):', "if True:"),
         ("acting draws from the numbers of learning", "self.acting_noise, self.act_generator", "self.acting_noise, self.generator"),
+    ),
+    *of_file(
+        "rlbench/custom.py", "rlbench/test_building.py",
         ("an agent without networks is taken", "found.build is Learner.build and", "False and"),
     ),
     *of_file(

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from rlbench.accelerate.compile import why_not
 from rlbench.agents import load_agent
 from rlbench.backbones.optim import Adam, gradient_step
+from rlbench.custom import checked_class
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Transitions
-from rlbench.interface import Action, Agent, Model, Spec, State, checked_class
+from rlbench.interface import Action, Agent, Model, Spec, State
 from rlbench.measures import Measure
 from rlbench.seeding import derive, initialising
 from tests.agents.case import SPEC
