@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+VECTOR_TASKS = ("grid-rand-", "chain-distractor")
+"""Beginnings of the names of grids and chains whose observations are vectors, not states."""
 Part = Literal["policy", "prediction", "value"]
 """What an agent computes from an observation."""
 Rates = Mapping[Part, Tensor]

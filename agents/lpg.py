@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from rlbench.agents._lifetimes import chosen, sample
 from rlbench.agents._observing import ObservingConfig
+from rlbench.agents._populations import VECTOR_TASKS
 from rlbench.agents._rule import entropy, load_rule, prediction_loss
 from rlbench.backbones.encoders import Encoded, Observations
 from rlbench.backbones.encoders._base import encoded, size_of
@@ -109,9 +110,7 @@ class LPG(Agent):
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
         """Tables on the paper's grids and chains, whose observations are states, with their step sizes."""
-        if not task.startswith(("grid-", "chain-")) or task.startswith(
-            ("grid-rand-", "chain-distractor")
-        ):
+        if not task.startswith(("grid-", "chain-")) or task.startswith(VECTOR_TASKS):
             return {}
         return {
             "hidden": (), "rollout_steps": 20, "optimizer": "sgd", "policy_rate": 40.0, "prediction_rate": 40.0,

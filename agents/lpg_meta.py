@@ -26,9 +26,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from rlbench.agents._bandit import Bandit
+from rlbench.agents._evolution import changed_rules, draw_noise, slopes
 from rlbench.agents._lifetimes import (
     Read,
     Steps,
@@ -39,7 +39,15 @@ from rlbench.agents._lifetimes import (
     updated,
 )
 from rlbench.agents._lives import a2c_update, act, final_reward, live
-from rlbench.agents._populations import Networks, Part, Population, Tables, detached, replaced
+from rlbench.agents._populations import (
+    VECTOR_TASKS,
+    Networks,
+    Part,
+    Population,
+    Tables,
+    detached,
+    replaced,
+)
 from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
 from rlbench.agents._rule import Kind, Rule, entropy, load_rule, prediction_norm, save_rule
 from rlbench.backbones.optim import Adam, gradient_step
@@ -162,8 +170,10 @@ class LPGMeta(MetaLearner):
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """The step size falls over the whole run."""
-        return {"decay_updates": updates}
+        """The step size falls over the whole run; small steps of Adam where agents are networks."""
+        rates = dict.fromkeys(("policy_rate", "prediction_rate", "critic_rate"), 1e-3)
+        others = rates | {"a2c_rates": (1e-3,)} if task.startswith(VECTOR_TASKS) else {}
+        return {"decay_updates": updates, **others}
 
     def learn(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
         """One step of the rule."""
@@ -180,7 +190,7 @@ class LPGMeta(MetaLearner):
         if lifetimes.begun.any():
             agents = replaced(agents, lifetimes.begun, self._begin(lifetimes.spec, self.generator))
             self._choose(lifetimes.begun)
-        steps = self._steps(lifetimes.spec)
+        steps = self._chosen_steps(lifetimes.spec)
         terms = []
         for _ in range(config.agent_updates):
             rollout = act(lifetimes, agents, config.rollout_steps, self.generator)
@@ -205,39 +215,26 @@ class LPGMeta(MetaLearner):
 
     @torch.no_grad()
     def _evolve(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """One generation: pairs of opposite changes of the rule live in the same worlds, and the better one counts.
-
-        Salimans et al., 2017, https://arxiv.org/abs/1703.03864, with the ranks of Jackson et al., 2023.
-        """
-        config, generator = self.config, self.generator
+        """One generation: each pair of opposite changes of the rule lives in a world of its own."""
+        config, scale = self.config, self.config.evolution_noise
         lifetimes.redraw(copies=2)
-        own = dict(self.rule.named_parameters())
-        noise = {
-            name: torch.randn((config.lifetimes // 2, *x.shape), generator=generator, device=self.device)
-            for name, x in own.items()
-        }  # fmt: skip
-        many = {
-            name: torch.cat([x + config.evolution_noise * noise[name], x - config.evolution_noise * noise[name]])
-            for name, x in own.items()
-        }
-        read = many_rules(self.rule, many)
-        steps = self._steps(lifetimes.spec)
-
-        def by_rules(agents: Population, rollout: Trajectories) -> Population:
-            pi, y = targets(read, agents, rollout, config.discount)
-            return updated(agents, rollout, pi, y, self.rule.kind, steps)
-
-        start = self._begin(lifetimes.spec, generator)
-        agents, _ = live(lifetimes, start, by_rules, config.rollout_steps, generator)
-        reward = final_reward(lifetimes, agents, generator)
-        first, second = reward.chunk(2)
-        better = (first - second).sign() / (2 * config.evolution_noise)
-        self.optimizer.step(
-            tuple(
-                -(better.view(-1, *(1,) * x.dim()) * noise[name]).mean(0) for name, x in own.items()
-            )
+        noise = draw_noise(self.rule, config.lifetimes // 2, self.generator)
+        by_rules = partial(
+            self._taught, changed_rules(self.rule, noise, scale), self._steps(lifetimes.spec)
         )
-        return {"reward": reward.mean(), "difference": (first - second).abs().mean()}
+        start = self._begin(lifetimes.spec, self.generator)
+        agents, _ = live(lifetimes, start, by_rules, config.rollout_steps, self.generator)
+        first, second = final_reward(lifetimes, agents, self.generator).chunk(2)
+        self.optimizer.step(slopes(noise, first, second, scale))
+        reward = (first + second).mean() / 2
+        return {"reward": reward, "difference": (first - second).abs().mean()}
+
+    def _taught(
+        self, read: Read, steps: Steps, agents: Population, rollout: Trajectories
+    ) -> Population:
+        """Agents after one update by a rule, without a meta-gradient."""
+        pi, y = targets(read, agents, rollout, self.config.discount)
+        return updated(agents, rollout, pi, y, self.rule.kind, steps)
 
     def _choose(self, begun: Tensor) -> None:
         """Rewards the bandit for the agents whose lifetimes are over, and draws for those that begin, bool [N]."""
@@ -271,7 +268,7 @@ class LPGMeta(MetaLearner):
         """Agents and critics at the start of their lifetimes."""
         config = self.config
         sizes: dict[Part, int] = {
-            "policy": spec.actions, "prediction": config.prediction_size, "value": 1,
+            "policy": spec.actions, "prediction": self.rule.prediction_out.out_features, "value": 1,
         }  # fmt: skip
         count = spec.shape[0]
         if spec.states is None:
@@ -281,17 +278,21 @@ class LPGMeta(MetaLearner):
 
     def _steps(self, spec: LifetimesSpec) -> Steps:
         """Step sizes of the agents."""
-        config, count = self.config, spec.shape[0]
-        if config.bandit and count == config.lifetimes:
-            rate = torch.tensor(config.bandit_rates, device=self.device)
-            weight = torch.tensor(config.bandit_weights, device=self.device)
-            rate, weight = rate[self.arm // len(weight)], weight[self.arm % len(weight)]
-            return Steps({"policy": rate, "prediction": rate}, weight, config.agent_max_norm)
-        one = torch.ones(count, device=self.device)
+        config, one = self.config, torch.ones(spec.shape[0], device=self.device)
         rates: dict[Part, Tensor] = {
             "policy": config.policy_rate * one, "prediction": config.prediction_rate * one,
         }  # fmt: skip
         return Steps(rates, config.prediction_weight * one, config.agent_max_norm)
+
+    def _chosen_steps(self, spec: LifetimesSpec) -> Steps:
+        """Step sizes of the agents in training, which the bandit may have chosen."""
+        config = self.config
+        if not config.bandit:
+            return self._steps(spec)
+        rates = torch.tensor(config.bandit_rates, device=self.device)
+        weights = torch.tensor(config.bandit_weights, device=self.device)
+        rate, weight = rates[self.arm // len(weights)], weights[self.arm % len(weights)]
+        return Steps({"policy": rate, "prediction": rate}, weight, config.agent_max_norm)
 
     @torch.no_grad()
     def _judged(self, agents: Population, rollout: Trajectories) -> tuple[Population, Tensor]:
@@ -322,12 +323,7 @@ class LPGMeta(MetaLearner):
         settings, `random` that of random actions. `curve` and `a2c_curve` are rewards in each tenth, [N, 10].
         """
         config, generator = self.config, self.measure_generator
-        steps = self._steps(lifetimes.spec)
-
-        def by_rule(agents: Population, rollout: Trajectories) -> Population:
-            pi, y = targets(self.rule, agents, rollout, config.discount)
-            return updated(agents, rollout, pi, y, self.rule.kind, steps)
-
+        by_rule = partial(self._taught, self.rule, self._steps(lifetimes.spec))
         new = partial(self._begin, lifetimes.spec, generator)
         columns = {"random": final_reward(lifetimes, new(), generator)}
         agents, columns["curve"] = live(lifetimes, new(), by_rule, config.rollout_steps, generator)
@@ -359,23 +355,6 @@ class LPGMeta(MetaLearner):
             "predictions_error": read_values(y, exact, visits, generator),
             "values_error": read_values(tables["value"], exact, visits, generator),
         }
-
-
-def many_rules(rule: Rule, parameters: Mapping[str, Tensor]) -> Read:
-    """A rule for each of N agents, with parameters [N, ...]."""
-
-    def one(parameters: Mapping[str, Tensor], discount: float, *columns: Tensor) -> Any:
-        reward, over, *rest = columns
-        return functional_call(rule, dict(parameters), (reward, over, discount, *rest))
-
-    def read(reward: Tensor, over: Tensor, discount: float, *rest: Tensor) -> tuple[Tensor, Tensor]:
-        dims = (0, None, *(1,) * (2 + len(rest)))
-        found: tuple[Tensor, Tensor] = vmap(one, in_dims=dims, out_dims=1)(
-            parameters, discount, reward, over, *rest
-        )
-        return found
-
-    return read
 
 
 def regularisers(

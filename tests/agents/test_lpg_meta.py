@@ -12,10 +12,11 @@ from torch.func import functional_call
 
 from rlbench.agents import _probe as probe
 from rlbench.agents._bandit import Bandit
+from rlbench.agents._evolution import changed_rules, draw_noise, many_rules
 from rlbench.agents._lives import a2c_update, final_reward, live, parts
 from rlbench.agents._populations import Tables
 from rlbench.agents._rule import Rule, save_rule
-from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig, many_rules
+from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
@@ -249,23 +250,48 @@ def test_evolution_moves_towards_the_better_of_each_pair(monkeypatch: pytest.Mon
     made, where = learner(method="evolution", learning_rate=0.1), world()
     seen: dict[str, Tensor] = {}
 
-    def judge(lifetimes: Any, agents: Any, generator: Any) -> Tensor:
-        return seen["bias"]
+    def draw(rule: Rule, pairs: int, generator: torch.Generator) -> Any:
+        noise = draw_noise(rule, pairs, generator)
+        seen["bias"] = noise["policy_out.bias"].flatten()
+        return noise
 
-    real = many_rules
-
-    def watch(rule: Rule, parameters: Any) -> Any:
-        seen["bias"] = parameters["policy_out.bias"].flatten()
-        return real(rule, parameters)
+    def judge(*_: Any) -> Tensor:
+        return torch.cat([seen["bias"], -seen["bias"]])  # The larger bias always wins.
 
     monkeypatch.setattr("rlbench.agents.lpg_meta.final_reward", judge)
-    monkeypatch.setattr("rlbench.agents.lpg_meta.many_rules", watch)
+    monkeypatch.setattr("rlbench.agents.lpg_meta.draw_noise", draw)
     for _ in range(3):
         made.learn(where)
-    # The larger bias always wins.
     assert float(made.rule.policy_out.bias.detach()) > 0.1
     levels = where.worlds.levels  # type: ignore[attr-defined]
     assert torch.equal(levels.wall[:2], levels.wall[2:])
+
+
+def test_pairs_of_rules_are_changed_in_opposite_ways() -> None:
+    rule, generator = Rule(3, 6), torch.Generator().manual_seed(0)
+    noise = draw_noise(rule, 2, generator)
+    columns = [torch.rand(5, 4, 2) for _ in range(3)]
+    columns += [torch.randn(5, 4, 2, 3), torch.randn(5, 4, 2, 3)]
+    reward, over, *rest = columns
+    with torch.no_grad():
+        pi, _ = changed_rules(rule, noise, 0.1)(reward, over.round(), 0.9, *rest)
+        for n, sign in enumerate((1, 1, -1, -1)):
+            changed = {k: x + sign * 0.1 * noise[k][n % 2] for k, x in rule.named_parameters()}
+            own = (reward[:, n], over[:, n].round(), 0.9, *(x[:, n] for x in rest))
+            torch.testing.assert_close(pi[:, n], functional_call(rule, changed, own)[0])
+
+
+def test_evaluations_use_the_settings_and_not_those_that_the_bandit_chose() -> None:
+    made = learner(bandit=True, bandit_rates=(1.0,), policy_rate=40.0)
+    assert (made._steps(made.spec).rates["policy"] == 40).all()
+    assert (made._chosen_steps(made.spec).rates["policy"] == 1).all()
+
+
+def test_a_given_rule_decides_the_length_of_predictions(tmp_path: Path) -> None:
+    save_rule(Rule(5, 6), tmp_path / "mine.safetensors", {})
+    made = learner(rule=str(tmp_path / "mine.safetensors"))
+    assert made.population.tensors()["prediction"].shape[-1] == 5
+    made.learn(world())
 
 
 def run(folder: Path, updates: int, **settings: Any) -> Run:

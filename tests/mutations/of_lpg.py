@@ -50,11 +50,15 @@ MUTATIONS: list[Mutation] = [
         ("descent instead of ascent", "loss = -gain - sum(", "loss = gain - sum("),
         ("norms are rewarded", '"policy_target": -config.policy_penalty', '"policy_target": config.policy_penalty'),
         ("agents outlive their worlds", "if lifetimes.begun.any():", "if False:"),
-        ("the worse of each pair counts", "better = (first - second).sign()", "better = (second - first).sign()"),
         ("each in a world of its own", "lifetimes.redraw(copies=2)", "lifetimes.redraw(copies=1)"),
         ("agents are not saved", '| {"population": self.population.tensors()}', '| {"population": self._begin(self.spec, self.generator).tensors()}'),
         ("the step size stays", "ratio**share", "ratio**0"),
         ("returns of unfinished episodes", "over = begun & (self.episodes > 0)", "over = begun"),
+    ),
+    *of_file(
+        "agents/_evolution.py", "agents/test_lpg_meta.py",
+        ("the worse of each pair counts", "better = (first - second).sign()", "better = (second - first).sign()"),
+        ("no opposites", "x - scale * noise[name]]", "x + scale * noise[name]]"),
     ),
     *of_file(
         "agents/_lives.py", "agents/test_lpg_meta.py",

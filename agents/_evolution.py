@@ -1,0 +1,65 @@
+"""Evolution strategies over learned rules: opposite changes of a rule are tried in pairs, and the better one counts.
+
+Salimans et al., 2017, https://arxiv.org/abs/1703.03864; the ranks of pairs: Jackson et al., 2023,
+https://arxiv.org/abs/2310.02782, release
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from rlbench.agents._lifetimes import Read
+from rlbench.agents._rule import Rule
+
+Noise = Mapping[str, Tensor]
+"""Changes of each parameter of a rule in P pairs, [P, ...] each."""
+
+
+def draw_noise(rule: Rule, pairs: int, generator: torch.Generator) -> Noise:
+    """Standard normal changes of a rule."""
+    return {
+        name: torch.randn((pairs, *x.shape), generator=generator, device=generator.device)
+        for name, x in rule.named_parameters()
+    }
+
+
+def changed_rules(rule: Rule, noise: Noise, scale: float) -> Read:
+    """A rule for each of 2 P agents: P with the changes, P with their opposites."""
+    many = {
+        name: torch.cat([x + scale * noise[name], x - scale * noise[name]])
+        for name, x in rule.named_parameters()
+    }
+    return many_rules(rule, many)
+
+
+def slopes(noise: Noise, first: Tensor, second: Tensor, scale: float) -> tuple[Tensor, ...]:
+    """Estimated gradients of minus the share of pairs that a rule wins, for each of its parameters.
+
+    Args:
+        noise: The changes.
+        first: Fitness of the agents with the changes, [P].
+        second: Fitness of those with the opposites, [P].
+        scale: Standard deviation of the changes.
+    """
+    better = (first - second).sign() / (2 * scale)
+    return tuple(-(better.view(-1, *(1,) * (x.dim() - 1)) * x).mean(0) for x in noise.values())
+
+
+def many_rules(rule: Rule, parameters: Mapping[str, Tensor]) -> Read:
+    """A rule for each of N agents, with parameters [N, ...]."""
+
+    def one(parameters: Mapping[str, Tensor], discount: float, *columns: Tensor) -> Any:
+        reward, over, *rest = columns
+        return functional_call(rule, dict(parameters), (reward, over, discount, *rest))
+
+    def read(reward: Tensor, over: Tensor, discount: float, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        dims = (0, None, *(1,) * (2 + len(rest)))
+        found: tuple[Tensor, Tensor] = vmap(one, in_dims=dims, out_dims=1)(
+            parameters, discount, reward, over, *rest
+        )
+        return found
+
+    return read
