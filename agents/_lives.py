@@ -24,10 +24,11 @@ def live(
         lifetimes: They begin anew.
         agents: New agents.
         learn: One update from one rollout.
-        steps: Steps in a rollout.
+        steps: Steps in a rollout; never more than a lifetime has.
         generator: Draws the actions.
     """
     lifetimes.restart()
+    steps = min(steps, lifetimes.length)
     rewards = []
     for _ in range(lifetimes.length // steps):
         rollout = act(lifetimes, agents, steps, generator)

@@ -73,7 +73,8 @@ def read_values(
 ) -> Tensor:
     """How well networks read exact values from features: squared error over variance at each discount, [N, G].
 
-    The first levels are for the fit, the others for the test; values are standardised by those of the fit.
+    The first levels are for the fit, the others for the test; values are standardised by those of the fit. With a
+    single level there is no test, so the result is not a number.
 
     Args:
         features: Of each state, [N, S, F].
@@ -81,7 +82,7 @@ def read_values(
         weight: How often each state was visited, [N, S]; others do not count.
         generator: Draws weights and batches.
     """
-    fitted = int(TRAINING_SHARE * len(weight))
+    fitted = max(1, int(TRAINING_SHARE * len(weight)))
     seen = weight[:fitted] > 0
     x, y = features[:fitted][seen], exact[:, :fitted][:, seen].float()
     mean, std = y.mean(1, keepdim=True), y.std(1, keepdim=True) + 1e-8

@@ -10,6 +10,7 @@ Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3 and appendix
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -241,12 +242,11 @@ def load_rule(name: str) -> Rule:
     Raises:
         UserError: There is no such rule, or the file holds something else.
     """
-    path = RULES / f"{name}.safetensors"
-    if not path.is_file():
-        path = Path(name)
-    if path.is_dir():
+    path = RULES / f"{name}.safetensors" if name in shipped_rules() else Path(name)
+    # Not `path.is_file`, which raises an error for a name that is too long.
+    if os.path.isdir(path):
         return _rule_of_run(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f"there is no rule {name!r}; give {' or '.join(shipped_rules())}, or a file or run folder of a "
             "rule that lpg-meta trained"
@@ -255,7 +255,7 @@ def load_rule(name: str) -> Rule:
         with safe_open(path, "pt") as file:
             kind = (file.metadata() or {}).get("prediction", "kl")
         return made_rule(load_file(path), "mse" if kind == "mse" else "kl")
-    except (KeyError, RuntimeError, OSError, SafetensorError) as error:
+    except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise UserError(
             f"{path} holds no rule of LPG ({str(error).splitlines()[0]}); give a file that `rlbench export` "
             "wrote for a run of lpg-meta"
@@ -268,12 +268,44 @@ def _rule_of_run(path: Path) -> Rule:
     state = load(saved[-1].with_suffix(""))["learner"] if saved else {}
     if "rule" not in state or "population" not in state:
         raise UserError(f"{path} holds no rule; give the folder of a run of lpg-meta")
-    settings = json.loads((path / "config.json").read_bytes())["learner"]["settings"]
-    return made_rule(state["rule"], settings["prediction"])
+    try:
+        kind = json.loads((path / "config.json").read_bytes())["learner"]["settings"]["prediction"]
+    except (KeyError, ValueError, TypeError, OSError):
+        raise UserError(
+            f"{path / 'config.json'} is missing or damaged; restore it from a copy"
+        ) from None
+    return made_rule(state["rule"], kind)
+
+
+def same_form(rule: Rule, like: Rule, name: str) -> Rule:
+    """A rule that was read, if it has the sizes and the kind of another one.
+
+    Raises:
+        UserError: It has others.
+    """
+    if _form(rule) != _form(like):
+        raise UserError(
+            f"the rule {name} has {_form(rule)}, but this run has {_form(like)}; give the values of the rule"
+        )
+    return rule
+
+
+def _form(rule: Rule) -> str:
+    """Sizes and kind of a rule as options of lpg-meta."""
+    hidden, size = rule.policy_out.in_features, rule.prediction_out.out_features
+    return f"--hidden {hidden} --prediction-size {size} --prediction {rule.kind}"
 
 
 def made_rule(state: Mapping[str, Tensor], kind: Kind) -> Rule:
-    """The rule with some weights."""
+    """The rule with some weights.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: They belong to something else, or are not finite.
+    """
+    if state["prediction_out.bias"].dim() != 1 or state["recurrent.weight"].dim() != 2:
+        raise ValueError("its tensors have other shapes")
+    if not all(x.isfinite().all() for x in state.values()):
+        raise ValueError("a weight is not finite")
     rule = Rule(len(state["prediction_out.bias"]), state["recurrent.weight"].shape[1], kind)
     rule.load_state_dict(state)
     return rule

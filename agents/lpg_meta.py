@@ -49,7 +49,15 @@ from rlbench.agents._populations import (
     replaced,
 )
 from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
-from rlbench.agents._rule import Kind, Rule, entropy, load_rule, prediction_norm, save_rule
+from rlbench.agents._rule import (
+    Kind,
+    Rule,
+    entropy,
+    load_rule,
+    prediction_norm,
+    same_form,
+    save_rule,
+)
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.errors import UserError
@@ -129,11 +137,17 @@ class LPGMetaConfig:
     probe: bool = False
     """Whether evaluations also find out what predictions know of values; best with 200 lifetimes or more."""
     rule: str | None = None
-    """Rule to begin with: a shipped one or a file; by default a new one."""
+    """Rule to begin with: a shipped one, or a file or run folder of another one with the same `hidden`,
+    `prediction_size` and `prediction`; by default a new one."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range, and an odd number of lifetimes where they are paired."""
+        """Refuses settings that are out of range, and settings that evolution, which pairs lifetimes, cannot have."""
         check(self)
+        if self.method == "evolution" and self.bandit:
+            raise UserError(
+                "bandit is True, but evolution compares pairs of agents with the same settings; leave one of "
+                "the two out"
+            )
         if self.method == "evolution" and self.lifetimes % 2:
             raise UserError(
                 f"lifetimes is {self.lifetimes}, but evolution pairs them; give an even number"
@@ -155,11 +169,14 @@ class LPGMeta(MetaLearner):
     def build(self) -> None:
         """The rule with its optimiser, and the first agents."""
         config = self.config
-        self.rule = (
-            Rule(config.prediction_size, config.hidden, config.prediction)
-            if config.rule is None
-            else load_rule(config.rule)
-        )
+        if config.probe and not self.spec.valued:
+            raise UserError(
+                "probe is True, but it needs exact values, which are known for grids whose observations are "
+                "states only; leave it out or give a task such as grid-levels-small"
+            )
+        self.rule = Rule(config.prediction_size, config.hidden, config.prediction)
+        if config.rule is not None:
+            self.rule = same_form(load_rule(config.rule), self.rule, config.rule)
         self.optimizer = Adam(self.rule.parameters(), config.learning_rate)
         self.population = self._begin(self.spec, self.generator)
         self.bandit = Bandit(len(config.bandit_rates) * len(config.bandit_weights), self.device)

@@ -12,6 +12,14 @@ from rlbench.measures import Measure
 L = TypeVar("L", bound=Learner)
 KINDS: Mapping[type[Learner], str] = {Agent: "agent", Model: "model", MetaLearner: "meta-learner"}  # type: ignore[type-abstract]
 """What each kind of learner is called."""
+NEEDED: Mapping[type[Learner], Mapping[str, str]] = {
+    Model: {"batch_size": "examples in an update"},  # type: ignore[type-abstract]
+    MetaLearner: {
+        "lifetimes": "agents that learn at once",
+        "workers": "environments of each agent",
+    },  # type: ignore[type-abstract]
+}
+"""Settings that a driver reads, and what each of them counts."""
 
 
 def checked_class(found: Any, base: type[L], name: str) -> type[L]:
@@ -56,10 +64,10 @@ def _lacking(found: type[Learner]) -> str:
         for field in fields(config)
         if field.init and field.default is MISSING and field.default_factory is MISSING
     ]
-    if issubclass(found, Model) and "batch_size" not in {field.name for field in fields(config)}:
-        return (
-            "has a Config without batch_size, so give it one: the number of examples in an update"
-        )
+    for kind, needed in NEEDED.items():
+        for setting, meaning in needed.items():
+            if issubclass(found, kind) and setting not in {field.name for field in fields(config)}:
+                return f"has a Config without {setting}, so give it one: the number of {meaning}"
     if bare:
         return f"has a Config without a default for {', '.join(bare)}, so give one to every setting"
     consumes = getattr(found, "consumes", None)

@@ -84,6 +84,8 @@ class LifetimesSpec:
     """Length of the vectors, D; None if observations are numbers of states."""
     actions: int
     """Number of actions."""
+    valued: bool = False
+    """Whether `Lifetimes.values` is known."""
 
 
 class Lifetimes(ABC):

@@ -180,14 +180,21 @@ class LifetimesEvaluator:
     """Measures a meta-learner in whole lifetimes, in worlds that training does not use."""
 
     def __init__(self, task: Task, count: int, prefix: str = "") -> None:
-        """Evaluates in `count` lifetimes of a task."""
+        """Evaluates in `count` lifetimes of a task.
+
+        Raises:
+            UserError: `count` is less than 1.
+        """
+        if count < 1:
+            raise UserError(f"{count} lifetimes cannot be lived; give 1 or more")
         self.prefix, self._task, self._count = prefix, task, count
 
     def columns(self, learner: MetaLearner, seed: int) -> dict[str, Array]:
         """See `Evaluator`."""
         lifetimes = lifetimes_of(
-            self._task, learner.config, self._count, derive(seed, "lifetimes"), learner.device
-        )
+            self._task, learner.config, self._count, derive(seed, "lifetimes"), learner.device,
+            look=look,
+        )  # fmt: skip
         with _measuring(learner, seed):
             found = _checked(learner.measure(lifetimes), self._count, called(type(learner)))
         return {self.prefix + key: column for key, column in _scored(found, learner).items()}
@@ -223,8 +230,11 @@ def lifetimes_of(
         options: See `rlbench.envs.grids.make.make_lifetimes`.
 
     Raises:
-        UserError: The task has no lifetimes.
+        UserError: The task has no lifetimes, or there would be none.
     """
+    for name, number in (("lifetimes", count), ("workers", settings.workers)):
+        if not (isinstance(number, int) and number >= 1):
+            raise UserError(f"{name} is {number}; give a whole number, 1 or more")
     if task.lifetimes is None:
         raise UserError(
             f"{task.name} has no lifetimes, which meta-training needs; give a grid or chain such as "

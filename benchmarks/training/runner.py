@@ -130,6 +130,10 @@ class Run:
         """The lifetimes of the training; None for a learner of another kind."""
         if not issubclass(self.learner_class, MetaLearner):
             return None
+        if self.config.data != RunConfig.data:
+            raise UserError(
+                f"--data is {self.config.data}, but {self.learner_name} learns in lifetimes; leave --data out"
+            )
         return training_lifetimes(self.task, self.settings, self.config)
 
     @property

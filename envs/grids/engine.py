@@ -41,6 +41,8 @@ class GridWorlds(Worlds):
     The number of a state is cell * 2^O + bits of the objects that are present.
     """
 
+    valued = True
+
     def __init__(
         self, level_set: LevelSet, worlds: int, workers: int, actions: int, seed: int,
         device: torch.device | str = "cpu",
@@ -148,6 +150,8 @@ class RandomGridWorlds(GridWorlds):
     Observations are vectors, float [N, W, (1 + O) C]: for the agent, and for each object, a plane of cells that is 1
     where it is. An object comes back to a free cell without the agent or another object.
     """
+
+    valued = False
 
     def _prepare(self) -> None:
         self.states, self.obs_size = None, (1 + self.slots) * self.cells

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlbench.envs.grids.worlds import Worlds
+from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.state import capture, restore
 
@@ -17,15 +18,23 @@ from rlbench.state import capture, restore
 class WorldLifetimes(Lifetimes):
     """The lifetimes of agents in the worlds of a batched engine."""
 
-    def __init__(self, worlds: Worlds, length: int, *, staggered: bool = False) -> None:
+    def __init__(
+        self,
+        worlds: Worlds,
+        length: int,
+        *,
+        staggered: bool = False,
+        look: Callable[[], object] | None = None,
+    ) -> None:
         """All lifetimes begin.
 
         Args:
             worlds: One for each lifetime, N.
             length: Steps of each worker in one lifetime.
             staggered: Whether the first lifetimes have different ages, as if some had begun earlier.
+            look: Called before each step, for example to stop on request.
         """
-        self.worlds, self.length = worlds, length
+        self.worlds, self.length, self._look = worlds, length, look
         count = worlds.shape[0]
         self.begun = torch.ones(count, dtype=torch.bool, device=worlds.device)
         self.age = torch.zeros(count, dtype=torch.int64, device=worlds.device)
@@ -36,7 +45,9 @@ class WorldLifetimes(Lifetimes):
     def spec(self) -> LifetimesSpec:
         """See `Lifetimes`."""
         worlds = self.worlds
-        return LifetimesSpec(worlds.shape, worlds.states, worlds.obs_size, worlds.actions)
+        return LifetimesSpec(
+            worlds.shape, worlds.states, worlds.obs_size, worlds.actions, worlds.valued
+        )
 
     def renew(self) -> None:
         """Replaces the worlds of lifetimes that are over."""
@@ -57,7 +68,7 @@ class WorldLifetimes(Lifetimes):
 
     def values(self, policy: Tensor, discount: float) -> Tensor:
         """See `Lifetimes`."""
-        found = self.worlds.values(policy, discount) if self.worlds.states is not None else None
+        found = self.worlds.values(policy, discount) if self.worlds.valued else None
         return super().values(policy, discount) if found is None else found
 
     def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Trajectories:
@@ -66,6 +77,8 @@ class WorldLifetimes(Lifetimes):
         chance = worlds.chance(steps)
         obs, action, reward, over, final = [], [], [], [], []
         for step in range(steps):
+            if self._look is not None:
+                self._look()
             obs.append(worlds.obs())
             action.append(act(obs[-1]))
             r, d, after = worlds.step(action[-1], chance[step])
@@ -73,10 +86,17 @@ class WorldLifetimes(Lifetimes):
             over.append(d)
             final.append(after)
         self.age = self.age + steps
+        actions = torch.stack(action)
+        wrong = actions[(actions < 0) | (actions >= worlds.actions)]
+        if len(wrong):
+            raise UserError(
+                f"an agent took the action {wrong[0].item()}, expected whole numbers from 0 to "
+                f"{worlds.actions - 1}; correct the function that was given to `rollout`"
+            )
         ended = torch.stack(over)
         return Trajectories(
             obs=torch.stack(obs),
-            action=torch.stack(action),
+            action=actions,
             reward=torch.stack(reward),
             terminated=ended,
             truncated=torch.zeros_like(ended),

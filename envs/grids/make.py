@@ -1,5 +1,7 @@
 """Worlds and lifetimes of the grids and chains, by their names."""
 
+from typing import Any
+
 import torch
 
 from rlbench.envs.grids.chains import CHAINS, ChainWorlds
@@ -33,8 +35,8 @@ def make_lifetimes(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-    staggered: bool = False,
+    **options: Any,
 ) -> WorldLifetimes:
-    """`count` lifetimes with `workers` workers each; `seed` decides levels and chance."""
+    """`count` lifetimes with `workers` workers each; `seed` decides levels and chance; see `WorldLifetimes` for options."""
     worlds = make_worlds(family, count, workers, seed=seed, device=device)
-    return WorldLifetimes(worlds, LENGTHS[family], staggered=staggered)
+    return WorldLifetimes(worlds, LENGTHS[family], **options)

@@ -24,6 +24,8 @@ class Worlds(ABC):
     """Length of the vectors, D; None if observations are numbers of states."""
     actions: int
     """Number of actions."""
+    valued: bool = False
+    """Whether exact values are known; then `values` never returns None."""
     draws: int
     """Random numbers that one worker needs for one step."""
     generator: torch.Generator

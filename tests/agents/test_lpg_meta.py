@@ -18,10 +18,12 @@ from rlbench.agents._populations import Tables
 from rlbench.agents._rule import Rule, save_rule
 from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.evaluation import LifetimesEvaluator
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.grids.make import make_lifetimes
 from rlbench.envs.grids.names import LENGTHS
+from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.experience import Lifetimes
 from tests.networks import tensors as tensors_of
@@ -287,13 +289,6 @@ def test_evaluations_use_the_settings_and_not_those_that_the_bandit_chose() -> N
     assert (made._chosen_steps(made.spec).rates["policy"] == 1).all()
 
 
-def test_a_given_rule_decides_the_length_of_predictions(tmp_path: Path) -> None:
-    save_rule(Rule(5, 6), tmp_path / "mine.safetensors", {})
-    made = learner(rule=str(tmp_path / "mine.safetensors"))
-    assert made.population.tensors()["prediction"].shape[-1] == 5
-    made.learn(world())
-
-
 def run(folder: Path, updates: int, **settings: Any) -> Run:
     config = RunConfig(
         env="grid-levels-small", updates=updates, eval_every=0, eval_episodes=3, log_every=1,
@@ -361,3 +356,61 @@ def test_only_predictions_and_values_learn_while_they_settle() -> None:
     assert torch.equal(found.tensors()["policy"], agents.tensors()["policy"])
     assert not torch.equal(found.tensors()["prediction"], agents.tensors()["prediction"])
     assert visits.sum() % (4 * 3 * 5) == 0
+
+
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    save_rule(Rule(4, 6, "mse"), tmp_path / "other.safetensors", {})
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("grid-levels-small", {"rule": str(tmp_path / "other.safetensors")},
+         "--prediction-size 4 --prediction mse, but this run has --hidden 6 --prediction-size 3 --prediction kl"),
+        ("chain-short", {"probe": True}, "probe is True, but it needs exact values"),
+        ("grid-rand-small", {"probe": True}, "probe is True, but it needs exact values"),
+    )  # fmt: skip
+    for task, settings, message in cases:
+        config = RunConfig(env=task, updates=1, out=tmp_path / "x")
+        with pytest.raises(UserError, match=message):
+            Run("lpg-meta", LPGMetaConfig(**SMALL | settings), config).start()
+    with pytest.raises(UserError, match="data is generated, but lpg-meta learns in lifetimes"):
+        Run(
+            "lpg-meta", LPGMetaConfig(),
+            RunConfig(env="grid-levels-small", data="generated", out=tmp_path / "x"),
+        ).start()  # fmt: skip
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(UserError, match="evolution compares pairs of agents with the same"):
+        LPGMetaConfig(method="evolution", bandit=True)
+
+
+def test_lifetimes_may_be_shorter_than_a_rollout() -> None:
+    made = trained(2, rollout_steps=100)
+    assert made.measure(world())["curve"].shape == (4, 10)
+
+
+def test_a_probe_of_one_lifetime_finds_nothing() -> None:
+    made = trained(1, probe=True)
+    columns = made.measure(world(count=1))
+    assert columns["predictions_error"].isnan().all()
+    assert columns["reward"].isfinite().all()
+
+
+def test_a_measurement_does_not_use_what_the_bandit_chose() -> None:
+    made = trained(2, bandit=True, bandit_rates=(1.0, 2.0))
+    found = made._steps(world().spec)
+    assert found.rates["policy"].tolist() == [40.0] * 4
+    made.measure_generator.manual_seed(3)
+    first = made.measure(world())["curve"]
+    made.arm = (made.arm + 1) % 6
+    made.measure_generator.manual_seed(3)
+    assert torch.equal(made.measure(world())["curve"], first)
+
+
+def test_a_request_to_stop_is_seen_within_a_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlbench.benchmarks.training.evaluation.look", stop)
+    with pytest.raises(KeyboardInterrupt):
+        LifetimesEvaluator(find_task("grid-levels-small"), 2).columns(trained(1), 0)
+    with pytest.raises(UserError, match="0 lifetimes cannot be lived"):
+        LifetimesEvaluator(find_task("grid-levels-small"), 0)

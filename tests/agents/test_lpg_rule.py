@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rlbench import checkpoint
 from rlbench.agents import _lifetimes as lifetimes, _rule as rules
 from rlbench.agents._lifetimes import Steps
 from rlbench.agents._populations import Networks, Part, Population, Tables, replaced
@@ -334,3 +336,38 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
         load_rule(str(tmp_path / "bad.safetensors"))
     with pytest.raises(UserError, match="holds no rule; give the folder of a run of lpg-meta"):
         load_rule(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("prediction_out.bias", torch.tensor(1.0)),
+        ("recurrent.weight", torch.zeros(3)),
+        ("policy_out.bias", torch.tensor([float("nan")])),
+        ("policy_out.bias", torch.zeros(2)),
+    ],
+)
+def test_odd_tensors_are_refused_in_one_sentence(tmp_path: Path, name: str, wrong: Tensor) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(Rule(M, 6).state_dict() | {name: wrong}, path)
+    with pytest.raises(UserError, match="holds no rule of LPG"):
+        load_rule(str(path))
+
+
+def test_a_name_may_be_of_any_length() -> None:
+    with pytest.raises(UserError, match="there is no rule 'xxx"):
+        load_rule("x" * 5_000)
+    with pytest.raises(UserError, match=r"there is no rule '\.\./rules/lpg-small'"):
+        load_rule("../rules/lpg-small")
+
+
+def test_a_run_folder_without_settings_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    checkpoint.save(
+        tmp_path / "checkpoint" / "update-000000001",
+        {"learner": {"rule": Rule(M, 6).state_dict(), "population": {}}},
+    )
+    for text in (None, "{", "{}"):
+        if text is not None:
+            (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
+            load_rule(str(tmp_path))

@@ -12,15 +12,17 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import MEASURED_AT_ONCE, ExamplesEvaluator
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.recorder import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.errors import UserError
-from rlbench.experience import Examples, Transitions
-from rlbench.interface import Learner, Model
+from rlbench.experience import Examples, Lifetimes, Transitions
+from rlbench.interface import Learner, MetaLearner, Model
 from rlbench.measures import Measure
 from tests.rlbench.test_cli import refused
 
@@ -305,3 +307,39 @@ def test_a_model_trained_on_a_gpu_is_evaluated_on_a_cpu(
     assert load_run(Path("run"))[0].device.type == "cpu"
     assert main(["evaluate", "run"]) == 0
     assert "number 7.000" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Crowd:
+    lifetimes: int = 2
+    workers: int = 2
+
+
+class Idle(MetaLearner):
+    """Learns nothing."""
+
+    Config: ClassVar[type] = Crowd
+    measures = (Measure("score"),)
+
+    def build(self) -> None:
+        pass
+
+    def learn(self, lifetimes: Lifetimes) -> dict[str, torch.Tensor]:
+        return {}
+
+    def measure(self, lifetimes: Lifetimes) -> dict[str, torch.Tensor]:
+        return {"score": torch.zeros(lifetimes.spec.shape[0])}
+
+
+def test_a_meta_learner_needs_lifetimes_and_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "tests.benchmarks.test_measuring:Idle"
+    config = RunConfig(env="chain-short", updates=1, out=tmp_path / "x")
+    for setting in ("lifetimes", "workers"):
+        with pytest.raises(UserError, match=f"{setting} is 0; give a whole number, 1 or more"):
+            Run(name, Crowd(**{setting: 0}), config).start()
+    assert not (tmp_path / "x").exists()
+    monkeypatch.setattr(Idle, "Config", Unbatched)
+    with pytest.raises(UserError, match="has a Config without lifetimes, so give it one"):
+        load_learner(name)

@@ -11,6 +11,7 @@ from rlbench.envs.grids.levels import LEVELS, NAMED, RANDOM, NamedGrid, RandomLe
 from rlbench.envs.grids.lifetimes import WorldLifetimes
 from rlbench.envs.grids.make import make_lifetimes, make_worlds
 from rlbench.envs.grids.names import CHAINS, GRIDS, LENGTHS, RANDOM as RANDOM_NAMES, parse
+from rlbench.errors import UserError
 from tests.grids import DOWN, LEFT, RIGHT, STAY, UP, Drawn, play, worlds
 
 ROOM = """
@@ -308,3 +309,10 @@ def test_names() -> None:
         assert parse(name) is None
     assert len(ALL) == len(GRIDS) + len(LEVELS) + len(RANDOM_NAMES) + len(CHAINS)
     assert all(str(parse(family)) == family for family in ALL)
+
+
+def test_actions_that_do_not_exist_are_refused_in_one_sentence() -> None:
+    where = make_lifetimes("chain-short", 2, 3, seed=0)
+    for action in (-1, 2):
+        with pytest.raises(UserError, match=f"took the action {action}, expected whole numbers from 0 to 1"):  # fmt: skip
+            where.rollout(lambda obs, action=action: torch.full_like(obs, action), 2)  # type: ignore[misc]

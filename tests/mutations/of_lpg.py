@@ -74,7 +74,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "agents/_probe.py", "agents/test_lpg_meta.py",
         ("policies learn on", 'parts=("prediction",)', 'parts=("policy", "prediction")'),
-        ("the fit sees the test", "fitted = int(TRAINING_SHARE * len(weight))", "fitted = 1"),
+        ("the fit sees the test", "fitted = max(1, int(TRAINING_SHARE * len(weight)))", "fitted = 1"),
     ),
     *of_file(
         "benchmarks/training/drivers.py", "agents/test_lpg_meta.py",
