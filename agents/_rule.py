@@ -236,6 +236,11 @@ def shipped_rules() -> list[str]:
     return sorted(path.stem for path in RULES.glob("*.safetensors"))
 
 
+def located(name: str) -> str:
+    """The name of a rule for settings: a file or folder with its whole path, so that it is found from any folder."""
+    return os.path.abspath(name) if name not in shipped_rules() and os.path.exists(name) else name
+
+
 def load_rule(name: str) -> Rule:
     """A rule by the name of a shipped one, by its file, or by the folder of the run that trained it.
 

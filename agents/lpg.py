@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from rlbench.agents._lifetimes import chosen, sample
 from rlbench.agents._observing import ObservingConfig
 from rlbench.agents._populations import VECTOR_TASKS
-from rlbench.agents._rule import entropy, load_rule, prediction_loss
+from rlbench.agents._rule import entropy, load_rule, located, prediction_loss
 from rlbench.backbones.encoders import Encoded, Observations
 from rlbench.backbones.encoders._base import encoded, size_of
 from rlbench.backbones.heads.networks import mlp
@@ -73,8 +73,9 @@ class LPGConfig(ObservingConfig):
     """Whether rewards are divided by the running deviation of discounted returns."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range."""
+        """Refuses settings that are out of range, and completes the path of the rule."""
         check(self)
+        object.__setattr__(self, "rule", located(self.rule))
 
 
 class LPG(Agent):

@@ -54,12 +54,13 @@ from rlbench.agents._rule import (
     Rule,
     entropy,
     load_rule,
+    located,
     prediction_norm,
     same_form,
     save_rule,
 )
 from rlbench.backbones.optim import Adam, gradient_step
-from rlbench.backbones.ranges import check
+from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.interface import MetaLearner
@@ -141,8 +142,10 @@ class LPGMetaConfig:
     `prediction_size` and `prediction`; by default a new one."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range, and settings that evolution, which pairs lifetimes, cannot have."""
-        check(self)
+        """Refuses settings that are out of range or that evolution cannot have; completes the path of the rule."""
+        check(self, learning_rate=POSITIVE, final_learning_rate=POSITIVE)
+        if self.rule is not None:
+            object.__setattr__(self, "rule", located(self.rule))
         if self.method == "evolution" and self.bandit:
             raise UserError(
                 "bandit is True, but evolution compares pairs of agents with the same settings; leave one of "

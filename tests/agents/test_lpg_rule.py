@@ -15,6 +15,8 @@ from rlbench.agents import _lifetimes as lifetimes, _rule as rules
 from rlbench.agents._lifetimes import Steps
 from rlbench.agents._populations import Networks, Part, Population, Tables, replaced
 from rlbench.agents._rule import Rule, backward_lstm, load_rule, save_rule
+from rlbench.agents.lpg import LPGConfig
+from rlbench.agents.lpg_meta import LPGMetaConfig
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 
@@ -359,6 +361,25 @@ def test_a_name_may_be_of_any_length() -> None:
         load_rule("x" * 5_000)
     with pytest.raises(UserError, match=r"there is no rule '\.\./rules/lpg-small'"):
         load_rule("../rules/lpg-small")
+
+
+def test_a_rule_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_rule(rule().float(), tmp_path / "mine.safetensors", {})
+    monkeypatch.chdir(tmp_path)
+    kept = [LPGConfig(rule="mine.safetensors").rule, LPGMetaConfig(rule="mine.safetensors").rule]
+    monkeypatch.chdir("/")
+    for name in kept:
+        load_rule(str(name))
+    assert LPGConfig().rule == "lpg-small"
+
+
+def test_step_sizes_of_the_rule_that_fall_exponentially_are_above_0() -> None:
+    with pytest.raises(UserError, match=r"learning_rate is 0\.0; give a finite number above 0"):
+        LPGMetaConfig(learning_rate=0.0)
+    with pytest.raises(UserError, match=r"final_learning_rate is 0\.0; give a finite number above"):
+        LPGMetaConfig(final_learning_rate=0.0)
 
 
 def test_a_run_folder_without_settings_is_refused_in_one_sentence(tmp_path: Path) -> None:
