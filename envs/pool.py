@@ -41,12 +41,12 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
     """
 
     def __init__(self, make_pool: MakePool, count: int, spaces: Spaces | None = None) -> None:
-        """Makes the pool, or leaves it to the first reset if the spaces are known.
+        """Makes the pool, or defers it to the first reset if the spaces are known.
 
         Args:
             make_pool: See `MakePool`.
             count: Number of environments, V.
-            spaces: The pool's, if they are known.
+            spaces: The spaces of the pool, if they are known.
         """
         self._make_pool = make_pool
         self._pool: Any = None
@@ -116,19 +116,19 @@ class EnvPoolVector(VectorEnv[Array, Array, Array]):
 
 
 class EpisodePools(VectorEnv[Array, Array, Array]):
-    """Environments with a pool each, a new one for every episode, so that its seed alone decides it.
+    """Environments that each have their own pool, a new one for every episode, which thus depends on its seed alone.
 
-    A step sends actions to as many pools as PyTorch may use threads before it waits for them, so they
-    are stepped in parallel.
+    A step sends actions to as many pools at a time as PyTorch may use threads, and then waits for them, so
+    these pools are stepped in parallel.
     """
 
     def __init__(self, make_pool: MakePool, count: int, spaces: Spaces) -> None:
-        """Leaves the pools to the first reset.
+        """Defers making the pools to the first reset.
 
         Args:
             make_pool: See `MakePool`; it is given one seed at a time.
             count: Number of environments, V.
-            spaces: The pools'.
+            spaces: The spaces of each pool.
         """
         self._make_pool = make_pool
         _describe(self, count, spaces)
@@ -145,7 +145,7 @@ class EpisodePools(VectorEnv[Array, Array, Array]):
         """Begins new episodes.
 
         Args:
-            seed: One for each environment, or the first of V consecutive ones. Without it the
+            seed: One for each environment, or the first of V consecutive ones. Without it, the
                 pools stay and their random streams continue.
             options: `reset_mask`, bool [V], selects environments; all without it.
 
@@ -157,7 +157,7 @@ class EpisodePools(VectorEnv[Array, Array, Array]):
         seeds = _seeds(seed, self.num_envs)
         for v in begun:
             if seed is not None or self._pools[v] is None:
-                self._pools[v] = None  # The old pool ends before the new one begins.
+                self._pools[v] = None  # Frees the old pool before the new one is made.
                 self._pools[v] = self._make_pool([seeds[v]])
             self._obs[v] = self._pools[v].reset(np.zeros(1, np.int32))[0][0]
             self._over[v] = False
@@ -193,7 +193,7 @@ class EpisodePools(VectorEnv[Array, Array, Array]):
 
 
 def _describe(vector: VectorEnv[Any, Any, Any], count: int, spaces: Spaces) -> None:
-    """Sets the attributes of a vector of `count` environments."""
+    """Sets the attributes of a vector environment with `count` environments."""
     vector.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
     vector.num_envs = count
     vector.single_observation_space, vector.single_action_space = spaces
@@ -202,7 +202,7 @@ def _describe(vector: VectorEnv[Any, Any, Any], count: int, spaces: Spaces) -> N
 
 
 def _no_obs(vector: VectorEnv[Any, Any, Any]) -> Array:
-    """Space for the observations of a vector, [V, ...]."""
+    """Zeros in the shape of a vector environment's observations, [V, ...]."""
     space = vector.single_observation_space
     return np.zeros((vector.num_envs, *(space.shape or ())), space.dtype)
 
@@ -223,19 +223,19 @@ def _refuse_ended(over: Array) -> None:
 
 
 class EnvPoolEnv(gym.Env[Array, Any]):
-    """A single environment: a pool of one, whose episodes are repeated by their seeds."""
+    """A single environment: a pool of one, whose episodes are reproducible by their seeds."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
 
     def __init__(
         self, make_pool: MakePool, max_steps: int | None = None, spaces: Spaces | None = None
     ) -> None:
-        """Makes the pool, or leaves it to the first reset if the spaces are known.
+        """Makes the pool, or defers it to the first reset if the spaces are known.
 
         Args:
             make_pool: See `MakePool`.
-            max_steps: Number of steps after which the pool cuts an episode; None if unknown.
-            spaces: The pool's, if they are known.
+            max_steps: Number of steps after which the pool truncates an episode; None if unknown.
+            spaces: The spaces of the pool, if they are known.
         """
         self._vector = EnvPoolVector(make_pool, 1, spaces)
         self.max_steps = max_steps
@@ -267,7 +267,7 @@ class EnvPoolEnv(gym.Env[Array, Any]):
 
 
 def make_pool(env_id: str, options: dict[str, Any], seeds: Sequence[int], extra: str) -> Any:
-    """A pool of EnvPool, with as many threads as PyTorch may use; their number changes no result.
+    """A pool of EnvPool, with as many threads as PyTorch may use; their number does not affect results.
 
     Args:
         env_id: EnvPool's id.

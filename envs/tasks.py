@@ -57,16 +57,16 @@ class Task:
     held_out: "Task | None" = None
     """The same task with levels that training never sees."""
     training: "Task | None" = None
-    """The same task with the environments that agents train in, if they differ, for example by
-    clipped rewards; evaluations and films use those of the task itself."""
+    """The same task with the environments for training, if they differ, for example by clipped rewards;
+    evaluations and films use the environments of the task itself."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None if this has no meaning."""
     source: "Callable[[], Source] | None" = None
     """Makes its source of labelled examples, for models; None if it has none."""
     lifetimes: "Callable[..., Lifetimes] | None" = None
-    """Makes lifetimes, for meta-training; see `rlbench.envs.grids.make.make_lifetimes`. None if it has none."""
+    """Makes lifetimes, for meta-training; see `rlbench.envs.grids.make.make_lifetimes`. None if there are none."""
     unseen: "tuple[Task, ...]" = ()
-    """Tasks with other lifetimes, on which a meta-learner is measured too."""
+    """Tasks with other lifetimes, on which a meta-learner is also measured."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -129,7 +129,7 @@ def find_task(name: str) -> Task:
         _register_minatar(name)
         make_one = make_minatar
     if name in map(grid_names.gymnasium_id, grid_names.names()):
-        # The name of its module lets worker processes register the id, too.
+        # With the name of the module in the id, worker processes can register it, too.
         return Task(name, partial(make_gymnasium, f"{GRIDS}:{name}"))
     try:
         gym.spec(name)
@@ -139,7 +139,7 @@ def find_task(name: str) -> Task:
 
 
 def task_names() -> list[str]:
-    """Names to show in `rlbench list`: with data, rooms, grids, games, and those that packages registered."""
+    """Names that `rlbench list` shows: of data sets, rooms, grids, games, examples and tasks of other packages."""
     return [
         *data_names.short_names(), *multiroom_names.names(), *grid_names.names(), *procgen_names.names(),
         *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),

@@ -1,9 +1,9 @@
 """Names of the Atari tasks; standard library only.
 
-Every game is a task by its name with hyphens, such as `atari-ms-pacman`.
+Every game is a task, named with hyphens, such as `atari-ms-pacman`.
 
-Preprocessing: sticky actions, the full set of actions, and no sign of a lost life
-(Machado et al., 2018, https://arxiv.org/abs/1709.06009); 84x84 grey pictures, the last four stacked, and
+Preprocessing: sticky actions, the full set of actions, and no signal for a lost life
+(Machado et al., 2018, https://arxiv.org/abs/1709.06009); 84x84 greyscale pictures, the last four stacked, and
 rewards clipped to their sign in training (Mnih et al., 2015, https://doi.org/10.1038/nature14236).
 """
 
@@ -27,7 +27,7 @@ GAMES = (
     "trondead", "turmoil", "tutankham", "up_n_down", "venture", "video_checkers", "video_chess",
     "video_cube", "video_pinball", "wizard_of_wor", "word_zapper", "yars_revenge", "zaxxon",
 )  # fmt: skip
-"""All games of EnvPool 1.2.5, by its names."""
+"""All games of EnvPool 1.2.5, under EnvPool's names."""
 
 PREFIX = "atari-"
 FRAME_SKIP = 4
@@ -41,7 +41,7 @@ STACK = 4
 
 
 def parse(name: str) -> str | None:
-    """The game of a name; None for any other name.
+    """The game that a task name stands for; None for any other name.
 
     >>> parse("atari-ms-pacman")
     'ms_pacman'
@@ -79,7 +79,7 @@ def options(*, clipped: bool) -> dict[str, Any]:
         "max_episode_steps": MAX_STEPS,
         "episodic_life": False,
         "zero_discount_on_life_loss": False,
-        # Sticky actions make starts random enough, and the agent itself has to press fire.
+        # Sticky actions make starts random enough, and the agent has to press fire itself.
         "noop_max": 1,
         "use_fire_reset": False,
         "gray_scale": True,
@@ -92,11 +92,11 @@ def options(*, clipped: bool) -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    """The names of all tasks."""
+    """The names of all Atari tasks."""
     return [task_name(game) for game in GAMES]
 
 
 def lines() -> list[str]:
-    """The games in lines, for `rlbench list`."""
+    """Lines that list the games, for `rlbench list`."""
     text = ", ".join(name.removeprefix(PREFIX) for name in names())
     return textwrap.wrap(f"{PREFIX}{{{text}}}", 98, break_on_hyphens=False)

@@ -1,7 +1,7 @@
 """Atari's games through EnvPool.
 
 The emulator draws its sticky actions from one random stream, once per frame, and a reset leaves the stream
-where it is. An episode would depend on the number of frames before it, so each episode has a new pool.
+where it is. In a shared pool, an episode would depend on the number of frames before it, so each episode has its own.
 """
 
 from functools import cache, partial
@@ -17,14 +17,14 @@ EXTRA = "atari"
 class AtariEnv(EnvPoolEnv):
     """One environment of a game, with raw rewards or clipped ones.
 
-    Observations are uint8 [4, 84, 84], the oldest picture first; there are 18 actions, in a few
-    games 9.
+    Observations are uint8 [4, 84, 84], the oldest picture first; there are 18 actions, or 9 in a
+    few games.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // names.FRAME_SKIP}  # noqa: RUF012
 
     def __init__(self, game: str, *, clipped: bool) -> None:
-        """Leaves the pool to the first reset.
+        """Defers making the pool to the first reset.
 
         Raises:
             UserError: EnvPool is missing.

@@ -1,1 +1,1 @@
-"""Grids and chains of LPG, in which many agents live side by side."""
+"""LPG's grids and chains, which are stepped as batches for many agents."""

@@ -1,10 +1,11 @@
 """Delayed chains: the first of two actions decides the reward at the end of the episode, many steps later.
 
-Length and right action are drawn for each world. All later actions do nothing. The states are the start and each later
-step after either first action; with distractors, the observation is a vector of which all but two bits are noise.
+The length and the correct first action are drawn for each world. Later actions have no effect. The states are the start
+and, for each of the two first actions, every later step. With distractors, the observation is a vector of bits, of
+which all but two are noise.
 
-Oh et al., 2020, https://arxiv.org/abs/2007.08794, appendix A.3. The right action stays the same in all episodes of
-a world, because nothing at the start of an episode would show it.
+Oh et al., 2020, https://arxiv.org/abs/2007.08794, appendix A.3. The correct action stays the same in all
+episodes of a world, because nothing at the start of an episode would reveal it.
 """
 
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ class Chain:
     lengths: tuple[int, int]
     """Smallest and largest number of steps of an episode."""
     noisy: bool = False
-    """Whether the steps between the first and the last give rewards of -1 or 1 by chance."""
+    """Whether the steps between the first and the last give random rewards of -1 or 1."""
     distractors: int = 0
-    """Number of random bits in the observation; 0: observations are numbers of states."""
+    """Number of random bits in the observation; if it is 0, observations are state indices."""
 
 
 CHAINS = {
@@ -41,8 +42,8 @@ class ChainWorlds(Worlds):
     """W workers in each of N chains.
 
     State 0 is the start; state 1 + a L + t - 1 is step t after the first action a, where L is the largest length.
-    The vectors of chains with distractors, float [N, W, 2 + distractors], begin with whether action 0 is the right
-    one and whether the right one was taken; the other bits are drawn at each step.
+    With distractors, observations are float [N, W, 2 + distractors]. The first two bits are whether action 0 is correct
+    and whether the correct action was taken; the other bits are drawn at each step.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ChainWorlds(Worlds):
             chain: Distribution of the chains.
             worlds: Number of chains.
             workers: Number of workers in each chain.
-            seed: Decides chains and chance.
+            seed: Decides the chains and all random events.
             device: Device of all tensors.
         """
         self.chain, self.actions, self.shape = chain, 2, (worlds, workers)
@@ -79,7 +80,7 @@ class ChainWorlds(Worlds):
         self.begin(self._workers_of(rows), self.chance(1)[0])
 
     def obs(self) -> Tensor:
-        """Numbers of the states, int64 [N, W], or vectors, float [N, W, D]."""
+        """State indices, int64 [N, W], or vectors, float [N, W, D]."""
         if self.chain.distractors:
             known = (self.right == 0).expand(self.shape)
             done_right = (self.side == self.right) & (self.steps > 0)
@@ -103,11 +104,11 @@ class ChainWorlds(Worlds):
     def begin(self, over: Tensor, chance: Tensor) -> None:
         """See `Worlds`."""
         self.steps = self.steps.masked_fill(over, 0)
-        # The next binary digit of the numbers that drew the bits of the step before.
+        # Uses the next binary digit of the random numbers that drew the bits of the previous step.
         self._distract(over, chance * 2 % 1)
 
     def _draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Lengths and right actions of some chains, int64 [count, 1] each."""
+        """Lengths and correct actions of `count` chains, int64 [count, 1] each."""
         low, high = self.chain.lengths
         bounds = ((low, high + 1), (0, 2))
         length, right = (
@@ -117,6 +118,6 @@ class ChainWorlds(Worlds):
         return length, right
 
     def _distract(self, over: Tensor, chance: Tensor) -> None:
-        """New random bits for some workers, bool [N, W]."""
+        """Draws new random bits for the workers in `over`, bool [N, W]."""
         if self.chain.distractors:
             self.noise = torch.where(over[..., None], (chance[..., 1:] < 0.5).float(), self.noise)

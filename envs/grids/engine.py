@@ -1,7 +1,8 @@
 """Grid worlds as batched tensor programs: N levels with W workers each, all stepped together.
 
-Order of one step: move; collect what is in the cell; absent objects may come back, those just collected not before
-the next step; the episode ends with the object's probability or at the time limit, which counts as a true end.
+In one step, the agent moves and collects the object in its cell. Then absent objects may respawn, except those that
+were just collected. The episode ends with the termination probability of the collected object, or at the time limit,
+which counts as a termination.
 """
 
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ from rlbench.envs.grids.levels import Levels
 from rlbench.envs.grids.worlds import Worlds
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-"""Row and column that an action adds: up, down, left, right, stay, then the diagonals."""
+"""Row and column offsets of the moves: up, down, left, right, stay, then the diagonals."""
 ACTION_SETS = {5: MOVES[:5], 9: MOVES, 18: MOVES}
-"""Moves of each number of actions; with 18, nine move and nine collect from the cell that they point at."""
+"""Moves for each number of actions; with 18, nine actions move and nine collect from the cell that they point at."""
 
 
 class LevelSet(Protocol):
@@ -36,9 +37,9 @@ class LevelSet(Protocol):
 
 
 class GridWorlds(Worlds):
-    """W workers in each of N levels; observations are numbers of states, int64 [N, W].
+    """W workers in each of N levels; observations are state indices, int64 [N, W].
 
-    The number of a state is cell * 2^O + bits of the objects that are present.
+    The index of a state is cell * 2^O + bits of the objects that are present.
     """
 
     valued = True
@@ -50,11 +51,11 @@ class GridWorlds(Worlds):
         """Draws `worlds` levels (N) with `workers` workers each (W).
 
         Args:
-            level_set: Where levels come from.
+            level_set: The distribution of levels.
             worlds: Number of levels.
             workers: Number of workers in each level.
             actions: 5, 9 or 18, see `ACTION_SETS`.
-            seed: Decides levels and chance.
+            seed: Decides the levels and all random events.
             device: Device of all tensors.
         """
         self.level_set, self.actions = level_set, actions
@@ -74,7 +75,7 @@ class GridWorlds(Worlds):
         self.restart()
 
     def _prepare(self) -> None:
-        """Adds what a kind of grids needs before the first episodes begin."""
+        """Adds what a subclass needs before the first episodes begin."""
 
     def renew(self, rows: Tensor, copies: int = 1) -> None:
         """See `Worlds`."""
@@ -91,7 +92,7 @@ class GridWorlds(Worlds):
         return exact_values(self.levels, self.level_set.shape, self.actions, policy, discount)
 
     def obs(self) -> Tensor:
-        """Numbers of the states, int64 [N, W]."""
+        """State indices, int64 [N, W]."""
         return (self.cell << self.slots) + (self.present * self.bits).sum(-1)
 
     def advance(self, action: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,11 +126,11 @@ class GridWorlds(Worlds):
         return self.tables.object_cell
 
     def _come_back(self, back: Tensor, taken: Tensor, chance: Tensor) -> None:
-        """Prepares the return of absent objects.
+        """Prepares the respawning of absent objects.
 
         Args:
-            back: Which return if they are absent, bool [N, W, O].
-            taken: Which were collected in this step, and so do not return in it, bool [N, W, O].
+            back: Which objects respawn if they are absent, bool [N, W, O].
+            taken: Which objects were collected in this step, and so do not respawn in it, bool [N, W, O].
             chance: Random numbers of this step.
         """
 
@@ -145,10 +146,10 @@ class GridWorlds(Worlds):
 
 
 class RandomGridWorlds(GridWorlds):
-    """Grids whose objects are placed anew in every episode, and each time that they come back.
+    """Grids whose objects are placed anew in every episode and whenever they respawn.
 
-    Observations are vectors, float [N, W, (1 + O) C]: for the agent, and for each object, a plane of cells that is 1
-    where it is. An object comes back to a free cell without the agent or another object.
+    Observations are vectors, float [N, W, (1 + O) C]: one plane of C cells for the agent and one for each object, which
+    is 1 at its position. An object respawns in a free cell without the agent or another object.
     """
 
     valued = False
@@ -180,7 +181,7 @@ class RandomGridWorlds(GridWorlds):
         self.steps = self.steps.masked_fill(over, 0)
 
     def _tables(self, levels: Levels) -> "Tables":
-        # Objects are elsewhere in each episode, so every cell without a wall is a start.
+        # The cells of objects differ between episodes, so every cell without a wall is a start.
         anywhere = torch.full_like(levels.start, -1)
         nothing = replace(levels, exists=torch.zeros_like(levels.exists), start=anywhere)
         return replace(
@@ -195,7 +196,7 @@ class RandomGridWorlds(GridWorlds):
 
     def _come_back(self, back: Tensor, taken: Tensor, chance: Tensor) -> None:
         placed = back & ~self.present
-        # On a GPU the question would cost more than the answer.
+        # On a GPU this check would cost more than it saves.
         if placed.device.type == "cpu" and not placed.any():
             return
         place_of = (~self.levels.wall).cumsum(1) - 1
@@ -212,10 +213,11 @@ class RandomGridWorlds(GridWorlds):
         self.object_cell = torch.where(placed, cells.view_as(placed), self.object_cell)
 
     def _free(self, rank: Tensor, chance: Tensor) -> Tensor:
-        """Draws free cells that are not occupied, all with equal probability.
+        """Draws unoccupied free cells uniformly.
 
         Args:
-            rank: Occupied cells as positions in the list of free cells, the number of cells for none, int64 [N, W, K].
+            rank: Positions of the occupied cells in the list of free cells, int64 [N, W, K]; the number of cells stands
+                for none.
             chance: Uniform random numbers, [N, W].
 
         Returns:
@@ -223,7 +225,7 @@ class RandomGridWorlds(GridWorlds):
         """
         count = self.tables.start_count - (rank < self.cells).sum(-1)
         pick = (chance * count).long()
-        # The position among the cells left becomes one among all by stepping over each occupied cell before it.
+        # A position among the unoccupied cells becomes one among all by skipping each occupied cell before it.
         for occupied in rank.sort(-1).values.unbind(-1):
             pick = pick + (pick >= occupied)
         return pick
@@ -231,7 +233,7 @@ class RandomGridWorlds(GridWorlds):
 
 @dataclass(frozen=True)
 class Tables:
-    """What `step` reads of the levels, shaped for all workers at once."""
+    """Tables of the levels that `step` reads, shaped for all workers at once."""
 
     world: Tensor
     """First entry of each world in the two tables below, [N, 1]."""
@@ -246,15 +248,15 @@ class Tables:
     reward: Tensor
     """Rewards, [N, 1, O]."""
     ends: Tensor
-    """Probabilities of the end, [N, 1, O]."""
+    """Termination probabilities, [N, 1, O]."""
     returns: Tensor
-    """Probabilities of coming back, [N, 1, O]."""
+    """Respawn probabilities, [N, 1, O]."""
     limit: Tensor
     """Time limits, [N, 1]."""
     starts: Tensor
-    """Cells in which an episode may start, first in each row, [N, C]."""
+    """Cells of each level; those in which an episode may start come first, [N, C]."""
     start_count: Tensor
-    """Their number, [N, 1]."""
+    """Number of cells in which an episode may start, [N, 1]."""
 
     @classmethod
     def of(cls, levels: Levels, shape: tuple[int, int], actions: int) -> "Tables":
@@ -270,7 +272,7 @@ class Tables:
         occupied = levels.wall | torch.zeros_like(levels.wall).scatter(
             1, levels.cell, levels.exists
         )
-        # A fixed start is the only one of its list; else all free cells come first.
+        # A fixed start is the only one in its list; otherwise all free cells come first.
         fixed = (levels.start >= 0)[:, None]
         free = torch.sort(occupied.byte(), dim=1, stable=True).indices
         return cls(
@@ -284,7 +286,7 @@ class Tables:
         )  # fmt: skip
 
     def put(self, rows: Tensor, other: "Tables") -> "Tables":
-        """A copy in which some levels, int64 [M], are replaced by others, M of them."""
+        """A copy in which the levels `rows`, int64 [M], are replaced by the M levels of `other`."""
         changed = {
             x.name: getattr(self, x.name).index_copy(0, rows, getattr(other, x.name))
             for x in fields(self) if x.name != "world" and getattr(self, x.name) is not None
@@ -293,7 +295,7 @@ class Tables:
 
 
 def move_table(wall: Tensor, shape: tuple[int, int], actions: int) -> Tensor:
-    """Cell that each move leads to, int64 [N, C, moves]; walls and edges leave the agent in place.
+    """The cell that each move leads to, int64 [N, C, moves]; walls and edges leave the agent in place.
 
     Args:
         wall: bool [N, C].

@@ -1,11 +1,12 @@
-"""Levels of grids: where walls, objects and starts are.
+"""Levels of grids: walls, objects, starts and time limits.
 
-An object is collected by entering its cell; it gives a reward, ends the episode with a probability, and
-comes back with another probability at each later step.
+An object is collected by entering its cell. It gives a reward, ends the episode with its termination probability, and
+respawns at each later step with its respawn probability.
 
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, appendix A, for the five named grids;
-Jackson et al., 2023, https://arxiv.org/abs/2310.02782, appendix B, for the random levels. Their release
-(EmptyJackson/groove) and that of the grids in Gymnasium give the numbers.
+Jackson et al., 2023, https://arxiv.org/abs/2310.02782, appendix B, for the random levels. The numbers come
+from their release (EmptyJackson/groove) and from the Gymnasium version of the grids
+(jinPrelude/LPG-miniworld-gymnasium).
 """
 
 import math
@@ -18,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Levels:
-    """Levels of one shape side by side, [N, ...]; smaller grids are surrounded by walls."""
+    """A batch of N levels with the same shape; smaller grids are padded with walls."""
 
     wall: Tensor
     """Whether a cell is a wall, bool [N, C]; cells are numbered row by row."""
@@ -27,13 +28,13 @@ class Levels:
     reward: Tensor
     """Reward of each object, [N, O]."""
     ends: Tensor
-    """Probability that collecting an object ends the episode, [N, O]."""
+    """Termination probability: that collecting the object ends the episode, [N, O]."""
     returns: Tensor
-    """Probability that a collected object comes back, at each step, [N, O]."""
+    """Respawn probability: that a collected object reappears in a step, [N, O]."""
     exists: Tensor
     """Whether a level has the object, bool [N, O]."""
     start: Tensor
-    """Cell in which episodes start; -1: a free cell without an object, drawn for each episode, int64 [N]."""
+    """Cell in which episodes start, or -1 for a free cell without an object, drawn in each episode, int64 [N]."""
     limit: Tensor
     """Steps after which an episode ends, int64 [N]."""
 
@@ -42,7 +43,7 @@ class Levels:
         return len(self.limit)
 
     def put(self, rows: Tensor, other: "Levels") -> "Levels":
-        """A copy in which some levels, int64 [M], are replaced by others, M of them."""
+        """A copy in which the levels `rows`, int64 [M], are replaced by the M levels of `other`."""
         # A copy, because states that were saved before share these tensors.
         return Levels(**{
             x.name: getattr(self, x.name).index_copy(0, rows, getattr(other, x.name))
@@ -50,7 +51,7 @@ class Levels:
         })  # fmt: skip
 
     def take(self, rows: Tensor) -> "Levels":
-        """Some of the levels: int64 [M], to M levels."""
+        """The M levels `rows`, int64 [M]."""
         return Levels(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
@@ -61,7 +62,7 @@ class NamedGrid:
     height: int
     width: int
     objects: tuple[tuple[float, float, float], ...]
-    """Reward, probability of the end and probability of coming back, of each object."""
+    """Reward, termination probability and respawn probability of each object."""
     limit: int
     walls: tuple[str, ...] = ()
     """Rows of the grid, `#` for a wall, without the outer frame; empty for none."""
@@ -77,7 +78,7 @@ class NamedGrid:
         return len(self.objects)
 
     def draw(self, count: int, generator: torch.Generator) -> Levels:
-        """`count` levels with objects in different free cells."""
+        """`count` levels with objects in distinct free cells."""
         device = generator.device
         wall = torch.zeros(self.height * self.width, dtype=torch.bool)
         for row, line in enumerate(self.walls):
@@ -143,7 +144,7 @@ RANDOM = {
     "sparse": NamedGrid(5, 7, ((1.0, 1.0, 1.0), *((-1.0, 1.0, 1.0),) * 2), 50),
     "very-dense": NamedGrid(11, 11, ((1.0, 0.0, 1.0),), 2_000),
 }  # fmt: skip
-"""The paper's random grids, in which objects have no cells of their own."""
+"""The paper's random grids, in which objects have no fixed cells."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ class RandomLevels:
     sides: tuple[int, int]
     """Smallest and largest height and width."""
     objects: tuple[int, int]
-    """Smallest and largest number of objects, which all differ."""
+    """Smallest and largest number of objects, each with its own properties."""
     limits: tuple[int, int]
-    """Smallest and largest time limit in steps; its logarithm is uniform."""
+    """Smallest and largest time limit in steps; it is drawn log-uniformly."""
     walls: int = 7
-    """Number of cells drawn to be walls; some fall outside a smaller grid or on each other."""
+    """Number of cells drawn as walls; some may be outside a smaller grid or coincide."""
     kinds: tuple[tuple[float, float, float], ...] = ()
-    """Reward, probability of the end and probability of coming back of each object; drawn if empty."""
+    """Reward, termination probability and respawn probability of each object; drawn at random if empty."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -172,7 +173,7 @@ class RandomLevels:
         return self.objects[1]
 
     def draw(self, count: int, generator: torch.Generator) -> Levels:
-        """`count` levels; start and objects are in different free cells."""
+        """`count` levels; start and objects are in distinct free cells."""
         device, side = generator.device, self.sides[1]
         height, width = _whole(self.sides, (2, count), generator)
         row = torch.arange(side * side, device=device) // side
@@ -181,7 +182,7 @@ class RandomLevels:
         drawn = _whole((0, side * side - 1), (count, self.walls), generator)
         wall = outside.scatter(1, drawn, torch.ones_like(drawn, dtype=torch.bool))
         places = free_cells(wall, 1 + self.slots, generator, never=outside)
-        # A small level may have too few free cells; walls give way then.
+        # A small level may have too few free cells; walls are then removed.
         wall = wall.scatter(1, places, torch.zeros_like(places, dtype=torch.bool))
         number = _whole(self.objects, (count, 1), generator)
         exists = torch.arange(self.slots, device=device) < number
@@ -197,12 +198,12 @@ class RandomLevels:
         )  # fmt: skip
 
     def _kinds(self, count: int, generator: torch.Generator) -> Tensor:
-        """Rewards, probabilities of the end and of coming back, [3, N, O]."""
+        """Rewards, termination probabilities and respawn probabilities, [3, N, O]."""
         device, size = generator.device, (count, self.slots)
         if self.kinds:
             return torch.tensor(self.kinds, device=device).T[:, None].expand(3, *size)
         share = torch.rand(size, generator=generator, device=device)
-        # The first object is never bad, so every level has something to collect.
+        # The first object never has a negative reward, so every level has something to collect.
         first = torch.arange(self.slots, device=device) == 0
         ends = _log_uniform((0.01, 1.0), size, generator)
         returns = _log_uniform((0.001, 0.1), size, generator)
@@ -214,7 +215,7 @@ LEVELS = {
     "medium": RandomLevels((6, 8), (2, 4), (100, 250), walls=10),
     "large": RandomLevels((8, 10), (2, 5), (250, 750), walls=15),
     "all": RandomLevels((4, 10), (1, 5), (20, 750), walls=15),
-    # Families that a rule meta-trained on the others has not seen: other rewards, ends and lengths.
+    # Held out from rules that are meta-trained on the others: other rewards, probabilities and lengths.
     "long": RandomLevels((4, 6), (3, 3), (200, 200), kinds=(*((1.0, 0.0, 0.01),) * 2, (-1.0, 0.5, 1.0))),
     "sparse": RandomLevels((4, 6), (2, 2), (50, 50), kinds=((1.0, 1.0, 0.0), (-1.0, 1.0, 0.0))),
 }  # fmt: skip
@@ -224,13 +225,13 @@ LEVELS = {
 def free_cells(
     wall: Tensor, count: int, generator: torch.Generator, *, never: Tensor | None = None
 ) -> Tensor:
-    """Different free cells of each level, int64 [N, count].
+    """Draws distinct free cells of each level, int64 [N, count].
 
     Args:
         wall: Cells to avoid, bool [N, C]; they are taken only if there are not enough others.
         count: Number of cells.
-        generator: Source of chance.
-        never: Cells that are not even taken then, bool [N, C].
+        generator: Source of random numbers.
+        never: Cells that are never taken, bool [N, C].
     """
     order = torch.rand(wall.shape, generator=generator, device=wall.device) - wall.float()
     if never is not None:
@@ -239,7 +240,7 @@ def free_cells(
 
 
 def _whole(bounds: tuple[int, int], shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Uniform whole numbers, both bounds included."""
+    """Uniform random integers, both bounds included."""
     low, high = bounds
     return torch.randint(low, high + 1, tuple(shape), generator=generator, device=generator.device)
 
@@ -247,7 +248,7 @@ def _whole(bounds: tuple[int, int], shape: Sequence[int], generator: torch.Gener
 def _log_uniform(
     bounds: tuple[float, float], shape: Sequence[int], generator: torch.Generator
 ) -> Tensor:
-    """Numbers whose logarithm is uniform."""
+    """Random numbers whose logarithm is uniform."""
     low, high = map(math.log, bounds)
     share = torch.rand(tuple(shape), generator=generator, device=generator.device)
     return (low + share * (high - low)).exp()

@@ -1,6 +1,6 @@
-"""Lifetimes: many agents side by side, each in a world of its own with several workers.
+"""Lifetimes: a batch of agents, each in its own world with several workers.
 
-A lifetime ends after a number of environment steps; then the world is replaced and its agent begins anew.
+A lifetime ends after a fixed number of environment steps; then a new agent begins in a new world.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ class WorldLifetimes(Lifetimes):
         staggered: bool = False,
         look: Callable[[], object] | None = None,
     ) -> None:
-        """All lifetimes begin.
+        """Begins all lifetimes.
 
         Args:
             worlds: One for each lifetime, N.

@@ -15,7 +15,7 @@ from rlbench.envs.grids.worlds import Worlds
 def make_worlds(
     family: str, count: int, workers: int, *, seed: int, device: torch.device | str = "cpu"
 ) -> Worlds:
-    """`count` levels of a family with `workers` workers each."""
+    """`count` levels of a family with `workers` workers each; `seed` decides the levels and all random events."""
     kind, _, name = family.partition("-")
     if kind == "chain":
         return ChainWorlds(CHAINS[name], count, workers, seed, device)
@@ -37,6 +37,15 @@ def make_lifetimes(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> WorldLifetimes:
-    """`count` lifetimes with `workers` workers each; `seed` decides levels and chance; see `WorldLifetimes` for options."""
+    """`count` lifetimes with `workers` workers each.
+
+    Args:
+        family: A key of `LENGTHS`.
+        count: Number of lifetimes, N.
+        workers: Number of workers in each lifetime, W.
+        seed: Decides the levels and all random events.
+        device: Device of all tensors.
+        **options: See `WorldLifetimes`.
+    """
     worlds = make_worlds(family, count, workers, seed=seed, device=device)
     return WorldLifetimes(worlds, LENGTHS[family], **options)

@@ -1,9 +1,8 @@
 """Names of the grids and chains of LPG; standard library only.
 
-`grid-dense` is one of the paper's grids, `grid-rand-dense` the same with objects elsewhere in each episode,
-`grid-levels-small` a distribution of random levels, `chain-short` a distribution of chains. As an environment, such a
-task is one level; `grid-dense-level-7` is another one. As lifetimes, for meta-training, every agent has a level of its
-own.
+`grid-dense` is one of the paper's grids; `grid-rand-dense` is the same with objects in other cells in each episode.
+`grid-levels-small` is a distribution of random levels, and `chain-short` is one of chains. As an environment, such a
+task is one level; `grid-dense-level-7` is another one. As lifetimes, for meta-training, every agent has its own level.
 """
 
 import re
@@ -14,7 +13,7 @@ RANDOM = ("dense", "long", "small", "sparse", "very-dense")
 LEVELS = ("small", "medium", "large", "all", "long", "sparse")
 CHAINS = ("short", "long", "noisy", "noisy-long", "distractor")
 UNSEEN = {"grid-levels-small": ("grid-levels-long", "grid-levels-sparse")}
-"""Distributions on which a rule that was meta-trained on another one is measured too."""
+"""Held-out distributions on which a rule that was meta-trained on the key is also measured."""
 
 _ROLLOUT = 20
 LENGTHS = {
@@ -25,14 +24,14 @@ LENGTHS = {
     "grid-levels-all": 1_000 * _ROLLOUT,
     "grid-levels-long": 200 * _ROLLOUT,
     "grid-levels-sparse": 200 * _ROLLOUT,
-    # The lengths of these two kinds are ours: they suit tests of a rule on small computers.
+    # The lengths of these two kinds are ours; they are short enough to test a rule on a small computer.
     **{f"grid-rand-{name}": 2_500 * _ROLLOUT for name in RANDOM},
     **{f"chain-{name}": 250 * _ROLLOUT for name in CHAINS},
 }
 """Steps of each worker in a lifetime (Jackson et al., 2023, release)."""
 
 NAMESPACE = "rlbench/"
-"""Beginning of the Gymnasium ids."""
+"""Prefix of the Gymnasium ids."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class GridName:
 def parse(name: str) -> GridName | None:
     """The family and level of a name; None for any other name.
 
-    Random grids have one level only, because nothing in them is fixed but the walls.
+    Random grids have one level only, because only their walls are fixed.
 
     >>> parse("grid-dense-level-7")
     GridName(family='grid-dense', level=7)
@@ -82,11 +81,11 @@ def names() -> list[str]:
 
 
 def lines() -> list[str]:
-    """One line for each kind of tasks, with a description."""
+    """One line with a description for each kind of task."""
     kinds = (
         ("grid", GRIDS, "the paper's grids"),
-        ("grid-rand", RANDOM, "objects elsewhere in each episode; vectors"),
+        ("grid-rand", RANDOM, "objects in other cells in each episode; vectors"),
         ("grid-levels", LEVELS, "random walls, objects and rewards"),
-        ("chain", CHAINS, "the first action decides a late reward"),
+        ("chain", CHAINS, "the first action decides a delayed reward"),
     )
     return [f"{kind}-{{{','.join(names)}}}  {text}" for kind, names, text in kinds]

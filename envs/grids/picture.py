@@ -23,7 +23,8 @@ _COLOURS = {
 def cells(worlds: Worlds) -> list[str]:
     """Rows of the first worker of the first world: one character for each cell.
 
-    A chain is a row for each first action, with the start in the first column of both; its end is good or bad.
+    A chain has a row for each first action, with the start in the first column of both; each row ends with a good or
+    a bad object.
     """
     if isinstance(worlds, ChainWorlds):
         return _chain(worlds)
@@ -57,7 +58,7 @@ def in_words(worlds: Worlds) -> str:
 
 
 def draw(worlds: Worlds) -> Array:
-    """A picture, uint8 [16 rows, 16 columns, 3]: walls grey, objects green or red, the agent a blue disc."""
+    """A picture with frame, uint8 [16 R, 16 C, 3]: walls are grey, objects green or red, the agent is a blue disc."""
     rows = in_words(worlds).splitlines()
     down, right = np.mgrid[:TILE, :TILE]
     middle = (TILE - 1) / 2

@@ -23,9 +23,9 @@ Array = NDArray[Any]
 
 
 class GridEnv(gym.Env[Array, np.int64]):
-    """A level of a family; numbers of states are observed as one-hot vectors.
+    """A level of a family; state indices are observed as one-hot vectors.
 
-    Objects end an episode as terminated, the time limit as truncated; in lifetimes both are ends.
+    Objects terminate an episode and the time limit truncates it; in lifetimes both terminate it.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}  # noqa: RUF012
@@ -35,7 +35,7 @@ class GridEnv(gym.Env[Array, np.int64]):
 
         Args:
             family: A family of `rlbench.envs.grids.names`, such as grid-dense.
-            level: Number of the level, which is always the same.
+            level: Number of the level; the same number always gives the same level.
             render_mode: rgb_array, ansi or None.
         """
         self.render_mode = render_mode
@@ -52,7 +52,7 @@ class GridEnv(gym.Env[Array, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins an episode of the level; the seed decides its start and all later chance."""
+        """Begins an episode of the level; the seed decides its start and all later random events."""
         super().reset(seed=seed)
         self.worlds.begin(torch.ones((1, 1), dtype=torch.bool), self._chance())
         return self._obs(), {}

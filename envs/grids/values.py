@@ -1,6 +1,6 @@
 """Exact values of policies on tabular grids, from the model of the levels.
 
-The step limit is ignored: it is not part of the states, so with it a state would have no single value.
+The time limit is ignored: it is not part of the state, so with it a state would have no single value.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ from rlbench.envs.grids.engine import Tables
 from rlbench.envs.grids.levels import Levels
 
 LARGEST = 2**25
-"""Entries of the transition matrices that are in memory at the same time, unless one level has more."""
+"""Maximum number of entries of the transition matrices in memory at a time, unless one level has more."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a policy does in some levels."""
+    """Transitions and rewards of policies in N levels."""
 
     transition: Tensor
-    """Probability of each next state of the same episode, float64 [N, S, S]; rows sum to 1 minus that of the end."""
+    """Probability of each next state of the same episode, float64 [N, S, S]; rows sum to 1 minus
+    the termination probability."""
     reward: Tensor
     """Expected reward of one step, float64 [N, S]."""
 
@@ -28,7 +29,7 @@ class Model:
 def exact_values(
     levels: Levels, shape: tuple[int, int], actions: int, policy: Tensor, discount: float
 ) -> Tensor:
-    """Values of policies without a step limit, v = r + gamma P v.
+    """Values of policies without a time limit, v = r + gamma P v.
 
     Args:
         levels: N levels.
@@ -39,9 +40,14 @@ def exact_values(
 
     Returns:
         Values, float64 [N, S].
+
+    Raises:
+        ValueError: The discount is out of range, or the policy has the wrong shape.
     """
     if not 0 <= discount < 1:
-        raise ValueError(f"discount is {discount}, expected a number from 0 to below 1")
+        raise ValueError(
+            f"discount is {discount}, expected a number that is at least 0 and below 1"
+        )
     count, states, _ = policy.shape
     some = max(1, LARGEST // states**2)
     values = []
@@ -53,7 +59,11 @@ def exact_values(
 
 
 def model_of(levels: Levels, shape: tuple[int, int], actions: int, policy: Tensor) -> Model:
-    """Transitions and rewards under policies [N, S, A]; the other arguments are those of `exact_values`."""
+    """Transitions and rewards under policies [N, S, A]; see `exact_values` for the arguments.
+
+    Raises:
+        ValueError: The policy has the wrong shape.
+    """
     count, (cells, slots) = len(levels), (shape[0] * shape[1], levels.cell.shape[1])
     states, subsets = cells << slots, 1 << slots
     if policy.shape != (count, states, actions):
@@ -73,7 +83,7 @@ def model_of(levels: Levels, shape: tuple[int, int], actions: int, policy: Tenso
     stays = (1 - taken * levels.ends.double()[:, None, None, None]).prod(-1)
     chosen = policy.double().view(count, cells, subsets, actions)
     reward = (chosen * gain).sum(-1).flatten(1)
-    # Absent objects come back on their own, [N, 2^O, 2^O]; objects just collected are removed afterwards.
+    # Absent objects respawn independently, [N, 2^O, 2^O]; objects just collected are removed afterwards.
     back = (levels.returns * levels.exists).double()[:, None, None]
     later = present[None, None]
     comes = torch.where(later, back, 1 - back)

@@ -13,7 +13,7 @@ from rlbench.state import capture, restore
 class Worlds(ABC):
     """N worlds with W workers each, stepped together as tensors.
 
-    Observations are numbers of states, int64 [N, W], or vectors, float [N, W, D].
+    Observations are state indices, int64 [N, W], or vectors, float [N, W, D].
     """
 
     shape: tuple[int, int]
@@ -21,7 +21,7 @@ class Worlds(ABC):
     states: int | None = None
     """Number of states; None if observations are vectors."""
     obs_size: int | None = None
-    """Length of the vectors, D; None if observations are numbers of states."""
+    """Length of the vectors, D; None if observations are state indices."""
     actions: int
     """Number of actions."""
     valued: bool = False
@@ -41,15 +41,15 @@ class Worlds(ABC):
         return self._uniform(steps, *self.shape, self.draws)
 
     def step(self, action: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of every worker; those whose episode ends begin the next one.
+        """Steps every worker; workers whose episode ends begin a new one.
 
         Args:
             action: Actions, int64 [N, W].
             chance: Random numbers of this step, from `chance`.
 
         Returns:
-            Rewards [N, W], 1.0 where an episode ended, also by its time limit [N, W], and observations before any
-            new episode.
+            Rewards [N, W]; ends [N, W], 1.0 where an episode ended, including by its time limit; and observations
+            before any new episode.
         """
         reward, terminated, truncated = self.advance(action, chance)
         over = terminated | truncated
@@ -58,13 +58,13 @@ class Worlds(ABC):
         return reward, over.float(), final
 
     def restart(self) -> None:
-        """Begins a new episode of every worker."""
+        """Begins a new episode for every worker."""
         every = torch.ones(self.shape, dtype=torch.bool, device=self.device)
         self.begin(every, self.chance(1)[0])
 
     @abstractmethod
     def renew(self, rows: Tensor, copies: int = 1) -> None:
-        """Replaces some worlds, int64 [M], by M / copies new ones in turn, whose episodes begin."""
+        """Replaces the worlds `rows`, int64 [M], by M / copies new ones in turn, and begins their episodes."""
 
     def values(self, policy: Tensor, discount: float) -> Tensor | None:
         """Exact values of policies; see `Lifetimes.values`. None if they are not known."""
@@ -76,7 +76,7 @@ class Worlds(ABC):
 
     @abstractmethod
     def advance(self, action: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`step` without new episodes.
+        """Steps every worker without beginning new episodes.
 
         Returns:
             Rewards [N, W], whether an episode terminated and whether it reached its time limit, bool [N, W].
@@ -84,7 +84,7 @@ class Worlds(ABC):
 
     @abstractmethod
     def begin(self, over: Tensor, chance: Tensor) -> None:
-        """Begins new episodes of some workers, bool [N, W]; `chance` may be that of the step before."""
+        """Begins new episodes for the workers in `over`, bool [N, W]; `chance` may be that of the previous step."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact resume needs."""
@@ -98,6 +98,6 @@ class Worlds(ABC):
         return torch.rand(size, generator=self.generator, device=self.device)
 
     def _workers_of(self, rows: Tensor) -> Tensor:
-        """The workers of some worlds, int64 [M], as a mask, bool [N, W]."""
+        """Mask of the workers in the worlds `rows`, int64 [M], as bool [N, W]."""
         chosen = torch.zeros(self.shape, dtype=torch.bool, device=self.device)
         return chosen.index_fill(0, rows, True)

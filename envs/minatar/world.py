@@ -14,17 +14,18 @@ Array = NDArray[Any]
 
 
 class MinAtar(gym.Wrapper[Array, Any, Array, Any]):
-    """An environment of minatar; observations are uint8 [10, 10, C], 1 where a cell has the object.
+    """An environment of minatar; observations are uint8 [10, 10, C], 1 where a cell has an object of the kind.
 
-    The package's `reset` keeps the action that a sticky action repeats, so that the first step would
-    depend on the episode before. Here it is 0, no movement, as in a new environment.
+    The package's `reset` keeps the last action, which a sticky action repeats, so the first step would
+    depend on the previous episode. Here the last action is reset to 0, no movement, as in a new
+    environment.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
     render_mode = "rgb_array"
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wraps the environment of an id of minatar."""
+        """Wraps an environment of minatar."""
         super().__init__(env)
         shape = env.observation_space.shape or ()
         self.observation_space = gym.spaces.Box(0, 1, shape, np.uint8)
@@ -50,6 +51,6 @@ class MinAtar(gym.Wrapper[Array, Any, Array, Any]):
         return self._obs, float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        """A colour for the last object of each cell, black for none, uint8 [10, 10, 3]."""
+        """The colour of the last object in each cell, black if there is none, uint8 [10, 10, 3]."""
         number = (self._obs * np.arange(1, self._obs.shape[-1] + 1)).max(axis=-1)
         return self._colours[number]
