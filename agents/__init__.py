@@ -57,7 +57,7 @@ AGENTS = NameTable(
             "PPO with an information bottleneck and selective noise injection",
         ),
         "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
-        "lpg": ("lpg:LPG", "learns by an update rule that was itself learned, on-policy"),
+        "lpg": ("lpg:LPG", "on-policy; learns by an update rule that was itself learned"),
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",
@@ -90,7 +90,7 @@ META_LEARNERS = NameTable(
     {
         "lpg-meta": (
             "lpg_meta:LPGMeta",
-            "meta-training of LPG's update rule in many lifetimes at once",
+            "meta-trains LPG's update rule over many lifetimes in parallel",
         )
     },
 )

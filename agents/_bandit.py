@@ -1,7 +1,7 @@
 """The bandit that chooses the settings of each agent in LPG's meta-training.
 
-An agent that begins gets the combination c of settings with probability softmax_c((R_c + rho / sqrt(n_c)) / tau),
-where R_c is the mean of the last ten returns of agents with c, and n_c their number plus one.
+A new agent is assigned the combination c of settings with probability softmax_c((R_c + rho / sqrt(n_c)) / tau),
+where R_c is the mean of the last ten returns of agents with c, and n_c is the number of such agents plus one.
 
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3.3; constants from jjgarau/LPG
 """
@@ -19,22 +19,27 @@ TEMPERATURE, BONUS, MEMORY = 0.1, 0.2, 10
 
 
 class Bandit:
-    """Returns so far of each of C combinations."""
+    """A bandit that chooses among C combinations of settings."""
 
     def __init__(self, arms: int, device: torch.device) -> None:
-        """No returns yet."""
+        """Starts without returns.
+
+        Args:
+            arms: Number of combinations, C.
+            device: Device of all tensors.
+        """
         self.returns = torch.zeros((arms, MEMORY), device=device)
         self.trials = torch.zeros(arms, dtype=torch.int64, device=device)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Combinations of agents that begin, int64 [count]."""
+        """Draws the combinations of `count` new agents, int64 [count]."""
         kept = self.trials.clamp(max=MEMORY)
         mean = self.returns.sum(1) / kept.clamp(min=1)
         weight = (mean + BONUS * (self.trials + 1.0).rsqrt()) / TEMPERATURE
         return torch.multinomial(weight.softmax(0), count, replacement=True, generator=generator)
 
     def record(self, arms: Tensor, returns: Tensor) -> None:
-        """Keeps the returns [M] of agents that lived with combinations int64 [M]."""
+        """Records the returns [M] of agents that used the combinations `arms`, int64 [M]."""
         for arm, value in zip(arms.tolist(), returns.unbind(), strict=True):
             self.returns[arm, self.trials[arm] % MEMORY] = value
             self.trials[arm] += 1

@@ -1,6 +1,6 @@
-"""Evolution strategies over learned rules: opposite changes of a rule are tried in pairs, and the better one counts.
+"""Evolution strategies for learned rules: antithetic perturbations of a rule are compared in pairs.
 
-Salimans et al., 2017, https://arxiv.org/abs/1703.03864; the ranks of pairs: Jackson et al., 2023,
+Salimans et al., 2017, https://arxiv.org/abs/1703.03864; ranking within pairs: Jackson et al., 2023,
 https://arxiv.org/abs/2310.02782, release
 """
 
@@ -15,11 +15,11 @@ from rlbench.agents._lifetimes import Read
 from rlbench.agents._rule import Rule
 
 Noise = Mapping[str, Tensor]
-"""Changes of each parameter of a rule in P pairs, [P, ...] each."""
+"""Perturbations of each parameter of a rule for P pairs, [P, ...] each."""
 
 
 def draw_noise(rule: Rule, pairs: int, generator: torch.Generator) -> Noise:
-    """Standard normal changes of a rule."""
+    """Standard normal perturbations of a rule for `pairs` pairs (P)."""
     return {
         name: torch.randn((pairs, *x.shape), generator=generator, device=generator.device)
         for name, x in rule.named_parameters()
@@ -27,7 +27,7 @@ def draw_noise(rule: Rule, pairs: int, generator: torch.Generator) -> Noise:
 
 
 def changed_rules(rule: Rule, noise: Noise, scale: float) -> Read:
-    """A rule for each of 2 P agents: P with the changes, P with their opposites."""
+    """A rule for each of 2 P agents: P with the perturbations added, then P with them subtracted."""
     many = {
         name: torch.cat([x + scale * noise[name], x - scale * noise[name]])
         for name, x in rule.named_parameters()
@@ -36,20 +36,20 @@ def changed_rules(rule: Rule, noise: Noise, scale: float) -> Read:
 
 
 def slopes(noise: Noise, first: Tensor, second: Tensor, scale: float) -> tuple[Tensor, ...]:
-    """Estimated gradients of minus the share of pairs that a rule wins, for each of its parameters.
+    """Estimated gradients of a loss, the negative win rate within pairs, for each parameter of a rule.
 
     Args:
-        noise: The changes.
-        first: Fitness of the agents with the changes, [P].
-        second: Fitness of those with the opposites, [P].
-        scale: Standard deviation of the changes.
+        noise: The perturbations.
+        first: Fitness of the agents whose rules have the perturbations added, [P].
+        second: Fitness of the agents whose rules have them subtracted, [P].
+        scale: Standard deviation of the perturbations.
     """
     better = (first - second).sign() / (2 * scale)
     return tuple(-(better.view(-1, *(1,) * (x.dim() - 1)) * x).mean(0) for x in noise.values())
 
 
 def many_rules(rule: Rule, parameters: Mapping[str, Tensor]) -> Read:
-    """A rule for each of N agents, with parameters [N, ...]."""
+    """A separate rule for each of N agents, from parameters [N, ...]."""
 
     def one(parameters: Mapping[str, Tensor], discount: float, *columns: Tensor) -> Any:
         reward, over, *rest = columns

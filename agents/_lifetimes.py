@@ -1,6 +1,6 @@
-"""How the agents of a population learn from a rollout: by a learned rule, or by A2C; pure functions.
+"""Pure functions by which the agents of a population learn from a rollout, by a learned rule or by A2C.
 
-Slopes are gradients of a loss with respect to logits, in closed form.
+A slope is the gradient of a loss with respect to logits, in closed form.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
 
 Read = Callable[..., tuple[Tensor, Tensor]]
-"""A rule, or many: what `Rule.forward` takes and gives."""
+"""One rule, or one for each agent, with the arguments and results of `Rule.forward`."""
 
 
 def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,16 +27,16 @@ def sample(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def chosen(x: Tensor, action: Tensor) -> Tensor:
-    """Entries of [..., A] at actions [...], [...]."""
+    """Entries of x, [..., A], at the actions, int64 [...]; the result is [...]."""
     return x.gather(-1, action[..., None]).squeeze(-1)
 
 
 def policy_slope(logits: Tensor, action: Tensor, advantage: Tensor, bonus: float = 0.0) -> Tensor:
-    """Slope of -log pi(a) A - bonus H(pi), [..., A].
+    """Gradient of -log pi(a) A - bonus H(pi) with respect to the logits, [..., A].
 
     Args:
-        logits: Of the policies, [..., A].
-        action: a, [...].
+        logits: Logits of the policies, [..., A].
+        action: a, int64 [...].
         advantage: A, or the rule's pi^, [...].
         bonus: Weight of the entropy.
     """
@@ -51,7 +51,7 @@ def policy_slope(logits: Tensor, action: Tensor, advantage: Tensor, bonus: float
 
 
 def prediction_slope(prediction: Tensor, target: Tensor, kind: Kind) -> Tensor:
-    """Slope of the distance between predictions y and targets y^: KL(y || y^) or squared error; [..., m] each."""
+    """Gradient of KL(y || y^), or of the squared error, with respect to the logits of y; all are logits [..., m]."""
     same_shape(prediction, target)
     if kind == "mse":
         y = prediction.sigmoid()
@@ -63,7 +63,7 @@ def prediction_slope(prediction: Tensor, target: Tensor, kind: Kind) -> Tensor:
 
 @dataclass(frozen=True)
 class Steps:
-    """How agents step."""
+    """Step sizes and gradient clipping of the agents."""
 
     rates: Rates
     """Step sizes of policy and predictions, [N] each."""
@@ -81,17 +81,17 @@ def targets(
     *,
     detach: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """What the rule makes of a rollout: pi^ [T, N, W] and logits of y^ [T, N, W, m].
+    """The rule's targets for a rollout: pi^ [T, N, W] and logits of y^ [T, N, W, m].
 
-    The predictions that the rule reads keep their graph: only through them do the targets y^ of one update act on
-    the policies of later ones.
+    The predictions that the rule reads are not detached from the graph: only through them do the targets y^ of one
+    update affect the policies after later updates.
 
     Args:
         rule: The rule.
         agents: The agents that acted.
-        rollout: [T, N, W].
+        rollout: Their rollout, [T, N, W].
         discount: gamma.
-        detach: Whether the predictions lose their graph nevertheless.
+        detach: Whether to detach the predictions nevertheless.
     """
     with torch.no_grad():
         pi = agents.outputs("policy", rollout.obs).softmax(-1)
@@ -107,16 +107,16 @@ def updated(
     agents: Population, rollout: Trajectories, pi: Tensor, y: Tensor, kind: Kind, steps: Steps,
     parts: tuple[Part, ...] = ("policy", "prediction"),
 ) -> Population:  # fmt: skip
-    """Agents after one step down the mean of -log pi(a|s) pi^ + alpha_y D(y, y^), pi^ and y^ held constant.
+    """Agents after one gradient step on the mean of -log pi(a|s) pi^ + alpha_y D(y, y^), with pi^ and y^ constant.
 
     Args:
         agents: The agents that acted.
-        rollout: [T, N, W].
+        rollout: Their rollout, [T, N, W].
         pi: pi^, [T, N, W].
         y: Logits of y^, [T, N, W, m].
         kind: Kind of the predictions.
-        steps: Step sizes.
-        parts: What learns.
+        steps: Step sizes and gradient clipping.
+        parts: The parts that learn.
     """
     slopes: dict[Part, Tensor] = {}
     if "policy" in parts:
@@ -132,7 +132,7 @@ def updated(
 def judged(
     critics: Population, rollout: Trajectories, discount: float, mixing: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages of GAE, and the TD(lambda) returns on which values are trained, [T, N, W] each."""
+    """GAE advantages, and the TD(lambda) returns that values are trained on, [T, N, W] each."""
     value = critics.outputs("value", rollout.obs).squeeze(-1)
     after = critics.outputs("value", rollout.final_obs).squeeze(-1)
     target = lambda_returns(
@@ -142,6 +142,6 @@ def judged(
 
 
 def normalised(advantage: Tensor) -> Tensor:
-    """Advantages [T, N, W] with mean 0 and deviation 1 for each agent."""
+    """Advantages [T, N, W], normalised to mean 0 and standard deviation 1 for each agent."""
     centred = advantage - advantage.mean((0, 2), keepdim=True)
     return centred / (centred.square().mean((0, 2), keepdim=True).sqrt() + 1e-8)

@@ -1,4 +1,4 @@
-"""Whole lifetimes, from new agents to the rewards of their last policies: by a rule, by A2C, at random."""
+"""Whole lifetimes, from new agents to the rewards of their final policies, with a rule, A2C or random actions."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from rlbench.experience import Lifetimes, Trajectories
 
 Learn = Callable[[Population, Trajectories], Population]
 PARTS = 10
-"""Parts of a lifetime whose rewards are kept."""
+"""Number of parts of a lifetime for which rewards are recorded."""
 
 
 @torch.no_grad()
@@ -21,10 +21,10 @@ def live(
     """Agents after one lifetime in the same worlds, and their reward per step in each tenth of it, [N, 10].
 
     Args:
-        lifetimes: They begin anew.
+        lifetimes: The lifetimes, which are restarted.
         agents: New agents.
-        learn: One update from one rollout.
-        steps: Steps in a rollout; never more than a lifetime has.
+        learn: Makes one update from one rollout.
+        steps: Steps in a rollout; at most the length of a lifetime is used.
         generator: Draws the actions.
     """
     lifetimes.restart()
@@ -39,7 +39,7 @@ def live(
 
 
 def parts(rows: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-    """Rows in `PARTS` parts, as equal as possible; a short lifetime has some rows in two parts."""
+    """Splits rows into `PARTS` parts of nearly equal size; with fewer rows than parts, rows are in several parts."""
     count = len(rows)
     ends = [max(1, (i + 1) * count // PARTS) for i in range(PARTS)]
     return [rows[min(i * count // PARTS, end - 1) : end] for i, end in enumerate(ends)]
@@ -49,13 +49,13 @@ def parts(rows: Sequence[Tensor]) -> list[Sequence[Tensor]]:
 def act(
     lifetimes: Lifetimes, agents: Population, steps: int, generator: torch.Generator
 ) -> Trajectories:
-    """Some steps of all agents."""
+    """A rollout of `steps` steps of all agents, [T, N, W]."""
     return lifetimes.rollout(lambda obs: sample(agents.outputs("policy", obs), generator), steps)
 
 
 @torch.no_grad()
 def final_reward(lifetimes: Lifetimes, agents: Population, generator: torch.Generator) -> Tensor:
-    """Reward per step of policies that no longer learn, [N], in new episodes of a tenth of a lifetime."""
+    """Reward per step, [N], of policies that no longer learn, in new episodes, for a tenth of a lifetime."""
     lifetimes.restart()
     rollout = act(lifetimes, agents, max(1, lifetimes.length // PARTS), generator)
     return rollout.reward.mean((0, 2))
@@ -65,11 +65,11 @@ def a2c_update(
     agents: Population, rollout: Trajectories, discount: float, mixing: float, *,
     rate: float, entropy: float, critic_rate: float, max_norm: float,
 ) -> Population:  # fmt: skip
-    """One update of advantage actor-critic, with the agents and optimiser of the rule.
+    """One update of advantage actor-critic, with the same kind of agents and optimiser as the rule.
 
     Args:
-        agents: With the parts policy and value.
-        rollout: [T, N, W].
+        agents: Agents with the parts `policy` and `value`.
+        rollout: Their rollout, [T, N, W].
         discount: gamma.
         mixing: lambda of GAE.
         rate: Step size of the policy.

@@ -77,7 +77,7 @@ class Minibatch:
         return len(self.target)
 
     def rows(self, steps: int) -> int:
-        """How many rows `take` needs for this many steps."""
+        """The number of rows that `take` needs for `steps` steps."""
         return steps
 
     def take(self, rows: Tensor) -> "Minibatch":
@@ -304,7 +304,7 @@ def some(rollout: Trajectories) -> Trajectories:
 class OnPolicyAgent(Agent):
     """An agent whose update is several passes of gradient steps over one rollout.
 
-    A subclass writes `make_network`, `gradient_step`, and how rollouts are read: `_batch` and `_log_prob`.
+    A subclass implements `make_network` and `gradient_step`, and `_batch` and `_log_prob`, which read rollouts.
     """
 
     consumes = Trajectories
@@ -328,7 +328,7 @@ class OnPolicyAgent(Agent):
 
     @abstractmethod
     def gradient_step(self, batch: Any) -> Mapping[str, Tensor]:
-        """One step down the loss of a minibatch."""
+        """One gradient step on the loss of a minibatch."""
 
     @abstractmethod
     def _batch(self, rollout: Trajectories) -> Minibatch:
@@ -339,7 +339,7 @@ class OnPolicyAgent(Agent):
         """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
 
     def phase(self) -> Hashable:
-        """One: all gradient steps are alike."""
+        """There is only one phase: all gradient steps are alike."""
         return "gradient step"
 
     @property

@@ -1,7 +1,7 @@
-"""Populations: many small agents side by side, as tables or as networks.
+"""Populations: batches of many small agents, as tables or as networks.
 
 Each method is a pure function of the agents' parameters, so that a meta-gradient can pass through several updates.
-Observations are states, int64 [..., N, W], for tables, and vectors, [..., N, W, D], for networks.
+Observations are state indices, int64 [..., N, W], for tables, and vectors, [..., N, W, D], for networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 VECTOR_TASKS = ("grid-rand-", "chain-distractor")
-"""Beginnings of the names of grids and chains whose observations are vectors, not states."""
+"""Prefixes of the names of grids and chains whose observations are vectors, not state indices."""
 Part = Literal["policy", "prediction", "value"]
 """What an agent computes from an observation."""
 Rates = Mapping[Part, Tensor]
@@ -51,16 +51,16 @@ class Population(Protocol):
         """Everything that changes, [N, ...] each, by name."""
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Population":
-        """A population with other values of `tensors`."""
+        """A copy with other values for `tensors`."""
 
 
 def detached(population: Population) -> Population:
-    """The same agents without a graph."""
+    """The same agents, detached from the graph."""
     return population.with_tensors({k: x.detach() for k, x in population.tensors().items()})
 
 
 def replaced(population: Population, mask: Tensor, other: Population) -> Population:
-    """The agents of `other` where a mask, bool [N], says so."""
+    """A population in which the agents where `mask`, bool [N], is True are replaced by those of `other`."""
     theirs = other.tensors()
     return population.with_tensors(
         {
@@ -72,7 +72,7 @@ def replaced(population: Population, mask: Tensor, other: Population) -> Populat
 
 @dataclass(frozen=True)
 class Tables:
-    """Tabular agents, which share nothing between states: gradient descent in closed form."""
+    """Tabular agents, which share nothing between states, so that gradient descent has a closed form."""
 
     entries: Mapping[Part, Tensor]
     """Outputs of each part in each state, [N, S, X]."""
@@ -86,7 +86,7 @@ class Tables:
         spread: float,
         generator: torch.Generator,
     ) -> "Tables":
-        """N agents whose outputs are 0, but for predictions, which are normal with deviation `spread`."""
+        """N agents with outputs of 0, except for predictions, which are normal with standard deviation `spread`."""
         made = {}
         for part, size in sizes.items():
             shape = (count, states, size)
@@ -143,23 +143,23 @@ def _rows(obs: Tensor, states: int) -> Tensor:
 
 
 def _shrink(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Factor that brings the norm of each agent's gradient down to `max_norm`, [N]; gradients are [N, ...]."""
+    """Factor that scales the norm of each agent's gradient down to at most `max_norm`, [N]; gradients are [N, ...]."""
     if max_norm == float("inf"):
         return torch.ones_like(gradients[0].flatten(1)[:, 0])
     squares = sum(x.square().flatten(1).sum(1) for x in gradients)
-    # The root has no gradient at 0, and a rule that changes nothing must not make the meta-gradient infinite.
+    # The square root has an infinite gradient at 0; a rule that changes nothing must not make the meta-gradient NaN.
     norm = (torch.as_tensor(squares) + 1e-16).sqrt()
     return (max_norm / norm).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Agents with a network for each part: linear layers with ReLU between them, by Adam or plain gradient descent."""
+    """Agents with a ReLU network for each part, trained by Adam or plain gradient descent."""
 
     weights: Mapping[str, Tensor]
-    """`PART.LAYER.weight` [N, in, out] and `PART.LAYER.bias` [N, 1, out]; biases may be left out."""
+    """`PART.LAYER.weight` [N, in, out] and `PART.LAYER.bias` [N, 1, out]; biases are optional."""
     moments: Mapping[str, Tensor]
-    """Adam's means and squares of each weight's gradient, and the number of steps, [N]; empty without Adam."""
+    """Adam's first and second moments of each weight's gradient, and the number of steps, [N]; empty without Adam."""
 
     @classmethod
     def new(
@@ -172,7 +172,7 @@ class Networks:
         *,
         adam: bool = True,
     ) -> "Networks":
-        """N agents with weights as PyTorch's linear layers have them."""
+        """`count` agents (N) whose weights are initialised like those of PyTorch's linear layers."""
         weights = {}
         for part, size in sizes.items():
             for layer, (fan_in, out) in enumerate(pairwise((obs_size, *hidden, size))):
@@ -201,7 +201,7 @@ class Networks:
     ) -> "Networks":
         """See `Population`."""
         steps = obs.shape[0] * obs.shape[2]
-        # With a graph already there (a meta-gradient), the gradients below keep theirs.
+        # If gradients are enabled, as for a meta-gradient, the gradients below keep their graph.
         differentiable = torch.is_grad_enabled()
         new, moments = dict(self.weights), dict(self.moments)
         for part, slope in slopes.items():
@@ -234,7 +234,7 @@ class Networks:
         return self.moved(obs, {"value": slope}, {"value": rates}, float("inf"))
 
     def _change(self, name: str, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Direction of the step of one weight, and its moments after it."""
+        """Update direction of one weight, and its new moments."""
         if not self.moments:
             return gradient, {}
         mean = self.moments[f"mean.{name}"].lerp(gradient, 0.1)

@@ -1,9 +1,9 @@
-"""What the predictions of LPG's agents know: values at other discounts, read from them by a small network.
+"""What the predictions of LPG's agents encode: values at other discounts, read from them by a small network.
 
-The policies of agents at the end of their lifetimes are frozen; only the predictions go on learning, by the rule,
-until they rest. Beside them values learn by TD(lambda) at the discount of the training. Then a network with one hidden
-layer reads the exact values at several discounts from the predictions, and another one from the values; levels for
-the fit and for the test are different.
+The policies of agents at the end of their lifetimes are frozen, and only the predictions continue to learn by the rule
+until they converge. At the same time, values are learned by TD(lambda) at the training discount. Then a network with
+one hidden layer is fitted to read the exact values at several discounts from the predictions, and another one to read
+them from the TD(lambda) values. The levels for fitting and for testing are different.
 
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 4.3 and figure 5
 """
@@ -22,9 +22,10 @@ from rlbench.experience import Lifetimes
 DISCOUNTS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 """gamma' at which values are read."""
 MOST_UPDATES, AT_REST = 500, 1e-4
-"""Updates of the predictions at most, and the mean divergence of one update below which they rest."""
+"""Maximum number of updates of the predictions, and the mean KL divergence of an update below which they have
+converged."""
 HIDDEN, FIT_STEPS, FIT_ROWS, FIT_RATE = 32, 3_000, 512, 1e-3
-"""Size of the reading network, and steps, rows and step size of its fit."""
+"""Hidden units of the reading network, and steps, batch size and step size of its fit."""
 TRAINING_SHARE = 0.8
 """Share of the levels that the reading networks are fitted to."""
 
@@ -34,13 +35,13 @@ def settled(
     rule: Rule, lifetimes: Lifetimes, agents: Population, discount: float, mixing: float,
     critic_rate: float, rollout_steps: int, steps: Steps, generator: torch.Generator,
 ) -> tuple[Population, Tensor]:  # fmt: skip
-    """Agents whose predictions and values rest, and how often they visited each state meanwhile, [N, S].
+    """Agents whose predictions and values have converged, and how often they visited each state meanwhile, [N, S].
 
     Args:
-        rule: Teaches the predictions.
-        lifetimes: Where the agents live.
-        agents: Their policies do not change.
-        discount: gamma of the training, for rule and values.
+        rule: The rule, which makes the targets of the predictions.
+        lifetimes: The lifetimes of the agents.
+        agents: The agents; their policies do not change.
+        discount: Training discount gamma, for the rule and the values.
         mixing: lambda of TD(lambda).
         critic_rate: See `Population.valued`.
         rollout_steps: Steps in a rollout.
@@ -71,16 +72,16 @@ def settled(
 def read_values(
     features: Tensor, exact: Tensor, weight: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """How well networks read exact values from features: squared error over variance at each discount, [N, G].
+    """Error of networks that read exact values from features: squared error over variance at each discount, [N, G].
 
-    The first levels are for the fit, the others for the test; values are standardised by those of the fit. With a
-    single level there is no test, so the result is not a number.
+    The first levels are for fitting, the others for testing; values are standardised with the statistics of the levels
+    for fitting. A single level leaves none for testing, so the result is NaN.
 
     Args:
-        features: Of each state, [N, S, F].
+        features: Features of each state, [N, S, F].
         exact: Values at G discounts, [G, N, S].
-        weight: How often each state was visited, [N, S]; others do not count.
-        generator: Draws weights and batches.
+        weight: How often each state was visited, [N, S]; states that were never visited do not count.
+        generator: Draws initial weights and batches.
     """
     fitted = max(1, int(TRAINING_SHARE * len(weight)))
     seen = weight[:fitted] > 0

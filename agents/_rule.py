@@ -1,4 +1,4 @@
-"""The learned update rule of LPG: an LSTM over a trajectory, read backwards, which says how an agent learns from it.
+"""LPG's learned update rule: an LSTM that reads a trajectory backwards and determines how an agent learns from it.
 
     x_t       = [r_t, d_t, gamma, pi(a_t | s_t), phi(y(s_t)), (1 - d_t) phi(y(s_t+1))]
     h_t, c_t  = LSTM(x_t, (1 - d_t) (h_t+1, c_t+1))
@@ -28,8 +28,8 @@ from rlbench.errors import UserError
 from rlbench.files import write_atomically
 
 Kind = Literal["kl", "mse"]
-"""Whether predictions are categorical, and compared by their KL divergence, or numbers from 0 to 1, compared by
-squared errors."""
+"""Kind of predictions: categorical, compared by their KL divergence, or numbers from 0 to 1, compared by their squared
+error."""
 EMBEDDING = 16
 """Hidden size of phi (Jackson et al., 2023, release)."""
 RULES = Path(__file__).parent / "rules"
@@ -40,7 +40,7 @@ class Rule(nn.Module):
     """The update rule."""
 
     def __init__(self, prediction_size: int, hidden: int, kind: Kind = "kl") -> None:
-        """Orthogonal recurrent weights, forget gates open, and pi^ = 0, so that at first no policy collapses.
+        """Makes recurrent weights orthogonal, forget gates open, and pi^ = 0, so that no policy collapses at first.
 
         Args:
             prediction_size: Length of an agent's predictions (paper: m).
@@ -72,7 +72,7 @@ class Rule(nn.Module):
         prediction: Tensor,
         next_prediction: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Targets of an agent for each step of a trajectory.
+        """Targets for an agent in each step of a trajectory.
 
         Args:
             reward: r, [T, ...].
@@ -80,7 +80,7 @@ class Rule(nn.Module):
             discount: gamma.
             probability: pi(a | s), [T, ...].
             prediction: Logits of y(s), [T, ..., m].
-            next_prediction: Logits of y of the observation after each step, before any reset, [T, ..., m].
+            next_prediction: Logits of y for the observation after each step, before any reset, [T, ..., m].
 
         Returns:
             pi^, [T, ...], and logits of y^, [T, ..., m].
@@ -96,17 +96,17 @@ class Rule(nn.Module):
         return pi.view_as(reward), y.view_as(prediction)
 
     def embed(self, logits: Tensor) -> Tensor:
-        """Phi of predictions, [..., m] to [...]."""
+        """Embeds predictions with phi: logits [..., m] to [...]."""
         y = logits.softmax(-1) if self.kind == "kl" else logits.sigmoid()
         embedded: Tensor = self.embedding(y).squeeze(-1)
         return embedded
 
 
 def backward_lstm(gates: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
-    """An LSTM from the last step to the first, whose state is reset where an episode ends.
+    """Runs an LSTM from the last step to the first; its state is reset where an episode ends.
 
     Args:
-        gates: What the inputs add to the gates (input, forget, output, cell), [T, B, 4 H].
+        gates: Contributions of the inputs to the gates (input, forget, output, cell), [T, B, 4 H].
         weight: Recurrent weights, [4 H, H].
         keep: 0.0 where the state of the next step belongs to another episode, else 1.0, [T, B].
 
@@ -118,9 +118,9 @@ def backward_lstm(gates: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
 
 
 class _BackwardLSTM(torch.autograd.Function):
-    """The LSTM with its gradient by hand: no graph for each step, and one product for the weights.
+    """The LSTM with a hand-written gradient: no graph for each step, and one matrix product for the weights.
 
-    Also for a group of G LSTMs at once: gates [T, G, B, 4 H], weights [G, 4 H, H], keep [T, G, B].
+    It also runs a group of G LSTMs at once, with gates [T, G, B, 4 H], weights [G, 4 H, H] and keep [T, G, B].
     """
 
     @staticmethod
@@ -143,7 +143,7 @@ class _BackwardLSTM(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        """Keeps what the gradient needs."""
+        """Saves what the gradient needs."""
         _, weight, keep = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(weight, keep, *output)
@@ -159,7 +159,7 @@ class _BackwardLSTM(torch.autograd.Function):
         before_h, before_c = (
             torch.cat([x[1:], torch.zeros_like(x[:1])]) * reset for x in (hidden, cell)
         )
-        # What the gradients of h and c are multiplied by, for all steps at once.
+        # Factors of the gradients of h and c, for all steps at once.
         into_cell, carried = o * (1 - bounded.square()), f * reset
         by_cell = torch.cat([g * i * (1 - i), before_c * f * (1 - f), i * (1 - g.square())], dim=-1)
         by_hidden = bounded * o * (1 - o)
@@ -178,7 +178,7 @@ class _BackwardLSTM(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> Any:
-        """A group of LSTMs; their gradients are not needed."""
+        """Runs a group of LSTMs; their gradients are not needed."""
         axes = (1, 0, 1)
         grouped = [
             x.unsqueeze(axis).expand(*x.shape[:axis], info.batch_size, *x.shape[axis:])
@@ -190,7 +190,7 @@ class _BackwardLSTM(torch.autograd.Function):
 
 
 def prediction_loss(prediction: Tensor, target: Tensor, kind: Kind) -> Tensor:
-    """Distance of predictions y from targets y^: KL(y || y^), or the squared error; logits [..., m] to [...]."""
+    """Distance between predictions y and targets y^: KL(y || y^) or squared error; logits [..., m] to [...]."""
     same_shape(prediction, target)
     if kind == "mse":
         return (prediction.sigmoid() - target.sigmoid()).square().sum(-1)
@@ -199,7 +199,7 @@ def prediction_loss(prediction: Tensor, target: Tensor, kind: Kind) -> Tensor:
 
 
 def entropy(logits: Tensor, kind: Kind = "kl") -> Tensor:
-    """Entropy of categorical distributions, or of m independent ones of two outcomes; logits [..., m] to [...]."""
+    """Entropy of categorical distributions, or of m independent Bernoulli ones; logits [..., m] to [...]."""
     if kind == "mse":
         p = logits.sigmoid()
         return (F.softplus(logits) - p * logits).sum(-1)
@@ -208,13 +208,13 @@ def entropy(logits: Tensor, kind: Kind = "kl") -> Tensor:
 
 
 def prediction_norm(target: Tensor, kind: Kind) -> Tensor:
-    """||y^||^2 of logits [..., m], [...]."""
+    """||y^||^2 of targets; logits [..., m] to [...]."""
     y = target.softmax(-1) if kind == "kl" else target.sigmoid()
     return y.square().sum(-1)
 
 
 def save_rule(rule: Rule, path: Path, card: Mapping[str, Any]) -> list[Path]:
-    """Writes a rule as safetensors, with its card beside it as JSON.
+    """Writes a rule as safetensors, and its card next to it as JSON.
 
     Args:
         rule: The rule.
@@ -222,7 +222,7 @@ def save_rule(rule: Rule, path: Path, card: Mapping[str, Any]) -> list[Path]:
         card: How the rule was made and what it scores, in plain values.
 
     Returns:
-        Both files.
+        The paths of both files.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in rule.state_dict().items()}
     write_atomically(path, tensors_to_bytes(state, metadata={"prediction": rule.kind}))
@@ -242,10 +242,13 @@ def located(name: str) -> str:
 
 
 def load_rule(name: str) -> Rule:
-    """A rule by the name of a shipped one, by its file, or by the folder of the run that trained it.
+    """Loads a rule.
+
+    Args:
+        name: Name of a shipped rule, or a file or run folder of a rule that lpg-meta trained.
 
     Raises:
-        UserError: There is no such rule, or the file holds something else.
+        UserError: There is no such rule, or the file or folder holds something else.
     """
     path = RULES / f"{name}.safetensors" if name in shipped_rules() else Path(name)
     # Not `path.is_file`, which raises an error for a name that is too long.
@@ -262,7 +265,7 @@ def load_rule(name: str) -> Rule:
         return made_rule(load_file(path), "mse" if kind == "mse" else "kl")
     except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise UserError(
-            f"{path} holds no rule of LPG ({str(error).splitlines()[0]}); give a file that `rlbench export` "
+            f"{path} holds no LPG rule ({str(error).splitlines()[0]}); give a file that `rlbench export` "
             "wrote for a run of lpg-meta"
         ) from None
 
@@ -283,32 +286,37 @@ def _rule_of_run(path: Path) -> Rule:
 
 
 def same_form(rule: Rule, like: Rule, name: str) -> Rule:
-    """A rule that was read, if it has the sizes and the kind of another one.
+    """Returns a loaded rule if it has the same sizes and kind as another one.
+
+    Args:
+        rule: The loaded rule.
+        like: A rule with the sizes and kind of this run.
+        name: Name or path of the loaded rule.
 
     Raises:
-        UserError: It has others.
+        UserError: Its sizes or kind differ.
     """
     if _form(rule) != _form(like):
         raise UserError(
-            f"the rule {name} has {_form(rule)}, but this run has {_form(like)}; give the values of the rule"
+            f"the rule {name} has {_form(rule)}, but this run has {_form(like)}; use the options of the rule"
         )
     return rule
 
 
 def _form(rule: Rule) -> str:
-    """Sizes and kind of a rule as options of lpg-meta."""
+    """Sizes and kind of a rule as command-line options of lpg-meta."""
     hidden, size = rule.policy_out.in_features, rule.prediction_out.out_features
     return f"--hidden {hidden} --prediction-size {size} --prediction {rule.kind}"
 
 
 def made_rule(state: Mapping[str, Tensor], kind: Kind) -> Rule:
-    """The rule with some weights.
+    """Makes a rule with the weights `state`.
 
     Raises:
-        KeyError, ValueError, RuntimeError: They belong to something else, or are not finite.
+        KeyError, ValueError, RuntimeError: The weights are not those of a rule, or are not finite.
     """
     if state["prediction_out.bias"].dim() != 1 or state["recurrent.weight"].dim() != 2:
-        raise ValueError("its tensors have other shapes")
+        raise ValueError("its tensors have the wrong shapes")
     if not all(x.isfinite().all() for x in state.values()):
         raise ValueError("a weight is not finite")
     rule = Rule(len(state["prediction_out.bias"]), state["recurrent.weight"].shape[1], kind)

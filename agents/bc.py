@@ -85,7 +85,7 @@ class BC(Agent):
         self.optimizer = Adam(self.policy.parameters(), config.learning_rate)
 
     def explore(self, obs: Tensor) -> Action:
-        """A sample of the policy if it is a distribution."""
+        """A sample of the policy, if it is a distribution."""
         if not isinstance(self.policy, Policy):
             return super().explore(obs)
         sample = self.policy.draw(self.normaliser(obs), self.act_generator)

@@ -113,7 +113,7 @@ class BCQ(Agent):
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)
 
     def explore(self, obs: Tensor) -> Action:
-        """An arbitrary perturbed action."""
+        """A single sampled and perturbed action, whatever its value."""
         noise = randn((len(obs), 1, self.vae.latent_size), self.act_generator)
         return Action(self.decide(obs, noise))
 

@@ -247,7 +247,7 @@ class BEAR(Agent):
         }
 
     def explore(self, obs: Tensor) -> Action:
-        """Any sample of the policy."""
+        """A single sample of the policy, whatever its value."""
         noise = randn((len(obs), 1, len(self.box.half)), self.act_generator)
         return Action(self.decide(obs, noise))
 

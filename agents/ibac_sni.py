@@ -147,7 +147,7 @@ class IBACSNI(OnPolicyAgent):
         return {}
 
     def explore(self, obs: Tensor) -> Action:
-        """Actions that are sampled, whatever the `act_mode`.
+        """Sampled actions, whatever the `act_mode`.
 
         Log-probabilities and values are stored with the step if they cannot be recomputed later: without
         SNI they depend on the noise of the code, with `batch_norm` on the other observations of the step.

@@ -1,19 +1,20 @@
 """Learned policy gradient (LPG): an agent whose update rule was itself learned.
 
-A policy pi and predictions y, a vector without a fixed meaning, learn from targets that a rule, an LSTM, makes of each
-piece of experience:
+A policy pi and predictions y, a vector without a predefined meaning, learn from targets that the update rule, an LSTM,
+computes from each rollout:
 
     pi^_t, y^_t = rule(r, d, gamma, pi(a | s), y(s), y(s'))         from the last step of a rollout to the first
     minimise    E[ -log pi(a | s) pi^  +  alpha_y KL(y(s) || y^) ]  with pi^ and y^ constant
 
-There is no value function, no return and no advantage: what to predict, and how the policy learns from it, is in the
-rule's weights. They were meta-trained on small grids (`lpg-meta`) and do not change here.
+There is no value function, no return and no advantage: what to predict, and how the policy learns from it, is encoded
+in the rule's weights. They were meta-trained on small grids (`lpg-meta`) and do not change here.
 
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3
 
 Differences from the paper: policy and predictions have separate networks (Jackson et al., 2023, release); rewards
-are divided by the running deviation of discounted returns by default, because the rules saw rewards between -1 and 1;
-rollouts are longer (see `rollout_steps`); an episode that a time limit cuts counts as ended, as in meta-training.
+are divided by the running standard deviation of discounted returns by default, because the rules were meta-trained on
+rewards between -1 and 1; rollouts are longer (see `rollout_steps`); an episode that is truncated by a time limit counts
+as terminated, as in meta-training.
 """
 
 from collections.abc import Mapping
@@ -46,19 +47,20 @@ class LPGConfig(ObservingConfig):
     """Settings of LPG."""
 
     rule: str = "lpg-small"
-    """The update rule: one that comes with the package, or the file or run folder of one that lpg-meta trained."""
+    """The update rule: the name of one that comes with the package, or a file or run folder of one that lpg-meta
+    trained."""
     hidden: tuple[int, ...] = (64, 64)
-    """Hidden layer sizes of policy and predictions. Empty: one linear layer without bias, which on one-hot
+    """Hidden layer sizes of policy and predictions. If empty, both are one linear layer without bias, which on one-hot
     observations is a table."""
     envs: int = 16
     """Number of environments in parallel."""
     rollout_steps: int = 100
     """Steps in each environment before each update (paper: 20). A rule that was meta-trained on rollouts of 20
-    steps teaches more on longer ones, in which it sees what came of an action."""
+    steps works better on longer ones, which show more of the consequences of an action."""
     discount: float = 0.99
-    """Discount that the rule is told (paper: gamma)."""
+    """Discount that the rule reads as an input (paper: gamma)."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or plain gradient descent, as for tables."""
+    """Optimiser: Adam, or plain gradient descent, as for the tables of meta-training."""
     policy_rate: float = 1e-3
     """Step size of the policy (paper: alpha)."""
     prediction_rate: float = 1e-3
@@ -66,11 +68,11 @@ class LPGConfig(ObservingConfig):
     prediction_weight: float = 0.5
     """Weight of the prediction loss (paper: alpha_y)."""
     prediction_spread: float = 1.0
-    """Standard deviation of the logits of predictions at the start, if they are a table."""
+    """Initial standard deviation of the weights of the predictions, if `hidden` is empty."""
     max_norm: float = 0.5
-    """Largest gradient norm of the policy, and of the predictions."""
+    """Largest gradient norm, for the policy and the predictions separately."""
     scale_rewards: bool = True
-    """Whether rewards are divided by the running deviation of discounted returns."""
+    """Whether rewards are divided by the running standard deviation of discounted returns."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and completes the path of the rule."""
@@ -79,7 +81,7 @@ class LPGConfig(ObservingConfig):
 
 
 class LPG(Agent):
-    """An agent that learns by a learned rule, with discrete actions."""
+    """An agent with discrete actions that learns by a learned update rule."""
 
     Config: ClassVar[type] = LPGConfig
     consumes = Trajectories
@@ -110,7 +112,7 @@ class LPG(Agent):
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """Tables on the paper's grids and chains, whose observations are states, with their step sizes."""
+        """On grids and chains whose observations are states, agents are tables with the step sizes of meta-training."""
         if not task.startswith(("grid-", "chain-")) or task.startswith(VECTOR_TASKS):
             return {}
         return {
@@ -156,7 +158,7 @@ class LPG(Agent):
 def network(
     observations: Observations, hidden: tuple[int, ...], out_size: int, spread: float
 ) -> Network | Encoded:
-    """Logits of observations; without hidden layers a linear map whose weights have the deviation `spread`."""
+    """A network from observations to logits; without hidden layers, a linear map of standard deviation `spread`."""
     if hidden:
         return mlp(observations, hidden, out_size)
     table = nn.Linear(size_of(observations), out_size, bias=False)

@@ -1,20 +1,20 @@
 """Meta-training of LPG's update rule by truncated meta-gradients.
 
-Many agents live side by side. Each learns by K updates of the rule; then the return of the agents that result is
-improved through these updates, by gradient ascent on the rule's parameters eta:
+Many agents learn in parallel. Each is updated K times by the rule; then the return of the resulting agents is
+increased by gradient ascent on the rule's parameters eta, through these updates:
 
     J(eta) = E[ log pi_K(a | s) A ]  +  b_0 H(pi)  +  b_1 H(y)  -  b_2 E[ pi^2 ]  -  b_3 E[ ||y^||^2 ]
 
-where pi_K is the policy after the K updates, A the advantage of new steps of it, normalised for each agent, and
-entropies and norms are means over the K updates. The agents live on; when their lifetime ends, new ones begin in new
-worlds.
+where pi_K is the policy after the K updates, A is the advantage in a new rollout of pi_K, normalised for each agent,
+and entropies and norms are means over the K updates. The agents continue to learn after each meta-update; when the
+lifetime of an agent ends, a new agent replaces it in a new world.
 
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, algorithm 1 and section 3.3; coefficients and step sizes of the
 agents: Jackson et al., 2023, https://arxiv.org/abs/2310.02782, release
 
-Differences from the paper: advantages are those of GAE with a value table for each agent, in place of returns (as in
-Jackson et al.). Predictions stay differentiable where the rule reads them, which Jackson et al.'s release detaches:
-only through them can the targets of the predictions act on later policies.
+Differences from the paper: as in Jackson et al., advantages come from GAE with a value function for each agent instead
+of returns. Unlike in Jackson et al.'s release, the predictions that the rule reads are not detached: only through them
+can the targets of the predictions affect later policies.
 """
 
 import itertools
@@ -72,39 +72,40 @@ class LPGMetaConfig:
     """Settings of the meta-training."""
 
     lifetimes: int = 64
-    """Agents that live side by side (paper: 960)."""
+    """Number of agents that learn in parallel (paper: 960)."""
     workers: int = 16
-    """Environments of each agent (paper: 64)."""
+    """Number of environments of each agent (paper: 64)."""
     rollout_steps: int = 20
-    """Steps in each environment before an update of an agent (paper: 20)."""
+    """Steps in each environment before each update of an agent (paper: 20)."""
     agent_updates: int = 5
-    """Updates of an agent through which the meta-gradient passes (paper: K = 5)."""
+    """Number of updates of an agent that the meta-gradient passes through (paper: K = 5)."""
     hidden: int = 64
     """Units of the rule's LSTM (paper: 256)."""
     prediction_size: int = 8
     """Length of an agent's predictions (paper: m = 30)."""
     prediction: Kind = "kl"
-    """Predictions: categorical with a KL divergence (kl), or numbers with a squared error (mse)."""
+    """Kind of predictions: categorical with a KL divergence (kl), or numbers from 0 to 1 with a squared error (mse)."""
     discount: float = 0.99
     """Discount of future reward (paper: gamma)."""
     policy_rate: float = 40.0
-    """Step size of an agent's policy, plain gradient descent on tables (paper: alpha)."""
+    """Step size of an agent's policy, with plain gradient descent for tables and Adam for networks (paper: alpha)."""
     prediction_rate: float = 40.0
-    """Step size of its predictions."""
+    """Step size of an agent's predictions."""
     prediction_weight: float = 0.5
     """Weight of the prediction loss of an agent (paper: alpha_y)."""
     agent_hidden: tuple[int, ...] = (32,)
-    """Hidden layer sizes of agents where observations are vectors; tables need none."""
+    """Hidden layer sizes of agents if observations are vectors; for state indices, agents are tables."""
     prediction_spread: float = 1.0
-    """Standard deviation of the logits of an agent's predictions when its lifetime begins."""
+    """Standard deviation of the logits of a tabular agent's predictions at the start of its lifetime."""
     agent_max_norm: float = 0.5
-    """Largest gradient norm of an agent's policy, and of its predictions."""
+    """Largest gradient norm, for an agent's policy and its predictions separately."""
     learning_rate: float = 1e-3
-    """Adam step size of the rule at the start (paper: 1e-4)."""
+    """Initial Adam step size of the rule (paper: 1e-4)."""
     final_learning_rate: float = 1e-4
-    """Adam step size at the end; it falls exponentially."""
+    """Final Adam step size of the rule; the decay is exponential."""
     decay_updates: int | None = None
-    """Updates in which it falls; by default the whole run. None in code: it is constant."""
+    """Number of updates over which the step size of the rule decays; in `rlbench run`, by default all updates of the
+    run. If it is None, the step size is constant."""
     max_norm: float = 1.0
     """Largest norm of the meta-gradient."""
     policy_entropy: float = 0.05
@@ -116,40 +117,43 @@ class LPGMetaConfig:
     prediction_penalty: float = 0.001
     """Weight of the squared norm of the prediction targets (paper: beta_3)."""
     detach_predictions: bool = False
-    """Whether the rule reads predictions without their gradient, so that these targets stay meaningless."""
+    """Whether to detach the predictions that the rule reads; the prediction targets then stay meaningless."""
     gae_lambda: float = 0.95
     """Weight of long over short advantages."""
     critic_rate: float = 0.1
-    """How far the value of a visited state moves towards its mean target after each rollout."""
+    """Share of the distance to its mean target by which the value of a visited state moves after each rollout; for
+    networks, the Adam step size of the values."""
     a2c_rates: tuple[float, ...] = (40.0,)
-    """Step sizes of the A2C that evaluations compare with; the best on average is kept."""
+    """Policy step sizes of the A2C baseline in evaluations; the settings with the highest mean reward are used."""
     a2c_entropies: tuple[float, ...] = (0.01,)
-    """Weights of its entropy, each with each step size."""
+    """Entropy weights of the A2C baseline; each is tried with each step size."""
     method: Literal["gradient", "evolution"] = "gradient"
-    """How the rule improves: by the meta-gradient, or by evolution strategies over whole lifetimes."""
+    """How the rule is trained: by the meta-gradient, or by evolution strategies over whole lifetimes."""
     evolution_noise: float = 0.1
-    """Evolution: standard deviation of the changes of the rule that are tried (paper: sigma)."""
+    """Standard deviation of the perturbations of the rule in evolution strategies (paper: sigma)."""
     bandit: bool = False
-    """Whether a bandit chooses step sizes and prediction weight of each agent, from the two lists below."""
+    """Whether a bandit chooses the step sizes and the prediction weight of each agent from `bandit_rates` and
+    `bandit_weights`."""
     bandit_rates: tuple[float, ...] = (20.0, 40.0, 80.0)
-    """Step sizes of policy and predictions that the bandit chooses from."""
+    """Step sizes, of both policy and predictions, that the bandit chooses from."""
     bandit_weights: tuple[float, ...] = (0.1, 0.5, 1.0)
-    """Prediction weights that it chooses from."""
+    """Prediction weights that the bandit chooses from."""
     probe: bool = False
-    """Whether evaluations also find out what predictions know of values; best with 200 lifetimes or more."""
+    """Whether evaluations also measure how well values can be read from the predictions; use 200 lifetimes or more in
+    each evaluation."""
     rule: str | None = None
-    """Rule to begin with: a shipped one, or a file or run folder of another one with the same `hidden`,
-    `prediction_size` and `prediction`; by default a new one."""
+    """Initial rule: the name of a shipped one, or a file or run folder of another one. It must have the same `hidden`,
+    `prediction_size` and `prediction`. By default, the rule is new."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range or that evolution cannot have; completes the path of the rule."""
+        """Refuses settings that are out of range or incompatible with evolution; completes the path of the rule."""
         check(self, learning_rate=POSITIVE, final_learning_rate=POSITIVE)
         if self.rule is not None:
             object.__setattr__(self, "rule", located(self.rule))
         if self.method == "evolution" and self.bandit:
             raise UserError(
-                "bandit is True, but evolution compares pairs of agents with the same settings; leave one of "
-                "the two out"
+                "bandit is True, but evolution compares pairs of agents with the same settings; leave out "
+                "either bandit or method"
             )
         if self.method == "evolution" and self.lifetimes % 2:
             raise UserError(
@@ -174,8 +178,8 @@ class LPGMeta(MetaLearner):
         config = self.config
         if config.probe and not self.spec.valued:
             raise UserError(
-                "probe is True, but it needs exact values, which are known for grids whose observations are "
-                "states only; leave it out or give a task such as grid-levels-small"
+                "probe is True, but it needs exact values, which are known only for grids whose observations "
+                "are states; leave probe out or give a task such as grid-levels-small"
             )
         self.rule = Rule(config.prediction_size, config.hidden, config.prediction)
         if config.rule is not None:
@@ -190,7 +194,7 @@ class LPGMeta(MetaLearner):
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """The step size falls over the whole run; small steps of Adam where agents are networks."""
+        """The rule's step size decays over the whole run, and agents that are networks take small Adam steps."""
         rates = dict.fromkeys(("policy_rate", "prediction_rate", "critic_rate"), 1e-3)
         others = rates | {"a2c_rates": (1e-3,)} if task.startswith(VECTOR_TASKS) else {}
         return {"decay_updates": updates, **others}
@@ -204,7 +208,7 @@ class LPGMeta(MetaLearner):
         return self._ascend(lifetimes)
 
     def _ascend(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """One step of the meta-gradient: K updates of each agent, and new steps of the agents that result."""
+        """One meta-gradient step: K updates of each agent, and a new rollout of the resulting agents."""
         config, kind = self.config, self.rule.kind
         agents = self.population
         if lifetimes.begun.any():
@@ -235,7 +239,7 @@ class LPGMeta(MetaLearner):
 
     @torch.no_grad()
     def _evolve(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """One generation: each pair of opposite changes of the rule lives in a world of its own."""
+        """One generation: the two opposite perturbations in a pair share a world, and each pair has a different one."""
         config, scale = self.config, self.config.evolution_noise
         lifetimes.redraw(copies=2)
         noise = draw_noise(self.rule, config.lifetimes // 2, self.generator)
@@ -257,7 +261,7 @@ class LPGMeta(MetaLearner):
         return updated(agents, rollout, pi, y, self.rule.kind, steps)
 
     def _choose(self, begun: Tensor) -> None:
-        """Rewards the bandit for the agents whose lifetimes are over, and draws for those that begin, bool [N]."""
+        """Records the returns of agents whose lifetimes are over, and draws settings for new agents, bool [N]."""
         if self.config.bandit:
             over = begun & (self.episodes > 0)
             self.bandit.record(self.arm[over], self.earned[over] / self.episodes[over])
@@ -316,7 +320,7 @@ class LPGMeta(MetaLearner):
 
     @torch.no_grad()
     def _judged(self, agents: Population, rollout: Trajectories) -> tuple[Population, Tensor]:
-        """The population with improved critics, and the advantages of a rollout before that, [T, N, W]."""
+        """The population with updated critics, and the advantages of a rollout by the previous critics, [T, N, W]."""
         config = self.config
         advantage, target = judged(agents, rollout, config.discount, config.gae_lambda)
         return agents.valued(rollout.obs, target, config.critic_rate), advantage
@@ -326,7 +330,7 @@ class LPGMeta(MetaLearner):
         return save_rule(self.rule, folder / "rule.safetensors", origin)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Learner`; with the agents that live now."""
+        """See `Learner`; it also has the current agents."""
         return super().state_dict() | {"population": self.population.tensors()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -337,10 +341,11 @@ class LPGMeta(MetaLearner):
 
     @torch.no_grad()
     def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """Reward per step of the policies at the end of whole lifetimes, [N] each.
+        """Reward per step of the final policies of whole lifetimes, [N] each.
 
-        `reward` is that of agents that learn by the rule, `a2c` that of agents that learn by A2C with the best of the
-        settings, `random` that of random actions. `curve` and `a2c_curve` are rewards in each tenth, [N, 10].
+        `reward` is for agents that learn by the rule, `a2c` for agents that learn by A2C with the best of its settings,
+        and `random` for random actions. `curve` and `a2c_curve` are the rewards per step in each tenth of the
+        lifetimes, [N, 10].
         """
         config, generator = self.config, self.measure_generator
         by_rule = partial(self._taught, self.rule, self._steps(lifetimes.spec))
@@ -362,7 +367,7 @@ class LPGMeta(MetaLearner):
         return columns
 
     def _probe(self, lifetimes: Lifetimes, agents: Population) -> dict[str, Tensor]:
-        """Errors of values at `DISCOUNTS` that are read from predictions, and from values, [N, G] each."""
+        """Errors of values at `DISCOUNTS` that are read from predictions and from TD(lambda) values, [N, G] each."""
         config, generator = self.config, self.measure_generator
         resting, visits = settled(
             self.rule, lifetimes, agents, config.discount, config.gae_lambda, config.critic_rate,
@@ -383,8 +388,8 @@ def regularisers(
     """Means over a rollout: entropies of policy and predictions after an update, and norms of its targets.
 
     Args:
-        agents: After the update.
-        rollout: From which they learned, [T, N, W].
+        agents: The agents after the update.
+        rollout: The rollout that they learned from, [T, N, W].
         pi: pi^, [T, N, W].
         y: Logits of y^, [T, N, W, m].
         kind: Kind of the predictions.

@@ -77,7 +77,7 @@ class Columns(Minibatch):
         return self.target.shape[1]
 
     def rows(self, steps: int) -> int:
-        """How many columns `take` needs for this many steps, rounded down, at least one."""
+        """The number of columns that `take` needs for `steps` steps, rounded down, but at least one."""
         return max(1, steps // len(self.target))
 
     def take(self, rows: Tensor) -> "Columns":

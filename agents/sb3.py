@@ -287,7 +287,7 @@ class SB3DQN(SB3Agent):
         )
 
     def explore(self, obs: Tensor) -> Action:
-        """The action of the highest value, but sometimes a uniform one."""
+        """The action of the highest value, or sometimes a uniformly random one."""
         action = self.decide(obs)
         drawing: Any = {"generator": self.act_generator, "device": self.device}
         uniform = torch.randint(self.actions, action.shape, **drawing)

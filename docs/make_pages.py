@@ -1,4 +1,4 @@
-"""Writes docs/agents.md, and a page with a learning curve per built-in agent and model in docs/agents/.
+"""Writes docs/agents.md and, in docs/agents/, a page with a learning curve for each built-in learner.
 
     python -m docs.make_pages
 
@@ -67,7 +67,7 @@ Models learn from labelled examples and are scored on examples that they have no
 
 {_index("model", MODELS)}
 
-A meta-learner learns how agents learn, in many lifetimes at once:
+A meta-learner learns how agents should learn, over many lifetimes in parallel:
 
 {_index("meta-learner", META_LEARNERS)}
 
@@ -126,22 +126,22 @@ def _run_defaults(learner: type[Learner]) -> str:
 
 
 def _curve(name: str) -> str:
-    """The learning curve of the short runs, with the command that makes it."""
+    """The section with the learning curve of the short runs and their command; empty if there is none."""
     kept = kept_curves().get(name)
     if kept is None:
         return ""
     first, *others = kept["seeds"]
     learner = load_learner(name)
     episodes = learner.run.get("eval_episodes", RunConfig.eval_episodes)
-    measured = "All test examples" if name in MODELS else f"{episodes} {learner.measured}"
+    measured = "all test examples" if name in MODELS else f"{episodes} {learner.measured}"
     return f"""
 ## Learning curve
 
 ![{kept["seeds"][first]["measure"].capitalize()} of {name} over updates]({name}.svg)
 
-A short example on a small task, with settings chosen by hand so that it learns in a short time; not a benchmark.
-Seeds {" and ".join(kept["seeds"])} (thin) and their mean (thick).
-{measured} in each evaluation; the numbers are in [curves.json](curves.json).
+This is a short example on a small task, with settings chosen by hand so that it learns quickly; it is not a benchmark.
+Thin lines are seeds {" and ".join(kept["seeds"])}; the thick line is their mean.
+Each evaluation uses {measured}; the numbers are in [curves.json](curves.json).
 
 ```bash
 {kept["command"]} --seed {first}   # and {", ".join(others)}
@@ -177,7 +177,7 @@ def _results(name: str) -> str:
 ## Results
 
 Mean score of the last evaluation over seeds, ± standard deviation, on `generated` data, which are not D4RL's.
-[results.md](../results.md) says what the scores show; commands and settings are in [how they were measured](../how/results.md).
+[results.md](../results.md) explains what the scores show; commands and settings are in [how they were measured](../how/results.md).
 
 | task | method | hidden layers | updates | seeds | score | every return |
 |---|---|---|---|---|---|---|
@@ -208,7 +208,7 @@ def _scores() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Writes pages and pictures, and removes those of names that no longer exist."""
+    """Writes pages and pictures, and removes pages and pictures of names that no longer exist."""
     texts = pages()
     (DOCS / "agents").mkdir(exist_ok=True)
     for old in {*(DOCS / "agents").glob("*.md"), *(DOCS / "agents").glob("*.svg")} - set(texts):
