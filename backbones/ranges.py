@@ -37,7 +37,8 @@ BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
 INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one first")
 
 SEVERAL = Range(
-    lambda x: len(x) > 0 and all(0 <= n < inf for n in x), "one or more finite numbers, 0 or more"
+    lambda x: len(x) > 0 and all(0 <= n < inf for n in x),
+    "one or more finite numbers, each 0 or more",
 )
 
 _NAMES = {

@@ -1,4 +1,4 @@
-"""Checks of classes that a user named: whether they are complete learners."""
+"""Checks whether classes that a user named are complete learners."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -23,15 +23,15 @@ NEEDED: Mapping[type[Learner], Mapping[str, str]] = {
 
 
 def checked_class(found: Any, base: type[L], name: str) -> type[L]:
-    """A class that a user named, if it is a complete learner.
+    """Returns a class that a user named if it is a complete learner.
 
     Args:
-        found: The object of the name.
+        found: The object that the name refers to.
         base: `Agent`, `Model` or `MetaLearner`, or `Learner` for any of them.
-        name: As the user wrote it.
+        name: The name as the user wrote it.
 
     Raises:
-        UserError: It is something else, or is incomplete.
+        UserError: It is not a learner of this kind, or is incomplete.
     """
     bases = {kind: title for kind, title in KINDS.items() if issubclass(kind, base)}
     for kind, title in bases.items():

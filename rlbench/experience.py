@@ -74,24 +74,24 @@ class Examples:
 
 @dataclass(frozen=True)
 class LifetimesSpec:
-    """What a meta-learner must know of lifetimes."""
+    """What a meta-learner must know about lifetimes."""
 
     shape: tuple[int, int]
     """Number of lifetimes and of workers in each, (N, W)."""
     states: int | None
     """Number of states; None if observations are vectors."""
     obs_size: int | None
-    """Length of the vectors, D; None if observations are numbers of states."""
+    """Length of the vectors, D; None if observations are state indices."""
     actions: int
     """Number of actions."""
     valued: bool = False
-    """Whether `Lifetimes.values` is known."""
+    """Whether `Lifetimes.values` is available."""
 
 
 class Lifetimes(ABC):
-    """N agents side by side, each in a world of its own; `learn` acts in them itself.
+    """The worlds of N agents, one for each; a meta-learner's `learn` acts in them itself.
 
-    The observations are numbers of states, int64 [N, W] for W workers in each world, or vectors, [N, W, D].
+    Observations are state indices, int64 [N, W] for W workers in each world, or vectors, float [N, W, D].
     """
 
     begun: Tensor
@@ -106,27 +106,31 @@ class Lifetimes(ABC):
 
     @abstractmethod
     def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Trajectories:
-        """Some steps of every worker, [T, N, W, ...]; time limits count as true ends.
+        """Steps every worker and returns the trajectories, [T, N, W, ...]; time limits count as terminations.
 
         Args:
-            act: Observations to actions, int64 [N, W].
+            act: Maps observations to actions, int64 [N, W].
             steps: Number of steps, T.
         """
 
     def values(self, policy: Tensor, discount: float) -> Tensor:
-        """Exact values, float64 [N, S], of policies, probabilities [N, S, A]; time limits are ignored.
+        """Exact values of policies, float64 [N, S]; time limits are ignored.
+
+        Args:
+            policy: Action probabilities in each state, [N, S, A].
+            discount: gamma, at least 0 and below 1.
 
         Raises:
             UserError: The dynamics of these worlds are not known state by state.
         """
         raise UserError(
-            "exact values are known for grids whose observations are states only; give a task such as "
+            "exact values are known only for grids whose observations are states; give a task such as "
             "grid-levels-small"
         )
 
     @abstractmethod
     def renew(self) -> None:
-        """Begins lifetimes that are over anew, in new worlds; `begun` tells which."""
+        """Replaces lifetimes that are over by new ones in new worlds; `begun` then marks these."""
 
     @abstractmethod
     def restart(self) -> None:

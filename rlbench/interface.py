@@ -85,7 +85,7 @@ class Action:
 class Learner(ABC):
     """Something that learns: settings, networks, random generators and updates.
 
-    A subclass sets `Config` and `consumes`, and writes `build` and `learn`. Saving needs no code:
+    A subclass sets `Config` and `consumes`, and implements `build` and `learn`. Saving needs no code:
     `state_dict` takes every network, optimiser, generator, tensor and number that the subclass keeps
     as an attribute.
     """
@@ -97,7 +97,7 @@ class Learner(ABC):
     measures: ClassVar[tuple[Measure, ...]]
     """Measures of each episode or example in an evaluation, the headline measure first."""
     measured: ClassVar[str]
-    """What each of them belongs to, in words: episodes, examples, lifetimes."""
+    """What the rows of a measure are: episodes, examples or lifetimes."""
     run: ClassVar[Mapping[str, Any]] = {}
     """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
@@ -125,12 +125,12 @@ class Learner(ABC):
     def build(self) -> None:  # noqa: B027
         """Makes networks and their optimisers, as attributes, from `config` and `spec`.
 
-        The learner's seed decides the initial weights. A network is on `device` once it is an attribute,
-        so make its optimiser after that; make other tensors on `device`.
+        The learner's seed decides the initial weights. A network is moved to `device` when it becomes an
+        attribute, so make its optimiser after that; make other tensors on `device`.
         """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute; a network is moved to the device, where its optimiser must find it."""
+        """Sets an attribute; a network is moved to the device before its optimiser is made."""
         if isinstance(value, nn.Module) and "device" in vars(self):
             value.to(self.device)
         super().__setattr__(name, value)
@@ -200,8 +200,8 @@ class Learner(ABC):
 class Agent(Learner):
     """A learner that acts, and is scored by its returns.
 
-    A subclass also writes `decide`, and `explore` if it gathers its own experience; or `act` itself,
-    for example if it has a memory.
+    A subclass also implements `decide`, and `explore` if it collects its own experience. It may instead
+    override `act`, for example if it has a memory.
     """
 
     measures = (RETURN,)
@@ -240,7 +240,7 @@ class Agent(Learner):
         return Action(self.decide(obs, noise))
 
     def explore(self, obs: Tensor) -> Action:
-        """Actions that gather experience, usually with noise from `act_generator`; by default those of `decide`."""
+        """Chooses actions to collect experience, often with noise from `act_generator`; by default by `decide`."""
         return Agent.act(self, obs)
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
@@ -292,7 +292,10 @@ class Model(Learner):
 
 
 class MetaLearner(Learner):
-    """A learner that learns how agents learn, and is scored by what they reach. A subclass also writes `measure`."""
+    """A learner that learns how agents should learn, and is scored by their rewards.
+
+    A subclass also implements `measure`.
+    """
 
     consumes = Lifetimes
     measured = "lifetimes"
@@ -311,7 +314,7 @@ class MetaLearner(Learner):
 
     @abstractmethod
     def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """Numbers for each of N lifetimes, [N, ...] each, in worlds that training does not use."""
+        """Measures each of N lifetimes, [N, ...] each, in worlds that training does not use."""
 
     def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
         """Writes what was learned to a folder, for use in other runs.
@@ -321,7 +324,10 @@ class MetaLearner(Learner):
             origin: How it was made and what it scored, in plain values.
 
         Returns:
-            The files.
+            The paths of the files.
+
+        Raises:
+            UserError: The meta-learner has nothing to export.
         """
         raise UserError(
             f"{type(self).__name__} cannot be exported; give it a method `export` (see MetaLearner)"

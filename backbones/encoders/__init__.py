@@ -51,8 +51,8 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     Args:
         name: A key of `ENCODERS`, with options after a colon if it has any, as in
             `resnet:units=1,norm=none`.
-        obs_shape: One observation; an image has its channels (1, 3 or 4) first or last, a grid any
-            number of them last.
+        obs_shape: Shape of one observation; an image has its channels (1, 3 or 4) first or last, and a grid has
+            any number of channels last.
 
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.

@@ -218,10 +218,10 @@ def resnet_layers(
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that drops the rows and columns between its strides before it multiplies.
+    """A 1x1 convolution that drops the rows and columns that its stride skips before it multiplies.
 
-    oneDNN 3.12, with which PyTorch 2.13 is built, writes outside its memory in the gradient of a strided 1x1
-    convolution with channels last, on processors with AVX2 and without AVX-512.
+    oneDNN 3.12, which PyTorch 2.13 is built with, writes out of bounds in the gradient of a strided 1x1
+    convolution in channels-last format, on processors with AVX2 but without AVX-512.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def make(options: ExportConfig) -> None:
 
 
 def _origin(path: Path) -> dict[str, Any]:
-    """How a rule or the like was made and what it scored, in plain values."""
+    """How an exported rule was made and what it scored, as plain JSON values."""
     folder = RunFolder(path)
     config = folder.config()
     return {

@@ -50,7 +50,7 @@ def everything() -> str:
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
         f"Agents\n{lines(AGENTS)}\n\n"
-        f"Meta-learners, which learn how agents learn\n{lines(META_LEARNERS)}\n\n"
+        f"Meta-learners, which learn how agents should learn\n{lines(META_LEARNERS)}\n\n"
         f"Models\n{lines(MODELS)}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
@@ -58,7 +58,7 @@ def everything() -> str:
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
-        f"Grids and chains of LPG; -level-7 is another level\n{grids}\n\n"
+        f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Atari's games (pip install 'rlbench[atari]')\n{atari}\n\n"
         f"Labelled examples, for models\n{lines(SHOWN)}\n\n"

@@ -13,17 +13,17 @@ import tyro
 from rlbench.benchmarks.training.config import RunConfig
 
 ENCODER = ("encoder", "freeze", "pretrained", "memory", "memory_size")
-"""Options of the third group, whether the run or the learner has them."""
-ABOUT = "How observations become features; names: `rlbench list`."
+"""Options of the third group, whether they belong to the run or to the learner."""
+ABOUT = "How observations become features; `rlbench list` shows the names."
 
 
 def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[Any]:
     """A dataclass with a dataclass for each group; the names of its fields are the titles in the help.
 
     Args:
-        learner: Name of the agent or model.
-        defaults: Its own defaults of a run.
-        settings: Its settings, if the command line says nothing else.
+        learner: Name of the learner.
+        defaults: The learner's own defaults for a run.
+        settings: The learner's settings without any options on the command line.
     """
     chosen = {x.name: getattr(settings, x.name) for x in fields(settings)}
     own = "".join(c if c.isalnum() else "_" for c in learner)
@@ -54,7 +54,7 @@ def _same(value: Any) -> Any:
 
 
 def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any]:
-    """The run's options and the learner's settings, of what was parsed."""
+    """Splits the parsed options into the run's options and the learner's settings."""
     values: dict[str, Any] = {}
     for group in fields(parsed):
         values |= vars(getattr(parsed, group.name))
@@ -68,7 +68,7 @@ def field_docs(config: type) -> dict[str, str]:
     for owner in reversed(config.__mro__[:-1]):
         try:
             source = textwrap.dedent(inspect.getsource(owner))
-        except (OSError, TypeError):  # As of a class that was typed into a console.
+        except (OSError, TypeError):  # For example, the class was typed into a console.
             continue
         body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
         for here, following in zip(body, [*body[1:], None], strict=True):

@@ -20,7 +20,10 @@ PAPERS = NameTable(
             "identity_mappings:PAPER",
             "shortcuts and activations of residual units",
         ),
-        "lpg": ("lpg:PAPER", "a learned update rule against A2C, and what its predictions know"),
+        "lpg": (
+            "lpg:PAPER",
+            "a learned update rule compared with A2C, and what its predictions encode",
+        ),
         "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
     },
     group="rlbench.papers",

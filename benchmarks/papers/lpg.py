@@ -1,12 +1,12 @@
-"""LPG: Oh et al., 2020, an update rule is learned, transfers, and finds what to predict.
+"""LPG (Oh et al., 2020): an update rule is learned, transfers, and discovers what to predict.
 
-Every run meta-trains a rule on small random grids and then lets new agents live in levels that no rule saw: of the
-same distribution, and of two others. Agents of A2C live in the same levels, with the best of 15 settings on each
-distribution.
+Every run meta-trains a rule on small random grids. New agents then learn by the rule in levels that were not used for
+training, from the same distribution and from two others. A2C agents learn in the same levels, with the best of 15
+settings on each distribution.
 
     python -m rlbench.benchmarks.papers.lpg RUN --out predictions.svg
 
-draws what the predictions of a run with a probe know (claim C3).
+draws what the predictions of a run with a probe encode (claim C3).
 """
 
 import argparse
@@ -24,9 +24,9 @@ UNSEEN = ("grid-levels-long", "grid-levels-sparse")
 DISCOUNTS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 """Discounts of the values that are read from predictions (`rlbench.agents._probe.DISCOUNTS`)."""
 TESTED = 0.8
-"""The levels after this share are those that the reading networks were not fitted to."""
+"""Share of the levels that the reading networks were fitted to; they are tested on the rest."""
 A2C = {"a2c_rates": (5.0, 10.0, 20.0, 40.0, 80.0), "a2c_entropies": (0.0, 0.01, 0.03)}
-"""Settings of A2C that are searched."""
+"""Settings of A2C that are searched for the best."""
 SIZES: dict[Scale, dict[str, Any]] = {
     "small": {"lifetimes": 32, "hidden": 32},
     "full": {"lifetimes": 512, "workers": 64, "hidden": 256, "prediction_size": 30},
@@ -47,7 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """The ablations of C4."""
 SHORT = {"rollout_steps": 5, "agent_updates": 10, "policy_rate": 15.0, "prediction_rate": 15.0}
-"""Rollouts too short to see most rewards, so that predictions are needed."""
+"""Settings with rollouts too short to contain most rewards, so that predictions are needed."""
 PROBED: dict[str, dict[str, Any]] = {
     "probed": {}, "probed, free predictions": FREE, "probed, short rollouts": FREE | SHORT,
 }  # fmt: skip
@@ -99,7 +99,11 @@ def _beats(prefixes: tuple[str, ...], least: float, share: float) -> Any:
 
 
 def known(run: Result) -> dict[str, np.ndarray[Any, Any]]:
-    """Error over variance of values read from predictions and from values, at each of `DISCOUNTS`."""
+    """Error over variance of values read from predictions and from TD(lambda) values, at each of `DISCOUNTS`.
+
+    Raises:
+        Missing: The run was not measured with a probe.
+    """
     columns = {"predictions": "predictions_error", "TD(lambda)": "values_error"}
     if columns["predictions"] not in run.columns:
         raise Missing(f"{run.folder} was not measured with --probe")
@@ -136,22 +140,22 @@ def _ablations(results: Results) -> Verdict:
 
 C1 = Claim(
     "C1",
-    "A rule meta-trained with regularisers teaches agents about as well as A2C in the kind of grids that it was "
-    "trained on",
-    "for each meta-seed, over 64 new levels: reward at least 0.8 of that of tuned A2C, and above random in 85 % of "
-    "the levels",
+    "A rule meta-trained with regularisers trains agents about as well as A2C on the distribution of grids that it "
+    "was meta-trained on",
+    "for each meta-seed, over 64 new levels: reward at least 0.8 of that of tuned A2C, and above that of random "
+    "actions in 85 % of the levels",
     _beats(("",), 0.8, 0.85),
 )
 C2 = Claim(
     "C2",
     "The rule transfers to other environments without further training",
     "for each meta-seed, over 64 levels of each of two other distributions: reward at least 0.7 of that of tuned "
-    "A2C, and above random in 90 % of the levels",
+    "A2C, and above that of random actions in 90 % of the levels",
     _beats(tuple(f"{name}/" for name in UNSEEN), 0.7, 0.9),
 )
 C3 = Claim(
     "C3",
-    "Predictions know values at discounts other than that of the training; a TD(lambda) value knows its own",
+    "Predictions encode values at discounts other than the training discount; a TD(lambda) value is tied to its own",
     "in one of the runs with a probe, values at gamma' = 0, 0.5 and 0.8 are read from the predictions with a smaller "
     "error than from the TD(lambda) values",
     _predictions,
@@ -159,7 +163,7 @@ C3 = Claim(
 C4 = Claim(
     "C4",
     "Regularisers and the kind of prediction loss decide whether meta-training works",
-    "none: reported, one seed each",
+    "none; the results are only reported, with one seed each",
     _ablations,
 )
 
@@ -171,14 +175,19 @@ PAPER = Paper(
     grids={"small": _grids("small"), "full": _grids("full")},
     minutes={"small": 60, "full": 20_000},
     claims=(C1, C2, C3, C4),
-    notes="Reward per step at the end of a lifetime of 250 updates (small) or 200 (the other two). The paper "
-    "meta-trains for a day on 16 TPU cores; Jackson et al., 2023 (https://arxiv.org/abs/2310.02782) for three hours on "
-    "a GPU. Full scale has the sizes of Jackson et al. and is not yet run.",
+    notes="Rewards are per step, at the end of lifetimes of 250 updates (grid-levels-small) or 200 (the two other "
+    "distributions). The paper meta-trains for a day on 16 TPU cores; Jackson et al., 2023 "
+    "(https://arxiv.org/abs/2310.02782) for three hours on a GPU. The full scale has the sizes of Jackson et al. and "
+    "has not been run yet.",
 )
 
 
 def plot_predictions(run: Path, out: Path) -> None:
-    """Draws the error of values that are read from predictions, and from TD(lambda) values, over the discount.
+    """Draws the errors of values that are read from predictions and from TD(lambda) values against the discount.
+
+    Args:
+        run: Folder of a run of lpg-meta with a probe.
+        out: File to write.
 
     Raises:
         UserError: The folder holds no complete run with a probe, or matplotlib is missing.
@@ -210,7 +219,7 @@ def plot_predictions(run: Path, out: Path) -> None:
 
 def main() -> None:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(description="Draw what the predictions of LPG know.")
+    parser = argparse.ArgumentParser(description="Draw what the predictions of LPG encode.")
     parser.add_argument("run", type=Path, help="folder of a run of lpg-meta with --probe")
     parser.add_argument("--out", type=Path, required=True, help="file to write: .svg, .png or .pdf")
     asked = parser.parse_args()

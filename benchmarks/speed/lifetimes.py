@@ -1,8 +1,8 @@
 """`python -m rlbench.benchmarks.speed.lifetimes`: environment steps of LPG's meta-training per CPU-second.
 
-Whole updates on `grid-levels-small`, with rollouts, learning of all agents, the rule and its gradient. Compared with
-the simplest correct form: one lifetime after the other, whose gradients are added up. Updates of all subjects
-alternate, so that other load on the machine affects all of them equally.
+It measures whole updates on `grid-levels-small`: rollouts, the learning of all agents, the rule and its gradient. They
+are compared with the simplest correct implementation: one lifetime after the other, whose gradients are added up.
+Updates of all subjects alternate, so that other load on the machine affects all of them equally.
 """
 
 import statistics

@@ -27,8 +27,8 @@ class RunConfig:
     eval_every: int = 5_000
     """Updates between evaluations; the last update is always evaluated. 0: only the last."""
     eval_episodes: int = 10
-    """Episodes in one evaluation, each with its own seed; for a meta-learner, lifetimes. A model is measured on all
-    test examples instead."""
+    """Episodes in one evaluation, each with its own seed; for a meta-learner, the number of lifetimes. A model is
+    measured on all test examples instead."""
     log_every: int = 1_000
     """Updates between lines in metrics.jsonl."""
     checkpoint_every: int = 5_000

@@ -134,7 +134,7 @@ class ExamplesDriver:
 
 
 class LifetimesDriver:
-    """Meta-learning: lifetimes that are over begin anew, then one update, which acts in all of them."""
+    """Meta-learning: renews the lifetimes that are over, then makes one update, which acts in all of them."""
 
     def __init__(self, lifetimes: Lifetimes, learn: Learn) -> None:
         """Learns in `lifetimes` with the learner's `learn`."""
@@ -191,7 +191,7 @@ class ReplayDriver:
 
         Args:
             agent: Its config sets batch_size, random_steps and replay_size.
-            task: The task to act in, in its `training` environments if it has any.
+            task: The task to act in; if it has a `training` task, the environments are taken from that.
             seed: Decides episodes, random actions and batches.
             folder: Folder of the buffer.
             updates: Total number of updates.

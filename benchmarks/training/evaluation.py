@@ -186,7 +186,7 @@ class LifetimesEvaluator:
             UserError: `count` is less than 1.
         """
         if count < 1:
-            raise UserError(f"{count} lifetimes cannot be lived; give 1 or more")
+            raise UserError(f"{count} lifetimes cannot be evaluated; give 1 or more")
         self.prefix, self._task, self._count = prefix, task, count
 
     def columns(self, learner: MetaLearner, seed: int) -> dict[str, Array]:
@@ -206,7 +206,7 @@ class LifetimesEvaluator:
 
 @contextmanager
 def _measuring(learner: Model | MetaLearner, seed: int) -> Iterator[None]:
-    """Networks in evaluation mode, draws from `seed`, and afterwards everything as before."""
+    """Puts networks in evaluation mode and seeds the draws; afterwards everything is as before."""
     random_state = learner.measure_generator.get_state()
     learner.measure_generator.manual_seed(derive(seed, "measures"))
     try:
@@ -223,14 +223,14 @@ def lifetimes_of(
 
     Args:
         task: The task.
-        settings: Of the meta-learner; they set the number of workers.
+        settings: Settings of the meta-learner, which have the number of workers.
         count: Number of lifetimes.
         seed: Decides the worlds.
         device: Device of the worlds.
         options: See `rlbench.envs.grids.make.make_lifetimes`.
 
     Raises:
-        UserError: The task has no lifetimes, or there would be none.
+        UserError: The task has no lifetimes, or the number of lifetimes or workers is below 1.
     """
     for name, number in (("lifetimes", count), ("workers", settings.workers)):
         if not (isinstance(number, int) and number >= 1):
@@ -244,7 +244,7 @@ def lifetimes_of(
 
 
 def _scored(columns: dict[str, Array], learner: Model | MetaLearner) -> dict[str, Array]:
-    """Columns with every measure of a learner as floats.
+    """Checks columns, and returns them with every measure of a learner as floats.
 
     Raises:
         UserError: A measure is not finite, is missing, or has another shape.

@@ -154,14 +154,14 @@ def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
     """The trained agent of a run folder, and its task.
 
     Raises:
-        UserError: It is the run of another learner.
+        UserError: It is the run of a learner that does not act.
     """
     learner, task = load_run(path, device)
     return refuse_other_than_agents(learner, path), task
 
 
 def refuse_other_than_agents(learner: Learner, path: Path) -> Agent:
-    """The agent of a run folder.
+    """Returns the learner of a run folder if it is an agent.
 
     Raises:
         UserError: The learner does not act.

@@ -200,7 +200,7 @@ def describe(task: Task, learner: type[Learner], columns: Mapping[str, Array]) -
 
 
 def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: str) -> str:
-    """Describes the mean of each measure and the number of columns' rows."""
+    """Describes the mean of each measure and the number of rows of its column."""
     found = [(measure, columns.get(prefix + measure.name)) for measure in measures]
     parts = [
         f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")

@@ -36,7 +36,7 @@ class RolloutDriver:
 
         Args:
             agent: Its config sets `envs` and `rollout_steps`.
-            task: The task to act in, in its `training` environments if it has any.
+            task: The task to act in; if it has a `training` task, the environments are taken from that.
             seed: Decides the episodes.
             learn: The agent's `learn` by default.
         """

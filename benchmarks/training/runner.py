@@ -127,7 +127,7 @@ class Run:
 
     @cached_property
     def lifetimes(self) -> Lifetimes | None:
-        """The lifetimes of the training; None for a learner of another kind."""
+        """The lifetimes that a meta-learner trains in; None for other learners."""
         if not issubclass(self.learner_class, MetaLearner):
             return None
         if self.config.data != RunConfig.data:
@@ -194,8 +194,8 @@ class Run:
     def start(self) -> None:
         """Starts a new run, from its first update to its last."""
         description = self.description()  # Creates the parts before anything is written.
-        # A model's driver comes first, because it refuses a batch larger than there are examples; an agent's
-        # may write to the folder.
+        # A model's driver is made first, because it refuses a batch larger than the number of examples; an agent's
+        # driver may write to the folder.
         driver = None if self.examples is None else self.make_driver()
         with self.folder.locked(), named_as_users(self.learner_class):
             self.folder.start(description)
