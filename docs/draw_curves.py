@@ -1,4 +1,4 @@
-"""Draws the learning curves of docs/agents/ from the measures that docs/make_curves.py keeps."""
+"""Draws the learning curves of docs/agents/ from the measures that docs/make_curves.py saves."""
 
 from collections.abc import Mapping
 from html import escape
@@ -16,7 +16,7 @@ def draw(name: str, kept: Mapping[str, Any]) -> str:
 
     Args:
         name: Agent or model.
-        kept: Its part of curves.json.
+        kept: Its entry in curves.json.
     """
     runs = list(kept["seeds"].values())
     updates, matrix = common_points([(run["updates"], run["values"]) for run in runs])

@@ -1,12 +1,12 @@
-"""Trains the short runs behind the learning curves of docs/agents/ and keeps their measures.
+"""Trains the short runs behind the learning curves of docs/agents/ and saves their measures.
 
     python -m docs.make_curves            # all, about 15 minutes on one core
     python -m docs.make_curves bc ppo     # some
     python -m docs.make_pages             # draws them
 
-The measures stand in docs/agents/curves.json: for each agent or model its command, and for each seed what every
-evaluation found, as a score if the task has scores. They are examples of runs that learn something in a
-minute or less, mostly with small networks and settings chosen by hand; they do not show which agent is better.
+The measures are in docs/agents/curves.json: the command of each learner and, for each seed, the result of every
+evaluation, as a score if the task has scores. The runs are examples that learn something in a minute or less, mostly with
+small networks and settings chosen by hand; they do not show which agent is better.
 """
 
 import argparse
@@ -77,7 +77,7 @@ COMMANDS = {
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
 }
-"""Arguments of `rlbench run NAME` beside `--seed`; `USUAL` for others."""
+"""Arguments of `rlbench run NAME` without `--seed`; other learners use `USUAL`."""
 
 
 def built_in(table: NameTable) -> list[str]:
@@ -86,18 +86,18 @@ def built_in(table: NameTable) -> list[str]:
 
 
 def command(name: str) -> str:
-    """The command of its runs, without the seed."""
+    """The command of a learner's runs, without the seed."""
     return f"rlbench run {name} {COMMANDS.get(name, USUAL)}"
 
 
 def kept_curves() -> dict[str, Any]:
-    """For each agent or model its command, and its measures by seed."""
+    """The saved curves: the command of each learner, and its measures by seed."""
     kept: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     return kept
 
 
 def train(name: str, seed: int) -> dict[str, Any]:
-    """One run: what it measured, at which updates, and the values, rounded to what a picture shows."""
+    """Trains one run: the name of its measure, the updates of its evaluations, and the values, rounded for a picture."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = f"{command(name)} --seed {seed} --out {out}"
@@ -116,8 +116,8 @@ def train(name: str, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Trains what is named, and renews its part of the file."""
-    parser = argparse.ArgumentParser(description="Train the examples of docs/agents/.")
+    """Trains the named learners, or all, and updates their entries in the file."""
+    parser = argparse.ArgumentParser(description="Train the example runs of docs/agents/.")
     parser.add_argument("names", nargs="*", metavar="NAME")
     names = parser.parse_args().names or [
         *built_in(AGENTS),
