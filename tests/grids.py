@@ -13,7 +13,7 @@ UP, DOWN, LEFT, RIGHT, STAY = range(5)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A level set with one level: `#` wall, `A` start (without: anywhere), digits the objects."""
+    """A level set with one level: `#` is a wall, `A` the start (if missing, it is drawn), and digits are objects."""
 
     picture: str
     objects: tuple[tuple[float, float, float], ...]
@@ -54,7 +54,7 @@ def worlds(
 def chance(
     world: GridWorlds, ends: float = 0.5, returns: float = 0.5, start: float = 0.0
 ) -> Tensor:
-    """Random numbers that are all the same."""
+    """Fixed values in place of the random numbers of a step."""
     numbers = torch.full((1, 1, world.draws), ends)
     numbers[..., world.slots :] = returns
     numbers[..., -1] = start
@@ -64,6 +64,6 @@ def chance(
 def play(
     world: GridWorlds, action: int, ends: float = 0.5, returns: float = 0.5, start: float = 0.0
 ) -> tuple[float, bool, int]:
-    """One step: reward, whether the episode is over, state after it and before a new episode."""
+    """One step: reward, whether the episode is over, and the state before any new episode."""
     reward, over, final = world.step(torch.tensor([[action]]), chance(world, ends, returns, start))
     return float(reward), bool(over), int(final)

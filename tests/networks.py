@@ -1,4 +1,4 @@
-"""What tests ask about parameters and states."""
+"""Comparisons of parameters and states, for tests."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def tensors(state: Any, path: str = "") -> dict[str, Tensor]:
 
 
 def weights(agent: Agent) -> dict[str, Tensor]:
-    """What the networks compute with, without counters and optimisers."""
+    """The weights of the networks, without counters and optimisers."""
     networks = ("/policy", "/critic", "/value/", "/vae/", "/behaviour/", "/network/")
     return {k: v for k, v in tensors(agent.state_dict()).items() if k.startswith(networks)}
 
@@ -42,7 +42,7 @@ def equal(a: Learner, b: Learner) -> bool:
 
 
 def assert_close(a: Agent, b: Agent) -> None:
-    """Same networks, moments, generators and counters up to rounding."""
+    """Asserts that networks, moments, generators and counters are the same up to rounding."""
     mine, theirs = tensors(a.state_dict()), tensors(b.state_dict())
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():

@@ -1,4 +1,4 @@
-"""What the tests of every agent need to know about one, declared in the agent's own test file.
+"""What the tests of every agent need to know about an agent, declared in the agent's own test file.
 
 A test file declares `CASE = Case("bear", ...)`, or `CASES = (...)` if it tests several agents.
 """
@@ -34,11 +34,11 @@ SPEC = Spec(
 ROLLOUT: dict[str, Any] = {"envs": 4, "rollout_steps": 6}
 
 Change = tuple[Any, dict[str, Any]]
-"""What a setting is changed to, and the settings without which it could have no effect."""
+"""The new value of a setting, and other settings that it needs to have an effect."""
 
 
 def critics_of(agent: Any, obs: Tensor, action: Tensor) -> Tensor:
-    """The values of its critics, [critics, B]."""
+    """The values of an agent's critics, [critics, B]."""
     values: Tensor = agent.critic(obs, action)
     return values
 
@@ -48,20 +48,20 @@ class Case:
     """How an agent is tested."""
 
     name: str
-    """As in `rlbench run NAME`."""
+    """Name, as in `rlbench run NAME`."""
     small: Mapping[str, Any]
     """Settings of small networks, with which a test is fast."""
     changes: Mapping[str, Change] = field(default_factory=dict)
-    """For each setting, a value that changes the weights; a number that is absent becomes another number."""
+    """For each setting, a value that changes the weights; a number that is not listed is changed automatically."""
     fast: Mapping[str, Any] = field(default_factory=dict)
-    """Settings with which it solves the probe environments in 200 updates; empty: it is not tried there."""
+    """Settings with which it solves the probe environments in 200 updates; if empty, it is not tested on them."""
     critic_values: Callable[[Any, Tensor, Tensor], Tensor] | None = critics_of
-    """Critics' values of an agent, observations and actions, [critics, B]; None: it has no critics."""
+    """Maps an agent, observations and actions to the critics' values, [critics, B]; None if it has no critics."""
     spaces: tuple[type[Space[Any]], ...] = ()
-    """Action spaces in which test_on_policy.py checks an agent that learns from its own steps or with discrete
-    actions alone; (): test_every_agent.py checks it on batches of data."""
+    """Action spaces with which test_on_policy.py checks an agent that learns from its own steps or only with discrete
+    actions; if empty, test_every_agent.py checks it on batches of data."""
     driver_settings: tuple[str, ...] = ()
-    """Settings that the agent does not read, beside those that no agent reads."""
+    """Settings that the agent does not read, in addition to those that no agent reads."""
 
     def change(self, setting: str) -> Change:
         """Another value of a setting."""
@@ -78,7 +78,7 @@ class Case:
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """All that are declared in the test files of this folder, by name."""
+    """All cases that are declared in the test files of this folder, sorted by name."""
     found: list[Case] = []
     for file in Path(__file__).parent.glob("test_*.py"):
         if re.search(r"^CASES? = ", file.read_text(encoding="utf-8"), re.MULTILINE):
@@ -88,7 +88,7 @@ def cases() -> tuple[Case, ...]:
 
 
 def case_of(name: str) -> Case:
-    """That of an agent."""
+    """The case of an agent."""
     return next(case for case in cases() if case.name == name)
 
 
@@ -99,7 +99,7 @@ def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
 
 
 def experience(agent: Agent, seed: int) -> Experience:
-    """Noise with the agent's own actions, a third of the steps ending and a third cut."""
+    """Random experience with the agent's own actions; a third of the steps terminate and a third are truncated."""
     noise = torch.Generator().manual_seed(seed)
     shape = (24,) if agent.consumes is Transitions else (6, 4)
     size = agent.spec.observation_space.shape or ()

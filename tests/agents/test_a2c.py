@@ -19,7 +19,7 @@ CASE = Case(
 SPEC = Spec(Box(-np.inf, np.inf, (2,)), Discrete(3))
 
 
-def test_the_first_gradient_step_of_a2c_is_that_of_the_log_probability() -> None:
+def test_the_first_gradient_step_of_a2c_follows_the_log_probability() -> None:
     agent = A2C(A2CConfig(hidden=(8,), value_coefficient=0.0, max_grad_norm=1e9, **ROLLOUT), SPEC)
     batch = experience(agent, 0)
     assert isinstance(batch, Trajectories)

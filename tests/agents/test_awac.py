@@ -1,4 +1,4 @@
-"""How AWAC, which is CRR with other settings, is tested; its constants: test_agents_by_hand.py."""
+"""How AWAC, which is CRR with other settings, is tested; test_agents_by_hand.py tests its constants."""
 
 from tests.agents import test_crr
 from tests.agents.case import Case

@@ -18,7 +18,7 @@ from tests.networks import equal, same, weights
 from tests.probe_envs import UNIT, random_experience
 
 OFFLINE = {case.name: case for case in cases() if not case.spaces}
-"""Agents that learn from batches of data with continuous actions; the others: test_on_policy.py."""
+"""Agents that learn from batches of data with continuous actions; test_on_policy.py has the others."""
 NAMES = list(OFFLINE)
 
 

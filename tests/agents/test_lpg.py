@@ -52,7 +52,7 @@ def on_states(made: LPG, seed: int = 0) -> Trajectories:
     return dataclasses.replace(data, obs=eye[states[:-1]], final_obs=eye[states[1:]])
 
 
-def test_a_linear_agent_on_states_learns_as_the_tables_of_meta_training() -> None:
+def test_a_linear_agent_on_states_learns_like_the_tables_of_meta_training() -> None:
     made = agent(
         hidden=(), optimizer="sgd", policy_rate=7.0, prediction_rate=3.0, prediction_weight=0.3,
         max_norm=0.01, scale_rewards=False,
@@ -104,7 +104,7 @@ def test_policies_follow_the_sign_of_their_targets() -> None:
     assert after > before + 0.02
 
 
-def test_another_rule_is_used_by_its_file(tmp_path: Path) -> None:
+def test_a_rule_is_loaded_from_its_file(tmp_path: Path) -> None:
     save_rule(Rule(3, 6, "mse"), tmp_path / "mine.safetensors", {})
     made = agent(rule=str(tmp_path / "mine.safetensors"))
     assert made.rule.kind == "mse"

@@ -77,7 +77,7 @@ def test_an_update_changes_rule_and_agents(task: str) -> None:
     assert not torch.equal(before, rule_of(made))
     for part in ("policy", "prediction", "value"):
         names = [name for name in agents if name.startswith(part)]
-        # At first the rule asks no policy to change.
+        # A new rule does not change any policy.
         if part != "policy":
             assert any(not torch.equal(agents[n], made.population.tensors()[n]) for n in names)
     for value in metrics.values():
@@ -197,7 +197,7 @@ def test_a2c_learns_the_right_first_action_of_chains() -> None:
     where.length = 3_000
     agents, curve = live(where, start, learn, 20, generator)
     reward = final_reward(where, agents, generator)
-    # A chain of length L pays 1 in L steps.
+    # A chain of length L gives a reward of 1 in L steps.
     length = where.worlds.length.squeeze(1)  # type: ignore[attr-defined]
     assert (reward * length > 0.6).all()
     assert (curve[:, -1] > curve[:, 0]).float().mean() >= 0.75
@@ -217,7 +217,7 @@ def test_bandit_by_hand() -> None:
     assert float(share) == pytest.approx(float(torch.tensor(1.0).sigmoid()), abs=0.01)
 
 
-def test_the_bandit_is_told_the_return_of_an_episode() -> None:
+def test_the_bandit_receives_the_return_of_an_episode() -> None:
     made, where = learner(bandit=True), world()
     made.learn(where)
     made.earned, made.episodes = torch.full((4,), 6.0), torch.tensor([2.0, 3.0, 0.0, 1.0])
@@ -228,7 +228,7 @@ def test_the_bandit_is_told_the_return_of_an_episode() -> None:
     assert made.earned.tolist() == [0.0, 6.0, 0.0, 6.0]
 
 
-def test_many_rules_answer_as_each_would() -> None:
+def test_many_rules_give_the_same_targets_as_each_alone() -> None:
     rule = Rule(3, 6)
     many = {
         name: torch.stack([x + 0.1 * torch.randn_like(x) for _ in range(4)])
@@ -269,7 +269,7 @@ def test_evolution_moves_towards_the_better_of_each_pair(monkeypatch: pytest.Mon
     assert torch.equal(levels.wall[:2], levels.wall[2:])
 
 
-def test_pairs_of_rules_are_changed_in_opposite_ways() -> None:
+def test_pairs_of_rules_have_opposite_perturbations() -> None:
     rule, generator = Rule(3, 6), torch.Generator().manual_seed(0)
     noise = draw_noise(rule, 2, generator)
     columns = [torch.rand(5, 4, 2) for _ in range(3)]
@@ -328,7 +328,7 @@ def test_other_tasks_are_refused_in_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_values_are_read_from_what_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_read_from_features_that_encode_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "FIT_STEPS", 1_000)
     where = world(count=10)
     generator = torch.Generator().manual_seed(0)
@@ -412,5 +412,5 @@ def test_a_request_to_stop_is_seen_within_a_measurement(
     monkeypatch.setattr("rlbench.benchmarks.training.evaluation.look", stop)
     with pytest.raises(KeyboardInterrupt):
         LifetimesEvaluator(find_task("grid-levels-small"), 2).columns(trained(1), 0)
-    with pytest.raises(UserError, match="0 lifetimes cannot be lived"):
+    with pytest.raises(UserError, match="0 lifetimes cannot be evaluated"):
         LifetimesEvaluator(find_task("grid-levels-small"), 0)

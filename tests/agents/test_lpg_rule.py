@@ -56,7 +56,7 @@ def tables() -> Tables:
 
 
 def rule(kind: rules.Kind = "kl") -> Rule:
-    """A rule whose policy targets are not 0, as they are at first."""
+    """A rule whose policy targets are not 0, unlike those of a new rule."""
     made = Rule(M, 6, kind)
     nn.init.normal_(made.policy_out.weight)
     nn.init.normal_(made.policy_out.bias)
@@ -164,7 +164,7 @@ def autograd_step(
 
 
 @pytest.mark.parametrize("max_norm", [0.05, 100.0])
-def test_tables_step_as_autograd_says(max_norm: float) -> None:
+def test_updates_of_tables_equal_autograd(max_norm: float) -> None:
     agents, data = tables(), rollout(0)
     pi, y = torch.randn(T, N, W), torch.randn(T, N, W, M)
     found = lifetimes.updated(agents, data, pi, y, "kl", steps(max_norm)).tensors()
@@ -260,7 +260,7 @@ def test_linear_networks_on_one_hot_states_give_the_meta_gradient_of_tables() ->
         torch.testing.assert_close(a, b)
 
 
-def test_networks_step_as_pytorchs_adam() -> None:
+def test_updates_of_networks_equal_pytorchs_adam() -> None:
     generator = torch.Generator().manual_seed(0)
     agents = Networks.new(N, 3, (4,), {"policy": A}, generator)
     agents = agents.with_tensors({k: x.double() for k, x in agents.tensors().items()})
@@ -334,7 +334,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no rule 'nothing'; give lpg-short or lpg-small"):
         load_rule("nothing")
     (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(UserError, match="holds no rule of LPG"):
+    with pytest.raises(UserError, match="holds no LPG rule"):
         load_rule(str(tmp_path / "bad.safetensors"))
     with pytest.raises(UserError, match="holds no rule; give the folder of a run of lpg-meta"):
         load_rule(str(tmp_path))
@@ -352,11 +352,11 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
 def test_odd_tensors_are_refused_in_one_sentence(tmp_path: Path, name: str, wrong: Tensor) -> None:
     path = tmp_path / "odd.safetensors"
     save_file(Rule(M, 6).state_dict() | {name: wrong}, path)
-    with pytest.raises(UserError, match="holds no rule of LPG"):
+    with pytest.raises(UserError, match="holds no LPG rule"):
         load_rule(str(path))
 
 
-def test_a_name_may_be_of_any_length() -> None:
+def test_the_name_of_a_rule_may_have_any_length() -> None:
     with pytest.raises(UserError, match="there is no rule 'xxx"):
         load_rule("x" * 5_000)
     with pytest.raises(UserError, match=r"there is no rule '\.\./rules/lpg-small'"):

@@ -93,7 +93,7 @@ def test_rows_of_linear_layers_get_length_one() -> None:
     ("kind", "shape"),
     [("grid", (4, 84, 84)), ("one-hot-grid", (10, 10, 7)), ("nature", (84, 84, 7))],
 )
-def test_only_grids_have_any_number_of_channels(kind: Any, shape: tuple[int, ...]) -> None:
+def test_only_grids_may_have_any_number_of_channels(kind: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="takes images with 1, 3 or 4 channels"):
         make_encoder(kind, shape)
 

@@ -230,7 +230,7 @@ def test_many_ties_are_no_accident() -> None:
         export._compare("x", Likes(), given, expected, many)
 
 
-def test_an_agent_without_a_rule_is_one_sentence() -> None:
+def test_an_agent_without_decide_is_refused_in_one_sentence() -> None:
     agent = make("recurrent-crr")  # It has an `act` of its own.
     with pytest.raises(UserError, match="RecurrentCRR cannot be exported; give it a method `decid"):
         export._torchscript(agent, inputs(agent, 3))

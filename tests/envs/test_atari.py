@@ -109,7 +109,7 @@ def test_an_environment_names_its_limit_and_draws_the_latest_picture(
         assert np.array_equal(picture[..., colour], env._obs[3])
 
 
-def test_without_envpool_a_task_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_envpool_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
     atari.spaces.cache_clear()
     task = find_task("atari-pong")
@@ -156,7 +156,7 @@ def test_a_step_after_the_end_of_an_episode_is_refused() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 9])
-def test_no_more_pools_work_than_pytorch_may_use_threads(
+def test_at_most_as_many_pools_work_as_pytorch_may_use_threads(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting, most = 0, 0
@@ -182,7 +182,7 @@ def test_no_more_pools_work_than_pytorch_may_use_threads(
     assert most == min(threads, 5)
 
 
-def test_known_spaces_leave_the_pool_to_the_first_reset() -> None:
+def test_known_spaces_defer_the_pool_to_the_first_reset() -> None:
     made = []
 
     def make(seeds: Any) -> FakePool:
@@ -242,7 +242,7 @@ def test_clipped_rewards_are_the_signs_of_the_raw_ones(game: str, sign: int) -> 
 
 @needs_atari
 @pytest.mark.slow
-def test_the_time_limit_is_no_termination() -> None:
+def test_the_time_limit_is_not_a_termination() -> None:
     options = {**atari_names.options(clipped=False), "max_episode_steps": 5}
     env = EnvPoolEnv(lambda seeds: make_pool("Pong-v5", options, seeds, "atari"))
     env.reset(seed=0)
@@ -253,7 +253,7 @@ def test_the_time_limit_is_no_termination() -> None:
 
 @needs_atari
 @pytest.mark.slow
-def test_the_steps_of_an_episode_move_the_next_one_in_the_same_pool() -> None:
+def test_the_steps_of_an_episode_affect_the_next_one_in_the_same_pool() -> None:
     # This is why each episode has a new pool.
     options = atari_names.options(clipped=False)
     seen = []

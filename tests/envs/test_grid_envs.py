@@ -41,7 +41,7 @@ def test_the_first_action_decides_the_last_reward_of_a_chain(right: int, first: 
             assert (float(reward), float(over)) == (last if step == 4 else (0.0, 0.0))
 
 
-def test_noise_is_between_the_first_and_the_last_step_and_has_the_mean_0() -> None:
+def test_noise_is_between_the_first_and_the_last_step_and_has_mean_0() -> None:
     made = ChainWorlds(Chain((6, 6), noisy=True), 50, 40, seed=0)
     action = torch.zeros((50, 40), dtype=torch.int64)
     rewards = torch.stack([made.step(action, x)[0] for x in made.chance(6)])
@@ -155,8 +155,9 @@ def always(made: GridWorlds, action: int) -> Tensor:
 def test_exact_values_by_hand() -> None:
     made = worlds("..0", (2.0, 0.25, 0.1))
     value = exact_values(made.levels, (1, 3), 5, always(made, RIGHT), 0.9)[0].view(3, 2)
-    # Beside the object: 2, then with 0.75 the episode goes on without it; it returns with 0.1 and is taken again.
-    # a: value at the object, absent; b: there, present. a = 0.9 (0.9 a + 0.1 b), b = 2 + 0.75 * 0.9 a.
+    # Next to the object: reward 2, then with probability 0.75 the episode continues; the object respawns with 0.1.
+    # a: value in the object's cell while it is absent; b: value next to the object while it is present.
+    # a = 0.9 (0.9 a + 0.1 b), b = 2 + 0.75 * 0.9 a.
     b = 2 / (1 - 0.675 * 0.09 / 0.19)
     a = 0.09 * b / 0.19
     assert value[2].tolist() == pytest.approx([a, b])
@@ -215,7 +216,7 @@ def test_exact_values_do_not_depend_on_the_number_solved_together(
         torch.testing.assert_close(whole[row], alone[0])
 
 
-def test_exact_values_refuse_what_has_none() -> None:
+def test_exact_values_refuse_wrong_discounts_and_policies() -> None:
     made = worlds("A0", (1.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="discount is 1"):
         exact_values(made.levels, (1, 2), 5, uniform(made), 1.0)

@@ -208,7 +208,7 @@ def test_levels_small_have_walls_and_all_sizes() -> None:
     assert abs(float(inside) - (1 - (35 / 36) ** 7)) < 0.02
 
 
-def test_walls_give_way_in_levels_with_too_few_free_cells() -> None:
+def test_walls_are_removed_in_levels_with_too_few_free_cells() -> None:
     crowded = RandomLevels((2, 3), (3, 3), (20, 100), walls=60)
     levels = crowded.draw(100, torch.Generator().manual_seed(0))
     places = torch.cat([levels.start[:, None], levels.cell], 1)
@@ -264,7 +264,7 @@ def test_seeds_reproduce_and_states_resume_bit_for_bit(family: str) -> None:
     assert not torch.equal(lived(lifetimes(family, 3), 1), expected)
 
 
-def test_renewed_worlds_are_new_and_the_others_go_on() -> None:
+def test_renewed_worlds_are_new_and_the_others_continue() -> None:
     world = GridWorlds(LEVELS["small"], 5, 4, 5, seed=0)
     for _ in range(10):
         world.step(torch.randint(0, 5, (5, 4)), world.chance(1)[0])

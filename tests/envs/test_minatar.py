@@ -25,7 +25,7 @@ def _has_the_package(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("game", GAMES)
-def test_its_ids_are_tasks(game: str, version: int) -> None:
+def test_minatar_ids_are_tasks(game: str, version: int) -> None:
     task = find_task(f"MinAtar/{game}-v{version}")
     env = pickle.loads(pickle.dumps(task.make))()
     assert env.observation_space == gym.spaces.Box(0, 1, (10, 10, GAMES[game]), np.uint8)
@@ -39,7 +39,7 @@ def test_its_ids_are_tasks(game: str, version: int) -> None:
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_steps_are_the_packages(game: str) -> None:
+def test_steps_equal_those_of_the_package(game: str) -> None:
     ours = find_task(f"MinAtar/{game}-v1").make()
     theirs = gym.make(f"MinAtar/{game}-v1", disable_env_checker=True)
     rng = np.random.default_rng(0)
@@ -91,11 +91,11 @@ def test_every_object_has_its_colour_in_a_film(game: str) -> None:
 
 @pytest.mark.parametrize("channels", sorted(set(GAMES.values())))
 @pytest.mark.parametrize("name", ["flatten", "grid"])
-def test_encoders_read_it(name: str, channels: int) -> None:
+def test_encoders_accept_minatar_observations(name: str, channels: int) -> None:
     assert make_encoder(name, (10, 10, channels)).size > 0
 
 
-def test_a_mistyped_id_gets_close_names() -> None:
+def test_a_mistyped_id_gets_suggestions() -> None:
     with pytest.raises(UserError, match="did you mean MinAtar/Breakout-v"):
         find_task("MinAtar/Brekout-v1")
 

@@ -22,7 +22,7 @@ MUTATIONS: list[Mutation] = [
         ("half of the log-ratio's square", "0.5 * (old - log_prob())", "(old - log_prob())"),
         ("statistics of the final observations", "self.normaliser.update(rollout.obs)", "self.normaliser.update(rollout.final_obs)"),
         ("step size stays that of the first update", "decay(config, self.updates,", "decay(config, 0,"),
-        ("no limit of the divergence", "config.kl_limit, self.optimizer", "None, self.optimizer"),
+        ("no limit on the divergence", "config.kl_limit, self.optimizer", "None, self.optimizer"),
         ("an update that went far is kept", "        before.restore()\n", "        pass\n"),
         ("the value's clip does not fall", "return clip_range * (config", "return torch.tensor(config.clip_range) * (config"),
     ),

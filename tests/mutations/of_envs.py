@@ -92,7 +92,7 @@ MUTATIONS: list[Mutation] = [
         "envs/grids/engine.py", "envs/test_grids.py",
         ("walls let through", "return torch.where(blocked, cell[:, None], target)", "return target"),
         ("edges join", "(column >= 0) & (column < columns)", "(column >= -1) & (column <= columns)"),
-        ("objects return in the step that collects them", "(self.present | back) & ~taken", "(self.present & ~taken) | back"),
+        ("objects respawn in the step that collects them", "(self.present | back) & ~taken", "(self.present & ~taken) | back"),
         ("no episode ends by an object", "(taken & (chance[..., : self.slots] < tables.ends)).any(-1)", "(taken & (chance[..., : self.slots] < 0)).any(-1)"),
         ("cut a step late", "self.steps >= tables.limit", "self.steps > tables.limit"),
         ("absent objects are collected", "== self.object_cells()) & self.present", "== self.object_cells())"),
@@ -103,9 +103,9 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "envs/grids/engine.py", "envs/test_grid_envs.py",
-        ("objects come back where they were", "torch.where(placed, cells.view_as(placed), self.object_cell)", "self.object_cell"),
-        ("objects come back to the agent", "rank = rank.masked_fill(gone, self.cells)", "rank = rank.masked_fill(gone, self.cells)\n        rank[..., 0] = self.cells"),
-        ("occupied cells are stepped over once too often", "pick + (pick >= occupied)", "pick + (pick > occupied)"),
+        ("objects respawn where they were", "torch.where(placed, cells.view_as(placed), self.object_cell)", "self.object_cell"),
+        ("objects respawn in the agent's cell", "rank = rank.masked_fill(gone, self.cells)", "rank = rank.masked_fill(gone, self.cells)\n        rank[..., 0] = self.cells"),
+        ("occupied cells are skipped wrongly", "pick + (pick >= occupied)", "pick + (pick > occupied)"),
     ),
     *of_file(
         "envs/grids/levels.py", "envs/test_grids.py",
@@ -127,14 +127,14 @@ MUTATIONS: list[Mutation] = [
         "envs/grids/values.py", "envs/test_grid_envs.py",
         ("values after the end", "weight = chosen * stays", "weight = chosen"),
         ("collected objects stay", "(after & left)", "(after | 0 * left)"),
-        ("objects never return", "back = (levels.returns * levels.exists)", "back = (0 * levels.returns * levels.exists)"),
+        ("objects never respawn", "back = (levels.returns * levels.exists)", "back = (0 * levels.returns * levels.exists)"),
         ("only the first part", "device=policy.device).split(some)", "device=policy.device).split(some)[:1]"),
     ),
     *of_file(
         "envs/grids/single.py", "envs/test_grid_envs.py",
         ("one level for all numbers", 'derive(level, "level", family)', 'derive(0, "level", family)'),
         ("the limit terminates", "bool(terminated), bool(truncated), {}", "bool(terminated | truncated), bool(truncated), {}"),
-        ("chance that no seed decides", "self.np_random.random((", "np.random.default_rng().random(("),
+        ("random events that no seed decides", "self.np_random.random((", "np.random.default_rng().random(("),
     ),
     *of_file(
         "envs/point_navigation.py", "envs/test_point_navigation.py",

@@ -28,7 +28,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/evaluation.py", "benchmarks/test_measuring.py backbones/test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
         ("measured as in training", "named_as_users(type(learner)), evaluating(learner), torch", "named_as_users(type(learner)), torch"),
-        ("measures draw on from training", '    learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
+        ("measures continue the draws of training", '    learner.measure_generator.manual_seed(derive(seed, "measures"))\n', ""),
         ("the model's random state is not put back", "learner.measure_generator.set_state(random_state)", "pass"),
         ("the first batch alone", "range(0, len(self._examples), MEASURED_AT_ONCE)", "range(0, 1, MEASURED_AT_ONCE)"),
         ("a measure that is not finite is kept", " or not np.isfinite(column).all():", ":"),

@@ -42,7 +42,7 @@ class Learns(Agent):
 
 
 class Built(Learns):
-    """As the documentation shows it."""
+    """An agent as in the documentation."""
 
     def build(self) -> None:
         self.net = nn.Linear(2, 2)
@@ -54,7 +54,7 @@ class Built(Learns):
 
 
 class Overrides(Learns):
-    """With a constructor and an `act` of its own, and without `build`."""
+    """Overrides the constructor and `act`, and has no `build`."""
 
     def __init__(
         self, config: Config, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"
@@ -79,7 +79,7 @@ class Early(Built):
 
 
 class Noisy(Built):
-    """Its answer is random; exploring is an answer of its own."""
+    """Its actions are random, with or without exploration."""
 
     @property
     def acting_noise(self) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ class Unbuilt(Learns):
 
 class Mute(Learns):
     def build(self) -> None:
-        """Nothing."""
+        """Makes nothing."""
 
 
 class Lazy(Model):
@@ -142,7 +142,7 @@ def test_weights_come_from_the_seed_and_the_global_generator_stays_where_it_was(
 
 
 class Watched(nn.Linear):
-    """Notes where it is moved to."""
+    """Records where it is moved to."""
 
     def to(self, *place: Any, **options: Any) -> Any:
         self.places = [*getattr(self, "places", []), *place]
@@ -174,7 +174,7 @@ def test_acting_draws_the_noise_of_decide_from_its_own_generator(explore: bool) 
     assert torch.equal(learning, agent.generator.get_state())
 
 
-def test_exploring_is_a_method_of_its_own() -> None:
+def test_exploring_has_its_own_method() -> None:
     agent, obs = make(Explores), torch.randn(4, 2)
     assert torch.equal(agent.act(obs, explore=True).action, agent.act(obs).action + 1)
     assert not agent.act(obs, explore=True).action.requires_grad
