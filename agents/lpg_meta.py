@@ -325,6 +325,11 @@ class LPGMeta(MetaLearner):
         advantage, target = judged(agents, rollout, config.discount, config.gae_lambda)
         return agents.valued(rollout.obs, target, config.critic_rate), advantage
 
+    @property
+    def transfers(self) -> bool:
+        """A probe takes long, and one kind of world is enough for it."""
+        return not self.config.probe
+
     def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
         """See `MetaLearner`: rule.safetensors for `rlbench run lpg --rule`, and its card."""
         return save_rule(self.rule, folder / "rule.safetensors", origin)

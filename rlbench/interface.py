@@ -316,6 +316,11 @@ class MetaLearner(Learner):
     def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
         """Measures each of N lifetimes, [N, ...] each, in worlds that training does not use."""
 
+    @property
+    def transfers(self) -> bool:
+        """Whether evaluations also measure it in the lifetimes of the task's unseen tasks."""
+        return True
+
     def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
         """Writes what was learned to a folder, for use in other runs.
 

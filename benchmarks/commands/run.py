@@ -71,7 +71,7 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
         evaluator = ExamplesEvaluator(examples_of_run(path).test.to(learner.device))
         print(describe(task, type(learner), evaluator.columns(learner, seed)))
         return
-    evaluators = evaluators_of(type(learner), task, episodes)
+    evaluators = evaluators_of(learner, task, episodes)
     columns: dict[str, Any] = {}
     options = {"explore": explore} if isinstance(learner, Agent) else {}
     for each in evaluators:

@@ -262,7 +262,7 @@ class Run:
                 ExamplesEvaluator(self.examples.test), ExamplesEvaluator(some, prefix=TRAIN)
             ]  # fmt: skip
         else:
-            evaluators = evaluators_of(self.learner_class, self.task, self.config.eval_episodes)
+            evaluators = evaluators_of(self.learner, self.task, self.config.eval_episodes)
         return Recorder(self.config, self.learner, self.task, self.folder, evaluators, line, first)
 
     def make_driver(self) -> Driver:
@@ -358,13 +358,14 @@ def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetime
     return lifetimes_of(task, settings, settings.lifetimes, seed, device, staggered=True)
 
 
-def evaluators_of(learner: type[Learner], task: Task, count: int) -> list[Any]:
+def evaluators_of(learner: Learner, task: Task, count: int) -> list[Any]:
     """Evaluators of an agent in `count` episodes, or of a meta-learner in as many lifetimes."""
-    if not issubclass(learner, MetaLearner):
+    if not isinstance(learner, MetaLearner):
         return episodes_evaluators(task, count)
+    unseen = task.unseen if learner.transfers else ()
     return [
         LifetimesEvaluator(task, count),
-        *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in task.unseen),
+        *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in unseen),
     ]
 
 
