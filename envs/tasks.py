@@ -19,6 +19,7 @@ from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.procgen.names import ProcgenName
+from rlbench.envs.social import make as social, names as social_names
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.names import look_in_current_folder
 
@@ -82,7 +83,7 @@ def find_task(name: str) -> Task:
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
             (`multiroom-n2`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
-            `chain-short`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
+            `chain-short`), of several agents (`coin`), of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`), or
@@ -109,6 +110,8 @@ def find_task(name: str) -> Task:
     grid = grid_names.parse(name)
     if grid is not None:
         return _grid(grid)
+    if name in social_names.GAMES:
+        return Task(name, **social.offers(name))
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
@@ -141,8 +144,8 @@ def find_task(name: str) -> Task:
 def task_names() -> list[str]:
     """Names that `rlbench list` shows: of data sets, rooms, grids, games, examples and tasks of other packages."""
     return [
-        *data_names.short_names(), *multiroom_names.names(), *grid_names.names(), *procgen_names.names(),
-        *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),
+        *data_names.short_names(), *multiroom_names.names(), *grid_names.names(), *social_names.names(),
+        *procgen_names.names(), *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Grid games of several agents."""

@@ -1,0 +1,156 @@
+"""Games of several agents for one learner: agent 0 learns, fixed policies play the others.
+
+All chance, also that of the partners, comes from the seed of the episode, so the same seed and actions give the same
+episode in a vector of any size.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rlbench.envs.social.engine import ACTIONS, GridGame
+from rlbench.envs.social.names import GAMES
+from rlbench.envs.social.picture import draw, in_words
+from rlbench.envs.social.scripted import PARTNERS, Policy, Scripted
+from rlbench.envs.social.views import observation_space, observe
+
+Array = NDArray[Any]
+
+
+class SingleAgentVector(VectorEnv[Array, Array, Array]):
+    """Environments of one game; the caller resets those whose episodes are over.
+
+    `reset` and `step` behave as in `SyncVectorEnv(..., autoreset_mode=AutoresetMode.DISABLED)`.
+    """
+
+    def __init__(
+        self, name: str, count: int, partners: str | Policy | None = None, obs_mode: str = "vector"
+    ) -> None:
+        """Makes `count` environments, V.
+
+        Args:
+            name: A name in `rlbench.envs.social.names.GAMES`.
+            count: Number of environments.
+            partners: A scripted policy by name, or a function from a game to actions of all agents [V, A], of which the
+                first column is ignored; None for that of `scripted.PARTNERS`.
+            obs_mode: vector, grid or graph, see `views`.
+        """
+        self.num_envs = count
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": 5,
+            "autoreset_mode": AutoresetMode.DISABLED,
+        }
+        self.render_mode = "rgb_array"
+        self.game = GridGame(name, count)
+        """The engine."""
+        partners = PARTNERS[GAMES[name].kind] if partners is None else partners
+        self.partners: Policy = Scripted(partners) if isinstance(partners, str) else partners
+        self.partners(self.game)  # Raises if the policy does not play this game.
+        self.obs_mode = obs_mode
+        first = self.game.game.first_action
+        self.single_observation_space = observation_space(self.game, obs_mode)
+        self.single_action_space = Discrete(ACTIONS - first, start=first)
+        self.observation_space = batch_space(self.single_observation_space, count)
+        self.action_space = batch_space(self.single_action_space, count)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begins episodes.
+
+        Args:
+            seed: Alone decides the episode. One for each environment, or the first of V consecutive ones; None draws.
+            options: `reset_mask`, bool [V]: only these begin a new episode. Without it, all do.
+
+        Returns:
+            Observations of all environments, [V, ...], and an empty dict.
+        """
+        seeds = [None] * self.num_envs if seed is None else seed
+        if isinstance(seeds, int):
+            seeds = range(seeds, seeds + self.num_envs)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} environments")
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            mask = np.ones(self.num_envs, bool)
+        elif mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ValueError(
+                f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{self.num_envs}]"
+            )
+        given = [seeds[row] for row in np.flatnonzero(mask).tolist()]
+        self.game.reset(mask, [self._drawn() if x is None else int(x) for x in given])
+        return self._obs(), {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One step of each environment; the learner's actions have shape [V]."""
+        chosen = np.array(self.partners(self.game))
+        chosen[:, 0] = actions
+        reward, terminated, truncated = self.game.step(chosen)
+        return self._obs(), reward[:, 0].astype(np.float64), terminated, truncated, {}
+
+    def render(self) -> tuple[Array, ...]:
+        """A picture of each environment, uint8 [H, W, 3]."""
+        return tuple(draw(self.game, env) for env in range(self.num_envs))
+
+    def _drawn(self) -> int:
+        return int(self.np_random.integers(2**31))
+
+    def _obs(self) -> Array:
+        """Observations of agent 0, [V, ...]."""
+        return observe(self.game, self.obs_mode, [0])[:, 0]
+
+
+class SingleAgentView(gym.Env[Array, np.int64]):
+    """One environment: a vector of one."""
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(
+        self,
+        name: str,
+        partners: str | Policy | None = None,
+        obs_mode: str = "vector",
+        render_mode: str | None = None,
+    ) -> None:
+        """See `SingleAgentVector`; `render_mode` is rgb_array, ansi or None."""
+        self._one = SingleAgentVector(name, 1, partners, obs_mode)
+        self.max_steps = self._one.game.game.limit
+        """Steps after which an episode is cut."""
+        self.render_mode = render_mode
+        self.observation_space = self._one.single_observation_space
+        self.action_space = self._one.single_action_space
+
+    @property
+    def game(self) -> GridGame:
+        """The engine, with one environment."""
+        return self._one.game
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begins the episode of a seed; without one, the next seed is drawn from the last one."""
+        super().reset(seed=seed)
+        drawn = int(self.np_random.integers(2**31)) if seed is None else seed
+        obs, info = self._one.reset(seed=[drawn])
+        return obs[0], info
+
+    def step(self, action: int | np.int64) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """One step."""
+        obs, reward, terminated, truncated, info = self._one.step(np.array([action]))
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> Array | str | None:
+        """A picture, uint8 [H, W, 3], or text."""
+        if self.render_mode is None:
+            return None
+        return (draw if self.render_mode == "rgb_array" else in_words)(self.game)
