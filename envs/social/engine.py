@@ -32,9 +32,10 @@ STAY, UP, DOWN, LEFT, RIGHT = range(5)
 """Actions; Markov Stag Hunt has no STAY."""
 ACTIONS = 5
 _OFFSETS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
-_ONE_HOT = np.concatenate([np.eye(ACTIONS), np.zeros((1, ACTIONS))]).astype(np.float32)
+ONE_HOT = np.concatenate([np.eye(ACTIONS), np.zeros((1, ACTIONS))]).astype(np.float32)
 """Rows of the last actions; the last row, which -1 reads, is for none."""
-_GOALS = np.eye(3, dtype=np.float32)
+GOALS = np.eye(3, dtype=np.float32)
+"""Rows of the colours."""
 
 
 class GridGame:
@@ -64,6 +65,8 @@ class GridGame:
         cell = np.arange(side**2)
         self.place = np.stack([cell // side, cell % side], -1)
         """Row and column of each cell, int64 [H*H, 2]."""
+        self.scaled = (self.place / (side - 1)).astype(np.float32)
+        """The same divided by H - 1, float32 [H*H, 2]."""
         self.distance = np.abs(self.place[:, None] - self.place).sum(-1)
         """Manhattan distances between cells, int64 [H*H, H*H]."""
         moved = np.clip(self.place[:, None] + _OFFSETS, 0, side - 1)
@@ -179,12 +182,12 @@ class GridGame:
             (self.num_envs, self.nodes, self._blank.shape[-1] - 3 * (not shown)), np.float32
         )
         nodes[:] = self._blank[:, : nodes.shape[-1]]
-        nodes[..., :2] = self._scaled.take(self.cells, axis=0)
+        nodes[..., :2] = self.scaled.take(self.cells, axis=0)
         nodes[:, self.agents :, 4 + kinds] = self.available
-        nodes[:, : self.agents, 5 + kinds : 10 + kinds] = _ONE_HOT[self.last]
+        nodes[:, : self.agents, 5 + kinds : 10 + kinds] = ONE_HOT[self.last]
         if shown:
             assert observer is not None
-            nodes[:, observer, 10 + kinds :] = _GOALS[self.goals[:, observer]]
+            nodes[:, observer, 10 + kinds :] = GOALS[self.goals[:, observer]]
         return nodes
 
     def edges(self, agent_to_static: bool = False) -> tuple[Array, Array, Array]:
@@ -208,7 +211,6 @@ class GridGame:
 
     def _template(self) -> Array:
         """Features that never change, [N, D], with room for goals."""
-        self._scaled = (self.place / (self.game.side - 1)).astype(np.float32)
         kinds = len(self.game.items)
         blank = np.zeros((self.nodes, 13 + kinds), np.float32)
         blank[: self.agents, [2, 4 + kinds]] = 1

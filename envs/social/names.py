@@ -2,8 +2,8 @@
 
 `coopnav` is Cooperative Navigation (Lowe et al., 2017, https://arxiv.org/abs/1706.02275), `coin` the Coin Game (Raileanu
 et al., 2018, https://arxiv.org/abs/1802.09640), `stag-hunt-2p` Stag Hunt (Peysakhovich and Lerer, 2017,
-https://arxiv.org/abs/1709.02865), all as small grids. `markov-stag-hunt` has the rules of the public package
-Gym-Stag-Hunt. The sizes of all other games are ours.
+https://arxiv.org/abs/1709.02865). Coins, their grid and `coin-squared` follow OpenSpiel, `markov-stag-hunt` the public
+package Gym-Stag-Hunt; all other sizes and rules are ours.
 """
 
 from dataclasses import dataclass, replace

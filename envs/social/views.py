@@ -7,15 +7,13 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from rlbench.envs.social.engine import ACTIONS, GridGame
+from rlbench.envs.social.engine import GOALS, ONE_HOT, GridGame
 from rlbench.envs.social.names import COIN
 
 Array = NDArray[Any]
 
 MODES = ("vector", "grid", "graph")
 """Kinds of observations."""
-_ONE_HOT = np.concatenate([np.eye(ACTIONS), np.zeros((1, ACTIONS))]).astype(np.float32)
-_GOALS = np.eye(3, dtype=np.float32)
 
 
 def observe(game: GridGame, mode: str, agents: Sequence[int] | None = None) -> Array:
@@ -53,19 +51,18 @@ def observation_space(game: GridGame, mode: str) -> Box:
 def vectors(game: GridGame, agents: Sequence[int]) -> Array:
     """Observations relative to each agent, float32 [E, k, 2 + 7 (A - 1) + 3 S], in Coin Game 3 more.
 
-    They are: own row and column; for each other agent, beginning with the next number, its row and column minus one's
-    own and its last action as one-hot; for each type the items by distance, each with row and column minus one's own and
-    1 if it can be taken; in Coin Game the one-hot of the good colour that the agent knows. Rows and columns are divided
-    by H - 1.
+    They are: own row and column; for each other agent, beginning with the next number, its relative row and column and
+    its last action as one-hot; for each type the items by distance, each with its relative row and column and 1 if it
+    can be taken; in Coin Game the one-hot of the good colour that the agent knows. Rows and columns are divided by H - 1.
     """
     envs, count = game.num_envs, len(agents)
     who = np.array(agents)
-    scaled = (game.place / (game.game.side - 1)).astype(np.float32)
+    scaled = game.scaled
     here = game.cells[:, who]
     own = scaled.take(here, axis=0)
     others = (who[:, None] + np.arange(1, game.agents)) % game.agents
     company = np.concatenate([
-        scaled.take(game.cells[:, others], axis=0) - own[:, :, None], _ONE_HOT[game.last[:, others]],
+        scaled.take(game.cells[:, others], axis=0) - own[:, :, None], ONE_HOT[game.last[:, others]],
     ], -1)  # fmt: skip
     far = game.distance[here[:, :, None], game.item_cells[:, None]]
     # Type, distance and number as one integer: sorting it is faster than a stable argsort.
@@ -77,7 +74,7 @@ def vectors(game: GridGame, agents: Sequence[int]) -> Array:
     items[..., 2] = game.available[row, order]
     parts = [own, company.reshape(envs, count, -1), items.reshape(envs, count, -1)]
     if game.game.kind == COIN:
-        parts.append(_GOALS[game.goals[:, who]])
+        parts.append(GOALS[game.goals[:, who]])
     return np.concatenate(parts, -1)
 
 

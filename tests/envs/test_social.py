@@ -111,7 +111,9 @@ def test_one_in_twenty_returns_in_each_step() -> None:
         back.append(game.available.copy())
     share = np.stack(back)
     assert share.mean() == pytest.approx(0.05, abs=0.005)
-    assert (abs(share.mean((0, 1)) - 0.05) < 0.02).all(), "each item on its own"
+    assert (abs(share.mean((0, 1)) - 0.05) < 0.02).all()
+    assert (share[:, :, 0] & share[:, :, 1]).mean() < 0.01, "each item on its own"
+    assert (share[1:] & share[:-1]).mean() < 0.01, "and each step"
 
 
 @pytest.mark.parametrize("goals", list(permutations(range(3))))
@@ -226,6 +228,11 @@ def test_what_reappears_takes_every_free_cell_equally_often() -> None:
     free = [x for x in range(25) if x not in (0, 12, 24)]
     assert counts[[0, 12, 24]].sum() == 0
     assert (abs(counts[free] / 6000 - 1 / 22) < 0.012).all()
+    game.cells[:] = [0, 24, 12, 0, 4]
+    game.step(np.tile([LEFT, RIGHT], (6000, 1)))
+    assert game.taken.tolist() == [[False, True, False]] * 6000
+    occupied = game.cells[:, [0, 1, 2, 4]]
+    assert (game.cells[:, 3:4] != occupied).all(), "neither on agents nor on other items"
 
 
 def test_actions_that_do_not_exist_are_refused() -> None:
@@ -292,7 +299,8 @@ def test_a_copy_continues_as_its_original() -> None:
 def test_features_of_nodes_by_hand() -> None:
     game = placed(QUIET, [(1, 1), (0, 5), (5, 0), (5, 5)], {0: (2, 2), 2: (1, 2)})
     nodes = game.graph()
-    assert (nodes.shape, nodes.dtype) == ((1, 12, 12), np.float32)
+    assert nodes.shape == (1, 12, 12)
+    assert nodes.dtype == np.float32
     assert nodes[0, 1] == pytest.approx([0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0])
     assert nodes[0, 4] == pytest.approx([0.4, 0.4, 0, 1, 1, 0, 1, 0, 0, 0, 0, 0]), "a stag"
     assert nodes[0, 6] == pytest.approx([0.2, 0.4, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0]), "an apple"

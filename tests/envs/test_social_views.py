@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
+from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.envs.social import parallel
 from rlbench.envs.social.engine import DOWN, LEFT, RIGHT, STAY, UP, GridGame
 from rlbench.envs.social.names import GAMES, MARKOV
@@ -17,6 +19,8 @@ from rlbench.envs.social.single import SingleAgentVector, SingleAgentView
 from rlbench.envs.social.views import MODES, observation_space, observe, planes, vectors
 from rlbench.envs.tasks import find_task, task_names
 from rlbench.errors import UserError
+from rlbench.interface import Spec
+from tests.benchmarks.test_rollouts import Counts, Settings, rollouts
 from tests.envs.test_social import QUIET, placed, step
 
 ALL = list(GAMES)
@@ -158,7 +162,8 @@ def test_planes_by_hand() -> None:
     game.item_cells[0, [1, 2, 3, 4, 6, 7, 8, 10, 11]] = 63 - 8
     game.goals[0] = (1, 2, 0)
     seen = planes(game, [0, 1])
-    assert (seen.shape, seen.dtype) == ((1, 2, 8, 8, 9), np.uint8)
+    assert seen.shape == (1, 2, 8, 8, 9)
+    assert seen.dtype == np.uint8
     where = [np.argwhere(seen[0, 0, :, :, c]).tolist() for c in range(6)]
     assert where == [[[0, 0]], [[2, 7]], [[7, 7]], [[1, 0]], [[3, 3]], [[6, 7]]]
     assert np.array_equal(seen[0, 0, 0, 0, 6:], [0, 1, 0])
@@ -211,7 +216,8 @@ def test_a_reset_by_seed_and_the_same_actions_give_the_same_episode(name: str) -
 def test_a_vector_equals_single_environments_and_the_engine(name: str) -> None:
     task = find_task(name)
     assert task.make_vector is not None
-    vector, single, game = task.make_vector(3), task.make(), GridGame(name, 1)
+    vector: Any = task.make_vector(3)
+    single, game = task.make(), GridGame(name, 1)
     obs, _ = vector.reset(seed=[5, 6, 7])
     assert np.array_equal(obs[1], single.reset(seed=6)[0])
     game.reset(seeds=[6])
@@ -230,6 +236,25 @@ def test_a_vector_equals_single_environments_and_the_engine(name: str) -> None:
             restarted, _ = vector.reset(seed=[6, 0, 0], options={"reset_mask": mask})
             assert np.array_equal(restarted[0], obs[1])
             assert np.array_equal(restarted[1:], many[0][1:])
+
+
+@pytest.mark.parametrize("before", [1, 2, 5])
+@pytest.mark.parametrize("name", ["coin", "stag-hunt-2p"])
+def test_a_resume_in_the_middle_of_episodes_changes_nothing(name: str, before: int) -> None:
+    task = find_task(name)
+
+    def make() -> tuple[RolloutDriver, Counts]:
+        agent = Counts(Settings(rollout_steps=7), Spec.of(task.make()))
+        return RolloutDriver(agent, task, seed=0), agent
+
+    driver, agent = make()
+    rollouts(driver, agent, before)
+    again, other = make()
+    other.load_state_dict(agent.state_dict())
+    again.load_state_dict(driver.state_dict())
+    for mine, theirs in zip(rollouts(driver, agent, 6), rollouts(again, other, 6), strict=True):
+        for column in ("obs", "action", "reward", "terminated", "truncated", "final_obs"):
+            assert torch.equal(getattr(mine, column), getattr(theirs, column)), column
 
 
 def test_partners_are_chosen_by_name_or_as_a_function() -> None:
@@ -273,7 +298,8 @@ def test_text_and_picture_show_what_is_where() -> None:
     assert rows[2] == "|   T1" + " " * 16 + "|"
     assert rows[7] == "|" + " " * 18 + "t  |"
     picture = draw(game)
-    assert (picture.shape, picture.dtype) == ((168, 168, 3), np.uint8)
+    assert picture.shape == (168, 168, 3)
+    assert picture.dtype == np.uint8
     assert tuple(picture[5, 5]) == AGENTS[0]
     assert tuple(picture[24 + 5, 24 + 17]) == AGENTS[1], "in its own quarter of the cell"
     assert tuple(picture[24 + 17, 24 + 5]) == ITEMS[0]
@@ -328,7 +354,8 @@ def test_the_parallel_environment_equals_the_engine_step_for_step(name: str) -> 
                 assert env.step({}) == ({}, {}, {}, {}, {})
                 break
             assert env.agents == env.possible_agents
-        assert np.array_equal(env.render(), draw(game))
+        picture: Any = env.render()
+        assert np.array_equal(picture, draw(game))
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,15 @@
 """All mutations."""
 
-from tests.mutations import of_agents, of_data, of_envs, of_lpg, of_networks, of_runs, of_tables
+from tests.mutations import (
+    of_agents,
+    of_data,
+    of_envs,
+    of_lpg,
+    of_networks,
+    of_runs,
+    of_social,
+    of_tables,
+)
 
 ALL = [
     *of_agents.MUTATIONS,
@@ -8,6 +17,7 @@ ALL = [
     *of_networks.MUTATIONS,
     *of_data.MUTATIONS,
     *of_envs.MUTATIONS,
+    *of_social.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
 ]
