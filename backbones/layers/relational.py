@@ -13,8 +13,9 @@ Forms without memory ("none" as core), without edges between agents ("entities" 
 edges ("none") are its ablations. The last two also leave out the pooled context, through which an agent would
 still receive sums over the others.
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Its body was not available to us: encoder, graph GRU and
-decoder are the paper's structure, but the sizes and the inner form of the graph GRU are our choice.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available
+to us, and public reviews of it, from which the three blocks are known. The sizes, the inner form of the
+graph GRU and that of the ablations are our choice.
 """
 
 from collections.abc import Mapping

@@ -16,10 +16,10 @@ messages from nodes to edges to nodes to edges; a type z chooses the function th
     q(z_k | window) = softmax(GN_2(GN_1(embedding)).e_k),   m_i = sum_{k: r_k = i} sum_z q_k(z) f_z([h_{r_k}, h_{s_k}])
     h_i <- GRU([m_i, x_i], h_i),   prediction: D(h_i),   penalty: KL(q | uniform)
 
-Kipf et al., 2018, https://arxiv.org/abs/1802.04687. Differences from it: types are inferred anew at each step, only
-from the window that ends there, so that no prediction sees the future; its first message function and its
-second edge function are those of `layers.graph`; nodes are connected as in the relational forward model; predictions are
-logits and not a Gaussian mean.
+Kipf et al., 2018, https://arxiv.org/abs/1802.04687, and the authors' code. Differences from it: types are inferred anew
+at each step, only from the window that ends there, so that no prediction sees the future; nodes are connected as in
+the relational forward model; when types are inferred, a node reads itself and not only its messages;
+layers are narrower; predictions are logits or returns and not positions.
 """
 
 import math
@@ -42,7 +42,7 @@ from rlbench.backbones.layers.noise import gumbel
 from rlbench.interface import State
 
 KEY = 10
-"""Length of VAIN's keys, as in its paper."""
+"""Length of VAIN's keys; like all sizes of it, our choice."""
 TEMPERATURE = 0.5
 """Of the sampled types of edges, as in the code of NRI."""
 
@@ -172,7 +172,7 @@ class NRI(Relational):
             shape: Numbers of nodes and lengths of vectors.
             types: Number of types of edges, K.
             window: Steps from which the types are inferred, W.
-            hidden: Units of all layers.
+            hidden: Units of all layers (256 in the authors' code).
         """
         super().__init__(shape, {})
         width, self.window = shape.features + shape.context, window

@@ -171,7 +171,8 @@ def test_a_graph_gru_is_its_definition(core: Core, reducer: Reducer) -> None:
             own, before = (x[b] if part == "context" else x[i, b] for x in (own, before))
             read = read if core == "gn" else own
             cell: nn.GRUCell = getattr(gru, f"of_{part}")
-            return cell(read[None], before[None] * keep[t, b])[0]
+            new: Tensor = cell(read[None], before[None] * keep[t, b])[0]
+            return new
 
         past = slow(unit, now, links, mask[t], reducer, OUT)
         for whole, part in zip(got, past, strict=True):

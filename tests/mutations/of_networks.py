@@ -194,7 +194,7 @@ MUTATIONS: list[Mutation] = [
         ("padding is encoded", "encoded = self.encoder(given, links, mask)", "encoded = self.encoder(given, links)"),
         ("padding in the core", "self.core(encoded, links, past, keep, mask)", "self.core(encoded, links, past, keep)"),
         ("padding is decoded", "self.decoder(hidden, links, mask, read=agents)", "self.decoder(hidden, links, read=agents)"),
-        ("entities keep their edges", '"none": NO_EDGES', '"none": {"among_agents": False}'),
+        ("weights for edges that are not there", 'size if relations != "none" else 0', "size"),
         ("agents keep their edges", '"entities": {"among_agents": False}', '"entities": {}'),
         ("a context for all", "size if pooled else 0", "size"),
         ("no edges into entities", '"to_entities": to_entities}', '"to_entities": False}'),
