@@ -111,7 +111,7 @@ NETWORKS: Mapping[str, tuple[type[Relational], Mapping[str, Any]]] = {
     # The ablations are wider, so that all have between 60,000 and 80,000 parameters.
     "rfm-ff": (RFM, {"core": "none", "hidden": 96, "size": 48}),
     "rfm-norel": (RFM, {"relations": "none", "pooled": False, "hidden": 128, "size": 80}),
-    "rfm-noaa": (RFM, {"relations": "entities", "pooled": False, "hidden": 80, "size": 42}),
+    "rfm-noaa": (RFM, {"relations": "entities", "pooled": False, "hidden": 80, "size": 40}),
     "mlp-lstm": (MLPLSTM, {}),
     "vain": (VAIN, {}),
     "nri": (NRI, {}),
