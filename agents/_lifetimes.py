@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._populations import Part, Population, Rates
-from rlbench.agents._rule import Kind, Rule
+from rlbench.agents._rule import Kind, Rule, entropy, prediction_norm
 from rlbench.agents._values import lambda_returns
 from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
@@ -145,3 +145,23 @@ def normalised(advantage: Tensor) -> Tensor:
     """Advantages [T, N, W], normalised to mean 0 and standard deviation 1 for each agent."""
     centred = advantage - advantage.mean((0, 2), keepdim=True)
     return centred / (centred.square().mean((0, 2), keepdim=True).sqrt() + 1e-8)
+
+
+def regularisers(
+    agents: Population, rollout: Trajectories, pi: Tensor, y: Tensor, kind: Kind
+) -> dict[str, Tensor]:
+    """Means over a rollout: entropies of policy and predictions after an update, and norms of its targets.
+
+    Args:
+        agents: The agents after the update.
+        rollout: The rollout that they learned from, [T, N, W].
+        pi: pi^, [T, N, W].
+        y: Logits of y^, [T, N, W, m].
+        kind: Kind of the predictions.
+    """
+    return {
+        "policy_entropy": entropy(agents.outputs("policy", rollout.obs)).mean(),
+        "prediction_entropy": entropy(agents.outputs("prediction", rollout.obs), kind).mean(),
+        "policy_target": pi.square().mean(),
+        "prediction_norm": prediction_norm(y, kind).mean(),
+    }

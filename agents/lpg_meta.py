@@ -35,6 +35,7 @@ from rlbench.agents._lifetimes import (
     chosen,
     judged,
     normalised,
+    regularisers,
     targets,
     updated,
 )
@@ -52,10 +53,8 @@ from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
 from rlbench.agents._rule import (
     Kind,
     Rule,
-    entropy,
     load_rule,
     located,
-    prediction_norm,
     same_form,
     save_rule,
 )
@@ -385,23 +384,3 @@ class LPGMeta(MetaLearner):
             "predictions_error": read_values(y, exact, visits, generator),
             "values_error": read_values(tables["value"], exact, visits, generator),
         }
-
-
-def regularisers(
-    agents: Population, rollout: Trajectories, pi: Tensor, y: Tensor, kind: Kind
-) -> dict[str, Tensor]:
-    """Means over a rollout: entropies of policy and predictions after an update, and norms of its targets.
-
-    Args:
-        agents: The agents after the update.
-        rollout: The rollout that they learned from, [T, N, W].
-        pi: pi^, [T, N, W].
-        y: Logits of y^, [T, N, W, m].
-        kind: Kind of the predictions.
-    """
-    return {
-        "policy_entropy": entropy(agents.outputs("policy", rollout.obs)).mean(),
-        "prediction_entropy": entropy(agents.outputs("prediction", rollout.obs), kind).mean(),
-        "policy_target": pi.square().mean(),
-        "prediction_norm": prediction_norm(y, kind).mean(),
-    }
