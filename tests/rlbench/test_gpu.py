@@ -14,6 +14,8 @@ from rlbench.accelerate.compile import Backend, compiled_learn, inductor, interp
 from rlbench.accelerate.precision import with_products_in
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.agents import BC, load_agent
+from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
+from rlbench.envs.grids.make import make_lifetimes
 from rlbench.interface import Agent, Spec
 from tests.agents import test_every_agent, test_on_policy
 from tests.agents.case import SPEC, case_of, experience
@@ -150,3 +152,18 @@ def test_an_on_policy_run_killed_once_ends_as_one_never_killed(tmp_path: Path) -
     arguments += ["--rollout-steps", "64", "--envs", "2", "--checkpoint-every", "2"]
     arguments += ["--device", "cuda", "--normalise-obs", "--normalise-reward"]
     assert "killed 1 times" in killed_equals_unkilled(arguments, tmp_path, kills=1, seed=0)
+
+
+@pytest.mark.parametrize("task", ["grid-levels-small", "grid-rand-small"])
+@pytest.mark.parametrize("settings", [{}, {"bandit": True}, {"method": "evolution"}])
+def test_meta_training_learns_and_measures(task: str, settings: dict[str, Any]) -> None:
+    config = LPGMetaConfig(lifetimes=4, workers=3, rollout_steps=5, hidden=6, **settings)
+    lifetimes = make_lifetimes(task, 4, 3, seed=0, device="cuda")
+    lifetimes.length = 60
+    learner = LPGMeta(config, lifetimes.spec, device="cuda")
+    for _ in range(3):
+        lifetimes.renew()
+        metrics = learner.learn(lifetimes)
+        assert all(torch.isfinite(x) for x in metrics.values())
+    columns = learner.measure(lifetimes)
+    assert all(x.device.type == "cuda" and x.isfinite().all() for x in columns.values())
