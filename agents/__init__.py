@@ -84,6 +84,12 @@ AGENTS = NameTable(
     },
     group="rlbench.agents",
 )
+RULES = {
+    "lpg-small": "for rollouts of 20 steps or more; the default",
+    "lpg-short": "for rollouts of 5 steps (--rollout-steps 5)",
+}
+"""LPG's update rules that come with the package, for `--rule`."""
+
 META_LEARNERS = NameTable(
     "meta-learner",
     __name__,

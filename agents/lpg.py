@@ -47,8 +47,8 @@ class LPGConfig(ObservingConfig):
     """Settings of LPG."""
 
     rule: str = "lpg-small"
-    """The update rule: the name of one that comes with the package, or a file or run folder of one that lpg-meta
-    trained."""
+    """The update rule: the name of one that comes with the package (`rlbench list`), or a file or run folder of one
+    that lpg-meta trained."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of policy and predictions. If empty, both are one linear layer without bias, which on one-hot
     observations is a table."""

@@ -20,7 +20,9 @@ def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (
-            ", or give it an --encoder if it has one (`rlbench list`)" if is_box(space) else ""
+            ", or give it an --encoder, such as flatten, if it has one (`rlbench list`)"
+            if is_box(space)
+            else ""
         )
         raise UserError(
             f"the observation space is {space}; this agent needs a Box of one dimension, "

@@ -33,8 +33,8 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench sweep                    run agents x tasks x seeds
   rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
-  rlbench export RUN               export the policy to TorchScript and ONNX
-  rlbench list                     list agents, models, encoders and tasks
+  rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
+  rlbench list                     list agents, update rules, models, encoders and tasks
   rlbench data COMMAND             manage offline data: list, info, make, get, check
 
 Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\

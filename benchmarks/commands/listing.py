@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from rlbench.agents import AGENTS, META_LEARNERS
+from rlbench.agents import AGENTS, META_LEARNERS, RULES
 from rlbench.backbones.encoders import ENCODERS
 from rlbench.backbones.memories import MEMORIES
 from rlbench.backbones.models import MODELS
@@ -53,6 +53,8 @@ def everything() -> str:
     return (
         f"Agents\n{lines(AGENTS)}\n\n"
         f"Meta-learners, which learn how agents should learn\n{lines(META_LEARNERS)}\n\n"
+        f"LPG's update rules, for --rule\n{lines(RULES)}\n"
+        "  or the run folder of lpg-meta, or the rule.safetensors that `rlbench export` wrote for it\n\n"
         f"Models\n{lines(MODELS)}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"

@@ -79,10 +79,9 @@ def make(asked: ReportConfig) -> None:
     sections = [
         section for paper, scale, folder in papers for section in table(paper, scale, folder)
     ]
-    agents, models = (
-        Results(run for run in results.all if (run.headline == RETURN) is acts)
-        for acts in (True, False)
-    )
+    agents = Results(run for run in results.all if run.headline == RETURN)
+    # Runs of meta-learners have no data, and so no test examples.
+    models = Results(run for run in results.all if run.headline != RETURN and run.config["data"])
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",

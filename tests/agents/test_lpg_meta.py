@@ -17,6 +17,8 @@ from rlbench.agents._lives import a2c_update, final_reward, live, parts
 from rlbench.agents._populations import Tables
 from rlbench.agents._rule import Rule, save_rule
 from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
+from rlbench.benchmarks.tables import report
+from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import LifetimesEvaluator
 from rlbench.benchmarks.training.run_folder import RunFolder
@@ -319,6 +321,14 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     state = [tensors_of(x.load_checkpoint("cpu")["learner"]) for x in (one, two)]  # type: ignore[index]
     assert all(torch.equal(state[0][key], state[1][key]) for key in state[0])
     assert {x.split("/")[0] for x in a if "/" in x} == {"grid-levels-long", "grid-levels-sparse"}
+
+
+def test_a_report_draws_no_test_examples_for_it(tmp_path: Path) -> None:
+    run(tmp_path / "run", 1).start()
+    report.make(ReportConfig((tmp_path / "run",), out=tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>lpg-meta</td>" in page
+    assert "Test examples" not in page
 
 
 def test_other_tasks_are_refused_in_one_sentence(tmp_path: Path) -> None:

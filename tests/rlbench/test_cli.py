@@ -14,6 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 from rlbench import checkpoint
+from rlbench.agents import RULES
+from rlbench.agents._rule import shipped_rules
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
 from rlbench.files import only_one
@@ -52,6 +54,13 @@ def test_list_shows_agents_and_tasks(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     for word in ("bear", "bc", "sac", "halfcheetah", "medium-replay", "coinrun", "Pendulum-v1"):
         assert word in told
+
+
+def test_list_shows_every_shipped_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(RULES) == shipped_rules()
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name}  {text}\n" in told for name, text in RULES.items())
 
 
 def test_help_of_an_agent_names_every_setting_with_the_papers_name(
@@ -132,7 +141,7 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["sweep", "--agents", "bc", "--encoder", "flatten"], "unknown setting '--encoder'"),
         (["run", "bear", "--envs", "point-mixed"], "did you mean --env?"),
         (["run", "--resume", "here", "--updates", "9"], "keeps its settings, so --updates cannot"),
-        (["run", "ppo", "--env", "MiniGrid-Empty-5x5-v0"], "give it an --encoder"),
+        (["run", "ppo", "--env", "MiniGrid-Empty-5x5-v0"], "give it an --encoder, such as flatten"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
