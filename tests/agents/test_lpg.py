@@ -121,3 +121,9 @@ def test_grids_are_learned_by_tables() -> None:
         assert LPG.preset(task, 10)["hidden"] == ()
     for task in ("CartPole-v1", "grid-rand-small", "chain-distractor"):
         assert LPG.preset(task, 10) == {}
+
+
+def test_tables_begin_with_uniform_policies() -> None:
+    made = agent(hidden=())
+    assert torch.equal(made.policy(torch.eye(STATES)), torch.zeros(STATES, 3))
+    assert made.prediction(torch.eye(STATES)).std() > 0.5

@@ -101,8 +101,8 @@ def test_later_steps_of_another_episode_change_nothing_before_a_terminal() -> No
     reward = data.reward.clone()
     reward[3:] += 5
     changed, late = after.clone(), y.clone()
-    changed[2:] += 1  # The successor of a terminal step is not read either.
-    late[3:] += 1
+    changed[2:] = torch.randn(3, N, W, M)  # The successor of a terminal step is not read either.
+    late[3:] = torch.randn(2, N, W, M)
     second = found(reward, over, 0.9, p, late, changed)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a[:3], b[:3])
@@ -139,6 +139,8 @@ def test_losses_by_hand() -> None:
     )
     assert float(rules.entropy(half)) == pytest.approx(torch.tensor(2.0).log().item())
     assert float(rules.entropy(half, "mse")) == pytest.approx(2 * torch.tensor(2.0).log().item())
+    odds = torch.tensor([3.0]).log()  # Probabilities 3/4 and 1/4.
+    assert float(rules.entropy(odds, "mse")) == pytest.approx(0.5623, abs=1e-4)
     assert float(rules.prediction_norm(half, "kl")) == pytest.approx(0.5)
     assert float(rules.prediction_norm(half, "mse")) == pytest.approx(0.5)
 
@@ -283,11 +285,11 @@ def test_updates_of_networks_equal_pytorchs_adam() -> None:
 
 
 def test_values_of_tables_move_towards_the_mean_target_of_visited_states() -> None:
-    start = Tables({"value": torch.zeros(1, 3, 1)})
+    start = Tables({"value": torch.tensor([[[0.0], [0.0], [8.0]]])})
     obs = torch.tensor([[[0, 1]], [[0, 0]]])  # [T = 2, N = 1, W = 2]
     target = torch.tensor([[[1.0, 5.0]], [[2.0, 6.0]]])
     found = start.valued(obs, target, 0.5).entries["value"].flatten()
-    assert found.tolist() == [1.5, 2.5, 0.0]
+    assert found.tolist() == [1.5, 2.5, 8.0]
 
 
 def test_replaced_agents_are_new_and_the_others_stay() -> None:
@@ -315,6 +317,10 @@ def test_advantages_by_hand() -> None:
     # The last step ends, so G_1 = 3; G_0 = 1 + 0.5 (0.5 * 2 + 0.5 * 3).
     assert target.flatten().tolist() == [2.25, 3.0]
     assert advantage.flatten().tolist() == [1.25, 1.0]
+    both = lifetimes.normalised(
+        torch.tensor([[[1.0, 3.0], [10.0, 30.0]]])
+    )  # Two agents, each by its own scale.
+    torch.testing.assert_close(both[:, 0], both[:, 1])
     scaled = lifetimes.normalised(torch.tensor([[[1.0, 3.0]], [[5.0, 7.0]]]))
     assert scaled.mean() == 0
     assert float(scaled.square().mean()) == pytest.approx(1.0, abs=1e-6)

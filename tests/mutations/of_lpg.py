@@ -42,7 +42,6 @@ MUTATIONS: list[Mutation] = [
         ("time limits do not end", "torch.maximum(experience.terminated, experience.truncated)", "experience.terminated"),
         ("sign of the target", "-(log_prob * target).mean()", "(log_prob * target).mean()"),
         ("actions from 0", "action = experience.action - self.form.start", "action = experience.action.clamp(max=self.form.size - 1)"),
-        ("the rule learns", "load_rule(config.rule).requires_grad_(False)", "load_rule(config.rule)"),
         ("tables with random policies", "network(see(), config.hidden, form.size, 0.0)", "network(see(), config.hidden, form.size, 1.0)"),
     ),
     *of_file(
