@@ -73,7 +73,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "agents/_probe.py", "agents/test_lpg_meta.py",
         ("policies continue to learn", 'parts=("prediction",)', 'parts=("policy", "prediction")'),
-        ("the fit sees the test", "fitted = max(1, int(TRAINING_SHARE * len(weight)))", "fitted = 1"),
+        ("the fit sees the test", "fitted = max(1, int(TRAINING_SHARE * len(weight)))", "fitted = len(weight)"),
     ),
     *of_file(
         "benchmarks/training/drivers.py", "agents/test_lpg_meta.py",
