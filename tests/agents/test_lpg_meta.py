@@ -293,7 +293,9 @@ def test_evaluations_use_the_settings_and_not_those_that_the_bandit_chose() -> N
 
 def test_the_loss_is_minus_the_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlbench.agents.lpg_meta.normalised", torch.ones_like)
-    none = dict.fromkeys(("policy_entropy", "prediction_entropy", "policy_penalty"), 0.0)
+    none: dict[str, Any] = dict.fromkeys(
+        ("policy_entropy", "prediction_entropy", "policy_penalty"), 0.0
+    )
     made = learner(prediction_penalty=0.0, **none)
     # A new rule moves no policy, so each of the five actions has the log-probability -ln 5.
     assert float(made.learn(world())["loss"]) == pytest.approx(np.log(5), abs=1e-5)
