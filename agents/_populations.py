@@ -172,7 +172,7 @@ class Networks:
         *,
         adam: bool = True,
     ) -> "Networks":
-        """`count` agents (N) whose weights are initialised like those of PyTorch's linear layers."""
+        """`count` agents (N) whose weights are initialised as in PyTorch's linear layers."""
         weights = {}
         for part, size in sizes.items():
             for layer, (fan_in, out) in enumerate(pairwise((obs_size, *hidden, size))):

@@ -313,7 +313,7 @@ def made_rule(state: Mapping[str, Tensor], kind: Kind) -> Rule:
     """Makes a rule with the weights `state`.
 
     Raises:
-        KeyError, ValueError, RuntimeError: The weights are not those of a rule, or are not finite.
+        KeyError, ValueError, RuntimeError: The weights do not belong to a rule, or are not finite.
     """
     if state["prediction_out.bias"].dim() != 1 or state["recurrent.weight"].dim() != 2:
         raise ValueError("its tensors have the wrong shapes")

@@ -25,7 +25,7 @@ class Kind:
     """Observations that it accepts: arrays of any shape, passed to the layers unchanged; grids with their
     channels last; images with their channels first or last."""
     any_channels: bool = False
-    """Whether grids may have any number of channels instead of those of an image."""
+    """Whether grids may have any number of channels, and not only 1, 3 or 4."""
     scale: float = 1.0
     """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format

@@ -99,8 +99,8 @@ class Relational(nn.Module, ABC):
         Args:
             nodes: Features of the nodes, agents first, [T, B, N, D].
             reset: Above 0 where an episode begins, so that the state is reset before the step, [T, B].
-            state: State before the first step; by default that of a new episode.
-            agents: Number of agents, A, if it is not that of the network's shape.
+            state: State before the first step; by default, the state at the start of an episode.
+            agents: Number of agents, A, if it differs from the number that the network was made for.
             mask: 1.0 for nodes that exist, 0.0 for padding, [T, B, N]; all exist without it. The
                 predictions for agents that do not exist mean nothing.
             context: [T, B, C], if the network's shape has a context.

@@ -15,7 +15,7 @@ still receive sums over the others.
 
 Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available
 to us, and public reviews of it, from which the three blocks are known. The sizes, the inner form of the
-graph GRU and that of the ablations are our choice.
+graph GRU and the ablations are our choice.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ class RFM(Relational):
         mask: Tensor | None,
         noise: Tensor | None,
     ) -> Prediction:
-        """See `Relational`; the edges' activations are those of "encoder", "core" and "decoder"."""
+        """See `Relational`; `edges` has the activations of "encoder", "core" and "decoder"."""
         mask = None if mask is None else mask.transpose(1, 2)
         given = Graph(links.features[:, None], nodes.transpose(1, 2).contiguous(), context)
         encoded = self.encoder(given, links, mask)
@@ -120,7 +120,7 @@ NETWORKS: Mapping[str, tuple[type[Relational], Mapping[str, Any]]] = {
 
 
 def make_relational(name: str, shape: Shape, **options: Any) -> Relational:
-    """The network of a name in `NETWORKS`; `options` replace those of the name.
+    """The network of a name in `NETWORKS`; `options` take precedence over the options of the name.
 
     Raises:
         UserError: There is no such network.

@@ -153,15 +153,15 @@ C1 = Claim(
     "C1",
     "A rule meta-trained with regularisers trains agents about as well as A2C on the distribution of grids that it "
     "was meta-trained on",
-    "for each meta-seed, over 64 new levels: reward at least 0.8 of that of tuned A2C, and above that of random "
+    "for each meta-seed, over 64 new levels: reward at least 0.8 times the reward of tuned A2C, and above random "
     "actions in 85 % of the levels",
     _beats(("",), 0.8, 0.85),
 )
 C2 = Claim(
     "C2",
     "The rule transfers to other environments without further training",
-    "for each meta-seed, over 64 levels of each of two other distributions: reward at least 0.7 of that of tuned "
-    "A2C, and above that of random actions in 90 % of the levels",
+    "for each meta-seed, over 64 levels of each of two other distributions: reward at least 0.7 times the reward of "
+    "tuned A2C, and above random actions in 90 % of the levels",
     _beats(tuple(f"{name}/" for name in UNSEEN), 0.7, 0.9),
 )
 C3 = Claim(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlbench.envs.grids.engine import Tables
 from rlbench.envs.grids.levels import Levels
+from rlbench.envs.grids.tables import Tables
 
 LARGEST = 2**25
 """Maximum number of entries of the transition matrices in memory at a time, unless one level has more."""

@@ -90,16 +90,19 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "envs/grids/engine.py", "envs/test_grids.py",
-        ("walls let through", "return torch.where(blocked, cell[:, None], target)", "return target"),
-        ("edges join", "(column >= 0) & (column < columns)", "(column >= -1) & (column <= columns)"),
         ("objects respawn in the step that collects them", "(self.present | back) & ~taken", "(self.present & ~taken) | back"),
         ("no episode ends by an object", "(taken & (chance[..., : self.slots] < tables.ends)).any(-1)", "(taken & (chance[..., : self.slots] < 0)).any(-1)"),
         ("cut a step late", "self.steps >= tables.limit", "self.steps > tables.limit"),
         ("absent objects are collected", "== self.object_cells()) & self.present", "== self.object_cells())"),
         ("objects stay away in the next episode", "self.present = torch.where(over[..., None], self.tables.exists, self.present)\n        self.steps = self.steps.masked_fill(over, 0)\n\n    def _tables(self, levels: Levels) -> \"Tables\":\n        return", "self.steps = self.steps.masked_fill(over, 0)\n\n    def _tables(self, levels: Levels) -> \"Tables\":\n        return"),
+        ("new levels, old tables", "        self.tables = self.tables.put(rows, self._tables(fresh))\n", ""),
+    ),
+    *of_file(
+        "envs/grids/tables.py", "envs/test_grids.py",
+        ("walls let through", "return torch.where(blocked, cell[:, None], target)", "return target"),
+        ("edges join", "(column >= 0) & (column < columns)", "(column >= -1) & (column <= columns)"),
         ("missing objects take a start", "1, levels.cell, levels.exists\n", "1, levels.cell, levels.exists | True\n"),
         ("moves collect with 18 actions", "torch.cat([nowhere, move], -1)", "torch.cat([move, move], -1)"),
-        ("new levels, old tables", "        self.tables = self.tables.put(rows, self._tables(fresh))\n", ""),
     ),
     *of_file(
         "envs/grids/engine.py", "envs/test_grid_envs.py",
