@@ -1,27 +1,25 @@
 """Tasks: names for things that can be run. Importing this loads the standard library only."""
 
 import difflib
-import importlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from rlbench.envs import data_names
+from rlbench.envs import data_names, making
 from rlbench.envs.atari import names as atari_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.examples import SOURCES, find_source, made_source
+from rlbench.envs.examples import SOURCES, find_source
 from rlbench.envs.grids import names as grid_names
 from rlbench.envs.grids.names import GridName
+from rlbench.envs.making import MINATAR
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.procgen.names import ProcgenName
 from rlbench.envs.social import make as social, names as social_names
 from rlbench.errors import FAILURES, UserError, raised_by
-from rlbench.names import look_in_current_folder
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """Prefixes of the ids of the package minigrid."""
-MINATAR = "MinAtar/"
-"""Prefix of the ids of the package minatar."""
 GRIDS = "rlbench.envs.grids.single"
 """Module that registers the Gymnasium ids of grids and chains."""
 
@@ -95,7 +91,7 @@ def find_task(name: str) -> Task:
     data = data_names.parse(name)
     if data is not None:
         options = {"use_contact_forces": True} if data.family == "ant" else {}
-        make = partial(make_gymnasium, data_names.environment(data), **options)
+        make = partial(making.make_gymnasium, data_names.environment(data), **options)
         return Task(name, make, data, data_names.reference_returns(data))
     rooms = multiroom_names.parse(name)
     if rooms is not None:
@@ -117,23 +113,25 @@ def find_task(name: str) -> Task:
             return _registered(name, point)
     if ":" in name:
         return Task(
-            name, partial(make_from_factory, name), source=partial(source_from_factory, name)
+            name,
+            partial(making.make_from_factory, name),
+            source=partial(making.source_from_factory, name),
         )
     source = find_source(name)
     if source is not None:
-        return Task(name, partial(no_episodes, name), source=source)
+        return Task(name, partial(making.no_episodes, name), source=source)
     import gymnasium as gym
 
-    make_one: Callable[[str], gym.Env[Any, Any]] = make_gymnasium
+    make_one: Callable[[str], gym.Env[Any, Any]] = making.make_gymnasium
     if name.startswith(MINIGRID):
-        _register_minigrid(name)
-        make_one = make_minigrid
+        making.register_minigrid(name)
+        make_one = making.make_minigrid
     elif name.startswith(MINATAR):
-        _register_minatar(name)
-        make_one = make_minatar
+        making.register_minatar(name)
+        make_one = making.make_minatar
     if name in map(grid_names.gymnasium_id, grid_names.names()):
         # With the name of the module in the id, worker processes can register it, too.
-        return Task(name, partial(make_gymnasium, f"{GRIDS}:{name}"))
+        return Task(name, partial(making.make_gymnasium, f"{GRIDS}:{name}"))
     try:
         gym.spec(name)
     except gym.error.Error:
@@ -174,16 +172,10 @@ def _grid(name: GridName) -> Task:
     unseen = grid_names.UNSEEN.get(name.family, ())
     return Task(
         str(name),
-        partial(make_grid, name),
-        lifetimes=partial(_make_lifetimes, name.family),
+        partial(making.make_grid, name),
+        lifetimes=partial(making.make_lifetimes, name.family),
         unseen=tuple(_grid(GridName(family)) for family in unseen),
     )
-
-
-def _make_lifetimes(family: str, count: int, workers: int, **options: Any) -> "Lifetimes":
-    from rlbench.envs.grids.make import make_lifetimes
-
-    return make_lifetimes(family, count, workers, **options)
 
 
 def _procgen(game: ProcgenName) -> Task:
@@ -191,154 +183,19 @@ def _procgen(game: ProcgenName) -> Task:
     in_one_pool = game.game not in procgen_names.CARRIES_OVER
     return Task(
         str(game),
-        partial(_make_procgen, game),
-        make_vector=partial(_make_procgen_vector, game) if in_one_pool else None,
+        partial(making.make_procgen, game),
+        make_vector=partial(making.make_procgen_vector, game) if in_one_pool else None,
         held_out=None if game.held_out else _procgen(replace(game, held_out=True)),
         solved_above=0.0 if game.game in procgen_names.ONE_REWARD else None,
     )
 
 
-def _make_procgen(game: ProcgenName) -> "gym.Env[Any, Any]":
-    from rlbench.envs.procgen import pool as procgen
-
-    return procgen.make_env(game)
-
-
-def _make_procgen_vector(game: ProcgenName, count: int) -> "VectorEnv[Any, Any, Any]":
-    from rlbench.envs.procgen import pool as procgen
-
-    return procgen.make_vector(game, count)
-
-
 def _atari(name: str, game: str, *, clipped: bool) -> Task:
     return Task(
         name,
-        partial(_make_atari, game, clipped),
-        make_vector=partial(_make_atari_vector, game, clipped),
+        partial(making.make_atari, game, clipped),
+        make_vector=partial(making.make_atari_vector, game, clipped),
     )
-
-
-def _make_atari(game: str, clipped: bool) -> "gym.Env[Any, Any]":
-    from rlbench.envs.atari.pool import AtariEnv
-
-    return AtariEnv(game, clipped=clipped)
-
-
-def _make_atari_vector(game: str, clipped: bool, count: int) -> "VectorEnv[Any, Any, Any]":
-    from rlbench.envs.atari import pool as atari
-
-    return atari.make_vector(game, count, clipped=clipped)
-
-
-def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
-    """One environment of a Gymnasium id, without the checks that only the environment's author needs."""
-    import gymnasium as gym
-
-    from rlbench.envs.contract import made
-
-    _keep_mujoco_quiet()
-
-    def make() -> "gym.Env[Any, Any]":
-        try:
-            with warnings.catch_warnings():
-                # The D4RL names mean -v4 on purpose; Gymnasium would advise -v5.
-                warnings.filterwarnings("ignore", ".*out of date.*", DeprecationWarning)
-                return gym.make(env_id, disable_env_checker=True, **options)
-        except gym.error.DependencyNotInstalled as error:
-            raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
-        except gym.error.Error as error:
-            raise UserError(f"{env_id} cannot be made: {error}") from None
-
-    return made(env_id, make)
-
-
-def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
-    """One environment of the package minigrid; the observation is its image alone.
-
-    The direction and the text of the mission are left out.
-    """
-    _register_minigrid(env_id)
-    from minigrid.wrappers import ImgObsWrapper
-
-    from rlbench.envs.minigrid.view import quicken
-
-    env = make_gymnasium(env_id, render_mode="rgb_array")
-    quicken(env)
-    return ImgObsWrapper(env)
-
-
-def make_minatar(env_id: str) -> "gym.Env[Any, Any]":
-    """One environment of the package minatar, whose episodes depend on their seeds alone."""
-    _register_minatar(env_id)
-    from rlbench.envs.minatar.world import MinAtar
-
-    return MinAtar(make_gymnasium(env_id))
-
-
-def make_multiroom(floor: Floor, held_out: bool) -> "gym.Env[Any, Any]":
-    """One environment of rooms with doors."""
-    from rlbench.envs.multiroom.engine import MultiRoom
-
-    return MultiRoom(floor, held_out=held_out)
-
-
-def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEnv[Any, Any, Any]":
-    """`count` environments of rooms with doors, stepped as a batch."""
-    from rlbench.envs.multiroom.engine import MultiRoomVector
-
-    return MultiRoomVector(floor, count, held_out=held_out)
-
-
-def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env[Any, Any]":
-    """One level of a grid or chain."""
-    from rlbench.envs.grids.single import GridEnv
-
-    return GridEnv(name.family, name.level, render_mode)
-
-
-def make_from_factory(name: str) -> "gym.Env[Any, Any]":
-    """One environment from `package.module:factory`, a callable without arguments."""
-    from rlbench.envs.contract import made
-
-    return made(name, _factory(name))
-
-
-def no_episodes(name: str) -> "gym.Env[Any, Any]":
-    """Refuses to make an environment of a task that has none."""
-    raise UserError(
-        f"{name} has labelled examples and no episodes; give it to a model such as classifier, or give "
-        "the agent an environment"
-    )
-
-
-def source_from_factory(name: str) -> "Source":
-    """A source of examples from `package.module:factory`, a callable without arguments."""
-    return made_source(name, _factory(name))
-
-
-def _factory(name: str) -> Callable[[], Any]:
-    """The callable that `package.module:factory` names."""
-    module_name, _, attribute = name.partition(":")
-    look_in_current_folder()
-    try:
-        module = importlib.import_module(module_name)
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"no module named {error.name!r} for the task {name!r}; run the command from the "
-            "folder that contains it, or install its package"
-        ) from None
-    except FAILURES as error:  # A user's module can fail in any way.
-        raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
-    factory: Any = getattr(module, attribute, None)
-    if not callable(factory):
-        raise UserError(
-            f"the module {module_name!r} has no function {attribute!r}; write the task as "
-            "package.module:factory, and let factory() return a Gymnasium environment or a source of "
-            "examples"
-        )
-    return factory  # type: ignore[no-any-return]
 
 
 def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
@@ -346,54 +203,14 @@ def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
     has_other = multiroom_names.parse(other) is not None
     return Task(
         name,
-        partial(make_multiroom, floor, held_out),
-        make_vector=partial(make_multiroom_vector, floor, held_out),
+        partial(making.make_multiroom, floor, held_out),
+        make_vector=partial(making.make_multiroom_vector, floor, held_out),
         held_out=_multiroom(other, floor, True) if has_other else None,
         solved_above=0.0,  # The goal gives the only reward.
     )
-
-
-def _register_minigrid(env_id: str) -> None:
-    """Loads minigrid, which registers its ids with Gymnasium."""
-    try:
-        importlib.import_module("minigrid")
-    except ModuleNotFoundError:
-        raise UserError(
-            f"{env_id} needs the package minigrid; install it with pip install 'rlbench[minigrid]'"
-        ) from None
-
-
-def _register_minatar(env_id: str) -> None:
-    """Makes minatar register its ids with Gymnasium."""
-    try:
-        package = importlib.import_module("minatar.gym")
-    except ModuleNotFoundError:
-        raise UserError(
-            f"{env_id} needs the package minatar; install it with pip install 'rlbench[minatar]'"
-        ) from None
-    import gymnasium as gym
-
-    # Gymnasium finds the ids of an installed package itself, and warns if they are registered again.
-    if not any(name.startswith(MINATAR) for name in gym.registry):
-        package.register_envs()
 
 
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:
     close = difflib.get_close_matches(name, [*task_names(), *gymnasium_ids], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "`rlbench list` shows the names;"
     return f"no task named {name!r}; {hint} any Gymnasium id and package.module:factory work too"
-
-
-def _keep_mujoco_quiet() -> None:
-    """Sends MuJoCo's warnings to Python instead of MUJOCO_LOG.TXT in the current folder."""
-    try:
-        import mujoco
-    except ModuleNotFoundError:
-        return
-    mujoco.set_mju_user_warning(_pass_on)
-
-
-def _pass_on(message: str) -> None:
-    # HalfCheetah's model makes MuJoCo warn of a deprecated setting each time it loads.
-    if "settotalmass" not in message:
-        warnings.warn(f"MuJoCo: {message}", stacklevel=2)

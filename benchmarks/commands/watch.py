@@ -16,7 +16,8 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from rlbench.envs.tasks import Task, make_from_factory, make_gymnasium
+from rlbench.envs.making import make_from_factory, make_gymnasium
+from rlbench.envs.tasks import Task
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.seeding import derive

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from rlbench.envs.examples._base import Array, Source, Split
-from rlbench.envs.tasks import make_minigrid
+from rlbench.envs.making import make_minigrid
 from rlbench.seeding import derive
 
 LEVELS = (

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlbench.entities import ACTIONS, GOALS, Layout
 from rlbench.envs.social import chance
 from rlbench.envs.social.names import COIN, COOPNAV, GAMES, MARKOV, STAG, Game
 
@@ -30,12 +31,11 @@ Array = NDArray[Any]
 
 STAY, UP, DOWN, LEFT, RIGHT = range(5)
 """Actions; Markov Stag Hunt has no STAY."""
-ACTIONS = 5
 _OFFSETS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
 ONE_HOT = np.concatenate([np.eye(ACTIONS), np.zeros((1, ACTIONS))]).astype(np.float32)
 """Rows of the last actions; the last row, which -1 reads, is for none."""
-GOALS = np.eye(3, dtype=np.float32)
-"""Rows of the colours."""
+COLOURS = np.eye(GOALS, dtype=np.float32)
+"""Rows of the goals, which are colours."""
 
 
 class GridGame:
@@ -80,7 +80,7 @@ class GridGame:
         """Steps of the current episode, int64 [E]."""
         self.last = np.full((num_envs, self.agents), -1)
         """Last actions, -1 at the start of an episode; int64 [E, A]."""
-        self.goals = np.zeros((num_envs, 3), np.int64)
+        self.goals = np.zeros((num_envs, GOALS), np.int64)
         """Coin Game: the good colour that agent 0 knows, the one that agent 1 knows, the bad one; int64 [E, 3]."""
         self.on: Array = np.zeros((num_envs, self.agents, self.statics), bool)
         """Which agent stood on which available item in the last step, bool [E, A, S]."""
@@ -166,28 +166,28 @@ class GridGame:
         reward, terminated = self._rule()
         return reward, terminated, (self.steps >= self.game.limit) & ~terminated
 
-    def graph(self, observer: int | None = None) -> Array:
-        """Features of the nodes, agents first, float32 [E, N, D].
+    def layout(self, observed: bool = False) -> Layout:
+        """What the features of nodes are; see `graph`. In Coin Game, an observing agent knows a goal."""
+        game = self.game
+        return Layout(game.agents, game.items, goals=observed and game.kind == COIN)
 
-        They are: row and column, divided by H - 1; is an agent; is an item; type of an item as one-hot, in Coin Game
-        its colour; can be taken now (1 for agents); last action as one-hot, zeros at the start and for items.
+    def graph(self, observer: int | None = None) -> Array:
+        """Features of the nodes, agents first, float32 [E, N, D]; see `rlbench.entities`.
+
+        Rows and columns are divided by H - 1, and a coin's type is its colour.
 
         Args:
-            observer: Number of the agent that looks. In Coin Game three more features follow, at its node the one-hot
-                of the good colour that it knows and 0 elsewhere. Without an observer, goals are hidden.
+            observer: Number of the agent that looks. In Coin Game the good colour that it knows is its goal.
+                Without an observer, goals are hidden.
         """
-        kinds = len(self.game.items)
-        shown = observer is not None and self.game.kind == COIN
-        nodes = np.empty(
-            (self.num_envs, self.nodes, self._blank.shape[-1] - 3 * (not shown)), np.float32
-        )
-        nodes[:] = self._blank[:, : nodes.shape[-1]]
-        nodes[..., :2] = self.scaled.take(self.cells, axis=0)
-        nodes[:, self.agents :, 4 + kinds] = self.available
-        nodes[:, : self.agents, 5 + kinds : 10 + kinds] = ONE_HOT[self.last]
-        if shown:
-            assert observer is not None
-            nodes[:, observer, 10 + kinds :] = GOALS[self.goals[:, observer]]
+        layout = self.layout(observer is not None)
+        nodes = np.empty((self.num_envs, self.nodes, layout.features), np.float32)
+        nodes[:] = self._blank[:, : layout.features]
+        nodes[..., layout.place] = self.scaled.take(self.cells, axis=0)
+        nodes[:, self.agents :, layout.available] = self.available
+        nodes[:, : self.agents, layout.last_action] = ONE_HOT[self.last]
+        if layout.goals:
+            nodes[:, observer, layout.goal] = COLOURS[self.goals[:, observer]]
         return nodes
 
     def edges(self, agent_to_static: bool = False) -> tuple[Array, Array, Array]:
@@ -211,11 +211,11 @@ class GridGame:
 
     def _template(self) -> Array:
         """Features that never change, [N, D], with room for goals."""
-        kinds = len(self.game.items)
-        blank = np.zeros((self.nodes, 13 + kinds), np.float32)
-        blank[: self.agents, [2, 4 + kinds]] = 1
+        layout = self.layout(observed=True)
+        blank = np.zeros((self.nodes, layout.goal.stop), np.float32)
+        blank[: self.agents, [2, layout.available]] = 1
         blank[self.agents :, 3] = 1
-        blank[np.arange(self.agents, self.nodes), 4 + self.types] = 1
+        blank[np.arange(self.agents, self.nodes), layout.kind.start + self.types] = 1
         return blank
 
     def _draw(self, purpose: int, count: int) -> Array:

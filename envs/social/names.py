@@ -1,7 +1,7 @@
 """Names of the games of several agents; standard library only.
 
 `coopnav` is Cooperative Navigation (Lowe et al., 2017, https://arxiv.org/abs/1706.02275), `coin` the Coin Game (Raileanu
-et al., 2018, https://arxiv.org/abs/1802.09640), `stag-hunt-2p` Stag Hunt (Peysakhovich and Lerer, 2017,
+et al., 2018, https://arxiv.org/abs/1802.09640), `stag-hunt` Stag Hunt (Peysakhovich and Lerer, 2017,
 https://arxiv.org/abs/1709.02865). Coins, their grid and `coin-squared` follow OpenSpiel, `markov-stag-hunt` the public
 package Gym-Stag-Hunt; all other sizes and rules are ours.
 """
@@ -58,9 +58,10 @@ GAMES = {
     "coopnav": Game(COOPNAV, agents=2, side=7, items=(2,), limit=20),
     "coin": _COIN,
     "coin-squared": replace(_COIN, squared=True),
-    "stag-hunt-2p": Game(STAG, agents=2, side=8, items=(2, 6), limit=32),
+    "stag-hunt": Game(STAG, agents=2, side=8, items=(2, 6), limit=32),
     "stag-hunt-4p": Game(STAG, agents=4, side=6, items=(2, 6), limit=32),
-    "stag-hunt-2p-full": Game(STAG, agents=2, side=10, items=(3, 12), limit=32),
+    "stag-hunt-6p": Game(STAG, agents=6, side=6, items=(2, 6), limit=32),
+    "stag-hunt-full": Game(STAG, agents=2, side=10, items=(3, 12), limit=32),
     "stag-hunt-4p-full": Game(STAG, agents=4, side=10, items=(3, 12), limit=32),
     "markov-stag-hunt": Game(MARKOV, agents=2, side=5, items=(1, 2), limit=1000),
 }

@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from rlbench.envs.social.engine import ACTIONS, GOALS, GridGame
+from rlbench.entities import ACTIONS
+from rlbench.envs.social.engine import COLOURS, GridGame
 from rlbench.envs.social.names import COIN
 from rlbench.envs.social.picture import draw, in_words
 from rlbench.envs.social.views import observation_space, observe
@@ -108,7 +109,7 @@ class SocialParallelEnv(_ParallelEnv):  # type: ignore[misc]
         nodes: Array = self.game.graph()[0].ravel()
         if self.game.game.kind != COIN:
             return nodes
-        return np.concatenate([nodes, GOALS[self.game.goals[0]].ravel()])
+        return np.concatenate([nodes, COLOURS[self.game.goals[0]].ravel()])
 
     def render(self) -> Array | str | None:
         """A picture, uint8 [H, W, 3], or text."""

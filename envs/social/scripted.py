@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlbench.entities import ACTIONS
 from rlbench.envs.social import chance
-from rlbench.envs.social.engine import ACTIONS, DOWN, LEFT, RIGHT, STAY, UP, GridGame
+from rlbench.envs.social.engine import DOWN, LEFT, RIGHT, STAY, UP, GridGame
 from rlbench.envs.social.names import COIN, COOPNAV, MARKOV, STAG
 
 Array = NDArray[Any]

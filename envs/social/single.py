@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlbench.envs.social.engine import ACTIONS, GridGame
+from rlbench.entities import ACTIONS
+from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.picture import draw, in_words
 from rlbench.envs.social.scripted import PARTNERS, Policy, Scripted

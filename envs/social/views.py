@@ -7,7 +7,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from rlbench.envs.social.engine import GOALS, ONE_HOT, GridGame
+from rlbench.entities import Entities
+from rlbench.envs.social.engine import COLOURS, ONE_HOT, GridGame
 from rlbench.envs.social.names import COIN
 
 Array = NDArray[Any]
@@ -43,6 +44,8 @@ def observation_space(game: GridGame, mode: str) -> Box:
     """
     if mode not in MODES:
         raise ValueError(f"no observations {mode!r}; expected one of {', '.join(MODES)}")
+    if mode == "graph":
+        return Entities(game.layout(observed=True))
     one = observe(game, mode, [0])[0, 0]
     low = -1 if mode == "vector" else 0
     return Box(low, 1, one.shape, one.dtype.type)
@@ -74,7 +77,7 @@ def vectors(game: GridGame, agents: Sequence[int]) -> Array:
     items[..., 2] = game.available[row, order]
     parts = [own, company.reshape(envs, count, -1), items.reshape(envs, count, -1)]
     if game.game.kind == COIN:
-        parts.append(GOALS[game.goals[:, who]])
+        parts.append(COLOURS[game.goals[:, who]])
     return np.concatenate(parts, -1)
 
 

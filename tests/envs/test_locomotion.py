@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rlbench.envs.d4rl.vector_locomotion import Walkers, are_walkers
 from rlbench.envs.episodes import Environments, Separate, make_envs, play
-from rlbench.envs.tasks import find_task, make_gymnasium
+from rlbench.envs.making import make_gymnasium
+from rlbench.envs.tasks import find_task
 
 FOUR = ["HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Ant-v4"]
 MAKERS: list[Callable[[], gym.Env[Any, Any]]] = [

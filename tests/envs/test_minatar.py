@@ -10,7 +10,8 @@ import pytest
 
 from rlbench.backbones.encoders import make_encoder
 from rlbench.benchmarks.commands import watch as film
-from rlbench.envs.tasks import MINATAR, find_task
+from rlbench.envs.making import MINATAR
+from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 
 GAMES = {"Asterix": 4, "Breakout": 4, "Freeway": 7, "Seaquest": 10, "SpaceInvaders": 6}

@@ -53,10 +53,10 @@ QUIET = replace(GAMES["stag-hunt-4p"], respawn=0.0)
 def test_actions_move_and_edges_leave_the_agent_in_place(
     action: int, inside: Cell, corner: Cell
 ) -> None:
-    game = placed("stag-hunt-2p", [(3, 3), (0, 0)], {})
+    game = placed("stag-hunt", [(3, 3), (0, 0)], {})
     step(game, action, action)
     assert (cell(game, 0), cell(game, 1)) == (inside, corner)
-    game = placed("stag-hunt-2p", [(7, 7), (7, 7)], {})
+    game = placed("stag-hunt", [(7, 7), (7, 7)], {})
     step(game, DOWN, RIGHT)
     assert (cell(game, 0), cell(game, 1)) == ((7, 7), (7, 7)), "agents may share a cell"
 
@@ -102,7 +102,7 @@ def test_what_is_taken_returns_to_its_place_but_not_in_the_same_step() -> None:
 
 
 def test_one_in_twenty_returns_in_each_step() -> None:
-    game = GridGame("stag-hunt-2p", 500)
+    game = GridGame("stag-hunt", 500)
     game.agent_cells[:], game.item_cells[:] = 0, 5
     back = []
     for _ in range(20):
@@ -173,8 +173,8 @@ def test_episodes_are_cut_at_their_limits(name: str) -> None:
         assert not terminated.any()
     game.reset(np.array([False, True, False]))
     assert game.steps.tolist() == [game.game.limit, 0, game.game.limit]
-    assert {x: GAMES[x].limit for x in ("coopnav", "coin", "stag-hunt-2p", "markov-stag-hunt")} == {
-        "coopnav": 20, "coin": 10, "stag-hunt-2p": 32, "markov-stag-hunt": 1000,
+    assert {x: GAMES[x].limit for x in ("coopnav", "coin", "stag-hunt", "markov-stag-hunt")} == {
+        "coopnav": 20, "coin": 10, "stag-hunt": 32, "markov-stag-hunt": 1000,
     }  # fmt: skip
 
 
@@ -310,7 +310,7 @@ def test_features_of_nodes_by_hand() -> None:
     assert nodes[0, 1] == pytest.approx([0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0])
     assert nodes[0, 2, 7:].tolist() == [0, 1, 0, 0, 0]
     assert nodes[0, 6] == pytest.approx([0.2, 0.4, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0]), "taken"
-    sizes = {"coopnav": 11, "coin": 13, "stag-hunt-2p": 12, "markov-stag-hunt": 12}
+    sizes = {"coopnav": 11, "coin": 13, "stag-hunt": 12, "markov-stag-hunt": 12}
     assert {name: GridGame(name, 1).graph().shape[-1] for name in sizes} == sizes
 
 
@@ -342,5 +342,5 @@ def test_edges_by_hand() -> None:
     senders, receivers, features = game.edges(agent_to_static=True)
     assert pairs(senders, receivers)[6:] == [(0, 2), (1, 2), (0, 3), (1, 3)]
     assert features[6:].tolist() == [[0]] * 4
-    counts = {"coin": 26, "stag-hunt-2p": 18, "stag-hunt-4p": 44, "stag-hunt-4p-full": 72}
+    counts = {"coin": 26, "stag-hunt": 18, "stag-hunt-4p": 44, "stag-hunt-4p-full": 72}
     assert {name: len(GridGame(name, 1).edges()[0]) for name in counts} == counts

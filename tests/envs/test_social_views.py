@@ -71,7 +71,7 @@ def test_agents_take_the_nearest_coin_of_their_own_colour() -> None:
 
 def test_hunters_compare_a_stag_for_two_with_an_apple() -> None:
     # The stag is 3 and 4 away, the nearest apple 1: 5 / 5 > 1 / 2.
-    game = placed("stag-hunt-2p", [(3, 0), (0, 4)], {0: (3, 3), 2: (2, 0), 3: (0, 7)})
+    game = placed("stag-hunt", [(3, 0), (0, 4)], {0: (3, 3), 2: (2, 0), 3: (0, 7)})
     assert chosen("hunt", game) == [RIGHT, DOWN]
     # At 0, an apple is worth 1, as much as the stag: both go for apples.
     game.item_cells[0, 3] = 4
@@ -87,7 +87,7 @@ def test_hunters_compare_a_stag_for_two_with_an_apple() -> None:
 
 
 def test_a_waiting_agent_goes_to_one_stag_and_stays() -> None:
-    game = GridGame("stag-hunt-2p", 300)
+    game = GridGame("stag-hunt", 300)
     game.cells[:, :4] = [9, 9, 8, 10]
     policy = Scripted("wait")
     first = policy(game)
@@ -101,7 +101,7 @@ def test_a_waiting_agent_goes_to_one_stag_and_stays() -> None:
 
 
 def test_random_actions_in_between() -> None:
-    game = GridGame("stag-hunt-2p", 4000)
+    game = GridGame("stag-hunt", 4000)
     plain, noisy = Scripted("stay")(game), Scripted("stay", epsilon=0.5)(game)
     assert not plain.any()
     counts = np.bincount(noisy.ravel(), minlength=5) / noisy.size
@@ -239,7 +239,7 @@ def test_a_vector_equals_single_environments_and_the_engine(name: str) -> None:
 
 
 @pytest.mark.parametrize("before", [1, 2, 5])
-@pytest.mark.parametrize("name", ["coin", "stag-hunt-2p"])
+@pytest.mark.parametrize("name", ["coin", "stag-hunt"])
 def test_a_resume_in_the_middle_of_episodes_changes_nothing(name: str, before: int) -> None:
     task = find_task(name)
 
@@ -262,7 +262,7 @@ def test_partners_are_chosen_by_name_or_as_a_function() -> None:
         return np.full_like(game.agent_cells, UP)
 
     for partners, moves in (("stay", False), (up, True)):
-        env = SingleAgentView("stag-hunt-2p", partners=partners)
+        env = SingleAgentView("stag-hunt", partners=partners)
         env.reset(seed=0)
         before = int(env.game.agent_cells[0, 1])
         env.step(STAY)

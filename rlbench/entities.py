@@ -1,0 +1,78 @@
+"""Observations of several agents and items as a list of nodes, from which graphs are made.
+
+The features of a node are, in this order: row and column; is an agent; is an item; its type as one-hot, zeros for
+agents; can be taken now, 1 for agents; last action as one-hot, zeros for items and before the first step; with goals
+also the observing agent's goal as one-hot at its own node, zeros elsewhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium.spaces import Box
+
+ACTIONS = 5
+"""Stay and four moves; the length of the last action."""
+GOALS = 3
+"""Length of a goal."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the features of nodes are."""
+
+    agents: int
+    """Number of agents, A; they are the first nodes."""
+    items: tuple[int, ...]
+    """Number of items of each type, S in all; they follow the agents, by type."""
+    goals: bool = False
+    """Whether the observing agent's goal is shown."""
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes, N = A + S."""
+        return self.agents + sum(self.items)
+
+    @property
+    def features(self) -> int:
+        """Number of features of a node, D."""
+        return self.goal.stop if self.goals else self.last_action.stop
+
+    @property
+    def place(self) -> slice:
+        """Row and column."""
+        return slice(0, 2)
+
+    @property
+    def kind(self) -> slice:
+        """Type of an item."""
+        return slice(4, 4 + len(self.items))
+
+    @property
+    def available(self) -> int:
+        """Can be taken now."""
+        return 4 + len(self.items)
+
+    @property
+    def last_action(self) -> slice:
+        """Last action."""
+        return slice(self.available + 1, self.available + 1 + ACTIONS)
+
+    @property
+    def goal(self) -> slice:
+        """Goal of the observing agent."""
+        return slice(self.last_action.stop, self.last_action.stop + GOALS)
+
+
+class Entities(Box):
+    """The space of nodes, float32 [N, D] in [0, 1]."""
+
+    def __init__(self, layout: Layout) -> None:
+        """The space of a layout."""
+        super().__init__(0, 1, (layout.nodes, layout.features), np.float32)
+        self.layout = layout
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another space is equal to this one."""
+        return super().__eq__(other) and isinstance(other, Entities) and self.layout == other.layout
+
+    __hash__ = None  # type: ignore[assignment]
