@@ -35,7 +35,7 @@ class Layout:
     @property
     def features(self) -> int:
         """Number of features of a node, D."""
-        return self.goal.stop if self.goals else self.last_action.stop
+        return self.available + 1 + ACTIONS + (GOALS if self.goals else 0)
 
     @property
     def place(self) -> slice:
