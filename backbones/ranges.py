@@ -49,7 +49,7 @@ _NAMES = {
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
-    "conservatism critic_learning_rate entropy_coefficient exploration_noise learning_rate "
+    "conservatism critic_learning_rate divergence_weight entropy_coefficient exploration_noise learning_rate "
     "final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight random_steps "
     "std_penalty target_noise "

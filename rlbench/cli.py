@@ -31,6 +31,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench evaluate RUN             score a trained agent on new episodes, or a model on its test examples
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    run agents x tasks x seeds
+  rlbench analyse ANALYSIS RUN     look into a finished run, for example what its network attends to
   rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
@@ -75,7 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> None:
-    commands = {"run": _run, "evaluate": _evaluate, "list": _list, "data": _data}
+    commands = {
+        "run": _run,
+        "evaluate": _evaluate,
+        "list": _list,
+        "data": _data,
+        "analyse": _analyse,
+    }
     commands |= {name: partial(_imported, name) for name in _IMPORTED}
     if not words or words[0] in ("-h", "--help"):
         print(_HELP)
@@ -177,6 +184,24 @@ def _imported(name: str, words: list[str]) -> None:
     module = import_module(f"rlbench.benchmarks.{module_name}")
     kind = getattr(module, settings)
     getattr(module, function)(_parse(kind, words, f"rlbench {name}", kind.__doc__ or ""))
+
+
+def _analyse(words: list[str]) -> None:
+    """`rlbench analyse`."""
+    from rlbench.backbones.analyses import ANALYSES
+
+    if not words or words[0].startswith("-"):
+        if not words or words[0] not in ("-h", "--help"):
+            raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
+        print("usage: rlbench analyse ANALYSIS RUN ...\n")
+        for name, line in ANALYSES.items():
+            print(f"  {name:<12} {line}")
+        return
+    name, *rest = words
+    from rlbench.benchmarks.commands import analyse as command
+
+    kind, line = command.options(name)
+    command.make(name, _parse(kind, rest, f"rlbench analyse {name}", line))
 
 
 def _list(words: list[str]) -> None:

@@ -7,6 +7,11 @@ MODELS = NameTable(
     __name__,
     {
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
+        "rfm-predictor": (
+            "rfm_predictor:RFMPredictor",
+            "relational forward model, ablation or baseline: predicts actions of several agents",
+        ),
+        "rfm-returns": ("rfm_returns:RFMReturns", "the same, but predicts their returns"),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
     },
     group="rlbench.models",

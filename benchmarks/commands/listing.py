@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from rlbench.agents import AGENTS, META_LEARNERS, RULES
+from rlbench.backbones.analyses import ANALYSES
 from rlbench.backbones.encoders import ENCODERS
 from rlbench.backbones.memories import MEMORIES
 from rlbench.backbones.models import MODELS
@@ -58,6 +59,7 @@ def everything() -> str:
         f"Models\n{lines(MODELS)}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
+        f"Analyses of finished runs, for rlbench analyse\n{lines(ANALYSES)}\n\n"
         f"Papers, for rlbench table\n{lines(PAPERS)}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
@@ -81,7 +83,11 @@ def example_task(name: str) -> str:
     if name in META_LEARNERS:
         return "grid-levels-small"
     if name in MODELS:
-        return "signals-2" if name == "vib" else "digits"
+        return {
+            "vib": "signals-2",
+            "rfm-predictor": "episodes-coin",
+            "rfm-returns": "episodes-coin",
+        }.get(name, "digits")
     if name == "ibac-sni":
         return "multiroom-n1"  # Its encoder reads grids.
     learner = load_learner(name)

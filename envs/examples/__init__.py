@@ -25,10 +25,13 @@ SOURCES = NameTable(
     },
     group="rlbench.sources",
 )
-"""Names to classes; `signals-B` and files are not in this table."""
+"""Names to classes; `signals-B`, `episodes-GAME` and files are not in this table."""
+EPISODES = "episodes-"
+"""Prefix of the names of recorded episodes."""
 SHOWN = {
     **SOURCES,
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
+    "episodes-GAME": "scripted episodes of a game of several agents (episodes-coin); -a2c: of trained agents",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""
@@ -38,12 +41,14 @@ def find_source(name: str) -> "Callable[[], Source] | None":
     """The factory of the source with a name; None if there is no such source.
 
     Args:
-        name: One of `SOURCES`, `signals-B`, or the path of an .npz or HDF5 file.
+        name: One of `SOURCES`, `signals-B`, `episodes-GAME` or `episodes-GAME-a2c`, or the path of an .npz or HDF5 file.
     """
     if name in SOURCES:
         return lambda: made_source(name, SOURCES.load(name))
     if found := re.fullmatch(r"signals-([1-9]\d{0,3})", name):
         return lambda: _of("signals:Signals")(int(found[1]))
+    if name.startswith(EPISODES):
+        return lambda: _of("episodes:recorded")(name.removeprefix(EPISODES))
     if name.endswith((".npz", ".h5", ".hdf5")):
         return lambda: _of("files:read")(Path(name).expanduser())
     return None

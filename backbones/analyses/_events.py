@@ -1,0 +1,131 @@
+"""Events in recorded episodes of several agents, and averages of a signal around them.
+
+Arrays of a signal are [N, T, ...] with an entry for each step; an event is a step in which something happened.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlbench.entities import ACTIONS
+from rlbench.experience import Examples
+
+Array = NDArray[Any]
+
+BEFORE, AFTER = 6, 1
+"""Steps before and after an event that are looked at."""
+WINDOW = np.arange(-BEFORE, AFTER + 1)
+EARLY, LATE = slice(0, 2), slice(3, 6)
+"""The steps -6 and -5, and -3 to -1, in the window: their difference is the rise before an event."""
+
+
+class Sums(NamedTuple):
+    """Sums over events of each example, and their number; NaNs are left out."""
+
+    sums: Array
+    """[N, ...]."""
+    counts: Array
+
+    @classmethod
+    def of(cls, values: Array, example: Array, examples: int) -> "Sums":
+        """Sums of values [M, ...] of M events by their example, int64 [M]."""
+        known = np.isfinite(values)
+        sums, counts = (np.zeros((examples, *values.shape[1:])) for _ in range(2))
+        np.add.at(sums, example, np.where(known, values, 0.0))
+        np.add.at(counts, example, known)
+        return cls(sums, counts)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """N recorded episodes of T steps, as arrays."""
+
+    obs: Array
+    """Features of the nodes, [N, T, V, D]."""
+    alive: Array
+    """bool [N, T]."""
+    taken: Array
+    """Which agent took which item, bool [N, T, A, S]."""
+
+    @classmethod
+    def of(cls, examples: Examples) -> "Episodes":
+        """From recorded examples; see `rlbench.envs.examples.episodes`."""
+        names = ("obs", "alive", "taken")
+        obs, alive, taken = (examples[name].cpu().numpy() for name in names)
+        return cls(obs, alive.astype(bool), taken.astype(bool))
+
+    @property
+    def agents(self) -> int:
+        """Number of agents, A."""
+        return int(self.taken.shape[2])
+
+    @cached_property
+    def distance(self) -> Array:
+        """Manhattan distance of each agent to each node in cells, int64 [N, T, A, V]."""
+        place = self.obs[..., :2]
+        cell = place[place > 0].min()
+        apart = np.abs(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)
+        return np.rint(apart / cell).astype(np.int64)
+
+    @cached_property
+    def available(self) -> Array:
+        """Which items can be taken, bool [N, T, S]."""
+        found: Array = self.obs[:, :, self.agents :, -ACTIONS - 1] > 0
+        return found
+
+    @cached_property
+    def types(self) -> Array:
+        """Type of each item, int64 [S]."""
+        kinds: Array = self.obs[0, 0, self.agents :, 4 : -ACTIONS - 1].argmax(-1)
+        return kinds
+
+    def soon(self, happens: Array) -> Array:
+        """Whether it happens in this step or one of the next six, bool [N, T, ...]."""
+        found = happens.copy()
+        for ahead in range(1, BEFORE + 1):
+            found[:, :-ahead] |= happens[:, ahead:]
+        return found
+
+    def around(self, signal: Array, example: Array, step: Array, *place: Array) -> Array:
+        """A signal in the window of M events, [M, 8]; NaN outside of episodes.
+
+        Args:
+            signal: [N, T, ...].
+            example: Example of each event, int64 [M].
+            step: Step of each event, int64 [M].
+            place: Indices of the other dimensions, int64 [M] each.
+        """
+        steps = step[:, None] + WINDOW
+        inside = (steps >= 0) & (steps < self.alive.shape[1])
+        steps = steps.clip(0, self.alive.shape[1] - 1)
+        inside &= self.alive[example[:, None], steps]
+        index = (example[:, None], steps, *(x[:, None] for x in place))
+        return np.where(inside, signal[index], np.nan)
+
+
+def rise(values: Array) -> Array:
+    """Mean of the steps -3 to -1 less the mean of -6 and -5, [M], of values [M, 8]."""
+    change: Array = values[:, LATE].mean(1) - values[:, EARLY].mean(1)
+    return change
+
+
+def usual(signal: Array, distance: Array, where: Array) -> Array:
+    """What a signal is on average in the same step of an episode and at the same distance; of its shape.
+
+    Args:
+        signal: [N, T, ...].
+        distance: Of the same shape, int64.
+        where: What the means include, bool of the same shape; NaN where there is none.
+    """
+    most = int(distance.max()) + 1
+    step = np.arange(signal.shape[1]).reshape(-1, *(1,) * (signal.ndim - 2))
+    place = step * most + distance
+    bins = signal.shape[1] * most
+    total = np.bincount(place[where], signal[where], bins)
+    count = np.bincount(place[where], minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means: Array = (total / count)[place]
+    return means

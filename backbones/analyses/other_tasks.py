@@ -1,0 +1,62 @@
+"""A trained model on the examples of other tasks, for example with other numbers of agents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rlbench.backbones.analyses._base import Analysis, Array, Findings
+from rlbench.errors import UserError
+from rlbench.experience import Examples
+
+AT_ONCE = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherTasksConfig:
+    """Settings of the evaluation on other tasks."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks whose test examples have the columns that the model reads."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are out of range."""
+        if not self.tasks:
+            raise UserError("there are no other tasks; give --tasks, such as episodes-stag-hunt-6p")
+
+
+class OtherTasks(Analysis):
+    """Measures of a model on its own task and on others."""
+
+    Config: ClassVar[type] = OtherTasksConfig
+    runs = ("a run of a model",)
+    config: OtherTasksConfig
+
+    @property
+    def other_tasks(self) -> tuple[str, ...]:
+        """See `Analysis`."""
+        return self.config.tasks
+
+    def analyse(self, learners: Sequence[Any], examples: Mapping[str, Examples]) -> Findings:
+        """See `Analysis`."""
+        (model,) = learners
+        numbers: dict[str, float] = {}
+        columns: dict[str, Array] = {}
+        for task, given in examples.items():
+            parts = []
+            for first in range(0, len(given), AT_ONCE):
+                batch = given.take(slice(first, first + AT_ONCE))
+                try:
+                    parts.append(model.measure(batch))
+                except (RuntimeError, ValueError, KeyError) as error:
+                    raise UserError(
+                        f"the model cannot read the examples of {task} ({error}); give tasks with the same columns, and "
+                        "a network whose weights fit them"
+                    ) from error
+            for measure in model.measures:
+                if measure.name in parts[0]:
+                    values = np.concatenate([x[measure.name].cpu().numpy() for x in parts])
+                    columns[f"{task}: {measure.name}"] = values
+                    numbers[f"{task}: {measure.name}"] = float(values.mean())
+        return Findings(numbers, columns=columns)

@@ -1,0 +1,46 @@
+"""The command `analyse`: looks into finished runs."""
+
+from dataclasses import MISSING, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from rlbench.backbones.analyses import ANALYSES
+from rlbench.benchmarks.commands.options import field_docs
+from rlbench.benchmarks.training.analysing import AnalysisJob, perform
+
+
+def options(name: str) -> tuple[type[Any], str]:
+    """The options of an analysis as a dataclass, and a line about it."""
+    kind = ANALYSES.load(name)
+    meanings = field_docs(kind.Config)
+    rows: list[Any] = [
+        ("runs", Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(help=f"Folders: {'; '.join(kind.runs)}.")]),
+    ]  # fmt: skip
+    for each in fields(kind.Config):
+        how = (
+            field(default=each.default)
+            if each.default is not MISSING
+            else field(default_factory=each.default_factory)  # type: ignore[arg-type]
+        )
+        known = Annotated.__class_getitem__(  # type: ignore[attr-defined]
+            (each.type, tyro.conf.arg(help=meanings.get(each.name)))
+        )
+        rows.append((each.name, known, how))
+    where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses` in the first run.")]  # fmt: skip
+    rows.append(("out", where, field(default=None)))
+    return make_dataclass("Options", rows, kw_only=True), ANALYSES[name]
+
+
+def make(name: str, asked: Any) -> None:
+    """Does the analysis and prints its most important results."""
+    kind = ANALYSES.load(name)
+    settings = {each.name: getattr(asked, each.name) for each in fields(kind.Config)}
+    kind.Config(**settings)  # Refuses settings before a run is loaded.
+    job = AnalysisJob(name, settings, tuple(asked.runs), asked.out)
+    found = perform(job)
+    width = max(map(len, found.numbers), default=0)
+    for label, value in found.numbers.items():
+        print(f"{label:<{width}}  {value:.4g}")
+    print(f"kept in {job.folder}")

@@ -1,0 +1,229 @@
+"""Analyses of finished runs: done, stored in a folder of the first run, and read again.
+
+analysis.json   settings, runs with the hashes of their checkpoints, numbers and curves
+columns.npz     raw results for each example
+curves.csv      the curves, with intervals
+curves.png      the curves as a picture, if matplotlib is installed
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlbench.backbones.analyses import ANALYSES
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.versions import versions
+from rlbench.errors import UserError
+from rlbench.files import write_atomically
+
+if TYPE_CHECKING:
+    from rlbench.backbones.analyses._base import Analysis, Findings, Panel
+
+
+@dataclass(frozen=True)
+class AnalysisJob:
+    """One analysis of some finished runs."""
+
+    name: str
+    """As in `rlbench list`."""
+    settings: Mapping[str, Any]
+    """Settings that differ from the defaults."""
+    runs: tuple[Path, ...]
+    """Folders of the runs."""
+    out: Path | None = None
+    """Where to write; by default a folder of the first run."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results are."""
+        return self.out or self.runs[0] / "analyses" / self.name
+
+    def description(self) -> dict[str, Any]:
+        """What decides the results, in plain values."""
+        settings = dataclasses.asdict(ANALYSES.load(self.name).Config(**self.settings))
+        checkpoints = [_checkpoint_hash(run) for run in self.runs]
+        return json.loads(  # type: ignore[no-any-return]
+            json.dumps({"analysis": self.name, "settings": settings, "checkpoints": checkpoints})
+        )
+
+    def complete(self) -> bool:
+        """Whether it was done with these settings and these trained learners."""
+        found = _read_json(self.folder)
+        return found is not None and self.description().items() <= found.items()
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """Stored results."""
+
+    name: str
+    numbers: Mapping[str, float]
+    panels: Sequence[Mapping[str, Any]]
+    """Title, label of the x axis, and lines with `name`, `x`, `value`, `low` and `high`; None where unknown."""
+    columns: Mapping[str, NDArray[Any]]
+    """Raw results for each example."""
+
+
+def read_analysis(folder: Path) -> Analysed:
+    """The results in a folder.
+
+    Raises:
+        UserError: It holds none, or they are damaged.
+    """
+    found = _read_json(folder)
+    if found is None:
+        raise UserError(f"{folder} holds no analysis; make one with `rlbench analyse`")
+    try:
+        with np.load(folder / "columns.npz", allow_pickle=False) as saved:
+            columns = dict(saved)
+        return Analysed(found["analysis"], found["numbers"], found["panels"], columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the analysis in {folder} is damaged ({error}); make it again") from None
+
+
+def perform(job: AnalysisJob) -> "Findings":
+    """Does an analysis and writes its results.
+
+    Raises:
+        UserError: The runs do not suit the analysis.
+    """
+    # Imported here, so that stored results are read without loading PyTorch.
+    import torch
+
+    from rlbench.benchmarks.training.faults import named_as_users
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.envs.tasks import find_task
+    from rlbench.interface import Model, evaluating
+    from rlbench.offline_data.examples import open_examples
+
+    kind: type[Analysis] = ANALYSES.load(job.name)
+    analysis = kind(kind.Config(**job.settings))
+    if len(job.runs) != len(kind.runs):
+        raise UserError(
+            f"{job.name} needs {' and '.join(kind.runs)}; got {len(job.runs)} run{'s' * (len(job.runs) != 1)}"
+        )
+    learners, task = [], ""
+    for path, what in zip(job.runs, kind.runs, strict=True):
+        learner, found = load_run(path)
+        if not isinstance(learner, Model):
+            raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
+        if learners and found.name != task:
+            raise UserError(
+                f"{path} is a run on {found.name}, and {job.runs[0]} on {task}; give runs on one task"
+            )
+        learners.append(learner)
+        task = found.name
+    config = RunFolder(job.runs[0]).config()["run"]
+    examples = {task: examples_of_run(job.runs[0]).test}
+    for other in analysis.other_tasks:
+        # One training example is the fewest that a source can be asked for.
+        examples[other] = open_examples(find_task(other), 1, config["seed"]).test
+    with named_as_users(kind), torch.no_grad():
+        found = _analysed(analysis, learners, examples, evaluating)
+    _write(job, found)
+    return found
+
+
+def _analysed(analysis: "Analysis", learners: list[Any], examples: Any, mode: Any) -> "Findings":
+    import contextlib
+
+    with contextlib.ExitStack() as stack:
+        for learner in learners:
+            stack.enter_context(mode(learner))
+        return analysis.analyse(learners, examples)
+
+
+def _write(job: AnalysisJob, found: "Findings") -> None:
+    """Writes everything; analysis.json last, because it marks the results as complete."""
+    folder = job.folder
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
+    write_atomically(folder / "columns.npz", buffer.getvalue())
+    if found.panels:
+        write_atomically(folder / "curves.csv", _csv(found.panels).encode())
+        picture = _picture(found.panels)
+        if picture is not None:
+            write_atomically(folder / "curves.png", picture)
+    panels = [
+        {
+            "title": panel.title,
+            "x_label": panel.x_label,
+            "lines": [
+                {"name": line.name, "x": list(map(float, line.x))}
+                | {part: _plain(getattr(line, part)) for part in ("value", "low", "high")}
+                for line in panel.lines
+            ],
+        }
+        for panel in found.panels
+    ]
+    numbers = {name: None if math.isnan(x) else x for name, x in found.numbers.items()}
+    whole = job.description() | {
+        "runs": [str(path) for path in job.runs], "numbers": numbers, "panels": panels, "versions": versions(),
+    }  # fmt: skip
+    write_atomically(folder / "analysis.json", (json.dumps(whole, indent=1) + "\n").encode())
+
+
+def _plain(values: NDArray[Any]) -> list[float | None]:
+    return [None if math.isnan(x) else x for x in map(float, values)]
+
+
+def _csv(panels: Sequence["Panel"]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["panel", "line", "x", "mean", "low", "high"])
+    for panel in panels:
+        for line in panel.lines:
+            for row in zip(line.x, line.value, line.low, line.high, strict=True):
+                writer.writerow(
+                    [panel.title, line.name, *("" if math.isnan(x) else f"{x:.6g}" for x in row)]
+                )
+    return text.getvalue()
+
+
+def _picture(panels: Sequence["Panel"]) -> bytes | None:
+    """The curves as a PNG file; None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return None
+    figure = Figure(figsize=(6.4, 2.8 * len(panels)), layout="constrained")
+    every = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, panel in zip(every, panels, strict=True):
+        for line in panel.lines:
+            (drawn,) = axes.plot(line.x, line.value, label=line.name)
+            axes.fill_between(line.x, line.low, line.high, color=drawn.get_color(), alpha=0.2)
+        axes.set_title(panel.title, fontsize="medium")
+        axes.set_xlabel(panel.x_label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120)
+    return out.getvalue()
+
+
+def _checkpoint_hash(run: Path) -> str:
+    """SHA-256 of the description of a run's last checkpoint, which has the hash of its content."""
+    there = sorted((run / "checkpoint").glob("update-*.json"))
+    if not there:
+        raise UserError(f"{run} has no checkpoint yet; let the run continue for longer")
+    return hashlib.sha256(there[-1].read_bytes()).hexdigest()
+
+
+def _read_json(folder: Path) -> dict[str, Any] | None:
+    file = folder / "analysis.json"
+    if not file.exists():
+        return None
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}); remove it") from None

@@ -1,0 +1,117 @@
+"""Recorded episodes of several agents, from which models learn to predict what each agent does next.
+
+Agents follow a scripted policy with some random actions, each with its own direction at equal distances, so that
+no model can know everything; or policies that were trained by actor-critic. An `obs` is the state before an action:
+for each agent also its action before, never the action to predict. No goal of an agent is shown.
+
+Episodes that end early are filled up with steps that `alive` marks with 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from rlbench.entities import ACTIONS
+from rlbench.envs.examples._base import Array, Source, Split
+from rlbench.envs.social.engine import GridGame
+from rlbench.envs.social.names import GAMES
+from rlbench.envs.social.scripted import TEAMS, Policy, Scripted
+from rlbench.errors import UserError
+from rlbench.seeding import derive
+
+EPSILON = 0.05
+"""Share of random actions of scripted agents: with more, runs of right predictions would be short for any model."""
+PLAYED_AT_ONCE = 500
+LONGEST = 100
+"""Steps of the longest episodes that are recorded."""
+
+
+class Episodes(Source):
+    """Episodes of one game, T steps of A agents among S items.
+
+    Columns: `obs`, features of the N nodes, float32 [T, N, D], see `rlbench.entities`; `action`, int64 [T, A];
+    `reward`, float32 [T, A]; `alive`, 1 for steps of the episode, bytes [T]; `taken`, 1 if an agent took an item in a
+    step, bytes [T, A, S].
+    """
+
+    kind = "generated"
+    cached = True
+
+    def __init__(self, game: str, policy: Policy | None = None) -> None:
+        """Prepares the game.
+
+        Args:
+            game: A name in `rlbench.envs.social.names.GAMES`.
+            policy: Chooses the actions of all agents; by default the scripted policy for teams.
+
+        Raises:
+            UserError: The episodes of this game are too long.
+        """
+        numbers = GAMES[game]
+        if numbers.limit > LONGEST:
+            raise UserError(
+                f"episodes of {game} have {numbers.limit:,} steps, which is too long for recording; give one of "
+                f"{', '.join(name for name, x in GAMES.items() if x.limit <= LONGEST)}"
+            )
+        self._game, self._numbers = game, numbers
+        self._policy = policy or Scripted(TEAMS[numbers.kind], EPSILON, hidden_ties=True)
+
+    @property
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """See `Source`."""
+        steps, agents, items = self._numbers.limit, self._numbers.agents, sum(self._numbers.items)
+        layout = GridGame(self._numbers, 1).layout()
+        return {
+            "obs": spaces.Box(0, 1, (steps, layout.nodes, layout.features), np.float32),
+            "action": spaces.Box(0, ACTIONS - 1, (steps, agents), np.int64),
+            "reward": spaces.Box(-np.inf, np.inf, (steps, agents), np.float32),
+            "alive": spaces.Box(0, 1, (steps,), np.uint8),
+            "taken": spaces.Box(0, 1, (steps, agents, items), np.uint8),
+        }
+
+    @property
+    def sizes(self) -> Mapping[Split, int]:
+        """See `Source`."""
+        return {"train": 50_000, "test": 500}
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`."""
+        columns = {
+            name: np.zeros((size, *(space.shape or ())), space.dtype)
+            for name, space in self.fields.items()
+        }
+        for first in range(0, size, PLAYED_AT_ONCE):
+            rows = range(first, min(size, first + PLAYED_AT_ONCE))
+            seeds = [derive(seed, "episodes", self._game, split, row) for row in rows]
+            self._play(seeds, {name: x[first : rows.stop] for name, x in columns.items()})
+        return columns
+
+    def _play(self, seeds: list[int], columns: Mapping[str, Array]) -> None:
+        """Plays an episode for each of E seeds, and writes it to columns [E, ...]."""
+        game = GridGame(self._numbers, len(seeds))
+        game.reset(seeds=seeds)
+        alive = np.ones(len(seeds), bool)
+        for step in range(self._numbers.limit):
+            columns["obs"][:, step] = game.graph()
+            columns["alive"][:, step] = alive
+            action = self._policy(game)
+            columns["action"][:, step] = action
+            reward, terminated, _ = game.step(action)
+            columns["reward"][:, step] = reward * alive[:, None]
+            columns["taken"][:, step] = game.on & (game.taken & alive[:, None])[:, None]
+            alive = alive & ~terminated
+
+
+def recorded(game: str) -> Episodes:
+    """Episodes of a game, such as `coin`.
+
+    Raises:
+        UserError: There is no such game.
+    """
+    if game not in GAMES:
+        raise UserError(
+            f"there is no game {game!r} for recorded episodes; give episodes-GAME with one of {', '.join(GAMES)}"
+        )
+    return Episodes(game)
