@@ -6,7 +6,7 @@ where R_c is the mean of the last ten returns of agents with c, and n_c is the n
 Oh et al., 2020, https://arxiv.org/abs/2007.08794, section 3.3; constants from jjgarau/LPG
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,18 @@ from rlbench.state import capture, restore
 
 TEMPERATURE, BONUS, MEMORY = 0.1, 0.2, 10
 """tau, rho, and the number of returns that are kept."""
+
+
+def combination(
+    arm: Tensor, rates: Sequence[float], weights: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Step sizes and prediction weights, [N] each, of the combinations `arm`, int64 [N]."""
+    # Not torch.tensor, whose copy to a GPU cannot be captured in a CUDA graph.
+    rate, weight = (
+        torch.stack([torch.full((), x, device=arm.device) for x in values])
+        for values in (rates, weights)
+    )
+    return rate[arm // len(weights)], weight[arm % len(weights)]
 
 
 class Bandit:

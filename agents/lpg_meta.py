@@ -18,7 +18,7 @@ can the targets of the predictions affect later policies.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlbench.agents._bandit import Bandit
+from rlbench.agents._bandit import Bandit, combination
 from rlbench.agents._evolution import changed_rules, draw_noise, slopes
 from rlbench.agents._lifetimes import (
     Read,
@@ -50,19 +50,12 @@ from rlbench.agents._populations import (
     replaced,
 )
 from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
-from rlbench.agents._rule import (
-    Kind,
-    Rule,
-    load_rule,
-    located,
-    same_form,
-    save_rule,
-)
+from rlbench.agents._rule import Kind, Rule, load_rule, located, same_form, save_rule
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import POSITIVE, check
 from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
-from rlbench.interface import MetaLearner
+from rlbench.interface import Learn, MetaLearner
 from rlbench.measures import Measure
 
 
@@ -200,19 +193,38 @@ class LPGMeta(MetaLearner):
 
     def learn(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
         """One step of the rule."""
+        return self._learn(self._ascend, lifetimes)
+
+    def phase(self) -> int | None:
+        """See `Learner`; evolution has no compiled form."""
+        return 0 if self.config.method == "gradient" else None
+
+    @property
+    def compiled_steps(self) -> int:
+        """Each step in the worlds saves about as much as a usual update."""
+        return (self.config.agent_updates + 1) * self.config.rollout_steps
+
+    def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
+        """See `Learner`; new agents are outside the compiled part."""
+        return partial(self._learn, compiler(self._ascend))
+
+    def _learn(self, ascend: Learn, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
+        """New agents for lifetimes that are over, and one step of the rule, by `ascend` or by evolution."""
         self._decay()
         self.updates += 1
         if self.config.method == "evolution":
             return self._evolve(lifetimes)
-        return self._ascend(lifetimes)
+        begun = lifetimes.begun
+        if begun.any():
+            new = self._begin(lifetimes.spec, self.generator)
+            self.population = replaced(self.population, begun, new)
+            self._choose(begun)
+        return ascend(lifetimes)
 
     def _ascend(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
         """One meta-gradient step: K updates of each agent, and a new rollout of the resulting agents."""
         config, kind = self.config, self.rule.kind
         agents = self.population
-        if lifetimes.begun.any():
-            agents = replaced(agents, lifetimes.begun, self._begin(lifetimes.spec, self.generator))
-            self._choose(lifetimes.begun)
         steps = self._chosen_steps(lifetimes.spec)
         terms = []
         for _ in range(config.agent_updates):
@@ -312,9 +324,7 @@ class LPGMeta(MetaLearner):
         config = self.config
         if not config.bandit:
             return self._steps(spec)
-        rates = torch.tensor(config.bandit_rates, device=self.device)
-        weights = torch.tensor(config.bandit_weights, device=self.device)
-        rate, weight = rates[self.arm // len(weights)], weights[self.arm % len(weights)]
+        rate, weight = combination(self.arm, config.bandit_rates, config.bandit_weights)
         return Steps({"policy": rate, "prediction": rate}, weight, config.agent_max_norm)
 
     @torch.no_grad()

@@ -98,6 +98,8 @@ class Lifetimes(ABC):
     """Which lifetimes began since the last update, bool [N]."""
     length: int
     """Steps of each worker in one lifetime."""
+    unchecked: list[Tensor] | None = None
+    """Collects the actions of rollouts in a captured update, which are checked after it; None: `rollout` checks them."""
 
     @property
     @abstractmethod
@@ -112,6 +114,20 @@ class Lifetimes(ABC):
             act: Maps observations to actions, int64 [N, W].
             steps: Number of steps, T.
         """
+
+    def check(self, actions: Tensor) -> None:
+        """Checks the actions of a rollout, int64 [T, N, W].
+
+        Raises:
+            UserError: There is no such action.
+        """
+        count = self.spec.actions
+        wrong = actions[(actions < 0) | (actions >= count)]
+        if len(wrong):
+            raise UserError(
+                f"an agent took the action {wrong[0].item()}, expected whole numbers from 0 to {count - 1}; "
+                "correct the function that was given to `rollout`"
+            )
 
     def values(self, policy: Tensor, discount: float) -> Tensor:
         """Exact values of policies, float64 [N, S]; time limits are ignored.

@@ -175,13 +175,14 @@ class Learner(ABC):
 
         None if `learn` cannot be compiled. A learner that returns anything else draws noise only from
         its generators, and changes nothing in `learn` but tensors, in place, and integer
-        counters; control flow must not depend on any other state.
+        counters; control flow must not depend on any other state. A meta-learner may also replace tensors, but
+        not change counters in its compiled part.
         """
         return None
 
     @property
     def compiled_steps(self) -> int:
-        """How often one `learn` runs its compiled part."""
+        """How many usual compiled updates save as much time as one `learn`, such as its gradient steps."""
         return 1
 
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:

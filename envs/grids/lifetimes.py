@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rlbench.envs.grids.worlds import Worlds
-from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.state import capture, restore
 
@@ -87,12 +86,10 @@ class WorldLifetimes(Lifetimes):
             final.append(after)
         self.age = self.age + steps
         actions = torch.stack(action)
-        wrong = actions[(actions < 0) | (actions >= worlds.actions)]
-        if len(wrong):
-            raise UserError(
-                f"an agent took the action {wrong[0].item()}, expected whole numbers from 0 to "
-                f"{worlds.actions - 1}; correct the function that was given to `rollout`"
-            )
+        if self.unchecked is None:
+            self.check(actions)
+        else:
+            self.unchecked.append(actions)
         ended = torch.stack(over)
         return Trajectories(
             obs=torch.stack(obs),

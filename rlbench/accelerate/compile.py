@@ -10,29 +10,32 @@ same noise, and its results differ only by rounding.
 """
 
 import shutil
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, fx
 
+from rlbench.accelerate.graphs import CapturedUpdate, Program, captured
 from rlbench.accelerate.precision import with_products_in
 from rlbench.accelerate.trace import Draw, Trace, trace
 from rlbench.errors import UserError
 from rlbench.experience import columns_of
-from rlbench.interface import Learn, Learner
+from rlbench.interface import Learn, Learner, MetaLearner
 
-Program = Callable[..., Sequence[Tensor]]
-"""From the columns of an experience to metrics; changes a state."""
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""
 
 
 def why_not(learner: Learner) -> str | None:
     """Why the learner cannot be compiled here, as a clause; None if it can."""
+    name = type(learner).__name__
     if learner.phase() is None:
-        return f"{type(learner).__name__} has no compiled form"
+        some = "" if type(learner).phase is Learner.phase else " with these settings"
+        return f"{name} has no compiled form{some}"
+    if isinstance(learner, MetaLearner) and learner.device.type != "cuda":
+        return f"{name} has no compiled form on the device {learner.device}, only on a CUDA GPU"
     if learner.device.type not in ("cpu", "cuda"):
         return f"there is no compiled form on the device {learner.device}"
     if learner.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
@@ -85,12 +88,17 @@ def compiled_learn(
 
     Args:
         learner: The learner to update.
-        backend: The compiler.
+        backend: The compiler; updates of a meta-learner are only captured.
         precision: Precision of matrix products, as in `with_products_in`.
     """
-    return learner.compiled(
-        lambda update: Compiled(learner, with_products_in(precision, update), backend)
-    )
+
+    def compiler(update: Learn) -> Learn:
+        update = with_products_in(precision, update)
+        if isinstance(learner, MetaLearner):
+            return CapturedUpdate(learner, update)
+        return Compiled(learner, update, backend)
+
+    return learner.compiled(compiler)
 
 
 class Compiled:
@@ -147,47 +155,3 @@ def program(
         return run
     generators = {generator for draw in draws for generator in draw.generators}
     return captured(run, columns, state, generators)
-
-
-def captured(
-    function: Program,
-    columns: Sequence[Tensor],
-    state: Sequence[Tensor],
-    generators: Collection[torch.Generator],
-) -> Program:
-    """A function of tensors on a GPU to metrics of one shape, as one CUDA graph.
-
-    Args:
-        function: The function; it is run a few times.
-        columns: Example inputs; shapes must not change.
-        state: Tensors that the function changes in place; restored afterwards.
-        generators: Random generators that it uses; restored afterwards.
-    """
-    before, drawn = [x.clone() for x in state], [x.get_state() for x in generators]
-    # The compiler also relies on the strides of the examples.
-    held = [
-        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
-        for x in columns
-    ]
-    # Libraries initialise in their first call, which must not be captured.
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            function(*held)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    for generator in generators:
-        graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        metrics = torch.stack([x.float() for x in function(*held)])
-    torch._foreach_copy_(list(state), before)
-    for generator, place in zip(generators, drawn, strict=True):
-        generator.set_state(place)
-
-    def replay(*columns: Tensor) -> Sequence[Tensor]:
-        torch._foreach_copy_(held, columns)
-        graph.replay()
-        return metrics.clone().unbind()
-
-    return replay

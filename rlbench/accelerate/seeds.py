@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from rlbench.accelerate.compile import Backend, Program, inductor, program
+from rlbench.accelerate.compile import Backend, inductor, program
+from rlbench.accelerate.graphs import Program
 from rlbench.accelerate.precision import with_products_in
 from rlbench.accelerate.trace import Draw, Trace, plain, trace
 from rlbench.experience import columns_of, with_columns

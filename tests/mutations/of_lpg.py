@@ -80,6 +80,27 @@ MUTATIONS: list[Mutation] = [
         ("lifetimes never end", "        self._lifetimes.renew()\n", ""),
     ),
     *of_file(
+        "rlbench/accelerate/graphs.py", "rlbench/test_graphs.py",
+        ("new tensors are not copied", "        old.copy_(new)\n", ""),
+        ("tensors are copied one after the other", "(old, parts[key].clone())", "(old, parts[key])"),
+        ("new tensors stay", "        parts[key] = old\n", "        parts[key] = parts[key]\n"),
+        ("new worlds do not reach the graph", "        settle((self._learner, lifetimes), held)\n        metrics", "        metrics"),
+        ("generators of the worlds are not registered", "for x in owners for parts, name in places(x, torch.Generator)", "for x in owners[:1] for parts, name in places(x, torch.Generator)"),
+        ("parts of parts are forgotten", "            found += places(x, kind)\n", ""),
+        ("actions are not checked afterwards", "            lifetimes.check(x)\n", "            pass\n"),
+        ("no rollout is checked from then on", "            lifetimes.unchecked = None\n", ""),
+        ("every update is captured anew", "if lifetimes not in self._programs:", "if True:"),
+    ),
+    *of_file(
+        "agents/lpg_meta.py", "rlbench/test_graphs.py",
+        ("new agents are captured", "partial(self._learn, compiler(self._ascend))", "compiler(self.learn)"),
+        ("evolution is captured", 'return 0 if self.config.method == "gradient" else None', "return 0"),
+    ),
+    *of_file(
+        "agents/_bandit.py", "rlbench/test_graphs.py",
+        ("constants are copied to the GPU", "torch.stack([torch.full((), x, device=arm.device) for x in values])", "torch.tensor(values, device=arm.device)"),
+    ),
+    *of_file(
         "envs/grids/lifetimes.py", "agents/test_lpg_meta.py envs/test_grids.py",
         ("lifetimes do not age", "self.age = self.age + steps", "self.age = self.age"),
         ("all of one age", "torch.arange(count, device=worlds.device) * length // count", "torch.zeros_like(self.age)"),

@@ -167,3 +167,33 @@ def test_meta_training_learns_and_measures(task: str, settings: dict[str, Any]) 
         assert all(torch.isfinite(x) for x in metrics.values())
     columns = learner.measure(lifetimes)
     assert all(x.device.type == "cuda" and x.isfinite().all() for x in columns.values())
+
+
+@pytest.mark.parametrize("task", ["grid-levels-small", "grid-rand-small", "chain-noisy"])
+@pytest.mark.parametrize("bandit", [False, True])
+def test_captured_meta_training_equals_that_of_learn(task: str, bandit: bool) -> None:
+    """Small steps, because a difference in rounding must not change an action."""
+    config = LPGMetaConfig(
+        lifetimes=4, workers=3, rollout_steps=5, agent_updates=2, hidden=6, bandit=bandit,
+        bandit_rates=(0.01, 0.1), policy_rate=0.1, prediction_rate=0.1, learning_rate=1e-4,
+    )  # fmt: skip
+    both = []
+    for _ in range(2):
+        lifetimes = make_lifetimes(task, 4, 3, seed=0, device="cuda", staggered=True)
+        lifetimes.length = 40
+        both.append((LPGMeta(config, lifetimes.spec, device="cuda"), lifetimes))
+    (plain, first), (twin, second) = both
+    learn = compiled_learn(twin)
+    for _ in range(6):
+        first.renew()
+        second.renew()
+        wanted, got = plain.learn(first), learn(second)
+        assert list(got) == list(wanted)
+        for metric, value in wanted.items():
+            torch.testing.assert_close(got[metric], value, rtol=1e-3, atol=1e-4, msg=metric)
+        assert torch.equal(plain.generator.get_state(), twin.generator.get_state())
+        mine, theirs = tensors(first.state_dict()), tensors(second.state_dict())
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    mine, theirs = tensors(plain.state_dict()), tensors(twin.state_dict())
+    for name, value in mine.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-4, msg=name)
