@@ -144,9 +144,8 @@ def test_a_tensor_with_another_shape_is_refused() -> None:
 
 
 def test_tensors_that_change_places_keep_their_values() -> None:
-    parts = {"a": torch.tensor(1.0), "b": torch.tensor(2.0), "other": 3}
-    a, b = parts["a"], parts["b"]
-    parts["a"], parts["b"] = b, a
+    a, b = torch.tensor(1.0), torch.tensor(2.0)
+    parts = {"a": b, "b": a, "other": 3}
     settle([parts], [a, b])
     assert parts["a"] is a
     assert (float(a), float(b)) == (2.0, 1.0)
