@@ -199,11 +199,6 @@ class LPGMeta(MetaLearner):
         """See `Learner`; evolution has no compiled form."""
         return 0 if self.config.method == "gradient" else None
 
-    @property
-    def compiled_steps(self) -> int:
-        """Each step in the worlds saves about as much as a usual update."""
-        return (self.config.agent_updates + 1) * self.config.rollout_steps
-
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
         """See `Learner`; new agents are outside the compiled part."""
         return partial(self._learn, compiler(self._ascend))

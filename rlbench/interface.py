@@ -182,7 +182,7 @@ class Learner(ABC):
 
     @property
     def compiled_steps(self) -> int:
-        """How many usual compiled updates save as much time as one `learn`, such as its gradient steps."""
+        """How often one `learn` runs its compiled part."""
         return 1
 
     def compiled(self, compiler: Callable[[Learn], Learn]) -> Learn:
