@@ -188,18 +188,12 @@ def _imported(name: str, words: list[str]) -> None:
 
 def _analyse(words: list[str]) -> None:
     """`rlbench analyse`."""
-    from rlbench.backbones.analyses import ANALYSES
-
-    if not words or words[0].startswith("-"):
-        if not words or words[0] not in ("-h", "--help"):
-            raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
-        print("usage: rlbench analyse ANALYSIS RUN ...\n")
-        for name, line in ANALYSES.items():
-            print(f"  {name:<12} {line}")
-        return
-    name, *rest = words
     from rlbench.benchmarks.commands import analyse as command
 
+    if not words or words[0].startswith("-"):
+        command.overview(words)
+        return
+    name, *rest = words
     kind, line = command.options(name)
     command.make(name, _parse(kind, rest, f"rlbench analyse {name}", line))
 

@@ -68,7 +68,8 @@ class Episodes:
         place = self.obs[..., :2]
         cell = place[place > 0].min()
         apart = np.abs(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)
-        return np.rint(apart / cell).astype(np.int64)
+        cells: Array = np.rint(apart / cell).astype(np.int64)
+        return cells
 
     @cached_property
     def available(self) -> Array:

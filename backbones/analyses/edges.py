@@ -144,18 +144,19 @@ def item_curves(
     """
     taken, available = episodes.taken[..., items], episodes.available[..., items]
     distance = episodes.distance[..., episodes.agents + items]
+    gone: Array = np.asarray(taken.any(2))
     example, step, agent, item = np.nonzero(taken)
     yield CAPTURED, episodes.around(signal, example, step, agent, item), example
 
     steps = (step[:, None] + WINDOW).clip(0, taken.shape[1] - 1)
-    left = available[example, step] & ~taken.any(2)[example[:, None], steps].any(1)
+    left = available[example, step] & ~gone[example[:, None], steps].any(1)
     others = np.stack([
         episodes.around(signal, example, step, agent, np.full_like(item, other)) for other in range(len(items))
     ], -1)  # fmt: skip
     total, count = (others * left[:, None]).sum(-1), left.sum(-1)[:, None]
     yield OTHERS, np.where(count > 0, total / count.clip(min=1), np.nan), example
 
-    free = available & ~episodes.soon(taken.any(2)) & episodes.alive[..., None]
+    free = available & ~episodes.soon(gone) & episodes.alive[..., None]
     expected = usual(signal, distance, np.broadcast_to(free[:, :, None], signal.shape))
     yield USUAL, _before(episodes.around(expected, example, step, agent, item)), example
 
@@ -164,9 +165,9 @@ def agent_curves(signal: Array, episodes: Episodes) -> Iterator[tuple[str, Array
     """Curves of edges between agents, [N, T, A, A]: the receiver first."""
     agents, taken = episodes.agents, episodes.taken
     distance = episodes.distance[..., :agents]
-    together = (taken.sum(2) > 1)[:, :, None] & taken
+    together: Array = (taken.sum(2) > 1)[:, :, None] & taken
     other = ~np.eye(agents, dtype=bool)
-    apart = ~episodes.soon(together.any(-1)) & episodes.alive[..., None]
+    apart = ~episodes.soon(np.asarray(together.any(-1))) & episodes.alive[..., None]
     expected = usual(signal, distance, apart[..., None] & other)
     # Ordered pairs of receiver and sender that take one item in one step.
     example, step, receiver, sender, item = np.nonzero(

@@ -49,7 +49,8 @@ class RFMReturns(RelationalModel):
 
     def losses(self, out: Tensor, examples: Examples) -> Tensor:
         """Squared errors of normalised returns, [T, B, A]."""
-        return (out.squeeze(-1) - self.normaliser(returns_to_come(examples["reward"]))).square()
+        target: Tensor = self.normaliser(returns_to_come(examples["reward"]))
+        return (out.squeeze(-1) - target).square()
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """The statistics first, so that the first targets are normalised, too."""
@@ -61,7 +62,8 @@ class RFMReturns(RelationalModel):
         """Predicted returns to come, [T, B, A]."""
         moments = self.normaliser.moments
         out: Tensor = self.predict(examples).out.squeeze(-1)
-        return out * moments.variance.sqrt() + moments.mean
+        returns: Tensor = out * moments.variance.sqrt() + moments.mean
+        return returns
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Squared errors of normalised returns, and absolute errors, as means over an episode, [B] each."""

@@ -1,5 +1,6 @@
 """The command `analyse`: looks into finished runs."""
 
+from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,16 @@ import tyro
 from rlbench.backbones.analyses import ANALYSES
 from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform
+from rlbench.errors import UserError
+
+
+def overview(words: Sequence[str]) -> None:
+    """Prints the analyses; without `--help`, an analysis is missing."""
+    if not words or words[0] not in ("-h", "--help"):
+        raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
+    print("usage: rlbench analyse ANALYSIS RUN ...\n")
+    for name, line in ANALYSES.items():
+        print(f"  {name:<12} {line}")
 
 
 def options(name: str) -> tuple[type[Any], str]:
@@ -22,7 +33,7 @@ def options(name: str) -> tuple[type[Any], str]:
         how = (
             field(default=each.default)
             if each.default is not MISSING
-            else field(default_factory=each.default_factory)  # type: ignore[arg-type]
+            else field(default_factory=each.default_factory)
         )
         known = Annotated.__class_getitem__(  # type: ignore[attr-defined]
             (each.type, tyro.conf.arg(help=meanings.get(each.name)))

@@ -11,10 +11,16 @@ from typing import Any, Literal
 
 from rlbench.benchmarks.tables.jobs import Job
 from rlbench.benchmarks.tables.results import Results
+from rlbench.benchmarks.training.analysing import AnalysisJob
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import folder_name
 
 Scale = Literal["small", "full"]
+
+
+def run_name(method: str, task: str, seed: int) -> str:
+    """Name of the folder of a run in the folder of a table."""
+    return folder_name(f"{method}-{task}-s{seed}")
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,31 @@ class Grid:
         for task in self.tasks:
             for method in self.methods:
                 for seed in range(self.seeds):
-                    out = folder / folder_name(f"{method.name}-{task}-s{seed}")
+                    out = folder / run_name(method.name, task, seed)
                     run = {**method.run, **self.run}
                     config = RunConfig(env=task, seed=seed, out=out, **run)
                     yield method.name, Job(method.learner, method.settings, config)
+
+
+@dataclass(frozen=True)
+class Look:
+    """An analysis of the runs of a grid: one for each task and seed."""
+
+    analysis: str
+    """As in `rlbench list`."""
+    methods: tuple[str, ...]
+    """Names of the methods whose runs it needs, in order."""
+    tasks: tuple[str, ...]
+    seeds: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the defaults."""
+
+    def jobs(self, folder: Path) -> Iterator[tuple[str, AnalysisJob]]:
+        """Each analysis with its task; run folders are in `folder`."""
+        for task in self.tasks:
+            for seed in range(self.seeds):
+                runs = tuple(folder / run_name(method, task, seed) for method in self.methods)
+                yield task, AnalysisJob(self.analysis, self.settings, runs)
 
 
 @dataclass(frozen=True)
@@ -108,9 +135,15 @@ class Paper:
     """Measured or estimated time of the runs of a scale on two cores."""
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
+    looks: Mapping[Scale, tuple[Look, ...]] = field(default_factory=dict)
+    """Analyses of the runs."""
     notes: str = ""
     """Notes for readers of the table."""
 
     def jobs(self, scale: Scale, folder: Path) -> list[tuple[str, Job]]:
         """All runs of a scale, each with the name of its method."""
         return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
+
+    def analyses(self, scale: Scale, folder: Path) -> list[tuple[str, AnalysisJob]]:
+        """All analyses of a scale, each with its task."""
+        return [job for look in self.looks.get(scale, ()) for job in look.jobs(folder)]

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from rlbench.benchmarks.tables.pictures import pictures
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
+from rlbench.benchmarks.training.analysing import read_analysis
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
@@ -86,7 +87,7 @@ def make(asked: ReportConfig) -> None:
         title=title,
         subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
         results=sections,
-        groups=[group for group in (_curves(results), _profiles(results)) if group.plots],
+        groups=[x for x in (_curves(results), _profiles(results), _analyses(results)) if x.plots],
         films=list(_films(agents)) if asked.films and agents.all else [],
         pictures=[pictures(result) for result in _first_of_each(models)],
         details=[_runs(results), _data(results), _versions(results)],
@@ -191,6 +192,31 @@ def _profiles(results: Results) -> Group:
         intervals = statistics.profile_intervals(matrix, thresholds, seed=0)
         curves.append((method, colour, list(zip(thresholds, intervals, strict=True))))
     return Group("Performance profiles", caption, [plot("share of runs", "score", curves)])
+
+
+def _analyses(results: Results) -> Group:
+    """The curves of all analyses of the runs."""
+    plots = []
+    for result in results.all:
+        for file in sorted(result.folder.glob("analyses/*/analysis.json")):
+            found = read_analysis(file.parent)
+            title = f"{found.name} of {result.method} on {result.task}, seed {result.seed}"
+            for panel in found.panels:
+                curves = [
+                    (line["name"], colour, _known(line))
+                    for colour, line in enumerate(panel["lines"])
+                ]
+                curves = [curve for curve in curves if curve[2]]
+                if curves:
+                    plots.append(plot(f"{title}: {panel['title']}", panel["x_label"], curves))
+    caption = "Means over test examples with a 95 % bootstrap interval; see `rlbench analyse`."
+    return Group("Analyses", caption, plots)
+
+
+def _known(line: Mapping[str, Any]) -> list[tuple[float, statistics.Interval]]:
+    """The points of a line whose values are known."""
+    points = zip(line["x"], line["value"], line["low"], line["high"], strict=True)
+    return [(x, statistics.Interval(*y)) for x, *y in points if None not in y]
 
 
 def _runs(results: Results) -> Section:

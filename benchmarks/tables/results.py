@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.methods import differences, identities, refuse_repeats
+from rlbench.benchmarks.training.analysing import Analysed
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN, measures_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
@@ -142,8 +143,14 @@ def read_result(method: str, folder: Path) -> Result:
 class Results:
     """Results of many runs; methods and tasks keep their order."""
 
-    def __init__(self, results: Iterable[Result]) -> None:
+    def __init__(
+        self, results: Iterable[Result], analyses: Iterable[tuple[str, Analysed]] = ()
+    ) -> None:
         """Groups them by method and task, seeds in order.
+
+        Args:
+            results: The runs.
+            analyses: Analyses of them with their tasks, seeds in order.
 
         Raises:
             UserError: Runs of one method and task differ in more than the seed, or have the same seed.
@@ -156,6 +163,18 @@ class Results:
         for group in self._groups.values():
             _refuse_mixture(group)
         refuse_repeats(keys, [result.folder for result in self.all])
+        self._analyses = list(analyses)
+
+    def analysed(self, name: str, task: str) -> list[Analysed]:
+        """The analyses of a name on a task, one for each seed.
+
+        Raises:
+            Missing: There is none.
+        """
+        found = [x for at, x in self._analyses if (x.name, at) == (name, task)]
+        if not found:
+            raise Missing(f"the analysis {name} has not been made on {task}")
+        return found
 
     def of(self, method: str, task: str) -> list[Result]:
         """The seeds of a method on a task; empty if there are none."""

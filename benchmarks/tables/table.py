@@ -18,7 +18,9 @@ from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Paper, Scale, V
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.settings import settings_sections
 from rlbench.benchmarks.tables.sheet import Format, Section
+from rlbench.benchmarks.training.analysing import AnalysisJob, perform, read_analysis
 from rlbench.benchmarks.training.progress import duration
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.files import only_one, write_atomically
 from rlbench.measures import RETURN
@@ -57,6 +59,7 @@ def make(asked: TableConfig) -> None:
     with only_one(folder / ".lock", refusal):
         jobs = [job for _, job in paper.jobs(asked.scale, folder)]
         failed = run_missing(jobs, asked.execution, f"{paper.name}, {asked.scale}", console)
+        analyse_missing([job for _, job in paper.analyses(asked.scale, folder)], console)
         sections = table(paper, asked.scale, folder)
     conclude(sections, asked.format, folder, failed, console)
 
@@ -97,11 +100,31 @@ def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
 
 def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
     """The results of the runs of a paper that are complete."""
+    complete = [(method, job) for method, job in paper.jobs(scale, folder) if job.complete()]
+    folders = {job.folder for _, job in complete}
     return Results(
-        read_result(method, job.folder)
-        for method, job in paper.jobs(scale, folder)
-        if job.complete()
+        (read_result(method, job.folder) for method, job in complete),
+        [
+            (task, read_analysis(job.folder))
+            for task, job in paper.analyses(scale, folder)
+            if folders.issuperset(job.runs) and job.complete()
+        ],
     )
+
+
+def analyse_missing(jobs: Sequence[AnalysisJob], console: Console) -> None:
+    """Makes the analyses whose runs are complete, with a line for each that cannot be made."""
+    for job in jobs:
+        if not all(_finished(path) for path in job.runs) or job.complete():
+            continue
+        try:
+            perform(job)
+        except UserError as error:
+            console.print(f"{job.folder}: {error}", soft_wrap=True, highlight=False)
+
+
+def _finished(path: Path) -> bool:
+    return (path / "config.json").exists() and RunFolder(path).complete()
 
 
 def judge(claim: Claim, scale: Scale, results: Results) -> tuple[str, str]:

@@ -6,6 +6,7 @@ curves.csv      the curves, with intervals
 curves.png      the curves as a picture, if matplotlib is installed
 """
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from rlbench.backbones.analyses import ANALYSES
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
-from rlbench.errors import UserError
+from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def perform(job: AnalysisJob) -> "Findings":
     # Imported here, so that stored results are read without loading PyTorch.
     import torch
 
-    from rlbench.benchmarks.training.faults import named_as_users
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
     from rlbench.envs.tasks import find_task
     from rlbench.interface import Model, evaluating
@@ -112,35 +112,37 @@ def perform(job: AnalysisJob) -> "Findings":
         raise UserError(
             f"{job.name} needs {' and '.join(kind.runs)}; got {len(job.runs)} run{'s' * (len(job.runs) != 1)}"
         )
-    learners, task = [], ""
+    learners: list[Model] = []
+    task = ""
     for path, what in zip(job.runs, kind.runs, strict=True):
-        learner, found = load_run(path)
+        learner, its_task = load_run(path)
         if not isinstance(learner, Model):
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
-        if learners and found.name != task:
+        if learners and its_task.name != task:
             raise UserError(
-                f"{path} is a run on {found.name}, and {job.runs[0]} on {task}; give runs on one task"
+                f"{path} is a run on {its_task.name}, and {job.runs[0]} on {task}; give runs on one task"
             )
         learners.append(learner)
-        task = found.name
+        task = its_task.name
     config = RunFolder(job.runs[0]).config()["run"]
     examples = {task: examples_of_run(job.runs[0]).test}
     for other in analysis.other_tasks:
         # One training example is the fewest that a source can be asked for.
         examples[other] = open_examples(find_task(other), 1, config["seed"]).test
-    with named_as_users(kind), torch.no_grad():
-        found = _analysed(analysis, learners, examples, evaluating)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for learner in learners:
+            stack.enter_context(evaluating(learner))
+        try:
+            found = analysis.analyse(learners, examples)
+        except UserError:
+            raise
+        except FAILURES as error:
+            if kind.__module__.startswith("rlbench."):
+                raise
+            raise raised_by(job.name, "analyse", error, "analysis") from error
     _write(job, found)
     return found
-
-
-def _analysed(analysis: "Analysis", learners: list[Any], examples: Any, mode: Any) -> "Findings":
-    import contextlib
-
-    with contextlib.ExitStack() as stack:
-        for learner in learners:
-            stack.enter_context(mode(learner))
-        return analysis.analyse(learners, examples)
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

@@ -185,14 +185,3 @@ def test_the_driver_of_a_run_captures_its_updates(
         states.append({"learner": made.learner.state_dict(), "driver": driver.state_dict()})
     assert len(captures) == 1
     assert same(*map(tensors, states))
-
-
-@pytest.mark.parametrize(("updates", "given"), [(3_333, "off"), (3_334, "on")])
-def test_long_runs_are_captured(
-    updates: int, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """50,000 steps of 15 in each update."""
-    monkeypatch.setattr(runner, "why_not", lambda learner: None)
-    made = run(tmp_path, updates=updates)
-    made.learner  # noqa: B018  (The learner decides whether it is captured.)
-    assert made.config.compile == given
