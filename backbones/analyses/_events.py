@@ -66,7 +66,7 @@ class Episodes:
     def distance(self) -> Array:
         """Manhattan distance of each agent to each node in cells, int64 [N, T, A, V]."""
         place = self.obs[..., :2]
-        cell = place[place > 0].min()
+        cell = np.diff(np.unique(place.round(4))).min()
         apart = np.abs(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)
         cells: Array = np.rint(apart / cell).astype(np.int64)
         return cells

@@ -59,7 +59,7 @@ class RelationalModel(Model):
 
     Config: ClassVar[type] = RelationalConfig
     run: ClassVar[Mapping[str, Any]] = {
-        "updates": 2_000, "data_size": 3_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 50,
+        "updates": 2_000, "data_size": 10_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 50,
     }  # fmt: skip
     outputs: ClassVar[int]
     """Number of predicted numbers for each agent."""

@@ -22,6 +22,9 @@ from rlbench.backbones.models._relational import RelationalModel, alive_means
 from rlbench.experience import Examples
 from rlbench.measures import Measure
 
+EPSILON = 1e-8
+"""Added to the variance: all returns of a game may be the same."""
+
 
 def returns_to_come(reward: Tensor) -> Tensor:
     """Undiscounted sums of rewards [B, T, A] from each step to the end, [T, B, A].
@@ -68,7 +71,7 @@ class RFMReturns(RelationalModel):
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Squared errors of normalised returns, and absolute errors, as means over an episode, [B] each."""
         error = (self.returns(examples) - returns_to_come(examples["reward"])).abs()
-        alive, variance = examples["alive"], self.normaliser.moments.variance
+        alive, variance = examples["alive"], self.normaliser.moments.variance + EPSILON
         return {
             "loss": alive_means(error.square() / variance, alive),
             "error": alive_means(error, alive),

@@ -1,0 +1,218 @@
+"""Analyses of models of several agents: by hand on tiny episodes, and through the command line."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rlbench.backbones.analyses._base import bootstrap
+from rlbench.backbones.analyses._events import Episodes, Sums, rise, usual
+from rlbench.backbones.analyses.company import ALONE, CONTESTED, JOINT, events
+from rlbench.backbones.analyses.edges import CAPTURED, OTHERS, agent_curves, item_curves, stays
+from rlbench.benchmarks.training.analysing import AnalysisJob, read_analysis
+from rlbench.cli import main
+from rlbench.experience import Examples
+from tests.rlbench.test_cli import refused
+
+T = 10
+NAN = float("nan")
+
+
+def world(places: list[Any], taken: list[tuple[int, int, int]], gone: int = T) -> Episodes:
+    """One episode on a grid of 6x6: two agents and two items of one type.
+
+    Args:
+        places: Row and column of each node at all steps, or a list of T of them.
+        taken: Step, agent and item of each event.
+        gone: Step from which the first item is not there.
+    """
+    obs = np.zeros((1, T, 4, 11), np.float32)
+    for node, place in enumerate(places):
+        obs[0, :, node, :2] = np.array(place) / 5
+    obs[0, :, 2:, 4] = 1
+    obs[0, :, 2:, 5] = 1
+    obs[0, gone:, 2, 5] = 0
+    events = np.zeros((1, T, 2, 2), np.uint8)
+    for step, agent, item in taken:
+        events[0, step, agent, item] = 1
+    columns = {"obs": obs, "alive": np.ones((1, T), np.uint8), "taken": events}
+    return Episodes.of(Examples({name: torch.from_numpy(x) for name, x in columns.items()}))
+
+
+def test_what_episodes_show() -> None:
+    found = world([(0, 0), (2, 3), (0, 5), (5, 5)], [(6, 0, 0)], gone=7)
+    assert found.distance[0, 0].tolist() == [[0, 5, 5, 10], [5, 0, 4, 5]]
+    assert found.available[0, :, 0].tolist() == [True] * 7 + [False] * 3
+    assert found.types.tolist() == [0, 0]
+    assert np.flatnonzero(found.soon(found.taken.any(2))[0, :, 0]).tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_around_an_event() -> None:
+    found = world([(0, 0)] * 4, [])
+    signal = np.arange(T, dtype=float)[None]
+    around = found.around(signal, np.array([0, 0]), np.array([7, 2]))
+    np.testing.assert_array_equal(around[0], np.arange(1.0, 9.0))
+    np.testing.assert_array_equal(around[1], [NAN, NAN, NAN, NAN, 0, 1, 2, 3])
+    np.testing.assert_array_equal(rise(around), [(4 + 5 + 6) / 3 - 1.5, NAN])
+
+
+def test_what_is_usual_at_a_distance_and_step() -> None:
+    signal = np.array([[[1.0, 2.0, 6.0]], [[3.0, 5.0, 7.0]]])
+    distance = np.array([[[1, 1, 2]], [[1, 2, 2]]])
+    where = np.array([[[True, True, True]], [[True, True, False]]])
+    np.testing.assert_allclose(usual(signal, distance, where), [[[2, 2, 5.5]], [[2, 5.5, 5.5]]])
+
+
+def test_curves_of_items() -> None:
+    found = world([(0, 0), (2, 3), (0, 5), (5, 5)], [(6, 0, 0)], gone=7)
+    signal = np.arange(T)[None, :, None, None] + 100.0 * np.arange(2) + np.zeros((1, T, 2, 2))
+    signal[0, :, 1] += 1_000
+    curves = {
+        name: (values, rows) for name, values, rows in item_curves(signal, np.arange(2), found)
+    }
+    np.testing.assert_array_equal(curves[CAPTURED][0], [np.arange(8.0)])
+    np.testing.assert_array_equal(curves[OTHERS][0], [100 + np.arange(8.0)])
+    assert curves[CAPTURED][1].tolist() == [0]
+
+
+def test_curves_of_agents() -> None:
+    """Agent 1 waits at item 1 from step 4 on, agent 0 arrives in step 8 and both take it; agent 1 took item 0 alone."""
+    first = [(0, 0)] * 8 + [(5, 5)] * 2
+    second = [(0, 5)] * 4 + [(5, 5)] * 6
+    found = world([first, second, (0, 5), (5, 5)], [(2, 1, 0), (8, 0, 1), (8, 1, 1)])
+    signal = np.zeros((1, T, 2, 2))
+    signal[0, :, 0, 1] = 10 + np.arange(T)  # To agent 0 from agent 1.
+    signal[0, :, 1, 0] = np.arange(T)
+    curves = {name: values for name, values, _ in agent_curves(signal, found)}
+    np.testing.assert_array_equal(
+        np.sort(curves["joint"], 0), [np.arange(2.0, 10), 12 + np.arange(8.0)]
+    )
+    np.testing.assert_array_equal(curves["solo"], [[NAN, NAN, NAN, NAN, 0, 1, 2, 3]])
+    # From the one that came first, agent 1, to the later one, less the reverse.
+    np.testing.assert_allclose(curves["from the first to the later agent, less the reverse"], [10])
+
+
+def test_steps_in_a_row() -> None:
+    there = np.array([[1, 1, 0, 1, 1, 1]], bool)
+    assert stays(there).tolist() == [[1, 2, 0, 1, 2, 3]]
+
+
+def test_events_of_company() -> None:
+    found = world([(0, 4), (0, 5), (0, 5), (5, 5)], [(2, 1, 0), (5, 0, 1), (8, 0, 1), (8, 1, 1)])
+    steps = {
+        name: (step.tolist(), agent.tolist()) for name, (_, step, agent) in events(found, 2).items()
+    }
+    assert steps == {JOINT: ([8, 8], [0, 1]), ALONE: ([5], [0]), CONTESTED: ([2], [1])}
+
+
+def test_sums_leave_out_what_is_not_known() -> None:
+    found = Sums.of(np.array([[1.0, NAN], [2.0, 5.0]]), np.array([1, 1]), 3)
+    assert found.sums.tolist() == [[0, 0], [3, 5], [0, 0]]
+    assert found.counts.tolist() == [[0, 0], [2, 1], [0, 0]]
+
+
+def test_intervals_cover_the_mean() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(3.0, 1.0, 400)
+    mean, low, high = bootstrap(values, np.ones(400))
+    assert low < mean < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert np.isnan(bootstrap(np.zeros(3), np.zeros(3))).all()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one update on Stag Hunt: of actions, and of returns with and without edges between agents."""
+    folder = tmp_path_factory.mktemp("runs")
+    short = [
+        "--env",
+        "episodes-stag-hunt",
+        "--updates",
+        "1",
+        "--data-size",
+        "16",
+        "--batch-size",
+        "16",
+    ]
+    for name, words in {
+        "actions": ["rfm-predictor"], "lstm": ["rfm-predictor", "--network", "mlp-lstm"],
+        "returns": ["rfm-returns"], "without": ["rfm-returns", "--network", "rfm-noaa"],
+    }.items():  # fmt: skip
+        assert main(["run", *words, *short, "--out", str(folder / name)]) == 0
+    return folder
+
+
+def test_analyses_on_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyse", "edges", str(runs / "actions")]) == 0
+    told = capsys.readouterr().out
+    assert "items of type 0: rise, captured" in told
+    folder = runs / "actions" / "analyses" / "edges"
+    assert f"kept in {folder}" in told
+    assert {path.name for path in folder.iterdir()} >= {
+        "analysis.json",
+        "columns.npz",
+        "curves.csv",
+    }
+    rows = list(csv.DictReader((folder / "curves.csv").open()))
+    assert {row["panel"] for row in rows} == {"items of type 0", "items of type 1", "agents"}
+    assert {float(row["x"]) for row in rows} == set(range(-6, 2))
+    found = read_analysis(folder)
+    line = found.panels[0]["lines"][0]
+    sums, counts = (found.columns[f"items of type 0: captured, {x}"] for x in ("sums", "counts"))
+    np.testing.assert_allclose(line["value"], sums.sum(0) / counts.sum(0))
+    assert AnalysisJob("edges", {}, (runs / "actions",)).complete()
+    assert not AnalysisJob("edges", {"layer": "encoder"}, (runs / "actions",)).complete()
+
+
+def test_the_value_of_company_of_equal_models_is_nothing(runs: Path) -> None:
+    assert main(["analyse", "company", str(runs / "returns"), str(runs / "returns")]) == 0
+    numbers = json.loads((runs / "returns/analyses/company/analysis.json").read_text())["numbers"]
+    assert numbers["value of company: all steps"] == 0
+    out = runs / "elsewhere"
+    both = [str(runs / "returns"), str(runs / "without")]
+    assert main(["analyse", "company", *both, "--out", str(out)]) == 0
+    assert (
+        json.loads((out / "analysis.json").read_text())["numbers"]["value of company: all steps"]
+        != 0
+    )
+
+
+def test_a_model_on_other_tasks(runs: Path) -> None:
+    words = ["analyse", "other-tasks", str(runs / "actions"), "--tasks", "episodes-stag-hunt-4p"]
+    assert main(words) == 0
+    found = read_analysis(runs / "actions" / "analyses" / "other-tasks")
+    assert len(found.columns["episodes-stag-hunt-4p: accuracy"]) == 500
+    assert found.numbers.keys() >= {
+        "episodes-stag-hunt: accuracy",
+        "episodes-stag-hunt-4p: perfect_steps",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give an analysis first: rlbench analyse edges|company|other-tasks"),
+        (["edgs"], "there is no analysis 'edgs'; did you mean edges?"),
+        (["edges"], "edges needs a run of rfm-predictor; got 0 runs"),
+        (["edges", "actions", "actions"], "got 2 runs"),
+        (["edges", "nowhere"], "nowhere"),
+        (["edges", "lstm"], "the network mlp-lstm has no edges in a layer 'core'; give a run with --network rfm"),
+        (["edges", "actions", "--layer", "middle"], "invalid choice"),
+        (["company", "actions", "without"], "RFMPredictor does not predict returns; give a run of rfm-returns"),
+        (["company", "returns", "without", "--close", "-1"], "close is -1; give 0 or more"),
+        (["other-tasks", "actions"], "there are no other tasks; give --tasks"),
+        (["other-tasks", "actions", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin"),
+        (["other-tasks", "lstm", "--tasks", "episodes-stag-hunt-4p"], "cannot read the examples"),
+        (["other-tasks", "actions", "--tasks", "CartPole-v1"], "CartPole-v1 has no labelled examples"),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_refused_in_one_sentence(
+    words: list[str], told: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = {path.name for path in runs.iterdir()}
+    error = refused(capsys, ["analyse", *(str(runs / x) if x in there else x for x in words)])
+    assert told in error
