@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RecurrentPPO as RecurrentPPO,
         RecurrentPPOConfig as RecurrentPPOConfig,
     )
+    from rlbench.agents.rfm import RFM as RFM, RFMConfig as RFMConfig
     from rlbench.agents.sac import SAC as SAC, SACConfig as SACConfig
     from rlbench.agents.td3 import TD3 as TD3, TD3Config as TD3Config
     from rlbench.agents.td3_bc import TD3BC as TD3BC, TD3BCConfig as TD3BCConfig
@@ -66,6 +67,10 @@ AGENTS = NameTable(
         "recurrent-ppo": (
             "recurrent_ppo:RecurrentPPO",
             "PPO with a memory (LSTM or GRU), for tasks that hide their state",
+        ),
+        "rfm": (
+            "rfm:RFM",
+            "A2C among several agents that predicts what the others do next",
         ),
         "sac": ("sac:SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
         "td3": (

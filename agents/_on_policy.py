@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+from gymnasium import Space
 from torch import Tensor, nn
 
 from rlbench.agents._values import lambda_returns, normalise_advantage
@@ -313,14 +314,19 @@ class OnPolicyAgent(Agent):
 
     def build(self) -> None:
         """The network and its optimiser, and the running statistics of observations and returns."""
-        config, space = self.config, self.spec.observation_space
+        config = self.config
         self.form = action_form(self.spec.action_space, self.device)
-        self.normaliser = RunningNormaliser(space, enabled=config.normalise_obs)
+        self.normaliser = RunningNormaliser(self.read_space, enabled=config.normalise_obs)
         self.scaler = RewardScaler(config.envs, enabled=config.normalise_reward)
         self.network = self.make_network()
         self.optimizer = make_optimizer(config, self.network)
         self.clip_range = torch.tensor(config.clip_range, device=self.device)
         self.updates = 0
+
+    @property
+    def read_space(self) -> Space[Any]:
+        """Space of what policy and value read; a subclass may make it from observations."""
+        return self.spec.observation_space
 
     @abstractmethod
     def make_network(self) -> Any:

@@ -141,7 +141,7 @@ class PPO(OnPolicyAgent):
     def make_network(self) -> ActorCritic:
         """Policy and value, after a shared encoder if there is one."""
         return ActorCritic(
-            self.spec.observation_space, partial(make_head, self.form), self.config.encoder,
+            self.read_space, partial(make_head, self.form), self.config.encoder,
             self.config.hidden, frozen=self.config.freeze,
         )  # fmt: skip
 

@@ -44,20 +44,21 @@ SEVERAL = Range(
 _NAMES = {
     COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size constraint_samples critics cycle_updates "
     "decay_updates divergence_samples envs epochs hidden lifetimes memory_size penalty_samples "
-    "exploration_updates policy_decay_updates policy_every replay_size rollout_steps samples "
+    "exploration_updates policy_decay_updates policy_every predictor_updates replay_size rollout_steps samples "
     "sequence_length steps_per_update target_every target_samples vae_hidden workers",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
     "conservatism critic_learning_rate divergence_weight entropy_coefficient exploration_noise learning_rate "
     "final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
-    "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight random_steps "
+    "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
+    "predictor_learning_rate random_steps "
     "std_penalty target_noise "
     "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
     "weight_decay",
     POSITIVE: "act_temperature alpha_min clip_range fixed_alpha initial_temperature kernel_width "
     "evolution_noise rms_prop_epsilon std",
-    LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm max_norm max_weight target_kl",
+    LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm predictor_max_grad_norm max_norm max_weight target_kl",
     SHARE: "critic_rate discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "dropout momentum",
     INSIDE: "expectile",

@@ -1,8 +1,8 @@
 """Tasks: names for things that can be run. Importing this loads the standard library only."""
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,8 @@ class Task:
     training: "Task | None" = None
     """The same task with the environments for training, if they differ, for example by clipped rewards;
     evaluations and films use the environments of the task itself."""
+    views: "Mapping[str, Task]" = field(default_factory=dict)
+    """The same task with other observations, for agents that need these; see `rlbench.interface.Agent.view`."""
     solved_above: float | None = None
     """Return above which an episode counts as solved; None if this has no meaning."""
     source: "Callable[[], Source] | None" = None
@@ -107,7 +109,8 @@ def find_task(name: str) -> Task:
     if grid is not None:
         return _grid(grid)
     if name in social_names.GAMES:
-        return Task(name, **social.offers(name))
+        views = {view: Task(name, **social.offers(name, view)) for view in social.VIEWS}
+        return Task(name, **social.offers(name), views=views)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)

@@ -2,7 +2,11 @@
 
 The features of a node are, in this order: row and column; is an agent; is an item; its type as one-hot, zeros for
 agents; can be taken now, 1 for agents; last action as one-hot, zeros for items and before the first step; with goals
-also the observing agent's goal as one-hot at its own node, zeros elsewhere.
+also the observing agent's goal as one-hot at its own node, zeros elsewhere; of an oracle also the action that each other
+agent will take in this step as one-hot, zeros at the nodes of the observing agent and of items.
+
+In what an agent observes, its own node is the first; the other agents follow in the cyclic order of their numbers, so that
+agents can share weights.
 """
 
 from dataclasses import dataclass
@@ -26,6 +30,8 @@ class Layout:
     """Number of items of each type, S in all; they follow the agents, by type."""
     goals: bool = False
     """Whether the observing agent's goal is shown."""
+    oracle: bool = False
+    """Whether the actions that the other agents will take are shown."""
 
     @property
     def nodes(self) -> int:
@@ -35,7 +41,7 @@ class Layout:
     @property
     def features(self) -> int:
         """Number of features of a node, D."""
-        return self.available + 1 + ACTIONS + (GOALS if self.goals else 0)
+        return self.next_action.stop if self.oracle else self.next_action.start
 
     @property
     def place(self) -> slice:
@@ -61,6 +67,12 @@ class Layout:
     def goal(self) -> slice:
         """Goal of the observing agent."""
         return slice(self.last_action.stop, self.last_action.stop + GOALS)
+
+    @property
+    def next_action(self) -> slice:
+        """Action that another agent will take."""
+        first = self.goal.stop if self.goals else self.last_action.stop
+        return slice(first, first + ACTIONS)
 
 
 class Entities(Box):

@@ -212,6 +212,11 @@ class Agent(Learner):
 
     spec: Spec
 
+    @classmethod
+    def view(cls, settings: Any) -> str | None:
+        """The view of a task (`Task.views`) that an agent with these settings needs; None for its usual observations."""
+        return None
+
     def __init__(
         self, config: Any, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Console
 
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
+from rlbench.benchmarks.training.evaluation import ExamplesEvaluator, evaluators_of
 from rlbench.benchmarks.training.loading import examples_of_run, load_run
 from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, evaluators_of
+from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Model

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.faults import Actions, called, named_as_users
+from rlbench.benchmarks.training.formats import HELD_OUT
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor
 from rlbench.envs.episodes import Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes
-from rlbench.interface import Agent, MetaLearner, Model, State, evaluating
+from rlbench.interface import Agent, Learner, MetaLearner, Model, State, evaluating
 from rlbench.measures import RETURN
 from rlbench.seeding import derive
 
@@ -300,3 +301,22 @@ def _listed(names: Iterable[str]) -> str:
 def longest_episode(step_limit: int | None) -> int:
     """Number of steps after which an evaluation episode is cut, never before the environment's own limit."""
     return MAX_STEPS if step_limit is None else max(MAX_STEPS, step_limit + 1)
+
+
+def evaluators_of(learner: Learner, task: Task, count: int) -> list[Any]:
+    """Evaluators of an agent in `count` episodes, or of a meta-learner in as many lifetimes."""
+    if not isinstance(learner, MetaLearner):
+        return episodes_evaluators(task, count)
+    unseen = task.unseen if learner.transfers else ()
+    return [
+        LifetimesEvaluator(task, count),
+        *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in unseen),
+    ]
+
+
+def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:
+    """One for the task and one for its held-out levels, if it has some."""
+    found = [EpisodesEvaluator(task, episodes)]
+    if task.held_out is not None:
+        found.append(EpisodesEvaluator(task.held_out, episodes, prefix=HELD_OUT))
+    return found

@@ -23,6 +23,24 @@ from rlbench.offline_data import Provenance, as_recorded
 from rlbench.offline_data.examples import ExampleSet, open_examples
 
 
+def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
+    """The task of a name as a learner with these settings sees it.
+
+    Raises:
+        UserError: There is no such task, or it lacks the observations that the agent needs.
+    """
+    task = find_task(name)
+    view = learner.view(settings) if issubclass(learner, Agent) else None
+    if view is None:
+        return task
+    if view not in task.views:
+        raise UserError(
+            f"{learner.__name__} needs observations of the kind {view!r}, which {name} does not have; give a game "
+            "of several agents, such as --env stag-hunt"
+        )
+    return task.views[view]
+
+
 def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     """The trained learner of a run folder, on any device, and its task.
 
@@ -32,21 +50,20 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     saved = folder.config()
     learner_class = load_learner(saved["learner"]["name"])
     config = dataclasses.replace(from_json(RunConfig, saved["run"], path), device=device, out=path)
-    task = find_task(config.env)
+    settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
+    task = task_of(config.env, learner_class, settings)
     if saved["data"] is not None:
         task = as_recorded(task, Provenance.from_json(saved["data"]))
     spec: Any
     if issubclass(learner_class, Model):
         spec = examples_of_run(path).fields
     elif issubclass(learner_class, MetaLearner):
-        settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
         on = compute.resolve_device(device)
         spec = lifetimes_of(task, settings, settings.lifetimes, config.seed, on).spec
     else:
         env = task.make()
         spec = Spec.of(env)
         env.close()
-    settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
     with named_as_users(learner_class):
         learner = learner_class(settings, spec, seed=0, device=compute.resolve_device(device))
     state = folder.load_checkpoint(learner.device)

@@ -24,14 +24,13 @@ from rlbench.benchmarks.training.drivers import (
     ReplayDriver,
 )
 from rlbench.benchmarks.training.evaluation import (
-    EpisodesEvaluator,
     Evaluator,
     ExamplesEvaluator,
-    LifetimesEvaluator,
+    evaluators_of,
     lifetimes_of,
 )
 from rlbench.benchmarks.training.faults import named_as_users
-from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
+from rlbench.benchmarks.training.formats import TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import (
@@ -39,6 +38,7 @@ from rlbench.benchmarks.training.loading import (
     from_json,
     load_encoders,
     refuse_other_data,
+    task_of,
 )
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, stopped
@@ -46,7 +46,7 @@ from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
-from rlbench.envs.tasks import Task, find_task
+from rlbench.envs.tasks import Task
 from rlbench.errors import Diverged, UserError
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
 from rlbench.interface import Agent, HasSpaces, Learn, Learner, MetaLearner, Model, Spec
@@ -100,7 +100,7 @@ class Run:
     @cached_property
     def data(self) -> DataSet | None:
         """The data set; None for a model, and for an agent that gathers its own experience."""
-        found = find_task(self.config.env)
+        found = self._named
         if not (issubclass(self.learner_class, Agent) and learns_from_data(self, found)):
             return None
         self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
@@ -143,9 +143,14 @@ class Run:
         return None if found is None else found.provenance
 
     @cached_property
+    def _named(self) -> Task:
+        """The task of the name that the user gave, as the learner sees it."""
+        return task_of(self.config.env, self.learner_class, self.settings)
+
+    @cached_property
     def task(self) -> Task:
         """The task, with the environment that the data were recorded on."""
-        found = find_task(self.config.env)
+        found = self._named
         return found if self.data is None else as_recorded(found, self.data.provenance)
 
     @cached_property
@@ -173,8 +178,7 @@ class Run:
     @cached_property
     def _world(self) -> HasSpaces:
         """The spaces of the task's environment, which was checked in a few steps and closed."""
-        task = find_task(self.config.env)
-        return check(task.make, task.name)
+        return check(self._named.make, self._named.name)
 
     def _spec(self) -> Any:
         """The learner's `spec`: what it must know of the task."""
@@ -356,25 +360,6 @@ def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetime
     """The lifetimes in which a meta-learner trains, with different ages at the start."""
     seed, device = derive(config.seed, "lifetimes"), compute.resolve_device(config.device)
     return lifetimes_of(task, settings, settings.lifetimes, seed, device, staggered=True)
-
-
-def evaluators_of(learner: Learner, task: Task, count: int) -> list[Any]:
-    """Evaluators of an agent in `count` episodes, or of a meta-learner in as many lifetimes."""
-    if not isinstance(learner, MetaLearner):
-        return episodes_evaluators(task, count)
-    unseen = task.unseen if learner.transfers else ()
-    return [
-        LifetimesEvaluator(task, count),
-        *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in unseen),
-    ]
-
-
-def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:
-    """One for the task and one for its held-out levels, if it has some."""
-    found = [EpisodesEvaluator(task, episodes)]
-    if task.held_out is not None:
-        found.append(EpisodesEvaluator(task.held_out, episodes, prefix=HELD_OUT))
-    return found
 
 
 def compiles(config: RunConfig, learner: Learner) -> bool:

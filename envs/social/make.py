@@ -10,24 +10,28 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
 
-def offers(name: str) -> dict[str, Any]:
+VIEWS = ("graph", "oracle")
+"""Observations other than vectors that agents may need; see `rlbench.envs.social.single`."""
+
+
+def offers(name: str, obs_mode: str = "vector") -> dict[str, Any]:
     """What the task of a game offers, by the names of the fields of `rlbench.envs.tasks.Task`."""
     return {
-        "make": partial(make_single, name),
-        "make_vector": partial(make_vector, name),
+        "make": partial(make_single, name, obs_mode),
+        "make_vector": partial(make_vector, name, obs_mode=obs_mode),
         "solved_above": SOLVED_ABOVE.get(name),
     }
 
 
-def make_single(name: str) -> "gym.Env[Any, Any]":
+def make_single(name: str, obs_mode: str = "vector") -> "gym.Env[Any, Any]":
     """One game in which agent 0 learns among scripted partners."""
     from rlbench.envs.social.single import SingleAgentView
 
-    return SingleAgentView(name, render_mode="rgb_array")
+    return SingleAgentView(name, obs_mode=obs_mode, render_mode="rgb_array")
 
 
-def make_vector(name: str, count: int) -> "VectorEnv[Any, Any, Any]":
+def make_vector(name: str, count: int, obs_mode: str = "vector") -> "VectorEnv[Any, Any, Any]":
     """`count` such games, stepped as a batch."""
     from rlbench.envs.social.single import SingleAgentVector
 
-    return SingleAgentVector(name, count)
+    return SingleAgentVector(name, count, obs_mode=obs_mode)

@@ -5,6 +5,7 @@ episode in a vector of any size.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,14 +15,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlbench.entities import ACTIONS
+from rlbench.entities import ACTIONS, Entities
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.picture import draw, in_words
 from rlbench.envs.social.scripted import PARTNERS, Policy, Scripted
-from rlbench.envs.social.views import observation_space, observe
+from rlbench.envs.social.views import foretold, observation_space, observe
 
 Array = NDArray[Any]
+
+ORACLE = "oracle"
+"""Kind of observations: a graph that also shows the actions that the partners will take in this step."""
 
 
 class SingleAgentVector(VectorEnv[Array, Array, Array]):
@@ -40,7 +44,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
             count: Number of environments.
             partners: A scripted policy by name, or a function from a game to actions of all agents [V, A], of which the
                 first column is ignored; None for that of `scripted.PARTNERS`.
-            obs_mode: vector, grid or graph, see `views`.
+            obs_mode: vector, grid or graph, see `views`; or oracle.
         """
         self.num_envs = count
         self.metadata = {
@@ -54,9 +58,15 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         partners = PARTNERS[GAMES[name].kind] if partners is None else partners
         self.partners: Policy = Scripted(partners) if isinstance(partners, str) else partners
         self.partners(self.game)  # Raises if the policy does not play this game.
-        self.obs_mode = obs_mode
+        self._planned: Array | None = None
+        """Actions of all agents in the current state, [V, A]; None if they were not needed yet."""
+        self._foretells = obs_mode == ORACLE
+        self.obs_mode = "graph" if self._foretells else obs_mode
         first = self.game.game.first_action
-        self.single_observation_space = observation_space(self.game, obs_mode)
+        self.single_observation_space = observation_space(self.game, self.obs_mode)
+        if self._foretells:
+            layout = replace(self.game.layout(observed=True), oracle=True)
+            self.single_observation_space = Entities(layout)
         self.single_action_space = Discrete(ACTIONS - first, start=first)
         self.observation_space = batch_space(self.single_observation_space, count)
         self.action_space = batch_space(self.single_action_space, count)
@@ -90,12 +100,14 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
             )
         given = [seeds[row] for row in np.flatnonzero(mask).tolist()]
         self.game.reset(mask, [self._drawn() if x is None else int(x) for x in given])
+        self._planned = None
         return self._obs(), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One step of each environment; the learner's actions have shape [V]."""
-        chosen = np.array(self.partners(self.game))
+        chosen = self._plan()
         chosen[:, 0] = actions
+        self._planned = None
         reward, terminated, truncated = self.game.step(chosen)
         return self._obs(), reward[:, 0].astype(np.float64), terminated, truncated, {}
 
@@ -106,9 +118,16 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
     def _drawn(self) -> int:
         return int(self.np_random.integers(2**31))
 
+    def _plan(self) -> Array:
+        """Actions of all agents in the current state, [V, A], chosen once: what an oracle shows is what happens."""
+        if self._planned is None:
+            self._planned = np.array(self.partners(self.game))
+        return self._planned
+
     def _obs(self) -> Array:
         """Observations of agent 0, [V, ...]."""
-        return observe(self.game, self.obs_mode, [0])[:, 0]
+        seen = observe(self.game, self.obs_mode, [0])[:, 0]
+        return foretold(seen, self._plan()[:, 1:]) if self._foretells else seen
 
 
 class SingleAgentView(gym.Env[Array, np.int64]):

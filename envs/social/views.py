@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from rlbench.entities import Entities
+from rlbench.entities import ACTIONS, Entities
 from rlbench.envs.social.engine import COLOURS, ONE_HOT, GridGame
 from rlbench.envs.social.names import COIN
 
@@ -26,14 +26,14 @@ def observe(game: GridGame, mode: str, agents: Sequence[int] | None = None) -> A
         agents: Numbers of k agents; all if None.
 
     Returns:
-        See `vectors` and `planes`; graphs are float32 [E, k, N, D], see `GridGame.graph`.
+        See `vectors`, `planes` and `graphs`.
     """
     chosen = list(range(game.agents) if agents is None else agents)
     if mode == "vector":
         return vectors(game, chosen)
     if mode == "grid":
         return planes(game, chosen)
-    return np.stack([game.graph(observer=agent) for agent in chosen], 1)
+    return graphs(game, chosen)
 
 
 def observation_space(game: GridGame, mode: str) -> Box:
@@ -79,6 +79,29 @@ def vectors(game: GridGame, agents: Sequence[int]) -> Array:
     if game.game.kind == COIN:
         parts.append(COLOURS[game.goals[:, who]])
     return np.concatenate(parts, -1)
+
+
+def graphs(game: GridGame, agents: Sequence[int]) -> Array:
+    """The nodes as `GridGame.graph` gives them, but each agent's own node first, float32 [E, k, N, D].
+
+    The other agents follow in the order of `vectors`, then the items.
+    """
+    everyone, items = np.arange(game.agents), np.arange(game.agents, game.nodes)
+    orders = [np.concatenate([np.roll(everyone, -agent), items]) for agent in agents]
+    seen = [game.graph(agent)[:, order] for agent, order in zip(agents, orders, strict=True)]
+    return np.stack(seen, 1)
+
+
+def foretold(nodes: Array, actions: Array) -> Array:
+    """Nodes with the actions that the other agents will take, float32 [E, N, D + 5].
+
+    Args:
+        nodes: One agent's, see `graphs`, [E, N, D].
+        actions: Of the other agents, in the order of their nodes, int64 [E, A - 1].
+    """
+    following = np.zeros((*nodes.shape[:2], ACTIONS), np.float32)
+    following[:, 1 : 1 + actions.shape[1]] = ONE_HOT[actions]
+    return np.concatenate([nodes, following], -1)
 
 
 def planes(game: GridGame, agents: Sequence[int]) -> Array:

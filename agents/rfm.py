@@ -1,0 +1,286 @@
+"""A2C with a relational forward model on board.
+
+Among other agents it helps to know what they will do next. This agent carries a network that predicts the next action of
+each other agent from everything that it has seen in the episode, and shows the predictions to its policy. The network
+learns while the agent plays: after each step everyone sees what the others did.
+
+Agents and items are the nodes of a graph; agent j is the first. In each step t
+
+    p_i, h_t = RFM(nodes_t, h_{t-1})      for each other agent i: logits of its action, from the episode so far
+    q_i = softmax(p_i)
+    a_j ~ pi(a | [o_t, q_1, ..., q_{A-1}])
+
+where o_t are the same nodes as a vector relative to agent j (`egocentric`). From a rollout both parts learn:
+
+    RFM:    minimise the mean of -log q_i(a_i)          supervised: the actions that the others took, never its own
+    A2C:    -A log pi(a_j | o, q) and the other terms of its loss, with q as it was seen; no gradient reaches RFM
+
+The model's state h is carried from step to step and reset at the end of an episode. Its updates unroll it over whole
+columns of a rollout, one column for each environment, from the state in which the environment began the rollout; the
+gradient ends there (truncated backpropagation through time).
+
+With `predictor` the model is replaced: by a network without relations, by ablations of it, by nothing (A2C on the
+same observations), by constants of the same number (so the policy has as many inputs), or by the actions that the others
+are about to take, which bounds what predictions can be worth.
+
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available to us:
+agents with an on-board relational forward model learn faster than agents without. The form of the inputs, all sizes and
+all settings are our choice. The model itself is in `rlbench.backbones.layers.relational`, the policy's update in `a2c.py`.
+
+Differences from the paper that we know of: games and their sizes are ours, and partners may be scripted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from gymnasium import Space
+from torch import Tensor
+
+from rlbench.agents._on_policy import led_out
+from rlbench.agents.a2c import A2C, A2CConfig
+from rlbench.backbones.layers._relational import Relational, Shape
+from rlbench.backbones.layers.relational import NETWORKS, make_relational
+from rlbench.backbones.optim import Adam, gradient_step
+from rlbench.backbones.spaces import unbounded
+from rlbench.checks import same_shape
+from rlbench.entities import ACTIONS, GOALS, Entities, Layout
+from rlbench.errors import UserError
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Learn, State
+
+Predictor = Literal[
+    "rfm", "rfm-ff", "rfm-norel", "rfm-noaa", "mlp-lstm", "vain", "uniform", "oracle", "none"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RFMConfig(A2CConfig):
+    """Settings of A2C with a relational forward model: those of A2C, with other defaults, and its own."""
+
+    predictor: Predictor = "rfm"
+    """What predicts the others' actions. rfm: the relational forward model; rfm-ff: without memory; rfm-norel: without
+    edges; rfm-noaa: without edges between agents; mlp-lstm, vain: networks without its relations; uniform: constants;
+    oracle: their true actions in this step; none: nothing, so plain A2C."""
+    predictor_updates: int = 1
+    """Gradient steps of the predictor in one update, each on all of the rollout."""
+    predictor_learning_rate: float = 1e-3
+    """Adam step size of the predictor."""
+    predictor_max_grad_norm: float = 5.0
+    """Largest gradient norm of the predictor; larger gradients are scaled down to it."""
+    hidden: tuple[int, ...] = (128, 64)
+    envs: int = 32
+    rollout_steps: int = 16
+    discount: float = 0.97
+    learning_rate: float = 1e-3
+    entropy_coefficient: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are out of range, and an encoder."""
+        super().__post_init__()
+        if self.encoder is not None or self.freeze:
+            raise UserError(
+                f"encoder is {self.encoder} and freeze is {self.freeze}, but rfm reads a graph; leave both out"
+            )
+
+
+def egocentric(nodes: Tensor, layout: Layout) -> Tensor:
+    """The nodes as a vector relative to the observing agent, [..., 2 + 7 (A - 1) + 3 S], with goals 3 more.
+
+    It has the own row and column; for each other agent its relative row and column and its last action; for each type the
+    items by distance, each with its relative row and column and whether it can be taken; the own goal. These are the numbers
+    of `rlbench.envs.social.views.vectors`.
+
+    Args:
+        nodes: Features of the nodes, the observing agent first, [..., N, D].
+        layout: Where the features are.
+    """
+    own, apart = nodes[..., 0, layout.place], nodes[..., layout.place]
+    apart = apart - own[..., None, :]
+    others = slice(1, layout.agents)
+    last = nodes[..., others, layout.last_action]
+    parts = [own, torch.cat([apart[..., others, :], last], dim=-1).flatten(-2)]
+    # Distances are multiples of 1 / (H - 1) up to rounding, which must not decide between equal ones.
+    far = (1024 * apart.abs().sum(-1)).round()
+    items = torch.cat([apart, nodes[..., layout.available, None]], dim=-1)
+    first = layout.agents
+    for count in layout.items:
+        of_type = slice(first, first + count)
+        order = (
+            far[..., of_type].argsort(dim=-1, stable=True)[..., None].expand(*far.shape[:-1], -1, 3)
+        )
+        parts.append(items[..., of_type, :].gather(-2, order).flatten(-2))
+        first += count
+    if layout.goals:
+        parts.append(nodes[..., 0, layout.goal])
+    return torch.cat(parts, dim=-1)
+
+
+def egocentric_size(layout: Layout) -> int:
+    """Length of the vector of `egocentric`."""
+    own = 2 + (GOALS if layout.goals else 0)
+    return own + (2 + ACTIONS) * (layout.agents - 1) + 3 * sum(layout.items)
+
+
+def prediction_loss(logits: Tensor, moves: Tensor) -> Tensor:
+    """Mean cross entropy in nats of predictions with the actions that were taken.
+
+    >>> logits = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> round(float(prediction_loss(logits, torch.eye(2))), 4)  # log 2
+    0.6931
+
+    Args:
+        logits: [..., 5].
+        moves: Actions as one-hot, [..., 5].
+    """
+    same_shape(logits, moves)
+    return -(moves * logits.log_softmax(-1)).sum(-1).mean()
+
+
+def prediction_accuracy(q: Tensor, moves: Tensor) -> Tensor:
+    """Share of actions that were predicted as the most likely ones; [..., 5] each."""
+    same_shape(q, moves)
+    return (q.argmax(-1) == moves.argmax(-1)).float().mean()
+
+
+class RFM(A2C):
+    """A2C whose policy also reads predictions of the other agents' next actions."""
+
+    Config: ClassVar[type] = RFMConfig
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 2_000, "eval_every": 100, "log_every": 20, "checkpoint_every": 100,
+    }  # fmt: skip
+    config: RFMConfig
+    predictor: Relational | None = None
+
+    @classmethod
+    def view(cls, settings: RFMConfig) -> str:
+        """The nodes of a graph; an oracle also sees the others' next actions."""
+        return "oracle" if settings.predictor == "oracle" else "graph"
+
+    def build(self) -> None:
+        """The networks of A2C; the predictor and its optimiser."""
+        space, kind = self.spec.observation_space, self.config.predictor
+        if not isinstance(space, Entities) or space.layout.oracle != (kind == "oracle"):
+            raise UserError(
+                f"the observation space is {space}; rfm with the predictor {kind} needs the nodes of a game of several "
+                f"agents (rlbench.entities.Entities) in the view {self.view(self.config)}; give a game such as stag-hunt"
+            )
+        self.layout = space.layout
+        super().build()
+        if kind in NETWORKS:
+            layout = self.layout
+            entities = layout.nodes - layout.agents
+            shape = Shape(layout.agents, entities, layout.features, ACTIONS)
+            self.predictor = make_relational(kind, shape)
+            rate = self.config.predictor_learning_rate
+            self.predictor_optimizer = Adam(self.predictor.parameters(), rate)
+
+    @property
+    def read_space(self) -> Space[Any]:
+        """Vectors of the agent's own view and the predictions."""
+        width = 0 if self.config.predictor == "none" else ACTIONS
+        return unbounded(egocentric_size(self.layout) + width * (self.layout.agents - 1))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """Predicts, then acts on the nodes [B, N, D] and the predictions, q [B, A - 1, 5].
+
+        Its state is the predictor's. `learn` receives it as it was before the step, with the prefix "before ".
+        """
+        before = self._fresh(obs) if state is None else state
+        q, after = self._predict(obs, before)
+        read = self._read(obs, q)
+        if not explore:
+            return Action(super().decide(read), {"q": q}, after)
+        chosen = self.explore(read)
+        kept = {f"before {name}": x for name, x in before.items()}
+        return Action(chosen.action, {**chosen.extras, "q": q, **kept}, after)
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The most likely action, if the predictor has no memory."""
+        if before := self._fresh(obs):
+            raise UserError(
+                f"rfm with the predictor {self.config.predictor} cannot be exported, because it remembers the "
+                f"episode ({', '.join(before)}); train one without memory, such as --predictor rfm-ff"
+            )
+        return super().decide(self._read(obs, self._predict(obs, before)[0]))
+
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        """One update of the policy on what it read, and the updates of the predictor."""
+        read = self._read(rollout.obs, rollout.extras["q"])
+        seen = replace(rollout, obs=read, final_obs=self._read_after(rollout, read))
+        metrics = super()._learn(step, seen)
+        if self.config.predictor == "none":
+            return metrics
+        moves, q = self._moves(rollout), rollout.extras["q"]
+        self._fit(rollout, moves)
+        return {
+            **metrics,
+            "predictor_loss": prediction_loss(q.clamp(min=1e-30).log(), moves),
+            "predictor_accuracy": prediction_accuracy(q, moves),
+        }
+
+    def _fit(self, rollout: Trajectories, moves: Tensor) -> None:
+        """Updates the predictor on all columns of a rollout; `moves` [T, V, A - 1, 5] are its targets."""
+        if self.predictor is None:
+            return
+        over = torch.maximum(rollout.terminated, rollout.truncated)
+        reset = torch.cat([torch.zeros_like(over[:1]), over[:-1]])
+        state = _before(rollout, 0)
+        for _ in range(self.config.predictor_updates):
+            logits = self.predictor(rollout.obs, reset, state).out[:, :, 1:]
+            loss = prediction_loss(logits, moves)
+            gradient_step(self.predictor_optimizer, loss, self.config.predictor_max_grad_norm)
+
+    def _moves(self, rollout: Trajectories) -> Tensor:
+        """What the other agents did, as everyone sees it after the step; one-hot, [T, V, A - 1, 5]."""
+        return rollout.final_obs[..., 1 : self.layout.agents, self.layout.last_action]
+
+    def _predict(self, obs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Probabilities of the others' next actions, [B, A - 1, 5], and the predictor's state after the step.
+
+        Args:
+            obs: Nodes, [B, N, D].
+            state: State of the predictor, which is zeros where an episode begins.
+        """
+        kind, others = self.config.predictor, slice(1, self.layout.agents)
+        if self.predictor is not None:
+            no_reset = obs.new_zeros(len(obs))
+            out, after, _ = self.predictor.step(obs, no_reset, state)
+            return out[:, others].softmax(-1), after
+        if kind == "oracle":
+            return obs[:, others, self.layout.next_action], state
+        width = 0 if kind == "none" else ACTIONS
+        return obs.new_full((len(obs), self.layout.agents - 1, width), 1 / ACTIONS), state
+
+    def _read(self, obs: Tensor, q: Tensor) -> Tensor:
+        """What policy and value read, [..., X], of nodes [..., N, D] and predictions [..., A - 1, 5]."""
+        return torch.cat([egocentric(obs, self.layout), q.flatten(-2)], dim=-1)
+
+    @torch.no_grad()
+    def _read_after(self, rollout: Trajectories, read: Tensor) -> Tensor:
+        """What the value reads after the steps that `led_out` marks, and zeros after others, [T, V, X]."""
+        last, after = led_out(rollout), torch.zeros_like(read)
+        _, state = self._predict(rollout.obs[last], _before(rollout, last))
+        final = rollout.final_obs[last]
+        after[last] = self._read(final, self._predict(final, state)[0])
+        return after
+
+    def _fresh(self, obs: Tensor) -> State:
+        """The predictor's state at the beginning of episodes with these nodes, [B, N, D]."""
+        if self.predictor is None:
+            return {}
+        links, agents = self.predictor.links, self.layout.agents
+        return self.predictor.initial_state(len(obs), agents, links, obs)
+
+
+def _before(rollout: Trajectories, steps: Tensor | int) -> State:
+    """States of the predictor before some of the steps, as `act` stored them."""
+    prefix = "before "
+    return {
+        name.removeprefix(prefix): x[steps]
+        for name, x in rollout.extras.items()
+        if name.startswith(prefix)
+    }
