@@ -123,23 +123,30 @@ def frames(
 def _played(
     agent: "Agent", env: "Checked", draw: Callable[[], Frame], episodes: int, seed: int, every: int
 ) -> Iterator[Frame]:
-    """A picture before every n-th step."""
+    """A picture before every n-th step.
+
+    If the agent predicts others (the extra "q") and the environment has the attribute `predictions`, it is given
+    them before it is drawn.
+    """
     from rlbench.benchmarks.training.evaluation import longest_episode
     from rlbench.benchmarks.training.faults import Actions, named_as_users
     from rlbench.envs.contract import as_tensor
     from rlbench.envs.episodes import step_limit
 
     longest, actions = longest_episode(step_limit(env.env)), Actions(agent)
+    world = env.env.unwrapped
     try:
         for episode in range(episodes):
             obs = env.reset(derive(seed, "episode", episode))
             state, over, step = None, False, 0
             while not over:
-                if step % every == 0:
-                    yield draw()
                 with named_as_users(type(agent)):
                     chosen = agent.act(as_tensor(obs, agent)[None], state=state)
                     action = actions(chosen, 1)[0]
+                if step % every == 0:
+                    if "q" in chosen.extras and hasattr(world, "predictions"):
+                        world.predictions = chosen.extras["q"][0].numpy()
+                    yield draw()
                 state = chosen.state
                 obs, _, terminated, truncated = env.step(action)
                 step += 1

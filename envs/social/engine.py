@@ -112,6 +112,11 @@ class GridGame:
         """Names of the agents, agent_0 and so on."""
         return tuple(f"agent_{index}" for index in range(self.agents))
 
+    def moves(self, cell: int) -> list[int]:
+        """The cells to which the five actions lead from a cell."""
+        cells: list[int] = self._moves[cell * ACTIONS : (cell + 1) * ACTIONS].tolist()
+        return cells
+
     def reset(self, mask: Array | None = None, seeds: Sequence[int] | None = None) -> None:
         """Begins episodes.
 

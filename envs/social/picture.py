@@ -1,11 +1,12 @@
 """Pictures of games of several agents."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.envs.social.engine import GridGame
+from rlbench.envs.social.engine import UP, GridGame
 from rlbench.envs.social.names import COIN
 
 Array = NDArray[Any]
@@ -13,8 +14,11 @@ Array = NDArray[Any]
 TILE = 24
 """Pixels of a cell; even, because H.264 needs pictures of even sizes."""
 _FLOOR, _LINE = (245, 245, 245), (215, 215, 215)
-AGENTS = ((40, 90, 200), (235, 140, 30), (130, 70, 180), (60, 60, 60))
-"""Colours of the agents; each has its own quarter of a cell, so that agents who share one can be seen."""
+Colour = tuple[int, int, int]
+AGENTS = (
+    (40, 90, 200), (235, 140, 30), (130, 70, 180), (60, 60, 60), (0, 150, 160), (220, 80, 160),
+)  # fmt: skip
+"""Colours of the agents; each has its own part of a cell, so that agents who share one can be seen."""
 ITEMS = ((200, 50, 50), (60, 170, 90), (225, 185, 40))
 """Colours of the types of items."""
 
@@ -41,8 +45,16 @@ def in_words(game: GridGame, env: int = 0) -> str:
     return "\n".join(lines)
 
 
-def draw(game: GridGame, env: int = 0) -> Array:
-    """One environment as a picture, uint8 [24 H, 24 H, 3]: items are squares, hollow if taken; agents are discs."""
+def draw(game: GridGame, env: int = 0, predictions: Array | None = None) -> Array:
+    """One environment as a picture, uint8 [24 H, 24 H, 3]: items are squares, hollow if taken; agents are discs.
+
+    Args:
+        game: E environments.
+        env: Number of the environment.
+        predictions: Probabilities of the next action of each agent but the first, [A - 1, 5]. A move is an arrow in the
+            cell to which it leads, staying a light spot on the disc: the more likely, the more opaque. A move against an
+            edge counts as staying.
+    """
     side = game.game.side
     down, right = np.mgrid[:TILE, :TILE]
     picture = np.empty((side * TILE, side * TILE, 3), np.uint8)
@@ -50,18 +62,44 @@ def draw(game: GridGame, env: int = 0) -> Array:
     picture[::TILE] = picture[:, ::TILE] = _LINE
     from_edge = np.minimum(np.minimum(down, right), TILE - 1 - np.maximum(down, right))
     square, hollow = from_edge >= 4, (from_edge >= 4) & (from_edge < 6)
+    across = 2 if game.agents <= 4 else 3
+    slot = TILE // across
 
     def tile(cell: int) -> Array:
         row, column = divmod(cell, side)
         return picture[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
 
+    def mark(cell: int, agent: int, shape: Array, colour: Colour, share: float = 1.0) -> None:
+        """Paints a shape in the agent's slot of a cell."""
+        row, column = (slot * x for x in divmod(agent, across))
+        within = tile(cell)[row : row + slot, column : column + slot]
+        within[shape] = np.rint((1 - share) * within[shape] + share * np.array(colour))
+
     for cell, kind, there in zip(
         game.item_cells[env], game.types, game.available[env], strict=True
     ):
         tile(int(cell))[square if there else hollow] = ITEMS[kind]
-    quarter = TILE // 2
-    for agent, cell in enumerate(game.agent_cells[env]):
-        middle = (quarter * np.array(divmod(agent, 2)) + (quarter - 1) / 2)[:, None, None]
-        disc = np.square(np.stack([down, right]) - middle).sum(0) <= 25
-        tile(int(cell))[disc] = AGENTS[agent]
+    disc, spot, *arrows = _shapes(slot)
+    for agent, cell in enumerate(game.agent_cells[env].tolist()):
+        mark(cell, agent, disc, AGENTS[agent])
+    for agent, shares in enumerate([] if predictions is None else predictions, start=1):
+        own = int(game.agent_cells[env, agent])
+        staying = 0.0
+        for action, (share, cell) in enumerate(zip(shares.tolist(), game.moves(own), strict=True)):
+            if cell == own:
+                staying += share
+            else:
+                mark(cell, agent, arrows[action - UP], AGENTS[agent], share)
+        mark(own, agent, spot, _FLOOR, staying)
     return picture
+
+
+@cache
+def _shapes(slot: int) -> tuple[Array, ...]:
+    """A disc, a spot and arrows up, down, left and right, bool [slot, slot] each."""
+    middle = (slot - 1) / 2
+    y, x = np.mgrid[:slot, :slot] - middle
+    distance = np.square(y) + np.square(x)
+    up = (np.abs(x) <= (y + middle) / 2) & (np.abs(y) < middle)
+    arrows = (up, up[::-1], up.T, up.T[:, ::-1])
+    return distance <= (slot / 2 - 1) ** 2, distance <= (slot / 4) ** 2, *arrows

@@ -147,6 +147,8 @@ class SingleAgentView(gym.Env[Array, np.int64]):
         self.max_steps = self._one.game.game.limit
         """Steps after which an episode is cut."""
         self.render_mode = render_mode
+        self.predictions: Array | None = None
+        """Probabilities of each partner's next action, [A - 1, 5], to be drawn in pictures; None for none."""
         self.observation_space = self._one.single_observation_space
         self.action_space = self._one.single_action_space
 
@@ -173,4 +175,6 @@ class SingleAgentView(gym.Env[Array, np.int64]):
         """A picture, uint8 [H, W, 3], or text."""
         if self.render_mode is None:
             return None
-        return (draw if self.render_mode == "rgb_array" else in_words)(self.game)
+        if self.render_mode == "ansi":
+            return in_words(self.game)
+        return draw(self.game, predictions=self.predictions)

@@ -62,6 +62,8 @@ class Case:
     actions; if empty, test_every_agent.py checks it on batches of data."""
     driver_settings: tuple[str, ...] = ()
     """Settings that the agent does not read, in addition to those that no agent reads."""
+    observations: Box | None = None
+    """The only observation space with which test_on_policy.py checks the agent; two numbers or images if None."""
 
     def change(self, setting: str) -> Change:
         """Another value of a setting."""
@@ -98,14 +100,19 @@ def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
     return agent_class(agent_class.Config(**{**case_of(name).small, **settings}), spec, seed=seed)
 
 
+def noise(agent: Agent, rows: int) -> Tensor:
+    """Observations of the agent's shape without meaning, [B, ...]."""
+    return torch.randn(rows, *(agent.spec.observation_space.shape or ()))
+
+
 def experience(agent: Agent, seed: int) -> Experience:
     """Random experience with the agent's own actions; a third of the steps terminate and a third are truncated."""
-    noise = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(seed)
     shape = (24,) if agent.consumes is Transitions else (6, 4)
     size = agent.spec.observation_space.shape or ()
-    obs, next_obs = (torch.randn(*shape, *size, generator=noise) for _ in range(2))
-    reward = torch.randn(shape, generator=noise)
-    ends = torch.randint(3, shape, generator=noise)
+    obs, next_obs = (torch.randn(*shape, *size, generator=drawn) for _ in range(2))
+    reward = torch.randn(shape, generator=drawn)
+    ends = torch.randint(3, shape, generator=drawn)
     terminated, truncated = (ends == 0).float(), (ends == 1).float()
     if agent.consumes is Transitions:
         action = agent.act(obs, explore=True).action

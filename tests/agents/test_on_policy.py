@@ -12,7 +12,7 @@ from torch import Tensor
 from rlbench.agents import load_agent
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Spec
-from tests.agents.case import cases, experience, make
+from tests.agents.case import cases, experience, make, noise
 from tests.networks import equal, same, tensors, weights
 
 OBS = Box(-np.inf, np.inf, (2,))
@@ -20,13 +20,20 @@ BOX = Spec(OBS, Box(np.array([-2, 0], np.float32), np.array([2, 5], np.float32))
 DISCRETE = Spec(OBS, Discrete(3))
 ON_POLICY = {case.name: case for case in cases() if case.spaces}
 PAIRS = [
-    pytest.param(case.name, spec, id=f"{case.name}-{type(spec.action_space).__name__}")
+    pytest.param(
+        case.name, dataclasses.replace(spec, observation_space=case.observations or OBS),
+        id=f"{case.name}-{type(spec.action_space).__name__}",
+    )
     for case in ON_POLICY.values()
     for spec in (BOX, DISCRETE)
     if isinstance(spec.action_space, case.spaces)
-]
+]  # fmt: skip
 IMAGES = Spec(Box(0, 255, (3, 12, 12)), Discrete(3))
-READS_IMAGES = [name for name in ON_POLICY if hasattr(load_agent(name).Config, "encoder")]
+READS_IMAGES = [
+    case.name
+    for case in ON_POLICY.values()
+    if hasattr(load_agent(case.name).Config, "encoder") and case.observations is None
+]
 
 
 def train(agent: Agent, updates: int, first: int = 0) -> Agent:
@@ -43,7 +50,7 @@ def test_actions_have_the_shape_and_lie_in_the_space(
 ) -> None:
     agent = train(make(name, spec), 2)
     for scale in (0.0, 1.0, 100.0):
-        action = agent.act(scale * torch.randn(batch, 2), explore=explore).action
+        action = agent.act(scale * noise(agent, batch), explore=explore).action
         discrete = isinstance(spec.action_space, Discrete)
         assert action.shape == ((batch,) if discrete else (batch, 2))
         assert action.dtype == (torch.int64 if discrete else torch.float32)
@@ -92,7 +99,7 @@ def test_weights_depend_on_the_seed_alone(name: str, spec: Spec) -> None:
 @pytest.mark.parametrize(("name", "spec"), [*PAIRS, ("sb3-sac", BOX), ("sb3-td3", BOX)])
 def test_nothing_is_drawn_from_the_global_generators(name: str, spec: Spec) -> None:
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    train(make(name, spec), 2).act(torch.zeros(1, 2), explore=True)
+    train(make(name, spec), 2).act(torch.zeros(1, *spec.observation_space.shape), explore=True)
     assert torch.equal(torch_before, torch.get_rng_state())
     assert str(numpy_before) == str(np.random.get_state())  # noqa: NPY002
 
@@ -105,7 +112,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str, spec: Spec) -> Non
     train(resumed, 5, first=5)
     assert equal(whole, resumed)
     for explore in (True, False):
-        obs = torch.randn(50, 2)
+        obs = noise(whole, 50)
         mine, other = (x.act(obs, explore=explore).action for x in (whole, resumed))
         assert torch.equal(mine, other)
 
@@ -126,7 +133,7 @@ def test_acting_without_exploration_changes_nothing_in_the_training(name: str, s
         quiet.learn(experience(quiet, seed))
         # As an evaluation does, for what is learned here depends on how the agent acts.
         before = watched.act_generator.get_state()
-        watched.act(torch.randn(3, 2))
+        watched.act(noise(watched, 3))
         watched.act_generator.set_state(before)
         watched.learn(experience(watched, seed))
     assert same(weights(quiet), weights(watched))
@@ -136,10 +143,11 @@ IMAGE_SETTINGS = {"augment", "batch_norm", "freeze"}
 ACTING_SETTINGS = {"act_mode"}
 DRIVER_SETTINGS = {"envs", "rollout_steps", "random_steps", "replay_size", "steps_per_update"}
 FIELDS = [
-    (name, field.name, IMAGES if field.name in IMAGE_SETTINGS else DISCRETE)
-    for name in ON_POLICY
-    for field in dataclasses.fields(load_agent(name).Config)
+    (case.name, field.name, IMAGES if field.name in IMAGE_SETTINGS else DISCRETE)
+    for case in ON_POLICY.values()
+    for field in dataclasses.fields(load_agent(case.name).Config)
     if field.name not in {*ACTING_SETTINGS, "encoder"}
+    and not (case.observations and field.name in IMAGE_SETTINGS)
 ]
 
 
@@ -148,7 +156,10 @@ def test_settings_have_an_effect_save_those_of_the_drivers(
     name: str, field: str, spec: Spec
 ) -> None:
     value, others = ON_POLICY[name].change(field)
-    if spec is IMAGES:
+    spec = dataclasses.replace(
+        spec, observation_space=ON_POLICY[name].observations or spec.observation_space
+    )
+    if field in IMAGE_SETTINGS:
         others = {**others, "encoder": "impala"}
     usual, changed = make(name, spec, **others), make(name, spec, **others | {field: value})
     driver_setting = field in {*DRIVER_SETTINGS, *ON_POLICY[name].driver_settings}

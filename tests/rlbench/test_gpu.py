@@ -18,7 +18,7 @@ from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
 from rlbench.envs.grids.make import make_lifetimes
 from rlbench.interface import Agent, Spec
 from tests.agents import test_every_agent, test_on_policy
-from tests.agents.case import SPEC, case_of, experience
+from tests.agents.case import SPEC, case_of, experience, noise
 from tests.kill_and_resume import killed_equals_unkilled
 from tests.networks import assert_close, tensors
 from tests.probe_envs import random_experience
@@ -57,7 +57,7 @@ def batch(agent: Agent, seed: int) -> Any:
 
 def check(agent: Agent, metrics: Any) -> None:
     assert all(torch.isfinite(x) for x in metrics.values())
-    action = agent.act(torch.randn(7, 2, device="cuda")).action
+    action = agent.act(noise(agent, 7).cuda()).action
     assert action.device.type == "cuda"
     assert all(agent.spec.action_space.contains(row.numpy()) for row in action.cpu())
     for path, value in tensors(agent.state_dict()).items():
