@@ -42,6 +42,7 @@ EXAMPLES = {
     "lpg-meta": "--env grid-levels-small --lifetimes 16 --hidden 32 --updates 50",
     "ppo": "--env CartPole-v1 --updates 20",
     "recurrent-ppo": "--env CartPole-v1 --updates 20",
+    "rfm": "--env stag-hunt --updates 200",
     "sac": "--env Pendulum-v1 --updates 1000",
     "sb3-a2c": "--env CartPole-v1 --updates 1000",
     "sb3-dqn": "--env CartPole-v1 --updates 1000",

@@ -1,6 +1,7 @@
 """A2C with a relational forward model: what it reads, predicts, learns from and remembers."""
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ from rlbench.agents.rfm import (
     prediction_loss,
 )
 from rlbench.backbones.memories import forget
+from rlbench.backbones.optim import gradient_step
+from rlbench.benchmarks.commands.watch import frames
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.loading import load_run, task_of
 from rlbench.benchmarks.training.rollouts import RolloutDriver
@@ -27,16 +30,18 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.entities import Entities
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
+from rlbench.envs.social.picture import draw
 from rlbench.envs.social.scripted import Scripted
 from rlbench.envs.social.views import observe, vectors
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec, State
+from rlbench.seeding import derive
 from tests.agents import test_ppo
 from tests.agents.case import ROLLOUT, Case
 from tests.kill_and_resume import killed_equals_unkilled
-from tests.networks import assert_close, copies, equal, unchanged
+from tests.networks import assert_close, copies, equal, same, unchanged, weights
 
 COIN = GridGame("coin", 1).layout(observed=True)
 CASE = Case(
@@ -188,6 +193,33 @@ def test_no_gradient_of_the_policy_reaches_the_predictor() -> None:
     assert unchanged(player.network, policy)
 
 
+def test_the_policy_reads_its_view_and_the_predictions() -> None:
+    player, game = agent("stag-hunt-4p"), GridGame("stag-hunt-4p", 6)
+    q = torch.rand(6, 3, 5)
+    read = player._read(nodes_of(game), q)
+    wanted = torch.cat([torch.from_numpy(vectors(game, [0])[:, 0]), q.flatten(1)], dim=1)
+    assert torch.equal(read, wanted)
+    assert player.read_space.shape == wanted[0].shape
+
+
+def test_the_predictor_learns_whole_columns_from_where_the_rollout_began() -> None:
+    player, twin = (agent(predictor="vain", predictor_updates=2, rollout_steps=12) for _ in "ab")
+    given = rollout(player, count=2)
+    assert twin.predictor is not None
+    # Episodes end after 10 steps: the first 12 steps leave 8 of the second episode.
+    reset = torch.zeros(12, 3)
+    reset[8] = 1
+    state = {"hidden": given.extras["before hidden"][0]}
+    assert state["hidden"].any()
+    for _ in range(2):
+        logits = twin.predictor(given.obs, reset, state).out[:, :, 1:]
+        loss = prediction_loss(logits, given.final_obs[:, :, 1:2, 8:13])
+        gradient_step(twin.predictor_optimizer, loss, 5.0)
+    player.learn(given)
+    assert player.predictor is not None
+    assert unchanged(player.predictor, copies(twin.predictor))
+
+
 @pytest.mark.parametrize("kind", LEARNED)
 def test_the_goal_of_another_agent_never_reaches_it(kind: str) -> None:
     player, game = agent(predictor=kind), GridGame("coin", 1)
@@ -240,10 +272,10 @@ def test_a_resumed_run_goes_on_with_its_predictions(game: str, kind: str) -> Non
 
 
 def test_recorded_updates_equal_those_of_learn() -> None:
-    whole, twin = agent(), agent()
+    whole, twin = (agent(predictor="mlp-lstm", rollout_steps=3) for _ in range(2))
     one, other = driven(whole), driven(twin)
     other._learn = compiled_learn(twin, interpreted)
-    for _ in range(4):
+    for _ in range(3):
         one.update()
         other.update()
     assert_close(whole, twin)
@@ -257,8 +289,25 @@ def test_a_run_is_loaded_in_its_view(tmp_path: Path) -> None:
     space = task.make().observation_space
     assert isinstance(space, Entities)
     assert space.layout.oracle
-    assert equal(player, run.learner) or player.updates == 2
+    assert same(weights(player), weights(run.learner))
     assert player.act(torch.zeros(1, *space.shape)).extras["q"].shape == (1, 1, 5)
+
+
+def test_films_show_its_predictions(tmp_path: Path) -> None:
+    config = RunConfig(env="stag-hunt-4p", updates=1, eval_episodes=1, out=tmp_path / "run")
+    Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="vain"), config).start()
+    pictures, _ = frames(tmp_path / "run", 1, 1, 144)
+    player, task = load_run(tmp_path / "run")
+    env: Any = task.make()
+    obs, _ = env.reset(seed=derive(1, "episode", 0))
+    state, plain = None, True
+    for picture in islice(pictures, 5):
+        chosen = player.act(torch.from_numpy(obs)[None], state=state)
+        state = chosen.state
+        plain &= np.array_equal(picture, env.render())
+        assert np.array_equal(picture, draw(env.game, predictions=chosen.extras["q"][0].numpy()))
+        obs, *_ = env.step(int(chosen.action))
+    assert not plain
 
 
 @pytest.mark.parametrize(

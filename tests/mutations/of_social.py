@@ -58,5 +58,25 @@ MUTATIONS: list[Mutation] = [
         ("rewards of a partner", "reward[:, 0].astype", "reward[:, -1].astype"),
         ("every environment begins anew", "self.game.reset(mask, [", "self.game.reset(mask | True, [0] * (self.num_envs - len(given)) + ["),
     ),
+    *of_file(
+        "envs/social/views.py", "envs/test_social_foresight.py",
+        ("others in the opposite order", "np.roll(everyone, -agent)", "np.roll(everyone, agent)"),
+        ("actions at the wrong nodes", "following[:, 1 : 1 + actions.shape[1]]", "following[:, : actions.shape[1]]"),
+    ),
+    *of_file(
+        "envs/social/single.py", "envs/test_social_foresight.py",
+        ("partners choose anew when they act", "        if self._planned is None:\n", "        if True:\n"),
+        ("plans outlive a reset", "for x in given])\n        self._planned = None\n", "for x in given])\n"),
+        ("plans outlive a step", "chosen[:, 0] = actions\n        self._planned = None\n", "chosen[:, 0] = actions\n"),
+    ),
+    *of_file(
+        "envs/social/picture.py", "envs/test_social_foresight.py",
+        ("the first agent's moves are drawn", "enumerate([] if predictions is None else predictions, start=1)", "enumerate([] if predictions is None else predictions)"),
+        ("all arrows are opaque", "(1 - share) * within[shape] + share * np.array(colour)", "np.array(colour)"),
+    ),
+    *of_file(
+        "rlbench/entities.py", "envs/test_social_foresight.py",
+        ("goals and next actions overlap", "self.goal.stop if self.goals else self.last_action.stop", "self.last_action.stop"),
+    ),
 ]  # fmt: skip
 """All mutations."""
