@@ -41,7 +41,8 @@ class Layout:
     @property
     def features(self) -> int:
         """Number of features of a node, D."""
-        return self.next_action.stop if self.oracle else self.next_action.start
+        before: int = self.next_action.start
+        return before + (ACTIONS if self.oracle else 0)
 
     @property
     def place(self) -> slice:

@@ -99,7 +99,9 @@ def test_weights_depend_on_the_seed_alone(name: str, spec: Spec) -> None:
 @pytest.mark.parametrize(("name", "spec"), [*PAIRS, ("sb3-sac", BOX), ("sb3-td3", BOX)])
 def test_nothing_is_drawn_from_the_global_generators(name: str, spec: Spec) -> None:
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    train(make(name, spec), 2).act(torch.zeros(1, *spec.observation_space.shape), explore=True)
+    train(make(name, spec), 2).act(
+        torch.zeros(1, *spec.observation_space.shape or ()), explore=True
+    )
     assert torch.equal(torch_before, torch.get_rng_state())
     assert str(numpy_before) == str(np.random.get_state())  # noqa: NPY002
 

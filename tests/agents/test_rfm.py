@@ -114,7 +114,12 @@ def test_targets_are_what_the_others_did_and_never_ones_own_action() -> None:
     driver = driven(player, "stag-hunt-4p")
     game, taken = cast(Any, driver)._env.vector.game, []
     step = game.step
-    game.step = lambda actions: taken.append(actions.copy()) or step(actions)
+
+    def watched(actions: Any) -> Any:
+        taken.append(actions.copy())
+        return step(actions)
+
+    game.step = watched
     given = driver._rollout()
     done = torch.from_numpy(np.stack(taken))
     assert given.truncated.any(), "also at the end of episodes"

@@ -167,5 +167,6 @@ def test_a_view_draws_the_predictions_that_it_was_given() -> None:
     env.reset(seed=0)
     plain: Any = env.render()
     env.predictions = np.full((1, 5), 0.2)
-    assert np.array_equal(env.render(), draw(env.game, predictions=env.predictions))
-    assert not np.array_equal(env.render(), plain)
+    shown: Any = env.render()
+    assert np.array_equal(shown, draw(env.game, predictions=env.predictions))
+    assert not np.array_equal(shown, plain)
