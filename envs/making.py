@@ -124,11 +124,11 @@ def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env
     return GridEnv(name.family, name.level, render_mode)
 
 
-def make_from_factory(name: str) -> "gym.Env[Any, Any]":
+def make_fromfactory(name: str) -> "gym.Env[Any, Any]":
     """One environment from `package.module:factory`, a callable without arguments."""
     from rlbench.envs.contract import made
 
-    return made(name, _factory(name))
+    return made(name, factory(name))
 
 
 def no_episodes(name: str) -> "gym.Env[Any, Any]":
@@ -139,12 +139,12 @@ def no_episodes(name: str) -> "gym.Env[Any, Any]":
     )
 
 
-def source_from_factory(name: str) -> "Source":
+def source_fromfactory(name: str) -> "Source":
     """A source of examples from `package.module:factory`, a callable without arguments."""
-    return made_source(name, _factory(name))
+    return made_source(name, factory(name))
 
 
-def _factory(name: str) -> Callable[[], Any]:
+def factory(name: str) -> Callable[[], Any]:
     """The callable that `package.module:factory` names."""
     module_name, _, attribute = name.partition(":")
     look_in_current_folder()
@@ -159,14 +159,14 @@ def _factory(name: str) -> Callable[[], Any]:
         ) from None
     except FAILURES as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
-    factory: Any = getattr(module, attribute, None)
-    if not callable(factory):
+    found: Any = getattr(module, attribute, None)
+    if not callable(found):
         raise UserError(
             f"the module {module_name!r} has no function {attribute!r}; write the task as "
             "package.module:factory, and let factory() return a Gymnasium environment or a source of "
             "examples"
         )
-    return factory  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]
 
 
 def register_minigrid(env_id: str) -> None:

@@ -19,6 +19,7 @@ from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.procgen.names import ProcgenName
 from rlbench.envs.social import make as social, names as social_names
+from rlbench.envs.teams import make as teams
 from rlbench.errors import FAILURES, UserError, raised_by
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Task:
     """Makes a number of environments that are stepped as a batch, if that is faster than one after the other:
     a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
     and the option `reset_mask`, as in SyncVectorEnv. If seeds cannot be given per episode, it also
-    has the method of `rlbench.envs.episodes.Repeats`."""
+    has the method of `rlbench.envs.episodes.Repeats`. In the task of a team, `step` returns rewards [V, A]."""
     held_out: "Task | None" = None
     """The same task with levels that training never sees."""
     training: "Task | None" = None
@@ -66,6 +67,10 @@ class Task:
     """Makes lifetimes, for meta-training; see `rlbench.envs.grids.make.make_lifetimes`. None if there are none."""
     unseen: "tuple[Task, ...]" = ()
     """Tasks with other lifetimes, on which a meta-learner is also measured."""
+    team: str | None = None
+    """How its agents learn: all by one policy, `shared`, or each by its own, `independent`; see `rlbench.envs.teams`.
+    None if one agent learns. Observations and actions are those of all agents, [A, ...], in spaces of
+    `rlbench.teams`; the reward of an environment is the mean over the agents."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -84,8 +89,8 @@ def find_task(name: str) -> Task:
             `chain-short`), of several agents (`coin`), of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
-            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`), or
-            `package.module:factory`.
+            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`),
+            `package.module:factory`, or a team (`shared:stag-hunt-4p`, see `rlbench.envs.teams.make.offers`).
 
     Raises:
         UserError: Nothing has this name.
@@ -109,8 +114,15 @@ def find_task(name: str) -> Task:
     if grid is not None:
         return _grid(grid)
     if name in social_names.GAMES:
+<<<<<<< HEAD
         views = {view: Task(name, **social.offers(name, view)) for view in social.VIEWS}
         return Task(name, **social.offers(name), views=views)
+=======
+        return Task(name, **social.offers(name))
+    team = teams.offers(name)
+    if team is not None:
+        return Task(name, **team)
+>>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)

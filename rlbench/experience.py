@@ -38,7 +38,7 @@ class Trajectories:
     action: Tensor
     """Actions in the units of the environment, [T, B, A]; int64 [T, B] of a Discrete space."""
     reward: Tensor
-    """Rewards, [T, B]."""
+    """Rewards, [T, B]; of a team's agents, [T, B, A]."""
     terminated: Tensor
     """1.0 if the episode terminated, [T, B]."""
     truncated: Tensor

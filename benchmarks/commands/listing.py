@@ -21,6 +21,7 @@ from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.social import names as social_names
 from rlbench.envs.tasks import registered_names
+from rlbench.envs.teams import make as team_names
 from rlbench.errors import UserError
 
 LEARNERS = {**AGENTS, **META_LEARNERS, **MODELS}
@@ -48,6 +49,7 @@ def everything() -> str:
     rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
     grids = "\n".join(f"  {line}" for line in grid_names.lines())
     social = "\n".join(f"  {line}" for line in social_names.lines())
+    teams = "\n".join(f"  {line}" for line in team_names.lines())
     games = "\n".join(f"  {line}" for line in procgen_names.lines())
     atari = "\n".join(f"  {line}" for line in atari_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
@@ -66,6 +68,8 @@ def everything() -> str:
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
         f"Games of several agents: one learner, scripted partners\n{social}\n\n"
+        f"Teams, in which all agents learn; NAME is such a game or package.module:factory of a PettingZoo ParallelEnv\n"
+        f"{teams}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Atari's games (pip install 'rlbench[atari]')\n{atari}\n\n"
         f"Labelled examples, for models\n{lines(SHOWN)}\n\n"

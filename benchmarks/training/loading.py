@@ -10,6 +10,7 @@ from typing import Any
 from torch import Generator, Tensor, nn
 
 from rlbench import compute
+from rlbench.agents._team import team_of
 from rlbench.backbones.encoders import Encoder
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
@@ -48,8 +49,9 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     """
     folder = RunFolder(path)
     saved = folder.config()
-    learner_class = load_learner(saved["learner"]["name"])
     config = dataclasses.replace(from_json(RunConfig, saved["run"], path), device=device, out=path)
+    name = saved["learner"]["name"]
+    learner_class = learner_for(name, find_task(config.env))
     settings = from_json(learner_class.Config, saved["learner"]["settings"], path)
     task = task_of(config.env, learner_class, settings)
     if saved["data"] is not None:
@@ -69,15 +71,30 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     state = folder.load_checkpoint(learner.device)
     if state is None:
         raise UserError(f"{path} has no checkpoint yet; let the run continue for longer")
-    # Generators are not loaded: they would not fit if the run was on another kind of device.
-    generators = {
-        name: value.get_state()
-        for name, value in vars(learner).items()
-        if isinstance(value, Generator)
-    }
     with explaining_misfit(path):
-        learner.load_state_dict({**state["learner"], **generators})
+        learner.load_state_dict(_with_generators_of(learner, state["learner"]))
     return learner, task
+
+
+def learner_for(name: str, task: Task) -> type[Learner]:
+    """The class of the learner that a name means on a task: if the task is a team's, a team of it.
+
+    Raises:
+        UserError: There is no such learner, or it cannot be in a team.
+    """
+    found = load_learner(name)
+    return found if task.team is None else team_of(found, name, task.team)
+
+
+def _with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved state with a learner's own generators: others do not fit if the run was on another kind of device."""
+    own = dict(state)
+    for name, value in vars(learner).items():
+        if isinstance(value, Generator):
+            own[name] = value.get_state()
+        elif isinstance(value, Learner):
+            own[name] = _with_generators_of(value, state[name])
+    return own
 
 
 def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
@@ -131,10 +148,12 @@ def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
 
 
 def encoders_of(learner: Learner) -> list[Encoder]:
-    """All encoders with weights in the networks of a learner, each once."""
-    networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
+    """All encoders with weights in the networks of a learner, or of a team's members, each once."""
+    parts = vars(learner).values()
+    networks = [x for x in parts if isinstance(x, nn.Module)]
     found = {id(x): x for network in networks for x in network.modules() if isinstance(x, Encoder)}
-    return [encoder for encoder in found.values() if encoder.state_dict()]
+    of_members = [encoder for x in parts if isinstance(x, Learner) for encoder in encoders_of(x)]
+    return [encoder for encoder in found.values() if encoder.state_dict()] + of_members
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -108,8 +108,9 @@ class RolloutDriver:
         steps, count = self._agent.config.rollout_steps, self._agent.config.envs
         obs = np.empty((steps, *self._obs.shape), dtype=self._obs.dtype)
         final_obs = np.empty_like(obs)
-        reward, terminated, truncated = np.empty((3, steps, count), dtype=np.float32)
+        terminated, truncated = np.empty((2, steps, count), dtype=np.float32)
         actions: list[Array] = []
+        rewards: list[Array] = []
         extras: list[Mapping[str, Tensor]] = []
         self._returns = []
         for t in range(steps):
@@ -123,15 +124,16 @@ class RolloutDriver:
             actions.append(action.copy())
             extras.append(chosen.extras)
             self._state = chosen.state
-            final_obs[t], reward[t], terminated[t], truncated[t] = self._env.step(action)
+            final_obs[t], reward, terminated[t], truncated[t] = self._env.step(action)
+            rewards.append(reward.astype(np.float32))
             self._step += 1
-            self._return += reward[t]
+            self._return += rewards[t].reshape(count, -1).mean(1)  # A team has several rewards.
             self._obs = final_obs[t]
             over = (terminated[t] + truncated[t]) > 0
             if over.any():
                 self._begin(over)
         self._obs = self._obs.copy()  # The agent may change what it learns from.
-        columns = (obs, np.stack(actions), reward, terminated, truncated, final_obs)
+        columns = (obs, np.stack(actions), np.stack(rewards), terminated, truncated, final_obs)
         tensors = (torch.from_numpy(column).to(self._agent.device) for column in columns)
         all_obs, all_actions, all_reward, all_terminated, all_truncated, all_final_obs = tensors
         return Trajectories(
@@ -222,7 +224,7 @@ class _OneByOne:
         return self._obs
 
     def step(self, action: Array) -> tuple[Array, Array, Array, Array]:
-        """Observations [V, D], rewards, terminated and truncated, [V] each."""
+        """Observations [V, D], rewards [V], or [V, A] of a team, terminated and truncated [V]."""
         obs, reward, terminated, truncated = self._envs.step(self._all, action)
         self._obs = self._kept(obs)
         return self._obs, reward, terminated, truncated

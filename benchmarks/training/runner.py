@@ -36,6 +36,7 @@ from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import (
     explaining_misfit,
     from_json,
+    learner_for,
     load_encoders,
     refuse_other_data,
     task_of,
@@ -76,7 +77,7 @@ class Run:
         """
         self.console = console or Console()
         self.learner_name, self.settings, self.config = learner_name, settings, config
-        self.learner_class = load_learner(learner_name)
+        self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
         self._encoder_from: dict[str, Any] | None = None
 

@@ -35,6 +35,7 @@ from rlbench.envs.multiroom.levels import (
 )
 from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.multiroom.picture import draw
+from rlbench.envs.resets import episodes_to_begin
 
 Array = NDArray[Any]
 
@@ -133,23 +134,8 @@ class MultiRoomVector(VectorEnv[Array, Array, Array]):
         Returns:
             Observations of all environments, uint8 [V, W, H, 3], and an empty dict.
         """
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int):
-            seeds = range(seeds, seeds + self.num_envs)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} environments")
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
-            mask = np.ones(self.num_envs, bool)
-        elif mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(
-                f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{self.num_envs}]"
-            )
+        mask, chosen = episodes_to_begin(self, seed, options)
         (rows,) = mask.nonzero()
-        chosen = [
-            int(self.np_random.integers(2**31)) if given is None else int(given)
-            for given in (seeds[row] for row in rows.tolist())
-        ]
         if chosen:
             self._begin(rows, chosen)
         return self._obs(), {}

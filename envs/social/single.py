@@ -15,7 +15,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from rlbench.entities import ACTIONS, Entities
+=======
+from rlbench.entities import ACTIONS
+from rlbench.envs.resets import episodes_to_begin
+>>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.picture import draw, in_words
@@ -86,6 +91,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         Returns:
             Observations of all environments, [V, ...], and an empty dict.
         """
+<<<<<<< HEAD
         seeds = [None] * self.num_envs if seed is None else seed
         if isinstance(seeds, int):
             seeds = range(seeds, seeds + self.num_envs)
@@ -101,6 +107,9 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         given = [seeds[row] for row in np.flatnonzero(mask).tolist()]
         self.game.reset(mask, [self._drawn() if x is None else int(x) for x in given])
         self._planned = None
+=======
+        self.game.reset(*episodes_to_begin(self, seed, options))
+>>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
         return self._obs(), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
@@ -115,6 +124,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         """A picture of each environment, uint8 [H, W, 3]."""
         return tuple(draw(self.game, env) for env in range(self.num_envs))
 
+<<<<<<< HEAD
     def _drawn(self) -> int:
         return int(self.np_random.integers(2**31))
 
@@ -124,6 +134,8 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
             self._planned = np.array(self.partners(self.game))
         return self._planned
 
+=======
+>>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
     def _obs(self) -> Array:
         """Observations of agent 0, [V, ...]."""
         seen = observe(self.game, self.obs_mode, [0])[:, 0]

@@ -1,0 +1,206 @@
+"""PettingZoo's parallel environments as environments of a team, stepped one after the other.
+
+An agent whose part is over before the others' observes zeros and gets reward 0 until the episode ends for all. The last
+step decides how it ends: truncated if it truncates any agent, else terminated.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rlbench.envs.contract import as_obs, is_images
+from rlbench.envs.resets import episodes_to_begin
+from rlbench.errors import FAILURES, UserError, raised_by
+from rlbench.teams import team_space
+
+Array = NDArray[Any]
+
+
+class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
+    """Environments of one factory; the caller resets those whose episodes are over."""
+
+    def __init__(self, name: str, make: Callable[[], Any], count: int) -> None:
+        """Makes `count` environments, V.
+
+        Args:
+            name: Name in errors.
+            make: Makes a `pettingzoo.ParallelEnv`.
+            count: Number of environments.
+
+        Raises:
+            UserError: PettingZoo is not installed, `make` failed or made something else, or the agents differ in their
+                spaces, or have spaces that a team cannot have.
+        """
+        self.num_envs, self._name = count, name
+        self._envs = [_made(name, make) for _ in range(count)]
+        first = self._envs[0]
+        self._agents: list[str] = list(first.possible_agents)
+        seen, self._action = (self._one(x) for x in ("observation_space", "action_space"))
+        if not isinstance(seen, Box):
+            raise UserError(
+                f"{name}: its agents have the observation space {seen}; a team needs a Box, so flatten the "
+                "observations in the factory"
+            )
+        if not isinstance(self._action, Box | Discrete):
+            raise UserError(
+                f"{name}: its agents have the action space {self._action}; a team needs a Box or a Discrete space, "
+                "so convert the actions in the factory"
+            )
+        # Bytes stay bytes only as images, also when stacked.
+        self._seen = seen if is_images(seen) else Box(seen.low, seen.high, dtype=np.float32)
+        self._living: list[list[str]] = [[] for _ in self._envs]
+        """Agents that take part in each episode."""
+        self._obs = np.zeros((count, len(self._agents), *seen.shape), self._seen.dtype)
+        self.render_mode = getattr(first, "render_mode", None)
+        self.metadata = {
+            **getattr(first, "metadata", {}),
+            "autoreset_mode": AutoresetMode.DISABLED,
+        }
+        self.single_observation_space = team_space(self._seen, len(self._agents))
+        self.single_action_space = team_space(self._action, len(self._agents))
+        self.observation_space = batch_space(self.single_observation_space, count)
+        self.action_space = batch_space(self.single_action_space, count)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begins episodes; see `episodes_to_begin`.
+
+        Returns:
+            Observations of all agents in all environments, [V, A, ...], and an empty dict.
+
+        Raises:
+            UserError: An environment failed, or returned something else than PettingZoo requires.
+        """
+        mask, seeds = episodes_to_begin(self, seed, options)
+        for v, begun in zip(np.flatnonzero(mask).tolist(), seeds, strict=True):
+            result = self._called("reset", self._envs[v].reset, seed=begun)
+            if not (isinstance(result, tuple) and len(result) == 2):
+                self._refuse("reset", "something else", "(observations, infos)")
+            self._living[v] = list(self._envs[v].agents)
+            self._look(v, "reset", result[0], self._living[v])
+        return self._obs.copy(), {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One step of each environment, with actions [V, A, ...]; rewards are float64 [V, A].
+
+        Raises:
+            UserError: As in `reset`.
+        """
+        reward = np.zeros((self.num_envs, len(self._agents)))
+        terminated, truncated = np.zeros((2, self.num_envs), bool)
+        for v, env in enumerate(self._envs):
+            before = self._living[v]
+            if not before:  # Its episode is over, and the caller has not reset it.
+                continue
+            given = {agent: self._for_env(actions[v, self._agents.index(agent)]) for agent in before}
+            result = self._called("step", env.step, given)
+            if not (isinstance(result, tuple) and len(result) == 5):
+                self._refuse("step", "something else", "five dicts, of which the first has observations")
+            obs, rewards, ends, cuts, _ = result
+            for agent in before:
+                reward[v, self._agents.index(agent)] = self._number(rewards, agent)
+            after = [x for x in env.agents if not (ends.get(x, False) or cuts.get(x, False))]
+            self._living[v] = after
+            self._look(v, "step", obs, after or before)
+            if not after:
+                truncated[v] = any(cuts.get(agent, False) for agent in before)
+                terminated[v] = not truncated[v]
+        return self._obs.copy(), reward, terminated, truncated, {}
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture of each environment."""
+        if self.render_mode is None:
+            return None
+        return tuple(self._called("render", env.render) for env in self._envs)
+
+    def close_extras(self, **_: Any) -> None:
+        """Closes the environments."""
+        for env in self._envs:
+            self._called("close", env.close)
+
+    def _one(self, which: str) -> Space[Any]:
+        """The space that all agents have; `which` is observation_space or action_space."""
+        function = getattr(self._envs[0], which)
+        spaces = {agent: self._called(which, function, agent) for agent in self._agents}
+        (first, one), *others = spaces.items()
+        for agent, other in others:
+            if other != one:
+                raise UserError(
+                    f"{self._name}: {first} has the {which} {one}, but {agent} has {other}; a team needs the same "
+                    "spaces for all agents, so pad them in the factory (for example with SuperSuit)"
+                )
+        return one  # type: ignore[no-any-return]
+
+    def _look(self, v: int, where: str, obs: Any, agents: list[str]) -> None:
+        """Stores the observations of some agents, and zeros for the others."""
+        self._obs[v] = 0
+        for agent in agents:
+            if not isinstance(obs, Mapping) or agent not in obs:
+                self._refuse(where, f"no observation of {agent}", "one for each agent in `agents`")
+            try:
+                seen = as_obs(obs[agent], self._seen)
+            except (TypeError, ValueError):
+                self._refuse(where, f"an observation of {agent} of another kind", "an array of numbers")
+            if seen.shape != self._seen.shape:
+                expected = f"{list(self._seen.shape)} as in its observation space"
+                self._refuse(where, f"an observation of {agent} of shape {list(seen.shape)}", expected)
+            self._obs[v, self._agents.index(agent)] = seen
+
+    def _number(self, rewards: Any, agent: str) -> float:
+        """The reward of an agent."""
+        try:
+            return float(rewards.get(agent, 0.0))
+        except (AttributeError, TypeError, ValueError):
+            self._refuse("step", f"no number as the reward of {agent}", "a dict with a number for each")
+
+    def _for_env(self, action: Any) -> Any:
+        """A copy of an agent's action, of a type that its action space contains."""
+        if isinstance(self._action, Discrete):
+            return np.int64(action)
+        assert isinstance(self._action, Box)
+        # Rounding to float32 may leave the bounds.
+        return np.clip(action, self._action.low, self._action.high).astype(self._action.dtype)
+
+    def _called(self, where: str, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """The result of a method of the user's environment; its exceptions are reported as theirs."""
+        try:
+            return function(*given, **options)
+        except FAILURES as error:
+            raise raised_by(self._name, where, error, "environment") from error
+
+    def _refuse(self, where: str, found: str, expected: str) -> NoReturn:
+        raise UserError(
+            f"{self._name}: {where} returned {found}; expected {expected}; correct the environment"
+        )
+
+
+def _made(name: str, make: Callable[[], Any]) -> Any:
+    """The environment that `make` returns."""
+    try:
+        base = importlib.import_module("pettingzoo").ParallelEnv
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{name} needs the package pettingzoo; install it with pip install 'rlbench[pettingzoo]'"
+        ) from None
+    try:
+        env = make()
+    except UserError:
+        raise
+    except FAILURES as error:
+        raise raised_by(name, "its factory", error, "environment") from error
+    if not isinstance(env, base):
+        raise UserError(
+            f"{name} made a {type(env).__name__}; expected a pettingzoo.ParallelEnv, so return one from the factory "
+            "(pettingzoo.utils.aec_to_parallel converts environments in which agents take turns)"
+        )
+    return env
