@@ -123,7 +123,9 @@ class Team(Agent):
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         """The inverse of `_parts`, with B as the first dimension."""
-        return parts[0].unflatten(0, (-1, *self._agents)) if self.shared else torch.stack([*parts], 1)
+        return (
+            parts[0].unflatten(0, (-1, *self._agents)) if self.shared else torch.stack([*parts], 1)
+        )
 
     def _all_joined(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """`_joined` of each column."""

@@ -124,7 +124,7 @@ def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env
     return GridEnv(name.family, name.level, render_mode)
 
 
-def make_fromfactory(name: str) -> "gym.Env[Any, Any]":
+def make_from_factory(name: str) -> "gym.Env[Any, Any]":
     """One environment from `package.module:factory`, a callable without arguments."""
     from rlbench.envs.contract import made
 
@@ -139,7 +139,7 @@ def no_episodes(name: str) -> "gym.Env[Any, Any]":
     )
 
 
-def source_fromfactory(name: str) -> "Source":
+def source_from_factory(name: str) -> "Source":
     """A source of examples from `package.module:factory`, a callable without arguments."""
     return made_source(name, factory(name))
 

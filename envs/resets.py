@@ -38,8 +38,6 @@ def episodes_to_begin(
     if mask is None:
         mask = np.ones(count, bool)
     elif mask.shape != (count,) or mask.dtype != bool:
-        raise ValueError(
-            f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{count}]"
-        )
+        raise ValueError(f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{count}]")
     given = (seeds[row] for row in np.flatnonzero(mask).tolist())
     return mask, [int(vector.np_random.integers(2**31)) if x is None else int(x) for x in given]

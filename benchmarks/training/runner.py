@@ -47,7 +47,7 @@ from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
-from rlbench.envs.tasks import Task
+from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
 from rlbench.interface import Agent, HasSpaces, Learn, Learner, MetaLearner, Model, Spec

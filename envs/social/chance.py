@@ -17,6 +17,8 @@ PLACES, COLOURS, RESPAWN, STAG_MOVES, STRAYS, STRAY_ACTIONS, TIES, CHOICES, REST
     10
 )
 """Purposes of random numbers; one more for each type of items after MOVED."""
+POLICIES, SAMPLED = 14, 15
+"""Purposes of trained policies, the last ones."""
 _MOST = 256
 """Numbers for a purpose in a step."""
 _PURPOSES = 16

@@ -25,7 +25,12 @@ from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.picture import draw, in_words
 from rlbench.envs.social.scripted import PARTNERS, Policy, Scripted
+<<<<<<< HEAD
 from rlbench.envs.social.views import foretold, observation_space, observe
+=======
+from rlbench.envs.social.trained import Trained
+from rlbench.envs.social.views import observation_space, observe
+>>>>>>> 6e207b4 (Trained policies of the games of several agents: the class, and the module that makes them from runs)
 
 Array = NDArray[Any]
 
@@ -47,9 +52,15 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         Args:
             name: A name in `rlbench.envs.social.names.GAMES`.
             count: Number of environments.
+<<<<<<< HEAD
             partners: A scripted policy by name, or a function from a game to actions of all agents [V, A], of which the
                 first column is ignored; None for that of `scripted.PARTNERS`.
             obs_mode: vector, grid or graph, see `views`; or oracle.
+=======
+            partners: A scripted policy by name, `trained` for the trained ones of the game, or a function from a game to
+                actions of all agents [V, A], of which the first column is ignored; None for that of `scripted.PARTNERS`.
+            obs_mode: vector, grid or graph, see `views`.
+>>>>>>> 6e207b4 (Trained policies of the games of several agents: the class, and the module that makes them from runs)
         """
         self.num_envs = count
         self.metadata = {
@@ -61,7 +72,9 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         self.game = GridGame(name, count)
         """The engine."""
         partners = PARTNERS[GAMES[name].kind] if partners is None else partners
-        self.partners: Policy = Scripted(partners) if isinstance(partners, str) else partners
+        if isinstance(partners, str):
+            partners = Trained(name) if partners == "trained" else Scripted(partners)
+        self.partners: Policy = partners
         self.partners(self.game)  # Raises if the policy does not play this game.
         self._planned: Array | None = None
         """Actions of all agents in the current state, [V, A]; None if they were not needed yet."""

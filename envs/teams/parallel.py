@@ -102,10 +102,14 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             before = self._living[v]
             if not before:  # Its episode is over, and the caller has not reset it.
                 continue
-            given = {agent: self._for_env(actions[v, self._agents.index(agent)]) for agent in before}
+            given = {
+                agent: self._for_env(actions[v, self._agents.index(agent)]) for agent in before
+            }
             result = self._called("step", env.step, given)
             if not (isinstance(result, tuple) and len(result) == 5):
-                self._refuse("step", "something else", "five dicts, of which the first has observations")
+                self._refuse(
+                    "step", "something else", "five dicts, of which the first has observations"
+                )
             obs, rewards, ends, cuts, _ = result
             for agent in before:
                 reward[v, self._agents.index(agent)] = self._number(rewards, agent)
@@ -150,10 +154,14 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             try:
                 seen = as_obs(obs[agent], self._seen)
             except (TypeError, ValueError):
-                self._refuse(where, f"an observation of {agent} of another kind", "an array of numbers")
+                self._refuse(
+                    where, f"an observation of {agent} of another kind", "an array of numbers"
+                )
             if seen.shape != self._seen.shape:
                 expected = f"{list(self._seen.shape)} as in its observation space"
-                self._refuse(where, f"an observation of {agent} of shape {list(seen.shape)}", expected)
+                self._refuse(
+                    where, f"an observation of {agent} of shape {list(seen.shape)}", expected
+                )
             self._obs[v, self._agents.index(agent)] = seen
 
     def _number(self, rewards: Any, agent: str) -> float:
@@ -161,7 +169,9 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
         try:
             return float(rewards.get(agent, 0.0))
         except (AttributeError, TypeError, ValueError):
-            self._refuse("step", f"no number as the reward of {agent}", "a dict with a number for each")
+            self._refuse(
+                "step", f"no number as the reward of {agent}", "a dict with a number for each"
+            )
 
     def _for_env(self, action: Any) -> Any:
         """A copy of an agent's action, of a type that its action space contains."""

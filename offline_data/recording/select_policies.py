@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rlbench import checkpoint
+from rlbench.agents import load_agent
 from rlbench.agents.sac import SAC, SACConfig
 from rlbench.envs import data_names
 from rlbench.envs.episodes import make_envs, play
@@ -230,27 +231,25 @@ def _training(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 def command_of(config: dict[str, Any]) -> str:
     """The command line that reproduces a run, from its config.json."""
-    words = ["rlbench run", config["learner"]["name"]]
-    changed = {**config["run"], **_changed(config["learner"]["settings"])}
-    online = ("data",) if config["run"]["data"] == "none" else ()
-    for key in (
-        "env",
-        *online,
-        "updates",
-        "seed",
-        "snapshot_every",
-        *_changed(config["learner"]["settings"]),
-    ):
-        value = changed[key]
-        shown = " ".join(map(str, value)) if isinstance(value, list) else value
-        words.append(f"--{key.replace('_', '-')} {shown}")
+    learner, run = config["learner"], config["run"]
+    words = ["rlbench run", learner["name"]]
+    keys = ["env", "data", "updates", "seed", "snapshot_every"]
+    usual = {"data": "auto", "snapshot_every": 0}
+    options = {key: run[key] for key in keys if run[key] != usual.get(key)} | _changed(learner)
+    for key, value in options.items():
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{flag} {shown}")
     return " ".join(words)
 
 
-def _changed(settings: dict[str, Any]) -> dict[str, Any]:
+def _changed(learner: dict[str, Any]) -> dict[str, Any]:
     """Settings that differ from the agent's defaults."""
-    defaults = json.loads(json.dumps(asdict(SACConfig())))
-    return {key: value for key, value in settings.items() if value != defaults[key]}
+    defaults = json.loads(json.dumps(asdict(load_agent(learner["name"]).Config())))
+    return {key: value for key, value in learner["settings"].items() if value != defaults[key]}
 
 
 def main() -> None:
