@@ -25,7 +25,7 @@ class TeamChoices(MultiDiscrete):
 
     def __init__(self, one: Discrete, agents: int) -> None:
         """The space of `agents` numbers that are in `one`."""
-        super().__init__([one.n] * agents, start=[one.start] * agents)
+        super().__init__([int(one.n)] * agents, start=[int(one.start)] * agents)
         self.one = one
 
 
