@@ -15,22 +15,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from rlbench.entities import ACTIONS, Entities
-=======
-from rlbench.entities import ACTIONS
 from rlbench.envs.resets import episodes_to_begin
->>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.picture import draw, in_words
 from rlbench.envs.social.scripted import PARTNERS, Policy, Scripted
-<<<<<<< HEAD
-from rlbench.envs.social.views import foretold, observation_space, observe
-=======
 from rlbench.envs.social.trained import Trained
-from rlbench.envs.social.views import observation_space, observe
->>>>>>> 6e207b4 (Trained policies of the games of several agents: the class, and the module that makes them from runs)
+from rlbench.envs.social.views import foretold, observation_space, observe
 
 Array = NDArray[Any]
 
@@ -52,15 +44,9 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         Args:
             name: A name in `rlbench.envs.social.names.GAMES`.
             count: Number of environments.
-<<<<<<< HEAD
-            partners: A scripted policy by name, or a function from a game to actions of all agents [V, A], of which the
-                first column is ignored; None for that of `scripted.PARTNERS`.
-            obs_mode: vector, grid or graph, see `views`; or oracle.
-=======
             partners: A scripted policy by name, `trained` for the trained ones of the game, or a function from a game to
                 actions of all agents [V, A], of which the first column is ignored; None for that of `scripted.PARTNERS`.
-            obs_mode: vector, grid or graph, see `views`.
->>>>>>> 6e207b4 (Trained policies of the games of several agents: the class, and the module that makes them from runs)
+            obs_mode: vector, grid or graph, see `views`; or oracle.
         """
         self.num_envs = count
         self.metadata = {
@@ -104,25 +90,8 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         Returns:
             Observations of all environments, [V, ...], and an empty dict.
         """
-<<<<<<< HEAD
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int):
-            seeds = range(seeds, seeds + self.num_envs)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"got {len(seeds)} seeds for {self.num_envs} environments")
-        mask = (options or {}).get("reset_mask")
-        if mask is None:
-            mask = np.ones(self.num_envs, bool)
-        elif mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(
-                f"reset_mask is {mask.dtype} {list(mask.shape)}, expected bool [{self.num_envs}]"
-            )
-        given = [seeds[row] for row in np.flatnonzero(mask).tolist()]
-        self.game.reset(mask, [self._drawn() if x is None else int(x) for x in given])
-        self._planned = None
-=======
         self.game.reset(*episodes_to_begin(self, seed, options))
->>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
+        self._planned = None
         return self._obs(), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
@@ -137,18 +106,12 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         """A picture of each environment, uint8 [H, W, 3]."""
         return tuple(draw(self.game, env) for env in range(self.num_envs))
 
-<<<<<<< HEAD
-    def _drawn(self) -> int:
-        return int(self.np_random.integers(2**31))
-
     def _plan(self) -> Array:
         """Actions of all agents in the current state, [V, A], chosen once: what an oracle shows is what happens."""
         if self._planned is None:
             self._planned = np.array(self.partners(self.game))
         return self._planned
 
-=======
->>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
     def _obs(self) -> Array:
         """Observations of agent 0, [V, ...]."""
         seen = observe(self.game, self.obs_mode, [0])[:, 0]

@@ -121,18 +121,18 @@ def _layers(run: Path, config: dict[str, Any], name: str) -> Layers:
     """The policy of the last checkpoint of a run.
 
     Raises:
-        UserError: There is no checkpoint, or the layers give other logits than the agent.
+        UserError: The run is not complete, or the layers give other logits than the agent.
     """
-    saved = checkpoint.all_in(run / "checkpoint")
-    if not saved:
-        raise UserError(f"{run} has no checkpoint yet; let the run continue for longer")
+    saved = [checkpoint.load(path) for path in checkpoint.all_in(run / "checkpoint")[-1:]]
+    if not saved or saved[0]["update"] != config["run"]["updates"]:
+        raise UserError(f"{run} is not complete; finish it with `rlbench run --resume {run}`")
     kind = load_agent(config["learner"]["name"])
     settings = {
         k: tuple(v) if isinstance(v, list) else v for k, v in config["learner"]["settings"].items()
     }
     task = find_task(name).make()
     agent: Any = kind(kind.Config(**settings), Spec.of(task))
-    state = checkpoint.load(saved[-1])["learner"]["agent_0"]
+    state = saved[0]["learner"]["agent_0"]
     for part in ("network", "normaliser"):
         getattr(agent, part).load_state_dict(state[part])
     linear = [*agent.network.policy_body.layers, agent.network.head.out]

@@ -56,7 +56,52 @@ MUTATIONS: list[Mutation] = [
         "envs/social/single.py", "envs/test_social_views.py",
         ("the learner plays another agent", "chosen[:, 0] = actions", "chosen[:, -1] = actions"),
         ("rewards of a partner", "reward[:, 0].astype", "reward[:, -1].astype"),
-        ("every environment begins anew", "self.game.reset(mask, [", "self.game.reset(mask | True, [0] * (self.num_envs - len(given)) + ["),
+    ),
+    *of_file(
+        "envs/resets.py", "envs/test_social_views.py",
+        ("every environment begins anew", "    return mask, [", "    return mask | True, [0] * (~mask).sum() + ["),
+    ),
+    *of_file(
+        "envs/social/trained.py", "envs/test_social_trained.py",
+        ("one policy for all agents", "game.steps, chance.POLICIES, game.agents)", "game.steps, chance.POLICIES, 1).repeat(game.agents, 1)"),
+        ("policies drawn in each step", "chance.uniform(game.key, 0 * game.steps,", "chance.uniform(game.key, game.steps,"),
+        ("the most likely action", "(below <= drawn[:, None] * below[:, -1:]).sum(-1)", "logits.argmax(-1)"),
+        ("tanh after the last layer", "x @ weight + bias\n    return result", "np.tanh(x @ weight + bias)\n    return result"),
+        ("every agent sees what agent 0 sees", "vectors(game, range(game.agents))", "vectors(game, [0] * game.agents)"),
+        ("the same numbers in each step", "chance.uniform(game.key, game.steps, chance.SAMPLED", "chance.uniform(game.key, 0 * game.steps, chance.SAMPLED"),
+    ),
+    *of_file(
+        "offline_data/recording/social_policies.py", "envs/test_social_trained.py",
+        ("a run that is not complete", 'or saved[0]["update"] != config["run"]["updates"]', ""),
+        ("the normaliser's mean left out", "bias - (mean * scale).numpy() @ weight", "bias"),
+    ),
+    *of_file(
+        "envs/teams/games.py", "envs/test_teams.py agents/test_team.py",
+        ("all are paid the mean", "reward.astype(np.float64), terminated", "reward * 0.0 + reward.mean(1, keepdims=True), terminated"),
+    ),
+    *of_file(
+        "envs/teams/single.py", "envs/test_teams.py",
+        ("the reward of agent 0", "float(reward[0].mean())", "float(reward[0, 0])"),
+    ),
+    *of_file(
+        "envs/teams/parallel.py", "envs/test_teams.py",
+        ("the last observation stays", "        self._obs[v] = 0\n", ""),
+        ("the last step is not seen", "after or before)", "after)"),
+        ("a cut counts as an end", "terminated[v] = not truncated[v]", "terminated[v] = True"),
+        ("spaces of the others not compared", "            if other != one:\n", "            if False:\n"),
+    ),
+    *of_file(
+        "agents/_team.py", "agents/test_team.py",
+        ("rows in the order of agents", "return [column.flatten(dim, dim + 1)]", "return [column.transpose(dim, dim + 1).flatten(dim, dim + 1)]"),
+        ("members share weights", 'derive(seed, "member", number)', 'derive(seed, "member", 0)'),
+        ("members have generators of their own", "            agent.act_generator = self.act_generator\n", ""),
+        ("one place for each environment, not each row", "if self.shared else config\n", "if False else config\n"),
+        ("members write into each other's rows", "part.clone() for part", "part for part"),
+        ("metrics of the first member", ".stack([each[name] for each in metrics]).mean()", ".stack([each[name] for each in metrics[:1]]).mean()"),
+    ),
+    *of_file(
+        "benchmarks/training/rollouts.py", "agents/test_team.py",
+        ("the return of agent 0", ".reshape(count, -1).mean(1)", ".reshape(count, -1)[:, 0]"),
     ),
     *of_file(
         "envs/social/views.py", "envs/test_social_foresight.py",
