@@ -252,6 +252,7 @@ def test_an_agent_that_ends_early_sees_zeros_until_all_have_ended() -> None:
     assert masked[1].tolist() == [[6, 0]] * 3
     assert np.array_equal(masked[0], last[0])
     vector.close()
+    assert all(env.closed for env in vector._envs)
 
 
 def test_bytes_that_are_no_images_become_numbers_and_actions_stay_inside_their_box() -> None:
