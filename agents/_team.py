@@ -60,6 +60,11 @@ class Team(Agent):
             agent.act_generator = self.act_generator
             setattr(self, f"agent_{number}", agent)
 
+    @classmethod
+    def view(cls, settings: Any) -> str | None:
+        """See `Agent`; what its members need."""
+        return cls.member.view(settings)
+
     @property
     def members(self) -> list[Agent]:
         """The members, in order."""

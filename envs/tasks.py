@@ -1,7 +1,7 @@
 """Tasks: names for things that can be run. Importing this loads the standard library only."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -114,15 +114,9 @@ def find_task(name: str) -> Task:
     if grid is not None:
         return _grid(grid)
     if name in social_names.GAMES:
-<<<<<<< HEAD
-        views = {view: Task(name, **social.offers(name, view)) for view in social.VIEWS}
-        return Task(name, **social.offers(name), views=views)
-=======
-        return Task(name, **social.offers(name))
-    team = teams.offers(name)
-    if team is not None:
-        return Task(name, **team)
->>>>>>> 50581a5 (Teams: all agents of a game or of a PettingZoo environment learn, by one policy or each by its own)
+        return _viewed(name, social.offers, social.VIEWS)
+    if teams.offers(name) is not None:
+        return _viewed(name, teams.offers, teams.views(name))
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
@@ -165,6 +159,12 @@ def task_names() -> list[str]:
 def registered_names() -> list[str]:
     """Names of the tasks that packages registered under the entry point `rlbench.tasks`."""
     return [point.name for point in entry_points(group="rlbench.tasks")]
+
+
+def _viewed(name: str, offers: Callable[..., Any], views: Sequence[str]) -> Task:
+    """A task of several agents, with the views that it offers."""
+    found = {view: Task(name, **offers(name, view)) for view in views}
+    return Task(name, **offers(name), views=found)
 
 
 def _registered(name: str, point: EntryPoint) -> Task:

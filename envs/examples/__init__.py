@@ -31,7 +31,7 @@ EPISODES = "episodes-"
 SHOWN = {
     **SOURCES,
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
-    "episodes-GAME": "scripted episodes of a game of several agents (episodes-coin); -a2c: of trained agents",
+    "episodes-GAME": "episodes of a game of several agents, scripted, or trained with -trained at the end",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""
@@ -41,7 +41,7 @@ def find_source(name: str) -> "Callable[[], Source] | None":
     """The factory of the source with a name; None if there is no such source.
 
     Args:
-        name: One of `SOURCES`, `signals-B`, `episodes-GAME` or `episodes-GAME-a2c`, or the path of an .npz or HDF5 file.
+        name: One of `SOURCES`, `signals-B`, `episodes-GAME` or `episodes-GAME-trained`, or the path of an .npz or HDF5 file.
     """
     if name in SOURCES:
         return lambda: made_source(name, SOURCES.load(name))

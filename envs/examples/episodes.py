@@ -18,12 +18,15 @@ from rlbench.envs.examples._base import Array, Source, Split
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES
 from rlbench.envs.social.scripted import TEAMS, Policy, Scripted
+from rlbench.envs.social.trained import Trained
 from rlbench.errors import UserError
 from rlbench.seeding import derive
 
 EPSILON = 0.05
 """Share of random actions of scripted agents: with more, runs of right predictions would be short for any model."""
 PLAYED_AT_ONCE = 500
+TRAINED = "-trained"
+"""Ending of the names of episodes of trained agents."""
 LONGEST = 100
 """Steps of the longest episodes that are recorded."""
 
@@ -104,14 +107,15 @@ class Episodes(Source):
             alive = alive & ~terminated
 
 
-def recorded(game: str) -> Episodes:
-    """Episodes of a game, such as `coin`.
+def recorded(name: str) -> Episodes:
+    """Episodes of a game, such as `coin`, or of trained agents, such as `coin-trained`.
 
     Raises:
-        UserError: There is no such game.
+        UserError: There is no such game, or no agents were trained for it.
     """
+    game = name.removesuffix(TRAINED)
     if game not in GAMES:
         raise UserError(
             f"there is no game {game!r} for recorded episodes; give episodes-GAME with one of {', '.join(GAMES)}"
         )
-    return Episodes(game)
+    return Episodes(game, Trained(game) if name.endswith(TRAINED) else None)

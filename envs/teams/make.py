@@ -53,6 +53,11 @@ def offers(name: str, obs_mode: str = "vector") -> dict[str, Any] | None:
     }
 
 
+def views(name: str) -> tuple[str, ...]:
+    """Observations other than vectors that a team of this name offers."""
+    return ("graph",) if name.partition(":")[2] in GAMES else ()
+
+
 def make_single(name: str, obs_mode: str = "vector") -> "gym.Env[Any, Any]":
     """One environment of a team."""
     from rlbench.envs.teams.single import TeamEnv
