@@ -11,7 +11,7 @@ the edges' activations show what a prediction for an agent rests on.
 
 Forms without memory ("none" as core), without edges between agents ("entities" as relations) or without any
 edges ("none") are its ablations. The last two also leave out the pooled context, through which an agent would
-still receive sums over the others.
+still receive means over the others.
 
 Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available
 to us, and public reviews of it, from which the three blocks are known. The sizes, the inner form of the
@@ -59,9 +59,9 @@ class RFM(Relational):
             shape: Numbers of nodes and lengths of vectors.
             core: The graph GRU: "gn" passes messages, "independent" does not; "none": no memory.
             relations: Edges into agents: from "all" others, from "entities" only, or "none".
-            pooled: A context of the whole graph, through which each node also receives sums over all.
+            pooled: A context of the whole graph, through which each node also receives means over all.
             to_entities: Edges also from agents to entities.
-            reducer: How edges and nodes are summed up; means suit other numbers of nodes better.
+            reducer: How arriving edges are combined; means suit other numbers of nodes better.
             hidden: Units of the hidden layers of encoder and decoder.
             size: Length of the vectors of edges, nodes and context between encoder and decoder.
         """

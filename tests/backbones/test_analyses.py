@@ -48,7 +48,15 @@ def test_what_episodes_show() -> None:
     assert found.distance[0, 0].tolist() == [[0, 5, 5, 10], [5, 0, 4, 5]]
     assert found.available[0, :, 0].tolist() == [True] * 7 + [False] * 3
     assert found.types.tolist() == [0, 0]
-    assert np.flatnonzero(found.soon(found.taken.any(2))[0, :, 0]).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert np.flatnonzero(found.soon(np.asarray(found.taken.any(2)))[0, :, 0]).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_a_signal_around_an_event() -> None:

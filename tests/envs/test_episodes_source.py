@@ -57,10 +57,12 @@ def test_steps_after_the_end_are_not_alive_and_pay_nothing() -> None:
 
 def test_seeds_and_splits_share_no_episode() -> None:
     source = Episodes("coin")
-    first = [
-        source.sample(split, 200, seed)["obs"][:, 0].reshape(200, -1)
-        for split, seed in (("train", 0), ("train", 1), ("test", 0))  # type: ignore[arg-type]
-    ]
+    drawn = (
+        source.sample("train", 200, 0),
+        source.sample("train", 200, 1),
+        source.sample("test", 200, 0),
+    )
+    first = [columns["obs"][:, 0].reshape(200, -1) for columns in drawn]
     rows = np.concatenate(first)
     assert len(np.unique(rows, axis=0)) == len(rows)
     np.testing.assert_array_equal(

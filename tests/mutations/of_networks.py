@@ -168,7 +168,7 @@ MUTATIONS: list[Mutation] = [
         ("receivers and senders swapped", "of_edge, of_receiver, of_sender, of_context = weight", "of_edge, of_sender, of_receiver, of_context = weight"),
         ("means over all edges at each node", "counts = links.degrees[:, None, None] if", "counts = links.degrees.sum() if"),
         ("edges of padding summed", "total = links.arriving(edges if exist is None else edges * exist)", "total = links.arriving(edges)"),
-        ("padding in the context", "total = (x if exist is None else x * exist).sum(-3)", "total = x.sum(-3)"),
+        ("padding in the context", "(x * counts).sum(-3) / counts", "x.sum(-3) / counts"),
         ("padding counted in means", "torch.ones_like(x[..., :1]) if exist is None else exist", "torch.ones_like(x[..., :1])"),
         ("edges exist with their senders", "return nodes.index_select(-2, self.senders) * nodes.index_select(-2, self.receivers)", "return nodes.index_select(-2, self.senders)"),
         ("the same edges summed for all rows of nodes", "            start += nodes * degree\n", ""),

@@ -111,7 +111,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "envs/social/single.py", "envs/test_social_foresight.py",
         ("partners choose anew when they act", "        if self._planned is None:\n", "        if True:\n"),
-        ("plans outlive a reset", "for x in given])\n        self._planned = None\n", "for x in given])\n"),
+        ("plans outlive a reset", "seed, options))\n        self._planned = None\n", "seed, options))\n"),
         ("plans outlive a step", "chosen[:, 0] = actions\n        self._planned = None\n", "chosen[:, 0] = actions\n"),
     ),
     *of_file(
