@@ -71,9 +71,11 @@ class RFMConfig(A2CConfig):
     """Largest gradient norm of the predictor; larger gradients are scaled down to it."""
     hidden: tuple[int, ...] = (128, 64)
     envs: int = 32
-    rollout_steps: int = 16
+    # A whole episode of Stag Hunt. With a part of it, updates would alternate between the first steps, where partners
+    # are hard to predict, and the last ones, and so would the accuracy that is logged.
+    rollout_steps: int = 32
     discount: float = 0.97
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     entropy_coefficient: float = 0.01
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class RFM(A2C):
 
     Config: ClassVar[type] = RFMConfig
     run: ClassVar[Mapping[str, Any]] = {
-        "updates": 2_000, "eval_every": 100, "log_every": 20, "checkpoint_every": 100,
+        "updates": 1_000, "eval_every": 50, "log_every": 10, "checkpoint_every": 50,
     }  # fmt: skip
     config: RFMConfig
     predictor: Relational | None = None

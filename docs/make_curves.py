@@ -64,6 +64,7 @@ COMMANDS = {
         "--env CartPole-v1 --updates 80 --eval-every 8 --rollout-steps 32 --batch-size 64 --epochs 10 "
         "--learning-rate 3e-3"
     ),
+    "rfm": "--env stag-hunt --updates 200 --eval-every 20",
     "sac": f"--env Pendulum-v1 --updates 5000 --eval-every 500 {SMALL} --random-steps 1000",
     "sb3-a2c": "--env CartPole-v1 --updates 1500 --eval-every 150 --envs 8",
     "sb3-dqn": (
