@@ -109,9 +109,9 @@ def egocentric(nodes: Tensor, layout: Layout) -> Tensor:
     first = layout.agents
     for count in layout.items:
         of_type = slice(first, first + count)
-        order = (
-            far[..., of_type].argsort(dim=-1, stable=True)[..., None].expand(*far.shape[:-1], -1, 3)
-        )
+        # At equal distances by number.
+        order = (count * far[..., of_type] + torch.arange(count, device=far.device)).argsort(dim=-1)
+        order = order[..., None].expand(*far.shape[:-1], -1, 3)
         parts.append(items[..., of_type, :].gather(-2, order).flatten(-2))
         first += count
     if layout.goals:
@@ -178,6 +178,8 @@ class RFM(A2C):
             self.predictor = make_relational(kind, shape)
             rate = self.config.predictor_learning_rate
             self.predictor_optimizer = Adam(self.predictor.parameters(), rate)
+        self.remembered = tuple(self._fresh(1))
+        """Names of the parts of the predictor's state; empty if it has no memory."""
 
     @property
     def read_space(self) -> Space[Any]:
@@ -191,7 +193,7 @@ class RFM(A2C):
 
         Its state is the predictor's. `learn` receives it as it was before the step, with the prefix "before ".
         """
-        before = self._fresh(obs) if state is None else state
+        before = self._fresh(len(obs)) if state is None else state
         q, after = self._predict(obs, before)
         read = self._read(obs, q)
         if not explore:
@@ -201,13 +203,13 @@ class RFM(A2C):
         return Action(chosen.action, {**chosen.extras, "q": q, **kept}, after)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The most likely action, if the predictor has no memory."""
-        if before := self._fresh(obs):
+        """The most likely action for nodes [B, N, D], if the predictor has no memory."""
+        if self.remembered:
             raise UserError(
                 f"rfm with the predictor {self.config.predictor} cannot be exported, because it remembers the "
-                f"episode ({', '.join(before)}); train one without memory, such as --predictor rfm-ff"
+                f"episode ({', '.join(self.remembered)}); train one without memory, such as --predictor rfm-ff"
             )
-        return super().decide(self._read(obs, self._predict(obs, before)[0]))
+        return super().decide(self._read(obs, self._predict(obs, {})[0]))
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         """One update of the policy on what it read, and the updates of the predictor."""
@@ -249,13 +251,13 @@ class RFM(A2C):
         """
         kind, others = self.config.predictor, slice(1, self.layout.agents)
         if self.predictor is not None:
-            no_reset = obs.new_zeros(len(obs))
+            no_reset = obs.new_zeros(obs.shape[0])
             out, after, _ = self.predictor.step(obs, no_reset, state)
             return out[:, others].softmax(-1), after
         if kind == "oracle":
             return obs[:, others, self.layout.next_action], state
         width = 0 if kind == "none" else ACTIONS
-        return obs.new_full((len(obs), self.layout.agents - 1, width), 1 / ACTIONS), state
+        return obs.new_full((obs.shape[0], self.layout.agents - 1, width), 1 / ACTIONS), state
 
     def _read(self, obs: Tensor, q: Tensor) -> Tensor:
         """What policy and value read, [..., X], of nodes [..., N, D] and predictions [..., A - 1, 5]."""
@@ -270,12 +272,13 @@ class RFM(A2C):
         after[last] = self._read(final, self._predict(final, state)[0])
         return after
 
-    def _fresh(self, obs: Tensor) -> State:
-        """The predictor's state at the beginning of episodes with these nodes, [B, N, D]."""
+    def _fresh(self, rows: int) -> State:
+        """The predictor's state at the beginning of `rows` episodes; empty if it has no memory."""
         if self.predictor is None:
             return {}
         links, agents = self.predictor.links, self.layout.agents
-        return self.predictor.initial_state(len(obs), agents, links, obs)
+        like = next(self.predictor.parameters())
+        return self.predictor.initial_state(rows, agents, links, like)
 
 
 def _before(rollout: Trajectories, steps: Tensor | int) -> State:
