@@ -178,8 +178,6 @@ class RFM(A2C):
             self.predictor = make_relational(kind, shape)
             rate = self.config.predictor_learning_rate
             self.predictor_optimizer = Adam(self.predictor.parameters(), rate)
-        self.remembered = tuple(self._fresh(1))
-        """Names of the parts of the predictor's state; empty if it has no memory."""
 
     @property
     def read_space(self) -> Space[Any]:
@@ -203,11 +201,11 @@ class RFM(A2C):
         return Action(chosen.action, {**chosen.extras, "q": q, **kept}, after)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The most likely action for nodes [B, N, D], if the predictor has no memory."""
-        if self.remembered:
+        """The most likely action for nodes [B, N, D], if there is no network that predicts."""
+        if self.predictor is not None:
             raise UserError(
-                f"rfm with the predictor {self.config.predictor} cannot be exported, because it remembers the "
-                f"episode ({', '.join(self.remembered)}); train one without memory, such as --predictor rfm-ff"
+                f"rfm with the predictor {self.config.predictor} cannot be exported, because exports have no "
+                "form for its network; export a run with --predictor none, uniform or oracle"
             )
         return super().decide(self._read(obs, self._predict(obs, {})[0]))
 

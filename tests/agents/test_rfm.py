@@ -338,7 +338,7 @@ def test_spaces_without_nodes_are_refused() -> None:
         RFM(RFMConfig(), vectors_only)
     with pytest.raises(UserError, match="in the view oracle"):
         RFM(RFMConfig(predictor="oracle"), graph)
-    with pytest.raises(UserError, match="cannot be exported, because it remembers"):
+    with pytest.raises(UserError, match="cannot be exported, because exports have no form"):
         RFM(RFMConfig(), graph).decide(torch.zeros(1, *graph.observation_space.shape or ()))
 
 
