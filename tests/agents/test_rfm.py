@@ -353,7 +353,7 @@ def test_a_killed_run_equals_one_that_was_not(tmp_path: Path) -> None:
 def test_it_learns_to_predict_and_to_act() -> None:
     player = RFM(RFMConfig(), Spec.of(task_of("stag-hunt", RFM, RFMConfig()).make()))
     driver = driven(player, "stag-hunt")
-    metrics = [driver.update() for _ in range(200)]
+    metrics = [driver.update() for _ in range(60)]
     first, last = (
         {key: float(torch.stack([x[key] for x in part]).mean()) for key in part[0]}
         for part in (metrics[:10], metrics[-10:])
