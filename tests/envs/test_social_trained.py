@@ -110,10 +110,7 @@ def test_the_shipped_policies_score_what_their_card_says(name: str) -> None:
     found = social_policies.measured(Trained(name))
     # Rounding differs between machines and may change an action in rare cases.
     assert found["return_mean"] == pytest.approx(told["pool"]["return_mean"], rel=0.05)
-    assert all(
-        each["command"].startswith(f"rlbench run a2c --env shared:{name} ")
-        for each in told["policies"]
-    )
+    assert all(f" --env shared:{name} " in each["command"] for each in told["policies"])
     assert len({each["seed"] for each in told["policies"]}) == len(told["policies"])
     if name == "stag-hunt-4p":
         assert min(each["stags"] for each in told["policies"]) >= 1
@@ -172,12 +169,14 @@ def test_runs_of_another_kind_are_refused(tmp_path: Path) -> None:
     alone = trained_run(tmp_path / "alone", env="stag-hunt")
     with pytest.raises(UserError, match="the runs are on stag-hunt; expected one game"):
         social_policies.make([alone], out=tmp_path / "out")
-    for file in (tmp_path / "alone" / "checkpoint").iterdir():
-        file.unlink()
-    config = tmp_path / "alone" / "config.json"
-    config.write_text(config.read_text().replace('"stag-hunt"', '"shared:stag-hunt"'))
-    with pytest.raises(UserError, match="is not complete; finish it with"):
-        social_policies.make([alone], out=tmp_path / "out")
+    config, text = alone / "config.json", (alone / "config.json").read_text()
+    text = text.replace('"stag-hunt"', '"shared:stag-hunt"')
+    for updates, emptied in ((3, False), (2, True)):
+        config.write_text(text.replace('"updates": 2', f'"updates": {updates}'))
+        for file in (alone / "checkpoint").iterdir() if emptied else ():
+            file.unlink()
+        with pytest.raises(UserError, match="is not complete; finish it with"):
+            social_policies.make([alone], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
