@@ -5,7 +5,7 @@
     python -m rlbench.offline_data.recording.social_policies RUN0 RUN1
 
 The policies of one game are one file of weights, and one card with the commands, the returns of each policy among copies of
-itself, and the returns of the pool. Observations need no normalisation afterwards: it becomes part of the first layer.
+itself, of the pool, and of random and scripted agents. Observations need no normalisation afterwards: it becomes part of the first layer.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from rlbench.agents import load_agent
 from rlbench.agents.ppo import PPO
 from rlbench.envs.social.engine import GridGame
 from rlbench.envs.social.names import GAMES, STAG
+from rlbench.envs.social.scripted import TEAMS, Policy, Scripted
 from rlbench.envs.social.trained import POLICIES, Layers, Trained, logits
 from rlbench.envs.social.views import vectors
 from rlbench.envs.tasks import find_task
@@ -73,19 +74,22 @@ def make(runs: list[Path], note: str = "", out: Path = POLICIES) -> dict[str, An
         policies.append({
             "command": command_of(config), "seed": config["run"]["seed"], "updates": updates,
             "environment_steps": updates * settings["envs"] * settings["rollout_steps"],
-            **measured(Trained(name, [[number]] * GAMES[name].agents, out)),
+            **measured(name, Trained(name, [[number]] * GAMES[name].agents, out)),
         })  # fmt: skip
+    scripted = ("random", TEAMS[GAMES[name].kind])
     card = {
         "game": name, "note": note, "episodes": EPISODES, "policies": policies,
-        "pool": measured(Trained(name, folder=out)), "versions": configs[0]["versions"],
+        "pool": measured(name, Trained(name, folder=out)),
+        "scripted": {other: measured(name, Scripted(other)) for other in scripted},
+        "versions": configs[0]["versions"],
     }  # fmt: skip
     write_atomically(out / f"{name}.json", (json.dumps(card, indent=1) + "\n").encode())
     return card
 
 
-def measured(policy: Trained) -> dict[str, float]:
-    """Mean return of an agent, and in Stag Hunt the stags and apples taken, per episode."""
-    game = GridGame(policy.name, EPISODES, FIRST_SEED)
+def measured(name: str, policy: Policy) -> dict[str, float]:
+    """Mean return of an agent of a game, and in Stag Hunt the stags and apples taken, per episode."""
+    game = GridGame(name, EPISODES, FIRST_SEED)
     running, paid = np.ones(EPISODES, bool), np.zeros(EPISODES)
     taken = np.zeros(2)
     while running.any():
@@ -163,8 +167,9 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         card = make(asked.runs, asked.note, asked.out)
-        for policy in [*card["policies"], {"seed": "pool", **card["pool"]}]:
-            print({key: x for key, x in policy.items() if key != "command"})
+        others = {"pool": card["pool"], **card["scripted"]}
+        for seed, found in [*((x["seed"], x) for x in card["policies"]), *others.items()]:
+            print(seed, {key: x for key, x in found.items() if key != "command"})
     except UserError as error:
         parser.exit(2, f"{error}\n")
 

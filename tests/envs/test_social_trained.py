@@ -15,7 +15,8 @@ from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.social import chance
 from rlbench.envs.social.engine import GridGame
-from rlbench.envs.social.names import GAMES, STAG
+from rlbench.envs.social.names import GAMES
+from rlbench.envs.social.scripted import Scripted
 from rlbench.envs.social.single import SingleAgentVector, SingleAgentView
 from rlbench.envs.social.trained import POLICIES, Trained, card, logits, names, pool, sample
 from rlbench.envs.social.views import vectors
@@ -107,7 +108,7 @@ def test_the_shipped_policies_score_what_their_card_says(name: str) -> None:
     told = card(name)
     assert told["game"] == name
     assert len(told["policies"]) == len(pool(name)) >= 2
-    found = social_policies.measured(Trained(name))
+    found = social_policies.measured(name, Trained(name))
     # Rounding differs between machines and may change an action in rare cases.
     assert found["return_mean"] == pytest.approx(told["pool"]["return_mean"], rel=0.05)
     assert all(f" --env shared:{name} " in each["command"] for each in told["policies"])
@@ -181,10 +182,8 @@ def test_runs_of_another_kind_are_refused(tmp_path: Path) -> None:
 
 
 def test_stags_and_apples_are_counted_until_an_episode_ends() -> None:
-    class Still(Trained):
-        def __call__(self, game: GridGame) -> Any:
-            return np.zeros_like(game.last)
-
-    assert GAMES["stag-hunt-4p"].kind == STAG
-    found = social_policies.measured(Still("stag-hunt-4p"))
+    found = social_policies.measured("stag-hunt-4p", Scripted("stay"))
     assert found == {"return_mean": 0, "return_std": 0, "stags": 0, "apples": 0}
+    many = social_policies.measured("stag-hunt-4p", Scripted("apples"))
+    assert many["apples"] > 10 * many["stags"] > 0
+    assert social_policies.measured("coopnav", Scripted("assignment"))["return_mean"] == 1
