@@ -215,6 +215,9 @@ def test_agents_of_all_kinds_learn_in_teams(name: str, kind: str, tmp_path: Path
     found, task = load_run(tmp_path / "run")
     assert task.team == kind
     assert len(found.members) == (1 if kind == "shared" else 2)
+    fresh = type(found)(found.config, found.spec, seed=0)
+    for mine, theirs in zip(found.members, fresh.members, strict=True):
+        assert torch.equal(mine.generator.get_state(), theirs.generator.get_state()), "not loaded"
     obs = torch.from_numpy(task.make().reset(seed=0)[0])[None]
     for team in (found, job.learner):
         team.act_generator.manual_seed(0)

@@ -100,6 +100,11 @@ MUTATIONS: list[Mutation] = [
         ("metrics of the first member", ".stack([each[name] for each in metrics]).mean()", ".stack([each[name] for each in metrics[:1]]).mean()"),
     ),
     *of_file(
+        "benchmarks/training/loading.py", "agents/test_team.py",
+        ("generators of members are loaded", "own[name] = _with_generators_of(value, state[name])", "pass"),
+        ("encoders of members are not found", "for encoder in encoders_of(x)]", "for encoder in ()]"),
+    ),
+    *of_file(
         "benchmarks/training/rollouts.py", "agents/test_team.py",
         ("the return of agent 0", ".reshape(count, -1).mean(1)", ".reshape(count, -1)[:, 0]"),
     ),
