@@ -22,6 +22,9 @@ from rlbench.teams import team_space
 Array = NDArray[Any]
 
 
+_FIVE = "five dicts (observations, rewards, terminations, truncations, infos)"
+
+
 class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
     """Environments of one factory; the caller resets those whose episodes are over."""
 
@@ -84,8 +87,8 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
         mask, seeds = episodes_to_begin(self, seed, options)
         for v, begun in zip(np.flatnonzero(mask).tolist(), seeds, strict=True):
             result = self._called("reset", self._envs[v].reset, seed=begun)
-            if not (isinstance(result, tuple) and len(result) == 2):
-                self._refuse("reset", "something else", "(observations, infos)")
+            if not (_is_tuple(result, 2) and isinstance(result[0], Mapping)):
+                self._refuse("reset", "something else", "two dicts, (observations, infos)")
             self._living[v] = list(self._envs[v].agents)
             self._look(v, "reset", result[0], self._living[v])
         return self._obs.copy(), {}
@@ -106,10 +109,8 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 agent: self._for_env(actions[v, self._agents.index(agent)]) for agent in before
             }
             result = self._called("step", env.step, given)
-            if not (isinstance(result, tuple) and len(result) == 5):
-                self._refuse(
-                    "step", "something else", "five dicts, of which the first has observations"
-                )
+            if not (_is_tuple(result, 5) and all(isinstance(x, Mapping) for x in result)):
+                self._refuse("step", "something else", _FIVE)
             obs, rewards, ends, cuts, _ = result
             for agent in before:
                 reward[v, self._agents.index(agent)] = self._number(rewards, agent)
@@ -145,11 +146,11 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 )
         return one  # type: ignore[no-any-return]
 
-    def _look(self, v: int, where: str, obs: Any, agents: list[str]) -> None:
+    def _look(self, v: int, where: str, obs: Mapping[str, Any], agents: list[str]) -> None:
         """Stores the observations of some agents, and zeros for the others."""
         self._obs[v] = 0
         for agent in agents:
-            if not isinstance(obs, Mapping) or agent not in obs:
+            if agent not in obs:
                 self._refuse(where, f"no observation of {agent}", "one for each agent in `agents`")
             try:
                 seen = as_obs(obs[agent], self._seen)
@@ -164,14 +165,12 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 )
             self._obs[v, self._agents.index(agent)] = seen
 
-    def _number(self, rewards: Any, agent: str) -> float:
+    def _number(self, rewards: Mapping[str, Any], agent: str) -> float:
         """The reward of an agent."""
         try:
             return float(rewards.get(agent, 0.0))
-        except (AttributeError, TypeError, ValueError):
-            self._refuse(
-                "step", f"no number as the reward of {agent}", "a dict with a number for each"
-            )
+        except (TypeError, ValueError):
+            self._refuse("step", f"no number as the reward of {agent}", "one for each agent")
 
     def _for_env(self, action: Any) -> Any:
         """A copy of an agent's action, of a type that its action space contains."""
@@ -192,6 +191,10 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
         raise UserError(
             f"{self._name}: {where} returned {found}; expected {expected}; correct the environment"
         )
+
+
+def _is_tuple(result: Any, length: int) -> bool:
+    return isinstance(result, tuple | list) and len(result) == length
 
 
 def _made(name: str, make: Callable[[], Any]) -> Any:

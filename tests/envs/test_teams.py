@@ -140,7 +140,7 @@ class NoInfos(Countdown):
 class Unpaid(Countdown):
     def step(self, actions: Any) -> Any:
         obs, _, *rest = super().step(actions)
-        return obs, "much", *rest
+        return obs, {"a0": "much"}, *rest
 
 
 def fails() -> Any:
@@ -274,8 +274,8 @@ def test_bytes_that_are_no_images_become_numbers_and_actions_stay_inside_their_b
         ("Long", r"an observation of a0 of shape \[3\]; expected \[2\]"),
         ("Words", "an observation of a0 of another kind; expected an array of numbers"),
         ("OldStep", "step returned something else; expected five dicts"),
-        ("NoInfos", r"reset returned something else; expected \(observations, infos\)"),
-        ("Unpaid", "no number as the reward of a0; expected a dict"),
+        ("NoInfos", r"reset returned something else; expected two dicts, \(observations"),
+        ("Unpaid", "no number as the reward of a0; expected one for each"),
         ("fails", "raised RuntimeError in its factory: no licence"),
         ("text", "made a str; expected a pettingzoo.ParallelEnv"),
     ],
