@@ -1,6 +1,12 @@
 """Analyses: functions of finished runs, by name; imported on first use."""
 
+from typing import TYPE_CHECKING
+
+from rlbench.errors import UserError
 from rlbench.names import NameTable
+
+if TYPE_CHECKING:
+    from rlbench.backbones.analyses._base import Analysis
 
 ANALYSES = NameTable(
     "analysis",
@@ -18,3 +24,23 @@ ANALYSES = NameTable(
     },
     group="rlbench.analyses",
 )
+
+
+def load_analysis(name: str) -> "type[Analysis]":
+    """The class of an analysis.
+
+    Args:
+        name: As in `rlbench list`, or `package.module:Class`.
+
+    Raises:
+        UserError: There is no such analysis, or the class is something else.
+    """
+    from rlbench.backbones.analyses._base import Analysis
+
+    found = ANALYSES.load(name)
+    if not (isinstance(found, type) and issubclass(found, Analysis)):
+        raise UserError(
+            f"analysis {name!r}: it is not a subclass of rlbench.backbones.analyses._base.Analysis; expected "
+            "package.module:Class"
+        )
+    return found

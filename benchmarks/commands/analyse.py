@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from rlbench.backbones.analyses import ANALYSES
+from rlbench.backbones.analyses import ANALYSES, load_analysis
 from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform
 from rlbench.errors import UserError
@@ -24,7 +24,7 @@ def overview(words: Sequence[str]) -> None:
 
 def options(name: str) -> tuple[type[Any], str]:
     """The options of an analysis as a dataclass, and a line about it."""
-    kind = ANALYSES.load(name)
+    kind = load_analysis(name)
     meanings = field_docs(kind.Config)
     rows: list[Any] = [
         ("runs", Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(help=f"Folders: {'; '.join(kind.runs)}.")]),
@@ -41,12 +41,13 @@ def options(name: str) -> tuple[type[Any], str]:
         rows.append((each.name, known, how))
     where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses` in the first run.")]  # fmt: skip
     rows.append(("out", where, field(default=None)))
-    return make_dataclass("Options", rows, kw_only=True), ANALYSES[name]
+    line = ANALYSES.get(name) or (kind.__doc__ or "").strip().partition("\n")[0]
+    return make_dataclass("Options", rows, kw_only=True), line
 
 
 def make(name: str, asked: Any) -> None:
     """Does the analysis and prints its most important results."""
-    kind = ANALYSES.load(name)
+    kind = load_analysis(name)
     settings = {each.name: getattr(asked, each.name) for each in fields(kind.Config)}
     kind.Config(**settings)  # Refuses settings before a run is loaded.
     job = AnalysisJob(name, settings, tuple(asked.runs), asked.out)

@@ -24,11 +24,11 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
+        "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
         "rfm": (
             "rfm:PAPER",
             "relational forward models: predictions, edges, value of company, agents with one on board",
         ),
-        "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
     },
     group="rlbench.papers",
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rlbench.backbones.analyses._base import bootstrap
 from rlbench.benchmarks.tables import statistics
-from rlbench.benchmarks.tables.paper import Claim, Grid, Look, Method, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results
 
 Array = NDArray[Any]
@@ -97,12 +97,12 @@ def _agents(scale: Scale) -> Grid:
     return Grid(tuple(methods), GAMES, seeds, run)
 
 
-def _looks(scale: Scale) -> tuple[Look, ...]:
+def _analyses(scale: Scale) -> tuple[AnalysisGrid, ...]:
     seeds = 3 if scale == "small" else 10
     return (
-        Look("edges", ("RFM",), (STAG, COIN), seeds),
-        Look("company", (RETURNS, ALONE), (STAG,), seeds),
-        Look("other-tasks", (MEAN,), (SCRIPTED_STAG,), seeds, {"tasks": SIZES}),
+        AnalysisGrid("edges", ("RFM",), (STAG, COIN), seeds),
+        AnalysisGrid("company", (RETURNS, ALONE), (STAG,), seeds),
+        AnalysisGrid("other-tasks", (MEAN,), (SCRIPTED_STAG,), seeds, {"tasks": SIZES}),
     )
 
 
@@ -243,7 +243,7 @@ PAPER = Paper(
     reference="Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044",
     method="RFM",
     grids={scale: (*_models(scale), _agents(scale)) for scale in LENGTHS},
-    looks={scale: _looks(scale) for scale in LENGTHS},
+    analyses={scale: _analyses(scale) for scale in LENGTHS},
     minutes={"small": 45, "full": 40_000},
     claims=(
         _claim(

@@ -59,7 +59,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Look:
+class AnalysisGrid:
     """An analysis of the runs of a grid: one for each task and seed."""
 
     analysis: str
@@ -135,7 +135,7 @@ class Paper:
     """Measured or estimated time of the runs of a scale on two cores."""
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
-    looks: Mapping[Scale, tuple[Look, ...]] = field(default_factory=dict)
+    analyses: Mapping[Scale, tuple[AnalysisGrid, ...]] = field(default_factory=dict)
     """Analyses of the runs."""
     notes: str = ""
     """Notes for readers of the table."""
@@ -144,6 +144,6 @@ class Paper:
         """All runs of a scale, each with the name of its method."""
         return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
 
-    def analyses(self, scale: Scale, folder: Path) -> list[tuple[str, AnalysisJob]]:
+    def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, AnalysisJob]]:
         """All analyses of a scale, each with its task."""
-        return [job for look in self.looks.get(scale, ()) for job in look.jobs(folder)]
+        return [job for grid in self.analyses.get(scale, ()) for job in grid.jobs(folder)]

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.backbones.analyses import ANALYSES
-from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.backbones.analyses import load_analysis
+from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 
 if TYPE_CHECKING:
-    from rlbench.backbones.analyses._base import Analysis, Findings, Panel
+    from rlbench.backbones.analyses._base import Findings, Panel
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class AnalysisJob:
     @property
     def folder(self) -> Path:
         """Where the results are."""
-        return self.out or self.runs[0] / "analyses" / self.name
+        return self.out or self.runs[0] / "analyses" / folder_name(self.name)
 
     def description(self) -> dict[str, Any]:
         """What decides the results, in plain values."""
-        settings = dataclasses.asdict(ANALYSES.load(self.name).Config(**self.settings))
+        settings = dataclasses.asdict(load_analysis(self.name).Config(**self.settings))
         checkpoints = [_checkpoint_hash(run) for run in self.runs]
         return json.loads(  # type: ignore[no-any-return]
             json.dumps({"analysis": self.name, "settings": settings, "checkpoints": checkpoints})
@@ -106,7 +106,7 @@ def perform(job: AnalysisJob) -> "Findings":
     from rlbench.interface import Model, evaluating
     from rlbench.offline_data.examples import open_examples
 
-    kind: type[Analysis] = ANALYSES.load(job.name)
+    kind = load_analysis(job.name)
     analysis = kind(kind.Config(**job.settings))
     if len(job.runs) != len(kind.runs):
         raise UserError(
