@@ -20,6 +20,7 @@ ANALYSES = NameTable(
             "company:Company",
             "how much others matter for an agent's return, moment by moment",
         ),
+        "drift": ("drift:Drift", "how what a network's sigmoids read moves while it trains"),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model on the examples of other tasks"),
     },
     group="rlbench.analyses",

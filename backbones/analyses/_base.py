@@ -1,7 +1,7 @@
 """The interface of analyses, and what they find."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from warnings import catch_warnings, simplefilter
@@ -53,6 +53,9 @@ class Analysis(ABC):
     """Frozen dataclass of the settings."""
     runs: ClassVar[tuple[str, ...]]
     """What each of its runs is, in words."""
+
+    history: Callable[[], Iterator[tuple[int, Any]]]
+    """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
 
     def __init__(self, config: Any) -> None:
         """Stores the settings."""

@@ -36,6 +36,10 @@ ENCODERS = NameTable(
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
         "impala": ("impala:IMPALA", "IMPALA's residual network"),
         "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),
+        "sigmoid-mlp": (
+            "sigmoid_mlp:SIGMOID_MLP",
+            "sigmoid layers, without or with batch normalisation; options units, layers, norm",
+        ),
         "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
         "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
     },

@@ -12,6 +12,7 @@ PAPERS = NameTable(
     "paper",
     __name__,
     {
+        "batch-norm": ("batch_norm:PAPER", "batch normalisation of a network of sigmoids"),
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),

@@ -148,9 +148,11 @@ def _memory_helps_late(results: Results) -> Verdict:
     return Verdict(holds, text)
 
 
-def _pooled(results: Results, name: str, task: str, column: str) -> tuple[float, float, float]:
+def _pooled(
+    results: Results, name: str, method: str, task: str, column: str
+) -> tuple[float, float, float]:
     """Mean and interval of a quantity over the test episodes of all seeds."""
-    found = results.analysed(name, task)
+    found = results.analysed(name, method, task)
     if any(f"{column}, sums" not in x.columns for x in found):
         raise Missing(f"the analysis {name} on {task} found no events for {column!r}")
     sums, counts = (
@@ -173,8 +175,8 @@ def _edges_rise(results: Results) -> Verdict:
         (COIN, "items of type 0: rise, {}", "captured", "usual"), (STAG, "agents: rise, {}", "joint", "joint, usual"),
     ]  # fmt: skip
     for task, form, event, control in pairs:
-        rise = _pooled(results, "edges", task, form.format(event))
-        usual = _pooled(results, "edges", task, form.format(control))
+        rise = _pooled(results, "edges", "RFM", task, form.format(event))
+        usual = _pooled(results, "edges", "RFM", task, form.format(control))
         holds &= rise[1] > max(0.0, usual[2])
         parts.append(f"{task}, {form.format(event)} {_interval(rise)}, usual {_interval(usual)}")
     return Verdict(bool(holds), "; ".join(parts))
@@ -182,7 +184,7 @@ def _edges_rise(results: Results) -> Verdict:
 
 def _company_matters(results: Results) -> Verdict:
     found = {
-        name: _pooled(results, "company", STAG, f"value of company: {name}, before")
+        name: _pooled(results, "company", RETURNS, STAG, f"value of company: {name}, before")
         for name in ("taken together", "taken alone", "taken alone, contested")
     }
     holds = found["taken together"][1] > 0 and found["taken alone, contested"][2] < 0
@@ -223,7 +225,7 @@ def _learns_faster(results: Results) -> Verdict:
 
 
 def _other_sizes(results: Results) -> Verdict:
-    found = results.analysed("other-tasks", SCRIPTED_STAG)
+    found = results.analysed("other-tasks", MEAN, SCRIPTED_STAG)
     parts = []
     for task in (SCRIPTED_STAG, *SIZES):
         values = np.array([x.numbers[f"{task}: accuracy"] for x in found])

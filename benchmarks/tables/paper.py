@@ -71,12 +71,12 @@ class AnalysisGrid:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that differ from the defaults."""
 
-    def jobs(self, folder: Path) -> Iterator[tuple[str, AnalysisJob]]:
-        """Each analysis with its task; run folders are in `folder`."""
+    def jobs(self, folder: Path) -> Iterator[tuple[str, str, AnalysisJob]]:
+        """Each analysis with its first method and its task; run folders are in `folder`."""
         for task in self.tasks:
             for seed in range(self.seeds):
                 runs = tuple(folder / run_name(method, task, seed) for method in self.methods)
-                yield task, AnalysisJob(self.analysis, self.settings, runs)
+                yield self.methods[0], task, AnalysisJob(self.analysis, self.settings, runs)
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,6 @@ class Paper:
         """All runs of a scale, each with the name of its method."""
         return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
 
-    def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, AnalysisJob]]:
-        """All analyses of a scale, each with its task."""
+    def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, str, AnalysisJob]]:
+        """All analyses of a scale, each with its first method and its task."""
         return [job for grid in self.analyses.get(scale, ()) for job in grid.jobs(folder)]

@@ -144,13 +144,13 @@ class Results:
     """Results of many runs; methods and tasks keep their order."""
 
     def __init__(
-        self, results: Iterable[Result], analyses: Iterable[tuple[str, Analysed]] = ()
+        self, results: Iterable[Result], analyses: Iterable[tuple[str, str, Analysed]] = ()
     ) -> None:
         """Groups them by method and task, seeds in order.
 
         Args:
             results: The runs.
-            analyses: Analyses of them with their tasks, seeds in order.
+            analyses: Analyses of them, with the method of the first run and the task, seeds in order.
 
         Raises:
             UserError: Runs of one method and task differ in more than the seed, or have the same seed.
@@ -165,15 +165,15 @@ class Results:
         refuse_repeats(keys, [result.folder for result in self.all])
         self._analyses = list(analyses)
 
-    def analysed(self, name: str, task: str) -> list[Analysed]:
-        """The analyses of a name on a task, one for each seed.
+    def analysed(self, name: str, method: str, task: str) -> list[Analysed]:
+        """The analyses of a name of a method on a task, one for each seed.
 
         Raises:
             Missing: There is none.
         """
-        found = [x for at, x in self._analyses if (x.name, at) == (name, task)]
+        found = [x for *at, x in self._analyses if (x.name, *at) == (name, method, task)]
         if not found:
-            raise Missing(f"the analysis {name} has not been made on {task}")
+            raise Missing(f"the analysis {name} of {method} on {task} has not been made")
         return found
 
     def of(self, method: str, task: str) -> list[Result]:

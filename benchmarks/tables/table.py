@@ -59,7 +59,7 @@ def make(asked: TableConfig) -> None:
     with only_one(folder / ".lock", refusal):
         jobs = [job for _, job in paper.jobs(asked.scale, folder)]
         failed = run_missing(jobs, asked.execution, f"{paper.name}, {asked.scale}", console)
-        analyse_missing([job for _, job in paper.analysis_jobs(asked.scale, folder)], console)
+        analyse_missing([job for *_, job in paper.analysis_jobs(asked.scale, folder)], console)
         sections = table(paper, asked.scale, folder)
     conclude(sections, asked.format, folder, failed, console)
 
@@ -105,8 +105,8 @@ def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
     return Results(
         (read_result(method, job.folder) for method, job in complete),
         [
-            (task, read_analysis(job.folder))
-            for task, job in paper.analysis_jobs(scale, folder)
+            (method, task, read_analysis(job.folder))
+            for method, task, job in paper.analysis_jobs(scale, folder)
             if folders.issuperset(job.runs) and job.complete()
         ],
     )

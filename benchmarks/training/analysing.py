@@ -13,8 +13,9 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,7 @@ def perform(job: AnalysisJob) -> "Findings":
     for other in analysis.other_tasks:
         # One training example is the fewest that a source can be asked for.
         examples[other] = open_examples(find_task(other), 1, config["seed"]).test
+    analysis.history = partial(_history, learners[0], job.runs[0])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for learner in learners:
@@ -143,6 +145,15 @@ def perform(job: AnalysisJob) -> "Findings":
             raise raised_by(job.name, "analyse", error, "analysis") from error
     _write(job, found)
     return found
+
+
+def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
+    """The learner of a run at each snapshot; the same object in another state each time."""
+    from rlbench.benchmarks.training.loading import with_generators_of
+
+    for update, state in RunFolder(path).snapshots(learner.device):
+        learner.load_state_dict(with_generators_of(learner, state))
+        yield update, learner
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

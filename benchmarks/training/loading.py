@@ -72,7 +72,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     if state is None:
         raise UserError(f"{path} has no checkpoint yet; let the run continue for longer")
     with explaining_misfit(path):
-        learner.load_state_dict(_with_generators_of(learner, state["learner"]))
+        learner.load_state_dict(with_generators_of(learner, state["learner"]))
     return learner, task
 
 
@@ -86,14 +86,14 @@ def learner_for(name: str, task: Task) -> type[Learner]:
     return found if task.team is None else team_of(found, name, task.team)
 
 
-def _with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, Any]:
+def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, Any]:
     """A saved state with a learner's own generators: others do not fit if the run was on another kind of device."""
     own = dict(state)
     for name, value in vars(learner).items():
         if isinstance(value, Generator):
             own[name] = value.get_state()
         elif isinstance(value, Learner):
-            own[name] = _with_generators_of(value, state[name])
+            own[name] = with_generators_of(value, state[name])
     return own
 
 

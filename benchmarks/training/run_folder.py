@@ -221,6 +221,15 @@ class RunFolder:
 
         checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"learner": learner})
 
+    def snapshots(
+        self, device: "torch.device | str" = "cpu"
+    ) -> "Iterator[tuple[int, dict[str, Any]]]":
+        """Update and learner's state of each permanent snapshot, in order."""
+        from rlbench import checkpoint
+
+        for path in checkpoint.all_in(self.path / "snapshots"):
+            yield int(path.name.rpartition("-")[2]), checkpoint.load(path, device)["learner"]
+
     def seconds(self) -> float:
         """Seconds that the run took up to its last log line."""
         lines = self._lines("timing.jsonl")
