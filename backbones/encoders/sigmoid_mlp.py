@@ -12,6 +12,7 @@ no bias, because beta takes its place.
 """
 
 from typing import Literal
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,12 @@ class Layer(nn.Module):
 
 class _Gaussian(nn.LazyLinear):
     """A linear map with Gaussian weights and without an offset at the beginning."""
+
+    def __init__(self, units: int, *, bias: bool) -> None:
+        """A map to `units` units."""
+        with catch_warnings():
+            simplefilter("ignore", UserWarning)  # PyTorch may still change lazy modules.
+            super().__init__(units, bias=bias)
 
     def reset_parameters(self) -> None:
         """Draws the weights once their shape is known."""
