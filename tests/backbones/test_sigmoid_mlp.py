@@ -1,6 +1,7 @@
 """Fully connected layers with sigmoids, and how what they read drifts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ RUN = [
 @pytest.mark.parametrize("norm", ["none", "bn"])
 def test_layers_are_their_definition(norm: str) -> None:
     torch.manual_seed(0)
-    encoder = make_encoder(f"sigmoid-mlp:units=5,layers=2,norm={norm}", (2, 3, 1))
+    encoder: Any = make_encoder(f"sigmoid-mlp:units=5,layers=2,norm={norm}", (2, 3, 1))
     obs = torch.randint(256, (7, 2, 3, 1), dtype=torch.uint8)
     x = obs.flatten(1).double() / 255
     for _, layer in list(encoder.layers.named_children())[1:]:
@@ -42,7 +43,8 @@ def test_initial_weights_are_gaussian_and_follow_the_seed() -> None:
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        weights.append(make_encoder("sigmoid-mlp", (8, 8, 1)).layers[1].linear.weight)
+        made: Any = make_encoder("sigmoid-mlp", (8, 8, 1))
+        weights.append(made.layers[1].linear.weight)
     assert float(weights[0].std()) == pytest.approx(STD, rel=0.05)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
