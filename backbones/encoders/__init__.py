@@ -10,7 +10,7 @@ raw values in any dtype and the channels first or last. Importing this loads the
 import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from rlbench.errors import UserError
 from rlbench.names import NameTable
@@ -42,10 +42,27 @@ ENCODERS = NameTable(
         ),
         "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
         "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
+        "mobilenet-v2": (
+            "mobilenet_v2:MOBILENET_V2",
+            "inverted residuals; options width, stem, norm, head, ...",
+        ),
+        "fc-densenet": (
+            "fc_densenet:FC_DENSENET",
+            "dense blocks down and up again; options growth, layers, pools, ...",
+        ),
+        "fc-densenet56": ("fc_densenet:FC_DENSENET", "the dense network with 56 layers"),
+        "fc-densenet67": ("fc_densenet:FC_DENSENET", "the dense network with 67 layers"),
+        "fc-densenet103": ("fc_densenet:FC_DENSENET", "the dense network with 103 layers"),
     },
     group="rlbench.encoders",
 )
-PRESETS = {"resnet20": "units=3", "resnet56": "units=9"}
+PRESETS = {
+    "resnet20": "units=3",
+    "resnet56": "units=9",
+    "fc-densenet56": "growth=12,layers=4,pools=5,first=48",
+    "fc-densenet67": "growth=16,layers=5,pools=5,first=48",
+    "fc-densenet103": "growth=16,layers=4-5-7-10-12-15-12-10-7-5-4,pools=5,first=48",
+}
 """Names to their options."""
 
 
@@ -150,6 +167,7 @@ def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
     """Parses words such as `units=1` to the types of the options."""
     _, *known = inspect.signature(kind.layers).parameters.values()
     defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
+    types = get_type_hints(kind.layers)
     options = {}
     for word in words:
         option, _, value = word.partition("=")
@@ -157,6 +175,12 @@ def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
             there = f"; it has {', '.join(defaults)}" if defaults else ", which has no options"
             raise UserError(f"there is no option {option!r} of the encoder {name}{there}")
         kind_of_value = type(defaults[option])
+        hint = types.get(option)
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if choices and value not in choices:
+            raise UserError(
+                f"{option} of {name} is {value!r}; give one of {', '.join(map(str, choices))}"
+            )
         try:
             options[option] = kind_of_value(value)
         except ValueError:

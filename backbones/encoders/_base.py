@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlbench.backbones.layers.convolution import normalise_convolutions
 from rlbench.backbones.layers.mlp import Network
 from rlbench.errors import UserError
 
@@ -30,6 +32,18 @@ class Kind:
     """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format
     """The memory format in which a CPU computes the layers faster."""
+
+
+@runtime_checkable
+class Maps(Protocol):
+    """Layers that also give the maps between their stages."""
+
+    strides: tuple[int, ...]
+    """Pixels of the image per pixel of each map."""
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """A map [B, C, H / s, W / s] for each stride s, rounded up or down."""
+        ...
 
 
 class Encoder(nn.Module):
@@ -63,14 +77,39 @@ class Encoder(nn.Module):
         lead = obs.dim() - self.obs_dims
         if lead > 1:
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
+        features: Tensor = self.layers(self._images(obs))
+        return features
+
+    def pyramid(self, obs: Tensor) -> dict[int, Tensor]:
+        """Maps by stride, from fine to coarse.
+
+        Args:
+            obs: Observations as for `forward`, of any height and width.
+
+        Returns:
+            A map [..., C, H / s, W / s] for each stride s; the features are computed from the encoder's last one.
+
+        Raises:
+            UserError: The encoder has no maps.
+        """
+        if not isinstance(self.layers, Maps):
+            raise UserError(
+                "this encoder has no pyramid of maps; use mobilenet-v2, resnet, impala or fc-densenet"
+            )
+        lead = obs.shape[: obs.dim() - self.obs_dims]
+        maps = self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))
+        found = zip(self.layers.strides, (x.unflatten(0, lead) for x in maps), strict=True)
+        return dict(sorted(found, key=lambda pair: pair[0]))
+
+    def _images(self, obs: Tensor) -> Tensor:
+        """Input of the layers, [B, C, H, W], of observations with one leading dimension."""
         if self.channels_last:
             obs = obs.permute(0, 3, 1, 2)
         on_cpu = obs.device.type == "cpu"
         obs = obs.contiguous(
             memory_format=self.kind.memory_format if on_cpu else torch.contiguous_format
         )
-        features: Tensor = self.layers(obs.float() * self.kind.scale)
-        return features
+        return obs.float() * self.kind.scale
 
 
 Observations = int | Encoder
@@ -164,7 +203,7 @@ def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:
         UserError: The encoder has no convolution, or one whose output is a single pixel, for which a
             batch of one observation has no statistics.
     """
-    if not _normalise_convolutions(encoder):
+    if not normalise_convolutions(encoder, partial(nn.BatchNorm2d, track_running_stats=False)):
         raise UserError(
             "batch_norm needs convolutions, but the encoder has none; leave batch_norm off or use the "
             "encoder nature, impala, grid or one-hot-grid"
@@ -179,14 +218,12 @@ def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:
         ) from error
 
 
-def _normalise_convolutions(network: nn.Module) -> int:
-    """Adds the layers; returns the number of convolutions."""
-    found = 0
-    for name, layer in list(network.named_children()):
-        if isinstance(layer, nn.Conv2d):
-            norm = nn.BatchNorm2d(layer.out_channels, track_running_stats=False)
-            setattr(network, name, nn.Sequential(layer, norm))
-            found += 1
-        else:
-            found += _normalise_convolutions(layer)
-    return found
+def at_least_one(encoder: str, **counts: int) -> None:
+    """Refuses options of an encoder that are below 1.
+
+    Raises:
+        UserError: One is.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"{name} of {encoder} is {count}; give 1 or more")

@@ -5,15 +5,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders._base import Kind
+from rlbench.backbones.layers.convolution import Norm, normalised
+from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
 
 
-def grid_layers(channels: int) -> nn.Module:
+def grid_layers(
+    channels: int, norm: Norm = "none", head: Head = "flatten", levels: str = LEVELS
+) -> nn.Module:
     """The network for grids, [B, C, W, H] of small integers, used without scaling.
 
     Three convolutions of 2x2 with 16, 32 and 32 channels; 288 features of an 11x11 grid
     (Igl et al., 2019, https://arxiv.org/abs/1910.12911, the authors' model `default2`).
+
+    Args:
+        channels: Numbers of a cell.
+        norm: After every convolution; the authors have none.
+        head: See `layers/pooling.py`; the authors' is `flatten`.
+        levels: See `make_head`.
     """
-    return nn.Sequential(
+    made = nn.Sequential(
         nn.Conv2d(channels, 16, 2),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -21,8 +31,9 @@ def grid_layers(channels: int) -> nn.Module:
         nn.ReLU(),
         nn.Conv2d(32, 32, 2),
         nn.ReLU(),
-        nn.Flatten(),
+        make_head(head, levels),
     )
+    return normalised(made, norm)
 
 
 class OneHot(nn.Module):
@@ -54,9 +65,11 @@ class OneHot(nn.Module):
         return F.embedding(row.long(), self.table).movedim(-1, 1)
 
 
-def one_hot_grid_layers(channels: int) -> nn.Module:
+def one_hot_grid_layers(
+    channels: int, norm: Norm = "none", head: Head = "flatten", levels: str = LEVELS
+) -> nn.Module:
     """The network of `grid_layers` after `OneHot`."""
-    return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes)))
+    return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes), norm, head, levels))
 
 
 GRID = Kind(grid_layers, "grids", any_channels=True, memory_format=torch.channels_last)

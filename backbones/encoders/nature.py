@@ -3,19 +3,31 @@
 from torch import nn
 
 from rlbench.backbones.encoders._base import Kind
+from rlbench.backbones.layers.convolution import Norm, normalised
+from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
 
 
-def nature_layers(channels: int) -> nn.Module:
-    """Three convolutions of 8x8, 4x4 and 3x3 with strides 4, 2 and 1."""
-    return nn.Sequential(
+def nature_layers(
+    channels: int, norm: Norm = "none", head: Head = "flatten", levels: str = LEVELS
+) -> nn.Module:
+    """Three convolutions of 8x8, 4x4 and 3x3 with strides 4, 2 and 1.
+
+    Args:
+        channels: Channels of an image.
+        norm: After every convolution; the paper has none.
+        head: See `layers/pooling.py`; the paper's is `flatten`.
+        levels: See `make_head`.
+    """
+    made = nn.Sequential(
         nn.Conv2d(channels, 32, 8, stride=4),
         nn.ReLU(),
         nn.Conv2d(32, 64, 4, stride=2),
         nn.ReLU(),
         nn.Conv2d(64, 64, 3),
         nn.ReLU(),
-        nn.Flatten(),
+        make_head(head, levels),
     )
+    return normalised(made, norm)
 
 
 NATURE = Kind(nature_layers, "images", scale=1 / 255)

@@ -19,17 +19,16 @@ Differences from the papers: group normalisation is the default, because an agen
 batches than it learns from; a unit that changes its shape always has a projection, a 1x1 convolution.
 """
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlbench.backbones.encoders._base import Kind
-from rlbench.errors import UserError
+from rlbench.backbones.encoders._base import Kind, at_least_one
+from rlbench.backbones.layers.convolution import Norm, Pointwise, convolution, normalisation
+from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
 
-Norm = Literal["bn", "gn", "none"]
+Block = Literal["basic", "bottleneck"]
 Shortcut = Literal[
     "identity", "none", "scale", "scale-both", "exclusive-gate", "shortcut-gate", "conv", "dropout"
 ]
@@ -43,8 +42,6 @@ Order = Literal[
 CNRCNR+; RCNRCN+; NRCNRC+."""
 EXPANSION = 4
 """Output channels of a bottleneck per inner channel."""
-GROUPS = 8
-"""Groups of channels in group normalisation, or as many as divide the channels."""
 DROPPED = 0.5
 """Share of a shortcut's values that dropout sets to 0."""
 
@@ -53,7 +50,7 @@ class Unit(nn.Module):
     """One residual unit, [B, C, H, W] to [B, C', H / stride, W / stride]."""
 
     def __init__(
-        self, channels: int, width: int, stride: int, block: str, norm: Norm,
+        self, channels: int, width: int, stride: int, block: Block, norm: Norm,
         shortcut: Shortcut, order: Order, gate_bias: float,
     ) -> None:  # fmt: skip
         """See `resnet_layers`; reads `channels` channels, and the inner convolutions have `width`."""
@@ -64,22 +61,22 @@ class Unit(nn.Module):
         widths = [channels, *[width] * (len(kernels) - 1), out]
         self.order, self.shortcut = order, shortcut
         self.convolutions = nn.ModuleList(
-            _convolution(widths[i], widths[i + 1], kernel, norm, step)
+            convolution(widths[i], widths[i + 1], kernel, norm, step)
             for i, (kernel, step) in enumerate(kernels)
         )
         # Before each convolution in full pre-activation, after it in all other orders.
         before = order == "full-preactivation"
         self.norms = nn.ModuleList(
-            _norm(norm, size) for size in (widths[:-1] if before else widths[1:])
+            normalisation(norm, size) for size in (widths[:-1] if before else widths[1:])
         )
         self.changes = stride != 1 or channels != out
         self.projection: nn.Module | None = None
         if self.changes and shortcut != "none":
-            self.projection = _convolution(channels, out, 1, norm, stride)
+            self.projection = convolution(channels, out, 1, norm, stride)
             if not before:
-                self.projection = nn.Sequential(self.projection, _norm(norm, out))
+                self.projection = nn.Sequential(self.projection, normalisation(norm, out))
         if shortcut in ("exclusive-gate", "shortcut-gate"):
-            self.gate = _convolution(channels, out, 1, "none", stride)
+            self.gate = convolution(channels, out, 1, "none", stride)
             nn.init.constant_(self.gate.bias, gate_bias)  # type: ignore[arg-type]
         elif shortcut == "conv" and not self.changes:
             self.mapping = Pointwise(channels, channels, 1, bias=False)
@@ -101,13 +98,13 @@ class Unit(nn.Module):
     def _residual(self, x: Tensor) -> Tensor:
         """F(x)."""
         last = len(self.convolutions) - 1
-        for i, convolution in enumerate(self.convolutions):
+        for i, layer in enumerate(self.convolutions):
             if self.order == "full-preactivation":
-                x = convolution(x if i == 0 else self.norms[i](x).relu())
+                x = layer(x if i == 0 else self.norms[i](x).relu())
                 continue
             if self.order == "relu-preactivation":
                 x = x.relu()
-            x = convolution(x)
+            x = layer(x)
             if i < last or self.order != "norm-after-addition":
                 x = self.norms[i](x)
             if self.order == "relu-before-addition" or (
@@ -140,12 +137,15 @@ class Unit(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The first convolution, the stages and the mean over the image."""
+    """The first convolution, the stages and the head."""
 
-    def __init__(self, first: nn.Module, stages: list[nn.Module], last: nn.Module) -> None:
+    def __init__(
+        self, first: nn.Module, stages: list[nn.Module], last: nn.Module, head: nn.Module
+    ) -> None:
         """Layers that are applied in order, from [B, C, H, W]."""
         super().__init__()
-        self.first, self.stages, self.last = first, nn.ModuleList(stages), last
+        self.first, self.stages, self.last, self.head = first, nn.ModuleList(stages), last, head
+        self.strides = tuple(2**stage for stage in range(len(stages)))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Output of each stage, [B, C, H, W] with strides 1, 2, 4."""
@@ -157,7 +157,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features, [B, size]."""
-        return self.maps(x)[-1].mean((2, 3))
+        features: Tensor = self.head(self.maps(x)[-1])
+        return features
 
 
 def resnet_layers(
@@ -165,11 +166,13 @@ def resnet_layers(
     units: int = 3,
     width: int = 16,
     stages: int = 3,
-    block: str = "basic",
-    norm: str = "gn",
-    shortcut: str = "identity",
-    order: str = "original",
+    block: Block = "basic",
+    norm: Norm = "gn",
+    shortcut: Shortcut = "identity",
+    order: Order = "original",
     gate_bias: float = -6.0,
+    head: Head = "gap",
+    levels: str = LEVELS,
 ) -> ResNet:
     """A residual net, or a plain one.
 
@@ -183,68 +186,32 @@ def resnet_layers(
         shortcut: See `Shortcut`.
         order: See `Order`.
         gate_bias: Initial bias of the gates; below 0 they let x pass.
+        head: From the last map to the features; see `layers/pooling.py`.
+        levels: See `make_head`.
 
     Raises:
         UserError: An option has no such value.
     """
-    for name, value, known in (
-        ("block", block, ("basic", "bottleneck")), ("norm", norm, get_args(Norm)),
-        ("shortcut", shortcut, get_args(Shortcut)), ("order", order, get_args(Order)),
-    ):  # fmt: skip
-        if value not in known:
-            raise UserError(f"{name} of resnet is {value!r}; give one of {', '.join(known)}")
-    for name, count in (("units", units), ("width", width), ("stages", stages)):
-        if count < 1:
-            raise UserError(f"{name} of resnet is {count}; give 1 or more")
+    at_least_one("resnet", units=units, width=width, stages=stages)
     preactivated = order.endswith("preactivation")
-    first: list[nn.Module] = [_convolution(channels, width, 3, norm, 1)]  # type: ignore[arg-type]
+    first: list[nn.Module] = [convolution(channels, width, 3, norm)]
     if order != "full-preactivation":
-        first += [_norm(norm, width), nn.ReLU()]
+        first += [normalisation(norm, width), nn.ReLU()]
     size, made = width, []
     for stage in range(stages):
         row = []
         for i in range(units):
             stride = 2 if stage > 0 and i == 0 else 1
             inner = width * 2**stage
-            row.append(Unit(size, inner, stride, block, norm, shortcut, order, gate_bias))  # type: ignore[arg-type]
+            row.append(Unit(size, inner, stride, block, norm, shortcut, order, gate_bias))
             size = inner * (EXPANSION if block == "bottleneck" else 1)
         made.append(nn.Sequential(*row))
     last: list[nn.Module] = []
     if order == "full-preactivation":
-        last = [_norm(norm, size), nn.ReLU()]
+        last = [normalisation(norm, size), nn.ReLU()]
     elif preactivated or order == "relu-before-addition":
         last = [nn.ReLU()]
-    return ResNet(nn.Sequential(*first), list(made), nn.Sequential(*last))
-
-
-class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that drops the rows and columns that its stride skips before it multiplies.
-
-    oneDNN 3.12, which PyTorch 2.13 is built with, writes out of bounds in the gradient of a strided 1x1
-    convolution in channels-last format, on processors with AVX2 but without AVX-512.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, out, H / stride, W / stride], rounded up."""
-        rows, columns = self.stride
-        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
-
-
-def _convolution(channels: int, out: int, kernel: int, norm: Norm, stride: int) -> nn.Conv2d:
-    """A convolution with He's initialisation, and a bias only if no normalisation follows."""
-    kind = Pointwise if kernel == 1 else nn.Conv2d
-    layer = kind(channels, out, kernel, stride=stride, padding=kernel // 2, bias=norm == "none")
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return layer
-
-
-def _norm(norm: str, channels: int) -> nn.Module:
-    make: dict[str, Callable[[], nn.Module]] = {
-        "bn": lambda: nn.BatchNorm2d(channels),
-        "gn": lambda: nn.GroupNorm(GROUPS if channels % GROUPS == 0 else 1, channels),
-        "none": nn.Identity,
-    }
-    return make[norm]()
+    return ResNet(nn.Sequential(*first), list(made), nn.Sequential(*last), make_head(head, levels))
 
 
 RESNET = Kind(resnet_layers, "images", scale=1 / 255, memory_format=torch.channels_last)

@@ -35,6 +35,7 @@ from tests.networks import same, tensors
 IMAGE = Box(0, 255, (6, 6, 3), np.uint8)
 BOX = Spec(IMAGE, Box(-1, 1, (2,)))
 TINY = "resnet:units=1,width=4,stages=2,norm=bn"
+OTHERS = ["mobilenet-v2:width=0.1,norm=bn", "fc-densenet:growth=2,pools=2,norm=bn"]
 NAMES = ["awr", "bc", "bcq", "bear", "brac", "cql", "crr", "iql", "recurrent-crr", "sac", "td3"]
 QUIET = Console(quiet=True)
 
@@ -95,6 +96,16 @@ def test_agents_with_encoders_resume_bit_for_bit(name: str) -> None:
     assert same(tensors(whole.state_dict()), tensors(rest.state_dict()))
 
 
+@pytest.mark.parametrize("encoder", OTHERS)
+def test_agents_with_other_encoders_resume_bit_for_bit(encoder: str) -> None:
+    whole, first, rest = (make("td3", encoder=encoder) for _ in range(3))
+    train(whole, 4)
+    rest.load_state_dict(copy.deepcopy(train(first, 2).state_dict()))
+    for seed in (2, 3):
+        rest.learn(experience(rest, seed))
+    assert same(tensors(whole.state_dict()), tensors(rest.state_dict()))
+
+
 def test_images_in_memory_of_any_kind_are_read_alike() -> None:
     encoder = make_encoder("nature", (36, 36, 3))
     images = torch.randint(256, (2, 5, 36, 36, 3), dtype=torch.uint8)
@@ -135,13 +146,14 @@ def test_acting_and_targets_leave_running_statistics_alone_and_targets_follow() 
     assert all(same(x, y.state_dict()) for x, y in zip(before, encoders_of(agent), strict=True))
 
 
-def test_ppo_acts_and_learns_by_the_same_statistics_and_restores_them_with_an_undone_update() -> (
-    None
-):
+@pytest.mark.parametrize("encoder", [TINY, *OTHERS])
+def test_ppo_acts_and_learns_by_the_same_statistics_and_restores_them_with_an_undone_update(
+    encoder: str,
+) -> None:
     agents: list[Any] = []
     for limit in (1e-9, 1e9):
         config = load_agent("ppo").Config(
-            encoder=TINY, envs=2, rollout_steps=8, batch_size=8, epochs=2, kl_limit=limit
+            encoder=encoder, envs=2, rollout_steps=8, batch_size=8, epochs=2, kl_limit=limit
         )
         agent: Any = load_agent("ppo")(config, dataclasses.replace(BOX, action_space=Discrete(3)))
         before = copy.deepcopy(agent.network.state_dict())

@@ -126,7 +126,7 @@ def test_observations_are_normalised_by_mean_and_deviation() -> None:
 
 
 def test_a_residual_block_adds_to_its_input() -> None:
-    block: Any = impala_layers(1, (4,))[2]  # type: ignore[index]
+    block: Any = impala_layers(1, (4,))[2]
     x = torch.randn(2, 4, 5, 5)
     inner = block.second(block.first(x.relu()).relu())
     torch.testing.assert_close(block(x), x + inner)

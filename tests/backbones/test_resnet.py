@@ -165,7 +165,7 @@ def test_maps_have_the_strides_one_two_and_four() -> None:
 @pytest.mark.parametrize(
     ("block", "order", "shortcut"), [*product(("basic", "bottleneck"), ORDERS, SHORTCUTS)]
 )
-def test_all_units_learn(block: str, order: str, shortcut: str) -> None:
+def test_all_units_learn(block: Any, order: Any, shortcut: Any) -> None:
     net = resnet_layers(3, units=2, width=4, stages=2, block=block, order=order, shortcut=shortcut)
     x = images(3)
     net(x).square().mean().backward()
@@ -187,8 +187,8 @@ def test_without_normalisation_convolutions_have_biases() -> None:
         ("resnet:units=two", "units of the encoder resnet is 'two'; give a whole number"),
         ("resnet:gate_bias=x", "gate_bias of the encoder resnet is 'x'; give a number"),
         (
-            "nature:units=1",
-            "there is no option 'units' of the encoder nature, which has no options",
+            "flatten:units=1",
+            "there is no option 'units' of the encoder flatten, which has no options",
         ),
         ("resnets", "there is no encoder 'resnets'; did you mean resnet?"),
         ("", "there is no encoder ''; give one of flatten"),

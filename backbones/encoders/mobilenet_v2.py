@@ -1,0 +1,180 @@
+"""MobileNetV2: inverted residual units with linear bottlenecks, for few multiply-adds.
+
+A unit expands its thin input, filters each channel alone, and projects to a thin output:
+
+    e = relu6(N(W1 x))             1x1, C to t C channels; left out if t = 1
+    d = relu6(N(D e))              3x3, depthwise, stride s
+    y = N(W2 d)                    1x1, t C to C' channels; linear
+    out = x + y                    if s = 1 and C = C', else y
+
+N is a normalisation. The projection is linear because a ReLU loses information about maps with few channels. With stride 1 a
+unit takes H W t C (C + 9 + C') multiply-adds.
+
+The network is a 3x3 convolution, the groups of units below and a 1x1 convolution (table 2 of the paper):
+
+    | t | channels | units | stride | map of an image of 64 pixels |
+    |---|---|---|---|---|
+    | first convolution | 32 | 1 | `stem` | 64 |
+    | 1 | 16 | 1 | 1 | 64 |
+    | 6 | 24 | 2 | 2 | 32 |
+    | 6 | 32 | 3 | 2 | 16 |
+    | 6 | 64 | 4 | 2 | 8 |
+    | 6 | 96 | 3 | 1 | 8 |
+    | 6 | 160 | 3 | 2 | 4 |
+    | 6 | 320 | 1 | 1 | 4 |
+    | last convolution | 1280 | 1 | 1 | 4 |
+
+Sandler et al., 2018, https://arxiv.org/abs/1801.04381, sections 3 and 6.4 (ablations)
+
+Differences from the paper: `stem` is 1 and not 2, so that frames of 64 pixels end in maps of 4x4 and not of 2x2; all other strides
+stay. Group normalisation is the default, because an agent acts on other batches than it learns from
+(`stem=2,norm=bn` is the paper's network). Its classifier's dropout is not part of the encoder. The paper does not spell out the
+shortcut between expansions; here it is around the depthwise convolution, in the units that have the other one.
+"""
+
+from math import isfinite
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rlbench.backbones.encoders._base import Kind, at_least_one
+from rlbench.backbones.layers.convolution import Norm, convolution, normalisation
+from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
+from rlbench.errors import UserError
+
+Bottleneck = Literal["linear", "relu6"]
+"""What follows the projection: nothing, or the ReLU6 that the paper argues against (figure 6a)."""
+Shortcut = Literal["bottleneck", "expansion", "none"]
+"""Where a unit adds its input: between bottlenecks, between expansions, or nowhere (figure 6b)."""
+FIRST, LAST = 32, 1280
+"""Channels of the first and the last convolution."""
+GROUPS = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+"""Expansion t, channels c, units n and stride s of the first unit (paper: table 2)."""
+DIVISOR = 8
+"""Numbers of channels are multiples of it."""
+
+
+def rounded(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, or the next one above if it is below 90 % of `channels`."""
+    nearest = max(DIVISOR, int(channels / DIVISOR + 0.5) * DIVISOR)
+    return nearest if nearest >= 0.9 * channels else nearest + DIVISOR
+
+
+class InvertedResidual(nn.Module):
+    """One unit, [B, C, H, W] to [B, C', H / stride, W / stride], rounded up."""
+
+    def __init__(
+        self, channels: int, out: int, stride: int, expansion: int, norm: Norm,
+        bottleneck: Bottleneck = "linear", shortcut: Shortcut = "bottleneck",
+    ) -> None:  # fmt: skip
+        """Reads `channels` channels and gives `out`; between them are `expansion` times `channels`."""
+        super().__init__()
+        wide = expansion * channels
+        self.expand = (
+            nn.Identity() if expansion == 1 else normed_convolution(channels, wide, 1, norm)
+        )
+        self.filter = normed_convolution(wide, wide, 3, norm, stride, depthwise=True)
+        self.project = normed_convolution(wide, out, 1, norm, active=bottleneck == "relu6")
+        self.shortcut: Shortcut = shortcut if stride == 1 and channels == out else "none"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the equations of the module."""
+        expanded = self.expand(x)
+        filtered = self.filter(expanded)
+        if self.shortcut == "expansion":
+            filtered = expanded + filtered
+        out: Tensor = self.project(filtered)
+        return x + out if self.shortcut == "bottleneck" else out
+
+
+def normed_convolution(
+    channels: int, out: int, kernel: int, norm: Norm, stride: int = 1, *,
+    depthwise: bool = False, active: bool = True,
+) -> nn.Sequential:  # fmt: skip
+    """A convolution and its normalisation, then ReLU6 if `active`."""
+    layers = [
+        convolution(channels, out, kernel, norm, stride, depthwise=depthwise),
+        normalisation(norm, out),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU6()] if active else []))
+
+
+class MobileNetV2(nn.Module):
+    """The convolutions, the units in between, and the head."""
+
+    def __init__(
+        self, first: nn.Module, stages: list[nn.Module], strides: list[int], head: nn.Module
+    ) -> None:
+        """Stages are applied in order after the first convolution; each gives a map with its stride."""
+        super().__init__()
+        self.first, self.stages, self.head = first, nn.ModuleList(stages), head
+        self.strides = tuple(strides)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The last map of each stride, [B, C, H, W]; the coarsest one has the last convolution's channels."""
+        x, found = self.first(x), []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features, [B, size]."""
+        features: Tensor = self.head(self.maps(x)[-1])
+        return features
+
+
+def mobilenet_v2_layers(
+    channels: int,
+    width: float = 1.0,
+    stem: int = 1,
+    bottleneck: Bottleneck = "linear",
+    shortcut: Shortcut = "bottleneck",
+    norm: Norm = "gn",
+    head: Head = "gap",
+    levels: str = LEVELS,
+) -> MobileNetV2:
+    """The network.
+
+    Args:
+        channels: Channels of an image.
+        width: Multiplies all numbers of channels, except the last one if it is below 1.
+        stem: Stride of the first convolution.
+        bottleneck: See `Bottleneck`.
+        shortcut: See `Shortcut`.
+        norm: See `Norm`.
+        head: From the last map to the features; see `layers/pooling.py`.
+        levels: See `make_head`.
+
+    Raises:
+        UserError: An option has no such value.
+    """
+    at_least_one("mobilenet-v2", stem=stem)
+    if not (isfinite(width) and width > 0):
+        raise UserError(f"width of mobilenet-v2 is {width}; give a number above 0")
+    size = rounded(FIRST * width)
+    first = normed_convolution(channels, size, 3, norm, stem)
+    stages: list[list[nn.Module]] = [[]]
+    strides = [stem]
+    for expansion, group, units, group_stride in GROUPS:
+        for i in range(units):
+            stride = group_stride if i == 0 else 1
+            if stride > 1:
+                stages.append([])
+                strides.append(strides[-1] * stride)
+            out = rounded(group * width)
+            stages[-1].append(
+                InvertedResidual(size, out, stride, expansion, norm, bottleneck, shortcut)
+            )
+            size = out
+    stages[-1].append(normed_convolution(size, rounded(LAST * max(1.0, width)), 1, norm))
+    return MobileNetV2(
+        first, [nn.Sequential(*stage) for stage in stages], strides, make_head(head, levels)
+    )
+
+
+MOBILENET_V2 = Kind(mobilenet_v2_layers, "images", scale=1 / 255, memory_format=torch.channels_last)
