@@ -40,6 +40,7 @@ ENCODERS = NameTable(
             "sigmoid_mlp:SIGMOID_MLP",
             "sigmoid layers, without or with batch normalisation; options units, layers, norm",
         ),
+        "unet": ("unet:UNET", "U-Net: maps down and up again; options width, pools, norm, head"),
         "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
         "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
         "mobilenet-v2": (

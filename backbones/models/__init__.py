@@ -12,6 +12,10 @@ MODELS = NameTable(
             "relational forward model, ablation or baseline: predicts actions of several agents",
         ),
         "rfm-returns": ("rfm_returns:RFMReturns", "the same, but predicts their returns"),
+        "segmenter": (
+            "segmenter:Segmenter",
+            "the class of every pixel: FCN's heads over any encoder with maps, FC-DenseNet, U-Net",
+        ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
     },
     group="rlbench.models",

@@ -111,5 +111,11 @@ class Arrays(Source):
         if column.dtype == np.uint8:
             return spaces.Box(0, 255, shape, np.uint8)
         if column.dtype.kind in "iub":
+            highest = max((int(x.max()) for x in parts if x.size), default=0)
+            lowest = min((int(x.min()) for x in parts if x.size), default=0)
+            if (
+                len(shape) > 1 and lowest >= 0 and highest < LARGEST
+            ):  # Such as the class of each pixel.
+                return spaces.Box(0, highest, shape, np.int64)
             return spaces.Box(-LARGEST - 1, LARGEST, shape, np.int64)
         return spaces.Box(-np.inf, np.inf, shape, np.float32)
