@@ -70,7 +70,7 @@ AGENTS = NameTable(
         ),
         "rfm": (
             "rfm:RFM",
-            "A2C among several agents that predicts what the others do next",
+            "A2C for multi-agent games, with predictions of the other agents' next actions",
         ),
         "sac": ("sac:SAC", "soft actor-critic: online or on data, off-policy, maximum entropy"),
         "td3": (

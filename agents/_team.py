@@ -1,13 +1,13 @@
-"""Teams: all agents of an environment learn, by one policy for all of them or each by its own.
+"""Teams: all agents of an environment learn, with one common policy or with one policy each.
 
-`team_of` makes the class of a team around the class of any agent that learns from its own rollouts. To its members, the
-A agents of V environments are rows of a batch like any other:
+`team_of` makes a team class from the class of any agent that learns from its own rollouts. To its members, the A agents
+of V environments are ordinary rows of a batch:
 
-    shared         one member, which sees V * A environments: it learns from what all agents do
-    independent    A members with weights of their own; member i sees the V environments as agent i does
+    shared         one member, which sees V * A environments and learns from all agents
+    independent    A members, each with its own weights; member i sees the V environments as agent i does
 
-A member knows nothing of the others; to an independent one they are part of its environment. An environment's episode
-begins and ends for all agents at once.
+Members do not know of each other: to an independent member, the other agents are part of its environment. An episode begins
+and ends for all agents of an environment at the same time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from rlbench.seeding import derive
 
 
 class Team(Agent):
-    """Agents of one class as one agent, whose observations, actions and rewards are those of all, [B, A, ...].
+    """Several agents of one class as one agent with stacked observations, actions and rewards, [B, A, ...].
 
     The members are attributes, so that `rlbench.state` finds them. They draw actions from the team's generator.
     """
@@ -43,7 +43,7 @@ class Team(Agent):
 
         Args:
             config: Settings of each member.
-            spec: Its spaces are of `rlbench.teams`.
+            spec: Spaces of the team, from `rlbench.teams`.
             seed: Decides the seeds of the members.
             device: See `Learner`.
         """
@@ -52,7 +52,7 @@ class Team(Agent):
         acts: Any = spec.action_space
         self._agents: tuple[int] = seen.shape[:1]
         one = replace(spec, observation_space=seen.one, action_space=acts.one)
-        # Statistics of each environment, such as its discounted return so far, need one place for each row.
+        # Statistics of each environment, such as its discounted return so far, need one entry per row.
         settings = replace(config, envs=config.envs * self._agents[0]) if self.shared else config
         for number in range(1 if self.shared else self._agents[0]):
             drawn = derive(seed, "member", number)
@@ -62,7 +62,7 @@ class Team(Agent):
 
     @classmethod
     def view(cls, settings: Any) -> str | None:
-        """See `Agent`; what its members need."""
+        """See `Agent`; the view that its members need."""
         return cls.member.view(settings)
 
     @property
@@ -86,7 +86,7 @@ class Team(Agent):
         )
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        """Each member learns from its own rows; the means of their metrics.
+        """Each member learns from its own rows; returns the means of their metrics.
 
         Args:
             experience: Observations, actions, rewards and extras are [T, V, A, ...]; ends are [T, V].
@@ -98,7 +98,7 @@ class Team(Agent):
         return {name: torch.stack([each[name] for each in metrics]).mean() for name in metrics[0]}
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """A team has no single rule that could be exported."""
+        """Refuses, because a team has no single policy that could be exported."""
         raise UserError(
             "the policies of a team cannot be exported; use rlbench.benchmarks.training.loading.load_run, or "
             "train one agent among partners"
@@ -116,7 +116,7 @@ class Team(Agent):
             yield Trajectories(**part, extras=own)
 
     def _parts_of(self, columns: Mapping[str, Tensor], dim: int) -> list[dict[str, Tensor]]:
-        """`_parts` of each column, as columns of each member."""
+        """Splits all columns into those of each member; see `_parts`."""
         parts = {name: self._parts(column, dim) for name, column in columns.items()}
         return [{name: part[i] for name, part in parts.items()} for i in range(len(self.members))]
 
@@ -138,7 +138,7 @@ class Team(Agent):
 
 
 def team_of(agent: type[Learner], name: str, kind: str) -> type[Team]:
-    """The class of teams of an agent's class; in errors it has the names of that class.
+    """The team class of an agent's class; errors show the name of the latter.
 
     Args:
         agent: The class.
@@ -150,7 +150,7 @@ def team_of(agent: type[Learner], name: str, kind: str) -> type[Team]:
     """
     if not (issubclass(agent, Agent) and agent.explores and agent.consumes is Trajectories):
         raise UserError(
-            f"{name} does not learn from rollouts of its own policy, which the task of a team needs; "
+            f"{name} does not learn from rollouts of its own policy, which team tasks require; "
             "choose another agent, such as ppo or a2c"
         )
     return type(

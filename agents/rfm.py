@@ -1,33 +1,33 @@
-"""A2C with a relational forward model on board.
+"""A2C with an on-board relational forward model.
 
-Among other agents it helps to know what they will do next. This agent carries a network that predicts the next action of
-each other agent from everything that it has seen in the episode, and shows the predictions to its policy. The network
-learns while the agent plays: after each step everyone sees what the others did.
+In a multi-agent environment it helps to know what the other agents will do next. This agent has a network that predicts the
+next action of each other agent from all that it has observed in the episode; the predictions are inputs of its policy. The
+network is trained while the agent plays, because after each step every agent observes the actions of the others.
 
-Agents and items are the nodes of a graph; agent j is the first. In each step t
+Agents and items are the nodes of a graph; agent j is the first node. In each step t
 
     p_i, h_t = RFM(nodes_t, h_{t-1})      for each other agent i: logits of its action, from the episode so far
     q_i = softmax(p_i)
     a_j ~ pi(a | [o_t, q_1, ..., q_{A-1}])
 
-where o_t are the same nodes as a vector relative to agent j (`egocentric`). From a rollout both parts learn:
+where o_t is a vector of the same nodes relative to agent j (`egocentric`). Both parts learn from each rollout:
 
-    RFM:    minimise the mean of -log q_i(a_i)          supervised: the actions that the others took, never its own
-    A2C:    -A log pi(a_j | o, q) and the other terms of its loss, with q as it was seen; no gradient reaches RFM
+    RFM:    minimise the mean of -log q_i(a_i)          supervised by the actions of the others, never by its own
+    A2C:    -A log pi(a_j | o, q) and the other terms of its loss, with q as in the rollout; no gradient reaches RFM
 
-The model's state h is carried from step to step and reset at the end of an episode. Its updates unroll it over whole
-columns of a rollout, one column for each environment, from the state in which the environment began the rollout; the
-gradient ends there (truncated backpropagation through time).
+The model's state h is carried from step to step and reset at the end of an episode. An update unrolls the model over the
+whole rollout of each environment, starting from its state at the beginning of the rollout, where the gradient is cut off
+(truncated backpropagation through time).
 
-With `predictor` the model is replaced: by a network without relations, by ablations of it, by nothing (A2C on the
-same observations), by constants of the same number (so the policy has as many inputs), or by the actions that the others
-are about to take, which bounds what predictions can be worth.
+The setting `predictor` replaces the model: by one of its ablations, by another network, by nothing (A2C on the same
+observations), by constants (so that the policy has as many inputs), or by the actions that the others are about to take,
+which shows how much perfect predictions would help.
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available to us:
-agents with an on-board relational forward model learn faster than agents without. The form of the inputs, all sizes and
-all settings are our choice. The model itself is in `rlbench.backbones.layers.relational`, the policy's update in `a2c.py`.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Only the abstract and introduction of the paper were available to us.
+They report that agents with an on-board relational forward model learn faster than agents without one. The form of the inputs, all sizes and
+all settings are our choice. The model itself is in `rlbench.backbones.layers.relational`, the update of the policy in `a2c.py`.
 
-Differences from the paper that we know of: games and their sizes are ours, and partners may be scripted.
+Known differences from the paper: the games and their sizes are ours, and partners may be scripted.
 """
 
 from collections.abc import Mapping
@@ -57,22 +57,22 @@ Predictor = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class RFMConfig(A2CConfig):
-    """Settings of A2C with a relational forward model: those of A2C, with other defaults, and its own."""
+    """Settings of A2C with a relational forward model: those of A2C with other defaults, and those of the predictor."""
 
     predictor: Predictor = "rfm"
     """What predicts the others' actions. rfm: the relational forward model; rfm-ff: without memory; rfm-norel: without
-    edges; rfm-noaa: without edges between agents; mlp-lstm, vain: networks without its relations; uniform: constants;
-    oracle: their true actions in this step; none: nothing, so plain A2C."""
+    edges; rfm-noaa: without edges between agents; mlp-lstm, vain: baseline networks; uniform: constants; oracle:
+    their true actions in this step; none: nothing, so plain A2C."""
     predictor_updates: int = 1
-    """Gradient steps of the predictor in one update, each on all of the rollout."""
+    """Gradient steps on the predictor per update, each on the whole rollout."""
     predictor_learning_rate: float = 1e-3
     """Adam step size of the predictor."""
     predictor_max_grad_norm: float = 5.0
     """Largest gradient norm of the predictor; larger gradients are scaled down to it."""
     hidden: tuple[int, ...] = (128, 64)
     envs: int = 32
-    # A whole episode of Stag Hunt. With a part of it, updates would alternate between the first steps, where partners
-    # are hard to predict, and the last ones, and so would the accuracy that is logged.
+    # A whole episode of Stag Hunt. With shorter rollouts, updates would alternate between early steps, where partners
+    # are hard to predict, and late ones, and the logged accuracy would alternate too.
     rollout_steps: int = 32
     discount: float = 0.97
     learning_rate: float = 2e-3
@@ -90,26 +90,26 @@ class RFMConfig(A2CConfig):
 def egocentric(nodes: Tensor, layout: Layout) -> Tensor:
     """The nodes as a vector relative to the observing agent, [..., 2 + 7 (A - 1) + 3 S], with goals 3 more.
 
-    It has the own row and column; for each other agent its relative row and column and its last action; for each type the
-    items by distance, each with its relative row and column and whether it can be taken; the own goal. These are the numbers
-    of `rlbench.envs.social.views.vectors`.
+    It consists of the agent's own row and column; for each other agent its relative row and column and its last action; for each
+    type the items by distance, each with its relative row and column and whether it can be taken; and the agent's own goal. It
+    equals `rlbench.envs.social.views.vectors`.
 
     Args:
         nodes: Features of the nodes, the observing agent first, [..., N, D].
-        layout: Where the features are.
+        layout: Positions of the features.
     """
     own, apart = nodes[..., 0, layout.place], nodes[..., layout.place]
     apart = apart - own[..., None, :]
     others = slice(1, layout.agents)
     last = nodes[..., others, layout.last_action]
     parts = [own, torch.cat([apart[..., others, :], last], dim=-1).flatten(-2)]
-    # Distances are multiples of 1 / (H - 1) up to rounding, which must not decide between equal ones.
+    # Distances are multiples of 1 / (H - 1) up to rounding errors, which must not decide between equal distances.
     far = (1024 * apart.abs().sum(-1)).round()
     items = torch.cat([apart, nodes[..., layout.available, None]], dim=-1)
     first = layout.agents
     for count in layout.items:
         of_type = slice(first, first + count)
-        # At equal distances by number.
+        # Items at equal distances are ordered by number.
         order = (count * far[..., of_type] + torch.arange(count, device=far.device)).argsort(dim=-1)
         order = order[..., None].expand(*far.shape[:-1], -1, 3)
         parts.append(items[..., of_type, :].gather(-2, order).flatten(-2))
@@ -126,7 +126,7 @@ def egocentric_size(layout: Layout) -> int:
 
 
 def prediction_loss(logits: Tensor, moves: Tensor) -> Tensor:
-    """Mean cross entropy in nats of predictions with the actions that were taken.
+    """Mean cross-entropy, in nats, between predictions and the actions that were taken.
 
     >>> logits = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     >>> round(float(prediction_loss(logits, torch.eye(2))), 4)  # log 2
@@ -134,14 +134,14 @@ def prediction_loss(logits: Tensor, moves: Tensor) -> Tensor:
 
     Args:
         logits: [..., 5].
-        moves: Actions as one-hot, [..., 5].
+        moves: One-hot actions, [..., 5].
     """
     same_shape(logits, moves)
     return -(moves * logits.log_softmax(-1)).sum(-1).mean()
 
 
 def prediction_accuracy(q: Tensor, moves: Tensor) -> Tensor:
-    """Share of actions that were predicted as the most likely ones; [..., 5] each."""
+    """Fraction of actions that were predicted as the most likely ones; `q` and `moves` are [..., 5]."""
     same_shape(q, moves)
     return (q.argmax(-1) == moves.argmax(-1)).float().mean()
 
@@ -158,7 +158,7 @@ class RFM(A2C):
 
     @classmethod
     def view(cls, settings: RFMConfig) -> str:
-        """The nodes of a graph; an oracle also sees the others' next actions."""
+        """`graph`, or for the oracle `oracle`, which also shows the others' next actions."""
         return "oracle" if settings.predictor == "oracle" else "graph"
 
     def build(self) -> None:
@@ -166,8 +166,8 @@ class RFM(A2C):
         space, kind = self.spec.observation_space, self.config.predictor
         if not isinstance(space, Entities) or space.layout.oracle != (kind == "oracle"):
             raise UserError(
-                f"the observation space is {space}; rfm with the predictor {kind} needs the nodes of a game of several "
-                f"agents (rlbench.entities.Entities) in the view {self.view(self.config)}; give a game such as stag-hunt"
+                f"the observation space is {space}; rfm with the predictor {kind} needs the nodes of a multi-agent "
+                f"game (rlbench.entities.Entities) in the view {self.view(self.config)}; give a game such as stag-hunt"
             )
         self.layout = space.layout
         super().build()
@@ -181,7 +181,7 @@ class RFM(A2C):
 
     @property
     def read_space(self) -> Space[Any]:
-        """Vectors of the agent's own view and the predictions."""
+        """The egocentric vector and the predictions."""
         width = 0 if self.config.predictor == "none" else ACTIONS
         return unbounded(egocentric_size(self.layout) + width * (self.layout.agents - 1))
 
@@ -189,7 +189,7 @@ class RFM(A2C):
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """Predicts, then acts on the nodes [B, N, D] and the predictions, q [B, A - 1, 5].
 
-        Its state is the predictor's. `learn` receives it as it was before the step, with the prefix "before ".
+        The state is the predictor's. `learn` receives the state before the step, in extras with the prefix "before ".
         """
         before = self._fresh(len(obs)) if state is None else state
         q, after = self._predict(obs, before)
@@ -201,16 +201,16 @@ class RFM(A2C):
         return Action(chosen.action, {**chosen.extras, "q": q, **kept}, after)
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The most likely action for nodes [B, N, D], if there is no network that predicts."""
+        """The most likely action for nodes [B, N, D], if the predictor is not a network."""
         if self.predictor is not None:
             raise UserError(
-                f"rfm with the predictor {self.config.predictor} cannot be exported, because exports have no "
-                "form for its network; export a run with --predictor none, uniform or oracle"
+                f"rfm with the predictor {self.config.predictor} cannot be exported, because exports do "
+                "not support its network; export a run with --predictor none, uniform or oracle"
             )
         return super().decide(self._read(obs, self._predict(obs, {})[0]))
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
-        """One update of the policy on what it read, and the updates of the predictor."""
+        """One update of the policy on its inputs in the rollout, and the updates of the predictor."""
         read = self._read(rollout.obs, rollout.extras["q"])
         seen = replace(rollout, obs=read, final_obs=self._read_after(rollout, read))
         metrics = super()._learn(step, seen)
@@ -225,7 +225,7 @@ class RFM(A2C):
         }
 
     def _fit(self, rollout: Trajectories, moves: Tensor) -> None:
-        """Updates the predictor on all columns of a rollout; `moves` [T, V, A - 1, 5] are its targets."""
+        """Updates the predictor on a whole rollout; `moves` [T, V, A - 1, 5] are its targets."""
         if self.predictor is None:
             return
         over = torch.maximum(rollout.terminated, rollout.truncated)
@@ -237,7 +237,7 @@ class RFM(A2C):
             gradient_step(self.predictor_optimizer, loss, self.config.predictor_max_grad_norm)
 
     def _moves(self, rollout: Trajectories) -> Tensor:
-        """What the other agents did, as everyone sees it after the step; one-hot, [T, V, A - 1, 5]."""
+        """Actions of the other agents, which are observed after the step; one-hot, [T, V, A - 1, 5]."""
         return rollout.final_obs[..., 1 : self.layout.agents, self.layout.last_action]
 
     def _predict(self, obs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -245,7 +245,7 @@ class RFM(A2C):
 
         Args:
             obs: Nodes, [B, N, D].
-            state: State of the predictor, which is zeros where an episode begins.
+            state: State of the predictor; zeros if an episode begins.
         """
         kind, others = self.config.predictor, slice(1, self.layout.agents)
         if self.predictor is not None:
@@ -258,12 +258,12 @@ class RFM(A2C):
         return obs.new_full((obs.shape[0], self.layout.agents - 1, width), 1 / ACTIONS), state
 
     def _read(self, obs: Tensor, q: Tensor) -> Tensor:
-        """What policy and value read, [..., X], of nodes [..., N, D] and predictions [..., A - 1, 5]."""
+        """Input of policy and value, [..., X], from nodes [..., N, D] and predictions [..., A - 1, 5]."""
         return torch.cat([egocentric(obs, self.layout), q.flatten(-2)], dim=-1)
 
     @torch.no_grad()
     def _read_after(self, rollout: Trajectories, read: Tensor) -> Tensor:
-        """What the value reads after the steps that `led_out` marks, and zeros after others, [T, V, X]."""
+        """Input of the value after the steps that `led_out` marks, zeros after all others, [T, V, X]."""
         last, after = led_out(rollout), torch.zeros_like(read)
         _, state = self._predict(rollout.obs[last], _before(rollout, last))
         final = rollout.final_obs[last]

@@ -1,4 +1,4 @@
-"""Which episodes a reset of our own vectors begins."""
+"""Interprets the arguments of `reset` for the vector environments of this package."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ def episodes_to_begin(
     seed: int | Sequence[int | None] | None,
     options: Mapping[str, Any] | None,
 ) -> tuple[Array, list[int]]:
-    """The meaning of the arguments of a reset.
+    """Which environments begin an episode, and with which seeds.
 
     Args:
         vector: V environments.
-        seed: One for each environment, or the first of V consecutive ones; None draws.
+        seed: One seed per environment, or the first of V consecutive seeds; None draws.
         options: `reset_mask`, bool [V]: only these begin a new episode. Without it, all do.
 
     Returns:

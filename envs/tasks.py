@@ -86,7 +86,7 @@ def find_task(name: str) -> Task:
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
             (`multiroom-n2`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
-            `chain-short`), of several agents (`coin`), of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
+            `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`),
@@ -162,7 +162,7 @@ def registered_names() -> list[str]:
 
 
 def _viewed(name: str, offers: Callable[..., Any], views: Sequence[str]) -> Task:
-    """A task of several agents, with the views that it offers."""
+    """A multi-agent task, with the views that it offers."""
     found = {view: Task(name, **offers(name, view)) for view in views}
     return Task(name, **offers(name), views=found)
 

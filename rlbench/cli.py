@@ -31,7 +31,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench evaluate RUN             score a trained agent on new episodes, or a model on its test examples
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    run agents x tasks x seeds
-  rlbench analyse ANALYSIS RUN     look into a finished run, for example what its network attends to
+  rlbench analyse ANALYSIS RUN     analyse a finished run, for example the edge activations of its network
   rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta

@@ -1,12 +1,12 @@
-"""Observations of several agents and items as a list of nodes, from which graphs are made.
+"""Observations of agents and items as the nodes of a graph.
 
-The features of a node are, in this order: row and column; is an agent; is an item; its type as one-hot, zeros for
-agents; can be taken now, 1 for agents; last action as one-hot, zeros for items and before the first step; with goals
-also the observing agent's goal as one-hot at its own node, zeros elsewhere; of an oracle also the action that each other
-agent will take in this step as one-hot, zeros at the nodes of the observing agent and of items.
+The features of a node are, in this order: row and column; 1 for agents; 1 for items; the one-hot type of an item, zeros for
+agents; 1 if an item can be taken now, and for agents; the one-hot last action, zeros for items and before the first step;
+with goals also the one-hot goal of the observing agent at its own node, zeros elsewhere; with an oracle also the one-hot action
+that each other agent will take in this step, zeros at the nodes of the observing agent and of items.
 
-In what an agent observes, its own node is the first; the other agents follow in the cyclic order of their numbers, so that
-agents can share weights.
+In an agent's observation its own node is the first; the other agents follow in cyclic order of their numbers, so that agents
+can share weights.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ import numpy as np
 from gymnasium.spaces import Box
 
 ACTIONS = 5
-"""Stay and four moves; the length of the last action."""
+"""Number of actions, stay and four moves: the length of a one-hot action."""
 GOALS = 3
-"""Length of a goal."""
+"""Length of a one-hot goal."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the features of nodes are."""
+    """Numbers of nodes and positions of their features."""
 
     agents: int
     """Number of agents, A; they are the first nodes."""
@@ -46,32 +46,32 @@ class Layout:
 
     @property
     def place(self) -> slice:
-        """Row and column."""
+        """Positions of row and column."""
         return slice(0, 2)
 
     @property
     def kind(self) -> slice:
-        """Type of an item."""
+        """Positions of the type of an item."""
         return slice(4, 4 + len(self.items))
 
     @property
     def available(self) -> int:
-        """Can be taken now."""
+        """Position of whether an item can be taken now."""
         return 4 + len(self.items)
 
     @property
     def last_action(self) -> slice:
-        """Last action."""
+        """Positions of the last action."""
         return slice(self.available + 1, self.available + 1 + ACTIONS)
 
     @property
     def goal(self) -> slice:
-        """Goal of the observing agent."""
+        """Positions of the goal of the observing agent."""
         return slice(self.last_action.stop, self.last_action.stop + GOALS)
 
     @property
     def next_action(self) -> slice:
-        """Action that another agent will take."""
+        """Positions of the action that another agent will take."""
         first = self.goal.stop if self.goals else self.last_action.stop
         return slice(first, first + ACTIONS)
 

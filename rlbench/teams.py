@@ -1,6 +1,6 @@
-"""Spaces of a team: the observations or the actions of all its agents, stacked.
+"""Spaces of a team: the stacked observations or actions of all its agents.
 
-The space of one agent stays known as `one`, with everything that it describes, such as the layout of nodes.
+The space of a single agent is kept as `one`, with all its attributes, such as the layout of nodes.
 """
 
 from typing import Any
@@ -14,23 +14,23 @@ class TeamBox(Box):
     """Arrays of A agents, [A, ...]."""
 
     def __init__(self, one: Box, agents: int) -> None:
-        """The space of `agents` arrays that are in `one`."""
+        """The space of `agents` arrays from `one`."""
         low, high = (np.stack([bound] * agents) for bound in (one.low, one.high))
         super().__init__(low, high, dtype=one.dtype.type)
         self.one = one
 
 
 class TeamChoices(MultiDiscrete):
-    """Choices of A agents among the same numbers, [A]."""
+    """Discrete actions of A agents with the same choices, [A]."""
 
     def __init__(self, one: Discrete, agents: int) -> None:
-        """The space of `agents` numbers that are in `one`."""
+        """The space of `agents` numbers from `one`."""
         super().__init__([int(one.n)] * agents, start=[int(one.start)] * agents)
         self.one = one
 
 
 def team_space(one: Space[Any], agents: int) -> TeamBox | TeamChoices:
-    """The space of `agents` members of a Box or a Discrete space."""
+    """The space of `agents` elements of a Box or a Discrete space."""
     if isinstance(one, Discrete):
         return TeamChoices(one, agents)
     assert isinstance(one, Box)

@@ -1,4 +1,4 @@
-"""Analyses: functions of finished runs, by name; imported on first use."""
+"""Analyses of finished runs by name; imported on first use."""
 
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,11 @@ ANALYSES = NameTable(
     {
         "edges": (
             "edges:EdgeNorms",
-            "what an RFM attends to before agents take items, alone or together",
+            "norms of an RFM's edge activations before agents take items, alone or together",
         ),
         "company": (
             "company:Company",
-            "how much others matter for an agent's return, moment by moment",
+            "how much other agents matter for an agent's return, moment by moment",
         ),
         "drift": ("drift:Drift", "how what a network's sigmoids read moves while it trains"),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model on the examples of other tasks"),
@@ -34,7 +34,7 @@ def load_analysis(name: str) -> "type[Analysis]":
         name: As in `rlbench list`, or `package.module:Class`.
 
     Raises:
-        UserError: There is no such analysis, or the class is something else.
+        UserError: There is no such analysis, or the class is not an analysis.
     """
     from rlbench.backbones.analyses._base import Analysis
 

@@ -1,4 +1,4 @@
-"""The interface of analyses, and what they find."""
+"""The interface of analyses and of their results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,22 +37,22 @@ class Panel:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis found."""
+    """Results of an analysis."""
 
     numbers: Mapping[str, float]
-    """The most important results."""
+    """The main results."""
     panels: Sequence[Panel] = ()
     columns: Mapping[str, Array] = field(default_factory=dict)
     """Raw results for each example, [N, ...]."""
 
 
 class Analysis(ABC):
-    """A function of finished runs; a subclass sets `Config` and `runs`, and implements `analyse`."""
+    """An analysis of finished runs; a subclass sets `Config` and `runs`, and implements `analyse`."""
 
     Config: ClassVar[type]
     """Frozen dataclass of the settings."""
     runs: ClassVar[tuple[str, ...]]
-    """What each of its runs is, in words."""
+    """Description of each run that the analysis needs, in words."""
 
     history: Callable[[], Iterator[tuple[int, Any]]]
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
@@ -63,7 +63,7 @@ class Analysis(ABC):
 
     @property
     def other_tasks(self) -> tuple[str, ...]:
-        """Tasks, besides that of the runs, whose test examples are needed."""
+        """Tasks whose test examples are needed, other than the task of the runs."""
         return ()
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Analysis(ABC):
 
         Args:
             learners: One for each of `runs`, in evaluation mode.
-            examples: Test examples by task: of the runs, and of `other_tasks`.
+            examples: Test examples by task: the task of the runs, then `other_tasks`.
 
         Raises:
             UserError: The learners or the examples do not suit this analysis.
@@ -80,22 +80,22 @@ class Analysis(ABC):
 
 
 def bootstrap(sums: Array, counts: Array, *, draws: int = 1_000) -> tuple[Array, Array, Array]:
-    """Means with 95 % intervals from resampled examples; NaN where nothing was counted.
+    """Means with 95 % bootstrap intervals over examples; NaN if nothing was counted.
 
     Args:
         sums: Sums of each example, [N, ...].
-        counts: Number of summands, of the same shape.
+        counts: Numbers of summands, [N, ...].
         draws: Number of resamples.
 
     Returns:
-        Mean, lower and upper bound, [...] each.
+        Means, lower bounds and upper bounds, [...] each.
     """
     rng = np.random.default_rng(0)
     picked = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums.sum(0) / counts.sum(0)
         drawn = np.tensordot(picked, sums, 1) / np.tensordot(picked, counts, 1)
-    # Without any known value there is no interval, about which NumPy would warn.
+    # If nothing was counted, the bounds are NaN, about which NumPy would warn.
     with np.errstate(invalid="ignore"), catch_warnings():
         simplefilter("ignore", RuntimeWarning)
         low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)

@@ -1,6 +1,6 @@
-"""Events in recorded episodes of several agents, and averages of a signal around them.
+"""Events in recorded multi-agent episodes, and values of a signal around them.
 
-Arrays of a signal are [N, T, ...] with an entry for each step; an event is a step in which something happened.
+A signal is an array [N, T, ...] with an entry for each step; an event is a step in which something happened.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from rlbench.experience import Examples
 Array = NDArray[Any]
 
 BEFORE, AFTER = 6, 1
-"""Steps before and after an event that are looked at."""
+"""Numbers of steps before and after an event in its window."""
 WINDOW = np.arange(-BEFORE, AFTER + 1)
 EARLY, LATE = slice(0, 2), slice(3, 6)
-"""The steps -6 and -5, and -3 to -1, in the window: their difference is the rise before an event."""
+"""Positions of the steps -6 and -5, and -3 to -1, in the window; see `rise`."""
 
 
 class Sums(NamedTuple):
-    """Sums over events of each example, and their number; NaNs are left out."""
+    """Sums over the events of each example, and numbers of summands; NaNs are left out."""
 
     sums: Array
     """[N, ...]."""
@@ -31,7 +31,7 @@ class Sums(NamedTuple):
 
     @classmethod
     def of(cls, values: Array, example: Array, examples: int) -> "Sums":
-        """Sums of values [M, ...] of M events by their example, int64 [M]."""
+        """Sums of the values [M, ...] of M events by `example`, the number of each event's example, int64 [M]."""
         known = np.isfinite(values)
         sums, counts = (np.zeros((examples, *values.shape[1:])) for _ in range(2))
         np.add.at(sums, example, np.where(known, values, 0.0))
@@ -44,9 +44,9 @@ class Episodes:
     """N recorded episodes of T steps, as arrays."""
 
     obs: Array
-    """Features of the nodes, [N, T, V, D]."""
+    """Features of V nodes, [N, T, V, D]."""
     alive: Array
-    """bool [N, T]."""
+    """Steps before the end of the episode, bool [N, T]."""
     taken: Array
     """Which agent took which item, bool [N, T, A, S]."""
 
@@ -64,7 +64,7 @@ class Episodes:
 
     @cached_property
     def distance(self) -> Array:
-        """Manhattan distance of each agent to each node in cells, int64 [N, T, A, V]."""
+        """Manhattan distance in cells from each agent to each node, int64 [N, T, A, V]."""
         place = self.obs[..., :2]
         cell = np.diff(np.unique(place.round(4))).min()
         apart = np.abs(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)
@@ -84,14 +84,14 @@ class Episodes:
         return kinds
 
     def soon(self, happens: Array) -> Array:
-        """Whether it happens in this step or one of the next six, bool [N, T, ...]."""
+        """Whether an event happens in this step or one of the next six; `happens` and the result are bool [N, T, ...]."""
         found = happens.copy()
         for ahead in range(1, BEFORE + 1):
             found[:, :-ahead] |= happens[:, ahead:]
         return found
 
     def around(self, signal: Array, example: Array, step: Array, *place: Array) -> Array:
-        """A signal in the window of M events, [M, 8]; NaN outside of episodes.
+        """A signal in the windows of M events, [M, 8]; NaN outside the episode.
 
         Args:
             signal: [N, T, ...].
@@ -108,18 +108,18 @@ class Episodes:
 
 
 def rise(values: Array) -> Array:
-    """Mean of the steps -3 to -1 less the mean of -6 and -5, [M], of values [M, 8]."""
+    """Mean of the steps -3 to -1 minus the mean of the steps -6 and -5, [M], of values [M, 8]."""
     change: Array = values[:, LATE].mean(1) - values[:, EARLY].mean(1)
     return change
 
 
 def usual(signal: Array, distance: Array, where: Array) -> Array:
-    """What a signal is on average in the same step of an episode and at the same distance; of its shape.
+    """Mean of a signal in the same step of an episode and at the same distance, of the shape of the signal.
 
     Args:
         signal: [N, T, ...].
         distance: Of the same shape, int64.
-        where: What the means include, bool of the same shape; NaN where there is none.
+        where: Entries that the means include, bool of the same shape; a mean over no entries is NaN.
     """
     most = int(distance.max()) + 1
     step = np.arange(signal.shape[1]).reshape(-1, *(1,) * (signal.ndim - 2))

@@ -1,17 +1,17 @@
-"""How much do others matter for an agent's return, moment by moment, and in which direction?
+"""How much do other agents matter for an agent's return, moment by moment, and in which direction?
 
-Two models predict the returns to come: one from the whole graph, one from the graph without edges between agents. The
-value of company of agent j in a step is the difference
+Two models predict the return of each agent from now on: one from the whole graph, one from the graph without edges between
+agents. The value of company of agent j in a step, a measure of social influence, is the difference
 
     U_j = G_whole,j - G_without,j
 
-Both models are right on average, so U is 0 on average; it is positive when an agent is about to earn more than its
-items alone suggest, and negative when others will take what it could. Curves are means around the steps in which an
-agent takes an item together with another one, or alone: with another agent close by (contested) or without.
+If neither model is biased, U is 0 on average. It is positive if an agent is about to get more reward than the items alone
+suggest, and negative if others will take what it could have taken. Curves are means around the steps in which an agent takes
+an item together with another agent, alone, or alone with another agent close to the item (contested).
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044, measure "intensity and valence" of social influence by such a
-difference; the details are ours. The model without edges is trained, too: leaving edges out of one trained model
-would be another question, because it has never seen such graphs.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044, speak of the "intensity and valence" of social influence in their
+abstract; measuring them by this difference is our choice. The model without edges is trained separately: removing the edges
+of a trained model would answer a different question, because that model has never seen such graphs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from rlbench.experience import Examples
 
 @dataclass(frozen=True, kw_only=True)
 class CompanyConfig:
-    """Settings of the analysis of company."""
+    """Settings of the analysis of the value of company."""
 
     close: int = 2
     """An item is contested if another agent is at most this far from it, in cells, when it is taken."""
@@ -78,12 +78,12 @@ JOINT, ALONE, CONTESTED = "taken together", "taken alone", "taken alone, contest
 
 
 def events(episodes: Episodes, close: int) -> dict[str, tuple[Any, ...]]:
-    """Example, step and agent of each event, int64 [M] each, by name."""
+    """Example, step and agent of each event, int64 [M] each, by the name of the kind of event."""
     taken = episodes.taken
     together = (taken.sum(2) > 1)[:, :, None] & taken
     alone = taken & ~together
     near = episodes.distance[..., episodes.agents :] <= close
-    # Another agent: its own distance counts once.
+    # Only other agents: the distance of the agent itself is subtracted.
     disputed = alone & ((near.sum(2)[:, :, None] - near) > 0)
     masks = {JOINT: together, ALONE: alone & ~disputed, CONTESTED: disputed}
     return {name: np.nonzero(mask.any(-1)) for name, mask in masks.items()}

@@ -1,23 +1,24 @@
-"""What does a relational forward model attend to? Lengths of its edges' activations around events.
+"""Which edges of a relational forward model are active before agents take items? Norms of edge activations around events.
 
-The length ||e'_k|| of an edge's activation is standardised over the test episodes, within its kind: from items of one
-type to agents, or between agents. Curves are means around an event, from six steps before it to one after it.
+The norm ||e'_k|| of an edge activation is standardised over the test episodes among edges of the same kind: from items of one
+type to agents, or between agents. Curves are means around an event, from six steps before it to one step after it.
 
-    captured     the edge from an item to the agent that takes it, in the steps around that
-    others       edges from other available items of the type, which nobody takes within these steps, to the same agent
-    usual        mean of edges of the type in the same step of an episode and at the same distance, from available items
-                 that nobody takes in the next six steps: without it, a curve could only show that the agent comes
-                 closer, or that activations grow with time
-    joint        the edge between two agents that take an item together
-    solo         edges from the others to an agent that takes an item alone
-    joint, usual and solo, usual  means of edges between agents in the same step and at the same distance whose
-                 receiver takes nothing together with another agent in the next six steps
+    captured     the edge from an item to the agent that takes it
+    others       edges to the same agent from other available items of the type that nobody takes in these steps
+    usual        control: the mean over edges of the same kind, in the same step of an episode and at the same distance, from
+                 available items that nobody takes in the next six steps. Without this control, a curve might only show
+                 that the agent comes closer, or that activations grow with time
+    joint        edges between two agents that take an item together, in both directions
+    solo         edges from the other agents to an agent that takes an item alone
+    joint, usual and solo, usual
+                 controls: means over edges between agents, in the same step and at the same distance, whose receiver takes
+                 nothing together with another agent in the next six steps
 
-The rise before an event is the mean of the steps -3 to -1 less the mean of -6 and -5. Also the direction of edges: for
-two agents that take an item together, the edge from the one that came first to the one that came later, less the
-reverse edge, in the steps -3 to -1.
+The rise before an event is the mean of the steps -3 to -1 minus the mean of the steps -6 and -5. The analysis also compares
+directions: if two agents take an item together, the edge from the agent that arrived first to the agent that arrived later,
+minus the reverse edge, in the steps -3 to -1.
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044, read the lengths of edges' activations; the controls are ours.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044, read the norms of edge activations; the controls are ours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from rlbench.errors import UserError
 from rlbench.experience import Examples
 
 AT_ONCE = 100
-"""Episodes in one pass, so that activations need little memory."""
+"""Episodes in one forward pass, which limits the memory for activations."""
 AGENTS = "agents"
 """Kind of the edges between agents."""
 
@@ -42,11 +43,11 @@ class EdgeNormsConfig:
     """Settings of the analysis of edges."""
 
     layer: Literal["encoder", "core", "decoder"] = "core"
-    """The block of the network whose edges are looked at."""
+    """The block of the network whose edge activations are analysed."""
 
 
 class EdgeNorms(Analysis):
-    """Lengths of edges' activations around events."""
+    """Norms of edge activations around events."""
 
     Config: ClassVar[type] = EdgeNormsConfig
     runs = ("a run of rfm-predictor",)
@@ -75,7 +76,7 @@ DIRECTION = "from the first to the later agent, less the reverse"
 
 
 def edge_norms(model: Any, examples: Examples, layer: str) -> tuple[Array, Array, Array]:
-    """Lengths of edges' activations, [N, T, E], and the senders and receivers of the edges, [E] each.
+    """Norms of edge activations, [N, T, E], and the senders and receivers of the edges, [E] each.
 
     Raises:
         UserError: The network has no such edges.
@@ -98,7 +99,7 @@ def edge_norms(model: Any, examples: Examples, layer: str) -> tuple[Array, Array
 
 
 def standardised(norms: Array, alive: Array) -> Array:
-    """Norms [N, T, ...] less their mean, divided by their standard deviation, over the steps of episodes."""
+    """Norms [N, T, ...] minus their mean, divided by their standard deviation, over the steps of episodes."""
     known = norms[alive]
     deviation = known.std()
     scaled: Array = (norms - known.mean()) / (deviation if deviation > 0 else 1.0)
@@ -108,10 +109,10 @@ def standardised(norms: Array, alive: Array) -> Array:
 def curves(
     norms: Array, edge: Array, episodes: Episodes
 ) -> Iterator[tuple[str, str, Array, Array]]:
-    """Values around events, [M, 8] or [M], with kind and name, and the example of each, int64 [M].
+    """Kind, name, values around M events, [M, 8] or [M], and the example of each event, int64 [M].
 
     Args:
-        norms: Lengths, [N, T, E].
+        norms: Norms of edge activations, [N, T, E].
         edge: Index of the edge from each node to each agent, -1 for none, int64 [A, V].
         episodes: The episodes.
     """
@@ -135,7 +136,7 @@ def curves(
 def item_curves(
     signal: Array, items: Array, episodes: Episodes
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Curves of edges from items of one type.
+    """Curves of edges from items of one type: name, values and example of each event, see `curves`.
 
     Args:
         signal: Edges from each of the items to each agent, [N, T, A, I].
@@ -162,7 +163,7 @@ def item_curves(
 
 
 def agent_curves(signal: Array, episodes: Episodes) -> Iterator[tuple[str, Array, Array]]:
-    """Curves of edges between agents, [N, T, A, A]: the receiver first."""
+    """Curves of edges between agents, see `curves`; `signal` is [N, T, A, A] with the receiver first."""
     agents, taken = episodes.agents, episodes.taken
     distance = episodes.distance[..., :agents]
     together: Array = (taken.sum(2) > 1)[:, :, None] & taken
@@ -192,7 +193,7 @@ def agent_curves(signal: Array, episodes: Episodes) -> Iterator[tuple[str, Array
 
 
 def stays(there: Array) -> Array:
-    """For how many steps in a row, up to each step, it has been true: bool [N, T, ...] to int64."""
+    """Number of consecutive true steps up to each step, int64 [N, T, ...], of bool [N, T, ...]."""
     count = np.zeros(there.shape, np.int64)
     run = np.zeros_like(count[:, 0])
     for step in range(there.shape[1]):
@@ -202,7 +203,7 @@ def stays(there: Array) -> Array:
 
 
 def _before(values: Array) -> Array:
-    """Values [M, 8] without those after the event, when the item is not there any more."""
+    """Values [M, 8] with NaN after the event, when the item is no longer there."""
     return np.where(WINDOW <= 0, values, np.nan)
 
 

@@ -1,4 +1,4 @@
-"""The interface of networks that predict, for each agent, from sequences of graphs."""
+"""The interface of networks that make predictions for each agent from sequences of graphs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ class Shape(NamedTuple):
     features: int
     """Length of a node's vector, D."""
     out: int
-    """Length of the prediction for each agent: logits of actions, 1 for a return, or both joined."""
+    """Length of the prediction for each agent: number of actions for logits, 1 for a return."""
     context: int = 0
-    """Length of the vector of all nodes together, such as the share of time that has passed; 0: none."""
+    """Length of the context, a vector for the whole graph such as the fraction of time that has passed; 0 for none."""
 
 
 class Prediction(NamedTuple):
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
     out: Tensor
     """[T, B, A, out]."""
     state: State
-    """After the last step, batch first."""
+    """State after the last step, batch first."""
     edges: dict[str, Tensor]
     """Activations by layer, [T, B, E, ...] in the order of the network's `links`, for analysis."""
 
@@ -43,11 +43,11 @@ class Relational(nn.Module, ABC):
     """A network over sequences of graphs; its state is a flat dict of batch-first tensors."""
 
     def __init__(self, shape: Shape, connections: Mapping[str, bool] = NO_EDGES) -> None:
-        """For graphs of this shape, with edges by the arguments `connections` of `connect`."""
+        """For graphs of this shape; `connections` are arguments of `connect`, which makes the edges."""
         super().__init__()
         self.shape = shape
         self.connections = dict(connections)
-        # Those of the network's own shape are made once: in a traced update they are constants.
+        # The edges for the network's own shape are made once: in a traced update they are constants.
         self.links = self.links_of(shape.agents, shape.entities)
 
     def links_of(self, agents: int, entities: int) -> Links:
@@ -79,7 +79,7 @@ class Relational(nn.Module, ABC):
             agents: Number of agents, A.
             state: State before the first step.
             keep: 0.0 where an episode begins, else 1.0, [T, B].
-            mask: 1.0 for nodes that exist, [T, B, N]; all do without it.
+            mask: 1.0 for nodes that exist, [T, B, N]; None if all do.
             noise: Standard normal noise, or None.
         """
 
@@ -101,11 +101,11 @@ class Relational(nn.Module, ABC):
             reset: Above 0 where an episode begins, so that the state is reset before the step, [T, B].
             state: State before the first step; by default, the state at the start of an episode.
             agents: Number of agents, A, if it differs from the number that the network was made for.
-            mask: 1.0 for nodes that exist, 0.0 for padding, [T, B, N]; all exist without it. The
-                predictions for agents that do not exist mean nothing.
+            mask: 1.0 for nodes that exist, 0.0 for padding, [T, B, N]; None if all exist. The
+                predictions for agents that do not exist are meaningless.
             context: [T, B, C], if the network's shape has a context.
-            noise: Standard normal, [T, B, *noise_shape], for networks that sample edges; without it
-                they use probabilities.
+            noise: Standard normal, [T, B, *noise_shape], for networks that sample edge types; without
+                it they use probabilities.
         """
         time, batch, count, _ = nodes.shape
         agents = self.shape.agents if agents is None else agents

@@ -1,26 +1,26 @@
-"""Graph networks: networks over graphs of any size, with one set of weights for all nodes.
+"""Graph networks: networks for graphs of any size, with weights shared by all nodes.
 
-A graph has edges e_k from node s_k to node r_k, nodes v_i and a context u. A block updates them in turn:
+A graph has edges e_k from node s_k to node r_k, nodes v_i and a context u. A block updates them in this order:
 
     e'_k = phi_e([e_k, v_{r_k}, v_{s_k}, u])
-    m_i  = sum_{k: r_k = i} e'_k                    only the edges that arrive at i; or their mean
+    m_i  = sum_{k: r_k = i} e'_k                    sum (or mean) over the incoming edges of node i
     v'_i = phi_v([m_i, v_i, u])
     u'   = phi_u([mean_k e'_k, mean_i v'_i, u])
 
 In a graph GRU the three functions are gated recurrent units with a state for each edge, each node and
-the context. What the units read comes from the current graph and from the new states of the level
-below, never from the last state of another level. So the edges can be unrolled over all steps, then the
-nodes, then the context, and all products with inputs are computed for all steps at once.
+the context. The inputs of a unit come from the current graph and from the new states of the level below
+(edges, nodes, context), never from the previous state of another level. So the edges can be unrolled over
+all steps, then the nodes, then the context, and the input products are computed for all steps at once.
 
-The product of a weight with [e_k, v_{r_k}, v_{s_k}, u] is a sum of four: those with nodes are computed once for
-each node, and not once for each edge. A part of width 0 is left out, with its function.
+The product of a weight with [e_k, v_{r_k}, v_{s_k}, u] is a sum of four products, of which those with nodes
+are computed once per node instead of once per edge. A part of width 0 is left out together with its function.
 
-In tensors here the batch follows the nodes, [..., N, B, D]: gathering the senders of edges then copies long
-rows, which takes half the time of [..., B, N, D].
+In these tensors the batch dimension follows the nodes, [..., N, B, D]: gathering the senders of edges then copies
+long rows, which takes half as long as with [..., B, N, D].
 
 Battaglia et al., 2018, https://arxiv.org/abs/1806.01261, and the defaults of its library, graph_nets, except that the
-context reads means and not sums: sums over all edges are so large that networks learned half as fast. The graph GRU is
-ours, in the pattern of that library's recurrent blocks.
+context reads means instead of sums: with sums over all edges, which are large, networks learned half as fast. The graph
+GRU is ours and follows the pattern of the library's recurrent blocks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ Reducer = Literal["sum", "mean"]
 
 
 class Graph(NamedTuple):
-    """Graphs that share their edges' ends; leading dimensions, such as time, are the same for all parts."""
+    """Graphs with the same connectivity; leading dimensions, such as time, are the same for all parts."""
 
     edges: Tensor
     """[..., E, B, De]."""
@@ -48,7 +48,7 @@ class Graph(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """Length of the vectors of edges, nodes and context; 0 where a graph has none."""
+    """Lengths of the vectors of edges, nodes and context; 0 if a graph has none."""
 
     edges: int
     nodes: int
@@ -56,7 +56,7 @@ class Widths(NamedTuple):
 
 
 class Links(nn.Module):
-    """Which nodes the edges connect."""
+    """The connectivity of a graph: which nodes its edges connect."""
 
     senders: Tensor
     receivers: Tensor
@@ -66,13 +66,13 @@ class Links(nn.Module):
     def __init__(
         self, senders: Sequence[int], receivers: Sequence[int], nodes: int, features: Tensor
     ) -> None:
-        """Edges in the order of their receivers.
+        """Edges sorted by receiver.
 
         Args:
-            senders: The node from which each edge comes.
-            receivers: The node at which each edge arrives, in ascending order.
+            senders: The node at which each edge starts.
+            receivers: The node at which each edge ends, in ascending order.
             nodes: Number of nodes, N.
-            features: What is known of each edge at all steps, [E, De].
+            features: Features of each edge, the same at all steps, [E, De].
         """
         super().__init__()
         if list(receivers) != sorted(receivers):
@@ -84,19 +84,19 @@ class Links(nn.Module):
         self.register_buffer("receivers", arrive, persistent=False)
         self.register_buffer("degrees", degrees, persistent=False)
         self.register_buffer("features", features, persistent=False)
-        # Nodes from this one on are reached by no edge; products for receivers leave them out.
+        # Nodes from this one on have no incoming edges; products for receivers leave them out.
         self.reached = max(receivers, default=-1) + 1
-        # Nodes in a row at which equally many edges arrive: their sums are one sum over a view, which
-        # is several times faster than `index_add`.
+        # Consecutive nodes with equally many incoming edges: their sums are one sum over a view, which is
+        # several times faster than `index_add`.
         counts, lengths = degrees.unique_consecutive(return_counts=True)
         self.rows: list[tuple[int, int]] = list(zip(lengths.tolist(), counts.tolist(), strict=True))
 
     def between(self, nodes: Tensor) -> Tensor:
-        """1.0 for edges between nodes that exist, [..., E, B]; `nodes` is 1.0 for those, [..., N, B]."""
+        """1.0 for edges between nodes that exist, [..., E, B]; `nodes` is 1.0 for nodes that exist, [..., N, B]."""
         return nodes.index_select(-2, self.senders) * nodes.index_select(-2, self.receivers)
 
     def arriving(self, edges: Tensor) -> Tensor:
-        """Sums over the edges that arrive at each node: [..., E, B, D] to [..., N, B, D]."""
+        """Sums over the incoming edges of each node: [..., E, B, D] to [..., N, B, D]."""
         sums, start = [], 0
         for nodes, degree in self.rows:
             part = edges.narrow(-3, start, nodes * degree)
@@ -113,16 +113,16 @@ def connect(
     from_entities: bool = True,
     to_entities: bool = False,
 ) -> Links:
-    """The edges between agents, which are the first nodes, and entities, which follow.
+    """Edges between agents, which are the first nodes, and entities, which follow.
 
-    The feature of an edge is 1 between agents, who are all in one team, else 0.
+    The feature of an edge is 1 between agents, which form one team, else 0.
 
     Args:
         agents: Number of agents, A.
         entities: Number of entities.
-        among_agents: Edges from each agent to each other agent.
-        from_entities: Edges from each entity to each agent.
-        to_entities: Edges from each agent to each entity.
+        among_agents: Whether each agent has an edge to each other agent.
+        from_entities: Whether each entity has an edge to each agent.
+        to_entities: Whether each agent has an edge to each entity.
     """
     nodes = agents + entities
     pairs = []
@@ -143,7 +143,7 @@ def edge_product(weight: Tensor, bias: Tensor, graph: Graph, links: Links) -> Te
     edges, nodes, context = graph
     sizes = [edges.shape[-1], nodes.shape[-1], nodes.shape[-1], context.shape[-1]]
     of_edge, of_receiver, of_sender, of_context = weight.split(sizes, dim=1)
-    # The context is the same for all receivers, so it is added to these, who are fewer than the edges.
+    # The context is the same for all receivers, so it is added to them, which are fewer than the edges.
     received = F.linear(nodes.narrow(-3, 0, links.reached), of_receiver, bias)
     if sizes[3]:
         received = received + F.linear(context, of_context).unsqueeze(-3)
@@ -163,13 +163,13 @@ def node_product(
 
 
 def arriving(edges: Tensor, links: Links, mask: Tensor | None, reducer: Reducer) -> Tensor:
-    """m: sums or means over the edges that arrive at each node, [..., N, B, D].
+    """m: sums or means over the incoming edges of each node, [..., N, B, D].
 
     Args:
         edges: [..., E, B, D].
-        links: Ends of the edges.
-        mask: 1.0 for nodes that exist, [..., N, B]; all do without it.
-        reducer: Sum or mean; the mean of no edges is 0.
+        links: Connectivity of the graph.
+        mask: 1.0 for nodes that exist, [..., N, B]; None if all do.
+        reducer: Sum or mean; the mean over no edges is 0.
     """
     exist = None if mask is None else links.between(mask)[..., None]
     total = links.arriving(edges if exist is None else edges * exist)
@@ -180,7 +180,7 @@ def arriving(edges: Tensor, links: Links, mask: Tensor | None, reducer: Reducer)
 
 
 def pooled(edges: Tensor, nodes: Tensor, links: Links, mask: Tensor | None) -> Tensor:
-    """Means over all edges and over all nodes, joined, [..., B, De + Dv]; see `arriving`."""
+    """Concatenated means over all edges and over all nodes, [..., B, De + Dv]; see `arriving` for the arguments."""
     masks = (None, None) if mask is None else (links.between(mask)[..., None], mask[..., None])
     parts = []
     for x, exist in zip((edges, nodes), masks, strict=True):
@@ -199,7 +199,7 @@ class GraphBlock(nn.Module):
             widths: Lengths of the vectors of its input.
             out: Lengths of the vectors of its output; a part of width 0 has no function.
             hidden: Units of the hidden layer of each function.
-            reducer: How arriving edges are combined.
+            reducer: How incoming edges are combined.
         """
         super().__init__()
         self.reducer = reducer
@@ -216,10 +216,10 @@ class GraphBlock(nn.Module):
 
         Args:
             graph: Edges [..., E, B, De], nodes [..., N, B, Dv], context [..., B, Du].
-            links: Ends of the edges.
-            mask: 1.0 for nodes that exist, [..., N, B]; all do without it.
-            read: How many nodes are updated, from the first; all by default. The others are left out,
-                so this is for blocks without a function for the context, which sums over all.
+            links: Connectivity of the graph.
+            mask: 1.0 for nodes that exist, [..., N, B]; None if all do.
+            read: How many of the first nodes are updated; all by default. The others are left out, so this
+                is only for blocks without a function for the context, which reads all nodes.
         """
         if read is not None and self.of_context is not None:
             raise ValueError("expected `read` only without a function for the context")
@@ -244,19 +244,19 @@ class GraphBlock(nn.Module):
 class GraphGRU(nn.Module):
     """A gated recurrent unit for each part of a graph.
 
-    The core "gn" is a graph network block with units as its functions:
+    The core "gn" is a graph network block whose functions are such units:
 
         h^e_k <- GRU_e([e_k, v_{r_k}, v_{s_k}, u], h^e_k)
         h^v_i <- GRU_v([sum_{k: r_k = i} h^e_k, v_i, u], h^v_i)
         h^u   <- GRU_u([mean_k h^e_k, mean_i h^v_i, u], h^u)
 
-    In the core "independent" each unit reads its own part only: e_k, v_i or u.
+    In the core "independent" each unit reads only its own part: e_k, v_i or u.
     """
 
     def __init__(
         self, widths: Widths, out: Widths, core: Core = "gn", reducer: Reducer = "sum"
     ) -> None:
-        """From graphs of `widths` to states of widths `out`; edges or context of width 0 have no unit."""
+        """From graphs of `widths` to states of widths `out`; edges or a context of width 0 have no unit."""
         super().__init__()
         self.core, self.reducer = core, reducer
         edges, nodes, context = inputs(widths, out) if core == "gn" else widths
@@ -268,7 +268,7 @@ class GraphGRU(nn.Module):
         """The state before the first step of an episode: zeros of the type and device of `like`.
 
         Returns:
-            "edges" [E, B, H], "nodes" [N, B, H] and "context" [B, H], of the parts that have a unit.
+            "edges" [E, B, H], "nodes" [N, B, H] and "context" [B, H], for the parts that have a unit.
         """
         units = {
             "edges": (self.of_edges, (len(links.senders), batch)),
@@ -293,11 +293,11 @@ class GraphGRU(nn.Module):
 
         Args:
             graph: Edges [T, E, B, De], nodes [T, N, B, Dv], context [T, B, Du].
-            links: Ends of the edges.
+            links: Connectivity of the graph.
             state: The state before the first step, see `initial_state`.
             keep: 0.0 where an episode begins, so that the state is reset before the step, else 1.0,
                 [T, B].
-            mask: 1.0 for nodes that exist, [T, N, B]; all do without it.
+            mask: 1.0 for nodes that exist, [T, N, B]; None if all do.
         """
         gn, (edges, nodes, context) = self.core == "gn", graph
         if (unit := self.of_edges) is not None:
@@ -324,7 +324,7 @@ class GraphGRU(nn.Module):
 
 
 def _first(function: MLP) -> nn.Linear:
-    """The first layer, whose product is computed in parts."""
+    """The first layer of a function, whose product is computed in parts."""
     first = function[0]
     assert isinstance(first, nn.Linear)
     return first
@@ -338,7 +338,7 @@ def _rest(function: MLP, product: Tensor) -> Tensor:
 
 
 def inputs(widths: Widths, out: Widths) -> Widths:
-    """What the three functions of a block read, if it maps `widths` to `out`."""
+    """Input lengths of the three functions of a block that maps `widths` to `out`."""
     edges, nodes, context = widths
     return Widths(
         edges + 2 * nodes + context,
@@ -353,7 +353,7 @@ def absent(nodes: Tensor, edges: int) -> Tensor:
 
 
 def unroll(cell: nn.GRUCell, read: Tensor, state: Tensor, keep: Tensor) -> Tensor:
-    """States of a gated recurrent unit after each step, as of `nn.GRUCell`, from products with its inputs.
+    """States of a gated recurrent unit after each step, as `nn.GRUCell` computes them, from its input products.
 
     Args:
         cell: The unit.

@@ -1,4 +1,4 @@
-"""Relational forward models (RFM): they predict what each agent does next, or its return, from a graph.
+"""Relational forward models (RFM), which predict each agent's next action or return from a graph.
 
 Agents and entities are nodes. At each step
 
@@ -6,16 +6,16 @@ Agents and entities are nodes. At each step
 
 and the prediction for agent i is v_i of G_out. Encoder and decoder are graph network blocks, see
 `layers.graph`; they do not depend on the state, so both are computed for all steps at once. A message
-crosses one edge in each of the three, and the weights fit any numbers of agents and entities. The lengths of
-the edges' activations show what a prediction for an agent rests on.
+crosses one edge in each of the three, and the weights fit any numbers of agents and entities. The norms of
+the edge activations are an indication of what the prediction for an agent depends on.
 
-Forms without memory ("none" as core), without edges between agents ("entities" as relations) or without any
-edges ("none") are its ablations. The last two also leave out the pooled context, through which an agent would
+The ablations have no memory (core "none"), no edges between agents (relations "entities") or no edges at all
+(relations "none"). The last two also leave out the pooled context, through which an agent would
 still receive means over the others.
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Of the paper only abstract and introduction were available
-to us, and public reviews of it, from which the three blocks are known. The sizes, the inner form of the
-graph GRU and the ablations are our choice.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Only the abstract and introduction of the paper were available
+to us, and public reviews, from which the three blocks are known. The sizes, the structure of the graph GRU and
+the ablations are our choice.
 """
 
 from collections.abc import Mapping
@@ -58,10 +58,10 @@ class RFM(Relational):
         Args:
             shape: Numbers of nodes and lengths of vectors.
             core: The graph GRU: "gn" passes messages, "independent" does not; "none": no memory.
-            relations: Edges into agents: from "all" others, from "entities" only, or "none".
-            pooled: A context of the whole graph, through which each node also receives means over all.
-            to_entities: Edges also from agents to entities.
-            reducer: How arriving edges are combined; means suit other numbers of nodes better.
+            relations: Incoming edges of agents: from "all" other nodes, from "entities" only, or "none".
+            pooled: Whether there is a context, through which each node also receives means over all nodes.
+            to_entities: Whether agents also have edges to entities.
+            reducer: How incoming edges are combined; means do not grow with the number of nodes.
             hidden: Units of the hidden layers of encoder and decoder.
             size: Length of the vectors of edges, nodes and context between encoder and decoder.
         """

@@ -1,25 +1,25 @@
-"""Networks with which relational forward models are compared: MLP and LSTM, VAIN and NRI.
+"""Networks with which relational forward models are compared: MLP + LSTM, VAIN and NRI.
 
-MLP and LSTM read all nodes as one vector, in a fixed order, so their weights fit no other numbers of nodes.
+MLP + LSTM reads all nodes as one vector in a fixed order, so its weights do not fit other numbers of nodes.
 
-VAIN, vertex attention: each agent reads a mean of the others' codes, weighted by the distance of keys:
+VAIN (vertex attention): each agent reads a mean of the codes of all other nodes, weighted by the distances of their keys:
 
     e^s_i = E_s(x_i),   (e^c_i, a_i) = E_c(x_i)
     P_i = sum_{j != i} w_ij e^c_j,   w_ij = softmax_j(-||a_i - a_j||^2),   prediction: D([P_i, e^s_i])
 
-Hoshen, 2017, https://arxiv.org/abs/1706.06122; a gated recurrent unit on [P_i, e^s_i] is our addition, without which
-the comparison would be about memory.
+Hoshen, 2017, https://arxiv.org/abs/1706.06122; a gated recurrent unit on [P_i, e^s_i] is our addition; without it,
+the comparison would mainly test memory.
 
-NRI, neural relational inference: each edge has one of K types, inferred from a window of past steps by
-messages from nodes to edges to nodes to edges; a type z chooses the function that forms the edge's message:
+NRI (neural relational inference): each edge has one of K types, inferred from a window of past steps by
+messages from nodes to edges to nodes to edges; a type z selects the function that computes the edge's message:
 
     q(z_k | window) = softmax(GN_2(GN_1(embedding)).e_k),   m_i = sum_{k: r_k = i} sum_z q_k(z) f_z([h_{r_k}, h_{s_k}])
     h_i <- GRU([m_i, x_i], h_i),   prediction: D(h_i),   penalty: KL(q | uniform)
 
 Kipf et al., 2018, https://arxiv.org/abs/1802.04687, and the authors' code. Differences from it: types are inferred anew
 at each step, only from the window that ends there, so that no prediction sees the future; nodes are connected as in
-the relational forward model; when types are inferred, a node reads itself and not only its messages;
-layers are narrower; predictions are logits or returns and not positions.
+the relational forward model; in the inference of types, a node also reads itself, not only its messages;
+layers are narrower; predictions are logits or returns instead of positions.
 """
 
 import math
@@ -42,13 +42,13 @@ from rlbench.backbones.layers.noise import gumbel
 from rlbench.interface import State
 
 KEY = 10
-"""Length of VAIN's keys; like all sizes of it, our choice."""
+"""Length of VAIN's keys; our choice, like all sizes of VAIN here."""
 TEMPERATURE = 0.5
-"""Of the sampled types of edges, as in the code of NRI."""
+"""Temperature of the sampled edge types, as in the code of NRI."""
 
 
 class MLPLSTM(Relational):
-    """Two layers, long short-term memory and a linear layer over all nodes together."""
+    """An MLP with two layers, an LSTM and a linear layer, over all nodes together."""
 
     def __init__(self, shape: Shape, *, hidden: int = 64, size: int = 128) -> None:
         """For graphs of this shape.
@@ -105,7 +105,7 @@ class VAIN(Relational):
 
         Args:
             shape: Numbers of nodes and lengths of vectors.
-            recurrent: A gated recurrent unit between the attention and the decoder.
+            recurrent: Whether a gated recurrent unit follows the attention.
             hidden: Units of the hidden layer of each function.
             size: Length of the codes.
         """
@@ -133,7 +133,7 @@ class VAIN(Relational):
         mask: Tensor | None,
         noise: Tensor | None,
     ) -> Prediction:
-        """See `Relational`; instead of edges' activations the weights, "attention" [T, B, A, N]."""
+        """See `Relational`; `edges` has the weights, "attention" [T, B, A, N], instead of activations."""
         nodes = with_context(nodes, context)
         code, key = self.communicated(nodes).split([self.size, KEY], dim=-1)
         weights = attention(key, agents, mask)
@@ -148,29 +148,29 @@ class VAIN(Relational):
 
 
 def attention(key: Tensor, agents: int, mask: Tensor | None) -> Tensor:
-    """VAIN's weights of all nodes for each agent, [..., A, N]; of an agent for itself, 0.
+    """VAIN's weights of all nodes for each agent, [..., A, N]; 0 for the agent itself.
 
     Args:
         key: Keys, [..., N, K].
-        agents: Number of agents, A: the first nodes.
-        mask: 1.0 for nodes that exist, [..., N]; all do without it.
+        agents: Number of agents, A, which are the first nodes.
+        mask: 1.0 for nodes that exist, [..., N]; None if all do.
     """
     distance = (key[..., :agents, None, :] - key[..., None, :, :]).square().sum(-1)
     other = 1 - torch.eye(key.shape[-2], device=key.device)[:agents]
     other = other if mask is None else other * mask[..., None, :]
-    # Not infinitely far: if there is no other node, the softmax would not be defined.
+    # Not minus infinity: if there is no other node, the softmax would not be defined.
     return (-distance).masked_fill(other == 0, -1e9).softmax(-1) * other
 
 
 class NRI(Relational):
-    """Neural relational inference, with types inferred from the past at each step."""
+    """Neural relational inference, with edge types inferred from the past at each step."""
 
     def __init__(self, shape: Shape, *, types: int = 2, window: int = 10, hidden: int = 64) -> None:
         """For graphs of this shape.
 
         Args:
             shape: Numbers of nodes and lengths of vectors.
-            types: Number of types of edges, K.
+            types: Number of edge types, K.
             window: Steps from which the types are inferred, W.
             hidden: Units of all layers (256 in the authors' code).
         """
@@ -187,7 +187,7 @@ class NRI(Relational):
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        """Shape of the noise of a step and a row, (E, K)."""
+        """Shape of the noise for one step of one row, (E, K)."""
         return len(self.links.senders), len(self.messages)
 
     def initial_state(self, batch: int, agents: int, links: Links, like: Tensor) -> State:
@@ -209,7 +209,7 @@ class NRI(Relational):
         mask: Tensor | None,
         noise: Tensor | None,
     ) -> Prediction:
-        """See `Relational`; the edges' activations are the logits of their "types", [T, B, E, K]."""
+        """See `Relational`; `edges` has the logits of the edge "types", [T, B, E, K]."""
         nodes = with_context(nodes, context)
         mask = None if mask is None else mask.transpose(1, 2)
         seen = windows(nodes, state["past"].transpose(0, 1), keep)
@@ -242,11 +242,11 @@ class NRI(Relational):
 
 
 def windows(nodes: Tensor, past: Tensor, keep: Tensor) -> Tensor:
-    """The last W steps at each step, 0 before the episode's first, [W, T, B, N, D].
+    """The last W steps at each step, zeros before the first step of the episode, [W, T, B, N, D].
 
     Args:
         nodes: [T, B, N, D].
-        past: The steps before, of the same episode or 0, [W - 1, B, N, D].
+        past: The W - 1 steps before, zeros if they are not of the same episode, [W - 1, B, N, D].
         keep: 0.0 where an episode begins, else 1.0, [T, B].
     """
     time, before = len(nodes), len(past)
@@ -260,6 +260,6 @@ def windows(nodes: Tensor, past: Tensor, keep: Tensor) -> Tensor:
 
 
 def type_divergence(logits: Tensor) -> Tensor:
-    """Divergence of the types of each edge from uniform ones in nats, [...], of logits [..., K]."""
+    """KL divergence, in nats, of the types of each edge from uniform ones, [...], from logits [..., K]."""
     log_q = logits.log_softmax(-1)
     return (log_q.exp() * log_q).sum(-1) + math.log(logits.shape[-1])

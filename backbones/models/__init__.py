@@ -9,7 +9,7 @@ MODELS = NameTable(
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
         "rfm-predictor": (
             "rfm_predictor:RFMPredictor",
-            "relational forward model, ablation or baseline: predicts actions of several agents",
+            "relational forward model, ablation or baseline: predicts the next actions of all agents",
         ),
         "rfm-returns": ("rfm_returns:RFMReturns", "the same, but predicts their returns"),
         "segmenter": (

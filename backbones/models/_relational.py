@@ -1,4 +1,4 @@
-"""Code shared by the models of several agents: settings, the network, its predictions and its updates."""
+"""Code shared by the models of multi-agent episodes: settings, network, predictions and updates."""
 
 import math
 from collections.abc import Mapping
@@ -23,26 +23,28 @@ from rlbench.interface import Model
 
 @dataclass(frozen=True, kw_only=True)
 class RelationalConfig:
-    """Settings of a model of several agents."""
+    """Settings of a model of multi-agent episodes."""
 
     network: str = "rfm"
     """The network: rfm, its ablations rfm-ff (no memory), rfm-norel (no edges), rfm-noaa (no edges between agents),
     or its baselines mlp-lstm, vain, nri."""
     reducer: Reducer = "sum"
-    """How the messages that arrive at a node are combined; means suit other numbers of nodes better. Only for
-    the networks whose names begin with rfm."""
+    """How the messages that arrive at a node are combined. Means do not grow with the number of nodes, which suits
+    tasks with other numbers of agents. Only for the networks whose names begin with rfm."""
     learning_rate: float = 1e-3
-    """First step size of Adam."""
+    """Initial step size of Adam."""
     final_learning_rate: float = 1e-4
-    """Last step size; between the two it falls along half a cosine."""
+    """Final step size; the step size falls along half a cosine."""
     decay_updates: int | None = None
-    """Updates until the last step size; by default the whole run. None in code: the first step size throughout."""
+    """Updates until the final step size is reached; by default the whole run. In Python, None keeps the step size
+    constant."""
     divergence_weight: float = 1.0
-    """Weight of the divergence of the edge types from uniform ones in nats, as a mean over edges; only for nri."""
+    """Weight of the KL divergence of the inferred edge types from uniform ones, in nats, averaged over edges; only for
+    nri."""
     batch_size: int = 64
     """Episodes in one update."""
     max_grad_norm: float = 5.0
-    """Largest norm of the gradient."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
@@ -52,7 +54,7 @@ class RelationalConfig:
 
 
 class RelationalModel(Model):
-    """A model that reads all steps of recorded episodes, and predicts numbers for each agent at each step.
+    """A model that reads recorded episodes and makes a prediction for each agent at each step.
 
     A subclass sets `outputs` and `context`, and implements `losses` and `measure`.
     """
@@ -62,9 +64,9 @@ class RelationalModel(Model):
         "updates": 2_000, "data_size": 10_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 50,
     }  # fmt: skip
     outputs: ClassVar[int]
-    """Number of predicted numbers for each agent."""
+    """Number of outputs for each agent."""
     context: ClassVar[int] = 0
-    """1 if the network reads the share of the episode's steps that has passed."""
+    """1 if the network also reads the fraction of the episode that has passed, else 0."""
     config: RelationalConfig
     network: Relational
 
@@ -81,7 +83,7 @@ class RelationalModel(Model):
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
-        """The step size falls over the whole run; 32 episodes in an update if they are long."""
+        """The step size falls over the whole run; updates use 32 episodes if these are long."""
         long = {"batch_size": 32} if "stag-hunt" in task else {}
         return {"decay_updates": updates, **long}
 
@@ -90,7 +92,7 @@ class RelationalModel(Model):
 
         Args:
             examples: Episodes, see `rlbench.envs.examples.episodes`; they may have other numbers of agents and items.
-            noise: Draws the noise of networks that sample edges.
+            noise: Generator of the noise of networks that sample edge types; without it they use probabilities.
         """
         nodes = examples["obs"].transpose(0, 1)
         steps, batch = nodes.shape[:2]
@@ -109,7 +111,7 @@ class RelationalModel(Model):
         raise NotImplementedError
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
-        """One step of gradient descent on the mean over the steps of all agents."""
+        """One gradient step on the mean loss over agents and steps."""
         config = self.config
         if config.decay_updates is not None:
             progress = min(1.0, self.updates / config.decay_updates)
@@ -129,7 +131,7 @@ class RelationalModel(Model):
 
 
 def sizes(spec: Mapping[str, Space[Any]]) -> tuple[int, int, int]:
-    """Numbers of nodes and of their features, and of agents, in recorded episodes.
+    """Numbers of nodes, of features of a node, and of agents in recorded episodes.
 
     Raises:
         UserError: The examples are not recorded episodes.
@@ -146,7 +148,7 @@ def sizes(spec: Mapping[str, Space[Any]]) -> tuple[int, int, int]:
 
 
 def alive_mean(values: Tensor, alive: Tensor) -> Tensor:
-    """Mean over agents and the steps of the episodes.
+    """Mean over agents and over steps of episodes, a scalar.
 
     Args:
         values: [T, B, A].

@@ -1,22 +1,22 @@
 """What will each agent do next? A relational forward model, its ablations and its baselines on recorded episodes.
 
-At each step the network reads the graph of agents and items, as it was before the actions, and its own memory of
-the steps before, and predicts a distribution over the action a_i of each agent i:
+At each step the network reads the graph of agents and items before the actions, together with its memory of earlier
+steps, and predicts a distribution over the action a_i of each agent i:
 
     minimise  E[ -1/A sum_i log p(a_i^t | G^1, ..., G^t) ]
 
-The gradient runs through whole episodes. The graph shows each agent's action before, never the action to predict
-and never a goal that an agent keeps to itself: the network has to infer it.
+Gradients flow through whole episodes. The graph shows the previous action of each agent, but neither the action to
+predict nor an agent's private goal, which the network has to infer.
 
-Measures, beside loss and accuracy:
+Measures other than loss and accuracy:
 
-    perfect steps   from the first step on, until any agent's action is not the most probable one. As long as all
-                    were right, a simulation by the model would be in the recorded state, so this is also how far
-                    the model could simulate the episode without a mistake
-    ece             expected calibration error: mean distance of confidence and accuracy, in ten bins of confidence
+    perfect steps   number of steps from the start of the episode in which the most probable actions of all agents are
+                    correct. Up to the first mistake, a simulation by the model would be in the recorded state, so this
+                    is also how long the model could simulate the episode without a mistake
+    ece             expected calibration error: mean gap between confidence and accuracy, over ten bins of confidence
 
 Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044; see `rlbench.backbones.layers.relational` for what is known of
-it. Settings are ours.
+it. The settings are our choice.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def action_losses(logits: Tensor, action: Tensor) -> Tensor:
 
 
 def first_run(right: Tensor) -> Tensor:
-    """Number of steps before the first that is not right, [B], of bool [T, B].
+    """Number of steps before the first incorrect one, [B]; `right` is bool [T, B].
 
     >>> first_run(torch.tensor([[True, True, False, True]]).T)
     tensor([2])
@@ -55,10 +55,10 @@ def first_run(right: Tensor) -> Tensor:
 
 
 def mean_run(right: Tensor, alive: Tensor) -> Tensor:
-    """Number of steps from each step on before the first that is not right, as a mean over steps, [B].
+    """Number of steps before the first incorrect one, averaged over all starting steps, [B].
 
     Args:
-        right: Whether a step is right, bool [T, B].
+        right: Whether a step is correct, bool [T, B].
         alive: Steps of the episode, bool [T, B].
     """
     run, total = torch.zeros(right.shape[1], device=right.device), 0
@@ -69,7 +69,7 @@ def mean_run(right: Tensor, alive: Tensor) -> Tensor:
 
 
 def calibration(logits: Tensor, right: Tensor, alive: Tensor) -> Tensor:
-    """For each bin of confidence its number of predictions, sum of confidences and number of right ones, [B, 10, 3].
+    """For each bin of confidence: number of predictions, sum of confidences, number of correct predictions, [B, 10, 3].
 
     Args:
         logits: [T, B, A, 5].
@@ -84,7 +84,7 @@ def calibration(logits: Tensor, right: Tensor, alive: Tensor) -> Tensor:
 
 
 class RFMPredictor(RelationalModel):
-    """The model of actions."""
+    """The model that predicts actions."""
 
     measures = (
         Measure("accuracy"), Measure("loss", "nats", higher_is_better=False), Measure("perfect_steps", "steps"),
@@ -98,7 +98,7 @@ class RFMPredictor(RelationalModel):
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Measures of each episode, [B] each, and more for analyses.
 
-        `perfect_steps_any` is a mean over all steps from which the count may start; `accuracy_by_step` [B, T] is 0
+        `perfect_steps_any` is the mean of perfect steps over all starting steps; `accuracy_by_step` [B, T] is 0
         after the end of an episode; `last_action` is the accuracy of repeating the last action; `calibration`
         [B, 10, 3] and `taken_actions` [B, 5] are counts.
         """

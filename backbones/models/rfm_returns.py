@@ -1,15 +1,15 @@
-"""How much will each agent still earn? A relational forward model of returns on recorded episodes.
+"""How much reward will each agent still get? A relational forward model of returns on recorded episodes.
 
 At each step the network predicts, for each agent i, the sum of its rewards until the end of the episode:
 
     minimise  E[ (g_i^t - (G_i^t - mean) / std)^2 ],   G_i^t = sum_{t' >= t} r_i^{t'}
 
-with running mean and standard deviation of all returns to come. It also reads the share of the episode that has
+with the running mean and standard deviation of all returns G. The network also reads the fraction of the episode that has
 passed. Two such models, with and without edges between agents (--network rfm-noaa), give the value of company: the
-difference between their predictions is how much the presence of the others matters for an agent at this moment.
+difference between their predictions estimates how much the other agents matter for an agent's return at this moment.
 
-Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044; the value of company is an idea of its abstract ("intensity and
-valence" of social influence), the details are ours.
+Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044; the value of company is our way to measure what its
+abstract calls the "intensity and valence" of social influence.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from rlbench.experience import Examples
 from rlbench.measures import Measure
 
 EPSILON = 1e-8
-"""Added to the variance: all returns of a game may be the same."""
+"""Added to the variance, because all returns of a game may be equal."""
 
 
 def returns_to_come(reward: Tensor) -> Tensor:
@@ -36,17 +36,17 @@ def returns_to_come(reward: Tensor) -> Tensor:
 
 
 class RFMReturns(RelationalModel):
-    """The model of returns."""
+    """The model that predicts returns."""
 
     measures = (
-        Measure("loss", "share of the variance", higher_is_better=False),
+        Measure("loss", "fraction of the variance", higher_is_better=False),
         Measure("error", "reward", higher_is_better=False),
     )
     outputs = 1
     context = 1
 
     def build(self) -> None:
-        """Also the running statistics of returns."""
+        """The network, its optimiser and the running statistics of returns."""
         super().build()
         self.normaliser = RunningNormaliser(Box(-1, 1, ()), enabled=True)
 
@@ -56,20 +56,20 @@ class RFMReturns(RelationalModel):
         return (out.squeeze(-1) - target).square()
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
-        """The statistics first, so that the first targets are normalised, too."""
+        """Updates the statistics before the network, so that the first targets are normalised too."""
         inside = experience["alive"].T.bool()
         self.normaliser.update(returns_to_come(experience["reward"])[inside])
         return super().learn(experience)
 
     def returns(self, examples: Examples) -> Tensor:
-        """Predicted returns to come, [T, B, A]."""
+        """Predicted returns from each step to the end, [T, B, A]."""
         moments = self.normaliser.moments
         out: Tensor = self.predict(examples).out.squeeze(-1)
         returns: Tensor = out * moments.variance.sqrt() + moments.mean
         return returns
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Squared errors of normalised returns, and absolute errors, as means over an episode, [B] each."""
+        """Means over an episode of the squared errors of normalised returns and of the absolute errors, [B] each."""
         error = (self.returns(examples) - returns_to_come(examples["reward"])).abs()
         alive, variance = examples["alive"], self.normaliser.moments.variance + EPSILON
         return {

@@ -155,8 +155,8 @@ def confusion(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     """
     same_shape(prediction, label)
     pair = (label * classes + prediction).flatten(1)
-    counts = pair.new_zeros(len(pair), classes**2)
-    return counts.scatter_add_(1, pair, torch.ones_like(pair)).unflatten(1, (classes, classes))
+    counts = pair.new_zeros(len(pair), classes**2).scatter_add_(1, pair, torch.ones_like(pair))
+    return counts.view(-1, classes, classes)
 
 
 def intersection_over_union(counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The command `analyse`: looks into finished runs."""
+"""The command `analyse`: runs an analysis of finished runs."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
@@ -14,7 +14,7 @@ from rlbench.errors import UserError
 
 
 def overview(words: Sequence[str]) -> None:
-    """Prints the analyses; without `--help`, an analysis is missing."""
+    """Prints the names of all analyses for `--help`; otherwise reports that an analysis is missing."""
     if not words or words[0] not in ("-h", "--help"):
         raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
     print("usage: rlbench analyse ANALYSIS RUN ...\n")
@@ -23,7 +23,7 @@ def overview(words: Sequence[str]) -> None:
 
 
 def options(name: str) -> tuple[type[Any], str]:
-    """The options of an analysis as a dataclass, and a line about it."""
+    """The options of an analysis as a dataclass, and its description in one line."""
     kind = load_analysis(name)
     meanings = field_docs(kind.Config)
     rows: list[Any] = [
@@ -39,17 +39,17 @@ def options(name: str) -> tuple[type[Any], str]:
             (each.type, tyro.conf.arg(help=meanings.get(each.name)))
         )
         rows.append((each.name, known, how))
-    where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses` in the first run.")]  # fmt: skip
+    where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses/NAME` in the first run.")]  # fmt: skip
     rows.append(("out", where, field(default=None)))
     line = ANALYSES.get(name) or (kind.__doc__ or "").strip().partition("\n")[0]
     return make_dataclass("Options", rows, kw_only=True), line
 
 
 def make(name: str, asked: Any) -> None:
-    """Does the analysis and prints its most important results."""
+    """Runs the analysis and prints its main results."""
     kind = load_analysis(name)
     settings = {each.name: getattr(asked, each.name) for each in fields(kind.Config)}
-    kind.Config(**settings)  # Refuses settings before a run is loaded.
+    kind.Config(**settings)  # Refuses wrong settings before a run is loaded.
     job = AnalysisJob(name, settings, tuple(asked.runs), asked.out)
     found = perform(job)
     width = max(map(len, found.numbers), default=0)

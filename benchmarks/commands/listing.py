@@ -67,7 +67,7 @@ def everything() -> str:
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
-        f"Games of several agents: one learner, scripted partners\n{social}\n\n"
+        f"Multi-agent games: one learner, scripted partners\n{social}\n\n"
         f"Teams, in which all agents learn; NAME is such a game or package.module:factory of a PettingZoo ParallelEnv\n"
         f"{teams}\n\n"
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"

@@ -1,7 +1,7 @@
 """RFM: Tacchetti et al., 2019, relational forward models for multi-agent learning.
 
-Only abstract and introduction of the paper were available to us, so no published figure is shown, and only
-orderings are compared. Games, sizes, data and criteria are ours.
+Only the abstract and introduction of the paper were available to us, so no published figure is shown, and only
+orderings are compared. The games, sizes, data and criteria are ours.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def _run(updates: int, **more: Any) -> dict[str, Any]:
 
 
 def _models(scale: Scale) -> tuple[Grid, ...]:
-    """Models of actions, of returns, and one with means for other numbers of agents."""
+    """Models of actions, models of returns, and a model with means for other numbers of agents."""
     seeds, size = (3, 10_000) if scale == "small" else (10, 50_000)
     every = tuple(
         Method(name, "rfm-predictor", {"network": network, "learning_rate": STEP_SIZE})
@@ -144,14 +144,14 @@ def _memory_helps_late(results: Results) -> Verdict:
 
     rfm, without = gain("RFM"), gain("RFM, no memory")
     holds = bool((rfm > without + 0.02).all())
-    text = f"accuracy in the last third of an episode less that in the first: RFM {_listed(rfm)}, without memory {_listed(without)}"
+    text = f"accuracy in the last third of an episode minus accuracy in the first third: RFM {_listed(rfm)}, without memory {_listed(without)}"
     return Verdict(holds, text)
 
 
 def _pooled(
     results: Results, name: str, method: str, task: str, column: str
 ) -> tuple[float, float, float]:
-    """Mean and interval of a quantity over the test episodes of all seeds."""
+    """Mean and 95 % interval of a quantity over the test episodes of all seeds."""
     found = results.analysed(name, method, task)
     if any(f"{column}, sums" not in x.columns for x in found):
         raise Missing(f"the analysis {name} on {task} found no events for {column!r}")
@@ -168,7 +168,7 @@ def _interval(found: tuple[float, float, float]) -> str:
 
 
 def _edges_rise(results: Results) -> Verdict:
-    """Rises are compared with what is usual at the same distance and step."""
+    """Compares rises with the average rise at the same distance and step."""
     holds, parts = True, []
     pairs = [
         (STAG, "items of type 0: rise, {}", "captured", "usual"), (STAG, "items of type 1: rise, {}", "captured", "usual"),
@@ -230,9 +230,7 @@ def _other_sizes(results: Results) -> Verdict:
     for task in (SCRIPTED_STAG, *SIZES):
         values = np.array([x.numbers[f"{task}: accuracy"] for x in found])
         parts.append(f"{task} {_listed(values)}")
-    return Verdict(
-        None, f"accuracy of models that were trained on {SCRIPTED_STAG}: {', '.join(parts)}"
-    )
+    return Verdict(None, f"accuracy of models trained on {SCRIPTED_STAG}: {', '.join(parts)}")
 
 
 def _claim(name: str, text: str, criterion: str, judge: Callable[[Results], Verdict]) -> Claim:
@@ -284,7 +282,7 @@ PAPER = Paper(
             _other_sizes,
         ),
     ),
-    notes="Models of actions are scored by accuracy, models of returns by their squared error as a share of the variance, "
-    "agents by their return. Episodes of `-trained` are of agents that learned together by A2C or PPO, all others are "
-    "scripted. The full scale has not been run yet.",
+    notes="Models of actions are scored by accuracy, models of returns by their squared error as a fraction of the variance, "
+    "agents by their return. Episodes of tasks with `-trained` are of agents trained together with A2C or PPO, all others of "
+    "scripted agents. The full scale has not been run yet.",
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""`python -m rlbench.benchmarks.speed.relational`: CPU-seconds of an update of models of several agents.
+"""`python -m rlbench.benchmarks.speed.relational`: CPU-seconds of an update of relational models.
 
-An update is one step of gradient descent on whole episodes: 64 of Coin Game or 32 of Stag Hunt with four agents. It is
-compared with the simple form, in which the whole network reads one step after the other, and the reading of the graph
-is not shared between steps. Updates of all subjects alternate, so that other load on the machine affects all of them
-equally. Also the speed of the engine of the games, with 512 environments, features of nodes and scripted agents.
+An update is one gradient step on whole episodes: 64 of Coin Game or 32 of Stag Hunt with four agents. It is compared with
+a simple form, in which the network reads one step at a time, so that nothing is computed for all steps at once. The updates
+of both alternate, so that other load on the machine affects them equally. The script also measures the
+engine of the games, with 512 environments, features of nodes and scripted agents.
 """
 
 import statistics
@@ -44,7 +44,7 @@ class Subject:
     """A model and the episodes of its updates."""
 
     def __init__(self, kind: type[RFMPredictor], game: str, network: str) -> None:
-        """Makes both."""
+        """Makes the model and draws the episodes."""
         source = Episodes(game)
         columns = source.sample("train", BATCHES[game], 0)
         self._examples = Examples({name: torch.from_numpy(x) for name, x in columns.items()})
@@ -72,7 +72,7 @@ def engine(game: str) -> float:
 
 
 def main() -> None:
-    """Measures and prints a table."""
+    """Measures all and prints a table."""
     torch.set_num_threads(1)
     print(f"{'game':<13} {'network':<9} {'seconds':>8} {'simple form':>12}  ratio")
     for game in BATCHES:

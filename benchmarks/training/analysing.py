@@ -1,9 +1,9 @@
-"""Analyses of finished runs: done, stored in a folder of the first run, and read again.
+"""Runs analyses of finished runs, stores their results in a folder of the first run, and reads them.
 
-analysis.json   settings, runs with the hashes of their checkpoints, numbers and curves
+analysis.json   settings, runs with the hashes of their checkpoints, main results and curves
 columns.npz     raw results for each example
 curves.csv      the curves, with intervals
-curves.png      the curves as a picture, if matplotlib is installed
+curves.png      a plot of the curves, if matplotlib is installed
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class AnalysisJob:
         return self.out or self.runs[0] / "analyses" / folder_name(self.name)
 
     def description(self) -> dict[str, Any]:
-        """What decides the results, in plain values."""
+        """All that decides the results, as JSON values."""
         settings = dataclasses.asdict(load_analysis(self.name).Config(**self.settings))
         checkpoints = [_checkpoint_hash(run) for run in self.runs]
         return json.loads(  # type: ignore[no-any-return]
@@ -59,19 +59,19 @@ class AnalysisJob:
         )
 
     def complete(self) -> bool:
-        """Whether it was done with these settings and these trained learners."""
+        """Whether there are results for these settings and checkpoints."""
         found = _read_json(self.folder)
         return found is not None and self.description().items() <= found.items()
 
 
 @dataclass(frozen=True)
 class Analysed:
-    """Stored results."""
+    """Stored results of an analysis."""
 
     name: str
     numbers: Mapping[str, float]
     panels: Sequence[Mapping[str, Any]]
-    """Title, label of the x axis, and lines with `name`, `x`, `value`, `low` and `high`; None where unknown."""
+    """`title`, `x_label` and `lines` with `name`, `x`, `value`, `low` and `high`; None stands for NaN."""
     columns: Mapping[str, NDArray[Any]]
     """Raw results for each example."""
 
@@ -80,7 +80,7 @@ def read_analysis(folder: Path) -> Analysed:
     """The results in a folder.
 
     Raises:
-        UserError: It holds none, or they are damaged.
+        UserError: The folder has no results, or they are damaged.
     """
     found = _read_json(folder)
     if found is None:
@@ -94,12 +94,12 @@ def read_analysis(folder: Path) -> Analysed:
 
 
 def perform(job: AnalysisJob) -> "Findings":
-    """Does an analysis and writes its results.
+    """Runs an analysis and writes its results.
 
     Raises:
         UserError: The runs do not suit the analysis.
     """
-    # Imported here, so that stored results are read without loading PyTorch.
+    # Imported here, so that stored results can be read without loading PyTorch.
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
@@ -121,14 +121,14 @@ def perform(job: AnalysisJob) -> "Findings":
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
         if learners and its_task.name != task:
             raise UserError(
-                f"{path} is a run on {its_task.name}, and {job.runs[0]} on {task}; give runs on one task"
+                f"{path} is a run on {its_task.name}, but {job.runs[0]} is on {task}; give runs on the same task"
             )
         learners.append(learner)
         task = its_task.name
     config = RunFolder(job.runs[0]).config()["run"]
     examples = {task: examples_of_run(job.runs[0]).test}
     for other in analysis.other_tasks:
-        # One training example is the fewest that a source can be asked for.
+        # A source needs at least one training example, which is not used here.
         examples[other] = open_examples(find_task(other), 1, config["seed"]).test
     analysis.history = partial(_history, learners[0], job.runs[0])
     with contextlib.ExitStack() as stack:
@@ -157,7 +157,7 @@ def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:
-    """Writes everything; analysis.json last, because it marks the results as complete."""
+    """Writes all files, analysis.json last, because it marks the results as complete."""
     folder = job.folder
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ def _picture(panels: Sequence["Panel"]) -> bytes | None:
 
 
 def _checkpoint_hash(run: Path) -> str:
-    """SHA-256 of the description of a run's last checkpoint, which has the hash of its content."""
+    """SHA-256 of the JSON file of a run's last checkpoint, which has the hash of its contents."""
     there = sorted((run / "checkpoint").glob("update-*.json"))
     if not there:
         raise UserError(f"{run} has no checkpoint yet; let the run continue for longer")

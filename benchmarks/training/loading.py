@@ -25,7 +25,7 @@ from rlbench.offline_data.examples import ExampleSet, open_examples
 
 
 def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
-    """The task of a name as a learner with these settings sees it.
+    """The task of a name, with the observations that a learner with these settings needs.
 
     Raises:
         UserError: There is no such task, or it lacks the observations that the agent needs.
@@ -36,8 +36,8 @@ def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
         return task
     if view not in task.views:
         raise UserError(
-            f"{learner.__name__} needs observations of the kind {view!r}, which {name} does not have; give a game "
-            "of several agents, such as --env stag-hunt"
+            f"{learner.__name__} needs observations of the kind {view!r}, which {name} does not have; give a "
+            "multi-agent game, such as --env stag-hunt"
         )
     return task.views[view]
 
@@ -77,7 +77,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
 
 
 def learner_for(name: str, task: Task) -> type[Learner]:
-    """The class of the learner that a name means on a task: if the task is a team's, a team of it.
+    """The class of a learner for a task; for a team task, the class of a team of such learners.
 
     Raises:
         UserError: There is no such learner, or it cannot be in a team.
@@ -87,7 +87,7 @@ def learner_for(name: str, task: Task) -> type[Learner]:
 
 
 def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved state with a learner's own generators: others do not fit if the run was on another kind of device."""
+    """A saved state with the learner's own generator states: the saved ones do not fit on another kind of device."""
     own = dict(state)
     for name, value in vars(learner).items():
         if isinstance(value, Generator):
@@ -148,7 +148,7 @@ def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
 
 
 def encoders_of(learner: Learner) -> list[Encoder]:
-    """All encoders with weights in the networks of a learner, or of a team's members, each once."""
+    """All encoders with weights in the networks of a learner, or of the members of a team, each once."""
     parts = vars(learner).values()
     networks = [x for x in parts if isinstance(x, nn.Module)]
     found = {id(x): x for network in networks for x in network.modules() if isinstance(x, Encoder)}

@@ -31,7 +31,7 @@ EPISODES = "episodes-"
 SHOWN = {
     **SOURCES,
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
-    "episodes-GAME": "episodes of a game of several agents, scripted, or trained with -trained at the end",
+    "episodes-GAME": "episodes of a multi-agent game with scripted agents; GAME-trained: with trained agents",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""

@@ -1,10 +1,10 @@
-"""Recorded episodes of several agents, from which models learn to predict what each agent does next.
+"""Recorded multi-agent episodes, from which models learn to predict the next action of each agent.
 
-Agents follow a scripted policy with some random actions, each with its own direction at equal distances, so that
-no model can know everything; or policies that were trained by actor-critic. An `obs` is the state before an action:
-for each agent also its action before, never the action to predict. No goal of an agent is shown.
+The agents follow a scripted policy with some random actions, in which each agent breaks ties between directions in its own
+way, so that no model can predict everything; or they follow trained actor-critic policies. An `obs` is the state before an
+action, with the previous action of each agent but never the action to predict. Goals are not shown.
 
-Episodes that end early are filled up with steps that `alive` marks with 0.
+Episodes that end early are padded with steps for which `alive` is 0.
 """
 
 from collections.abc import Mapping
@@ -23,27 +23,28 @@ from rlbench.errors import UserError
 from rlbench.seeding import derive
 
 EPSILON = 0.05
-"""Share of random actions of scripted agents: with more, runs of right predictions would be short for any model."""
+"""Probability of a random action of a scripted agent; if it were larger, runs of correct predictions would be short for
+any model."""
 PLAYED_AT_ONCE = 500
 TRAINED = "-trained"
-"""Ending of the names of episodes of trained agents."""
+"""Suffix of the names of episodes of trained agents."""
 LONGEST = 100
-"""Steps of the longest episodes that are recorded."""
+"""Number of steps of the longest episodes that can be recorded."""
 
 
 class Episodes(Source):
     """Episodes of one game, T steps of A agents among S items.
 
     Columns: `obs`, features of the N nodes, float32 [T, N, D], see `rlbench.entities`; `action`, int64 [T, A];
-    `reward`, float32 [T, A]; `alive`, 1 for steps of the episode, bytes [T]; `taken`, 1 if an agent took an item in a
-    step, bytes [T, A, S].
+    `reward`, float32 [T, A]; `alive`, 1 for steps of the episode, uint8 [T]; `taken`, 1 if an agent took an item in a
+    step, uint8 [T, A, S].
     """
 
     kind = "generated"
     cached = True
 
     def __init__(self, game: str, policy: Policy | None = None) -> None:
-        """Prepares the game.
+        """Stores the game and the policy.
 
         Args:
             game: A name in `rlbench.envs.social.names.GAMES`.
@@ -92,7 +93,7 @@ class Episodes(Source):
         return columns
 
     def _play(self, seeds: list[int], columns: Mapping[str, Array]) -> None:
-        """Plays an episode for each of E seeds, and writes it to columns [E, ...]."""
+        """Plays an episode for each of E seeds and writes them to columns [E, ...]."""
         game = GridGame(self._numbers, len(seeds))
         game.reset(seeds=seeds)
         alive = np.ones(len(seeds), bool)
@@ -108,7 +109,7 @@ class Episodes(Source):
 
 
 def recorded(name: str) -> Episodes:
-    """Episodes of a game, such as `coin`, or of trained agents, such as `coin-trained`.
+    """Episodes of scripted agents in a game, such as `coin`, or of trained agents, such as `coin-trained`.
 
     Raises:
         UserError: There is no such game, or no agents were trained for it.

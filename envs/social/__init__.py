@@ -1,1 +1,1 @@
-"""Grid games of several agents."""
+"""Multi-agent grid games."""

@@ -1,8 +1,8 @@
 """Random numbers as a function of seed, step and purpose.
 
-Each number is SplitMix64 (Steele, Lea and Flood, 2014) of a counter that starts at a place of the episode's own. There
-is no state: an environment in a batch draws the same numbers as one alone, whatever the others do, and a resume needs
-the seed and the number of steps only.
+Each number is SplitMix64 (Steele, Lea and Flood, 2014) of a counter that starts at a different value in each episode. There
+is no state: an environment draws the same numbers alone and in a batch, whatever the others do, and a resume needs only
+the seed and the number of steps.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ Array = NDArray[Any]
 PLACES, COLOURS, RESPAWN, STAG_MOVES, STRAYS, STRAY_ACTIONS, TIES, CHOICES, RESTLESS, MOVED = range(
     10
 )
-"""Purposes of random numbers; one more for each type of items after MOVED."""
+"""Purposes of random numbers; MOVED + i is for the item with number i."""
 POLICIES, SAMPLED = 14, 15
-"""Purposes of trained policies, the last ones."""
+"""Purposes for trained policies; these are the last ones."""
 _MOST = 256
-"""Numbers for a purpose in a step."""
+"""Largest number of random numbers for one purpose in one step."""
 _PURPOSES = 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFTS = tuple(np.uint64(x) for x in (30, 27, 31, 11))
@@ -29,13 +29,13 @@ _COUNT = np.arange(_MOST, dtype=np.uint64)
 
 
 def keys(seeds: Sequence[int]) -> Array:
-    """The place at which the numbers of each episode start, uint64 [R]."""
+    """Start of the counter of each episode, uint64 [R], from R seeds."""
     numbers = np.array([seed % 2**64 for seed in seeds], np.uint64)
     return _mixed(_mixed((numbers + np.uint64(1)) * _GOLDEN))
 
 
 def following(key: Array) -> Array:
-    """Keys of the episodes after those of `key`, for resets without a seed; uint64 [R]."""
+    """Keys of the episodes that follow those of `key`, for resets without a seed; uint64 [R]."""
     return _mixed(_mixed(key) + _GOLDEN)
 
 
@@ -43,10 +43,10 @@ def uniform(key: Array, step: Array, purpose: int, count: int) -> Array:
     """Numbers in [0, 1), float64 [R, count].
 
     Args:
-        key: Of each episode, uint64 [R].
-        step: Of each episode, int64 [R].
-        purpose: What they are for.
-        count: At most 256.
+        key: Key of each episode, uint64 [R].
+        step: Step of each episode, int64 [R].
+        purpose: Purpose of the numbers.
+        count: Number of random numbers per episode, at most 256.
     """
     first = step.astype(np.uint64) * np.uint64(_MOST * _PURPOSES) + np.uint64(_MOST * purpose)
     place = (first[:, None] + _COUNT[:count]) * _GOLDEN
@@ -56,7 +56,7 @@ def uniform(key: Array, step: Array, purpose: int, count: int) -> Array:
 
 
 def _mixed(place: Array) -> Array:
-    """The output function of SplitMix64, of uint64 in any shape."""
+    """The output function of SplitMix64 for uint64 of any shape."""
     x: Array = place ^ (place >> _SHIFTS[0])
     x *= _FACTORS[0]
     x ^= x >> _SHIFTS[1]

@@ -1,20 +1,20 @@
-"""Games of several agents on a grid, with all environments stepped as one batch.
+"""Multi-agent games on a grid, with all environments stepped as one batch.
 
-Order of one step: agents move, all at once; who stands where; captures; rewards; taken items become unavailable; items
-that were unavailable before may return, those just taken not before the next step. A wall or edge leaves an agent in
-place, and agents may share a cell.
+Order of one step: all agents move simultaneously; items are captured; rewards are given; taken items become unavailable; items
+that were unavailable before the step may return, those just taken not before the next step. A move across the edge of the grid
+has no effect, and agents may share a cell.
 
     coopnav   +1 for both agents when both tiles are covered in one step, which ends the episode
-    coin      a coin that anyone takes: +1 for both agents if its colour is one of the two good ones, -1 if it is the bad one;
+    coin      for each coin that is taken: +1 for both agents if its colour is one of the two good ones, -1 if it is the bad one;
               colours are drawn anew in each episode. Squared: at the end n_self^2 + n_other^2 - n_bad^2 instead, where
-              n counts the coins of a colour that both agents have taken
-    stag      +1 for each agent on an apple, also if there are two; +5 for each agent on a stag if there are at least two;
+              n counts the coins of a colour that either agent has taken
+    stag      +1 for each agent on an apple, even if there are several; +5 for each agent on a stag if there are at least two;
               a single agent gets nothing from a stag, and the stag stays
-    markov    the stag moves first, towards the nearest agent (agent 1 if both are equally near); then +5 for both agents
+    markov    the stag moves first, towards the nearest agent (agent 1 at equal distances); then +5 for both agents
               if both are on the stag, -5 for one that is alone with it, +1 for each agent on a plant and not on the
-              stag. A captured stag and taken plants appear at once in other free cells
+              stag. A captured stag and taken plants immediately reappear in free cells
 
-Arrays are NumPy's: at 512 environments and on one core the same step takes PyTorch a tenth more time.
+The arrays are NumPy's: with 512 environments on one core, the same step takes 10 % longer in PyTorch.
 """
 
 from collections.abc import Sequence
@@ -33,24 +33,24 @@ STAY, UP, DOWN, LEFT, RIGHT = range(5)
 """Actions; Markov Stag Hunt has no STAY."""
 _OFFSETS = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)])
 ONE_HOT = np.concatenate([np.eye(ACTIONS), np.zeros((1, ACTIONS))]).astype(np.float32)
-"""Rows of the last actions; the last row, which -1 reads, is for none."""
+"""One-hot rows of the actions; the last row, which the index -1 reads, is for no action."""
 COLOURS = np.eye(GOALS, dtype=np.float32)
-"""Rows of the goals, which are colours."""
+"""One-hot rows of the goals, which are colours."""
 
 
 class GridGame:
     """E environments of one game with A agents and S items each.
 
-    The arrays below are the whole state, apart from the keys of chance; they change in place; copy what you keep.
+    The arrays below are the whole state. Most change in place, so copy what you keep.
     """
 
     def __init__(self, game: str | Game, num_envs: int, seed: int = 0) -> None:
         """Begins an episode in each environment.
 
         Args:
-            game: A name in `rlbench.envs.social.names.GAMES`, or the numbers of a game.
+            game: A name in `rlbench.envs.social.names.GAMES`, or the parameters of a game.
             num_envs: Number of environments, E.
-            seed: Environment number e gets the seed `seed + e`.
+            seed: Environment e gets the seed `seed + e`.
         """
         self.game = game = GAMES[game] if isinstance(game, str) else game
         self.num_envs, self.agents, self.statics = num_envs, game.agents, sum(game.items)
@@ -66,7 +66,7 @@ class GridGame:
         self.place = np.stack([cell // side, cell % side], -1)
         """Row and column of each cell, int64 [H*H, 2]."""
         self.scaled = (self.place / (side - 1)).astype(np.float32)
-        """The same divided by H - 1, float32 [H*H, 2]."""
+        """`place` divided by H - 1, float32 [H*H, 2]."""
         self.distance = np.abs(self.place[:, None] - self.place).sum(-1)
         """Manhattan distances between cells, int64 [H*H, H*H]."""
         moved = np.clip(self.place[:, None] + _OFFSETS, 0, side - 1)
@@ -87,7 +87,7 @@ class GridGame:
         self.taken: Array = np.zeros((num_envs, self.statics), bool)
         """Which items were taken in the last step, bool [E, S]."""
         self.key = chance.keys(range(seed, seed + num_envs))
-        """Decides all chance of the current episode, uint64 [E]."""
+        """Decides all random numbers of the current episode, uint64 [E]."""
         self._rule = {
             COOPNAV: self._cover,
             COIN: self._collect,
@@ -99,12 +99,12 @@ class GridGame:
 
     @property
     def agent_cells(self) -> Array:
-        """The part of `cells` for agents, a view, [E, A]."""
+        """A view of the part of `cells` for agents, [E, A]."""
         return self.cells[:, : self.agents]
 
     @property
     def item_cells(self) -> Array:
-        """The part of `cells` for items, a view, [E, S]."""
+        """A view of the part of `cells` for items, [E, S]."""
         return self.cells[:, self.agents :]
 
     @property
@@ -121,9 +121,9 @@ class GridGame:
         """Begins episodes.
 
         Args:
-            mask: Where, bool [E]; everywhere if None.
-            seeds: Of the environments in `mask`, in their order: the seed alone decides the episode. If None, it follows
-                from the episode before.
+            mask: Which environments begin an episode, bool [E]; all if None.
+            seeds: Seeds of the environments in `mask`, in their order; a seed alone decides the episode. If None, the next
+                episode is decided by the previous one.
         """
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         if seeds is not None and len(seeds) != len(rows):
@@ -172,7 +172,7 @@ class GridGame:
         return reward, terminated, (self.steps >= self.game.limit) & ~terminated
 
     def layout(self, observed: bool = False) -> Layout:
-        """What the features of nodes are; see `graph`. In Coin Game, an observing agent knows a goal."""
+        """The layout of `graph`; in Coin Game, an observing agent also knows a goal."""
         game = self.game
         return Layout(game.agents, game.items, goals=observed and game.kind == COIN)
 
@@ -182,8 +182,8 @@ class GridGame:
         Rows and columns are divided by H - 1, and a coin's type is its colour.
 
         Args:
-            observer: Number of the agent that looks. In Coin Game the good colour that it knows is its goal.
-                Without an observer, goals are hidden.
+            observer: Number of the observing agent, whose goal in Coin Game is the good colour that it knows. Without an
+                observer, goals are hidden.
         """
         layout = self.layout(observer is not None)
         nodes = np.empty((self.num_envs, self.nodes, layout.features), np.float32)
@@ -215,7 +215,7 @@ class GridGame:
         return senders, receivers, features
 
     def _template(self) -> Array:
-        """Features that never change, [N, D], with room for goals."""
+        """Features that never change, float32 [N, D], with zeros for goals and for all others."""
         layout = self.layout(observed=True)
         blank = np.zeros((self.nodes, layout.goal.stop), np.float32)
         blank[: self.agents, [2, layout.available]] = 1
@@ -228,12 +228,12 @@ class GridGame:
         return chance.uniform(self.key, self.steps, purpose, count)
 
     def _cover(self) -> tuple[Array, Array]:
-        """Cooperative Navigation: rewards and ends."""
+        """Cooperative Navigation: rewards [E, A] and terminated [E]."""
         covered = _all(_any(self.on, 1), -1)
         return np.repeat(covered[:, None], self.agents, 1).astype(np.float32), covered
 
     def _collect(self) -> tuple[Array, Array]:
-        """Coin Game: rewards and ends."""
+        """Coin Game: rewards [E, A] and terminated [E]."""
         self.taken = _any(self.on, 1)
         self.available &= ~self.taken
         sign = np.ones((self.num_envs, 3), np.float32)
@@ -248,7 +248,7 @@ class GridGame:
         return reward, np.zeros(self.num_envs, bool)
 
     def _hunt(self) -> tuple[Array, Array]:
-        """Stag Hunt: rewards and ends."""
+        """Stag Hunt: rewards [E, A] and terminated [E]."""
         self.taken = self.on.sum(1, dtype=np.int8) >= self._needed
         reward = (self.on * (self.taken * self._worth)[:, None]).sum(-1)
         back = ~self.available & (self._draw(chance.RESPAWN, self.statics) < self.game.respawn)
@@ -257,7 +257,7 @@ class GridGame:
         return reward, np.zeros(self.num_envs, bool)
 
     def _chase(self) -> tuple[Array, Array]:
-        """Markov Stag Hunt: rewards and ends."""
+        """Markov Stag Hunt: rewards [E, A] and terminated [E]."""
         met = self.on[..., 0]
         both = _all(met, -1)
         plants = self.on[..., 1:] & ~met[..., None]
@@ -280,12 +280,12 @@ class GridGame:
         drawn = self._draw(chance.STAG_MOVES, 1)[:, 0]
         upright = np.where((down != 0) & (right != 0), drawn < 0.5, down != 0)
         move = np.where(upright, vertical, horizontal)
-        # On an agent's cell it moves at random; a wall may leave it there.
+        # In the cell of the nearest agent it moves at random; at an edge it may stay there.
         move = np.where((down == 0) & (right == 0), UP + (4 * drawn).astype(np.int64), move)
         self.item_cells[:, 0] = self._moves.take(self.item_cells[:, 0] * ACTIONS + move)
 
     def _put_elsewhere(self, rows: Array, item: int) -> None:
-        """Puts an item into a cell that neither agents nor items occupy, its own old cell included."""
+        """Moves an item to a random cell without agents or items; its own old cell counts as occupied."""
         numbers = chance.uniform(
             self.key[rows], self.steps[rows], chance.MOVED + item, len(self.place)
         )

@@ -1,4 +1,4 @@
-"""Makes games of several agents by name; importing this loads the standard library only."""
+"""Makes multi-agent games by name; importing this loads the standard library only."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 VIEWS = ("graph", "oracle")
-"""Observations other than vectors that agents may need; see `rlbench.envs.social.single`."""
+"""Kinds of observations other than vectors that agents may need; see `rlbench.envs.social.single`."""
 
 
 def offers(name: str, obs_mode: str = "vector") -> dict[str, Any]:

@@ -1,20 +1,20 @@
-"""Names of the games of several agents; standard library only.
+"""Names of the multi-agent games; standard library only.
 
 `coopnav` is Cooperative Navigation (Lowe et al., 2017, https://arxiv.org/abs/1706.02275), `coin` the Coin Game (Raileanu
 et al., 2018, https://arxiv.org/abs/1802.09640), `stag-hunt` Stag Hunt (Peysakhovich and Lerer, 2017,
 https://arxiv.org/abs/1709.02865). Coins, their grid and `coin-squared` follow OpenSpiel, `markov-stag-hunt` the public
-package Gym-Stag-Hunt; all other sizes and rules are ours.
+package Gym-Stag-Hunt; all other sizes and rules are our own choice.
 """
 
 from dataclasses import dataclass, replace
 
 COOPNAV, COIN, STAG, MARKOV = "coopnav", "coin", "stag", "markov"
-"""Kinds of games: each has rules of its own."""
+"""Kinds of games, each with its own rules."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """The numbers of a game."""
+    """The parameters of a game."""
 
     kind: str
     """COOPNAV, COIN, STAG or MARKOV."""
@@ -23,23 +23,23 @@ class Game:
     side: int
     """Rows and columns of the grid, H."""
     items: tuple[int, ...]
-    """Number of items of each type; S is their sum."""
+    """Numbers of items of each type; S is their sum."""
     limit: int
-    """Steps after which an episode is cut."""
+    """Steps after which an episode is truncated."""
     squared: bool = False
-    """Whether coins are paid at the end, by the squares of their numbers."""
+    """Whether the reward for coins is given at the end, by the squares of their numbers."""
     stag_reward: float = 5.0
-    """Reward of each agent that captures a stag together with another."""
+    """Reward of each agent that captures a stag together with another agent."""
     apple_reward: float = 1.0
     """Reward for an apple or a plant."""
     mauling: float = -5.0
-    """Reward of an agent alone with the stag (MARKOV only)."""
+    """Reward of an agent that is alone with the stag (MARKOV only)."""
     respawn: float = 0.05
-    """Probability per step that a taken item returns (STAG only)."""
+    """Probability in each step that a taken item returns (STAG only)."""
 
     @property
     def first_action(self) -> int:
-        """The smallest action: 0 stays, 1 to 4 move; 1 if agents cannot stay."""
+        """The smallest action: 0 (stay), or 1 if agents cannot stay."""
         return 1 if self.kind == MARKOV else 0
 
     @property
@@ -67,11 +67,11 @@ GAMES = {
 }
 """Name to game."""
 SOLVED_ABOVE = {"coopnav": 0.0}
-"""Return above which an episode counts as solved: both tiles give the only reward."""
+"""Return above which an episode counts as solved: only covering both tiles is rewarded."""
 _WORDS = {
-    "coopnav": "both tiles must be covered at once",
+    "coopnav": "both tiles must be covered in the same step",
     "coin": "three colours; each agent knows one of the two good ones",
-    "coin-squared": "the same, paid at the end by the squares of the numbers of coins",
+    "coin-squared": "as coin, but with the reward at the end, by squared numbers of coins",
     "markov-stag-hunt": "the stag moves and mauls agents that are alone; Gym-Stag-Hunt's rules",
 }
 

@@ -1,4 +1,4 @@
-"""Games of several agents as environments of PettingZoo, in which every agent is the user's."""
+"""Multi-agent games as PettingZoo environments, in which the user controls all agents."""
 
 import importlib
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ _ParallelEnv: Any = _parallel_env()
 class SocialParallelEnv(_ParallelEnv):  # type: ignore[misc]
     """One environment of a game as a `pettingzoo.ParallelEnv`; the same episodes as `GridGame` for the same seeds.
 
-    The time limit truncates; covering both tiles of Cooperative Navigation terminates. Episodes end for all agents at
-    once, and `agents` is empty then.
+    The time limit truncates an episode; covering both tiles of Cooperative Navigation terminates it. Episodes end for all
+    agents at the same time; then `agents` is empty.
     """
 
     def __init__(self, name: str, obs_mode: str = "vector", render_mode: str | None = None) -> None:
@@ -79,7 +79,7 @@ class SocialParallelEnv(_ParallelEnv):  # type: ignore[misc]
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
-        """Begins the episode of a seed; without one, the next seed is drawn from the last one."""
+        """Begins the episode of a seed; without one, the seed is drawn from the environment's generator."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
         drawn = int(self._random.integers(2**31)) if seed is None else seed
@@ -105,7 +105,7 @@ class SocialParallelEnv(_ParallelEnv):  # type: ignore[misc]
         return self._obs(), rewards, ends, cuts, {agent: {} for agent in living}
 
     def state(self) -> Array:
-        """All of the game, for centralised critics: features of the nodes, in Coin Game also every goal; float32 [D]."""
+        """The whole state, for centralised critics: float32 [N * D], the nodes' features; in Coin Game [N * D + 9], with all goals."""
         nodes: Array = self.game.graph()[0].ravel()
         if self.game.game.kind != COIN:
             return nodes

@@ -1,4 +1,4 @@
-"""Pictures of games of several agents."""
+"""Pictures of multi-agent games."""
 
 from functools import cache
 from typing import Any
@@ -12,19 +12,19 @@ from rlbench.envs.social.names import COIN
 Array = NDArray[Any]
 
 TILE = 24
-"""Pixels of a cell; even, because H.264 needs pictures of even sizes."""
+"""Width of a cell in pixels; even, because H.264 needs pictures of even size."""
 _FLOOR, _LINE = (245, 245, 245), (215, 215, 215)
 Colour = tuple[int, int, int]
 AGENTS = (
     (40, 90, 200), (235, 140, 30), (130, 70, 180), (60, 60, 60), (0, 150, 160), (220, 80, 160),
 )  # fmt: skip
-"""Colours of the agents; each has its own part of a cell, so that agents who share one can be seen."""
+"""Colours of the agents; each agent has its own part of a cell, so that agents in the same cell are all visible."""
 ITEMS = ((200, 50, 50), (60, 170, 90), (225, 185, 40))
 """Colours of the types of items."""
 
 
 def in_words(game: GridGame, env: int = 0) -> str:
-    """One environment as text: in each cell the letter of the item, small if it is taken, and the numbers of the agents."""
+    """One environment as text: in each cell the letter of the item, lower-case if taken, and the numbers of the agents."""
     width = 1 + game.agents
     cells = [[" "] for _ in game.place]
     for cell, kind, there in zip(
@@ -51,9 +51,9 @@ def draw(game: GridGame, env: int = 0, predictions: Array | None = None) -> Arra
     Args:
         game: E environments.
         env: Number of the environment.
-        predictions: Probabilities of the next action of each agent but the first, [A - 1, 5]. A move is an arrow in the
-            cell to which it leads, staying a light spot on the disc: the more likely, the more opaque. A move against an
-            edge counts as staying.
+        predictions: Probabilities of the next action of each agent but the first, [A - 1, 5]. A move is drawn as an arrow in
+            its target cell, staying as a light spot on the disc; likely actions are more opaque. A move across the edge
+            counts as staying.
     """
     side = game.game.side
     down, right = np.mgrid[:TILE, :TILE]

@@ -1,4 +1,4 @@
-"""Scripted policies, for data and as partners; a policy chooses actions for all agents of all environments at once.
+"""Scripted policies for data and as partners; a policy chooses the actions of all agents in all environments.
 
     assignment   coopnav: each agent to its tile, so that the sum of distances is smallest
     own-colour   coin: to the nearest coin of the good colour that the agent knows
@@ -6,11 +6,12 @@
                  apple, as do all others. The stag is the one whose second-closest agent is nearest, at the distance d;
                  d' is the smallest distance of the two to an apple
     apples       stag, markov: to the nearest apple
-    wait         stag: to a stag that is drawn in each episode, and stays there, also when the stag has been taken
-    random, stay
+    wait         stag: to a stag that is drawn in each episode, and stays there, even when the stag has been taken
+    random       uniform random actions
+    stay         no moves
 
-Agents walk along the axis on which they have farther to go, at equal distances vertically first. All chance comes from the
-seed of the episode, so a policy needs no state.
+Agents walk along the axis on which they have farther to go, at equal distances vertically first. All random numbers come from
+the seed of the episode, so a policy needs no state.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from rlbench.envs.social.names import COIN, COOPNAV, MARKOV, STAG
 
 Array = NDArray[Any]
 Policy = Callable[[GridGame], Array]
-"""Actions, int64 [E, A], for the game as it is now."""
+"""Actions, int64 [E, A], for the current state of the game."""
 
 _FAR = 1000
 """Larger than any distance."""
@@ -37,21 +38,21 @@ KINDS = {
 }  # fmt: skip
 """Policy to the kinds of games that it plays."""
 TEAMS = {COOPNAV: "assignment", COIN: "own-colour", STAG: "hunt", MARKOV: "hunt"}
-"""Kind of game to the policy for all agents."""
+"""Kind of game to the policy if all agents are scripted."""
 PARTNERS = {**TEAMS, STAG: "wait"}
-"""Kind of game to the policy of the partners of one learner; a learner can find out where a waiting partner is."""
+"""Kind of game to the policy of the partners of one learner, who can find out where a waiting partner is."""
 
 
 class Scripted:
-    """A scripted policy with random actions in between."""
+    """A scripted policy, optionally with some random actions."""
 
     def __init__(self, name: str, epsilon: float = 0.0, hidden_ties: bool = False) -> None:
-        """Finds the policy.
+        """Stores the name and the options.
 
         Args:
             name: A key of `KINDS`.
             epsilon: Probability that an agent's action is drawn uniformly from all actions.
-            hidden_ties: At equal distances on both axes each agent has a direction of its own, drawn in each episode.
+            hidden_ties: At equal distances on both axes, each agent prefers one axis, which is drawn in each episode.
 
         Raises:
             ValueError: There is no such policy.
@@ -83,7 +84,7 @@ class Scripted:
 
 @cache
 def _walks(side: int) -> Array:
-    """Actions from a cell to a target, flat [2, C, C + 1]: vertically or horizontally first; target C stays."""
+    """Actions from each cell to each target, a flat [2, C, C + 1]: vertical or horizontal first at ties; target C is to stay."""
     cell = np.arange(side**2)
     down, right = (x[None, :] - x[:, None] for x in (cell // side, cell % side))
     vertical, horizontal = np.where(down < 0, UP, DOWN), np.where(right < 0, LEFT, RIGHT)
@@ -120,7 +121,7 @@ def _distances(game: GridGame, first: int, last: int) -> Array:
 
 
 def _nearest(game: GridGame, far: Array, first: int) -> tuple[Array, Array]:
-    """Cells of the nearest items, C for none, and their distances, both int64 [E, A]; the smallest number at ties."""
+    """Cells of the nearest items, C for none, and their distances, int64 [E, A] each; at ties the smallest item number."""
     item = far.argmin(-1)
     least = np.take_along_axis(far, item[..., None], -1)[..., 0]
     cell = np.take_along_axis(game.item_cells, item + first, 1)
@@ -147,7 +148,7 @@ def _apples(game: GridGame) -> Array:
 def _hunt(game: GridGame) -> Array:
     stags, envs = game.game.items[0], np.arange(game.num_envs)
     apple, to_apple = _nearest(game, _distances(game, stags, game.statics), stags)
-    # Distance and number of the agent as one integer, so that pairs are clear at ties.
+    # Distance and number of the agent as one integer, so that pairs are unique at ties.
     ranked = _distances(game, 0, stags) * game.agents + np.arange(game.agents)[:, None]
     ranked = np.sort(ranked, 1)[:, :2]
     distance = ranked[:, 1] // game.agents
@@ -173,4 +174,4 @@ _TARGETS: dict[str, Policy] = {
     "assignment": _assignment, "own-colour": _own_colour, "hunt": _hunt, "apples": _apples, "wait": _wait,
     "stay": _stay,
 }  # fmt: skip
-"""Policy to the cells to which agents go, int64 [E, A]; C, the number of cells, to stay."""
+"""Policy to the target cells of agents, int64 [E, A]; C, the number of cells, is to stay."""

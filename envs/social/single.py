@@ -1,7 +1,7 @@
-"""Games of several agents for one learner: agent 0 learns, fixed policies play the others.
+"""Multi-agent games for one learner: agent 0 learns, fixed policies control the others.
 
-All chance, also that of the partners, comes from the seed of the episode, so the same seed and actions give the same
-episode in a vector of any size.
+All random numbers, including those of the partners, come from the seed of the episode, so the same seed and actions give the
+same episode in a vector of any size.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from rlbench.envs.social.views import foretold, observation_space, observe
 Array = NDArray[Any]
 
 ORACLE = "oracle"
-"""Kind of observations: a graph that also shows the actions that the partners will take in this step."""
+"""Kind of observations: the graph with the actions that the partners will take in this step."""
 
 
 class SingleAgentVector(VectorEnv[Array, Array, Array]):
@@ -44,8 +44,8 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         Args:
             name: A name in `rlbench.envs.social.names.GAMES`.
             count: Number of environments.
-            partners: A scripted policy by name, `trained` for the trained ones of the game, or a function from a game to
-                actions of all agents [V, A], of which the first column is ignored; None for that of `scripted.PARTNERS`.
+            partners: Name of a scripted policy, `trained` for the trained policies of the game, or a function from a game to
+                actions of all agents [V, A], whose first column is ignored; None for the policy in `scripted.PARTNERS`.
             obs_mode: vector, grid or graph, see `views`; or oracle.
         """
         self.num_envs = count
@@ -63,7 +63,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         self.partners: Policy = partners
         self.partners(self.game)  # Raises if the policy does not play this game.
         self._planned: Array | None = None
-        """Actions of all agents in the current state, [V, A]; None if they were not needed yet."""
+        """Actions of all agents in the current state, [V, A]; None if not needed yet."""
         self._foretells = obs_mode == ORACLE
         self.obs_mode = "graph" if self._foretells else obs_mode
         first = self.game.game.first_action
@@ -84,7 +84,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         """Begins episodes.
 
         Args:
-            seed: Alone decides the episode. One for each environment, or the first of V consecutive ones; None draws.
+            seed: One seed per environment, or the first of V consecutive seeds; None draws. A seed alone decides the episode.
             options: `reset_mask`, bool [V]: only these begin a new episode. Without it, all do.
 
         Returns:
@@ -107,7 +107,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
         return tuple(draw(self.game, env) for env in range(self.num_envs))
 
     def _plan(self) -> Array:
-        """Actions of all agents in the current state, [V, A], chosen once: what an oracle shows is what happens."""
+        """Actions of all agents in the current state, [V, A], chosen once so that partners act as an oracle shows."""
         if self._planned is None:
             self._planned = np.array(self.partners(self.game))
         return self._planned
@@ -119,7 +119,7 @@ class SingleAgentVector(VectorEnv[Array, Array, Array]):
 
 
 class SingleAgentView(gym.Env[Array, np.int64]):
-    """One environment: a vector of one."""
+    """A single environment of `SingleAgentVector`."""
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 5}  # noqa: RUF012
 
@@ -133,10 +133,10 @@ class SingleAgentView(gym.Env[Array, np.int64]):
         """See `SingleAgentVector`; `render_mode` is rgb_array, ansi or None."""
         self._one = SingleAgentVector(name, 1, partners, obs_mode)
         self.max_steps = self._one.game.game.limit
-        """Steps after which an episode is cut."""
+        """Steps after which an episode is truncated."""
         self.render_mode = render_mode
         self.predictions: Array | None = None
-        """Probabilities of each partner's next action, [A - 1, 5], to be drawn in pictures; None for none."""
+        """Probabilities of each partner's next action, [A - 1, 5], which pictures show; None if there are none."""
         self.observation_space = self._one.single_observation_space
         self.action_space = self._one.single_action_space
 
@@ -148,7 +148,7 @@ class SingleAgentView(gym.Env[Array, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins the episode of a seed; without one, the next seed is drawn from the last one."""
+        """Begins the episode of a seed; without one, the seed is drawn from the environment's generator."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self._one.reset(seed=[drawn])

@@ -1,11 +1,11 @@
-"""Trained policies, for data and as partners: agents that learned together, with a pool of several runs for each game.
+"""Trained policies for data and as partners: agents that were trained together; each game has a pool of several runs.
 
-    Trained("stag-hunt-4p")                         each agent's policy is drawn from the pool, anew in each episode
+    Trained("stag-hunt-4p")                         draws each agent's policy from the pool in each episode
     Trained("stag-hunt-4p", [[0], [0], [1], [2]])   agents 0 and 1 play policy 0, agent 2 policy 1, agent 3 policy 2
 
-A policy is a network with tanh layers that reads `views.vectors` and gives the logits of the actions, which are sampled. All
-chance comes from the seed of the episode, as in `scripted`. The card next to the weights, `policies/<game>.json`, has the
-commands that trained them and their returns; `rlbench.offline_data.recording.social_policies` makes both.
+A policy is a network with tanh layers that maps `views.vectors` to the logits of the actions, which are sampled. All random
+numbers come from the seed of the episode, as in `scripted`. The card next to the weights, `policies/<game>.json`, has the
+commands that trained the policies and their returns; `rlbench.offline_data.recording.social_policies` makes both.
 """
 
 import json
@@ -43,8 +43,8 @@ class Trained:
 
         Args:
             name: A name in `rlbench.envs.social.names.GAMES` that has a pool, see `names`.
-            among: For each agent the numbers of the policies from which its own is drawn in each episode; the whole pool
-                for each if None.
+            among: For each agent, the numbers of the policies from which its policy is drawn in each episode; None for the
+                whole pool.
             folder: Where the weights are.
 
         Raises:
@@ -98,7 +98,7 @@ def names(folder: Path = POLICIES) -> list[str]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """How the policies of a game were trained, and what they score."""
+    """How the policies of a game were trained, and their returns."""
     found: dict[str, Any] = json.loads((POLICIES / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
@@ -106,7 +106,7 @@ def card(name: str) -> dict[str, Any]:
 def pool(name: str, folder: Path = POLICIES) -> list[Layers]:
     """The policies of a game, from tensors `<policy>/<layer>/weight` and `.../bias`.
 
-    In float64: rounding, which depends on the size of a batch, would in rare cases change an action in float32.
+    In float64, because in float32 rounding, which depends on the batch size, would in rare cases change an action.
     """
     weights = load_file(folder / f"{name}.safetensors")
     tensors = {key: x.astype(np.float64) for key, x in weights.items()}
@@ -120,7 +120,7 @@ def pool(name: str, folder: Path = POLICIES) -> list[Layers]:
 
 
 def logits(layers: Layers, seen: Array) -> Array:
-    """Logits of the actions, [R, 5], for observations [R, D]; tanh follows each layer but the last."""
+    """Logits of the actions, [R, 5], for observations [R, D]; all layers but the last use tanh."""
     x = seen
     for weight, bias in layers[:-1]:
         x = np.tanh(x @ weight + bias)
@@ -130,7 +130,7 @@ def logits(layers: Layers, seen: Array) -> Array:
 
 
 def sample(logits: Array, drawn: Array) -> Array:
-    """Actions, int64 [R], of logits [R, 5] and uniform numbers [R]: the inverse of the distribution function."""
+    """Actions, int64 [R], from logits [R, 5] and uniform numbers [R], by inverse transform sampling."""
     below = np.exp(logits - logits.max(-1, keepdims=True)).cumsum(-1)
     result: Array = (below <= drawn[:, None] * below[:, -1:]).sum(-1)
     return result

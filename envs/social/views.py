@@ -1,4 +1,4 @@
-"""What an agent observes of a game, as a vector, as planes of the grid or as the nodes of a graph."""
+"""Observations of an agent in a game: a vector, planes of the grid or the nodes of a graph."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +18,12 @@ MODES = ("vector", "grid", "graph")
 
 
 def observe(game: GridGame, mode: str, agents: Sequence[int] | None = None) -> Array:
-    """Observations of some agents, or of all; no agent sees the goal of another.
+    """Observations of some or all agents; no agent sees the goal of another.
 
     Args:
         game: E environments.
         mode: One of `MODES`.
-        agents: Numbers of k agents; all if None.
+        agents: Numbers of k agents; None for all.
 
     Returns:
         See `vectors`, `planes` and `graphs`.
@@ -54,9 +54,9 @@ def observation_space(game: GridGame, mode: str) -> Box:
 def vectors(game: GridGame, agents: Sequence[int]) -> Array:
     """Observations relative to each agent, float32 [E, k, 2 + 7 (A - 1) + 3 S], in Coin Game 3 more.
 
-    They are: own row and column; for each other agent, beginning with the next number, its relative row and column and
-    its last action as one-hot; for each type the items by distance, each with its relative row and column and 1 if it
-    can be taken; in Coin Game the one-hot of the good colour that the agent knows. Rows and columns are divided by H - 1.
+    A vector has the agent's row and column; for each other agent, beginning with the next number, its relative row and column
+    and its one-hot last action; for each type the items by distance, each with its relative row and column and 1 if it
+    can be taken; in Coin Game the one-hot good colour that the agent knows. Rows and columns are divided by H - 1.
     """
     envs, count = game.num_envs, len(agents)
     who = np.array(agents)
@@ -82,7 +82,7 @@ def vectors(game: GridGame, agents: Sequence[int]) -> Array:
 
 
 def graphs(game: GridGame, agents: Sequence[int]) -> Array:
-    """The nodes as `GridGame.graph` gives them, but each agent's own node first, float32 [E, k, N, D].
+    """The nodes of `GridGame.graph`, but with each agent's own node first, float32 [E, k, N, D].
 
     The other agents follow in the order of `vectors`, then the items.
     """
@@ -93,11 +93,11 @@ def graphs(game: GridGame, agents: Sequence[int]) -> Array:
 
 
 def foretold(nodes: Array, actions: Array) -> Array:
-    """Nodes with the actions that the other agents will take, float32 [E, N, D + 5].
+    """Nodes with the actions that the other agents will take in this step, float32 [E, N, D + 5].
 
     Args:
-        nodes: One agent's, see `graphs`, [E, N, D].
-        actions: Of the other agents, in the order of their nodes, int64 [E, A - 1].
+        nodes: Nodes for one agent, see `graphs`, [E, N, D].
+        actions: Actions of the other agents, in the order of their nodes, int64 [E, A - 1].
     """
     following = np.zeros((*nodes.shape[:2], ACTIONS), np.float32)
     following[:, 1 : 1 + actions.shape[1]] = ONE_HOT[actions]
@@ -105,10 +105,10 @@ def foretold(nodes: Array, actions: Array) -> Array:
 
 
 def planes(game: GridGame, agents: Sequence[int]) -> Array:
-    """The grid with a channel for each kind of thing, uint8 [E, k, H, H, C], 1 where it is.
+    """The grid with a channel for each kind of object, 1 at its cells, uint8 [E, k, H, H, C].
 
-    Channels: the agent; other agents; for each type the items that can be taken; taken items; in Coin Game three that
-    are 1 everywhere for the good colour that the agent knows.
+    Channels: the agent; other agents; for each type the items that can be taken; taken items; in Coin Game one for each
+    colour, which is 1 everywhere for the good colour that the agent knows.
     """
     envs, side, kinds = game.num_envs, game.game.side, len(game.game.items)
     goals = 3 * (game.game.kind == COIN)

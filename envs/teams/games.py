@@ -1,4 +1,4 @@
-"""Games of several agents in which all agents learn, stepped as a batch."""
+"""Multi-agent games in which all agents learn, stepped as a batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ class TeamGames(VectorEnv[Array, Array, Array]):
         self.game = GridGame(name, count)
         """The engine."""
         self.max_steps = self.game.game.limit
-        """Steps after which an episode is cut."""
+        """Steps after which an episode is truncated."""
         self.obs_mode, agents, first = obs_mode, self.game.agents, self.game.game.first_action
         one = Discrete(ACTIONS - first, start=first)
         self.single_observation_space = team_space(observation_space(self.game, obs_mode), agents)
@@ -54,7 +54,7 @@ class TeamGames(VectorEnv[Array, Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins episodes; the seed alone decides an episode. See `episodes_to_begin`.
+        """Begins episodes; a seed alone decides its episode. See `episodes_to_begin`.
 
         Returns:
             Observations of all agents in all environments, [V, A, ...], and an empty dict.

@@ -1,4 +1,4 @@
-"""Makes the tasks of teams by name, such as `shared:stag-hunt-4p`; importing this loads the standard library only."""
+"""Makes team tasks by name, such as `shared:stag-hunt-4p`; importing this loads the standard library only."""
 
 import difflib
 from functools import partial
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
 
-TEAMS = {"shared": "one policy for all agents", "independent": "each agent has a policy of its own"}
-"""Kind of team, which is the first word of a task's name, to what its agents learn."""
+TEAMS = {"shared": "one policy for all agents", "independent": "each agent has its own policy"}
+"""Kind of team, which is the first word of a task's name, to its description."""
 
 
 def lines() -> list[str]:
@@ -22,11 +22,10 @@ def lines() -> list[str]:
 
 
 def offers(name: str, obs_mode: str = "vector") -> dict[str, Any] | None:
-    """What the task of a team offers, by the names of the fields of `rlbench.envs.tasks.Task`.
+    """What a team task offers, by the names of the fields of `rlbench.envs.tasks.Task`.
 
     Args:
-        name: A key of `TEAMS`, a colon and a game of several agents or `package.module:factory` of a PettingZoo
-            ParallelEnv.
+        name: A key of `TEAMS`, a colon, and a multi-agent game or `package.module:factory` of a PettingZoo ParallelEnv.
         obs_mode: Observations of a game, see `rlbench.envs.social.views`.
 
     Returns:
@@ -42,7 +41,7 @@ def offers(name: str, obs_mode: str = "vector") -> dict[str, Any] | None:
         close = difflib.get_close_matches(of, GAMES, n=3)
         hint = f"did you mean {' or '.join(f'{team}:{x}' for x in close)}?" if close else ""
         raise UserError(
-            f"no game of several agents named {of!r} for {name!r}; {hint or '`rlbench list` shows the games;'} "
+            f"no multi-agent game named {of!r} for {name!r}; {hint or '`rlbench list` shows the games;'} "
             f"a PettingZoo ParallelEnv is written as {team}:package.module:factory"
         )
     return {
@@ -54,19 +53,19 @@ def offers(name: str, obs_mode: str = "vector") -> dict[str, Any] | None:
 
 
 def views(name: str) -> tuple[str, ...]:
-    """Observations other than vectors that a team of this name offers."""
+    """Kinds of observations other than vectors that the team task of this name offers."""
     return ("graph",) if name.partition(":")[2] in GAMES else ()
 
 
 def make_single(name: str, obs_mode: str = "vector") -> "gym.Env[Any, Any]":
-    """One environment of a team."""
+    """One environment of a team task."""
     from rlbench.envs.teams.single import TeamEnv
 
     return TeamEnv(make_vector(name, 1, obs_mode))
 
 
 def make_vector(name: str, count: int, obs_mode: str = "vector") -> "VectorEnv[Any, Any, Any]":
-    """`count` environments of a team, with a reward for each agent."""
+    """`count` environments of a team task, with a reward for each agent."""
     of = name.partition(":")[2]
     if of in GAMES:
         from rlbench.envs.teams.games import TeamGames

@@ -1,7 +1,7 @@
-"""PettingZoo's parallel environments as environments of a team, stepped one after the other.
+"""PettingZoo's parallel environments as team environments, stepped one after another.
 
-An agent whose part is over before the others' observes zeros and gets reward 0 until the episode ends for all. The last
-step decides how it ends: truncated if it truncates any agent, else terminated.
+An agent that ends before the others observes zeros and gets reward 0 until the episode has ended for all. The last step decides
+how the episode ends: truncated if it truncates any agent, else terminated.
 """
 
 import importlib
@@ -32,13 +32,13 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
         """Makes `count` environments, V.
 
         Args:
-            name: Name in errors.
+            name: Name of the environment in errors.
             make: Makes a `pettingzoo.ParallelEnv`.
             count: Number of environments.
 
         Raises:
-            UserError: PettingZoo is not installed, `make` failed or made something else, or the agents differ in their
-                spaces, or have spaces that a team cannot have.
+            UserError: PettingZoo is not installed; `make` failed or did not return a ParallelEnv; or the agents have different
+                spaces, or spaces that a team does not support.
         """
         self.num_envs, self._name = count, name
         self._envs = [_made(name, make) for _ in range(count)]
@@ -55,10 +55,10 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 f"{name}: its agents have the action space {self._action}; a team needs a Box or a Discrete space, "
                 "so convert the actions in the factory"
             )
-        # Bytes stay bytes only as images, also when stacked.
+        # Only images remain uint8; other observations become float32.
         self._seen = seen if is_images(seen) else Box(seen.low, seen.high, dtype=np.float32)
         self._living: list[list[str]] = [[] for _ in self._envs]
-        """Agents that take part in each episode."""
+        """Agents that still take part in the episode of each environment."""
         self._obs = np.zeros((count, len(self._agents), *seen.shape), self._seen.dtype)
         self.render_mode = getattr(first, "render_mode", None)
         self.metadata = {
@@ -82,7 +82,7 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             Observations of all agents in all environments, [V, A, ...], and an empty dict.
 
         Raises:
-            UserError: An environment failed, or returned something else than PettingZoo requires.
+            UserError: An environment failed, or did not return what PettingZoo requires.
         """
         mask, seeds = episodes_to_begin(self, seed, options)
         for v, begun in zip(np.flatnonzero(mask).tolist(), seeds, strict=True):
@@ -123,7 +123,7 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
         return self._obs.copy(), reward, terminated, truncated, {}
 
     def render(self) -> tuple[Any, ...] | None:
-        """A picture of each environment."""
+        """A picture of each environment; None without a render mode."""
         if self.render_mode is None:
             return None
         return tuple(self._called("render", env.render) for env in self._envs)
@@ -173,15 +173,15 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             self._refuse("step", f"no number as the reward of {agent}", "one for each agent")
 
     def _for_env(self, action: Any) -> Any:
-        """A copy of an agent's action, of a type that its action space contains."""
+        """A copy of an agent's action that its action space contains."""
         if isinstance(self._action, Discrete):
             return np.int64(action)
         assert isinstance(self._action, Box)
-        # Rounding to float32 may leave the bounds.
+        # Rounding to float32 may exceed the bounds.
         return np.clip(action, self._action.low, self._action.high).astype(self._action.dtype)
 
     def _called(self, where: str, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
-        """The result of a method of the user's environment; its exceptions are reported as theirs."""
+        """The result of a method of the user's environment; its exceptions are reported as the environment's."""
         try:
             return function(*given, **options)
         except FAILURES as error:

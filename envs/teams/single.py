@@ -1,4 +1,4 @@
-"""One environment of a team, for evaluations, films and checks."""
+"""A single team environment, for evaluations, films and checks."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ Array = NDArray[Any]
 
 
 class TeamEnv(gym.Env[Array, Array]):
-    """A vector of one; the reward is the mean over the agents."""
+    """A vector with one environment as a `gymnasium.Env`; the reward is the mean over the agents."""
 
     def __init__(self, vector: VectorEnv[Array, Array, Array]) -> None:
         """Wraps a vector with one environment, whose `step` returns rewards [1, A]."""
         self._one = vector
         self.metadata, self.render_mode = vector.metadata, vector.render_mode
         self.max_steps: int | None = getattr(vector, "max_steps", None)
-        """Steps after which an episode is cut; None if unknown."""
+        """Steps after which an episode is truncated; None if unknown."""
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins the episode of a seed; without one, the next seed is drawn from the last one."""
+        """Begins the episode of a seed; without one, the seed is drawn from the environment's generator."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self._one.reset(seed=[drawn])  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ class TeamEnv(gym.Env[Array, Array]):
         return obs[0], float(reward[0].mean()), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Any:
-        """The picture of the environment."""
+        """A picture of the environment; None without a render mode."""
         pictures = self._one.render()
         return None if pictures is None else pictures[0]
 

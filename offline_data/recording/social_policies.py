@@ -1,11 +1,12 @@
-"""Make the trained policies of a game of several agents from runs in which all its agents learned together.
+"""Make the trained policies of a multi-agent game from runs in which all its agents learned together.
 
     rlbench run a2c --env shared:coin --seed 0 --out RUN0 ...
     rlbench run a2c --env shared:coin --seed 1 --out RUN1 ...
     python -m rlbench.offline_data.recording.social_policies RUN0 RUN1
 
-The policies of one game are one file of weights, and one card with the commands, the returns of each policy among copies of
-itself, of the pool, and of random and scripted agents. Observations need no normalisation afterwards: it becomes part of the first layer.
+The policies of a game are stored as one file of weights and one card, which has the commands and the returns of each policy
+among copies of itself, of the pool, and of random and scripted agents. The normalisation of observations becomes part of the
+first layer.
 """
 
 import argparse
@@ -35,23 +36,23 @@ from rlbench.offline_data.recording.select_policies import command_of
 Array = NDArray[Any]
 
 EPISODES = 500
-"""Episodes that each policy and the pool are measured in."""
+"""Episodes in which each policy and the pool are measured."""
 FIRST_SEED = 10_000_000
 """Seed of the first of these episodes; far from the seeds that users give."""
 TOLERANCE = 1e-4
-"""Largest difference allowed between logits here and in the agent."""
+"""Largest allowed difference between the logits of the layers and of the agent."""
 
 
 def make(runs: list[Path], note: str = "", out: Path = POLICIES) -> dict[str, Any]:
-    """Writes the policies of the last checkpoints of runs, and their card, which it returns.
+    """Writes the policies in the last checkpoints of runs, and their card; returns the card.
 
     Args:
-        runs: Folders of runs of ppo or a2c on `shared:GAME`, the same game in each.
+        runs: Folders of runs of ppo or a2c on `shared:GAME`, all on the same game.
         note: What a user of the policies should know.
         out: Folder to write to.
 
     Raises:
-        UserError: A run is of another kind, or its policy cannot be written as layers with tanh.
+        UserError: A run is of another kind, or its policy cannot be written as tanh layers.
     """
     configs = [_config(run) for run in runs]
     name = configs[0]["run"]["env"].removeprefix("shared:")
@@ -88,7 +89,7 @@ def make(runs: list[Path], note: str = "", out: Path = POLICIES) -> dict[str, An
 
 
 def measured(name: str, policy: Policy) -> dict[str, float]:
-    """Mean return of an agent of a game, and in Stag Hunt the stags and apples taken, per episode."""
+    """Mean and deviation of the return of an agent, and in Stag Hunt the numbers of stags and apples taken, per episode."""
     game = GridGame(name, EPISODES, FIRST_SEED)
     running, paid = np.ones(EPISODES, bool), np.zeros(EPISODES)
     taken = np.zeros(2)
@@ -125,7 +126,7 @@ def _layers(run: Path, config: dict[str, Any], name: str) -> Layers:
     """The policy of the last checkpoint of a run.
 
     Raises:
-        UserError: The run is not complete, or the layers give other logits than the agent.
+        UserError: The run is not complete, or the logits of the layers differ from the agent's.
     """
     saved = [checkpoint.load(path) for path in checkpoint.all_in(run / "checkpoint")[-1:]]
     if not saved or saved[0]["update"] != config["run"]["updates"]:
@@ -152,7 +153,7 @@ def _layers(run: Path, config: dict[str, Any], name: str) -> Layers:
         expected = agent.network.policy(agent.normaliser(torch.from_numpy(seen))).numpy()
     if not np.allclose(logits(layers, seen), expected, atol=TOLERANCE):
         raise UserError(
-            f"the policy of {run} limits its normalised observations, which a network of layers cannot; train it "
+            f"the policy of {run} clips its normalised observations, which linear layers cannot represent; train it "
             "with --no-normalise-obs"
         )
     return layers

@@ -1,7 +1,7 @@
-"""Updates captured as one CUDA graph: a replay runs all their kernels in the same memory, without Python.
+"""Updates captured as one CUDA graph: a replay launches all their kernels with the same memory, without Python.
 
 A meta-update acts in lifetimes, and both the learner and the lifetimes replace tensors instead of changing them in place.
-`CapturedUpdate` therefore copies the new tensors into the old ones at the end of the graph.
+Therefore `CapturedUpdate` copies the new tensors into the old ones at the end of the graph.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from rlbench.interface import Learn, MetaLearner
 from rlbench.state import Stateful
 
 Program = Callable[..., Sequence[Tensor]]
-"""From the columns of an experience to metrics; changes a state."""
+"""A function from the columns of an experience to metrics, which also changes a state in place."""
 
 
 def captured(
@@ -26,16 +26,16 @@ def captured(
     state: Sequence[Tensor],
     generators: Collection[torch.Generator],
 ) -> Program:
-    """A function of tensors on a GPU to metrics of one shape, as one CUDA graph.
+    """A function from GPU tensors to scalar metrics, as one CUDA graph.
 
     Args:
-        function: The function; it is run a few times.
+        function: The function, which is run a few times.
         columns: Example inputs; shapes must not change.
         state: Tensors that the function changes in place; restored afterwards.
         generators: Random generators that it uses; restored afterwards.
     """
     before, drawn = [x.clone() for x in state], [x.get_state() for x in generators]
-    # The compiler also relies on the strides of the examples.
+    # The compiled function also relies on the strides of its inputs.
     held = [
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
         for x in columns
@@ -66,10 +66,10 @@ def captured(
 
 
 class CapturedUpdate:
-    """Updates a meta-learner, from lifetimes to metrics; the first call in each lifetimes captures its graph."""
+    """Updates a meta-learner, from lifetimes to metrics; the first call with each `Lifetimes` captures its graph."""
 
     def __init__(self, learner: MetaLearner, update: Learn) -> None:
-        """Captures nothing yet.
+        """Stores the learner and the update; captures nothing yet.
 
         Args:
             learner: Its tensors change in place or are replaced by others of the same shapes.
@@ -97,7 +97,7 @@ class CapturedUpdate:
         actions: list[Tensor] = []
         owners = (self._learner, lifetimes)
         held = [parts[name] for parts, name in places(self._learner, Tensor)]
-        # Copies, because tensors of worlds may share memory at first.
+        # Copies, because tensors of the lifetimes may share memory at first.
         held += [parts[name].clone() for parts, name in places(lifetimes, Tensor)]
 
         def function() -> list[Tensor]:
@@ -116,7 +116,7 @@ class CapturedUpdate:
 
 
 def places(owner: Any, kind: type) -> list[tuple[dict[Any, Any], Any]]:
-    """Where an object and its parts keep values of a kind: dicts of attributes or items, and keys; in a fixed order."""
+    """Where an object and its parts keep values of a type: pairs of a dict (of attributes or items) and a key, in fixed order."""
     parts = owner if isinstance(owner, dict) else vars(owner)
     found = []
     for key, x in parts.items():
@@ -129,7 +129,7 @@ def places(owner: Any, kind: type) -> list[tuple[dict[Any, Any], Any]]:
 
 @torch.no_grad()
 def settle(owners: Sequence[object], held: Sequence[Tensor]) -> None:
-    """Copies tensors that were replaced into the earlier ones, which take their places again.
+    """Copies tensors that were replaced into the earlier tensors, and puts these back in their places.
 
     Args:
         owners: The objects that replaced some of their tensors.

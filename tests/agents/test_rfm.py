@@ -1,4 +1,4 @@
-"""A2C with a relational forward model: what it reads, predicts, learns from and remembers."""
+"""A2C with a relational forward model: its inputs, predictions, updates and memory."""
 
 import dataclasses
 from itertools import islice
@@ -76,7 +76,7 @@ def nodes_of(game: GridGame, observer: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_the_vector_made_of_nodes_is_that_of_the_game(name: str) -> None:
+def test_the_vector_made_from_nodes_equals_the_vector_of_the_game(name: str) -> None:
     game, team = GridGame(name, 40), Scripted("random")
     layout = game.layout(observed=True)
     for _ in range(9):
@@ -109,7 +109,7 @@ def test_every_predictor_acts_and_learns(kind: str, game: str) -> None:
     assert abs(float(metrics["first_kl"])) < 1e-12, "learning reads what acting read"
 
 
-def test_targets_are_what_the_others_did_and_never_ones_own_action() -> None:
+def test_targets_are_the_actions_of_the_others_and_never_its_own() -> None:
     player = agent("stag-hunt-4p", rollout_steps=40)
     driver = driven(player, "stag-hunt-4p")
     game, taken = cast(Any, driver)._env.vector.game, []
@@ -141,8 +141,8 @@ def test_constants_and_the_loss_of_constants() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rfm", "mlp-lstm", "vain"])
-def test_predictions_are_those_of_the_model_over_the_episode(kind: str) -> None:
-    """What acting predicts step by step, learning predicts again in one go, also across ends of episodes."""
+def test_predictions_equal_those_of_the_unrolled_model(kind: str) -> None:
+    """Learning predicts in one pass what acting predicted step by step, even across ends of episodes."""
     player = agent(predictor=kind, rollout_steps=14)
     given = rollout(player, count=2)
     over = torch.maximum(given.terminated, given.truncated)
@@ -172,7 +172,7 @@ def test_final_values_read_the_prediction_after_the_last_step() -> None:
         torch.testing.assert_close(after[end], player._read(given.final_obs[end], step.extras["q"]))
 
 
-def test_predictions_begin_anew_with_an_episode() -> None:
+def test_the_state_of_the_predictor_is_reset_in_each_episode() -> None:
     player = agent()
     given = rollout(player)
     used = player.act(given.obs[0]).state
@@ -198,7 +198,7 @@ def test_no_gradient_of_the_policy_reaches_the_predictor() -> None:
     assert unchanged(player.network, policy)
 
 
-def test_the_policy_reads_its_view_and_the_predictions() -> None:
+def test_the_policy_reads_the_observation_and_the_predictions() -> None:
     player, game = agent("stag-hunt-4p"), GridGame("stag-hunt-4p", 6)
     q = torch.rand(6, 3, 5)
     read = player._read(nodes_of(game), q)
@@ -207,7 +207,7 @@ def test_the_policy_reads_its_view_and_the_predictions() -> None:
     assert player.read_space.shape == wanted[0].shape
 
 
-def test_the_predictor_learns_whole_columns_from_where_the_rollout_began() -> None:
+def test_the_predictor_learns_from_whole_rollouts_and_their_first_states() -> None:
     player, twin = (agent(predictor="vain", predictor_updates=2, rollout_steps=12) for _ in "ab")
     given = rollout(player, count=2)
     assert twin.predictor is not None
@@ -249,8 +249,8 @@ def test_the_order_of_items_does_not_matter(kind: str) -> None:
         game.step(Scripted("own-colour")(game))
 
 
-def test_agents_see_themselves_first_and_can_share_weights() -> None:
-    """Rows may be the agents of one game; each sees the others in the order of their numbers after its own."""
+def test_agents_see_their_own_node_first_and_can_share_weights() -> None:
+    """Rows may be the agents of one game; each sees the others in cyclic order of their numbers."""
     player, game = agent("stag-hunt-4p"), GridGame("stag-hunt-4p", 5)
     rows = torch.from_numpy(observe(game, "graph")).flatten(0, 1)
     both = player.act(rows).extras["q"].view(5, 4, 3, 5)
@@ -262,7 +262,7 @@ def test_agents_see_themselves_first_and_can_share_weights() -> None:
 
 
 @pytest.mark.parametrize(("game", "kind"), [("coin", "rfm"), ("stag-hunt", "oracle")])
-def test_a_resumed_run_goes_on_with_its_predictions(game: str, kind: str) -> None:
+def test_a_resumed_run_continues_its_predictions(game: str, kind: str) -> None:
     whole, half, rest = (agent(game, predictor=kind, rollout_steps=7) for _ in range(3))
     one, begun, resumed = driven(whole, game), driven(half, game), driven(rest, game)
     for _ in range(6):
@@ -319,7 +319,7 @@ def test_films_show_its_predictions(tmp_path: Path) -> None:
     ("name", "settings", "words"),
     [
         ("CartPole-v1", {}, "RFM needs observations of the kind 'graph', which CartPole-v1"),
-        ("digits", {}, "give a game of several agents"),
+        ("digits", {}, "give a multi-agent game"),
         ("coin", {"encoder": "flatten"}, "encoder is flatten and freeze is False, but rfm reads"),
     ],
 )
@@ -334,11 +334,15 @@ def test_what_it_cannot_read_is_refused_before_anything_is_written(
 def test_spaces_without_nodes_are_refused() -> None:
     vectors_only = Spec.of(find_task("coin").make())
     graph = dataclasses.replace(vectors_only, observation_space=Entities(COIN))
-    with pytest.raises(UserError, match="rfm with the predictor rfm needs the nodes of a game"):
+    with pytest.raises(
+        UserError, match="rfm with the predictor rfm needs the nodes of a multi-agent game"
+    ):
         RFM(RFMConfig(), vectors_only)
     with pytest.raises(UserError, match="in the view oracle"):
         RFM(RFMConfig(predictor="oracle"), graph)
-    with pytest.raises(UserError, match="cannot be exported, because exports have no form"):
+    with pytest.raises(
+        UserError, match="cannot be exported, because exports do not support its network"
+    ):
         RFM(RFMConfig(), graph).decide(torch.zeros(1, *graph.observation_space.shape or ()))
 
 

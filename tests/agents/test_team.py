@@ -1,4 +1,4 @@
-"""Teams: whose rows each member gets, what it returns, and runs in which all agents learn."""
+"""Teams: which rows each member gets, what it returns, and runs in which all agents learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Settings:
 
 
 class Echo(Agent):
-    """Its action is the first number that it sees; its state is the sum of them."""
+    """Its action is the first number that it observes; its state is the sum of these numbers."""
 
     Config = Settings
     consumes = Trajectories
@@ -75,7 +75,7 @@ def observations() -> Tensor:
 
 
 def rollout() -> Trajectories:
-    """Four steps [4, 2, 3, ...]: hundred times the step, ten times the environment, plus the agent."""
+    """Four steps, [4, 2, 3, ...]: a hundred times the step plus ten times the environment plus the agent."""
     obs = 100.0 * torch.arange(4)[:, None, None, None] + observations()
     ends = torch.zeros(4, 2)
     ends[1, 0] = 1
@@ -154,7 +154,7 @@ def test_a_state_restores_all_members_and_the_generator_of_their_actions(kind: s
     actions: list[Any] = [team.act(obs, explore=True) for team in teams]
     assert torch.equal(actions[0].action, actions[1].action)
     assert all(torch.equal(x, actions[1].state[name]) for name, x in actions[0].state.items())
-    for team in teams:  # As an evaluation does.
+    for team in teams:  # As in an evaluation.
         team.act_generator.manual_seed(5)
     assert torch.equal(*(team.act(obs, explore=True).action for team in teams))
     assert all(member.act_generator is teams[0].act_generator for member in teams[0].members)
@@ -240,7 +240,7 @@ def test_encoders_of_all_members_are_found() -> None:
     assert len(encoders_of(team)) == 3
 
 
-def test_the_fault_of_a_custom_agent_is_named_as_its_own(tmp_path: Path) -> None:
+def test_the_fault_of_a_custom_agent_is_reported_as_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="test_team:Broken raised ZeroDivisionError in act: no"):
         run("tests.agents.test_team:Broken", "shared:coin", tmp_path)
 

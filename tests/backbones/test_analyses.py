@@ -1,4 +1,4 @@
-"""Analyses of models of several agents: by hand on tiny episodes, and through the command line."""
+"""Analyses of relational models: by hand on tiny episodes, and on the command line."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ NAN = float("nan")
 
 
 def world(places: list[Any], taken: list[tuple[int, int, int]], gone: int = T) -> Episodes:
-    """One episode on a grid of 6x6: two agents and two items of one type.
+    """One episode on a 6x6 grid: two agents and two items of one type.
 
     Args:
         places: Row and column of each node at all steps, or a list of T of them.
@@ -43,7 +43,7 @@ def world(places: list[Any], taken: list[tuple[int, int, int]], gone: int = T) -
     return Episodes.of(Examples({name: torch.from_numpy(x) for name, x in columns.items()}))
 
 
-def test_what_episodes_show() -> None:
+def test_distances_availability_and_types_of_an_episode() -> None:
     found = world([(0, 0), (2, 3), (0, 5), (5, 5)], [(6, 0, 0)], gone=7)
     assert found.distance[0, 0].tolist() == [[0, 5, 5, 10], [5, 0, 4, 5]]
     assert found.available[0, :, 0].tolist() == [True] * 7 + [False] * 3
@@ -68,7 +68,7 @@ def test_a_signal_around_an_event() -> None:
     np.testing.assert_array_equal(rise(around), [(4 + 5 + 6) / 3 - 1.5, NAN])
 
 
-def test_what_is_usual_at_a_distance_and_step() -> None:
+def test_means_at_a_distance_and_step() -> None:
     signal = np.array([[[1.0, 2.0, 6.0]], [[3.0, 5.0, 7.0]]])
     distance = np.array([[[1, 1, 2]], [[1, 2, 2]]])
     where = np.array([[[True, True, True]], [[True, True, False]]])
@@ -100,11 +100,11 @@ def test_curves_of_agents() -> None:
         np.sort(curves["joint"], 0), [np.arange(2.0, 10), 12 + np.arange(8.0)]
     )
     np.testing.assert_array_equal(curves["solo"], [[NAN, NAN, NAN, NAN, 0, 1, 2, 3]])
-    # From the one that came first, agent 1, to the later one, less the reverse.
+    # From the agent that arrived first, agent 1, to the later one, minus the reverse.
     np.testing.assert_allclose(curves["from the first to the later agent, less the reverse"], [10])
 
 
-def test_steps_in_a_row() -> None:
+def test_consecutive_steps() -> None:
     there = np.array([[1, 1, 0, 1, 1, 1]], bool)
     assert stays(there).tolist() == [[1, 2, 0, 1, 2, 3]]
 
@@ -117,7 +117,7 @@ def test_events_of_company() -> None:
     assert steps == {JOINT: ([8, 8], [0, 1]), ALONE: ([5], [0]), CONTESTED: ([2], [1])}
 
 
-def test_sums_leave_out_what_is_not_known() -> None:
+def test_sums_leave_out_nans() -> None:
     found = Sums.of(np.array([[1.0, NAN], [2.0, 5.0]]), np.array([1, 1]), 3)
     assert found.sums.tolist() == [[0, 0], [3, 5], [0, 0]]
     assert found.counts.tolist() == [[0, 0], [2, 1], [0, 0]]
@@ -134,7 +134,7 @@ def test_intervals_cover_the_mean() -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of one update on Stag Hunt: of actions, and of returns with and without edges between agents."""
+    """Runs of one update on Stag Hunt: models of actions, and of returns with and without edges between agents."""
     folder = tmp_path_factory.mktemp("runs")
     short = [
         "--env",
@@ -176,7 +176,7 @@ def test_analyses_on_the_command_line(runs: Path, capsys: pytest.CaptureFixture[
     assert not AnalysisJob("edges", {"layer": "encoder"}, (runs / "actions",)).complete()
 
 
-def test_the_value_of_company_of_equal_models_is_nothing(runs: Path) -> None:
+def test_the_value_of_company_of_equal_models_is_zero(runs: Path) -> None:
     assert main(["analyse", "company", str(runs / "returns"), str(runs / "returns")]) == 0
     numbers = json.loads((runs / "returns/analyses/company/analysis.json").read_text())["numbers"]
     assert numbers["value of company: all steps"] == 0

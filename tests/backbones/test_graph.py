@@ -60,7 +60,7 @@ def slow(
 
 
 def some_mask(links: Links) -> Tensor:
-    """All nodes exist in the first row, not the last node in the second, only one in the third."""
+    """All nodes exist in the first row, all but the last in the second, only one in the third."""
     mask = torch.ones(len(links.degrees), 3)
     mask[-1, 1] = 0
     mask[1:, 2] = 0
@@ -74,7 +74,7 @@ def fill(linear: Any, *weights: float) -> None:
 
 
 def test_a_block_by_hand() -> None:
-    # One edge, from node 0 to node 1; every function weighs what it reads with 1, 10, 100, 1000.
+    # One edge, from node 0 to node 1; the weights of every function are 1, 10, 100, 1000.
     links = Links([0], [1], 2, torch.zeros(1, 1))
     block: Any = GraphBlock(Widths(1, 1, 1), Widths(1, 1, 1), hidden=1)
     for function, parts in ((block.of_edges, 4), (block.of_nodes, 3), (block.of_context, 3)):
@@ -101,7 +101,7 @@ def test_edges_by_hand() -> None:
     assert len(connect(4, 15).senders) == 4 * 3 + 15 * 4
 
 
-def test_sums_at_nodes_are_those_of_index_add() -> None:
+def test_sums_at_nodes_equal_index_add() -> None:
     links = Links([1, 2, 0, 3, 0, 1], [0, 0, 2, 2, 2, 4], 6, torch.zeros(6, 1))
     edges = torch.randn(2, 6, 3, 4)
     wanted = torch.zeros(2, 6, 3, 4).index_add(1, links.receivers, edges)
@@ -119,7 +119,7 @@ def test_means_by_hand() -> None:
     x, v = edges[:, None, None], nodes[:, None, None]
     assert arriving(x, links, None, "mean").flatten().tolist() == [3, 10, 0]
     torch.testing.assert_close(pooled(x, v, links, None), torch.tensor([[16 / 3, 4.0]]))
-    # Without node 2 the edge of 4 is not there.
+    # Without node 2, its edge with value 4 does not count.
     mask = torch.tensor([[1.0], [1.0], [0.0]])
     assert arriving(x, links, mask, "mean").flatten().tolist() == [2, 10, 0]
     assert pooled(x, v, links, mask).flatten().tolist() == [6, 2]
@@ -128,7 +128,7 @@ def test_means_by_hand() -> None:
 @pytest.mark.parametrize("links", LINKS)
 @pytest.mark.parametrize("reducer", ["sum", "mean"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_block_is_its_definition(links: Links, reducer: Reducer, masked: bool) -> None:
+def test_a_block_equals_its_definition(links: Links, reducer: Reducer, masked: bool) -> None:
     block = GraphBlock(IN, OUT, 8, reducer)
     graph = graph_for(links)
     mask = some_mask(links) if masked else torch.ones(len(links.degrees), 3)
@@ -153,7 +153,7 @@ def test_nodes_that_nothing_reads_are_left_out() -> None:
 
 @pytest.mark.parametrize("core", ["gn", "independent"])
 @pytest.mark.parametrize("reducer", ["sum", "mean"])
-def test_a_graph_gru_is_its_definition(core: Core, reducer: Reducer) -> None:
+def test_a_graph_gru_equals_its_definition(core: Core, reducer: Reducer) -> None:
     links, time = LINKS[2], 4
     gru: Any = GraphGRU(IN, OUT, core, reducer)
     graph = graph_for(links, time)
@@ -183,7 +183,7 @@ def test_parts_of_width_0_are_left_out() -> None:
     given = graph_for(links)
     got = GraphBlock(IN, Widths(0, 6, 0), 8)(given, links)
     assert [x.shape[-1] for x in got] == [0, 6, 0]
-    # With no edges and no context a node is a function of itself.
+    # With no edges and no context, the new node depends only on the node itself.
     moved = given.nodes.clone()
     moved[1] += 1
     block = GraphBlock(Widths(0, 3, 0), Widths(0, 6, 0), 8)

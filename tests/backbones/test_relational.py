@@ -44,7 +44,7 @@ def sequence(nodes: int = A + S, batch: int = B) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_steps_are_the_unrolled_sequence(name: str) -> None:
+def test_steps_equal_the_unrolled_sequence(name: str) -> None:
     network, (nodes, reset) = made(name), sequence()
     whole = network(nodes, reset)
     assert whole.out.shape == (T, B, A, 2)
@@ -62,11 +62,11 @@ def test_steps_are_the_unrolled_sequence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_an_episode_that_begins_is_a_fresh_start(name: str) -> None:
+def test_a_reset_discards_the_state(name: str) -> None:
     network, (nodes, reset) = made(name), sequence()
     whole = network(nodes, reset).out
     same(whole[3:, 1], network(nodes[3:, 1:2], torch.zeros(3, 1)).out[:, 0])
-    # In the other rows the second half remembers the first, if the network has a memory.
+    # In the other rows the second half depends on the first, if the network has a memory.
     afresh = network(nodes[3:], torch.zeros(3, B)).out[:, [0, 2]]
     assert torch.allclose(whole[3:, [0, 2]], afresh, atol=1e-5) == (name == "rfm-ff")
 
@@ -101,14 +101,14 @@ def test_padding_changes_nothing(name: str) -> None:
     mask[:, :, A + S :] = 0
     same(network(padded, reset, mask=mask).out, out)
     assert not torch.allclose(network(padded, reset).out, out, atol=1e-4) or name == "rfm-norel"
-    # And an agent more, before the entities.
+    # One more agent, before the entities.
     padded = torch.cat([nodes[:, :, :A], padded[:, :, -1:], nodes[:, :, A:]], dim=2)
     mask = torch.ones(T, B, A + S + 1)
     mask[:, :, A] = 0
     same(network(padded, reset, agents=A + 1, mask=mask).out[:, :, :A], out)
 
 
-def test_an_mlp_does_not_read_padding_and_has_one_number_of_nodes() -> None:
+def test_an_mlp_does_not_read_padding_and_accepts_one_number_of_nodes() -> None:
     network, (nodes, reset) = made("mlp-lstm"), sequence()
     mask = torch.ones(T, B, A + S)
     mask[..., -1] = 0
@@ -129,7 +129,7 @@ def test_the_same_weights_fit_other_numbers_of_nodes(name: str) -> None:
 
 
 def moved_by(network: Relational, node: int) -> list[bool]:
-    """Which agents' predictions change with a node's features at the first step."""
+    """For each agent, whether its prediction changes with a node's features at the first step."""
     nodes, reset = sequence()
     other = nodes.clone()
     other[0, :, node] += 1
@@ -138,7 +138,7 @@ def moved_by(network: Relational, node: int) -> list[bool]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_whose_features_move_whose_predictions(name: str) -> None:
+def test_which_features_change_which_predictions(name: str) -> None:
     network = made(name)
     alone = [True, False, False]
     assert moved_by(network, 0) == (alone if name in ("rfm-norel", "rfm-noaa") else [True] * A)
@@ -172,7 +172,7 @@ def test_every_option_has_an_effect(name: str, option: str, value: Any) -> None:
     assert not torch.allclose(usual(nodes, reset).out, other(nodes, reset).out, atol=1e-5)
 
 
-def test_means_reach_all_three_layers() -> None:
+def test_the_mean_reducer_is_used_in_all_three_layers() -> None:
     nodes, reset = sequence()
     usual, means = made("rfm")(nodes, reset), made("rfm", reducer="mean")(nodes, reset)
     same(usual.edges["encoder"], means.edges["encoder"])
@@ -217,7 +217,7 @@ def test_numbers_of_parameters(entities: int, features: int) -> None:
         found = count(make_relational(name, shape))
         assert size / 2 < found < size * 2
         assert 60_000 < found < 80_000 or not name.startswith("rfm")
-    # The usual size with an input for the context and a decoded context, which nothing would read.
+    # The default size with an input for the context and a decoded context, which nothing would read.
     decoded = MLP(32 + 5 + 32, (64,), 1)
     whole = count(make_relational("rfm", shape._replace(context=1))) + count(decoded)
     assert 76_000 < whole < 77_500
@@ -245,7 +245,7 @@ def test_the_features_of_edges_are_read() -> None:
 
 
 def test_attention_by_hand() -> None:
-    # Squared distances of agent 0 from the others 1 and 4, of agent 1 from the others 1 and 1.
+    # Squared distances from agent 0 to the others are 1 and 4, from agent 1 they are 1 and 1.
     key = torch.tensor([[0.0], [1.0], [2.0]])
     near, far = math.exp(-1), math.exp(-4)
     wanted = torch.tensor([[0, near / (near + far), far / (near + far)], [0.5, 0, 0.5]])
@@ -255,7 +255,7 @@ def test_attention_by_hand() -> None:
     assert attention(key, 1, torch.tensor([1.0, 0, 0])).tolist() == [[0, 0, 0]]
 
 
-def test_vain_is_its_definition() -> None:
+def test_vain_equals_its_definition() -> None:
     network: Any = made("vain", recurrent=False)
     nodes, reset = sequence()
     got = network(nodes, reset)
@@ -277,7 +277,7 @@ def test_windows_by_hand() -> None:
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_nri_is_its_definition(noisy: bool) -> None:
+def test_nri_equals_its_definition(noisy: bool) -> None:
     network: Any = made("nri", window=1)
     nodes, _ = sequence()
     hidden = torch.randn(B, A + S, 64)
@@ -309,7 +309,7 @@ def test_types_of_edges_are_sampled_with_noise() -> None:
     noisy = network(nodes, reset, noise=noise)
     same(plain.edges["types"], noisy.edges["types"])
     assert not torch.allclose(plain.out, noisy.out, atol=1e-5)
-    # One type at random, for which large noise decides: the other type's function is not used.
+    # Large noise selects one random type: the other type's function is not used.
     noise[..., 0], noise[..., 1] = 5, -5
     sure = (plain.edges["types"] + gumbel(noise)) / TEMPERATURE
     assert (sure.softmax(-1)[..., 0] > 0.999).all()

@@ -1,4 +1,4 @@
-"""Models of several agents: measures by hand, gradients, exact resume, every setting, bad input."""
+"""Models of multi-agent episodes: measures by hand, gradients, exact resume, every setting, bad input."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ def bits(rows: list[str]) -> Tensor:
     return torch.tensor([[x == "1" for x in row] for row in rows]).T
 
 
-def test_runs_of_right_predictions_by_hand() -> None:
+def test_runs_of_correct_predictions_by_hand() -> None:
     right, alive = bits(["11011", "01110", "11111"]), bits(["11111", "11111", "11000"])
     assert first_run(right & alive).tolist() == [2, 0, 2]
     # Runs from each step: 2 1 0 2 1; 0 3 2 1 0; in the third episode, of two steps, 2 1.
@@ -129,7 +129,7 @@ def test_every_network_learns(kind: type[RelationalModel], name: str) -> None:
 
 @KINDS
 def test_later_actions_and_rewards_change_no_prediction(kind: type[RelationalModel]) -> None:
-    """Neither targets nor rewards are an input."""
+    """Neither targets nor rewards are inputs."""
     model, given = make(kind), episodes()
     other = Examples(
         {**given.columns, "action": 0 * given["action"], "reward": 0 * given["reward"]}
@@ -267,7 +267,7 @@ def test_a_model_of_two_agents_learns_what_they_do() -> None:
 
 
 @pytest.mark.slow
-def test_a_model_can_remember_eight_episodes() -> None:
+def test_a_model_can_memorise_eight_episodes() -> None:
     given = episodes("coopnav", 8, name="assignment", epsilon=0.0)
     model = make(game="coopnav", learning_rate=3e-3)
     for _ in range(800):

@@ -1,4 +1,4 @@
-"""Recorded episodes of several agents as examples."""
+"""Recorded multi-agent episodes as examples."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ RECORDED = [name for name, game in GAMES.items() if game.limit <= LONGEST]
 
 
 @pytest.mark.parametrize("game", RECORDED)
-def test_columns_fit_their_fields(game: str) -> None:
+def test_columns_match_their_fields(game: str) -> None:
     task = find_task(f"episodes-{game}")
     assert task.source is not None
     source = task.source()
@@ -25,7 +25,7 @@ def test_columns_fit_their_fields(game: str) -> None:
         assert all(space.contains(row) for row in columns[name])
 
 
-def test_an_episode_is_that_of_the_engine() -> None:
+def test_an_episode_equals_that_of_the_engine() -> None:
     columns = Episodes("stag-hunt-4p", Scripted("hunt")).sample("test", 3, 5)
     game = GridGame("stag-hunt-4p", 3)
     # The recorded actions lead to the recorded states from the first one on.
@@ -36,7 +36,7 @@ def test_an_episode_is_that_of_the_engine() -> None:
         np.testing.assert_array_equal(reward, columns["reward"][:, step])
         taken = game.on & game.taken[:, None]
         np.testing.assert_array_equal(taken, columns["taken"][:, step])
-        game.available[:] = columns["obs"][:, step + 1, 4:, -6]  # Items return by chance.
+        game.available[:] = columns["obs"][:, step + 1, 4:, -6]  # Items return at random.
 
 
 def _cell(place: np.ndarray, side: int) -> int:
@@ -44,7 +44,7 @@ def _cell(place: np.ndarray, side: int) -> int:
     return int(row * side + column)
 
 
-def test_steps_after_the_end_are_not_alive_and_pay_nothing() -> None:
+def test_steps_after_the_end_are_not_alive_and_have_no_reward() -> None:
     columns = Episodes("coopnav").sample("train", 50, 0)
     paid = columns["reward"].sum(-1)
     last = columns["alive"].sum(1) - 1

@@ -1,4 +1,4 @@
-"""Games of several agents: what a step does, what a seed decides, what the graph shows."""
+"""Multi-agent games: what a step does, what a seed decides, what the graph shows."""
 
 import copy
 from dataclasses import replace
@@ -16,7 +16,7 @@ Cell = tuple[int, int]
 
 
 def placed(game: str | Game, agents: list[Cell], items: dict[int, Cell]) -> GridGame:
-    """One environment with agents and some items in given cells; all other items are taken and do not return."""
+    """One environment with agents and some items in given cells; all others are unavailable, except in Markov Stag Hunt."""
     numbers = GAMES[game] if isinstance(game, str) else game
     made = GridGame(numbers, 1)
     side = numbers.side
@@ -40,7 +40,7 @@ def cell(game: GridGame, agent: int) -> Cell:
 
 
 QUIET = replace(GAMES["stag-hunt-4p"], respawn=0.0)
-"""Four hunters, and nothing that was taken returns."""
+"""Four hunters; taken items never return."""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_actions_move_and_edges_leave_the_agent_in_place(
     assert (cell(game, 0), cell(game, 1)) == ((7, 7), (7, 7)), "agents may share a cell"
 
 
-def test_agents_move_at_once_and_may_change_places() -> None:
+def test_agents_move_simultaneously_and_may_swap_cells() -> None:
     game = placed("coin", [(3, 3), (3, 4)], {})
     step(game, RIGHT, LEFT)
     assert (cell(game, 0), cell(game, 1)) == ((3, 4), (3, 3))
@@ -89,7 +89,7 @@ def test_everyone_on_an_apple_gets_one_and_it_is_taken_once() -> None:
     assert step(game, STAY, STAY, STAY, STAY)[0] == [0, 0, 0, 0]
 
 
-def test_what_is_taken_returns_to_its_place_but_not_in_the_same_step() -> None:
+def test_taken_items_return_to_their_cells_but_not_in_the_same_step() -> None:
     game = placed(replace(QUIET, respawn=1.0), [(1, 1), (0, 0), (0, 0), (5, 5)], {2: (1, 2)})
     game.available[0] = [True] * 8
     game.item_cells[0, [0, 1, 3, 4, 5, 6, 7]] = 3 * 6
@@ -124,7 +124,9 @@ def test_coins_of_the_good_colours_are_worth_one_and_bad_ones_minus_one(
         game = placed("coin", [(1, 1), (5, 5)], {4 * colour: (1, 2), 11: (7, 7)})
         game.goals[0] = goals
         paid = -1 if colour == goals[2] else 1
-        assert step(game, RIGHT, STAY)[0] == [paid, paid], "both are paid, whoever takes it"
+        assert step(game, RIGHT, STAY)[0] == [paid, paid], (
+            "both get the reward, whoever takes the coin"
+        )
         assert not game.available[0, 4 * colour]
         assert step(game, STAY, STAY)[0] == [0, 0], "coins do not return"
 
@@ -136,7 +138,7 @@ def test_a_coin_taken_by_both_counts_once_and_two_coins_count_twice() -> None:
     assert step(game, UP, DOWN)[0] == [2, 2]
 
 
-def test_squared_coins_are_paid_at_the_end() -> None:
+def test_squared_coins_are_rewarded_at_the_end() -> None:
     row = {4: (0, 1), 5: (0, 2), 6: (0, 3), 0: (0, 4), 8: (0, 5), 9: (0, 6)}
     game = placed("coin-squared", [(0, 0), (7, 7)], row)
     game.available[:] = True
@@ -161,7 +163,7 @@ def test_tiles_must_be_covered_in_the_same_step() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_episodes_are_cut_at_their_limits(name: str) -> None:
+def test_episodes_are_truncated_at_their_limits(name: str) -> None:
     game = GridGame(replace(GAMES[name], limit=min(GAMES[name].limit, 40)), 3, seed=5)
     game.item_cells[:] = (
         0  # Two tiles in one cell cannot end an episode when agents stand elsewhere.
@@ -186,7 +188,7 @@ def test_success_in_the_last_step_terminates_and_does_not_truncate() -> None:
 
 def test_the_stag_of_markov_stag_hunt_moves_before_the_agents_to_the_nearest() -> None:
     game = placed("markov-stag-hunt", [(0, 2), (4, 4)], {0: (3, 2), 1: (4, 0), 2: (4, 1)})
-    # Agent 1 is nearer as the crow flies (sqrt 5 and 3), along either axis.
+    # Agent 1 is nearer in Euclidean distance (sqrt 5 compared with 3); the stag may move along either axis.
     seen = set()
     for seed in range(20):
         other = copy.deepcopy(game)
@@ -202,7 +204,7 @@ def test_the_stag_of_markov_stag_hunt_moves_before_the_agents_to_the_nearest() -
     assert divmod(int(game.item_cells[0, 0]), 5) == (2, 1)
 
 
-def test_markov_stag_hunt_pays_captures_mauls_and_plants() -> None:
+def test_markov_stag_hunt_rewards_captures_maulings_and_plants() -> None:
     game = placed("markov-stag-hunt", [(2, 0), (4, 3)], {0: (2, 1), 1: (4, 4), 2: (0, 4)})
     assert step(game, LEFT, RIGHT)[0] == [-5, 1], "mauled at the wall; a plant"
     assert game.taken[0].tolist() == [False, True, False]
@@ -218,7 +220,7 @@ def test_markov_stag_hunt_pays_captures_mauls_and_plants() -> None:
     assert game.available.all()
 
 
-def test_what_reappears_takes_every_free_cell_equally_often() -> None:
+def test_items_reappear_in_every_free_cell_equally_often() -> None:
     game = GridGame("markov-stag-hunt", 6000)
     game.cells[:] = [0, 0, 1, 24, 12]
     game.agent_cells[:] = [0, 0]
@@ -235,7 +237,7 @@ def test_what_reappears_takes_every_free_cell_equally_often() -> None:
     assert (game.cells[:, 3:4] != occupied).all(), "neither on agents nor on other items"
 
 
-def test_actions_that_do_not_exist_are_refused() -> None:
+def test_invalid_actions_are_refused() -> None:
     for name, bad in (("markov-stag-hunt", STAY), ("coin", 5), ("coin", -1)):
         with pytest.raises(ValueError, match="actions are from"):
             GridGame(name, 1).step(np.array([[bad, RIGHT]]))
@@ -259,13 +261,13 @@ def test_a_seed_decides_an_episode_whatever_the_batch(name: str) -> None:
         assert all(np.array_equal(x[2], y[0]) for x, y in zip(ours, theirs, strict=True))
         if number == 9:
             many.reset(np.array([True, False, False, False, True]), [3, 4])
-        if number == 14:  # Episodes that follow, too.
+        if number == 14:  # Also for the episodes that follow.
             many.reset(np.arange(5) == 2)
             one.reset()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_starts_are_in_different_cells_and_differ_between_seeds(name: str) -> None:
+def test_initial_cells_are_distinct_and_differ_between_seeds(name: str) -> None:
     game = GridGame(name, 300, seed=0)
     assert all(len({*row.tolist()}) == game.nodes for row in game.cells)
     assert len({row.tobytes() for row in game.cells}) > 200
@@ -279,7 +281,7 @@ def test_starts_are_in_different_cells_and_differ_between_seeds(name: str) -> No
         assert counts.min() > 0.4 * counts.mean()
 
 
-def test_goals_are_permutations_of_the_colours_all_equally_likely() -> None:
+def test_goals_are_uniform_permutations_of_the_colours() -> None:
     goals = GridGame("coin", 3000).goals
     assert (np.sort(goals, 1) == [0, 1, 2]).all()
     kinds, counts = np.unique(goals @ (9, 3, 1), return_counts=True)
@@ -314,7 +316,7 @@ def test_features_of_nodes_by_hand() -> None:
     assert {name: GridGame(name, 1).graph().shape[-1] for name in sizes} == sizes
 
 
-def test_only_the_observer_sees_the_goal_and_only_its_own() -> None:
+def test_an_observer_sees_its_own_goal_only() -> None:
     game = GridGame("coin", 1)
     game.goals[0] = (2, 0, 1)
     assert game.graph(observer=0)[0, 0, 13:].tolist() == [0, 0, 1]

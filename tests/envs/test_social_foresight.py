@@ -1,4 +1,4 @@
-"""What agents that predict others need of the games: own node first, oracles, views of tasks, predictions in pictures."""
+"""What games offer to agents that predict others: own node first, oracles, views of tasks, predictions in pictures."""
 
 import pickle
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.envs.test_social import QUIET, placed
 ALL = list(GAMES)
 
 
-def test_features_lie_behind_each_other() -> None:
+def test_features_of_a_node_do_not_overlap() -> None:
     plain = Layout(2, (4, 4, 4))
     assert plain.features == plain.next_action.start == plain.last_action.stop == 13
     goals = replace(plain, goals=True)
@@ -49,7 +49,7 @@ def test_an_agent_sees_itself_first_and_the_others_in_cyclic_order() -> None:
         assert not nodes[1:, 13:].any()
 
 
-def test_foretold_actions_stand_at_the_nodes_of_partners() -> None:
+def test_foretold_actions_are_at_the_nodes_of_partners() -> None:
     game = GridGame("stag-hunt-4p", 2)
     nodes = observe(game, "graph", [0])[:, 0]
     both = foretold(nodes, np.array([[STAY, UP, RIGHT], [DOWN, DOWN, LEFT]]))
@@ -60,7 +60,7 @@ def test_foretold_actions_stand_at_the_nodes_of_partners() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_an_oracle_shows_is_what_partners_do(name: str) -> None:
+def test_an_oracle_shows_what_partners_do(name: str) -> None:
     task = find_task(name).views["oracle"]
     vector: Any = pickle.loads(pickle.dumps(task.make_vector))(4)
     plain: Any = SingleAgentVector(name, 4, obs_mode="graph")
@@ -85,7 +85,7 @@ def test_what_an_oracle_shows_is_what_partners_do(name: str) -> None:
             plain.reset(seed=seeds, options={"reset_mask": mask})
 
 
-def test_partners_choose_once_in_a_state() -> None:
+def test_partners_choose_once_per_state() -> None:
     calls, drawn = [], np.random.default_rng(0)
 
     def partners(game: GridGame) -> Any:
@@ -144,7 +144,7 @@ def test_predicted_moves_are_drawn_where_they_lead() -> None:
         assert [*changed(game, [sure])] == [cell]
     cells = changed(game, [[0.1, 0.6, 0.3, 0.0, 0.0]])
     assert {*cells} == {(2, 4), (4, 4), (3, 4)}
-    middle = np.s_[5, 12 + 5]  # Of the second quarter.
+    middle = np.s_[5, 12 + 5]  # Middle of the second quarter.
     floor = np.array([245, 245, 245])
     for cell, share in (((2, 4), 0.6), ((4, 4), 0.3)):
         wanted = (1 - share) * floor + share * np.array(AGENTS[1])

@@ -1,4 +1,4 @@
-"""Trained policies: what they compute and draw, the shipped ones, and how they are made from runs."""
+"""Trained policies: logits and samples, the shipped policies, and how policies are made from runs."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_each_agent_plays_a_policy_of_the_pool_during_an_episode() -> None:
     assert np.array_equal(chosen(game)[:, 3], sample(logits(layers, seen), drawn))
 
 
-def test_what_does_not_fit_is_one_sentence() -> None:
+def test_unsuitable_arguments_are_refused_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"no policies were trained for 'chess'; .*coin"):
         Trained("chess")
     for among in ([[0]] * 3, [[0]] * 3 + [[]], [[0]] * 3 + [[99]]):
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_one_sentence() -> None:
     assert Trained("coin")(GridGame("coin-squared", 2)).shape == (2, 2), "only rewards differ"
 
 
-def test_trained_partners_play_the_others() -> None:
+def test_trained_policies_control_the_partners() -> None:
     vector, policy = SingleAgentVector("coin", 3, partners="trained"), Trained("coin")
     vector.reset(seed=[1, 2, 3])
     partner = policy(vector.game)[:, 1]
@@ -104,7 +104,7 @@ def test_trained_partners_play_the_others() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shipped_policies_score_what_their_card_says(name: str) -> None:
+def test_the_shipped_policies_have_the_returns_on_their_card(name: str) -> None:
     told = card(name)
     assert told["game"] == name
     assert len(told["policies"]) == len(pool(name)) >= 2
@@ -136,9 +136,7 @@ def trained_run(
 
 
 @pytest.mark.parametrize("normalise", [False, True])
-def test_policies_are_made_of_runs_as_the_agents_learned_them(
-    normalise: bool, tmp_path: Path
-) -> None:
+def test_policies_made_from_runs_equal_the_agents(normalise: bool, tmp_path: Path) -> None:
     runs = [
         trained_run(tmp_path / f"run{i}", learning_rate=0.01 * (i + 1), normalise_obs=normalise)
         for i in range(2)

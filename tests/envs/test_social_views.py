@@ -1,4 +1,4 @@
-"""Games of several agents for a user: scripted policies, one learner, PettingZoo, observations, pictures."""
+"""Interfaces of multi-agent games: scripted policies, one learner, PettingZoo, observations, pictures."""
 
 import pickle
 from typing import Any
@@ -31,7 +31,7 @@ def chosen(name: str, game: GridGame, **options: Any) -> list[int]:
     return actions
 
 
-def test_the_longer_axis_comes_first_and_the_vertical_one_at_ties() -> None:
+def test_agents_walk_along_the_longer_axis_and_vertically_at_ties() -> None:
     game = placed("coin", [(4, 4), (4, 4)], {0: (2, 5)})
     game.goals[0] = (0, 1, 2)
     for target, action in (
@@ -70,10 +70,10 @@ def test_agents_take_the_nearest_coin_of_their_own_colour() -> None:
 
 
 def test_hunters_compare_a_stag_for_two_with_an_apple() -> None:
-    # The stag is 3 and 4 away, the nearest apple 1: 5 / 5 > 1 / 2.
+    # The stag is at distances 3 and 4, the nearest apple at 1: 5 / 5 > 1 / 2.
     game = placed("stag-hunt", [(3, 0), (0, 4)], {0: (3, 3), 2: (2, 0), 3: (0, 7)})
     assert chosen("hunt", game) == [RIGHT, DOWN]
-    # At 0, an apple is worth 1, as much as the stag: both go for apples.
+    # With the apple at 0, both are worth 1: the agents go to apples.
     game.item_cells[0, 3] = 4
     assert chosen("hunt", game) == [UP, STAY]
     game.available[0, 2:] = False
@@ -81,7 +81,7 @@ def test_hunters_compare_a_stag_for_two_with_an_apple() -> None:
     game.available[0] = False
     assert chosen("hunt", game) == [STAY, STAY]
     game = placed(QUIET, [(0, 0), (5, 5), (0, 3), (2, 2)], {0: (0, 2), 1: (5, 4), 4: (5, 0)})
-    # Stag 0 has agents at 1, 2 and 2: agent 2 and, of two at the same distance, agent 0.
+    # Stag 0 has agents at distances 1, 2 and 2: agent 2 hunts and, of the two at the same distance, agent 0.
     assert chosen("hunt", game) == [RIGHT, LEFT, LEFT, DOWN]
     assert chosen("apples", game) == [DOWN, LEFT, DOWN, DOWN]
 
@@ -100,7 +100,7 @@ def test_a_waiting_agent_goes_to_one_stag_and_stays() -> None:
     assert (policy(game) == STAY).all()
 
 
-def test_random_actions_in_between() -> None:
+def test_the_share_of_random_actions() -> None:
     game = GridGame("stag-hunt", 4000)
     plain, noisy = Scripted("stay")(game), Scripted("stay", epsilon=0.5)(game)
     assert not plain.any()
@@ -112,7 +112,7 @@ def test_random_actions_in_between() -> None:
     assert {*moving.ravel().tolist()} == {UP, DOWN, LEFT, RIGHT}
 
 
-def test_a_policy_plays_its_own_games_only() -> None:
+def test_a_policy_refuses_other_games() -> None:
     for name, kinds in KINDS.items():
         for game in map(GridGame, ALL, [1] * len(ALL)):
             if game.game.kind in kinds:
@@ -151,7 +151,7 @@ def test_the_vector_of_an_agent_by_hand() -> None:
     assert seen[1, -3:].tolist() == [0, 0, 1]
 
 
-def test_others_come_in_the_order_of_their_numbers_after_ones_own() -> None:
+def test_other_agents_follow_in_cyclic_order() -> None:
     game = placed(QUIET, [(0, 0), (1, 0), (2, 0), (3, 0)], {})
     rows = vectors(game, [2])[0, 0, 2:23:7]
     assert rows == pytest.approx([0.2, -0.4, -0.2])
@@ -186,7 +186,7 @@ def test_no_observation_shows_what_others_know(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ALL)
-def test_gymnasiums_own_check_finds_nothing(name: str, mode: str) -> None:
+def test_gymnasiums_environment_checker_passes(name: str, mode: str) -> None:
     check_env(SingleAgentView(name, obs_mode=mode, render_mode="rgb_array"), skip_render_check=True)
 
 
@@ -198,7 +198,7 @@ def test_a_reset_by_seed_and_the_same_actions_give_the_same_episode(name: str) -
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(20)]
     for action in actions[:8]:
-        env.step(action)  # What came before must not matter.
+        env.step(action)  # Earlier episodes must not matter.
     first, _ = env.reset(seed=7)
     other, _ = again.reset(seed=7)
     assert np.array_equal(first, other)
@@ -281,7 +281,7 @@ def test_a_reset_that_does_not_fit_is_reported(seed: Any, mask: Any, words: str)
         SingleAgentVector("coin", 2).reset(seed=seed, options={"reset_mask": mask})
 
 
-def test_names_are_tasks() -> None:
+def test_names_of_games_are_tasks() -> None:
     assert {*ALL} <= {*task_names()}
     assert find_task("coopnav").solved_above == 0
     assert find_task("coin").solved_above is None
@@ -290,7 +290,7 @@ def test_names_are_tasks() -> None:
     assert find_task("markov-stag-hunt").make().action_space.start == 1  # type: ignore[attr-defined]
 
 
-def test_text_and_picture_show_what_is_where() -> None:
+def test_text_and_picture_show_agents_and_items() -> None:
     game = placed("coopnav", [(0, 0), (1, 1)], {0: (1, 1), 1: (6, 6)})
     game.available[0, 1] = False
     rows = in_words(game).splitlines()
@@ -316,7 +316,7 @@ def test_text_and_picture_show_what_is_where() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["coopnav", "coin", "stag-hunt-4p", "markov-stag-hunt"])
-def test_pettingzoos_own_check_finds_nothing(
+def test_pettingzoos_api_test_passes(
     name: str, mode: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     parallel_api_test = pytest.importorskip("pettingzoo.test").parallel_api_test
@@ -358,7 +358,7 @@ def test_the_parallel_environment_equals_the_engine_step_for_step(name: str) -> 
         assert np.array_equal(picture, draw(game))
 
 
-def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_ParallelEnv", object)
     with pytest.raises(UserError, match=r"pip install 'rlbench\[pettingzoo\]'"):
         SocialParallelEnv("coin")

@@ -1,4 +1,4 @@
-"""Environments in which all agents learn: games as a batch, PettingZoo's, and their tasks."""
+"""Environments in which all agents learn: batches of games, PettingZoo environments, and their tasks."""
 
 import pickle
 import sys
@@ -31,13 +31,13 @@ HERE = "shared:tests.envs.test_teams:"
 
 @pytest.fixture(autouse=True)
 def a_pettingzoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the package if it is not installed: all that is read of it is a class."""
+    """Replaces the package if it is not installed: only one class of it is used."""
     if Base is object:
         monkeypatch.setitem(sys.modules, "pettingzoo", SimpleNamespace(ParallelEnv=Countdown))
 
 
 class Countdown(Base):  # type: ignore[misc]
-    """Agent i takes part for 2 + i steps, is paid 10 i + t in step t, and observes (seed, t) plus its last action.
+    """Agent i takes part for 2 + i steps, gets reward 10 i + t in step t, and observes (seed, t) plus its last action.
 
     The last agent's end is a truncation in episodes with an odd seed.
     """
@@ -78,7 +78,7 @@ class Countdown(Base):  # type: ignore[misc]
 
 
 class Continuous(Countdown):
-    """Actions between -1 and 0.1, which float32 cannot hold; bytes as observations."""
+    """Actions between -1 and 0.1, which float32 cannot represent exactly; uint8 observations."""
 
     def observation_space(self, agent: str) -> Any:
         return Box(0, 255, (2,), np.uint8)
@@ -205,7 +205,7 @@ def test_one_environment_is_a_row_with_the_mean_of_the_rewards() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_observations_of_all_kinds_keep_what_describes_them(mode: str) -> None:
+def test_observation_spaces_of_all_kinds_keep_their_attributes(mode: str) -> None:
     env = make_single("shared:coin", mode)
     check_env(env, skip_render_check=True)
     space: Any = env.observation_space
@@ -255,7 +255,7 @@ def test_an_agent_that_ends_early_sees_zeros_until_all_have_ended() -> None:
     assert all(env.closed for env in vector._envs)
 
 
-def test_bytes_that_are_no_images_become_numbers_and_actions_stay_inside_their_box() -> None:
+def test_bytes_that_are_not_images_become_floats_and_actions_stay_in_their_box() -> None:
     env = check(find_task(f"{HERE}Continuous").make, "continuous")
     assert env.observation_space.dtype == np.float32
     assert env.reset(seed=0).tolist() == [[7, 0]] * 3
@@ -295,5 +295,5 @@ def test_without_pettingzoo_its_environments_are_refused(monkeypatch: pytest.Mon
     assert isinstance(vector_of("shared:coin", 1), TeamGames), "games do not need it"
 
 
-def test_a_registered_task_may_be_a_teams() -> None:
+def test_a_registered_task_may_be_a_team_task() -> None:
     assert Task("mine", lambda: make_single("shared:coin"), team="shared").team == "shared"

@@ -1,4 +1,4 @@
-"""Faults of the models of several agents, their episodes and their analyses."""
+"""Faults of the models of multi-agent episodes, of these episodes and of the analyses."""
 
 from tests.mutations.mutation import Mutation, of_file
 

@@ -1,4 +1,4 @@
-"""Faults of the games of several agents: who is paid when, what returns, who sees what."""
+"""Faults of the multi-agent games: rewards, items that return, and what agents observe."""
 
 from tests.mutations.mutation import Mutation, of_file
 
@@ -17,7 +17,7 @@ MUTATIONS: list[Mutation] = [
         ("agents walk through the edge", "np.clip(self.place[:, None] + _OFFSETS, 0, side - 1)", "(self.place[:, None] + _OFFSETS) % side"),
         ("the stag prefers agent 0", "np.where(far[:, 0] < far[:, 1], 0, 1)", "np.where(far[:, 0] <= far[:, 1], 0, 1)"),
         ("the stag moves vertically first", "(right != 0), drawn < 0.5, down != 0)", "(right != 0), True, down != 0)"),
-        ("plants under the stag are paid", "self.on[..., 1:] & ~met[..., None]", "self.on[..., 1:]"),
+        ("plants under the stag are rewarded", "self.on[..., 1:] & ~met[..., None]", "self.on[..., 1:]"),
         ("items reappear on others", "np.put_along_axis(numbers, self.cells[rows], -1.0, 1)", "np.put_along_axis(numbers, self.item_cells[rows], -1.0, 1)"),
         ("all environments begin anew", "np.flatnonzero(mask)\n        if seeds", "np.arange(self.num_envs)\n        if seeds"),
         ("last actions outlive episodes", "self.key[rows], self.steps[rows], self.last[rows] = key, 0, -1", "self.key[rows], self.steps[rows], self.last[rows] = key, 0, 0"),
@@ -77,7 +77,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "envs/teams/games.py", "envs/test_teams.py agents/test_team.py",
-        ("all are paid the mean", "reward.astype(np.float64), terminated", "reward * 0.0 + reward.mean(1, keepdims=True), terminated"),
+        ("all get the mean reward", "reward.astype(np.float64), terminated", "reward * 0.0 + reward.mean(1, keepdims=True), terminated"),
     ),
     *of_file(
         "envs/teams/single.py", "envs/test_teams.py",
