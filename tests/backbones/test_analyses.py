@@ -203,7 +203,7 @@ def test_a_model_on_other_tasks(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "give an analysis first: rlbench analyse edges|company|other-tasks"),
+        ([], "give an analysis first: rlbench analyse edges|company|drift|other-tasks"),
         (["edgs"], "there is no analysis 'edgs'; did you mean edges?"),
         (["rlbench.interface:Model"], "it is not a subclass of rlbench.backbones.analyses._base.Analysis"),
         (["edges"], "edges needs a run of rfm-predictor; got 0 runs"),
