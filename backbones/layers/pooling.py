@@ -50,7 +50,10 @@ class SpatialPyramid(nn.Module):
             UserError: The map has fewer rows or columns than the finest grid.
         """
         rows, columns = x.shape[2:]
-        if (finest := max(self.levels)) > min(rows, columns):
+        finest = max(self.levels)
+        # A trace, as for an export, would warn that it does not record the comparison.
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not tracing and finest > min(rows, columns):
             raise UserError(
                 f"the pyramid's finest level has {finest}x{finest} bins, but the map has {rows}x{columns} "
                 "pixels; give larger observations, or smaller levels, as in levels=1-2"
