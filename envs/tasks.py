@@ -87,7 +87,7 @@ def find_task(name: str) -> Task:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
             (`multiroom-n2`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
             `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
-            (`digits`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
+            (`digits`, `frames-procgen:coinrun`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`),
             `package.module:factory`, or a team (`shared:stag-hunt-4p`, see `rlbench.envs.teams.make.offers`).
@@ -120,15 +120,15 @@ def find_task(name: str) -> Task:
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
+    source = find_source(name)
+    if source is not None:
+        return Task(name, partial(making.no_episodes, name), source=source)
     if ":" in name:
         return Task(
             name,
             partial(making.make_from_factory, name),
             source=partial(making.source_from_factory, name),
         )
-    source = find_source(name)
-    if source is not None:
-        return Task(name, partial(making.no_episodes, name), source=source)
     import gymnasium as gym
 
     make_one: Callable[[str], gym.Env[Any, Any]] = making.make_gymnasium

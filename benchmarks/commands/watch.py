@@ -1,11 +1,7 @@
 """`rlbench watch`: films a trained policy."""
 
-import ctypes.util
 import math
-import os
-import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +13,7 @@ import tyro
 from numpy.typing import NDArray
 
 from rlbench.envs.making import make_from_factory, make_gymnasium
+from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
@@ -107,7 +104,7 @@ def frames(
     Raises:
         UserError: The environment cannot be drawn.
     """
-    _load_mujoco()
+    load_mujoco()
     from rlbench.benchmarks.training.loading import load_agent_run
     from rlbench.envs.contract import Checked
 
@@ -224,31 +221,17 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
 
 
 def _mujoco(world: Any, size: int) -> Callable[[], Frame]:
-    """Draws a MuJoCo world without a GPU, 30 times as fast as Gymnasium at 160 pixels and 10 times at 480.
-
-    It leaves out Gymnasium's shadow map of 4096 x 4096, reflections and fourfold sampling.
-    """
+    """Draws a MuJoCo world; see `rlbench.envs.mujoco_drawing`."""
     import mujoco
 
     model = world.model
-    model.vis.quality.shadowsize = 0
-    model.vis.quality.offsamples = 0
-    model.vis.global_.offwidth = max(size, model.vis.global_.offwidth)
-    model.vis.global_.offheight = max(size, model.vis.global_.offheight)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GLFW would repeat the error message as a warning.
-            renderer = mujoco.Renderer(model, size, size)
-    except Exception as error:  # Each GL library raises its own exceptions.
-        raise _no_gl() from error
+    renderer = make_renderer(model, size)
     tracks = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0
     tiles = _tiles(model) if tracks else {}
 
     def draw() -> Frame:
-        renderer.update_scene(world.data, camera="track" if tracks else -1)
+        update_scene(renderer, world.data, "track" if tracks else -1)
         scene = renderer.scene
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            scene.flags[flag] = 0
         for shape in scene.geoms[: scene.ngeom] if tiles else ():
             if shape.objtype == mujoco.mjtObj.mjOBJ_GEOM and shape.objid in tiles:
                 tile = tiles[shape.objid]
@@ -272,44 +255,6 @@ def _tiles(model: Any) -> dict[int, NDArray[np.float64]]:
         for floor in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
         if model.geom_matid[floor] >= 0 and model.geom_size[floor, :2].all()
     }
-
-
-def _load_mujoco() -> None:
-    """Loads MuJoCo so that it can draw without a screen; a user's choice is kept.
-
-    MuJoCo reads the choice on import, which fails if the chosen library is missing.
-    """
-    free = sys.platform == "linux" and "mujoco" not in sys.modules
-    if free and not os.environ.get("MUJOCO_GL") and (found := _headless_gl()):
-        os.environ["MUJOCO_GL"] = found
-    try:
-        import mujoco  # noqa: F401
-    except Exception as error:
-        raise _no_gl() from error
-
-
-def _headless_gl() -> str | None:
-    """EGL, which draws without a screen, if it is installed with a driver.
-
-    Not OSMesa, because current versions of PyOpenGL cannot make its contexts.
-    """
-    vendors = [Path(x) / "glvnd/egl_vendor.d" for x in ("/usr/share", "/etc")]
-    if ctypes.util.find_library("EGL") and any(list(x.glob("*.json")) for x in vendors):
-        return "egl"
-    return None
-
-
-def _no_gl() -> UserError:
-    chosen = os.environ.get("MUJOCO_GL")
-    if not chosen and (found := _headless_gl()):
-        return UserError(
-            "MuJoCo was already loaded without support for drawing without a screen; set "
-            f"MUJOCO_GL={found} before Python starts"
-        )
-    return UserError(
-        f"MuJoCo cannot draw without a screen here (MUJOCO_GL is {chosen or 'not set'}); apt-get "
-        "install libegl1 libegl-mesa0 libgl1-mesa-dri and leave MUJOCO_GL unset"
-    )
 
 
 def _imageio() -> Any:

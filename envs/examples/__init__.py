@@ -25,13 +25,21 @@ SOURCES = NameTable(
     },
     group="rlbench.sources",
 )
-"""Names to classes; `signals-B`, `episodes-GAME` and files are not in this table."""
-EPISODES = "episodes-"
-"""Prefix of the names of recorded episodes."""
+"""Names to classes; `signals-B`, the names with the prefixes below and files are not in this table."""
+PREFIXES = {
+    "episodes-": "episodes:recorded",
+    "frames-minigrid-s": "frames_minigrid_whole:MiniGridLevels",
+    "frames-mujoco:": "frames_mujoco:MujocoFrames",
+    "frames-procgen:": "frames_procgen:ProcgenFrames",
+}
+"""Beginnings of names to functions of the rest of the name."""
 SHOWN = {
     **SOURCES,
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
     "episodes-GAME": "episodes of a multi-agent game with scripted agents; GAME-trained: with trained agents",
+    "frames-minigrid-sS": "whole levels of MiniGrid, S = 40, 48, 64, 80, 96 or 152 pixels, and the type of every pixel",
+    "frames-mujoco:FAMILY": "robots in random poses (halfcheetah, hopper, ...): parts, depth, key points",
+    "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""
@@ -41,14 +49,16 @@ def find_source(name: str) -> "Callable[[], Source] | None":
     """The factory of the source with a name; None if there is no such source.
 
     Args:
-        name: One of `SOURCES`, `signals-B`, `episodes-GAME` or `episodes-GAME-trained`, or the path of an .npz or HDF5 file.
+        name: One of `SOURCES`, `signals-B`, a name with one of `PREFIXES`, such as `episodes-coin` or
+            `frames-procgen:coinrun`, or the path of an .npz or HDF5 file.
     """
     if name in SOURCES:
         return lambda: made_source(name, SOURCES.load(name))
     if found := re.fullmatch(r"signals-([1-9]\d{0,3})", name):
         return lambda: _of("signals:Signals")(int(found[1]))
-    if name.startswith(EPISODES):
-        return lambda: _of("episodes:recorded")(name.removeprefix(EPISODES))
+    for prefix, place in PREFIXES.items():
+        if name.startswith(prefix):
+            return lambda: _of(place)(name.removeprefix(prefix))
     if name.endswith((".npz", ".h5", ".hdf5")):
         return lambda: _of("files:read")(Path(name).expanduser())
     return None

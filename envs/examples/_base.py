@@ -45,6 +45,11 @@ class Source(ABC):
         """
 
     @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the classes of columns, from class 0 on; only of columns whose classes have names."""
+        return {}
+
+    @property
     @abstractmethod
     def sizes(self) -> Mapping[Split, int]:
         """The largest number of examples of each split."""

@@ -126,7 +126,11 @@ def played(
         actions = rng.integers(ACTIONS, size=ENVIRONMENTS, dtype=np.int32)
         for _ in range(STEPS_BETWEEN):
             steps = [group.step(actions) for group in groups]
-            if not all(np.array_equal(x, y) for step in steps for x, y in zip(step[1:4], steps[0][1:4], strict=True)):
+            if not all(
+                np.array_equal(x, y)
+                for step in steps
+                for x, y in zip(step[1:4], steps[0][1:4], strict=True)
+            ):
                 raise UserError(
                     f"the environments of {name} that differ only in their drawing have different rewards or ends; "
                     "install another version of envpool (1.2.5 was tested), or give another game"
@@ -173,7 +177,9 @@ def nearest(seg: Array, table: Classes) -> Array:
     row, column = ((agent * x).sum(axis=(1, 2)) / pixels for x in (rows, columns))
     distance = (rows - row[:, None, None]) ** 2 + (columns - column[:, None, None]) ** 2
     flat = np.where(objects, distance, np.inf).reshape(len(seg), -1)
-    label = np.take_along_axis(seg.reshape(len(seg), -1), flat.argmin(axis=1)[:, None], axis=1)[:, 0]
+    label = np.take_along_axis(seg.reshape(len(seg), -1), flat.argmin(axis=1)[:, None], axis=1)[
+        :, 0
+    ]
     return np.where(objects.any(axis=(1, 2)) & agent.any(axis=(1, 2)), label, 0).astype(np.int64)
 
 
@@ -200,4 +206,6 @@ if __name__ == "__main__":
         table = classes_of(game.removesuffix(HARD), game.endswith(HARD))
         for colour, count in count_colours(game).most_common():
             known = table.by_colour.get(colour)
-            print(f"{game} {colour:06x} {count:9,} {'none' if known is None else table.names[known]}")
+            print(
+                f"{game} {colour:06x} {count:9,} {'none' if known is None else table.names[known]}"
+            )

@@ -28,7 +28,9 @@ def colour(kind: int, theme: int = 0) -> int:
     """
     number = (29 * (kind + 1) + 19 * theme) % LEVELS**3
     red, green, blue = number // LEVELS**2, number // LEVELS % LEVELS, number % LEVELS
-    return sum((256 // LEVELS * (x + 1) - 1) << shift for x, shift in ((red, 16), (green, 8), (blue, 0)))
+    return sum(
+        (256 // LEVELS * (x + 1) - 1) << shift for x, shift in ((red, 16), (green, 8), (blue, 0))
+    )
 
 
 def _types(*kinds: int, themes: int = 1) -> tuple[int, ...]:

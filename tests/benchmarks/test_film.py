@@ -20,6 +20,7 @@ from rlbench.benchmarks.tables.jobs import Job, execute
 from rlbench.benchmarks.training import loading
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.envs import mujoco_drawing
 from rlbench.envs.point_navigation import PointNavigation
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
@@ -306,7 +307,7 @@ def test_a_machine_without_gl_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
         film._drawing(find_task("halfcheetah-medium"), 64)
     monkeypatch.setitem(sys.modules, "mujoco", None)  # What MuJoCo does where EGL is missing.
     with pytest.raises(UserError, match=packages):
-        film._load_mujoco()
+        mujoco_drawing.load_mujoco()
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
@@ -319,7 +320,7 @@ def test_mujoco_loaded_too_early_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     only(monkeypatch, "EGL")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(UserError, match="set MUJOCO_GL=egl before Python starts"):
-        raise film._no_gl()
+        raise mujoco_drawing.no_gl()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own OpenGL draws")
@@ -342,7 +343,7 @@ def test_a_library_is_chosen_unless_the_user_did(
     modules = {name: module for name, module in sys.modules.items() if name != "mujoco"}
     monkeypatch.setattr(sys, "modules", modules | {"imageio": None})
     monkeypatch.setattr(builtins, "__import__", lambda name, *_: sys.modules.get(name))
-    film._load_mujoco()
+    mujoco_drawing.load_mujoco()
     assert os.environ.get("MUJOCO_GL") == chosen
 
 
@@ -356,7 +357,8 @@ def test_tiles_of_the_floor_by_hand(name: str, tile: float) -> None:
 DRAW = """
 import gymnasium as gym, numpy as np, sys
 from rlbench.benchmarks.commands import watch as film
-film._load_mujoco()
+from rlbench.envs import mujoco_drawing
+mujoco_drawing.load_mujoco()
 world = gym.make("HalfCheetah-v4").unwrapped
 world.reset(seed=0)
 draw = film._mujoco(world, 96)

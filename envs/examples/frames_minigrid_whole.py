@@ -1,0 +1,179 @@
+"""Whole levels in MiniGrid's pictures, for questions that no single place answers, at several sizes.
+
+A wall with a door divides a square level in two, at any place and in any direction; the agent, a goal, two balls or
+boxes and up to two keys are anywhere. A cell has 8 pixels, so `frames-minigrid-s48` has images of 48 pixels and levels
+of 6 x 6 cells. The labels have the same meaning and the same chances at every size. Columns:
+
+    obs       bytes [S, S, 3]
+    seg       type of the object at each pixel, int64 [S, S]; 0 is the background
+    door      colour of the door, 0 to 5, by minigrid's numbers
+    quadrant  where the agent is: 0 top left, 1 top right, 2 bottom left, 3 bottom right
+    keys      number of keys, 0 to 2
+
+Training and test levels are drawn from different seeds. The tiles are minigrid's own; levels are put together from them
+as a batch, because its own drawing of a grid loops over the cells.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from rlbench.envs.examples._base import Array, Source, Split
+from rlbench.envs.making import register_minigrid
+from rlbench.errors import UserError
+from rlbench.seeding import derive
+
+TILE = 8
+SIZES = (40, 48, 64, 80, 96, 152)
+"""Pixels of a side."""
+KINDS = ("background", "wall", "door", "key", "ball", "box", "goal", "agent")
+COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
+STATES = ("open", "closed", "locked")
+MOST_KEYS, OTHERS = 2, 2
+EMPTY, WALL, GOAL = range(3)
+"""Numbers of tiles; see `tiles`."""
+DOORS = 3
+KEYS = DOORS + len(COLOURS) * len(STATES)
+BALLS = KEYS + len(COLOURS)
+"""Followed by the boxes."""
+AGENTS = BALLS + 2 * len(COLOURS)
+AT_ONCE = 256
+"""Levels drawn at once, which bounds the memory."""
+
+
+class MiniGridLevels(Source):
+    """Pictures of whole levels; see the module."""
+
+    kind = "generated"
+    cached = True
+
+    def __init__(self, size: str) -> None:
+        """Prepares levels of a size.
+
+        Args:
+            size: Pixels of a side, one of `SIZES`.
+
+        Raises:
+            UserError: There is no such size, or minigrid is missing.
+        """
+        if size not in map(str, SIZES):
+            raise UserError(
+                f"there are no levels of {size} pixels; give frames-minigrid-sS with S one of "
+                f"{', '.join(map(str, SIZES))}"
+            )
+        register_minigrid(f"frames-minigrid-s{size}")
+        self._side = int(size)
+
+    @property
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """See `Source`."""
+        return {
+            "obs": spaces.Box(0, 255, (self._side, self._side, 3), np.uint8),
+            "seg": spaces.Box(0, len(KINDS) - 1, (self._side, self._side), np.int64),
+            "door": spaces.Discrete(len(COLOURS)),
+            "quadrant": spaces.Discrete(4),
+            "keys": spaces.Discrete(MOST_KEYS + 1),
+        }
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """See `Source`."""
+        return {
+            "seg": KINDS, "door": COLOURS,
+            "quadrant": ("top left", "top right", "bottom left", "bottom right"),
+        }  # fmt: skip
+
+    @property
+    def sizes(self) -> Mapping[Split, int]:
+        """See `Source`."""
+        return {"train": 4_000, "test": 1_000}
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`."""
+        rng = np.random.default_rng(derive(seed, "frames-minigrid-s", self._side, split))
+        cells = levels(rng, size, self._side // TILE)
+        pictures, kinds = tiles()
+        columns = {
+            "obs": np.zeros((size, self._side, self._side, 3), np.uint8),
+            "seg": np.zeros((size, self._side, self._side), np.uint8),
+        }
+        for first in range(0, size, AT_ONCE):
+            rows = slice(first, first + AT_ONCE)
+            columns["obs"][rows] = drawn(cells[rows], pictures)
+            columns["seg"][rows] = drawn(cells[rows], kinds)
+        return columns | labels(cells)
+
+
+def levels(rng: np.random.Generator, count: int, side: int) -> Array:
+    """Random levels, numbers of tiles [N, side, side] by row and column."""
+    cells = np.full((count, side, side), EMPTY, np.uint8)
+    for edge in (cells[:, 0], cells[:, -1], cells[:, :, 0], cells[:, :, -1]):
+        edge[:] = WALL
+    every = np.arange(count)
+    wall = rng.integers(2, side - 2, count)
+    cells[every, :, wall] = WALL
+    door = rng.integers(1, side - 1, count)
+    cells[every, door, wall] = DOORS + rng.integers(KEYS - DOORS, size=count)
+    lying = rng.random(count) < 0.5
+    cells[lying] = cells[lying].swapaxes(1, 2)
+
+    flat = cells.reshape(count, -1)
+    order = np.where(flat == EMPTY, rng.random(flat.shape), 1.0).argsort(axis=1)
+    things = [AGENTS + rng.integers(4, size=count), np.full(count, GOAL)]
+    things += [BALLS + rng.integers(2 * len(COLOURS), size=count) for _ in range(OTHERS)]
+    keys = rng.integers(MOST_KEYS + 1, size=count)
+    for key in range(MOST_KEYS):
+        things.append(np.where(key < keys, KEYS + rng.integers(len(COLOURS), size=count), EMPTY))
+    for place, thing in enumerate(things):
+        flat[every, order[:, place]] = thing
+    return cells
+
+
+def labels(cells: Array) -> dict[str, Array]:
+    """The columns `door`, `quadrant` and `keys`, int64 [N], of levels [N, side, side]."""
+    count, side = cells.shape[:2]
+    flat = cells.reshape(count, -1)
+    door = ((flat >= DOORS) & (flat < KEYS)).argmax(axis=1)
+    row, column = np.divmod((flat >= AGENTS).argmax(axis=1), side)
+    return {
+        "door": (flat[np.arange(count), door].astype(np.int64) - DOORS) // len(STATES),
+        "quadrant": 2 * (2 * row + 1 > side) + (2 * column + 1 > side),
+        "keys": ((flat >= KEYS) & (flat < BALLS)).sum(axis=1),
+    }
+
+
+def drawn(cells: Array, tiles: Array) -> Array:
+    """Levels [N, side, side] in pixels, [N, 8 side, 8 side, ...], by tiles [T, 8, 8, ...]."""
+    count, side = cells.shape[:2]
+    return tiles[cells].swapaxes(2, 3).reshape(count, side * TILE, side * TILE, *tiles.shape[3:])
+
+
+@cache
+def tiles() -> tuple[Array, Array]:
+    """Pictures of all tiles, uint8 [T, 8, 8, 3], and the kind of each of their pixels, uint8 [T, 8, 8].
+
+    A pixel of a thing is one that differs from the empty tile; a wall fills its tile.
+    """
+    from minigrid.core.grid import Grid
+    from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Wall
+
+    things: list[tuple[str, Any, int | None]] = [
+        ("background", None, None), ("wall", Wall(), None), ("goal", Goal(), None),
+    ]  # fmt: skip
+    for colour in COLOURS:
+        for state in STATES:
+            door = Door(colour, is_open=state == "open", is_locked=state == "locked")
+            things.append(("door", door, None))
+    for kind, thing in (("key", Key), ("ball", Ball), ("box", Box)):
+        things += [(kind, thing(colour), None) for colour in COLOURS]
+    things += [("agent", None, direction) for direction in range(4)]
+    pictures = np.stack(
+        [Grid.render_tile(thing, direction, tile_size=TILE) for _, thing, direction in things]
+    )
+    differs = (pictures != pictures[EMPTY]).any(axis=-1)
+    differs[WALL] = True
+    numbers = np.array([KINDS.index(kind) for kind, _, _ in things], np.uint8)
+    return pictures, differs * numbers[:, None, None]
