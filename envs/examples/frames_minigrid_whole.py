@@ -155,7 +155,7 @@ def drawn(cells: Array, tiles: Array) -> Array:
 def tiles() -> tuple[Array, Array]:
     """Pictures of all tiles, uint8 [T, 8, 8, 3], and the kind of each of their pixels, uint8 [T, 8, 8].
 
-    A pixel of a thing is one that differs from the empty tile; a wall fills its tile.
+    A pixel of a thing is one that differs from the empty tile.
     """
     from minigrid.core.grid import Grid
     from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Wall
@@ -170,10 +170,8 @@ def tiles() -> tuple[Array, Array]:
     for kind, thing in (("key", Key), ("ball", Ball), ("box", Box)):
         things += [(kind, thing(colour), None) for colour in COLOURS]
     things += [("agent", None, direction) for direction in range(4)]
-    pictures = np.stack(
-        [Grid.render_tile(thing, direction, tile_size=TILE) for _, thing, direction in things]
-    )
+    drawings = [Grid.render_tile(thing, facing, tile_size=TILE) for _, thing, facing in things]
+    pictures = np.stack(drawings).astype(np.uint8)
     differs = (pictures != pictures[EMPTY]).any(axis=-1)
-    differs[WALL] = True
     numbers = np.array([KINDS.index(kind) for kind, _, _ in things], np.uint8)
     return pictures, differs * numbers[:, None, None]

@@ -178,7 +178,8 @@ def pixels(points: Array, fovy: float) -> Array:
     """The columns and rows [K, 2] at which points p [K, 3] are seen; `fovy` is the camera's angle in degrees."""
     focal = SIDE / 2 / math.tan(math.radians(fovy) / 2)
     scaled = focal * points[:, :2] / -points[:, 2:]
-    return SIDE / 2 + scaled * (1, -1)
+    places: Array = SIDE / 2 + scaled * (1, -1)
+    return places
 
 
 def visible(keypoints: Array, seg: Array) -> Array:
@@ -192,7 +193,8 @@ def visible(keypoints: Array, seg: Array) -> Array:
     inside = (column >= 0) & (column < seg.shape[2]) & (row >= 0) & (row < seg.shape[1])
     examples = np.arange(len(seg))[:, None]
     shown = seg[examples, np.where(inside, row, 0), np.where(inside, column, 0)]
-    return inside & (shown == np.arange(1, keypoints.shape[1] + 1))
+    own: Array = inside & (shown == np.arange(1, keypoints.shape[1] + 1))
+    return own
 
 
 def quaternion(turn: float, tilt: float, axis: float) -> Array:

@@ -57,8 +57,7 @@ class ProcgenFrames(Source):
         Raises:
             UserError: There is no such game, or no table of its classes.
         """
-        self._name = ProcgenName(game.removesuffix(HARD), hard=game.endswith(HARD))
-        self._table = classes_of(self._name.game, self._name.hard)
+        self._name, self._table = named(game)
 
     @property
     def fields(self) -> Mapping[str, Space[Any]]:
@@ -82,10 +81,11 @@ class ProcgenFrames(Source):
 
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
         """See `Source`."""
-        columns = {
-            "obs": np.zeros((size, SIDE, SIDE, 3), np.uint8), "seg": np.zeros((size, SIDE, SIDE), np.uint8),
+        columns: dict[str, Array] = {
+            "obs": np.zeros((size, SIDE, SIDE, 3), np.uint8),
+            "seg": np.zeros((size, SIDE, SIDE), np.uint8),
             "label": np.zeros(size, np.int64),
-        }  # fmt: skip
+        }
         frames = played(self._name, self._table, split, seed)
         for first in range(0, size, ENVIRONMENTS):
             usual, bare, flat = (x[: size - first] for x in next(frames))
@@ -94,6 +94,12 @@ class ProcgenFrames(Source):
             columns["seg"][rows] = seg = segmented(bare, flat, self._table)
             columns["label"][rows] = nearest(seg, self._table)
         return columns
+
+
+def named(game: str) -> tuple[ProcgenName, Classes]:
+    """A game by a name such as `coinrun` or `coinrun-hard`, and its classes."""
+    name = ProcgenName(game.removesuffix(HARD), hard=game.endswith(HARD))
+    return name, classes_of(name.game, name.hard)
 
 
 def levels(split: Split, seed: int) -> range:
@@ -135,8 +141,8 @@ def played(
                     f"the environments of {name} that differ only in their drawing have different rewards or ends; "
                     "install another version of envpool (1.2.5 was tested), or give another game"
                 )
-        first, second, third = (step[0].transpose(0, 2, 3, 1) for step in steps)
-        yield first, second, third
+        usual, without, classes = (step[0].transpose(0, 2, 3, 1) for step in steps)
+        yield usual, without, classes
 
 
 def segmented(bare: Array, flat: Array, table: Classes) -> Array:
@@ -186,26 +192,25 @@ def nearest(seg: Array, table: Classes) -> Array:
 def packed(pictures: Array) -> Array:
     """Colours [..., 3] as numbers 0xRRGGBB, int32 [...]."""
     red, green, blue = np.moveaxis(pictures.astype(np.int32), -1, 0)
-    packed: Array = red << 16 | green << 8 | blue
-    return packed
+    numbers: Array = red << 16 | green << 8 | blue
+    return numbers
 
 
 def count_colours(game: str, frames: int = 2_000) -> Counter[int]:
     """How many pixels have each colour of the classes, in training frames of a game."""
-    name = ProcgenName(game.removesuffix(HARD), hard=game.endswith(HARD))
     found: Counter[int] = Counter()
-    pictures = played(name, classes_of(name.game, name.hard), "train", 0)
+    pictures = played(*named(game), "train", 0)
     for _ in range(0, frames, ENVIRONMENTS):
-        colours, counts = np.unique(packed(next(pictures)[2]), return_counts=True)
-        found.update(dict(zip(colours.tolist(), counts.tolist(), strict=True)))
+        colours, pixels = np.unique(packed(next(pictures)[2]), return_counts=True)
+        found.update(dict(zip(colours.tolist(), pixels.tolist(), strict=True)))
     return found
 
 
 if __name__ == "__main__":
     for game in sys.argv[1:]:
-        table = classes_of(game.removesuffix(HARD), game.endswith(HARD))
-        for colour, count in count_colours(game).most_common():
+        _, table = named(game)
+        for colour, pixels in count_colours(game).most_common():
             known = table.by_colour.get(colour)
             print(
-                f"{game} {colour:06x} {count:9,} {'none' if known is None else table.names[known]}"
+                f"{game} {colour:06x} {pixels:9,} {'none' if known is None else table.names[known]}"
             )

@@ -20,7 +20,6 @@ from rlbench.benchmarks.tables.jobs import Job, execute
 from rlbench.benchmarks.training import loading
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.loading import load_agent_run
-from rlbench.envs import mujoco_drawing
 from rlbench.envs.point_navigation import PointNavigation
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
@@ -288,63 +287,6 @@ def test_an_error_in_a_custom_render_is_reported_as_the_users(
         UserError, match=r":ready raised .* in render: no ink; this comes from your"
     ):
         draw()
-
-
-def test_a_machine_without_gl_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mujoco
-
-    def fails(*_: Any) -> Any:
-        raise AttributeError("'NoneType' object has no attribute 'eglQueryString'")
-
-    monkeypatch.setattr(mujoco, "Renderer", fails)
-    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
-    packages = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
-    with pytest.raises(UserError, match=rf"\(MUJOCO_GL is not set\); {packages}"):
-        film._drawing(find_task("halfcheetah-medium"), 64)
-    monkeypatch.setenv("MUJOCO_GL", "glfw")
-    with pytest.raises(UserError, match=r"\(MUJOCO_GL is glfw\); .*and leave MUJOCO_GL unset"):
-        film._drawing(find_task("halfcheetah-medium"), 64)
-    monkeypatch.setitem(sys.modules, "mujoco", None)  # What MuJoCo does where EGL is missing.
-    with pytest.raises(UserError, match=packages):
-        mujoco_drawing.load_mujoco()
-
-
-def only(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
-    found = {name: f"lib{name}.so" for name in libraries}
-    monkeypatch.setattr("ctypes.util.find_library", found.get)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("mesa.json")])
-
-
-def test_mujoco_loaded_too_early_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "EGL")
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
-    with pytest.raises(UserError, match="set MUJOCO_GL=egl before Python starts"):
-        raise mujoco_drawing.no_gl()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own OpenGL draws")
-@pytest.mark.parametrize(
-    ("libraries", "users", "chosen"),
-    [
-        (("EGL",), None, "egl"),
-        ((), None, None),
-        (("EGL",), "", "egl"),
-        (("EGL",), "glfw", "glfw"),
-    ],
-)
-def test_a_library_is_chosen_unless_the_user_did(
-    monkeypatch: pytest.MonkeyPatch, libraries: tuple[str, ...], users: str | None, chosen: str
-) -> None:
-    only(monkeypatch, *libraries)
-    monkeypatch.setenv("MUJOCO_GL", users or "")
-    if users is None:
-        monkeypatch.delenv("MUJOCO_GL")
-    modules = {name: module for name, module in sys.modules.items() if name != "mujoco"}
-    monkeypatch.setattr(sys, "modules", modules | {"imageio": None})
-    monkeypatch.setattr(builtins, "__import__", lambda name, *_: sys.modules.get(name))
-    mujoco_drawing.load_mujoco()
-    assert os.environ.get("MUJOCO_GL") == chosen
 
 
 @pytest.mark.parametrize(("name", "tile"), [("halfcheetah", 80 / 60), ("hopper", 40 / 60)])
