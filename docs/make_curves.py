@@ -65,6 +65,10 @@ COMMANDS = {
         "--learning-rate 3e-3"
     ),
     "rfm": "--env stag-hunt --updates 200 --eval-every 20",
+    "rfm-predictor": (
+        "--env episodes-coopnav --data-size 2000 --updates 200 --eval-every 20 --learning-rate 3e-3"
+    ),
+    "rfm-returns": "--env episodes-coin --data-size 2000 --updates 200 --eval-every 20 --learning-rate 3e-3",
     "sac": f"--env Pendulum-v1 --updates 5000 --eval-every 500 {SMALL} --random-steps 1000",
     "sb3-a2c": "--env CartPole-v1 --updates 1500 --eval-every 150 --envs 8",
     "sb3-dqn": (
@@ -74,6 +78,9 @@ COMMANDS = {
     "sb3-ppo": CART_POLE,
     "sb3-sac": PENDULUM,
     "sb3-td3": PENDULUM,
+    "segmenter": (
+        "--env frames-minigrid-s48 --encoder unet:width=8 --head finest --data-size 1000 --updates 100 --eval-every 10"
+    ),
     "td3": PENDULUM,
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",

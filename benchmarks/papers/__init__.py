@@ -16,6 +16,8 @@ PAPERS = NameTable(
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
+        "fc-densenet": ("fc_densenet:PAPER", "segmentation with few parameters"),
+        "fcn": ("fcn:PAPER", "segmentation from maps of several strides"),
         "ibac-sni": ("ibac_sni:PAPER", "the information bottleneck and selective noise injection"),
         "identity-mappings": (
             "identity_mappings:PAPER",
