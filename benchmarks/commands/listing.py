@@ -82,18 +82,25 @@ def everything() -> str:
     )
 
 
+EXAMPLES = {
+    "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
+    "rfm": "stag-hunt",
+    "rfm-predictor": "episodes-coin",
+    "rfm-returns": "episodes-coin",
+    "segmenter": "frames-minigrid-s48",
+    "vib": "signals-2",
+}
+"""Learners that need a task of a certain kind, with an example."""
+
+
 def example_task(name: str) -> str:
     """A task for an example of a learner."""
+    if name in EXAMPLES:
+        return EXAMPLES[name]
     if name in META_LEARNERS:
         return "grid-levels-small"
     if name in MODELS:
-        return {
-            "vib": "signals-2",
-            "rfm-predictor": "episodes-coin",
-            "rfm-returns": "episodes-coin",
-        }.get(name, "digits")
-    if name == "ibac-sni":
-        return "multiroom-n1"  # Its encoder reads grids.
+        return "digits"
     learner = load_learner(name)
     if not getattr(learner, "explores", False):
         return "halfcheetah-medium"
