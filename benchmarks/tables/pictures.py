@@ -34,6 +34,8 @@ class Pictures:
     right: tuple[Picture, ...] = ()
     wrong: tuple[Picture, ...] = ()
     why: str = ""
+    shown: tuple[Picture, ...] = ()
+    """Examples with their predictions, if those are not simply right or wrong."""
 
 
 def pictures(result: Result) -> Pictures:
@@ -49,6 +51,8 @@ def _drawn(title: str, result: Result) -> Pictures:
     from rlbench.envs.tasks import find_task
     from rlbench.offline_data.examples import open_examples
 
+    if "confusion" in result.columns:
+        return Pictures(title, shown=segmented(result))
     if "prediction" not in result.columns:
         raise UserError("its model measures no `prediction`, so there is nothing to draw")
     run = result.config["run"]
@@ -63,6 +67,46 @@ def _drawn(title: str, result: Result) -> Pictures:
         return tuple(Picture(image(obs[i]), caption(label[i], prediction[i])) for i in rows)
 
     return Pictures(title, examples(right), examples(wrong))
+
+
+def segmented(result: Result) -> tuple[Picture, ...]:
+    """The first test examples of a segmenter: the image, the true class of each pixel, and the predicted one."""
+    import torch
+
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder)
+    test = examples_of_run(result.folder).test.take(slice(SHOWN))
+    with torch.no_grad(), evaluating(learner):
+        prediction = learner.decide(test["obs"]).argmax(1).numpy()
+    found = []
+    for obs, label, predicted in zip(
+        test["obs"].numpy(), test[learner.config.label].numpy(), prediction, strict=True
+    ):
+        if obs.shape[:2] != label.shape:  # Channels first.
+            obs = np.moveaxis(obs, 0, -1)
+        parts = [np.broadcast_to(obs, (*label.shape, 3)), coloured(label), coloured(predicted)]
+        accuracy = f"{(label == predicted).mean():.1%} of the pixels are right"
+        found.append(
+            Picture(
+                image(np.concatenate(parts, axis=1)),
+                f"image, true and predicted classes; {accuracy}",
+            )
+        )
+    return tuple(found)
+
+
+def coloured(classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Classes [H, W] in colours that differ as much as possible, uint8 [H, W, 3]; class 0 is black."""
+    import colorsys
+
+    # Steps of the golden ratio keep any number of hues apart.
+    hues = [colorsys.hsv_to_rgb(k * 0.618 % 1, 0.65, 0.95) for k in range(int(classes.max()) + 1)]
+    palette = np.rint(255 * np.array(hues)).astype(np.uint8)
+    palette[0] = 0
+    picture: NDArray[np.uint8] = palette[classes]
+    return picture
 
 
 def caption(label: int, prediction: int) -> str:

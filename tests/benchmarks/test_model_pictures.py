@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from rlbench.backbones.models.segmenter import SegmenterConfig
 from rlbench.benchmarks.tables import pictures, report
-from rlbench.benchmarks.tables.pictures import caption, image
+from rlbench.benchmarks.tables.pictures import caption, coloured, image
 from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.results import read_result
 from rlbench.benchmarks.training.config import RunConfig
@@ -35,6 +36,30 @@ def test_channels_may_come_first_and_have_colours() -> None:
     got = pixels(image(np.arange(12, dtype=np.float32).reshape(3, 2, 2)))
     assert got.shape == (96, 96, 3)
     assert got[0, 0].tolist() == [0, 93, 185]  # 0, 4 and 8 of 11.
+
+
+def test_classes_have_their_own_colours() -> None:
+    few, many = coloured(np.array([[0, 1, 2]])), coloured(np.arange(24).reshape(4, 6))
+    assert few[0, 0].tolist() == [0, 0, 0]
+    assert (
+        few.tolist() == many[:1, :3].tolist()
+    )  # The same class has the same colour in every picture.
+    assert len(np.unique(many.reshape(-1, 3), axis=0)) == 24
+
+
+def test_the_masks_of_a_segmenter_are_in_the_report(tmp_path: Path) -> None:
+    config = RunConfig(
+        env="tests.backbones.test_segmenter:source", updates=1, eval_every=0, out=tmp_path / "run"
+    )  # fmt: skip
+    settings = SegmenterConfig(encoder="unet:width=4,pools=1", head="finest", batch_size=8)
+    Run("segmenter", settings, config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("segmenter", tmp_path / "run"))
+    assert len(found.shown) == 8
+    width = pixels(found.shown[0].image).shape[1]
+    assert width == 3 * pixels(found.shown[0].image).shape[0]
+    assert "of the pixels are right" in found.shown[0].caption
+    report.make(ReportConfig(runs=(tmp_path / "run",), out=tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text().count("image, true and predicted classes") == 16
 
 
 def test_vectors_are_curves_and_other_shapes_are_refused() -> None:
