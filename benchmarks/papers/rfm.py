@@ -84,7 +84,7 @@ def _models(scale: Scale) -> tuple[Grid, ...]:
 
 def _agents(scale: Scale) -> Grid:
     """Agents with and without predictions."""
-    updates = 300 if scale == "small" else 10_000
+    updates = 150 if scale == "small" else 10_000
     seeds = 5 if scale == "small" else 10
     methods = [Method(name, "rfm", {"predictor": x}) for name, x in PREDICTORS.items()]
     alike = {
@@ -93,7 +93,7 @@ def _agents(scale: Scale) -> Grid:
         "hidden": (128,), "memory": "gru",
     }  # fmt: skip
     methods.append(Method(MEMORY, "recurrent-ppo", alike))
-    run = _run(updates, eval_every=updates // 20, eval_episodes=50, checkpoint_every=updates)
+    run = _run(updates, eval_every=updates // 10, eval_episodes=30, checkpoint_every=updates)
     return Grid(tuple(methods), GAMES, seeds, run)
 
 
