@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.entities import ACTIONS
+from rlbench.errors import UserError
 from rlbench.experience import Examples
 
 Array = NDArray[Any]
@@ -52,8 +53,17 @@ class Episodes:
 
     @classmethod
     def of(cls, examples: Examples) -> "Episodes":
-        """From recorded examples; see `rlbench.envs.examples.episodes`."""
+        """From recorded examples; see `rlbench.envs.examples.episodes`.
+
+        Raises:
+            UserError: They are not recorded episodes.
+        """
         names = ("obs", "alive", "taken")
+        if not set(names) <= set(examples.columns):
+            raise UserError(
+                f"the examples have the columns {', '.join(examples.columns)}, but this analysis needs recorded multi-agent "
+                "episodes; give a run on a task such as episodes-coin"
+            )
         obs, alive, taken = (examples[name].cpu().numpy() for name in names)
         return cls(obs, alive.astype(bool), taken.astype(bool))
 

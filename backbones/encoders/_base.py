@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         """
         if not isinstance(self.layers, Maps):
             raise UserError(
-                "this encoder has no pyramid of maps; use mobilenet-v2, resnet, impala or fc-densenet"
+                "this encoder has no pyramid of maps; use mobilenet-v2, resnet, impala, fc-densenet or unet"
             )
         lead = obs.shape[: obs.dim() - self.obs_dims]
         maps = self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.encoders._base import Maps
 from rlbench.backbones.layers.dense import Bilinear
 from rlbench.backbones.models._base import input_space
 from rlbench.backbones.optim import Adam, gradient_step
@@ -133,6 +134,7 @@ class FinestHead(nn.Module):
                 f"head is finest, but the finest map of the encoder has the stride {finest}; give an encoder that enlarges "
                 "its maps, such as fc-densenet or unet, or the head fcn-8s"
             )
+        self.strides = [1]
         self.score = nn.Conv2d(channels[1], classes, 1)
 
     def forward(self, maps: Mapping[int, Tensor], size: tuple[int, int]) -> Tensor:
@@ -199,7 +201,7 @@ class Segmenter(Model):
             )
         channels = {stride: x.shape[1] for stride, x in maps.items()}
         if config.head == "finest":
-            self.head: nn.Module = FinestHead(channels, self.classes)
+            self.head: FinestHead | FCNHead = FinestHead(channels, self.classes)
         else:
             fused = FUSED[config.head]
             if len(channels) < fused:
@@ -208,6 +210,13 @@ class Segmenter(Model):
                     "give fcn-32s or another encoder"
                 )
             self.head = FCNHead(channels, self.classes, fused)
+        layers = self.encoder.layers
+        assert isinstance(layers, Maps)  # `pyramid` refuses others.
+        if (last := layers.strides[-1]) not in self.head.strides:
+            raise UserError(
+                f"head is {config.head}, which does not read the last map of the encoder {config.encoder}, of stride {last}, so "
+                f"that layers before it would not be trained; give the head {'finest' if last == 1 else 'fcn-8s'}"
+            )
         self.size = size
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
         self.optimizer = Adam(parameters, config.learning_rate)

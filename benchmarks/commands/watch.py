@@ -141,8 +141,9 @@ def _played(
                     chosen = agent.act(as_tensor(obs, agent)[None], state=state)
                     action = actions(chosen, 1)[0]
                 if step % every == 0:
-                    if "q" in chosen.extras and hasattr(world, "predictions"):
-                        world.predictions = chosen.extras["q"][0].numpy()
+                    q = chosen.extras.get("q")
+                    if q is not None and q.numel() and hasattr(world, "predictions"):
+                        world.predictions = q[0].numpy()
                     yield draw()
                 state = chosen.state
                 obs, _, terminated, truncated = env.step(action)

@@ -200,14 +200,14 @@ def describe(task: Task, learner: type[Learner], columns: Mapping[str, Array]) -
 
 
 def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: str) -> str:
-    """Describes the mean of each measure and the number of rows of its column."""
-    found = [(measure, columns.get(prefix + measure.name)) for measure in measures]
+    """Describes the mean of each measure and the number of rows of the columns."""
+    found = [(m, columns[prefix + m.name]) for m in measures if prefix + m.name in columns]
     parts = [
         f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")
         for measure, column in found
-        if column is not None
     ]
-    return f"{', '.join(parts)} over {len(columns[prefix + measures[0].name]):,}"
+    # A measure of all examples at once has one row.
+    return f"{', '.join(parts)} over {max(len(column) for _, column in found):,}"
 
 
 def describe_returns(

@@ -298,6 +298,13 @@ def test_a_run_is_loaded_in_its_view(tmp_path: Path) -> None:
     assert player.act(torch.zeros(1, *space.shape)).extras["q"].shape == (1, 1, 5)
 
 
+def test_an_agent_without_predictions_is_filmed(tmp_path: Path) -> None:
+    config = RunConfig(env="stag-hunt", updates=1, eval_episodes=1, out=tmp_path / "run")
+    Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="none"), config).start()
+    pictures, _ = frames(tmp_path / "run", 1, 1, 144)
+    assert len(list(pictures)) == 32
+
+
 def test_films_show_its_predictions(tmp_path: Path) -> None:
     config = RunConfig(env="stag-hunt-4p", updates=1, eval_episodes=1, out=tmp_path / "run")
     Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="vain"), config).start()

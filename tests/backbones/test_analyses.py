@@ -151,6 +151,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "returns": ["rfm-returns"], "without": ["rfm-returns", "--network", "rfm-noaa"],
     }.items():  # fmt: skip
         assert main(["run", *words, *short, "--out", str(folder / name)]) == 0
+    digits = ["--env", "digits", "--encoder", "flatten", "--updates", "1"]
+    assert main(["run", "classifier", *digits, "--out", str(folder / "digits")]) == 0
     return folder
 
 
@@ -211,6 +213,7 @@ def test_a_model_on_other_tasks(runs: Path) -> None:
         (["edges", "nowhere"], "nowhere"),
         (["edges", "lstm"], "the network mlp-lstm has no edges in a layer 'core'; give a run with --network rfm"),
         (["edges", "actions", "--layer", "middle"], "invalid choice"),
+        (["edges", "digits"], "the examples have the columns obs, label, but this analysis needs recorded multi-agent episodes"),
         (["company", "actions", "without"], "RFMPredictor does not predict returns; give a run of rfm-returns"),
         (["company", "returns", "without", "--close", "-1"], "close is -1; give 0 or more"),
         (["other-tasks", "actions"], "there are no other tasks; give --tasks"),

@@ -172,6 +172,8 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
         (SPEC | {"seg": Box(0, 2, (8, 8), np.int64)}, {}, "a class for each of 8x8 pixels, but observations have the shape"),
         (SPEC, {"encoder": "impala", "head": "finest"}, "the finest map of the encoder has the stride 2"),
         (SPEC, {"encoder": "unet:pools=1", "head": "fcn-8s"}, "fuses 3 maps, but the encoder unet:pools=1 has 2"),
+        (SPEC, {"encoder": "unet:width=4", "head": "fcn-8s"}, "the last map of the encoder unet:width=4, of stride 1, .*; give the head finest"),
+        (SPEC, {"encoder": "resnet:units=1,width=4", "head": "finest"}, "of stride 4, .*; give the head fcn-8s"),
         (SPEC, {"encoder": "nature"}, "no pyramid of maps|too small"),
         (SPEC, {"learning_rate": -1.0}, "learning_rate is -1.0"),
     ],

@@ -14,12 +14,13 @@ from rich.console import Console
 from torch import Tensor
 
 from rlbench.agents import load_agent
+from rlbench.backbones.models.segmenter import Segmenter
 from rlbench.benchmarks.training import runner
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.interrupt import GRACE, Interrupt, Unfinished, look
 from rlbench.benchmarks.training.progress import ProgressLine
-from rlbench.benchmarks.training.recorder import Recorder, describe_returns
+from rlbench.benchmarks.training.recorder import Recorder, describe, describe_returns
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import find_task
@@ -180,6 +181,12 @@ def test_solved_is_what_is_above_the_limit_and_not_on_it() -> None:
     assert task.solved_above == 0.0
     told = describe_returns(task, np.array([0.0, 0.0, 0.3, 0.9]))
     assert told == "return 0.300 ± 0.367 over 4 episodes, solved 50 %"
+
+
+def test_a_measure_of_all_examples_at_once_is_not_one_example() -> None:
+    columns = {"miou": np.array([0.5]), "loss": np.array([1.0, 2.0, 3.0])}
+    told = describe(find_task("digits"), Segmenter, columns)
+    assert told == "miou 0.500, loss 2.000 nats over 3 examples"
 
 
 def cut_off(run: Run, updates: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,11 @@ MUTATIONS: list[Mutation] = [
         ("levels from 0", "int(word) > 0", "int(word) >= 0"),
     ),
     *of_file(
+        "backbones/models/segmenter.py", "backbones/test_segmenter.py",
+        ("layers stay untrained", "not in self.head.strides", "not in channels"),
+        ("the other head is named", "'finest' if last == 1 else 'fcn-8s'", "'fcn-8s' if last == 1 else 'finest'"),
+    ),
+    *of_file(
         "backbones/layers/dense.py", "backbones/test_convolution.py",
         ("kernel off its centre", "(length - 1) / 2", "length / 2"),
         ("enlarged map shifted", "padding=self.factor // 2", "padding=(self.factor - 1) // 2"),

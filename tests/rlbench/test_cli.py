@@ -273,7 +273,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         assert all(x.isfinite().all() for x in tensors.values() if x.is_floating_point())
 
 
-def test_the_example_of_a_learner_suits_its_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("ibac-sni", "multiroom-n1"), ("rfm", "stag-hunt"), ("segmenter", "frames-minigrid-s48")],
+)
+def test_the_example_of_a_learner_suits_it(
+    name: str, task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(["run", "ibac-sni", "--help"])
-    assert "Example: rlbench run ibac-sni --env multiroom-n1" in capsys.readouterr().out
+        main(["run", name, "--help"])
+    assert f"Example: rlbench run {name} --env {task}" in capsys.readouterr().out
