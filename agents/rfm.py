@@ -21,7 +21,7 @@ whole rollout of each environment, starting from its state at the beginning of t
 
 The setting `predictor` replaces the model: by one of its ablations, by another network, by nothing (A2C on the same
 observations), by constants (so that the policy has as many inputs), or by the actions that the others are about to take,
-which shows how much perfect predictions would help.
+which shows how much perfect predictions would help. `rlbench watch` draws the predictions in the film of a run.
 
 Tacchetti et al., 2019, https://arxiv.org/abs/1809.11044. Only the abstract and introduction of the paper were available to us.
 They report that agents with an on-board relational forward model learn faster than agents without one. The form of the inputs, all sizes and

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlbench.agents import load_agent
 from rlbench.backbones.models.segmenter import Segmenter
-from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training import evaluation
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.interrupt import GRACE, Interrupt, Unfinished, look
@@ -92,7 +92,7 @@ def test_the_speed_is_that_of_updates_without_evaluations(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.usual, name)
 
-    monkeypatch.setattr(runner, "EpisodesEvaluator", Evaluations)
+    monkeypatch.setattr(evaluation, "EpisodesEvaluator", Evaluations)
     monkeypatch.setattr("rlbench.benchmarks.training.recorder.time.monotonic", lambda: now)
     learn = run.learner.learn
 
