@@ -98,6 +98,12 @@ MUTATIONS: list[Mutation] = [
         ("solved by half", "returns > task.solved_above", "returns >= task.solved_above"),
     ),
     *of_file(
+        "benchmarks/commands/watch.py",
+        "agents/test_rfm.py::test_an_agent_without_predictions_is_filmed agents/test_rfm.py::test_films_show_its_predictions",
+        ("missing predictions are drawn", "q is not None and q.numel()", "q is not None"),
+        ("predictions are not drawn", "q is not None and q.numel()", "q is None"),
+    ),
+    *of_file(
         "benchmarks/training/interrupt.py",
         "benchmarks/test_interrupt.py benchmarks/test_recorder.py::test_what_plays_may_finish_within_the_grace_after_a_signal",
         ("no time to end by itself", "time.monotonic() - self._since > GRACE", "time.monotonic() - self._since >= 0"),

@@ -101,7 +101,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_team.py",
-        ("generators of members are loaded", "own[name] = _with_generators_of(value, state[name])", "pass"),
+        ("generators of members are loaded", "own[name] = with_generators_of(value, state[name])", "pass"),
         ("encoders of members are not found", "for encoder in encoders_of(x)]", "for encoder in ()]"),
     ),
     *of_file(
