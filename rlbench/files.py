@@ -66,6 +66,7 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.EISDIR: "it is a folder; give the name of a file",
             errno.ENOTDIR: "a part of the path is a file; choose another folder",
+            errno.ENAMETOOLONG: "a name in the path is too long; choose a shorter one",
             errno.EEXIST: "a part of the path is a file; choose another folder",
         }.get(error.errno or 0)
         if reason is None:

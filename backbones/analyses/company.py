@@ -26,6 +26,9 @@ from rlbench.backbones.analyses.edges import findings
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 
+WITHOUT = "rfm-noaa"
+"""The network without edges between agents."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompanyConfig:
@@ -46,7 +49,7 @@ class Company(Analysis):
     Config: ClassVar[type] = CompanyConfig
     runs = (
         "a run of rfm-returns",
-        "a run of rfm-returns on the same task with --network rfm-noaa",
+        f"a run of rfm-returns on the same task with --network {WITHOUT}",
     )
     config: CompanyConfig
 
@@ -56,6 +59,10 @@ class Company(Analysis):
         for learner, what in zip(learners, self.runs, strict=True):
             if not hasattr(learner, "returns"):
                 raise UserError(f"{type(learner).__name__} does not predict returns; give {what}")
+        if (network := learners[1].config.network) != WITHOUT:
+            raise UserError(
+                f"the second run has the network {network}, whose agents may see each other; give {self.runs[1]} second"
+            )
         whole, without = (x.returns(given).transpose(0, 1).cpu().numpy() for x in learners)
         episodes = Episodes.of(given)
         value = whole - without

@@ -49,14 +49,19 @@ class OtherTasks(Analysis):
                 batch = given.take(slice(first, first + AT_ONCE))
                 try:
                     parts.append(model.measure(batch))
-                except (RuntimeError, ValueError, KeyError) as error:
+                except (RuntimeError, ValueError, LookupError) as error:
                     raise UserError(
                         f"the model cannot read the examples of {task} ({error}); give tasks with the same columns, and "
                         "a network whose weights fit them"
                     ) from error
-            for measure in model.measures:
-                if measure.name in parts[0]:
-                    values = np.concatenate([x[measure.name].cpu().numpy() for x in parts])
-                    columns[f"{task}: {measure.name}"] = values
-                    numbers[f"{task}: {measure.name}"] = float(values.mean())
+            measured = {
+                name: np.concatenate([x[name].cpu().numpy() for x in parts]) for name in parts[0]
+            }
+            summary = model.summary(measured)
+            for name in (measure.name for measure in model.measures):
+                if name in summary:
+                    numbers[f"{task}: {name}"] = float(summary[name])
+                elif name in measured:
+                    columns[f"{task}: {name}"] = measured[name]
+                    numbers[f"{task}: {name}"] = float(measured[name].mean())
         return Findings(numbers, columns=columns)

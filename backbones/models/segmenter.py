@@ -191,8 +191,7 @@ class Segmenter(Model):
         self.encoder = make_encoder(config.encoder, shape)
         size, self.classes = pixel_classes(self.spec, config.label)
         self.encoder.eval()  # A trial pass must change no statistics of batches.
-        with torch.no_grad():
-            maps = self.encoder.pyramid(torch.zeros(1, *shape))
+        maps = self.encoder.pyramid(torch.zeros(1, *shape, device=self.device))
         self.encoder.train()
         if size not in (shape[:2], shape[1:]):
             raise UserError(
@@ -219,6 +218,12 @@ class Segmenter(Model):
             )
         self.size = size
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
+        read = torch.autograd.grad(self.head(maps, size).sum(), parameters, allow_unused=True)
+        if any(gradient is None for gradient in read):
+            raise UserError(
+                f"the head {config.head} does not read all layers of the encoder {config.encoder}; give finest for encoders "
+                "that enlarge their maps, such as fc-densenet or unet, and fcn-8s for others"
+            )
         self.optimizer = Adam(parameters, config.learning_rate)
 
     def logits(self, obs: Tensor) -> Tensor:
@@ -234,14 +239,14 @@ class Segmenter(Model):
         """One step of gradient descent."""
         with drawing_from(self.generator):
             logits = self.logits(experience["obs"])
-        label = experience[self.config.label]
+        label = experience[self.config.label].long()
         loss = gradient_step(self.optimizer, F.cross_entropy(logits, label))
         right = (logits.detach().argmax(1) == label).float()
         return {"loss": loss, "accuracy": right.mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Loss and accuracy of each example, [B] each, and `confusion`, see there."""
-        label = examples[self.config.label]
+        label = examples[self.config.label].long()
         logits = self.logits(examples["obs"])
         prediction = logits.argmax(1)
         loss = F.cross_entropy(logits, label, reduction="none").mean((1, 2))

@@ -122,8 +122,8 @@ def _played(
 ) -> Iterator[Frame]:
     """A picture before every n-th step.
 
-    If the agent predicts others (the extra "q") and the environment has the attribute `predictions`, it is given
-    them before it is drawn.
+    If the agent predicts others (the extra "q", empty if it does not) and the environment has the attribute `predictions`, it
+    is given them before it is drawn.
     """
     from rlbench.benchmarks.training.evaluation import longest_episode
     from rlbench.benchmarks.training.faults import Actions, named_as_users
@@ -143,7 +143,7 @@ def _played(
                 if step % every == 0:
                     q = chosen.extras.get("q")
                     if q is not None and q.numel() and hasattr(world, "predictions"):
-                        world.predictions = q[0].numpy()
+                        world.predictions = q[0].cpu().numpy()
                     yield draw()
                 state = chosen.state
                 obs, _, terminated, truncated = env.step(action)

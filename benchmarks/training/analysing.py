@@ -1,6 +1,6 @@
 """Runs analyses of finished runs, stores their results in a folder of the first run, and reads them.
 
-analysis.json   settings, runs with the hashes of their checkpoints, main results and curves
+analysis.json   settings, runs with the hashes of their checkpoints, main results, curves, and the hash of it all
 columns.npz     raw results for each example
 curves.csv      the curves, with intervals
 curves.png      a plot of the curves, if matplotlib is installed
@@ -59,9 +59,12 @@ class AnalysisJob:
         )
 
     def complete(self) -> bool:
-        """Whether there are results for these settings and checkpoints."""
-        found = _read_json(self.folder)
-        return found is not None and self.description().items() <= found.items()
+        """Whether there are undamaged results for these settings and checkpoints."""
+        try:
+            facts, _ = _read(self.folder)
+        except UserError:
+            return False
+        return self.description().items() <= facts.items()
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,10 @@ def read_analysis(folder: Path) -> Analysed:
     Raises:
         UserError: The folder has no results, or they are damaged.
     """
-    found = _read_json(folder)
-    if found is None:
-        raise UserError(f"{folder} holds no analysis; make one with `rlbench analyse`")
-    try:
-        with np.load(folder / "columns.npz", allow_pickle=False) as saved:
-            columns = dict(saved)
-        return Analysed(found["analysis"], found["numbers"], found["panels"], columns)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the analysis in {folder} is damaged ({error}); make it again") from None
+    facts, content = _read(folder)
+    with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+        columns = dict(saved)
+    return Analysed(facts["analysis"], facts["numbers"], facts["panels"], columns)
 
 
 def perform(job: AnalysisJob) -> "Findings":
@@ -157,16 +155,23 @@ def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:
-    """Writes all files, analysis.json last, because it marks the results as complete."""
+    """Writes all files, analysis.json last, because it marks the results as complete.
+
+    Until then its hash does not fit columns.npz, so that results of two analyses are never taken for one.
+    """
     folder = job.folder
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
     write_atomically(folder / "columns.npz", buffer.getvalue())
-    if found.panels:
-        write_atomically(folder / "curves.csv", _csv(found.panels).encode())
-        picture = _picture(found.panels)
-        if picture is not None:
-            write_atomically(folder / "curves.png", picture)
+    drawn = {
+        "curves.csv": _csv(found.panels).encode() if found.panels else None,
+        "curves.png": _picture(found.panels) if found.panels else None,
+    }
+    for name, content in drawn.items():
+        if content is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_atomically(folder / name, content)
     panels = [
         {
             "title": panel.title,
@@ -183,6 +188,7 @@ def _write(job: AnalysisJob, found: "Findings") -> None:
     whole = job.description() | {
         "runs": [str(path) for path in job.runs], "numbers": numbers, "panels": panels, "versions": versions(),
     }  # fmt: skip
+    whole["hash"] = _hash(whole, buffer.getvalue())
     write_atomically(folder / "analysis.json", (json.dumps(whole, indent=1) + "\n").encode())
 
 
@@ -232,11 +238,26 @@ def _checkpoint_hash(run: Path) -> str:
     return hashlib.sha256(there[-1].read_bytes()).hexdigest()
 
 
-def _read_json(folder: Path) -> dict[str, Any] | None:
-    file = folder / "analysis.json"
-    if not file.exists():
-        return None
+def _hash(facts: Mapping[str, Any], columns: bytes) -> str:
+    """SHA-256 of the contents of analysis.json, apart from this hash itself, and of columns.npz."""
+    return hashlib.sha256(json.dumps(facts).encode() + columns).hexdigest()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The contents of analysis.json, and of columns.npz as bytes.
+
+    Raises:
+        UserError: The folder has no results, or they are damaged.
+    """
+    if not (folder / "analysis.json").exists():
+        raise UserError(f"{folder} holds no analysis; make one with `rlbench analyse`")
     try:
-        return dict(json.loads(file.read_bytes()))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}); remove it") from None
+        facts, columns = (
+            json.loads((folder / "analysis.json").read_bytes()), (folder / "columns.npz").read_bytes(),
+        )  # fmt: skip
+        if facts.pop("hash", None) == _hash(facts, columns):
+            return facts, columns
+        reason = "its hash differs"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error)
+    raise UserError(f"the analysis in {folder} is damaged ({reason}); make it again")

@@ -23,6 +23,7 @@ Array = NDArray[Any]
 
 
 _FIVE = "five dicts (observations, rewards, terminations, truncations, infos)"
+_OF_AN_AGENT = ("reward", "termination", "truncation")
 
 
 class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
@@ -37,13 +38,21 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             count: Number of environments.
 
         Raises:
-            UserError: PettingZoo is not installed; `make` failed or did not return a ParallelEnv; or the agents have different
-                spaces, or spaces that a team does not support.
+            UserError: PettingZoo is not installed; `make` failed or did not return a new ParallelEnv; or there are no agents, or
+                they have different spaces or spaces that a team does not support.
         """
         self.num_envs, self._name = count, name
         self._envs = [_made(name, make) for _ in range(count)]
         first = self._envs[0]
-        self._agents: list[str] = list(first.possible_agents)
+        if any(env is first for env in self._envs[1:]):
+            raise UserError(
+                f"{name} made the same environment twice; make a new one in each call of the factory"
+            )
+        self._agents: list[str] = list(getattr(first, "possible_agents", ()))
+        if not self._agents:
+            raise UserError(
+                f"{name} has no agents in `possible_agents`; list all of them there when it is made"
+            )
         seen, self._action = (self._one(x) for x in ("observation_space", "action_space"))
         if not isinstance(seen, Box):
             raise UserError(
@@ -89,7 +98,9 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
             result = self._called("reset", self._envs[v].reset, seed=begun)
             if not (_is_tuple(result, 2) and isinstance(result[0], Mapping)):
                 self._refuse("reset", "something else", "two dicts, (observations, infos)")
-            self._living[v] = list(self._envs[v].agents)
+            self._living[v] = self._present(v, "reset")
+            if not self._living[v]:
+                self._refuse("reset", "no agents", "at least one in `agents`")
             self._look(v, "reset", result[0], self._living[v])
         return self._obs.copy(), {}
 
@@ -113,12 +124,18 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 self._refuse("step", "something else", _FIVE)
             obs, rewards, ends, cuts, _ = result
             for agent in before:
-                reward[v, self._agents.index(agent)] = self._number(rewards, agent)
-            after = [x for x in env.agents if not (ends.get(x, False) or cuts.get(x, False))]
+                for part, what in zip((rewards, ends, cuts), _OF_AN_AGENT, strict=True):
+                    if agent not in part:
+                        self._refuse(
+                            "step", f"no {what} of {agent}", "one for each agent that acted"
+                        )
+                reward[v, self._agents.index(agent)] = self._number(rewards[agent], agent)
+            present = self._present(v, "step")
+            after = [x for x in present if not (ends.get(x, False) or cuts.get(x, False))]
             self._living[v] = after
             self._look(v, "step", obs, after or before)
             if not after:
-                truncated[v] = any(cuts.get(agent, False) for agent in before)
+                truncated[v] = any(cuts[agent] for agent in before)
                 terminated[v] = not truncated[v]
         return self._obs.copy(), reward, terminated, truncated, {}
 
@@ -165,10 +182,18 @@ class TeamsOfParallelEnvs(VectorEnv[Array, Array, Array]):
                 )
             self._obs[v, self._agents.index(agent)] = seen
 
-    def _number(self, rewards: Mapping[str, Any], agent: str) -> float:
+    def _present(self, v: int, where: str) -> list[str]:
+        """The agents that an environment lists as taking part."""
+        present = list(self._envs[v].agents)
+        for agent in present:
+            if agent not in self._agents:
+                self._refuse(where, f"the new agent {agent}", "agents from `possible_agents` only")
+        return present
+
+    def _number(self, reward: Any, agent: str) -> float:
         """The reward of an agent."""
         try:
-            return float(rewards.get(agent, 0.0))
+            return float(reward)
         except (TypeError, ValueError):
             self._refuse("step", f"no number as the reward of {agent}", "one for each agent")
 

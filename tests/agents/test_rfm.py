@@ -322,6 +322,12 @@ def test_films_show_its_predictions(tmp_path: Path) -> None:
     assert not plain
 
 
+def test_films_show_agents_that_predict_nothing(tmp_path: Path) -> None:
+    config = RunConfig(env="coin", updates=1, eval_episodes=1, out=tmp_path / "run")
+    Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="none"), config).start()
+    assert len(list(frames(tmp_path / "run", 1, 1, 144)[0])) == 10
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [

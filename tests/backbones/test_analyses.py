@@ -13,9 +13,14 @@ from rlbench.backbones.analyses._base import bootstrap
 from rlbench.backbones.analyses._events import Episodes, Sums, rise, usual
 from rlbench.backbones.analyses.company import ALONE, CONTESTED, JOINT, events
 from rlbench.backbones.analyses.edges import CAPTURED, OTHERS, agent_curves, item_curves, stays
-from rlbench.benchmarks.training.analysing import AnalysisJob, read_analysis
+from rlbench.backbones.analyses.other_tasks import OtherTasks, OtherTasksConfig
+from rlbench.benchmarks.training import analysing
+from rlbench.benchmarks.training.analysing import AnalysisJob, perform, read_analysis
 from rlbench.cli import main
+from rlbench.errors import UserError
 from rlbench.experience import Examples
+from rlbench.files import write_atomically
+from rlbench.measures import Measure
 from tests.rlbench.test_cli import refused
 
 T = 10
@@ -179,8 +184,8 @@ def test_analyses_on_the_command_line(runs: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_value_of_company_of_equal_models_is_zero(runs: Path) -> None:
-    assert main(["analyse", "company", str(runs / "returns"), str(runs / "returns")]) == 0
-    numbers = json.loads((runs / "returns/analyses/company/analysis.json").read_text())["numbers"]
+    assert main(["analyse", "company", str(runs / "without"), str(runs / "without")]) == 0
+    numbers = json.loads((runs / "without/analyses/company/analysis.json").read_text())["numbers"]
     assert numbers["value of company: all steps"] == 0
     out = runs / "elsewhere"
     both = [str(runs / "returns"), str(runs / "without")]
@@ -189,6 +194,37 @@ def test_the_value_of_company_of_equal_models_is_zero(runs: Path) -> None:
         json.loads((out / "analysis.json").read_text())["numbers"]["value of company: all steps"]
         != 0
     )
+
+
+def test_results_that_do_not_belong_together_are_never_taken_for_an_analysis(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = AnalysisJob("edges", {}, (runs / "actions",), tmp_path)
+    perform(job)
+    assert (tmp_path / "curves.csv").exists()
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "analysis.json":
+            raise UserError("the disk is full")
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(analysing, "write_atomically", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            perform(AnalysisJob("edges", {"layer": "encoder"}, job.runs, tmp_path))
+    assert not job.complete()
+    with pytest.raises(UserError, match=r"is damaged \(its hash differs\); make it again"):
+        read_analysis(tmp_path)
+    perform(job)
+    assert job.complete()
+    for content in (b"", b"null", b"[]", b'{"panels": 3}', b"\xff"):
+        (tmp_path / "analysis.json").write_bytes(content)
+        assert not job.complete()
+        with pytest.raises(UserError, match="is damaged"):
+            read_analysis(tmp_path)
+    tasks = ("episodes-stag-hunt-4p",)
+    perform(AnalysisJob("other-tasks", {"tasks": tasks}, job.runs, tmp_path))
+    assert not (tmp_path / "curves.csv").exists(), "it has no curves"
 
 
 def test_a_model_on_other_tasks(runs: Path) -> None:
@@ -200,6 +236,22 @@ def test_a_model_on_other_tasks(runs: Path) -> None:
         "episodes-stag-hunt: accuracy",
         "episodes-stag-hunt-4p: perfect_steps",
     }
+
+
+def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
+    class Model:
+        measures = (Measure("whole"), Measure("loss"), Measure("absent"))
+
+        def measure(self, given: Examples) -> dict[str, torch.Tensor]:
+            return {"loss": given["obs"], "raw": given["obs"]}
+
+        def summary(self, columns: dict[str, Any]) -> dict[str, float]:
+            return {"whole": columns["raw"].sum(), "more": 0.0}
+
+    given = Examples({"obs": torch.arange(150.0)})
+    found = OtherTasks(OtherTasksConfig(tasks=("b",))).analyse([Model()], {"a": given})
+    assert found.numbers == {"a: whole": 11175.0, "a: loss": 74.5}
+    assert found.columns.keys() == {"a: loss"}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +267,7 @@ def test_a_model_on_other_tasks(runs: Path) -> None:
         (["edges", "actions", "--layer", "middle"], "invalid choice"),
         (["edges", "digits"], "the examples have the columns obs, label, but this analysis needs recorded multi-agent episodes"),
         (["company", "actions", "without"], "RFMPredictor does not predict returns; give a run of rfm-returns"),
+        (["company", "without", "returns"], "the second run has the network rfm, whose agents may see each other; give"),
         (["company", "returns", "without", "--close", "-1"], "close is -1; give 0 or more"),
         (["other-tasks", "actions"], "there are no other tasks; give --tasks"),
         (["other-tasks", "actions", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin"),

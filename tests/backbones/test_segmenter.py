@@ -116,6 +116,22 @@ def test_every_network_learns_the_squares(encoder: str, head: str) -> None:
     torch.testing.assert_close(answer.sum(1), torch.ones(8, SIDE, SIDE))
 
 
+@pytest.mark.parametrize("head", ["finest", "fcn-16s"])
+def test_heads_that_leave_layers_unread_are_refused(head: str) -> None:
+    encoder = "resnet:units=1,width=8" if head == "finest" else "unet:width=4,pools=2"
+    with pytest.raises(UserError, match=f"the head {head} does not read all layers of the encoder"):
+        make(encoder=encoder, head=head)
+
+
+def test_classes_may_be_bytes() -> None:
+    given = examples()
+    few = Examples({"obs": given["obs"], "seg": given["seg"].to(torch.uint8)})
+    one, other = make(), make()
+    with torch.no_grad():
+        assert same(dict(one.measure(given)), dict(other.measure(few)))
+    assert same(dict(one.learn(given)), dict(other.learn(few)))
+
+
 def test_odd_sizes() -> None:
     spec = {"obs": Box(0, 255, (13, 11, 3), np.uint8), "seg": Box(0, 1, (13, 11), np.int64)}
     for encoder, head in (

@@ -143,6 +143,43 @@ class Unpaid(Countdown):
         return obs, {"a0": "much"}, *rest
 
 
+class Misspelt(Countdown):
+    """One of the dicts of `step` has other keys."""
+
+    part = 1
+
+    def step(self, actions: Any) -> Any:
+        parts = list(super().step(actions))
+        parts[self.part] = {f"{agent} ": x for agent, x in parts[self.part].items()}
+        return tuple(parts)
+
+
+class Endless(Misspelt):
+    part = 2
+
+
+class Uncut(Misspelt):
+    part = 3
+
+
+class Deserted(Countdown):
+    agents_in_all = 0
+
+
+class Vacant(Countdown):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed)
+        self.agents = []
+        return {}, {}
+
+
+class Joined(Countdown):
+    def step(self, actions: Any) -> Any:
+        result = super().step(actions)
+        self.agents.append("b")
+        return result
+
+
 def fails() -> Any:
     raise RuntimeError("no licence")
 
@@ -276,6 +313,12 @@ def test_bytes_that_are_not_images_become_floats_and_actions_stay_in_their_box()
         ("OldStep", "step returned something else; expected five dicts"),
         ("NoInfos", r"reset returned something else; expected two dicts, \(observations"),
         ("Unpaid", "no number as the reward of a0; expected one for each"),
+        ("Misspelt", "step returned no reward of a0; expected one for each agent that acted"),
+        ("Endless", "step returned no termination of a0; expected one for each"),
+        ("Uncut", "step returned no truncation of a0; expected one for each"),
+        ("Deserted", "has no agents in `possible_agents`; list all of them"),
+        ("Vacant", "reset returned no agents; expected at least one in `agents`"),
+        ("Joined", "step returned the new agent b; expected agents from `possible_agents` only"),
         ("fails", "raised RuntimeError in its factory: no licence"),
         ("text", "made a str; expected a pettingzoo.ParallelEnv"),
     ],
@@ -286,6 +329,13 @@ def test_a_faulty_environment_is_named_in_one_sentence(name: str, words: str) ->
         check(task.make, task.name)
     assert HERE + name in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_each_environment_must_be_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Countdown()
+    monkeypatch.setattr(sys.modules[__name__], "made", lambda: one, raising=False)
+    with pytest.raises(UserError, match="made the same environment twice; make a new one in each"):
+        vector_of(f"{HERE}made", 2)
 
 
 def test_without_pettingzoo_its_environments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,11 @@ MUTATIONS: list[Mutation] = [
         ("classes from 1", "first != 0 or classes", "classes"),
     ),
     *of_file(
+        "backbones/models/segmenter.py", "backbones/test_segmenter.py",
+        ("heads may leave layers unread", "if any(gradient is None for gradient in read):", "if False:"),
+        ("classes of 64 bits only", "examples[self.config.label].long()", "examples[self.config.label]"),
+    ),
+    *of_file(
         "backbones/models/classifier.py", "backbones/test_classifier.py",
         ("the first update at the second's step size", "progress = self.updates / self.config", "progress = (self.updates + 1) / self.config"),
         ("one label for all", "label = experience[self.config.label]", 'label = experience["label"]'),

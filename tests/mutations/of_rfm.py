@@ -60,6 +60,7 @@ MUTATIONS: list[Mutation] = [
         ("company is subtracted", "value = whole - without", "value = whole"),
         ("an agent disputes its own item", "(near.sum(2)[:, :, None] - near) > 0", "near.sum(2)[:, :, None] > 0"),
         ("alone in company", "alone = taken & ~together", "alone = taken"),
+        ("company in any order", "network := learners[1].config.network) != WITHOUT", "network := learners[1].config.network) is None"),
     ),
     *of_file(
         "backbones/analyses/_base.py", "backbones/test_analyses.py",
@@ -69,5 +70,15 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/training/analysing.py", "backbones/test_analyses.py",
         ("other settings are the same", '"settings": settings, "checkpoints"', '"settings": {}, "checkpoints"'),
         ("any number of runs", "if len(job.runs) != len(kind.runs):", "if False:"),
+        ("columns of another analysis", "json.dumps(facts).encode() + columns)", "json.dumps(facts).encode())"),
+        ("curves of another analysis", "            (folder / name).unlink(missing_ok=True)\n", "            pass\n"),
+    ),
+    *of_file(
+        "backbones/analyses/other_tasks.py", "backbones/test_analyses.py",
+        ("no measures of all examples at once", "if name in summary:", "if False:"),
+    ),
+    *of_file(
+        "benchmarks/commands/watch.py", "agents/test_rfm.py",
+        ("films show predictions of none", "q is not None and q.numel() and", "q is not None and"),
     ),
 ]  # fmt: skip

@@ -88,6 +88,9 @@ MUTATIONS: list[Mutation] = [
         ("the last observation stays", "        self._obs[v] = 0\n", ""),
         ("the last step is not seen", "after or before)", "after)"),
         ("a cut counts as an end", "terminated[v] = not truncated[v]", "terminated[v] = True"),
+        ("ends may be missing", "zip((rewards, ends, cuts), _OF_AN_AGENT, strict=True)", "zip((rewards,), _OF_AN_AGENT)"),
+        ("the same environment twice", "if any(env is first for env in self._envs[1:]):", "if False:"),
+        ("an episode without agents", "            if not self._living[v]:\n", "            if False:\n"),
         ("spaces of the others not compared", "            if other != one:\n", "            if False:\n"),
     ),
     *of_file(

@@ -47,6 +47,11 @@ def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
         write_atomically(tmp_path / "f" / "g", b"")
 
 
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is too long; choose a shorter one"):
+        write_atomically(tmp_path / ("x" * 300) / "f", b"")
+
+
 def test_only_one_holds_a_lock(tmp_path: Path) -> None:
     with (
         only_one(tmp_path / "lock", "taken"),
