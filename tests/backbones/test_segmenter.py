@@ -119,7 +119,7 @@ def test_every_network_learns_the_squares(encoder: str, head: str) -> None:
 @pytest.mark.parametrize("head", ["finest", "fcn-16s"])
 def test_heads_that_leave_layers_unread_are_refused(head: str) -> None:
     encoder = "resnet:units=1,width=8" if head == "finest" else "unet:width=4,pools=2"
-    with pytest.raises(UserError, match=f"the head {head} does not read all layers of the encoder"):
+    with pytest.raises(UserError, match=f"head is {head}, which does not read the last map"):
         make(encoder=encoder, head=head)
 
 
