@@ -100,6 +100,14 @@ class Episodes:
             found[:, :-ahead] |= happens[:, ahead:]
         return found
 
+    def events(self, happens: Array) -> tuple[Array, ...]:
+        """Indices of what happens, bool [N, T, ...], where the six steps before are known, int64 [M] each.
+
+        With earlier events, the first points of a curve would be means over other events than the last ones.
+        """
+        late = np.arange(happens.shape[1]).reshape(-1, *(1,) * (happens.ndim - 2)) >= BEFORE
+        return np.nonzero(happens & late)
+
     def around(self, signal: Array, example: Array, step: Array, *place: Array) -> Array:
         """A signal in the windows of M events, [M, 8]; NaN outside the episode.
 

@@ -93,4 +93,4 @@ def events(episodes: Episodes, close: int) -> dict[str, tuple[Any, ...]]:
     # Only other agents: the distance of the agent itself is subtracted.
     disputed = alone & ((near.sum(2)[:, :, None] - near) > 0)
     masks = {JOINT: together, ALONE: alone & ~disputed, CONTESTED: disputed}
-    return {name: np.nonzero(mask.any(-1)) for name, mask in masks.items()}
+    return {name: episodes.events(mask.any(-1)) for name, mask in masks.items()}

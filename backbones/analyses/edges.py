@@ -1,7 +1,8 @@
 """Which edges of a relational forward model are active before agents take items? Norms of edge activations around events.
 
 The norm ||e'_k|| of an edge activation is standardised over the test episodes among edges of the same kind: from items of one
-type to agents, or between agents. Curves are means around an event, from six steps before it to one step after it.
+type to agents, or between agents. Curves are means around an event, from six steps before it to one step after it; events in
+the first six steps of an episode are left out.
 
     captured     the edge from an item to the agent that takes it
     others       edges to the same agent from other available items of the type that nobody takes in these steps
@@ -146,7 +147,7 @@ def item_curves(
     taken, available = episodes.taken[..., items], episodes.available[..., items]
     distance = episodes.distance[..., episodes.agents + items]
     gone: Array = np.asarray(taken.any(2))
-    example, step, agent, item = np.nonzero(taken)
+    example, step, agent, item = episodes.events(taken)
     yield CAPTURED, episodes.around(signal, example, step, agent, item), example
 
     steps = (step[:, None] + WINDOW).clip(0, taken.shape[1] - 1)
@@ -171,7 +172,7 @@ def agent_curves(signal: Array, episodes: Episodes) -> Iterator[tuple[str, Array
     apart = ~episodes.soon(np.asarray(together.any(-1))) & episodes.alive[..., None]
     expected = usual(signal, distance, apart[..., None] & other)
     # Ordered pairs of receiver and sender that take one item in one step.
-    example, step, receiver, sender, item = np.nonzero(
+    example, step, receiver, sender, item = episodes.events(
         together[:, :, :, None] & together[:, :, None] & other[..., None]
     )
     yield JOINT, episodes.around(signal, example, step, receiver, sender), example
@@ -179,7 +180,7 @@ def agent_curves(signal: Array, episodes: Episodes) -> Iterator[tuple[str, Array
     yield f"{JOINT}, {USUAL}", _before(around), example
 
     alone = (taken & (taken.sum(2) == 1)[:, :, None]).any(-1) & ~together.any(-1)
-    rows, at, agent, others = np.nonzero(alone[..., None] & other)
+    rows, at, agent, others = episodes.events(alone[..., None] & other)
     yield SOLO, episodes.around(signal, rows, at, agent, others), rows
     yield f"{SOLO}, {USUAL}", _before(episodes.around(expected, rows, at, agent, others)), rows
 

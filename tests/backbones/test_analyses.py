@@ -93,18 +93,22 @@ def test_curves_of_items() -> None:
 
 
 def test_curves_of_agents() -> None:
-    """Agent 1 waits at item 1 from step 4 on, agent 0 arrives in step 8 and both take it; agent 1 took item 0 alone."""
-    first = [(0, 0)] * 8 + [(5, 5)] * 2
-    second = [(0, 5)] * 4 + [(5, 5)] * 6
-    found = world([first, second, (0, 5), (5, 5)], [(2, 1, 0), (8, 0, 1), (8, 1, 1)])
+    """Agent 1 waits at item 1 from step 7 on, agent 0 arrives in step 9 and both take it; agent 1 took item 0 alone.
+
+    What it took in step 2 does not count, because six steps before are not known.
+    """
+    first = [(0, 0)] * 9 + [(5, 5)]
+    second = [(0, 5)] * 7 + [(5, 5)] * 3
+    taken = [(2, 1, 0), (6, 1, 0), (9, 0, 1), (9, 1, 1)]
+    found = world([first, second, (0, 5), (5, 5)], taken)
     signal = np.zeros((1, T, 2, 2))
     signal[0, :, 0, 1] = 10 + np.arange(T)  # To agent 0 from agent 1.
     signal[0, :, 1, 0] = np.arange(T)
     curves = {name: values for name, values, _ in agent_curves(signal, found)}
     np.testing.assert_array_equal(
-        np.sort(curves["joint"], 0), [np.arange(2.0, 10), 12 + np.arange(8.0)]
+        np.sort(curves["joint"], 0), [[*range(3, 10), NAN], [*range(13, 20), NAN]]
     )
-    np.testing.assert_array_equal(curves["solo"], [[NAN, NAN, NAN, NAN, 0, 1, 2, 3]])
+    np.testing.assert_array_equal(curves["solo"], [np.arange(8.0)])
     # From the agent that arrived first, agent 1, to the later one, minus the reverse.
     np.testing.assert_allclose(curves["from the first to the later agent, less the reverse"], [10])
 
@@ -115,11 +119,11 @@ def test_consecutive_steps() -> None:
 
 
 def test_events_of_company() -> None:
-    found = world([(0, 4), (0, 5), (0, 5), (5, 5)], [(2, 1, 0), (5, 0, 1), (8, 0, 1), (8, 1, 1)])
+    found = world([(0, 4), (0, 5), (0, 5), (5, 5)], [(6, 1, 0), (7, 0, 1), (8, 0, 1), (8, 1, 1)])
     steps = {
         name: (step.tolist(), agent.tolist()) for name, (_, step, agent) in events(found, 2).items()
     }
-    assert steps == {JOINT: ([8, 8], [0, 1]), ALONE: ([5], [0]), CONTESTED: ([2], [1])}
+    assert steps == {JOINT: ([8, 8], [0, 1]), ALONE: ([7], [0]), CONTESTED: ([6], [1])}
 
 
 def test_sums_leave_out_nans() -> None:

@@ -41,6 +41,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/analyses/_events.py", "backbones/test_analyses.py",
         ("other examples are read", "if not set(names) <= set(examples.columns):", "if False:"),
+        ("early events count", ">= BEFORE", ">= 0"),
         ("squared distances", "np.abs(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)", "np.square(place[:, :, : self.agents, None] - place[:, :, None]).sum(-1)"),
         ("the past counts", "found[:, :-ahead] |= happens[:, ahead:]", "found[:, ahead:] |= happens[:, :-ahead]"),
         ("all steps are one", "place = step * most + distance", "place = 0 * step + distance"),
