@@ -88,7 +88,7 @@ def _is_more_stable(results: Results) -> Verdict:
         counts = _counts(results, norm)
         size = min(counts, key=lambda x: counts[x].mean())
         drifts[norm] = np.array(
-            [x.numbers["drift"] for x in results.analysed("drift", "digits", name(norm, size))]
+            [x.numbers["drift"] for x in results.analysed("drift", name(norm, size), "digits")]
         )
     without, with_norm = drifts.values()
     listed = [f"{norm} {', '.join(f'{x:.2f}' for x in found)}" for norm, found in drifts.items()]

@@ -19,7 +19,7 @@ NETWORKS = {
 }
 """Name to encoder, head and number of parameters."""
 STEP_SIZES = (1e-3, 3e-3)
-TASK = "frames-procgen:starpilot"
+TASK = "frames-procgen:heist"
 RUNS: dict[Scale, dict[str, Any]] = {
     "small": {
         "updates": 400,

@@ -14,7 +14,7 @@ from rlbench.benchmarks.tables.results import Results
 
 HEADS = ("fcn-32s", "fcn-16s", "fcn-8s")
 STEP_SIZES = (1e-3, 3e-3)
-TASK = "frames-procgen:starpilot"
+TASK = "frames-procgen:heist"
 ENCODER = "impala"
 RUNS: dict[Scale, dict[str, Any]] = {
     "small": {
