@@ -1,0 +1,140 @@
+"""Claims of papers, judged on made-up results."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlbench.benchmarks.papers import (
+    _segmentation as segmentation,
+    batch_norm,
+    fc_densenet,
+    fcn,
+    rfm,
+)
+from rlbench.benchmarks.tables.paper import Paper, Verdict
+from rlbench.benchmarks.tables.results import Missing, Result, Results
+from rlbench.benchmarks.training import run_folder
+from rlbench.benchmarks.training.analysing import Analysed
+
+
+def result(method: str, task: str, seed: int = 0, **columns: Any) -> Result:
+    config = {
+        "learner": {"name": method, "settings": {}}, "run": {"env": task, "seed": seed}, "data": None,
+        "reference_returns": None, "measures": [{"name": "x", "unit": "", "higher_is_better": True}],
+    }  # fmt: skip
+    arrays = {name: np.asarray(x, dtype=float) for name, x in columns.items()}
+    return Result(method, task, seed, Path(f"{method}-{seed}"), config, arrays, 1.0)
+
+
+def verdict(paper: Paper, claim: str, results: Results) -> Verdict:
+    (found,) = [x for x in paper.claims if x.name == claim]
+    return found.judge(results)
+
+
+def networks(accuracy: dict[str, float]) -> Results:
+    """RFM with an accuracy of 0.6 and all others with 0.5, but for those that are given."""
+    chance = {"majority": [0.2], "last_action": [0.1]}
+    return Results(
+        result(name, task, accuracy=[x], perfect_steps_any=[x], **chance)
+        for task in (rfm.COIN, rfm.STAG)
+        for name, x in (dict.fromkeys(rfm.NETWORKS, 0.5) | {"RFM": 0.6} | accuracy).items()
+    )
+
+
+def test_rfm_must_be_at_least_as_good_as_each_network_on_both_games() -> None:
+    assert verdict(rfm.PAPER, "R1", networks({})).holds
+    assert verdict(rfm.PAPER, "R1", networks({"NRI": 0.6})).holds
+    assert not verdict(rfm.PAPER, "R1", networks({"VAIN": 0.61})).holds
+    with pytest.raises(Missing):
+        verdict(rfm.PAPER, "R1", Results([]))
+
+
+@pytest.mark.parametrize(("without", "holds"), [(0.05, True), (0.09, False)])
+def test_memory_must_help_late_in_the_episode(without: float, holds: bool) -> None:
+    rows = {"RFM": 0.1, "RFM, no memory": without}
+    steps = np.linspace(0, 1, 4)[
+        None
+    ]  # The last third of four steps is one step, the first one, too.
+    found = Results(
+        result(name, rfm.SCRIPTED_COIN, accuracy_by_step=0.4 + gain * steps)
+        for name, gain in rows.items()
+    )
+    assert verdict(rfm.PAPER, "R2", found).holds == holds
+
+
+@pytest.mark.parametrize(
+    ("together", "contested", "holds"), [(0.1, -0.1, True), (0.1, 0.1, False), (-0.1, -0.1, False)]
+)
+def test_the_value_of_company_must_have_both_signs(
+    together: float, contested: float, holds: bool
+) -> None:
+    columns = {}
+    for name, value in (
+        ("taken together", together),
+        ("taken alone", 0.0),
+        ("taken alone, contested", contested),
+    ):
+        column = f"value of company: {name}, before"
+        columns |= {f"{column}, sums": np.full(20, value), f"{column}, counts": np.ones(20)}
+    found = Results([], [(rfm.RETURNS, rfm.STAG, Analysed("company", {}, (), columns))])
+    assert verdict(rfm.PAPER, "R4", found).holds == holds
+
+
+def curves(monkeypatch: pytest.MonkeyPatch, reached: dict[str, int]) -> Results:
+    """Runs of batch-norm that reach the target after some updates."""
+
+    class Folder:
+        def __init__(self, path: Path) -> None:
+            self.first = reached[path.name.rpartition("-")[0]]
+
+        def evaluations(self) -> dict[str, Any]:
+            update = np.arange(25, 3_001, 25)
+            return {
+                "update": update,
+                "accuracy": np.where(update >= self.first, 0.96, 0.94)[:, None],
+            }
+
+    monkeypatch.setattr(run_folder, "RunFolder", Folder)
+    return Results(result(name, "digits", seed, x=[1]) for name in reached for seed in range(2))
+
+
+@pytest.mark.parametrize(
+    ("slowest", "plain", "holds"), [(500, 1_000, True), (500, 900, False), (9_999, 1_000, False)]
+)
+def test_normalised_networks_must_be_five_times_as_fast_with_any_step_size(
+    slowest: int, plain: int, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = {batch_norm.name("no normalisation", size): plain for size in batch_norm.STEP_SIZES}
+    reached |= {
+        batch_norm.name("batch normalisation", size): count
+        for size, count in zip(batch_norm.STEP_SIZES, (200, 225, slowest), strict=True)
+    }
+    assert verdict(batch_norm.PAPER, "B1", curves(monkeypatch, reached)).holds == holds
+
+
+def segmented(means: dict[str, float]) -> Results:
+    """Runs with a mean IoU in % with the better step size, and half of it with the other."""
+    return Results(
+        result(segmentation.name(method, size), segmentation.TASK, seed, miou=[x / 100 * share])
+        for method, x in means.items()
+        for size, share in zip(segmentation.STEP_SIZES, (0.5, 1.0), strict=True)
+        for seed in range(2)
+    )
+
+
+def test_heads_and_networks_are_compared_with_their_best_step_size() -> None:
+    assert verdict(
+        fcn.PAPER, "F1", segmented(dict(zip(fcn.HEADS, (30, 33, 36), strict=True)))
+    ).holds
+    assert not verdict(
+        fcn.PAPER, "F1", segmented(dict(zip(fcn.HEADS, (30, 33, 34), strict=True)))
+    ).holds
+    assert not verdict(
+        fcn.PAPER, "F1", segmented(dict(zip(fcn.HEADS, (30, 31, 36), strict=True)))
+    ).holds
+    ours, *others = fc_densenet.METHODS
+    for mean, holds in ((40.0, True), (39.6, True), (39.4, False)):
+        found = segmented({ours: mean, **dict.fromkeys(others, 40.0)})
+        assert verdict(fc_densenet.PAPER, "D1", found).holds == holds
