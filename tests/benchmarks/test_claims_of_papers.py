@@ -35,7 +35,7 @@ def verdict(paper: Paper, claim: str, results: Results) -> Verdict:
 
 def networks(accuracy: dict[str, float]) -> Results:
     """RFM with an accuracy of 0.6 and all others with 0.5, but for those that are given."""
-    chance = {"majority": [0.2], "last_action": [0.1]}
+    chance: dict[str, Any] = {"majority": [0.2], "last_action": [0.1]}
     return Results(
         result(name, task, accuracy=[x], perfect_steps_any=[x], **chance)
         for task in (rfm.COIN, rfm.STAG)
@@ -70,7 +70,7 @@ def test_memory_must_help_late_in_the_episode(without: float, holds: bool) -> No
 def test_the_value_of_company_must_have_both_signs(
     together: float, contested: float, holds: bool
 ) -> None:
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, value in (
         ("taken together", together),
         ("taken alone", 0.0),
