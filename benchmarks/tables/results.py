@@ -67,7 +67,9 @@ class Result:
     @property
     def count(self) -> int:
         """Episodes or examples of the last evaluation."""
-        return len(self.columns[self.headline.name])
+        # A measure of all examples at once has one row.
+        names = (measure.name for measure in measures_of(self.config))
+        return max(len(self.columns[name]) for name in names if name in self.columns)
 
     @property
     def score(self) -> float:
