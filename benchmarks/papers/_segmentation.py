@@ -12,7 +12,7 @@ from rlbench.benchmarks.tables.results import Results
 TASK = "frames-procgen:heist"
 STEP_SIZES = (1e-3, 3e-3)
 RUNS: dict[Scale, dict[str, Any]] = {
-    "small": {"updates": 400, "data_size": 2_000, "eval_every": 100, "log_every": 20, "checkpoint_every": 400},
+    "small": {"updates": 400, "data_size": 2_000, "eval_every": 400, "log_every": 20, "checkpoint_every": 400},
     "full": {"updates": 20_000, "data_size": 5_000, "eval_every": 1_000, "log_every": 100, "checkpoint_every": 1_000},
 }  # fmt: skip
 NOTE = (
