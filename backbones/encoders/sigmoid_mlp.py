@@ -78,8 +78,6 @@ def sigmoid_mlp_layers(
     """Flattens observations and applies `layers` layers of `units` units."""
     if units < 1 or layers < 1:
         raise UserError(f"units is {units} and layers is {layers}; give 1 or more of each")
-    if norm not in ("bn", "none"):
-        raise UserError(f"norm of the encoder sigmoid-mlp is {norm!r}; give bn or none")
     every = (Layer(units, normalised=norm == "bn") for _ in range(layers))
     return SigmoidMLP(nn.Flatten(), *every)
 

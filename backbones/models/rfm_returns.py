@@ -29,7 +29,7 @@ EPSILON = 1e-8
 def returns_to_come(reward: Tensor) -> Tensor:
     """Undiscounted sums of rewards [B, T, A] from each step to the end, [T, B, A].
 
-    >>> returns_to_come(torch.tensor([[[1.0], [0.0], [2.0]]])).flatten()
+    >>> returns_to_come(Tensor([[[1.0], [0.0], [2.0]]])).flatten()
     tensor([3., 2., 2.])
     """
     return reward.flip(1).cumsum(1).flip(1).transpose(0, 1)

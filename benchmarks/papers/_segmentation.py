@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.paper import Grid, Method, Scale
@@ -49,4 +48,5 @@ def best(results: Results, methods: Iterable[str]) -> dict[str, tuple[float, NDA
 def described(method: str, found: tuple[float, NDArray[Any]]) -> str:
     """A result of `best` in words."""
     size, values = found
-    return f"{method} {values.mean():.1f} ± {np.std(values, ddof=1):.1f} (step size {size:g})"
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{method} {values.mean():.1f}{spread} (step size {size:g})"

@@ -93,7 +93,7 @@ def _is_more_stable(results: Results) -> Verdict:
     without, with_norm = drifts.values()
     listed = [f"{norm} {', '.join(f'{x:.2f}' for x in found)}" for norm, found in drifts.items()]
     return Verdict(
-        bool((with_norm < 0.5 * without).all()),
+        bool(with_norm.max() < 0.5 * without.min()),
         f"range of the median of what a sigmoid of the last layer reads, mean over units, by seed: {'; '.join(listed)}",
     )
 

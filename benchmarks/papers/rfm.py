@@ -131,21 +131,21 @@ def _predicts_better(results: Results) -> Verdict:
     return Verdict(holds, "; ".join(parts))
 
 
-def _memory_helps_late(results: Results) -> Verdict:
-    def gain(method: str) -> Array:
-        gains = []
-        for run in results.of(method, SCRIPTED_COIN):
-            by_step = run.columns["accuracy_by_step"].mean(0)
-            third = len(by_step) // 3
-            gains.append(by_step[-third:].mean() - by_step[:third].mean())
-        if not gains:
-            raise Missing(f"{method} has not been run on {SCRIPTED_COIN}")
-        return np.array(gains)
+def late_gain(run: Result) -> float:
+    """Accuracy in the last third of an episode minus accuracy in the first third."""
+    by_step = run.columns["accuracy_by_step"].mean(0)
+    third = len(by_step) // 3
+    return float(by_step[-third:].mean() - by_step[:third].mean())
 
-    rfm, without = gain("RFM"), gain("RFM, no memory")
-    holds = bool((rfm > without + 0.02).all())
-    text = f"accuracy in the last third of an episode minus accuracy in the first third: RFM {_listed(rfm)}, without memory {_listed(without)}"
-    return Verdict(holds, text)
+
+def _memory_helps_late(results: Results) -> Verdict:
+    pairs = results.paired(("RFM", "RFM, no memory"), SCRIPTED_COIN, late_gain)
+    rfm, without = pairs
+    return Verdict(
+        bool((rfm > without + 0.02).all()),
+        "accuracy in the last third of an episode minus accuracy in the first third: "
+        f"RFM {_listed(rfm)}, without memory {_listed(without)}",
+    )
 
 
 def _pooled(

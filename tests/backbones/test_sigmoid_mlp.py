@@ -45,7 +45,7 @@ def test_initial_weights_are_gaussian_and_follow_the_seed() -> None:
         torch.manual_seed(seed)
         made: Any = make_encoder("sigmoid-mlp", (8, 8, 1))
         weights.append(made.layers[1].linear.weight)
-    assert float(weights[0].std()) == pytest.approx(STD, rel=0.05)
+    assert float(weights[0].detach().std()) == pytest.approx(STD, rel=0.05)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -68,7 +68,7 @@ def test_measuring_uses_running_averages() -> None:
     [
         ("units=0", "units is 0 and layers is 3; give 1 or more"),
         ("layers=0", "layers is 0; give 1 or more"),
-        ("norm=gn", "norm of the encoder sigmoid-mlp is 'gn'; give bn or none"),
+        ("norm=gn", "norm of sigmoid-mlp is 'gn'; give one of bn, none"),
     ],
 )
 def test_bad_options_are_refused(options: str, told: str) -> None:

@@ -58,8 +58,9 @@ def test_memory_must_help_late_in_the_episode(without: float, holds: bool) -> No
         None
     ]  # The last third of four steps is one step, the first one, too.
     found = Results(
-        result(name, rfm.SCRIPTED_COIN, accuracy_by_step=0.4 + gain * steps)
+        result(name, rfm.SCRIPTED_COIN, seed, accuracy_by_step=0.4 + gain * steps)
         for name, gain in rows.items()
+        for seed in range(2)
     )
     assert verdict(rfm.PAPER, "R2", found).holds == holds
 
