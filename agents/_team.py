@@ -116,7 +116,7 @@ class Team(Agent):
             yield Trajectories(**part, extras=own)
 
     def _parts_of(self, columns: Mapping[str, Tensor], dim: int) -> list[dict[str, Tensor]]:
-        """Splits all columns into those of each member; see `_parts`."""
+        """Splits every column among the members; see `_parts`."""
         parts = {name: self._parts(column, dim) for name, column in columns.items()}
         return [{name: part[i] for name, part in parts.items()} for i in range(len(self.members))]
 

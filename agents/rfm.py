@@ -57,7 +57,7 @@ Predictor = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class RFMConfig(A2CConfig):
-    """Settings of A2C with a relational forward model: those of A2C with other defaults, and those of the predictor."""
+    """Settings of A2C with a relational forward model: the settings of A2C with other defaults, and the settings of the predictor."""
 
     predictor: Predictor = "rfm"
     """What predicts the others' actions. rfm: the relational forward model; rfm-ff: without memory; rfm-norel: without

@@ -69,7 +69,7 @@ class Task:
     """Tasks with other lifetimes, on which a meta-learner is also measured."""
     team: str | None = None
     """How its agents learn: all by one policy, `shared`, or each by its own, `independent`; see `rlbench.envs.teams`.
-    None if one agent learns. Observations and actions are those of all agents, [A, ...], in spaces of
+    None if one agent learns. Observations and actions of all agents are stacked, [A, ...], in spaces of
     `rlbench.teams`; the reward of an environment is the mean over the agents."""
 
     def score(self, mean_return: float) -> float | None:

@@ -39,7 +39,7 @@ class UNet(nn.Module):
         self.strides = tuple(2**i for i in reversed(range(pools + 1)))
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The smallest map, and those of the way up, [B, C, H, W]."""
+        """The smallest map and the maps of the way up, [B, C, H, W]."""
         kept = [self.down[0](x)]
         for block in list(self.down)[1:]:
             kept.append(block(F.max_pool2d(kept[-1], 2)))

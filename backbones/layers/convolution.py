@@ -4,8 +4,8 @@ Batch normalisation standardises each channel by the statistics of a batch, over
 
     y = gamma (x - mean) / sqrt(variance + epsilon) + beta
 
-In evaluation, running statistics replace those of the batch, so that it is one affine map for each channel, which
-`folded` includes in the convolution before it. Group normalisation has no statistics of batches.
+In evaluation, running statistics replace the statistics of the batch. The layer is then one affine map for each channel,
+which `folded` includes in the convolution before it. Group normalisation has no statistics of batches.
 
 Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167; Wu & He, 2018, https://arxiv.org/abs/1803.08494
 """

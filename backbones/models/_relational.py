@@ -1,6 +1,7 @@
 """Code shared by the models of multi-agent episodes: settings, network, predictions and updates."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -106,9 +107,9 @@ class RelationalModel(Model):
         prediction: Prediction = self.network(nodes, nodes.new_zeros(steps, batch), **options)
         return prediction
 
+    @abstractmethod
     def losses(self, out: Tensor, examples: Examples) -> Tensor:
         """The loss of each step and agent, [T, B, A]."""
-        raise NotImplementedError
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One gradient step on the mean loss over agents and steps."""

@@ -249,7 +249,7 @@ PAPER = Paper(
         _claim(
             "R1", "RFM predicts the actions of all agents better than its ablations and baselines",
             "on the episodes of trained agents of both games, the mean over seeds of accuracy and of perfect steps from any "
-            "step on is at least that of each other network",
+            "step on is at least as high as for every other network",
             _predicts_better,
         ),
         _claim(

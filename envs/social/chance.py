@@ -35,7 +35,7 @@ def keys(seeds: Sequence[int]) -> Array:
 
 
 def following(key: Array) -> Array:
-    """Keys of the episodes that follow those of `key`, for resets without a seed; uint64 [R]."""
+    """Keys of the next episodes after `key`, for resets without a seed; uint64 [R]."""
     return _mixed(_mixed(key) + _GOLDEN)
 
 

@@ -149,7 +149,9 @@ def test_predictions_equal_those_of_the_unrolled_model(kind: str) -> None:
     reset = torch.cat([torch.zeros(1, 3), over[:-1]])
     state = {x.removeprefix("before "): given.extras[x][0] for x in given.extras if " " in x}
     assert player.predictor is not None
-    assert all(float(x.abs().sum()) > 0 for x in state.values()), "it goes on with an episode"
+    assert all(float(x.abs().sum()) > 0 for x in state.values()), (
+        "the rollout starts in the middle of an episode"
+    )
     assert reset.any()
     q = player.predictor(given.obs, reset, state).out[:, :, 1:].softmax(-1)
     torch.testing.assert_close(q, given.extras["q"])
