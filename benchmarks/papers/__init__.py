@@ -27,6 +27,7 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
+        "policy-encoders": ("policy_encoders:PAPER", "PPO on CoinRun with encoders of several papers"),
         "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
         "rfm": (
             "rfm:PAPER",

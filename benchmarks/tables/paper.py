@@ -35,6 +35,8 @@ class Method:
     """Settings that differ from the learner's preset for the task."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RunConfig that the grid does not set."""
+    pretrained: tuple[str, str] | None = None
+    """Method and task of an earlier grid whose encoder it starts from, seed by seed."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Grid:
                 for seed in range(self.seeds):
                     out = folder / run_name(method.name, task, seed)
                     run = {**method.run, **self.run}
+                    if method.pretrained is not None:
+                        run["pretrained"] = str(folder / run_name(*method.pretrained, seed))
                     config = RunConfig(env=task, seed=seed, out=out, **run)
                     yield method.name, Job(method.learner, method.settings, config)
 
@@ -143,6 +147,15 @@ class Paper:
     def jobs(self, scale: Scale, folder: Path) -> list[tuple[str, Job]]:
         """All runs of a scale, each with the name of its method."""
         return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
+
+    def stages(self, scale: Scale, folder: Path) -> list[list[Job]]:
+        """All runs of a scale in stages; a stage needs the encoders of the stages before it."""
+        stages: list[list[Job]] = [[]]
+        for grid in self.grids[scale]:
+            if any(method.pretrained for method in grid.methods):
+                stages.append([])
+            stages[-1] += [job for _, job in grid.jobs(folder)]
+        return stages
 
     def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, str, AnalysisJob]]:
         """All analyses of a scale, each with its first method and its task."""

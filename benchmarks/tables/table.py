@@ -57,8 +57,10 @@ def make(asked: TableConfig) -> None:
     # Progress goes to standard error, so that a table can be sent to a file.
     console = Console(stderr=True)
     with only_one(folder / ".lock", refusal):
-        jobs = [job for _, job in paper.jobs(asked.scale, folder)]
-        failed = run_missing(jobs, asked.execution, f"{paper.name}, {asked.scale}", console)
+        failed = []
+        for jobs in paper.stages(asked.scale, folder):
+            title = f"{paper.name}, {asked.scale}"
+            failed += run_missing(jobs, asked.execution, title, console)
         analyse_missing([job for *_, job in paper.analysis_jobs(asked.scale, folder)], console)
         sections = table(paper, asked.scale, folder)
     conclude(sections, asked.format, folder, failed, console)
