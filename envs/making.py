@@ -95,6 +95,13 @@ def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
     return ImgObsWrapper(env)
 
 
+def make_empty_rooms(sizes: tuple[int, ...]) -> "gym.Env[Any, Any]":
+    """One environment of empty rooms of several sizes."""
+    from rlbench.envs.minigrid.rooms import EmptyRooms
+
+    return EmptyRooms(sizes)
+
+
 def make_minatar(env_id: str) -> "gym.Env[Any, Any]":
     """One environment of the package minatar, whose episodes depend on their seeds alone."""
     register_minatar(env_id)

@@ -14,6 +14,7 @@ from rlbench.envs.examples import SOURCES, find_source
 from rlbench.envs.grids import names as grid_names
 from rlbench.envs.grids.names import GridName
 from rlbench.envs.making import MINATAR
+from rlbench.envs.minigrid import names as empty_names
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.multiroom.names import Floor
 from rlbench.envs.procgen import names as procgen_names
@@ -85,7 +86,7 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
+            (`multiroom-n2`), empty rooms (`minigrid-empty-5-8`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
             `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, `frames-procgen:coinrun`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
@@ -103,6 +104,10 @@ def find_task(name: str) -> Task:
     rooms = multiroom_names.parse(name)
     if rooms is not None:
         return _multiroom(name, *rooms)
+    sizes = empty_names.parse(name)
+    if sizes is not None:
+        making.register_minigrid(name)
+        return Task(name, partial(making.make_empty_rooms, sizes), solved_above=0.0)
     game = procgen_names.parse(name)
     if game is not None:
         return _procgen(game)

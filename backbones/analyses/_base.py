@@ -56,6 +56,11 @@ class Analysis(ABC):
 
     history: Callable[[], Iterator[tuple[int, Any]]]
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
+    play: Callable[[str, int], Mapping[str, Array]]
+    """Plays the first run's agent on a task for a number of episodes: every measure of each, [E]; set before `analyse` is
+    called."""
+    agents: ClassVar[bool] = False
+    """Whether the runs may be those of agents."""
 
     def __init__(self, config: Any) -> None:
         """Stores the settings."""
@@ -72,7 +77,7 @@ class Analysis(ABC):
 
         Args:
             learners: One for each of `runs`, in evaluation mode.
-            examples: Test examples by task: the task of the runs, then `other_tasks`.
+            examples: Test examples by task: the task of the runs, then `other_tasks`; none for agents.
 
         Raises:
             UserError: The learners or the examples do not suit this analysis.

@@ -1,4 +1,4 @@
-"""A trained model on the examples of other tasks, for example with other numbers of agents."""
+"""A trained model on the examples of other tasks, or a trained agent in other environments: other sizes, other numbers of agents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,24 @@ class OtherTasksConfig:
     """Settings of the evaluation on other tasks."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks whose test examples have the columns that the model reads."""
+    """Tasks whose test examples have the columns that the model reads, or whose environments have the agent's spaces."""
+    episodes: int = 100
+    """Episodes that an agent plays on each task."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
         if not self.tasks:
             raise UserError("there are no other tasks; give --tasks, such as episodes-stag-hunt-6p")
+        if self.episodes < 1:
+            raise UserError(f"episodes is {self.episodes}; give 1 or more")
 
 
 class OtherTasks(Analysis):
-    """Measures of a model on its own task and on others."""
+    """Measures of a model or an agent on its own task and on others."""
 
     Config: ClassVar[type] = OtherTasksConfig
-    runs = ("a run of a model",)
+    runs = ("a run of a model or an agent",)
+    agents = True
     config: OtherTasksConfig
 
     @property
@@ -43,6 +48,13 @@ class OtherTasks(Analysis):
         (model,) = learners
         numbers: dict[str, float] = {}
         columns: dict[str, Array] = {}
+        if not examples:
+            for task in self.other_tasks:
+                for name, column in self.play(task, self.config.episodes).items():
+                    columns[f"{task}: {name}"] = column
+                    if name != "seed":
+                        numbers[f"{task}: {name}"] = float(column.mean())
+            return Findings(numbers, columns=columns)
         for task, given in examples.items():
             parts = []
             for first in range(0, len(given), AT_ONCE):

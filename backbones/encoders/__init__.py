@@ -57,6 +57,8 @@ ENCODERS = NameTable(
     },
     group="rlbench.encoders",
 )
+FITTING = ("padding", "side")
+"""Options of all encoders of images; see `Encoder`."""
 PRESETS = {
     "resnet20": "units=3",
     "resnet56": "units=9",
@@ -82,6 +84,7 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     from rlbench.backbones.encoders._base import CHANNELS, Encoder
 
     kind, options = kind_of(name)
+    fitting = {option: options.pop(option) for option in FITTING if option in options}
     if kind.takes == "anything":
         return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
@@ -98,7 +101,7 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
             f"or 4 channels; give the encoder flatten or an environment with images{hint}"
         )
     try:
-        return Encoder(kind, kind.layers(channels, **options), obs_shape, last)
+        return Encoder(kind, kind.layers(channels, **options), obs_shape, last, **fitting)
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:
@@ -166,9 +169,15 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
 
 def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
     """Parses words such as `units=1` to the types of the options."""
+    from rlbench.backbones.encoders._base import Encoder
+
     _, *known = inspect.signature(kind.layers).parameters.values()
-    defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
     types = get_type_hints(kind.layers)
+    if kind.takes == "images":
+        every = inspect.signature(Encoder).parameters
+        known += [every[option] for option in FITTING]
+        types |= get_type_hints(Encoder.__init__)
+    defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
     options = {}
     for word in words:
         option, _, value = word.partition("=")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.convolution import normalise_convolutions
 from rlbench.backbones.layers.mlp import Network
+from rlbench.backbones.layers.sizes import Padding, read
 from rlbench.errors import UserError
 
 CHANNELS = (1, 3, 4)
@@ -50,7 +51,13 @@ class Encoder(nn.Module):
     """Layers that read observations with the channels moved to the front and the values scaled."""
 
     def __init__(
-        self, kind: Kind, layers: nn.Module, obs_shape: tuple[int, ...], channels_last: bool
+        self,
+        kind: Kind,
+        layers: nn.Module,
+        obs_shape: tuple[int, ...],
+        channels_last: bool,
+        padding: Padding = "keep",
+        side: int = 64,
     ) -> None:
         """Finds the number of features with a trial pass.
 
@@ -59,9 +66,12 @@ class Encoder(nn.Module):
             layers: Layers from [B, C, H, W], or another shape of observations, to [B, size].
             obs_shape: One observation.
             channels_last: Observations are [B, H, W, C].
+            padding: What happens to padding of images; see `layers/sizes.py`.
+            side: Rows and columns after `resize` and `crop`.
         """
         super().__init__()
         self.layers = layers
+        self.padding, self.side = padding, side
         self.channels_last = channels_last
         self.kind = kind
         self.obs_dims = len(obs_shape)
@@ -70,6 +80,13 @@ class Encoder(nn.Module):
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
+            if padding == "trim" and self._features_of_half(obs_shape) not in (self.size, None):
+                raise UserError(
+                    "with padding=trim, images of several sizes need a head whose number of features does not depend "
+                    "on the size; give head=spp, gap or spatial-softmax"
+                )
+        if side < 1:
+            raise UserError(f"side is {side}; give 1 or more")
         self.train()
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -77,8 +94,20 @@ class Encoder(nn.Module):
         lead = obs.dim() - self.obs_dims
         if lead > 1:
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
-        features: Tensor = self.layers(self._images(obs))
-        return features
+        return read(self.layers, self._images(obs), self.padding, self.side)
+
+    def _features_of_half(self, obs_shape: tuple[int, ...]) -> int | None:
+        """The number of features of an image with half the rows and columns; None if it is too small."""
+        images = self._images(torch.zeros(1, *obs_shape))
+        try:
+            return int(self.layers(images[:, :, ::2, ::2]).shape[1])
+        except (RuntimeError, ValueError, UserError):
+            return None
+
+    @property
+    def one_program(self) -> bool:
+        """Whether it does the same operations for all observations of its shape, so that it can be compiled."""
+        return self.padding == "keep"
 
     def pyramid(self, obs: Tensor) -> dict[int, Tensor]:
         """Maps by stride, from fine to coarse.
@@ -95,6 +124,10 @@ class Encoder(nn.Module):
         if not isinstance(self.layers, Maps):
             raise UserError(
                 "this encoder has no pyramid of maps; use mobilenet-v2, resnet, impala, fc-densenet or unet"
+            )
+        if self.padding != "keep":
+            raise UserError(
+                f"an encoder with padding={self.padding} has no maps of the whole image; give padding=keep"
             )
         lead = obs.shape[: obs.dim() - self.obs_dims]
         maps = self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))

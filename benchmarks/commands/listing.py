@@ -76,6 +76,7 @@ def everything() -> str:
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"
+        "  minigrid-empty-N, empty rooms of NxN cells (5 to 16) in pictures, and minigrid-empty-5-6-8 of several sizes\n"
         "  MinAtar's ids, such as MinAtar/Breakout-v1 (extra minatar)\n"
         "  package.module:factory, your own function that returns an environment or a source of examples\n\n"
         "Next: rlbench run bear --env halfcheetah-medium"

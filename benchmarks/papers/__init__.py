@@ -27,7 +27,14 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
-        "policy-encoders": ("policy_encoders:PAPER", "PPO on CoinRun with encoders of several papers"),
+        "mobilenet-v2": (
+            "mobilenet_v2:PAPER",
+            "linear bottlenecks and their shortcuts; a ReLU in few dimensions",
+        ),
+        "policy-encoders": (
+            "policy_encoders:PAPER",
+            "PPO on CoinRun with encoders of several papers",
+        ),
         "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
         "rfm": (
             "rfm:PAPER",

@@ -57,8 +57,15 @@ def _grids(updates: int, episodes: int) -> tuple[Grid, Grid]:
         SEGMENTER, "segmenter", {"encoder": "impala", "head": "fcn-8s", "learning_rate": 3e-3}
     )
     long = {"updates": 1_000, "data_size": 2_000, "eval_every": 0, "checkpoint_every": 500}
-    run = {"updates": updates, "eval_every": 0, "eval_episodes": episodes, "checkpoint_every": updates // 4}
-    return Grid((segmenter,), (FRAMES,), seeds=3, run=long), Grid(METHODS, (TASK,), seeds=3, run=run)
+    run = {
+        "updates": updates,
+        "eval_every": 0,
+        "eval_episodes": episodes,
+        "checkpoint_every": updates // 4,
+    }
+    return Grid((segmenter,), (FRAMES,), seeds=3, run=long), Grid(
+        METHODS, (TASK,), seeds=3, run=run
+    )
 
 
 def _returns(results: Results, names: tuple[str, ...], prefix: str = "") -> str:

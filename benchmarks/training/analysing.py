@@ -102,7 +102,7 @@ def perform(job: AnalysisJob) -> "Findings":
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
     from rlbench.envs.tasks import find_task
-    from rlbench.interface import Model, evaluating
+    from rlbench.interface import Agent, Learner, Model, evaluating
     from rlbench.offline_data.examples import open_examples
 
     kind = load_analysis(job.name)
@@ -111,11 +111,12 @@ def perform(job: AnalysisJob) -> "Findings":
         raise UserError(
             f"{job.name} needs {' and '.join(kind.runs)}; got {len(job.runs)} run{'s' * (len(job.runs) != 1)}"
         )
-    learners: list[Model] = []
+    allowed = (Model, Agent) if kind.agents else Model
+    learners: list[Learner] = []
     task = ""
     for path, what in zip(job.runs, kind.runs, strict=True):
         learner, its_task = load_run(path)
-        if not isinstance(learner, Model):
+        if not isinstance(learner, allowed):
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
         if learners and its_task.name != task:
             raise UserError(
@@ -124,11 +125,14 @@ def perform(job: AnalysisJob) -> "Findings":
         learners.append(learner)
         task = its_task.name
     config = RunFolder(job.runs[0]).config()["run"]
-    examples = {task: examples_of_run(job.runs[0]).test}
-    for other in analysis.other_tasks:
-        # A source needs at least one training example, which is not used here.
-        examples[other] = open_examples(find_task(other), 1, config["seed"]).test
+    examples = {}
+    if isinstance(learners[0], Model):
+        examples[task] = examples_of_run(job.runs[0]).test
+        for other in analysis.other_tasks:
+            # A source needs at least one training example, which is not used here.
+            examples[other] = open_examples(find_task(other), 1, config["seed"]).test
     analysis.history = partial(_history, learners[0], job.runs[0])
+    analysis.play = partial(_play, learners[0], config["seed"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for learner in learners:
@@ -152,6 +156,27 @@ def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
     for update, state in RunFolder(path).snapshots(learner.device):
         learner.load_state_dict(with_generators_of(learner, state))
         yield update, learner
+
+
+def _play(agent: Any, seed: int, task: str, episodes: int) -> Mapping[str, NDArray[Any]]:
+    """Every measure of episodes of an agent on a task with its spaces.
+
+    Raises:
+        UserError: The task has other spaces.
+    """
+    from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
+    from rlbench.envs.tasks import find_task
+    from rlbench.interface import Spec
+
+    found = find_task(task)
+    mine, theirs = agent.spec, Spec.of(found.make())
+    for name in ("observation_space", "action_space"):
+        if getattr(mine, name) != getattr(theirs, name):
+            raise UserError(
+                f"{task} has the {name.replace('_', ' ')} {getattr(theirs, name)}, but the agent learned with "
+                f"{getattr(mine, name)}; give a task with the same spaces"
+            )
+    return EpisodesEvaluator(found, episodes).columns(agent, seed)
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

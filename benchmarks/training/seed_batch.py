@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rlbench.accelerate.compile import inductor, interpreted
+from rlbench.accelerate.compile import inductor, interpreted, is_one_program
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
@@ -39,7 +39,8 @@ class SeedBatchRun:
                 f"{path} contains {len(runs)} of {first.config.seeds} seeds that learn together; "
                 "restore the others, or start again with another --out"
             )
-        if first.data is None or first.learner.phase() is None:
+        one_program = first.learner.phase() is not None and is_one_program(first.learner)
+        if first.data is None or not one_program:
             raise UserError(
                 f"--seeds {len(runs)}: {first.learner_name} on {first.config.env} cannot learn several "
                 "seeds as one program; give each seed a separate run (rlbench sweep --seeds)"

@@ -2,7 +2,8 @@
 
 A wall with a door divides a square level in two, at any place and in any direction; the agent, a goal, two balls or
 boxes and up to two keys are anywhere. A cell has 8 pixels, so `frames-minigrid-s48` has images of 48 pixels and levels
-of 6 x 6 cells. The labels have the same meaning and the same chances at every size. Columns:
+of 6 x 6 cells. The labels have the same meaning and the same chances at every size. `frames-minigrid-s48-64` has as many
+levels of each size, in turn, padded with zeros at the bottom and at the right to the largest. Columns:
 
     obs       bytes [S, S, 3]
     seg       type of the object at each pixel, int64 [S, S]; 0 is the background
@@ -50,22 +51,24 @@ class MiniGridLevels(Source):
     kind = "generated"
     cached = True
 
-    def __init__(self, size: str) -> None:
-        """Prepares levels of a size.
+    def __init__(self, name: str) -> None:
+        """Prepares levels of one size or several.
 
         Args:
-            size: Pixels of a side, one of `SIZES`.
+            name: Pixels of a side, one of `SIZES`, or several of them, as in 48-64.
 
         Raises:
             UserError: There is no such size, or minigrid is missing.
         """
-        if size not in map(str, SIZES):
+        words = name.split("-")
+        if not set(words) <= set(map(str, SIZES)) or len(set(words)) < len(words):
             raise UserError(
-                f"there are no levels of {size} pixels; give frames-minigrid-sS with S one of "
-                f"{', '.join(map(str, SIZES))}"
+                f"there are no levels of {name} pixels; give frames-minigrid-sS with S one of "
+                f"{', '.join(map(str, SIZES))}, or several, as in frames-minigrid-s48-64"
             )
-        register_minigrid(f"frames-minigrid-s{size}")
-        self._side = int(size)
+        register_minigrid(f"frames-minigrid-s{name}")
+        self._name, self._sides = name, tuple(map(int, words))
+        self._side = max(self._sides)
 
     @property
     def fields(self) -> Mapping[str, Space[Any]]:
@@ -93,18 +96,22 @@ class MiniGridLevels(Source):
 
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
         """See `Source`."""
-        rng = np.random.default_rng(derive(seed, "frames-minigrid-s", self._side, split))
-        cells = levels(rng, size, self._side // TILE)
+        rng = np.random.default_rng(derive(seed, "frames-minigrid-s", self._name, split))
         pictures, kinds = tiles()
         columns = {
-            "obs": np.zeros((size, self._side, self._side, 3), np.uint8),
-            "seg": np.zeros((size, self._side, self._side), np.uint8),
+            name: np.zeros((size, *space.shape), np.uint8 if space.shape else np.int64)
+            for name, space in self.fields.items()
         }
-        for first in range(0, size, AT_ONCE):
-            rows = slice(first, first + AT_ONCE)
-            columns["obs"][rows] = drawn(cells[rows], pictures)
-            columns["seg"][rows] = drawn(cells[rows], kinds)
-        return columns | labels(cells)
+        for turn, side in enumerate(self._sides):
+            mine = np.arange(turn, size, len(self._sides))
+            cells = levels(rng, len(mine), side // TILE)
+            for first in range(0, len(mine), AT_ONCE):
+                part = slice(first, first + AT_ONCE)
+                columns["obs"][mine[part], :side, :side] = drawn(cells[part], pictures)
+                columns["seg"][mine[part], :side, :side] = drawn(cells[part], kinds)
+            for name, column in labels(cells).items():
+                columns[name][mine] = column
+        return columns
 
 
 def levels(rng: np.random.Generator, count: int, side: int) -> Array:

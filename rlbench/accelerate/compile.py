@@ -15,7 +15,7 @@ from typing import Any, cast
 from warnings import catch_warnings, filterwarnings
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from rlbench.accelerate.graphs import CapturedUpdate, Program, captured
 from rlbench.accelerate.precision import with_products_in
@@ -34,6 +34,8 @@ def why_not(learner: Learner) -> str | None:
     if learner.phase() is None:
         some = "" if type(learner).phase is Learner.phase else " with these settings"
         return f"{name} has no compiled form{some}"
+    if not is_one_program(learner):
+        return f"the encoder of {name} does other operations for other images (padding)"
     if isinstance(learner, MetaLearner) and learner.device.type != "cuda":
         return f"{name} has no compiled form on the device {learner.device}, only on a CUDA GPU"
     if learner.device.type not in ("cpu", "cuda"):
@@ -41,6 +43,12 @@ def why_not(learner: Learner) -> str | None:
     if learner.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
         return "no C++ compiler (g++, clang++ or cl) was found"
     return None
+
+
+def is_one_program(learner: Learner) -> bool:
+    """Whether the networks do the same operations for all observations."""
+    networks = [x for x in vars(learner).values() if isinstance(x, nn.Module)]
+    return all(getattr(layer, "one_program", True) for x in networks for layer in x.modules())
 
 
 def inductor(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Sequence[Tensor]]:

@@ -1,0 +1,87 @@
+"""Images of several sizes in one array, padded with zeros at the bottom and at the right to the largest size.
+
+A network of convolutions and a head such as `spp` takes images of any size, but a batch has only one. `trim` cuts off
+the padding and gives the images of each size to the network as a batch of their own (He et al., 2014,
+https://arxiv.org/abs/1406.4729, section 2.3, trains with one size per epoch). `resize` and `crop` are what networks
+without such a head need: all images get one size.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlbench.errors import UserError
+
+Padding = Literal["keep", "trim", "resize", "crop"]
+"""What happens to padding: it is part of the image; it is cut off; it is cut off, and the image is then resized, or cropped or
+padded around its centre, to a square of one size."""
+
+
+def sizes(images: Tensor) -> Tensor:
+    """Rows and columns of each image [B, C, H, W] without its padding, int64 [B, 2].
+
+    An image of zeros counts as one without padding.
+    """
+    filled = images != 0
+    found = []
+    for axis in (2, 3):
+        used = filled.any(dim=1).any(dim=5 - axis - 1)
+        length = images.shape[axis]
+        last = length - used.flip(1).int().argmax(dim=1)
+        found.append(torch.where(used.any(dim=1), last, length))
+    return torch.stack(found, dim=1)
+
+
+def by_size(images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Images [B, C, H, W] grouped by size, without their padding: row numbers [N] and images [N, C, h, w].
+
+    Raises:
+        UserError: The network is exported, but what it computes depends on the sizes.
+    """
+    # Both would record the sizes of their example.
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined, no-untyped-call]
+        raise UserError(
+            "an encoder that trims, resizes or crops padded images cannot be exported; train one with padding=keep"
+        )
+    unique, member = sizes(images).unique(dim=0, return_inverse=True)
+    groups = []
+    for group, (rows, columns) in enumerate(unique.tolist()):
+        chosen = (member == group).nonzero().squeeze(1)
+        groups.append((chosen, images[chosen, :, :rows, :columns]))
+    return groups
+
+
+def read(
+    network: Callable[[Tensor], Tensor], images: Tensor, padding: Padding, side: int
+) -> Tensor:
+    """Features [B, size] of padded images [B, C, H, W].
+
+    Args:
+        network: From images [N, C, h, w] to features [N, size].
+        images: Padded with zeros at the bottom and at the right.
+        padding: See `Padding`.
+        side: Rows and columns that `resize` and `crop` give.
+    """
+    if padding == "keep":
+        return network(images)
+    groups = by_size(images)
+    order = torch.cat([chosen for chosen, _ in groups]).argsort()
+    if padding == "trim":
+        return torch.cat([network(found) for _, found in groups])[order]
+    fit = _resized if padding == "resize" else _cropped
+    return network(torch.cat([fit(found, side) for _, found in groups])[order])
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    """Bilinear, with an average over the pixels that a smaller image cannot show."""
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def _cropped(images: Tensor, side: int) -> Tensor:
+    """The centre; what is missing is zero."""
+    rows, columns = images.shape[2:]
+    above, before = (side - rows) // 2, (side - columns) // 2
+    return F.pad(images, (before, side - columns - before, above, side - rows - above))
