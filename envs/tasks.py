@@ -231,6 +231,11 @@ def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
 
 
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:
+    if name.startswith(empty_names.PREFIX):
+        return (
+            f"{name!r} is not a task; give sizes of {empty_names.SMALLEST} to {empty_names.LARGEST} cells, each once, as in "
+            f"{empty_names.PREFIX}5-6-8"
+        )
     close = difflib.get_close_matches(name, [*task_names(), *gymnasium_ids], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "`rlbench list` shows the names;"
     return f"no task named {name!r}; {hint} any Gymnasium id and package.module:factory work too"

@@ -70,6 +70,7 @@ class Encoder(nn.Module):
             side: Rows and columns after `resize` and `crop`.
         """
         super().__init__()
+        at_least_one("images", side=side)
         self.layers = layers
         self.padding, self.side = padding, side
         self.channels_last = channels_last
@@ -80,13 +81,11 @@ class Encoder(nn.Module):
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
-            if padding == "trim" and self._features_of_half(obs_shape) not in (self.size, None):
+            if padding == "trim" and self._features_of_smaller(obs_shape) not in (self.size, None):
                 raise UserError(
                     "with padding=trim, images of several sizes need a head whose number of features does not depend "
                     "on the size; give head=spp, gap or spatial-softmax"
                 )
-        if side < 1:
-            raise UserError(f"side is {side}; give 1 or more")
         self.train()
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -96,11 +95,12 @@ class Encoder(nn.Module):
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
         return read(self.layers, self._images(obs), self.padding, self.side)
 
-    def _features_of_half(self, obs_shape: tuple[int, ...]) -> int | None:
-        """The number of features of an image with half the rows and columns; None if it is too small."""
+    def _features_of_smaller(self, obs_shape: tuple[int, ...]) -> int | None:
+        """The number of features of an image without a quarter of the rows and columns; None if it is too small."""
         images = self._images(torch.zeros(1, *obs_shape))
+        rows, columns = (x - x // 4 for x in images.shape[2:])
         try:
-            return int(self.layers(images[:, :, ::2, ::2]).shape[1])
+            return int(self.layers(images[:, :, :rows, :columns]).shape[1])
         except (RuntimeError, ValueError, UserError):
             return None
 

@@ -40,6 +40,7 @@ PAPERS = NameTable(
             "rfm:PAPER",
             "relational forward models: predictions, edges, value of company, agents with one on board",
         ),
+        "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
     },
     group="rlbench.papers",
 )

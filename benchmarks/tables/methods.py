@@ -5,6 +5,8 @@ are distinguished by everything that affects a result, never by name alone.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,7 +89,8 @@ def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
 
     Settings and options that were added after a run count as having their defaults. Data are identified
     by their hash, or by their size if each seed draws new ones. Reference returns are
-    included because they define the unit of the score.
+    included because they define the unit of the score. Pretrained encoders are identified by how they were
+    trained, because each seed may start from one with the same seed.
     """
     settings_of: dict[str, set[str]] = {}
     for config in configs:
@@ -101,6 +104,8 @@ def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
             settings = settings | {key: known[key] for key in sorted(newer & known.keys())}
         unit = {"reference_returns": config.get("reference_returns")}
         run = decisive(config.get("run", {}))
+        if origin := config.get("pretrained"):
+            run["pretrained"] = _origin(origin)
         found.append({"learner": name, **settings, **run, **_data(config), **unit})
     return found
 
@@ -127,6 +132,14 @@ def _named(name: str, settings: Mapping[str, Any]) -> str:
 def _learner(config: Config) -> tuple[str, dict[str, Any]]:
     learner = config.get("learner", {})
     return learner.get("name", ""), learner.get("settings", {})
+
+
+def _origin(pretrained: Mapping[str, Any]) -> str:
+    """How an encoder was pretrained, whatever the seed, as in `segmenter-coinrun-1000-5f0c21ab`."""
+    learner = pretrained["learner"]
+    settings = json.dumps(learner["settings"], sort_keys=True).encode()
+    digits = hashlib.sha256(settings).hexdigest()[:HASH_LENGTH]
+    return f"{learner['name']}-{pretrained['task']}-{pretrained['update']}-{digits}"
 
 
 def _task(config: Config) -> str:

@@ -99,7 +99,7 @@ class MiniGridLevels(Source):
         rng = np.random.default_rng(derive(seed, "frames-minigrid-s", self._name, split))
         pictures, kinds = tiles()
         columns = {
-            name: np.zeros((size, *space.shape), np.uint8 if space.shape else np.int64)
+            name: np.zeros((size, *(space.shape or ())), np.uint8 if space.shape else np.int64)
             for name, space in self.fields.items()
         }
         for turn, side in enumerate(self._sides):

@@ -6,7 +6,6 @@
 PREFIX = "minigrid-empty-"
 SMALLEST, LARGEST = 5, 16
 """Cells of a side, walls included."""
-SHOWN = f"{PREFIX}N[-N...]"
 
 
 def parse(name: str) -> tuple[int, ...] | None:

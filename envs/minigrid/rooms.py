@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from minigrid.envs import EmptyEnv
+from minigrid.envs.empty import EmptyEnv
 from numpy.typing import NDArray
 
 from rlbench.envs.examples.frames_minigrid_whole import (
@@ -29,7 +29,7 @@ from rlbench.envs.minigrid.names import LARGEST
 class EmptyRooms(gym.Env[NDArray[np.uint8], int]):
     """Empty rooms of several sizes; see the module."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     render_mode = "rgb_array"
 
     def __init__(self, sizes: Sequence[int]) -> None:

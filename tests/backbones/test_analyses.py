@@ -242,6 +242,31 @@ def test_a_model_on_other_tasks(runs: Path) -> None:
     }
 
 
+def test_an_agent_on_other_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "ppo")
+    words = [
+        "ppo",
+        "--env",
+        "CartPole-v1",
+        "--updates",
+        "1",
+        "--rollout-steps",
+        "8",
+        "--epochs",
+        "1",
+    ]
+    assert main(["run", *words, "--eval-episodes", "2", "--out", run]) == 0
+    assert main(["analyse", "other-tasks", run, "--tasks", "CartPole-v0", "--episodes", "3"]) == 0
+    found = read_analysis(Path(run) / "analyses" / "other-tasks")
+    returns = found.columns["CartPole-v0: return"]
+    assert found.numbers == {"CartPole-v0: return": pytest.approx(returns.mean())}
+    assert len(set(found.columns["CartPole-v0: seed"])) == 3
+    said = refused(capsys, ["analyse", "other-tasks", run, "--tasks", "Acrobot-v1"])
+    assert "Acrobot-v1 has the observation space" in said
+    assert "give a task with the same spaces" in said
+    assert "give a run of classifier" in refused(capsys, ["analyse", "drift", run])
+
+
 def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
     class Model:
         measures = (Measure("whole"), Measure("loss"), Measure("absent"))
@@ -274,6 +299,7 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
         (["company", "without", "returns"], "the second run has the network rfm, whose agents may see each other; give"),
         (["company", "returns", "without", "--close", "-1"], "close is -1; give 0 or more"),
         (["other-tasks", "actions"], "there are no other tasks; give --tasks"),
+        (["other-tasks", "actions", "--tasks", "x", "--episodes", "0"], "episodes is 0; give 1 or more"),
         (["other-tasks", "actions", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin"),
         (["other-tasks", "lstm", "--tasks", "episodes-stag-hunt-4p"], "cannot read the examples"),
         (["other-tasks", "actions", "--tasks", "CartPole-v1"], "CartPole-v1 has no labelled examples"),

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rlbench.benchmarks.papers import identity_mappings, resnet
-from rlbench.benchmarks.tables.paper import Grid, Paper
+from rlbench.benchmarks.tables.methods import differences, identities
+from rlbench.benchmarks.tables.paper import Grid, Method, Paper, Scale
 from rlbench.benchmarks.tables.results import Result, Results
+from rlbench.benchmarks.training.loading import load_run
 from rlbench.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +38,44 @@ def shrunk() -> Paper:
     )
     grid = Grid(methods, ("digits",), 2, RUN)
     return dataclasses.replace(resnet.PAPER, grids={"small": (grid,), "full": ()})
+
+
+def test_a_method_starts_from_the_encoder_of_an_earlier_grid_seed_by_seed(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"encoder": "resnet:units=1,width=4", "batch_size": 16, "learning_rate": 0.0}
+    first = Grid(
+        (Method("first", "classifier", settings | {"learning_rate": 0.1}),), ("digits",), 2, RUN
+    )
+    # A learning rate of 0 keeps the weights.
+    then = Method("then", "classifier", settings, pretrained=("first", "digits"))
+    grids: dict[Scale, tuple[Grid, ...]] = {
+        "small": (first, Grid((then,), ("digits",), 2, RUN)),
+        "full": (),
+    }
+    paper = dataclasses.replace(resnet.PAPER, grids=grids, claims=())
+    stages = paper.stages("small", Path("x"))
+    assert [len(stage) for stage in stages] == [2, 2]
+    monkeypatch.setattr(resnet, "PAPER", paper)
+    assert main(["table", "resnet", "--jobs", "1"]) == 0
+    # Other seeds are the same method; another pretraining is another method.
+    one, other, third = (
+        {"run": {"env": "digits", "pretrained": path}, "learner": {"name": "ppo", "settings": {}}, **origin}
+        for path, origin in (
+            ("a", {"pretrained": {"run": "a", "learner": {"name": "x", "settings": {"y": 1}}, "task": "t", "update": 5}}),
+            ("b", {"pretrained": {"run": "b", "learner": {"name": "x", "settings": {"y": 1}}, "task": "t", "update": 5}}),
+            ("c", {"pretrained": {"run": "c", "learner": {"name": "x", "settings": {"y": 2}}, "task": "t", "update": 5}}),
+        )
+    )  # fmt: skip
+    mine, same, different = identities([one, other, third])
+    assert not differences(mine, same)
+    assert differences(mine, different) == {"pretrained"}
+    for seed in range(2):
+        before, after = (
+            load_run(Path(f"runs/resnet-small/{name}-digits-s{seed}"))[0].encoder.state_dict()
+            for name in ("first", "then")
+        )
+        assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.slow
