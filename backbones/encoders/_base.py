@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlbench.backbones.layers.convolution import normalise_convolutions
 from rlbench.backbones.layers.mlp import Network
@@ -182,7 +183,7 @@ def encoded(observations: Observations, network: Network) -> "Network | Encoded"
     return network if isinstance(observations, int) else Encoded(observations, network)
 
 
-class RunningBatchNorm(nn.BatchNorm2d):
+class RunningBatchNorm(_BatchNorm):
     """Batch normalisation by the running statistics, in learning as in acting.
 
     With the statistics of the batch, an agent would learn from other features than it acted on: PPO's first
@@ -191,14 +192,15 @@ class RunningBatchNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images, [B, C, H, W]."""
+        """Normalised vectors [B, C] or maps [B, C, H, W]."""
         mean, variance = self.running_mean, self.running_var
         assert mean is not None
         assert variance is not None
         out = F.batch_norm(x, mean.clone(), variance.clone(), self.weight, self.bias, eps=self.eps)
         if self.training and torch.is_grad_enabled():
             with torch.no_grad():
-                axes, count = (0, 2, 3), x.numel() // x.shape[1]
+                axes = [axis for axis in range(x.dim()) if axis != 1]
+                count = x.numel() // x.shape[1]
                 mean.lerp_(x.mean(axes), self.momentum or 0.0)
                 variance.lerp_(x.var(axes, correction=min(1, count - 1)), self.momentum or 0.0)
         return out
@@ -207,7 +209,7 @@ class RunningBatchNorm(nn.BatchNorm2d):
 def use_running_statistics(network: nn.Module) -> None:
     """Replaces batch normalisation with `RunningBatchNorm`, with the same names in the state."""
     for name, layer in list(network.named_children()):
-        if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats:
             running = RunningBatchNorm(layer.num_features)
             running.load_state_dict(layer.state_dict())
             setattr(network, name, running)

@@ -13,6 +13,8 @@ from pathlib import Path
 from rlbench.benchmarks.speed.__main__ import running
 
 LOOPS = ("cartpole", "halfcheetah", "multiroom", "multiroom-engine", "sac")
+ENCODERS = ("coinrun-nature", "coinrun-impala", "coinrun-resnet", "coinrun-mobilenetv2")
+"""Loops of PPO with the encoders of `rlbench table policy-encoders`, which `--loops coinrun` compares."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m rlbench.benchmarks.speed.online", description=__doc__
     )
-    parser.add_argument("--loops", nargs="+", default=list(LOOPS), choices=LOOPS)
+    parser.add_argument("--loops", nargs="+", default=list(LOOPS), choices=(*LOOPS, "coinrun"))
     parser.add_argument("--segments", type=int, default=5, help="rounds; the median is reported")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a segment")
     parser.add_argument("--cleanrl", type=Path, help="folder that holds CleanRL's ppo.py")
@@ -28,10 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     print("| subject | steps/s, median [min-max] | ratio to the faster peer |")
     print("| --- | --- | --- |")
     for loop in options.loops:
-        names = [f"rlbench {loop}"]
+        names = [f"rlbench {own}" for own in (ENCODERS if loop == "coinrun" else (loop,))]
         # Only we have the engine; peers run the package's environments.
         peer_loop = loop.removesuffix("-engine")
-        names += [f"sb3 {peer_loop}"] if find_spec("stable_baselines3") else []
+        if find_spec("stable_baselines3") and loop != "coinrun":
+            names += [f"sb3 {peer_loop}"]
         # Its other scripts need an older Gymnasium.
         names += ["cleanrl cartpole"] if options.cleanrl and loop == "cartpole" else []
         rates: dict[str, list[float]] = {name: [] for name in names}

@@ -20,6 +20,7 @@ from rlbench import compute
 from rlbench.accelerate.compile import compiled_learn
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.sac import SAC, SACConfig
+from rlbench.benchmarks.papers import policy_encoders
 from rlbench.benchmarks.speed.worker import Step, serve
 from rlbench.benchmarks.training.drivers import ReplayDriver
 from rlbench.benchmarks.training.rollouts import RolloutDriver
@@ -34,6 +35,11 @@ LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "multiroom-engine": ("multiroom-n2", MANY | {"encoder": "flatten"}),
 }
 """Environment and settings of PPO by name; both libraries have two networks of 64-64 with tanh."""
+ENCODERS = {
+    f"coinrun-{name.lower()}": (policy_encoders.TASK, policy_encoders.ppo(encoder))
+    for name, encoder in policy_encoders.ENCODERS.items()
+}
+"""The same for the encoders of `rlbench table policy-encoders`; only ours."""
 SAC_ENV = "HalfCheetah-v5"
 """Both libraries' SAC has the same defaults: 256-256, batches of 256, one update for each step."""
 
@@ -42,7 +48,7 @@ def ours(name: str) -> tuple[Step, int]:
     """One rollout and its update, and the number of steps in it."""
     if name == "sac":
         return our_sac()
-    env, settings = LOOPS[name]
+    env, settings = (LOOPS | ENCODERS)[name]
     task, config = find_task(env), PPOConfig(**settings)
     agent = PPO(config, Spec.of(task.make()))
     return RolloutDriver(agent, task, 0, compiled_learn(agent)).update, _steps(config)

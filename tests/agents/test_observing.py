@@ -114,9 +114,10 @@ def test_images_in_memory_of_any_kind_are_read_alike() -> None:
     torch.testing.assert_close(together[1], encoder(images[1].float()))
 
 
-def test_running_statistics_by_hand() -> None:
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (2, 1)])
+def test_running_statistics_by_hand(shape: tuple[int, ...]) -> None:
     norm = RunningBatchNorm(1, momentum=0.5)
-    x = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)
+    x = torch.tensor([1.0, 3.0]).reshape(shape)
     # Mean 0 and variance 1 at first; the batch has mean 2 and variance 2.
     torch.testing.assert_close(norm(x), x / (1 + 1e-5) ** 0.5)
     assert (norm.running_mean.item(), norm.running_var.item()) == (1.0, 1.5)  # type: ignore[union-attr]
@@ -125,12 +126,12 @@ def test_running_statistics_by_hand() -> None:
     norm.eval()
     norm(x)
     assert norm.running_mean.item() == 1.0  # type: ignore[union-attr]
-    plain = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(2)))
+    plain = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm1d(2)))
     names = list(plain.state_dict())
     use_running_statistics(plain)
     assert list(plain.state_dict()) == names
     assert all(
-        isinstance(x, RunningBatchNorm) for x in plain.modules() if isinstance(x, nn.BatchNorm2d)
+        isinstance(x, RunningBatchNorm) for x in plain.modules() if not isinstance(x, nn.Sequential)
     )
 
 
