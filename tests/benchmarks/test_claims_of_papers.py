@@ -11,7 +11,10 @@ from rlbench.benchmarks.papers import (
     batch_norm,
     fc_densenet,
     fcn,
+    mobilenet_v2,
+    policy_encoders,
     rfm,
+    spp,
 )
 from rlbench.benchmarks.tables.paper import Paper, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results
@@ -139,3 +142,94 @@ def test_heads_and_networks_are_compared_with_their_best_step_size() -> None:
     for mean, holds in ((40.0, True), (39.6, True), (39.4, False)):
         found = segmented({ours: mean, **dict.fromkeys(others, 40.0)})
         assert verdict(fc_densenet.PAPER, "D1", found).holds == holds
+
+
+def classified(means: dict[str, float]) -> Results:
+    """Runs of mobilenet-v2 with an accuracy in % with the better step size, and half of it with the other."""
+    every = dict.fromkeys(mobilenet_v2.NETWORKS, 80.0) | means
+    return Results(
+        result(mobilenet_v2.name(network, size), mobilenet_v2.TASK, seed, accuracy=[x / 100 * share])
+        for network, x in every.items()
+        for size, share in zip(mobilenet_v2.STEP_SIZES, (0.5, 1.0), strict=True)
+        for seed in range(2)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claim", "network", "allowed"),
+    [
+        ("M2", mobilenet_v2.RELU6, 0.5),
+        ("M3", mobilenet_v2.EXPANSION, 0.5),
+        ("M3", mobilenet_v2.NO_SHORTCUT, 0.5),
+        ("M4", mobilenet_v2.RESNET, 2.0),
+    ],
+)
+def test_networks_like_mobilenet_may_be_better_by_the_tolerance_and_no_more(
+    claim: str, network: str, allowed: float
+) -> None:
+    for more, holds in ((allowed - 0.1, True), (allowed + 0.1, False)):
+        found = classified({network: 80 + more})
+        assert verdict(mobilenet_v2.PAPER, claim, found).holds == holds
+
+
+def test_a_relu_loses_less_of_a_spiral_the_more_dimensions_there_are() -> None:
+    shares = [mobilenet_v2.lost(n, draws=20) for n in (2, 3, 5, 15)]
+    assert shares == sorted(shares, reverse=True)
+    # A ReLU of one dimension keeps half of a line, so of the plane it loses at least the other axis.
+    assert mobilenet_v2.lost(1, draws=20) > 0.4
+    assert verdict(mobilenet_v2.PAPER, "M1", classified({})).holds
+
+
+def sized(means: dict[str, tuple[float, float]]) -> Results:
+    """Analyses of spp: accuracy in % at the sizes of the training, and at the others, by head."""
+    found = []
+    for head in spp.HEADS:
+        for label in spp.LABELS:
+            for step, share in zip(spp.STEP_SIZES, (0.5, 1.0), strict=True):
+                numbers = {
+                    f"{spp.size_task(size)}: accuracy": means[head][0 if mine else 1] / 100 * share
+                    for size, mine in spp.SIZES.items()
+                }
+                analysed = Analysed("other-tasks", numbers, (), {})
+                found.append((spp.name(head, label, step), spp.TASK, analysed))
+    return Results([], found)
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "holds"),
+    [(99.1, 80.1, True), (98.9, 80.1, False), (99.1, 79.9, False)],
+)
+def test_a_pyramid_must_be_as_good_at_known_sizes_and_better_at_others(
+    known: float, new: float, holds: bool
+) -> None:
+    others = {spp.GAP: (50.0, 90.0), spp.RESIZED: (100.0, 70.0), spp.CROPPED: (90.0, 60.0)}
+    found = sized({spp.SPP: (known, new), **others})
+    assert verdict(spp.PAPER, "S1", found).holds == holds
+    # The mean of the map is compared over all sizes: (2 * 50 + 3 * 90) / 5 = 74.
+    assert verdict(spp.PAPER, "S2", sized({spp.SPP: (74.1, 74.1), **others})).holds
+    assert not verdict(spp.PAPER, "S2", sized({spp.SPP: (73.9, 73.9), **others})).holds
+
+
+@pytest.mark.parametrize(
+    ("same", "other", "holds"), [(0.0, 1e-3, True), (1e-5, 1e-3, False), (0.0, 1e-5, False)]
+)
+def test_only_statistics_of_the_batch_may_change_the_first_ratio(
+    same: float, other: float, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"Nature, batch norm": same, policy_encoders.OF_BATCH: other}
+    monkeypatch.setattr(
+        Results, "metric", lambda _, method, *__: np.array([values[method], values[method]])
+    )
+    assert verdict(policy_encoders.PAPER, "P3", Results([])).holds == holds
+
+
+def test_a_pretrained_encoder_is_compared_seed_by_seed() -> None:
+    runs = [
+        result(name, policy_encoders.TASK, seed, **{"return": [x], "held_out/return": [2 * x]})
+        for name, returns in (("IMPALA", (1.0, 5.0)), (policy_encoders.PRETRAINED, (2.0, 6.0)))
+        for seed, x in enumerate(returns)
+    ]
+    runs.append(result(policy_encoders.SEGMENTER, policy_encoders.FRAMES, miou=[0.5]))
+    found = verdict(policy_encoders.PAPER, "P4", Results(runs)).evidence
+    assert "training levels +1.00 [+1.00, +1.00]; held-out levels +2.00 [+2.00, +2.00]" in found
+    assert "mean IoU is 50.0 %" in found
