@@ -115,6 +115,28 @@ def test_splits_and_seeds_share_no_level(size: str, monkeypatch: pytest.MonkeyPa
     assert len(set.union(*parts)) == sum(map(len, parts)) == 1_200
 
 
+def test_levels_of_several_sizes_take_turns_and_are_padded_with_their_labels() -> None:
+    source = MiniGridLevels("64-48")
+    assert source.fields["obs"].shape == (64, 64, 3)
+    found = source.sample("train", 7, 0)
+    for i in range(7):
+        side = (64, 48)[i % 2]
+        obs, seg = found["obs"][i], found["seg"][i]
+        assert obs[[0, side - 1], :side].any(axis=-1).all()  # The walls.
+        assert not obs[side:].any()
+        assert not obs[:, side:].any()
+        assert not seg[side:].any()
+        # The label is the colour of the door in this picture.
+        (door,) = {
+            tile for tile in range(DOORS, KEYS)
+            if any(
+                np.array_equal(obs[r : r + 8, c : c + 8], tiles()[0][tile])
+                for r in range(0, side, 8) for c in range(0, side, 8)
+            )
+        }  # fmt: skip
+        assert found["door"][i] == (door - DOORS) // 3
+
+
 def test_names_of_classes() -> None:
     source = MiniGridLevels("40")
     assert source.classes["seg"][2] == "door"

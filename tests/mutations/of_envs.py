@@ -213,4 +213,17 @@ MUTATIONS: list[Mutation] = [
         ("score in shares", "100.0 * (mean_return - low) / (high - low)", "(mean_return - low) / (high - low)"),
         ("held-out levels are those of training", "held_out=_multiroom(other, floor, True)", "held_out=_multiroom(other, floor, False)"),
     ),
+    *of_file(
+        "envs/minigrid/rooms.py", "envs/test_minigrid_rooms.py",
+        ("goal elsewhere", "cells[-2, -2] = GOAL", "cells[1, -2] = GOAL"),
+        ("row and column of the agent swapped", "column, row = self._room.agent_pos", "row, column = self._room.agent_pos"),
+        ("always the first size", "self._rooms[self.np_random.integers(len(self._rooms))]", "self._rooms[0]"),
+        ("the same start in every episode", "seed=int(self.np_random.integers(2**31))", "seed=0"),
+    ),
+    *of_file(
+        "envs/examples/frames_minigrid_whole.py", "envs/test_frames_minigrid_whole.py",
+        ("labels of another size", "columns[name][mine] = column", "columns[name][: len(column)] = column"),
+        ("sizes in blocks", "np.arange(turn, size, len(self._sides))", "np.arange(turn * size // len(self._sides), (turn + 1) * size // len(self._sides))"),
+        ("the smallest picture", "self._side = max(self._sides)", "self._side = min(self._sides)"),
+    ),
 ]  # fmt: skip

@@ -288,4 +288,22 @@ MUTATIONS: list[Mutation] = [
         ("no temperature", "gumbel(noise.transpose(1, 2))) / TEMPERATURE", "gumbel(noise.transpose(1, 2)))"),
         ("entropy without its largest value", " + math.log(logits.shape[-1])", ""),
     ),
+    *of_file(
+        "backbones/layers/sizes.py", "backbones/test_sizes.py",
+        ("only the first channel counts", "used = filled.any(dim=1).any(dim=5 - axis - 1)", "used = filled[:, 0].any(dim=5 - axis - 1)"),
+        ("one row too few", "last = length - used", "last = length - 1 - used"),
+        ("black images vanish", "torch.where(used.any(dim=1), last, length)", "torch.where(used.any(dim=1), last, 0)"),
+        ("rows and columns swapped", "torch.stack(found, dim=1)", "torch.stack(found[::-1], dim=1)"),
+        ("in the order of the sizes", "for _, found in groups])[order]\n    fit", "for _, found in groups])\n    fit"),
+        ("padding kept", "images[chosen, :, :rows, :columns]", "images[chosen]"),
+        ("the corner and not the centre", "(side - rows) // 2, (side - columns) // 2", "0, 0"),
+        ("squares of the wrong side", "(side, side), mode", "(side - 1, side - 1), mode"),
+        ("exported for one size", "if torch.jit.is_tracing() or torch.compiler.is_exporting()", "if torch.compiler.is_exporting()"),
+    ),
+    *of_file(
+        "backbones/encoders/_base.py", "backbones/test_sizes.py agents/test_observing.py",
+        ("compiled whatever the padding", 'return self.padding == "keep"', "return True"),
+        ("any head may trim", 'if padding == "trim" and', "if False and"),
+        ("statistics over the channels", "if axis != 1]", "if axis != 0]"),
+    ),
 ]  # fmt: skip
