@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from rlbench.errors import Interrupted, UserError
+from rlbench.errors import Interrupted, RunsFailed, UserError
 from rlbench.stopping import handling
 
 T = TypeVar("T")
@@ -58,21 +58,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         print(f"rlbench: {str(stop) or _STOPPED}", file=sys.stderr)
         return 130
+    except RunsFailed as failed:
+        _complain(str(failed))
+        return 1
     except UserError as error:
         if debug:
             raise
-        print(f"rlbench: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except Exception as error:
         if debug:
             raise
-        print(
-            f"rlbench: {type(error).__name__}: {error}; this should not happen, so please report "
-            "it with the output of the same command with --debug",
-            file=sys.stderr,
+        _complain(
+            f"{type(error).__name__}: {error}; this should not happen, so please report "
+            "it with the output of the same command with --debug"
         )
         return 1
     return 0
+
+
+def _complain(text: str) -> None:
+    """Prints an error; names and files that it quotes cannot control the terminal."""
+    from rlbench.terminal import printable
+
+    print(f"rlbench: {printable(text)}", file=sys.stderr)
 
 
 def _dispatch(words: list[str]) -> None:

@@ -16,6 +16,10 @@ class Interrupted(Exception):
     """The user stopped the run, and everything is saved; the message explains how to resume."""
 
 
+class RunsFailed(Exception):
+    """Some of the runs of a table or a sweep failed, and the others are complete. Exit code 1, no traceback."""
+
+
 def raised_by(name: str, where: str, error: BaseException, kind: str) -> UserError:
     """The error for an exception in the user's own code.
 

@@ -11,15 +11,16 @@ from rlbench.backbones.analyses import ANALYSES, load_analysis
 from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform
 from rlbench.errors import UserError
+from rlbench.terminal import say
 
 
 def overview(words: Sequence[str]) -> None:
     """Prints the names of all analyses for `--help`; otherwise reports that an analysis is missing."""
     if not words or words[0] not in ("-h", "--help"):
         raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
-    print("usage: rlbench analyse ANALYSIS RUN ...\n")
+    say("usage: rlbench analyse ANALYSIS RUN ...\n")
     for name, line in ANALYSES.items():
-        print(f"  {name:<12} {line}")
+        say(f"  {name:<12} {line}")
 
 
 def options(name: str) -> tuple[type[Any], str]:
@@ -54,5 +55,5 @@ def make(name: str, asked: Any) -> None:
     found = perform(job)
     width = max(map(len, found.numbers), default=0)
     for label, value in found.numbers.items():
-        print(f"{label:<{width}}  {value:.4g}")
-    print(f"kept in {job.folder}")
+        say(f"{label:<{width}}  {value:.4g}")
+    say(f"kept in {job.folder}")

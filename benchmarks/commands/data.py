@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import check_data, data_info, get_data, list_data
+from rlbench.terminal import Terminal, say
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -71,9 +71,9 @@ def show_list(_: List) -> None:
         cached = ", ".join(f"{size:,}" for size in row.cached)
         file = "here" if row.d4rl_file else "-"
         table.add_row(row.name, row.generated_by or "not yet", cached or "-", file)
-    console = Console()
+    console = Terminal()
     console.print(table)
-    console.print("\nNext: rlbench data info halfcheetah-medium", highlight=False)
+    console.print("\nNext: rlbench data info halfcheetah-medium")
 
 
 def show_info(options: Info) -> None:
@@ -84,10 +84,10 @@ def show_info(options: Info) -> None:
 def _show(value: Any, indent: str) -> None:
     for name, inner in value.items() if isinstance(value, dict) else enumerate(value, start=1):
         if isinstance(inner, dict | list | tuple) and inner and not _is_flat(inner, value):
-            print(f"{indent}{name}:")
+            say(f"{indent}{name}:")
             _show(inner, indent + "  ")
         else:
-            print(f"{indent}{name}: {_line(inner)}")
+            say(f"{indent}{name}: {_line(inner)}")
 
 
 def _line(value: Any) -> str:
@@ -108,7 +108,7 @@ def make(options: Make) -> None:
     """Generates a data set into the cache."""
     from rlbench.offline_data import open_data, write_hdf5
 
-    console = Console()
+    console = Terminal()
     task = find_task(options.name)
     source = "generated" if options.policy is None else str(options.policy)
     if options.policy is not None and options.policy.suffix != ".zip":
@@ -127,21 +127,21 @@ def make(options: Make) -> None:
         text += f", mean return {details['mean_return']:,.1f}"
     if details["score"] is not None:
         text += f", score {details['score']:.1f}"
-    print(text)
+    say(text)
     if options.out is not None:
         write_hdf5(data, options.out)
-        print(f"written to {options.out}")
+        say(f"written to {options.out}")
     option = "" if options.policy is None else f" --data {options.policy}"
     size = "" if options.size == Make.size else f" --data-size {options.size}"
-    print(f"next: rlbench run bear --env {options.name}{option}{size}")
+    say(f"next: rlbench run bear --env {options.name}{option}{size}")
 
 
 def get(options: Get) -> None:
     """Downloads one of D4RL's files."""
     size = (data_info(options.name)["d4rl"] or {"bytes": 0})["bytes"]
-    with ProgressLine(Console(), f"downloading {options.name}", size, "bytes") as line:
+    with ProgressLine(Terminal(), f"downloading {options.name}", size, "bytes") as line:
         file = get_data(options.name, lambda done, total: line.advance(done))
-    print(f"{file}\nnext: rlbench run bear --env {options.name} --data d4rl")
+    say(f"{file}\nnext: rlbench run bear --env {options.name} --data d4rl")
 
 
 def check(options: Check) -> None:
@@ -151,8 +151,8 @@ def check(options: Check) -> None:
     for finding in findings:
         if finding.level == "error":
             raise UserError(finding.text)
-        print(f"{finding.level}: {finding.text}")
-    print(f"{options.target} can be used")
+        say(f"{finding.level}: {finding.text}")
+    say(f"{options.target} can be used")
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {

@@ -36,6 +36,7 @@ from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.interface import Agent, MetaLearner
+from rlbench.terminal import say
 
 CHECKED = 1_000
 """Observations on which an exported policy is compared with its agent."""
@@ -69,7 +70,7 @@ def make(options: ExportConfig) -> None:
     folder = options.out or options.run / "export"
     if isinstance(learner, MetaLearner):
         written = learner.export(folder, _origin(options.run))
-        print(f"{folder}: {', '.join(path.name for path in written)}")
+        say(f"{folder}: {', '.join(path.name for path in written)}")
         return
     _need_onnx()
     agent = refuse_other_than_agents(learner, options.run)
@@ -97,8 +98,8 @@ def make(options: ExportConfig) -> None:
     text = json.dumps(_description(options.run, agent, task, differences), indent=1) + "\n"
     write_atomically(folder / "policy.json", text.encode())
     largest = max(difference.largest for difference in differences.values())
-    print(f"{folder}: policy.pt, policy.onnx, policy.json")
-    print(f"actions within {largest:.1g} of the agent's on {CHECKED:,} observations")
+    say(f"{folder}: policy.pt, policy.onnx, policy.json")
+    say(f"actions within {largest:.1g} of the agent's on {CHECKED:,} observations")
 
 
 def _origin(path: Path) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Model
 from rlbench.offline_data import DataSet
+from rlbench.terminal import Terminal, say
 
 
 def run(learner_name: str, settings: Any, config: RunConfig) -> None:
     """Trains and scores a learner."""
-    console = Console()
+    console = Terminal()
     if config.seeds < 1:
         raise UserError(f"seeds is {config.seeds}; give 1 or more")
     if config.updates < 1:
@@ -29,25 +30,23 @@ def run(learner_name: str, settings: Any, config: RunConfig) -> None:
     title = f"{learner_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
         together = SeedBatchRun.begin(learner_name, settings, config, console)
-        console.print(
-            f"{title} to {config.seed + config.seeds - 1}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{title} to {config.seed + config.seeds - 1}", soft_wrap=True)
         together.start()
         _conclude_all(together, console)
         return
     job = Run(learner_name, settings, config, console)
-    console.print(title, highlight=False, soft_wrap=True)
+    console.print(title, soft_wrap=True)
     job.start()
     _conclude(job, console)
 
 
 def resume(path: Path) -> None:
     """Resumes a run."""
-    console = Console()
+    console = Terminal()
     if members(path):
         together = SeedBatchRun.resume(path, console)
         if together.finish() == 0:
-            console.print(f"{path} is already complete", highlight=False, soft_wrap=True)
+            console.print(f"{path} is already complete", soft_wrap=True)
         _conclude_all(together, console)
         return
     job = Run.resume(path, console)
@@ -57,7 +56,7 @@ def resume(path: Path) -> None:
             f"rlbench run --resume {path.parent}"
         )
     if job.finish() == 0:
-        console.print(f"{path} is already complete", highlight=False, soft_wrap=True)
+        console.print(f"{path} is already complete", soft_wrap=True)
     _conclude(job, console)
 
 
@@ -69,16 +68,16 @@ def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
         raise UserError(f"{path} is the run of a {kind}, which does not act; leave --explore out")
     if isinstance(learner, Model):
         evaluator = ExamplesEvaluator(examples_of_run(path).test.to(learner.device))
-        print(describe(task, type(learner), evaluator.columns(learner, seed)))
+        say(describe(task, type(learner), evaluator.columns(learner, seed)))
         return
     evaluators = evaluators_of(learner, task, episodes)
     columns: dict[str, Any] = {}
     options = {"explore": explore} if isinstance(learner, Agent) else {}
     for each in evaluators:
         columns |= each.columns(learner, seed, **options)
-    print(describe(task, type(learner), columns))
+    say(describe(task, type(learner), columns))
     for note in filter(None, (each.note() for each in evaluators)):
-        print(note)
+        say(note)
 
 
 def describe_data(data: DataSet) -> str:
@@ -94,10 +93,9 @@ def _conclude_all(together: SeedBatchRun, console: Console) -> None:
     """Prints the last score of each seed, the folder, and the next command."""
     for run in together.runs:
         text = f"seed {run.config.seed}: {_last(run)}"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     console.print(
         f"kept in {together.path}; next: rlbench report {together.path}",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -105,11 +103,10 @@ def _conclude_all(together: SeedBatchRun, console: Console) -> None:
 def _conclude(job: Run, console: Console) -> None:
     """Prints the last score, the folder, and the next command."""
     path = job.folder.path
-    console.print(f"done: {_last(job)}", highlight=False, soft_wrap=True)
+    console.print(f"done: {_last(job)}", soft_wrap=True)
     more = " --episodes 100" if issubclass(job.learner_class, Agent) else ""
     console.print(
         f"kept in {path}; next: rlbench evaluate {path}{more}",
-        highlight=False,
         soft_wrap=True,
     )
 

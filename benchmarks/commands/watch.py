@@ -18,6 +18,7 @@ from rlbench.envs.tasks import Task
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.seeding import derive
+from rlbench.terminal import say
 
 if TYPE_CHECKING:
     from rlbench.envs.contract import Checked
@@ -67,7 +68,7 @@ def make(options: WatchConfig) -> None:
     pictures, fps = frames(options.run, options.episodes, options.seed, options.size, max_fps)
     film, count = encoded(pictures, fps, ending)
     write_atomically(out, film)
-    print(f"{out}: {count:,} frames, {count / fps:.0f} s")
+    say(f"{out}: {count:,} frames, {count / fps:.0f} s")
 
 
 def small_film(run: Path) -> bytes:

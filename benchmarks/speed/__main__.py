@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rlbench.benchmarks.speed.aims import AIMS, SLACK
 from rlbench.benchmarks.speed.peers import LIBRARIES
+from rlbench.terminal import Terminal
 
 AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
@@ -205,7 +205,7 @@ def _show(rates: dict[str, list[float]], memory: dict[str, float], *, markdown: 
     table: Any = Table(*header)
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _ratio(values: list[float], peer: list[float] | None) -> str:

@@ -4,9 +4,11 @@ A job is plain data, so that it can be sent to another process or machine. Execu
 does nothing, resumes an interrupted run, or starts a new one.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from rlbench.benchmarks.tables.defaults import Defaults, defaults, keep
 from rlbench.benchmarks.tables.methods import FREE
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.errors import UserError
+from rlbench.errors import FAILURES, Interrupted, UserError
 from rlbench.files import explaining_os_errors
 
 
@@ -86,10 +88,9 @@ def execute(job: Job) -> Outcome:
         Interrupted: The user stopped it; the run is saved.
     """
     # Imported here, so that a table of finished runs is printed without loading PyTorch.
-    from rich.console import Console
-
     from rlbench.benchmarks.training.learners import load_learner
     from rlbench.benchmarks.training.runner import Run
+    from rlbench.terminal import Terminal
 
     try:
         if job.complete():
@@ -98,8 +99,8 @@ def execute(job: Job) -> Outcome:
             job.folder.mkdir(parents=True, exist_ok=True)
             log = (job.folder / "log.txt").open("a", encoding="utf-8")
         with log:
-            console = Console(file=log, width=100)
-            console.print(time.strftime("%Y-%m-%d %H:%M:%S"), highlight=False)
+            console = Terminal(file=log, width=100)
+            console.print(time.strftime("%Y-%m-%d %H:%M:%S"))
             keep(job.folder, job.learner, job.config.env, job.config.updates)
             if (job.folder / "config.json").exists():
                 Run.resume(job.folder, console).finish()
@@ -108,8 +109,15 @@ def execute(job: Job) -> Outcome:
                 preset = learner.preset(job.config.env, job.config.updates)
                 settings = learner.Config(**{**preset, **job.settings})
                 Run(job.learner, settings, job.config, console).start()
+    except Interrupted:
+        raise
     except UserError as error:
         return Outcome(job, str(error))
+    except FAILURES as error:  # One run must not end the others.
+        with contextlib.suppress(OSError), (job.folder / "log.txt").open("a") as log:
+            traceback.print_exc(file=log)
+        text = " ".join(str(error).split())
+        return Outcome(job, f"{type(error).__name__}: {text}; the traceback is in log.txt")
     return Outcome(job)
 
 

@@ -18,6 +18,7 @@ from rlbench.benchmarks.tables.curves import common_points
 from rlbench.benchmarks.tables.summary import called, collect, score
 from rlbench.benchmarks.training.formats import HELD_OUT, measures_of
 from rlbench.errors import UserError
+from rlbench.terminal import say
 
 
 def plot(runs: Sequence[Path], out: Path) -> None:
@@ -85,7 +86,7 @@ def main() -> None:
         plot(asked.runs, asked.out)
     except UserError as error:
         parser.exit(2, f"{error}\n")
-    print(asked.out)
+    say(asked.out)
 
 
 if __name__ == "__main__":

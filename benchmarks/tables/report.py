@@ -24,6 +24,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import RETURN
+from rlbench.terminal import say
 
 MAX_FILMS = 4
 """Larger numbers would make the file too large to send."""
@@ -94,7 +95,7 @@ def make(asked: ReportConfig) -> None:
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
-    print(f"{asked.out} ({asked.out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    say(f"{asked.out} ({asked.out.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
 def label(path: Path) -> str:

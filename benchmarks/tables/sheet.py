@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from rlbench.terminal import printable
 
 Format = Literal["terminal", "md", "csv", "json", "latex"]
 
@@ -22,21 +25,28 @@ class Section:
 
 def render(sections: Sequence[Section], form: Format) -> str:
     """All sections as one text, without a final newline."""
-    if form == "json":
+    if form == "json":  # It has escape sequences of its own.
         return json.dumps([vars(section) for section in sections], indent=1, ensure_ascii=False)
     write = {"terminal": _terminal, "md": _markdown, "csv": _csv, "latex": _latex}[form]
-    return "\n\n".join(write(section).rstrip("\n") for section in sections)
+    return "\n\n".join(write(_printable(section)).rstrip("\n") for section in sections)
+
+
+def _printable(section: Section) -> Section:
+    rows = [[printable(cell) for cell in row] for row in section.rows]
+    notes = [printable(note) for note in section.notes]
+    return Section(printable(section.title), [*map(printable, section.header)], rows, notes)
 
 
 def _terminal(section: Section) -> str:
-    from rich.console import Console
     from rich.table import Table
+
+    from rlbench.terminal import Terminal
 
     out = io.StringIO()
     # Lines fit a terminal's width; in a file or pipe they may have any length.
-    terminal = Console()
+    terminal = Terminal()
     width = terminal.width if terminal.is_terminal else 10_000
-    console = Console(file=out, width=width, highlight=False)
+    console = Terminal(file=out, width=width)
     console.print(section.title, style="bold")
     if section.rows:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -46,7 +56,7 @@ def _terminal(section: Section) -> str:
             table.add_row(*row)
         console.print(table)
     for note in section.notes:
-        console.print(note, markup=False)
+        console.print(note)
     return out.getvalue()
 
 
@@ -64,10 +74,14 @@ def _csv(section: Section) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if section.rows:
-        writer.writerows(
-            [["section", *section.header], *([section.title, *r] for r in section.rows)]
-        )
+        rows = [["section", *section.header], *([section.title, *row] for row in section.rows)]
+        writer.writerows([[_no_formula(cell) for cell in row] for row in rows])
     return out.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    """The cell with an apostrophe before it if a spreadsheet would compute it."""
+    return f"'{cell}" if re.match(r"[=@\t]|[-+][^\d.]", cell) else cell
 
 
 _LATEX = {

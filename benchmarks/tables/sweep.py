@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
@@ -31,6 +30,7 @@ from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
+from rlbench.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make(asked: SweepConfig) -> None:
     """Runs the sweep and prints its table."""
     grid = _from_file(asked.file) if asked.file else _from_flags(asked)
     _check(grid)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     named = list(grid.jobs(asked.out))
     refusal = f"another sweep is running in {asked.out}; wait for it or give another --out"
     with only_one(asked.out / ".lock", refusal):

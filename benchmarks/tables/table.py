@@ -21,9 +21,10 @@ from rlbench.benchmarks.tables.sheet import Format, Section
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform, read_analysis
 from rlbench.benchmarks.training.progress import duration
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.errors import UserError
+from rlbench.errors import RunsFailed, UserError
 from rlbench.files import only_one, write_atomically
 from rlbench.measures import RETURN
+from rlbench.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def make(asked: TableConfig) -> None:
     folder = asked.out / f"{paper.name}-{asked.scale}"
     refusal = f"another table is being made in {folder}; wait for it or give another --out"
     # Progress goes to standard error, so that a table can be sent to a file.
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with only_one(folder / ".lock", refusal):
         failed = []
         for jobs in paper.stages(asked.scale, folder):
@@ -73,13 +74,21 @@ def conclude(
     failed: Sequence[Outcome],
     console: Console,
 ) -> None:
-    """Prints sections, stores them in the folder, and reports failed runs and the next command."""
+    """Prints sections, stores them in the folder, and reports failed runs and the next command.
+
+    Raises:
+        RunsFailed: There are failed runs.
+    """
     print(sheet.render(sections, form))
     write_atomically(folder / "table.md", (sheet.render(sections, "md") + "\n").encode())
     for outcome in failed:
-        console.print(f"{outcome.job.folder}: {outcome.error}", soft_wrap=True, highlight=False)
+        line = f"{outcome.job.folder}: {outcome.error}"
+        console.print(line, soft_wrap=True)
     told = f"kept in {folder}; next: rlbench report {folder}"
-    console.print(told, soft_wrap=True, highlight=False)
+    console.print(told, soft_wrap=True)
+    if failed:
+        which = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
+        raise RunsFailed(f"{which} failed; correct the cause and run the same command again")
 
 
 def table(paper: Paper, scale: Scale, folder: Path) -> list[Section]:
@@ -122,7 +131,8 @@ def analyse_missing(jobs: Sequence[AnalysisJob], console: Console) -> None:
         try:
             perform(job)
         except UserError as error:
-            console.print(f"{job.folder}: {error}", soft_wrap=True, highlight=False)
+            line = f"{job.folder}: {error}"
+            console.print(line, soft_wrap=True)
 
 
 def _finished(path: Path) -> bool:

@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rlbench.terminal import printable
+
 
 class ProgressLine(AbstractContextManager["ProgressLine"]):
     """One task with a known end."""
@@ -22,24 +24,24 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
         """Shows `title`; `done` of `total` are already done, in a `unit` such as updates."""
         self._console = console
         self._unit = unit
-        self._title = title
+        self._title = printable(title)
         self._start = self._last_line = time.monotonic()
         self._first = self.done = done
         self.total = total
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(compact=True),
                 TextColumn("left"),
                 console=console,
                 expand=True,
                 speed_estimate_period=120,
             )
-            self._bar.add_task(title, total=total, completed=done, note="")
+            self._bar.add_task(self._title, total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
         """Nothing is drawn before the first `advance`: there may be nothing to wait for."""
@@ -68,7 +70,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
 
     def say(self, text: str) -> None:
         """Prints a permanent line, above the bar if there is one."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def report(self, text: str) -> None:
         """Prints a permanent line, with speed and time left if no bar shows them."""

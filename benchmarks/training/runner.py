@@ -54,6 +54,7 @@ from rlbench.interface import Agent, HasSpaces, Learn, Learner, MetaLearner, Mod
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
+from rlbench.terminal import Terminal
 
 COMPILING_PAYS = 50_000
 """Number of steps from which `--compile auto` compiles: from here on it saves more time than it takes."""
@@ -75,7 +76,7 @@ class Run:
             config: Options of the run.
             console: Progress output.
         """
-        self.console = console or Console()
+        self.console = console or Terminal()
         self.learner_name, self.settings, self.config = learner_name, settings, config
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
@@ -236,7 +237,7 @@ class Run:
             what = f"{self.folder.path / name} was changed after the checkpoint of update {state['update']:,}"
             if name == "config.json":
                 raise UserError(f"{what}; restore it to resume the run, or start a new one")
-            self.console.print(f"note: {what}", highlight=False, soft_wrap=True)
+            self.console.print(f"note: {what}", soft_wrap=True)
 
     def _train(self, driver: Driver, first: int = 0) -> None:
         updates = self.config.updates
