@@ -12,7 +12,7 @@ class ObservingConfig:
 
     encoder: str = "flatten"
     """Encoder of observations, with options after a colon, as in resnet:units=1; each network has its own.
-    flatten: raw values in a row. `rlbench list` shows all."""
+    flatten: raw values as one vector. `rlbench list` shows all."""
     freeze: bool = False
     """Freeze the encoders' weights, for example those that --pretrained loads."""
 

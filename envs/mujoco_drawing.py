@@ -28,7 +28,7 @@ def load_mujoco() -> None:
 
 
 def make_renderer(model: Any, size: int) -> Any:
-    """A `mujoco.Renderer` of pictures of `size` x `size` pixels; see `update_scene`.
+    """A `mujoco.Renderer` for pictures of `size` x `size` pixels; see `update_scene`.
 
     Raises:
         UserError: MuJoCo cannot draw here.
@@ -48,7 +48,7 @@ def make_renderer(model: Any, size: int) -> Any:
 
 
 def update_scene(renderer: Any, data: Any, camera: str | int) -> None:
-    """Takes the positions of all bodies from `data`; without shadows and reflections."""
+    """Updates the scene with the positions of all bodies in `data`, without shadows and reflections."""
     import mujoco
 
     renderer.update_scene(data, camera=camera)
@@ -57,7 +57,7 @@ def update_scene(renderer: Any, data: Any, camera: str | int) -> None:
 
 
 def no_gl() -> UserError:
-    """Why MuJoCo cannot draw, and what to do."""
+    """The error that explains why MuJoCo cannot draw, and what to do."""
     chosen = os.environ.get("MUJOCO_GL")
     if not chosen and (found := _headless_gl()):
         return UserError(
@@ -65,7 +65,7 @@ def no_gl() -> UserError:
             f"MUJOCO_GL={found} before Python starts"
         )
     return UserError(
-        f"MuJoCo cannot draw without a screen here (MUJOCO_GL is {chosen or 'not set'}); apt-get "
+        f"MuJoCo cannot draw without a screen here (MUJOCO_GL is {chosen or 'not set'}); run apt-get "
         "install libegl1 libegl-mesa0 libgl1-mesa-dri and leave MUJOCO_GL unset"
     )
 

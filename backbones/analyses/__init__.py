@@ -20,8 +20,8 @@ ANALYSES = NameTable(
             "company:Company",
             "how much other agents matter for an agent's return, moment by moment",
         ),
-        "drift": ("drift:Drift", "how what a network's sigmoids read moves while it trains"),
-        "other-tasks": ("other_tasks:OtherTasks", "a trained model on the examples of other tasks"),
+        "drift": ("drift:Drift", "how the inputs of a network's sigmoids drift during training"),
+        "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
     },
     group="rlbench.analyses",
 )

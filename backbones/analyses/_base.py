@@ -57,10 +57,10 @@ class Analysis(ABC):
     history: Callable[[], Iterator[tuple[int, Any]]]
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
     play: Callable[[str, int], Mapping[str, Array]]
-    """Plays the first run's agent on a task for a number of episodes: every measure of each, [E]; set before `analyse` is
-    called."""
+    """Plays the first run's agent on a task for a number of episodes and returns every measure, [E] values each; set before
+    `analyse` is called."""
     agents: ClassVar[bool] = False
-    """Whether the runs may be those of agents."""
+    """Whether the runs may be runs of agents."""
 
     def __init__(self, config: Any) -> None:
         """Stores the settings."""

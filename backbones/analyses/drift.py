@@ -1,8 +1,8 @@
-"""How do the inputs of a network's sigmoids move while it trains? From the snapshots of a run (`--snapshot-every`).
+"""How the inputs of a network's sigmoids drift during training, from the snapshots of a run (`--snapshot-every`).
 
-For the units of the last layer of the encoder sigmoid-mlp: the 15th, 50th and 85th percentiles, over the test examples, of
-what the sigmoid reads, at each snapshot. The curves are of one unit, as in the paper; drift is the range of the median
-over the training, as a mean over all units.
+For each unit in the last layer of the encoder sigmoid-mlp and each snapshot, the 15th, 50th and 85th percentiles of the
+sigmoid's input are taken over the test examples. The curves show one unit, as in the paper; `drift` is the range of the
+median over training, averaged over all units.
 
 Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167, figure 1, b and c
 """
@@ -29,7 +29,7 @@ class DriftConfig:
 
 
 class Drift(Analysis):
-    """Percentiles of what the last layer's sigmoids read, over a training."""
+    """Percentiles of the inputs of the last layer's sigmoids, over the course of training."""
 
     Config: ClassVar[type] = DriftConfig
     runs = ("a run of classifier with --encoder sigmoid-mlp and --snapshot-every",)
@@ -64,6 +64,6 @@ class Drift(Analysis):
             Line(f"{percentile}th percentile", updates, shown[:, i], shown[:, i], shown[:, i])
             for i, percentile in enumerate(PERCENTILES)
         ]
-        panel = Panel(f"what the sigmoid of unit {self.config.unit} reads", "updates", lines)
-        # One row, because these are results of the test examples together.
+        panel = Panel(f"input of the sigmoid of unit {self.config.unit}", "updates", lines)
+        # One row, because these results are over all test examples together.
         return Findings({"drift": drift}, [panel], {"percentiles": curves[None]})

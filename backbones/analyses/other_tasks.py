@@ -1,4 +1,4 @@
-"""A trained model on the examples of other tasks, or a trained agent in other environments: other sizes, other numbers of agents."""
+"""Evaluates a trained model on the examples of other tasks, or a trained agent in other environments, such as larger rooms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class OtherTasksConfig:
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
         if not self.tasks:
-            raise UserError("there are no other tasks; give --tasks, such as episodes-stag-hunt-6p")
+            raise UserError("no other tasks are given; give --tasks, such as episodes-stag-hunt-6p")
         if self.episodes < 1:
             raise UserError(f"episodes is {self.episodes}; give 1 or more")
 

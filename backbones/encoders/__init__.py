@@ -3,8 +3,8 @@
     encoder = make_encoder("impala", (3, 64, 64))
     features = encoder(obs)                # [B, *obs_shape] to [B, encoder.size]
 
-A name may be followed by options: `resnet:units=1,width=8`. Images come as the environment gives them, with
-raw values in any dtype and the channels first or last. Importing this loads the standard library only.
+A name may be followed by options: `resnet:units=1,width=8`. Images are passed as the environment gives them, with
+raw values of any dtype and the channels first or last. Importing this loads the standard library only.
 """
 
 import inspect
@@ -30,7 +30,7 @@ ENCODERS = NameTable(
     "encoder",
     __name__,
     {
-        "flatten": ("flatten:FLATTEN", "raw values in a row"),
+        "flatten": ("flatten:FLATTEN", "raw values as one vector"),
         "grid": ("grid:GRID", "three small convolutions over the grids of MiniGrid or MinAtar"),
         "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, over one-hot cells"),
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
@@ -38,18 +38,21 @@ ENCODERS = NameTable(
         "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),
         "sigmoid-mlp": (
             "sigmoid_mlp:SIGMOID_MLP",
-            "sigmoid layers, without or with batch normalisation; options units, layers, norm",
+            "sigmoid layers, with or without batch normalisation; options units, layers, norm",
         ),
-        "unet": ("unet:UNET", "U-Net: maps down and up again; options width, pools, norm, head"),
+        "unet": (
+            "unet:UNET",
+            "U-Net: downsamples and upsamples again; options width, pools, norm, head",
+        ),
         "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
         "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
         "mobilenet-v2": (
             "mobilenet_v2:MOBILENET_V2",
-            "inverted residuals; options width, stem, norm, head, ...",
+            "inverted residual units; options width, stem, norm, head, ...",
         ),
         "fc-densenet": (
             "fc_densenet:FC_DENSENET",
-            "dense blocks down and up again; options growth, layers, pools, ...",
+            "dense blocks that downsample and upsample again; options growth, layers, pools, ...",
         ),
         "fc-densenet56": ("fc_densenet:FC_DENSENET", "the dense network with 56 layers"),
         "fc-densenet67": ("fc_densenet:FC_DENSENET", "the dense network with 67 layers"),
@@ -58,7 +61,7 @@ ENCODERS = NameTable(
     group="rlbench.encoders",
 )
 FITTING = ("padding", "side")
-"""Options of all encoders of images; see `Encoder`."""
+"""Options of all image encoders; see `Encoder`."""
 PRESETS = {
     "resnet20": "units=3",
     "resnet56": "units=9",
@@ -66,7 +69,7 @@ PRESETS = {
     "fc-densenet67": "growth=16,layers=5,pools=5,first=48",
     "fc-densenet103": "growth=16,layers=4-5-7-10-12-15-12-10-7-5-4,pools=5,first=48",
 }
-"""Names to their options."""
+"""Options that a name stands for."""
 
 
 def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
@@ -133,7 +136,7 @@ def observations_of(
     Each network of an agent has its own encoder, so call this once for each.
 
     Args:
-        space: Of one observation.
+        space: Space of one observation.
         encoder: Its name; `flatten` leaves vectors as they are.
         frozen: Whether the encoder's weights are frozen.
 

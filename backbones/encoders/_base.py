@@ -26,14 +26,14 @@ class Kind:
     layers: Callable[..., nn.Module]
     """Makes the layers from [B, C, H, W] to [B, size], given C and the options of the kind."""
     takes: Literal["anything", "grids", "images"]
-    """Observations that it accepts: arrays of any shape, passed to the layers unchanged; grids with their
+    """Observations that it accepts: arrays of any shape, whose axes are not moved; grids with their
     channels last; images with their channels first or last."""
     any_channels: bool = False
     """Whether grids may have any number of channels, and not only 1, 3 or 4."""
     scale: float = 1.0
     """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format
-    """The memory format in which a CPU computes the layers faster."""
+    """The memory format in which a CPU computes the layers fastest."""
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
             layers: Layers from [B, C, H, W], or another shape of observations, to [B, size].
             obs_shape: One observation.
             channels_last: Observations are [B, H, W, C].
-            padding: What happens to padding of images; see `layers/sizes.py`.
+            padding: How the padding of images is treated; see `layers/sizes.py`.
             side: Rows and columns after `resize` and `crop`.
         """
         super().__init__()
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         self.channels_last = channels_last
         self.kind = kind
         self.obs_dims = len(obs_shape)
-        # In evaluation mode, so that the trial changes no statistics of batches and one pixel is enough.
+        # In evaluation mode the trial changes no running statistics, and one pixel is enough.
         self.eval()
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
         return read(self.layers, self._images(obs), self.padding, self.side)
 
     def _features_of_smaller(self, obs_shape: tuple[int, ...]) -> int | None:
-        """The number of features of an image without a quarter of the rows and columns; None if it is too small."""
+        """The number of features after a quarter of the rows and columns is cut off; None if too few are left."""
         images = self._images(torch.zeros(1, *obs_shape))
         rows, columns = (x - x // 4 for x in images.shape[2:])
         try:
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 
     @property
     def one_program(self) -> bool:
-        """Whether it does the same operations for all observations of its shape, so that it can be compiled."""
+        """Whether the operations are the same for all observations of its shape, so that it can be compiled."""
         return self.padding == "keep"
 
     def pyramid(self, obs: Tensor) -> dict[int, Tensor]:
@@ -136,7 +136,7 @@ class Encoder(nn.Module):
         return dict(sorted(found, key=lambda pair: pair[0]))
 
     def _images(self, obs: Tensor) -> Tensor:
-        """Input of the layers, [B, C, H, W], of observations with one leading dimension."""
+        """Input of the layers, [B, C, H, W], from observations with one leading dimension."""
         if self.channels_last:
             obs = obs.permute(0, 3, 1, 2)
         on_cpu = obs.device.type == "cpu"
@@ -184,11 +184,11 @@ def encoded(observations: Observations, network: Network) -> "Network | Encoded"
 
 
 class RunningBatchNorm(_BatchNorm):
-    """Batch normalisation by the running statistics, in learning as in acting.
+    """Batch normalisation with the running statistics, both in learning and in acting.
 
     With the statistics of the batch, an agent would learn from other features than it acted on: PPO's first
     ratio of probabilities would not be 1. A learning pass updates the statistics after it has used them;
-    passes without gradients, such as for acting and for targets, do not change them.
+    passes without gradients, as in acting and for targets, do not change them.
     """
 
     def forward(self, x: Tensor) -> Tensor:

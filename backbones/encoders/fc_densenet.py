@@ -1,15 +1,15 @@
-"""FC-DenseNet: dense blocks down to a small map and up again, for one class per pixel.
+"""FC-DenseNet: dense blocks that downsample to a small map and upsample again, to classify every pixel.
 
-A layer adds `growth` (paper: k) maps to all maps so far, the stack:
+A layer adds `growth` (paper: k) maps to the stack of all maps so far:
 
     stack <- [stack, dropout(conv3x3(relu(N(stack))))]
 
-A block is several layers. On the way down each block is followed by a transition, N, ReLU, conv1x1, dropout and max-pooling, and its
+A block is several layers. On the way down each block is followed by a transition (N, ReLU, conv1x1, dropout, max-pooling), and its
 stack is kept. On the way up
 
     stack <- [up(new), kept],    new: the maps that the last block added,    up: transposed conv3x3 with stride 2
 
-and a block follows. Only new maps are enlarged, not the whole stack, so that the number of maps stays linear in the
+and a block follows. Only new maps are upsampled, not the whole stack, so that the number of maps stays linear in the
 depth. The stacks on the way up are the encoder's pyramid.
 
 | | first convolution | blocks down | bottleneck | blocks up |
@@ -21,8 +21,8 @@ Jegou et al., 2017, https://arxiv.org/abs/1611.09326; the maps follow the errata
 https://github.com/SimJeg/FC-DenseNet, README, as do biases, initialisation and the crop of odd sizes (layers.py).
 
 Differences from the paper: the head reads the last stack, where the paper has a 1x1 convolution to classes; group
-normalisation is the default, and dropout (paper: 0.2) is 0, because an agent acts on other batches than it learns
-from; the default is a small network with three poolings, for frames of 64 pixels.
+normalisation is the default, and dropout (paper: 0.2) is 0, because an agent does not act on the batches
+that it learns from; the default is a small network with three poolings, for frames of 64 pixels.
 """
 
 from typing import TypeVar
@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class FCDenseNet(nn.Module):
-    """Blocks down and up, and the head after the last one."""
+    """Blocks on the way down and up, then the head."""
 
     def __init__(
         self, channels: int, first: int, growth: int, layers: tuple[int, ...], norm: Norm,
@@ -94,7 +94,7 @@ class FCDenseNet(nn.Module):
         found = [self.bottleneck(stack)]
         for new, enlarge, block in zip(self.new, self.enlarge, self.up, strict=True):
             skipped = kept.pop()
-            # 2 H + 1 rows for a map of H: one too many unless the pooling dropped one.
+            # H rows become 2 H + 1: one too many unless the pooling dropped one.
             rows, columns = skipped.shape[2:]
             large = enlarge(found[-1][:, -new:])[:, :, :rows, :columns]
             found.append(block(torch.cat([large, skipped], dim=1)))
@@ -114,7 +114,7 @@ def _layer(channels: int, out: int, kernel: int, norm: Norm, dropout: float) -> 
 
 
 def _initialised(layer: C) -> C:
-    """The layer with He's uniform weights and biases 0, as in the authors' code."""
+    """The layer with He's uniform initial weights and zero biases, as in the authors' code."""
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -137,16 +137,16 @@ def fc_densenet_layers(
     Args:
         channels: Channels of an image.
         growth: Maps that a layer adds (paper: k).
-        layers: Layers of each block; one number, or one for each of the 2 `pools` + 1 blocks, as in 3-4-5-4-3.
-        pools: Blocks on the way down, and on the way up.
+        layers: Layers per block: one number, or one for each of the 2 `pools` + 1 blocks, as in 3-4-5-4-3.
+        pools: Number of blocks on the way down, and again on the way up.
         first: Maps of the first convolution (paper: 48).
-        dropout: Share of values that dropout sets to 0 after each convolution.
+        dropout: Fraction of the values that is set to 0 after each convolution.
         norm: See `Norm`.
         head: From the last stack to the features; see `layers/pooling.py`.
         levels: See `make_head`.
 
     Raises:
-        UserError: An option has no such value.
+        UserError: The value of an option is not allowed.
     """
     at_least_one("fc-densenet", growth=growth, pools=pools, first=first)
     if not 0 <= dropout < 1:

@@ -7,8 +7,8 @@ A unit expands its thin input, filters each channel alone, and projects to a thi
     y = N(W2 d)                    1x1, t C to C' channels; linear
     out = x + y                    if s = 1 and C = C', else y
 
-N is a normalisation. The projection is linear because a ReLU loses information about maps with few channels. With stride 1 a
-unit takes H W t C (C + 9 + C') multiply-adds.
+N is a normalisation. The projection is linear because a ReLU loses much of the information in maps with few channels. With stride 1
+a unit takes H W t C (C + 9 + C') multiply-adds.
 
 The network is a 3x3 convolution, the groups of units below and a 1x1 convolution (table 2 of the paper):
 
@@ -26,10 +26,10 @@ The network is a 3x3 convolution, the groups of units below and a 1x1 convolutio
 
 Sandler et al., 2018, https://arxiv.org/abs/1801.04381, sections 3 and 6.4 (ablations)
 
-Differences from the paper: `stem` is 1 and not 2, so that frames of 64 pixels end in maps of 4x4 and not of 2x2; all other strides
-stay. Group normalisation is the default, because an agent acts on other batches than it learns from
-(`stem=2,norm=bn` is the paper's network). Its classifier's dropout is not part of the encoder. The paper does not spell out the
-shortcut between expansions; here it is around the depthwise convolution, in the units that have the other one.
+Differences from the paper: `stem` is 1 and not 2, so that frames of 64 pixels end in 4x4 maps and not in 2x2 maps; all other strides
+are kept. Group normalisation is the default, because an agent does not act on the batches that it learns from
+(`stem=2,norm=bn` is the paper's network). The dropout before the classifier is not part of the encoder. The paper does not spell out
+the shortcut between expansions; here it bypasses the depthwise convolution, in the units that would have the shortcut between bottlenecks.
 """
 
 from math import isfinite
@@ -46,7 +46,7 @@ from rlbench.errors import UserError
 Bottleneck = Literal["linear", "relu6"]
 """What follows the projection: nothing, or the ReLU6 that the paper argues against (figure 6a)."""
 Shortcut = Literal["bottleneck", "expansion", "none"]
-"""Where a unit adds its input: between bottlenecks, between expansions, or nowhere (figure 6b)."""
+"""What a shortcut connects: bottlenecks, expansions, or nothing (figure 6b)."""
 FIRST, LAST = 32, 1280
 """Channels of the first and the last convolution."""
 GROUPS = (
@@ -55,7 +55,7 @@ GROUPS = (
 )  # fmt: skip
 """Expansion t, channels c, units n and stride s of the first unit (paper: table 2)."""
 DIVISOR = 8
-"""Numbers of channels are multiples of it."""
+"""All numbers of channels are multiples of this."""
 
 
 def rounded(channels: float) -> int:
@@ -71,7 +71,7 @@ class InvertedResidual(nn.Module):
         self, channels: int, out: int, stride: int, expansion: int, norm: Norm,
         bottleneck: Bottleneck = "linear", shortcut: Shortcut = "bottleneck",
     ) -> None:  # fmt: skip
-        """Reads `channels` channels and gives `out`; between them are `expansion` times `channels`."""
+        """Reads `channels` channels and returns `out`; in between there are `expansion` times `channels`."""
         super().__init__()
         wide = expansion * channels
         self.expand = (
@@ -142,7 +142,7 @@ def mobilenet_v2_layers(
 
     Args:
         channels: Channels of an image.
-        width: Multiplies all numbers of channels, except the last one if it is below 1.
+        width: Multiplier of all numbers of channels; below 1 it leaves the last one unchanged.
         stem: Stride of the first convolution.
         bottleneck: See `Bottleneck`.
         shortcut: See `Shortcut`.
@@ -151,7 +151,7 @@ def mobilenet_v2_layers(
         levels: See `make_head`.
 
     Raises:
-        UserError: An option has no such value.
+        UserError: The value of an option is not allowed.
     """
     at_least_one("mobilenet-v2", stem=stem)
     if not (isfinite(width) and width > 0):

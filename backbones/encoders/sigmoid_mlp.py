@@ -2,9 +2,9 @@
 
     h_l = sigmoid(BN(W_l h_{l-1})),   BN(x) = gamma (x - mean) / sqrt(variance + epsilon) + beta
 
-with mean and variance of each unit over the batch, and running averages of them when the model is measured. Without
-normalisation, h_l = sigmoid(W_l h_{l-1} + b_l). A sigmoid saturates where |x| is large, and normalisation keeps x where
-it does not; so training is faster and works with larger step sizes.
+where the mean and the variance of each unit are taken over the batch, and are running averages in evaluation. Without
+normalisation, h_l = sigmoid(W_l h_{l-1} + b_l). A sigmoid saturates where |x| is large; normalisation keeps x out of
+this range, so training is faster and works with larger step sizes.
 
 Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167: the network of its first experiment, three layers of 100 units on
 handwritten digits in batches of 60, with small Gaussian weights. As in the paper, a layer before a normalisation has
@@ -34,7 +34,7 @@ class Layer(nn.Module):
         self.norm = nn.BatchNorm1d(units) if normalised else nn.Identity()
 
     def before(self, x: Tensor) -> Tensor:
-        """What the sigmoids read, [B, units]."""
+        """Inputs of the sigmoids, [B, units]."""
         read: Tensor = self.norm(self.linear(x))
         return read
 
@@ -44,12 +44,12 @@ class Layer(nn.Module):
 
 
 class _Gaussian(nn.LazyLinear):
-    """A linear map with Gaussian weights and without an offset at the beginning."""
+    """A linear map with Gaussian initial weights and zero initial biases."""
 
     def __init__(self, units: int, *, bias: bool) -> None:
         """A map to `units` units."""
         with catch_warnings():
-            simplefilter("ignore", UserWarning)  # PyTorch may still change lazy modules.
+            simplefilter("ignore", UserWarning)  # PyTorch warns that lazy modules may change.
             super().__init__(units, bias=bias)
 
     def reset_parameters(self) -> None:
@@ -64,7 +64,7 @@ class SigmoidMLP(nn.Sequential):
     """Layers over all values of an observation."""
 
     def before(self, x: Tensor) -> Tensor:
-        """What the last layer's sigmoids read, [B, units]."""
+        """Inputs of the last layer's sigmoids, [B, units]."""
         *others, last = self
         for layer in others:
             x = layer(x)

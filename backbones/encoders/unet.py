@@ -1,6 +1,6 @@
-"""U-Net: convolutions down to a small map and up again, with the maps of the way down appended on the way up.
+"""U-Net: convolutions that downsample to a small map and upsample again, with shortcuts from the way down to the way up.
 
-    down:  x_i = pool(z_{i-1}),   z_i = C(C(x_i))         width doubles with each pooling
+    down:  x_i = pool(z_{i-1}),   z_i = C(C(x_i))         the width doubles with each pooling
     up:    y_i = C(C([z_i, up(y_{i+1})]))                 up: transposed conv2x2 with stride 2, halves the width
 
 with C = relu(N(conv3x3)). The maps y_i are the encoder's pyramid.
@@ -21,7 +21,7 @@ from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
 
 
 class UNet(nn.Module):
-    """Blocks down and up, and the head after the last one."""
+    """Blocks on the way down and up, then the head."""
 
     def __init__(self, channels: int, width: int, pools: int, norm: Norm, head: nn.Module) -> None:
         """See `unet_layers`."""
@@ -39,7 +39,7 @@ class UNet(nn.Module):
         self.strides = tuple(2**i for i in reversed(range(pools + 1)))
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The smallest map and the maps of the way up, [B, C, H, W]."""
+        """The smallest map and the maps on the way up, [B, C, H, W]."""
         kept = [self.down[0](x)]
         for block in list(self.down)[1:]:
             kept.append(block(F.max_pool2d(kept[-1], 2)))
@@ -47,7 +47,7 @@ class UNet(nn.Module):
         for enlarge, block in zip(self.enlarge, self.up, strict=True):
             skipped = kept.pop()
             large = enlarge(found[-1])
-            # One row or column less where the pooling dropped one.
+            # A row or column is missing where the pooling dropped one.
             missing = [skipped.shape[i] - large.shape[i] for i in (2, 3)]
             large = F.pad(large, (0, missing[1], 0, missing[0]))
             found.append(block(torch.cat([skipped, large], dim=1)))
@@ -79,14 +79,14 @@ def unet_layers(
 
     Args:
         channels: Channels of an image.
-        width: Maps of the first block (paper: 64).
-        pools: Poolings (paper: 4).
+        width: Number of maps of the first block (paper: 64).
+        pools: Number of poolings (paper: 4).
         norm: See `Norm`.
         head: From the last map to the features; see `layers/pooling.py`.
         levels: See `make_head`.
 
     Raises:
-        UserError: An option has no such value.
+        UserError: The value of an option is not allowed.
     """
     at_least_one("unet", width=width, pools=pools)
     return UNet(channels, width, pools, norm, make_head(head, levels))

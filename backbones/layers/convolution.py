@@ -1,11 +1,11 @@
 """Convolutions and their normalisation.
 
-Batch normalisation standardises each channel by the statistics of a batch, over images and pixels:
+Batch normalisation standardises each channel with the statistics of a batch, over images and pixels:
 
     y = gamma (x - mean) / sqrt(variance + epsilon) + beta
 
 In evaluation, running statistics replace the statistics of the batch. The layer is then one affine map for each channel,
-which `folded` includes in the convolution before it. Group normalisation has no statistics of batches.
+which `folded` merges into the convolution before it. Group normalisation has no batch statistics.
 
 Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167; Wu & He, 2018, https://arxiv.org/abs/1803.08494
 """
@@ -23,7 +23,7 @@ from rlbench.errors import UserError
 Norm = Literal["bn", "gn", "none"]
 """Batch normalisation, group normalisation, or none."""
 GROUPS = 8
-"""Groups of channels in group normalisation; all channels are one group if this does not divide them."""
+"""Groups of channels in group normalisation; if it does not divide the number of channels, all form one group."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -37,7 +37,7 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution that drops the rows and columns that its stride skips before it multiplies.
+    """A 1x1 convolution that first drops the rows and columns that its stride skips.
 
     oneDNN 3.12, which PyTorch 2.13 is built with, writes out of bounds in the gradient of a strided 1x1
     convolution in channels-last format, on processors with AVX2 but without AVX-512.
@@ -94,14 +94,14 @@ def normalise_convolutions(network: nn.Module, make: Callable[[int], nn.Module])
 
 
 def normalised(network: M, norm: Norm) -> M:
-    """The same network, with a normalisation after every convolution unless it is none."""
+    """The same network, with a normalisation after every convolution unless `norm` is none."""
     if norm != "none":
         normalise_convolutions(network, partial(normalisation, norm))
     return network
 
 
 def folded(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """One convolution equal to a convolution and batch normalisation by running statistics.
+    """One convolution equal to a convolution followed by batch normalisation with running statistics.
 
     Raises:
         UserError: The normalisation has no running statistics.

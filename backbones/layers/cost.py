@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and the multiply-adds of one input."""
+"""The cost of a network: its parameters, and its multiply-adds for one input."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """Size and work of a network."""
+    """Numbers of parameters and of multiply-adds."""
 
     parameters: int
     multiply_adds: int
-    """Of the linear layers and convolutions that are called as modules; biases, normalisation and activations
-    are not counted, as is usual."""
+    """Of all linear layers and convolutions that are called as modules; as is usual, biases, normalisation and
+    activations are not counted."""
 
 
 def cost(network: nn.Module, x: Tensor) -> Cost:

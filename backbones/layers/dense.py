@@ -1,7 +1,7 @@
-"""Layers of dense prediction, which turn a classifier of images into a classifier of all pixels.
+"""Layers for dense prediction, which turn an image classifier into a classifier of all pixels.
 
 A classifier whose linear layer reads a map [C, h, w] is a convolution with a kernel of h x w: applied to a larger
-map, it gives the classifier's output for every window. Coarse outputs are enlarged by a transposed convolution whose
+map, it gives the classifier's output for every window. Coarse outputs are upsampled by a transposed convolution whose
 kernel interpolates bilinearly:
 
     k[i, j] = (1 - |i - c| / f) (1 - |j - c| / f),   f the factor, c the kernel's centre
@@ -17,28 +17,28 @@ from rlbench.errors import UserError
 
 
 def bilinear_kernel(factor: int) -> Tensor:
-    """The kernel that enlarges by a factor f, [K, K] with K = 2 f - 1 if f is odd, and 2 f if it is even."""
+    """The kernel that upsamples by a factor f, [K, K] with K = 2 f - 1 if f is odd, and 2 f if it is even."""
     length = 2 * factor - factor % 2
     weight = 1 - (torch.arange(length) - (length - 1) / 2).abs() / factor
     return weight[:, None] * weight
 
 
 class Bilinear(nn.Module):
-    """Enlarges maps by a transposed convolution with the fixed bilinear kernel.
+    """Upsamples maps by a transposed convolution with the fixed bilinear kernel.
 
-    Away from the borders it equals `F.interpolate` with `align_corners=False`; outside of the map are zeros.
+    Away from the borders it equals `F.interpolate` with `align_corners=False`; values outside the map count as zeros.
     """
 
     kernel: Tensor
 
     def __init__(self, factor: int) -> None:
-        """Enlarges by a whole number."""
+        """Upsamples by a whole number."""
         super().__init__()
         self.factor = factor
         self.register_buffer("kernel", bilinear_kernel(factor), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, factor H, factor W] of maps [B, C, H, W]."""
+        """Maps [B, C, factor H, factor W] of maps [B, C, H, W]."""
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, 1, -1, -1)
         return F.conv_transpose2d(

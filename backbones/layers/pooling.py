@@ -44,7 +44,7 @@ class SpatialPyramid(nn.Module):
         self.levels = levels
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C * sum of n^2] of maps [B, C, H, W]: level by level, in it channel by channel.
+        """[B, C * sum of n^2] of maps [B, C, H, W]: level by level, and within a level channel by channel.
 
         Raises:
             UserError: The map has fewer rows or columns than the finest grid.
@@ -65,7 +65,7 @@ class SpatialSoftmax(nn.Module):
     """Where each channel is large: expected coordinates under a softmax over the map."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 2 C] of maps [B, C, H, W]: all rows, then all columns, from -1 to 1 (0 if there is one)."""
+        """[B, 2 C] of maps [B, C, H, W]: all rows, then all columns, from -1 to 1 (0 if there is only one)."""
         share = x.flatten(2).softmax(dim=-1).view(x.shape)
         found = []
         for axis, across in ((2, 3), (3, 2)):
@@ -83,7 +83,7 @@ def make_head(head: Head, levels: str) -> nn.Module:
         levels: Grids of `spp`, as in 1-2-4.
 
     Raises:
-        UserError: `levels` is not a row of numbers.
+        UserError: `levels` is not a list of whole numbers.
     """
     if head == "spp":
         return SpatialPyramid(whole_numbers("levels", levels, LEVELS))
@@ -92,10 +92,10 @@ def make_head(head: Head, levels: str) -> nn.Module:
 
 
 def whole_numbers(option: str, row: str, example: str) -> tuple[int, ...]:
-    """The numbers of a row such as 1-2-4.
+    """The numbers in a list such as 1-2-4.
 
     Raises:
-        UserError: They are not whole numbers, 1 or more.
+        UserError: One of them is not a whole number of 1 or more.
     """
     words = row.split("-")
     if not all(word.isdecimal() and int(word) > 0 for word in words):

@@ -1,9 +1,9 @@
-"""Images of several sizes in one array, padded with zeros at the bottom and at the right to the largest size.
+"""Images of several sizes in one array, padded with zeros at the bottom and on the right to the largest size.
 
 A network of convolutions and a head such as `spp` takes images of any size, but a batch has only one. `trim` cuts off
 the padding and gives the images of each size to the network as a batch of their own (He et al., 2014,
-https://arxiv.org/abs/1406.4729, section 2.3, trains with one size per epoch). `resize` and `crop` are what networks
-without such a head need: all images get one size.
+https://arxiv.org/abs/1406.4729, section 2.3, trains with one size per epoch). `resize` and `crop` give all
+images one size, for networks without such a head.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from torch import Tensor
 from rlbench.errors import UserError
 
 Padding = Literal["keep", "trim", "resize", "crop"]
-"""What happens to padding: it is part of the image; it is cut off; it is cut off, and the image is then resized, or cropped or
-padded around its centre, to a square of one size."""
+"""How padding is treated: `keep` leaves it in the image, and the others cut it off. Then `resize` resizes the image to a square of
+one size, and `crop` crops or pads it around its centre to such a square."""
 
 
 def sizes(images: Tensor) -> Tensor:
@@ -39,9 +39,9 @@ def by_size(images: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Images [B, C, H, W] grouped by size, without their padding: row numbers [N] and images [N, C, h, w].
 
     Raises:
-        UserError: The network is exported, but what it computes depends on the sizes.
+        UserError: The network is being exported, but its operations depend on the sizes.
     """
-    # Both would record the sizes of their example.
+    # Both would fix the sizes of the example input.
     if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined, no-untyped-call]
         raise UserError(
             "an encoder that trims, resizes or crops padded images cannot be exported; train one with padding=keep"
@@ -60,10 +60,10 @@ def read(
     """Features [B, size] of padded images [B, C, H, W].
 
     Args:
-        network: From images [N, C, h, w] to features [N, size].
-        images: Padded with zeros at the bottom and at the right.
+        network: Maps images [N, C, h, w] to features [N, size].
+        images: Padded with zeros at the bottom and on the right.
         padding: See `Padding`.
-        side: Rows and columns that `resize` and `crop` give.
+        side: Rows and columns after `resize` and `crop`.
     """
     if padding == "keep":
         return network(images)
@@ -76,12 +76,12 @@ def read(
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
-    """Bilinear, with an average over the pixels that a smaller image cannot show."""
+    """Images resized bilinearly, with antialiasing when they shrink."""
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def _cropped(images: Tensor, side: int) -> Tensor:
-    """The centre; what is missing is zero."""
+    """The centre of each image, padded with zeros if the image is smaller."""
     rows, columns = images.shape[2:]
     above, before = (side - rows) // 2, (side - columns) // 2
     return F.pad(images, (before, side - columns - before, above, side - rows - above))

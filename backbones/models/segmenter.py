@@ -1,29 +1,29 @@
 """Segmentation: the class of every pixel, from the maps of any encoder that has a pyramid.
 
 The fully convolutional network (FCN) reads class scores from maps with 1x1 convolutions. Scores of the coarsest map are
-enlarged to the image at once (32s), or first fused with scores of finer maps, which know better where borders are:
+upsampled to the image at once (32s), or first fused with scores of finer maps, which locate borders better:
 
     32s   up(score(p_3))
     16s   up(up_2(score(p_3)) + score(p_2))
     8s    up(up_2(up_2(score(p_3)) + score(p_2)) + score(p_1))
 
 where p_3 is the coarsest map and `up` is bilinear interpolation with fixed weights. The names are the strides of the maps in the
-paper, 32, 16 and 8; here they depend on the encoder. Scores of finer maps begin at 0, so that 16s and 8s begin as 32s.
-For encoders that enlarge their maps themselves (fc-densenet, unet), the head `finest` reads their finest map.
+paper, 32, 16 and 8; here they depend on the encoder. Scores of finer maps start at 0, so that at first only the coarsest map
+counts. For encoders that upsample their maps themselves (fc-densenet, unet), the head `finest` reads the finest map.
 
     minimise  the mean over pixels of the cross entropy
 
 Measures: `miou`, the mean over the classes that occur, apart from the background (class 0), of
 
-    IoU_c = pixels of class c that are predicted as c / pixels that are of class c or predicted as it
+    IoU_c = pixels of class c that are predicted as c / pixels that are of class c or predicted as c
 
-over all test pixels together; `iou_0`, ... for each class; `accuracy` of pixels.
+over all test pixels together; `iou_0`, ..., the IoU of each class; `accuracy`, the share of correct pixels.
 
 Long et al., 2015, https://arxiv.org/abs/1411.4038; Jegou et al., 2017, https://arxiv.org/abs/1611.09326 (fc-densenet);
 Ronneberger et al., 2015, https://arxiv.org/abs/1505.04597 (unet)
 
-Differences from the papers: Adam with a constant step size and a mean over pixels instead of a sum with momentum; all
-heads are trained at once, not one after the other; encoders are small and not pre-trained, except by --pretrained.
+Differences from the papers: Adam with a constant step size on the mean over pixels, instead of momentum on the sum; 16s
+and 8s are trained in one stage, not from a trained 32s; encoders are small and not pretrained, except with --pretrained.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ from rlbench.seeding import drawing_from
 
 Head = Literal["fcn-32s", "fcn-16s", "fcn-8s", "finest"]
 FUSED = {"fcn-32s": 1, "fcn-16s": 2, "fcn-8s": 3}
-"""Number of maps whose scores are fused, from the coarsest on."""
+"""Number of maps whose scores are fused, starting with the coarsest."""
 MOST_CLASSES = 256
 
 
@@ -63,8 +63,8 @@ class SegmenterConfig:
     encoder: str = "impala"
     """Encoder of the observations, with options after a colon; it needs a pyramid of maps (see docs/encoders.md)."""
     head: Head = "fcn-8s"
-    """From maps to classes: fcn-32s, fcn-16s and fcn-8s fuse the scores of one, two and three maps; finest reads the finest
-    map, for encoders that enlarge their maps themselves, fc-densenet and unet."""
+    """How maps become class scores: fcn-32s, fcn-16s and fcn-8s fuse the scores of one, two and three maps; finest reads the
+    finest map, for encoders that upsample their maps themselves, fc-densenet and unet."""
     label: str = "seg"
     """The column with the class of each pixel."""
     learning_rate: float = 1e-3
@@ -78,7 +78,7 @@ class SegmenterConfig:
 
 
 class FCNHead(nn.Module):
-    """Scores of maps, fused from coarse to fine and enlarged to the image."""
+    """Scores of maps, fused from coarse to fine and upsampled to the image."""
 
     def __init__(self, channels: Mapping[int, int], classes: int, fused: int) -> None:
         """Reads the `fused` coarsest maps.
@@ -114,7 +114,7 @@ class FCNHead(nn.Module):
 
 
 def fitted(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Maps [B, C, H, W] with other numbers of rows and columns: the last ones are cut off or repeated."""
+    """Maps [B, C, rows, columns] of maps [B, C, H, W]: surplus pixels are cut off, and missing ones repeat the last."""
     x = x[:, :, :rows, :columns]
     return F.pad(x, (0, columns - x.shape[3], 0, rows - x.shape[2]), mode="replicate")
 
@@ -131,7 +131,7 @@ class FinestHead(nn.Module):
         super().__init__()
         if (finest := min(channels)) > 1:
             raise UserError(
-                f"head is finest, but the finest map of the encoder has the stride {finest}; give an encoder that enlarges "
+                f"head is finest, but the finest map of the encoder has the stride {finest}; give an encoder that upsamples "
                 "its maps, such as fc-densenet or unet, or the head fcn-8s"
             )
         self.strides = [1]
@@ -222,7 +222,7 @@ class Segmenter(Model):
         if any(gradient is None for gradient in read):
             raise UserError(
                 f"the head {config.head} does not read all layers of the encoder {config.encoder}; give finest for encoders "
-                "that enlarge their maps, such as fc-densenet or unet, and fcn-8s for others"
+                "that upsample their maps, such as fc-densenet or unet, and fcn-8s for others"
             )
         self.optimizer = Adam(parameters, config.learning_rate)
 
@@ -245,7 +245,7 @@ class Segmenter(Model):
         return {"loss": loss, "accuracy": right.mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Loss and accuracy of each example, [B] each, and `confusion`, see there."""
+        """Loss and accuracy of each example, [B] each, and its counts `confusion` [B, C, C]; see the function `confusion`."""
         label = examples[self.config.label].long()
         logits = self.logits(examples["obs"])
         prediction = logits.argmax(1)

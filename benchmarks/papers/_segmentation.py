@@ -1,4 +1,4 @@
-"""Runs shared by the papers of segmentation: methods with several step sizes each, on frames of one game."""
+"""Runs shared by the papers on segmentation: methods with several step sizes each, on frames of one game."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ RUNS: dict[Scale, dict[str, Any]] = {
 }  # fmt: skip
 NOTE = (
     "Mean IoU over the classes of objects on 1,000 frames of levels that were not used for training; a segmenter that "
-    "predicts only background has 0."
+    "predicts only background scores 0."
 )
 
 
@@ -26,7 +26,7 @@ def name(method: str, step_size: float) -> str:
 
 
 def grid(scale: Scale, methods: Mapping[str, Mapping[str, Any]]) -> Grid:
-    """Runs of each method, which has its settings, with each step size."""
+    """Runs of each method, given by its settings, with each step size."""
     every = (
         Method(name(method, size), "segmenter", {**settings, "learning_rate": size})
         for method, settings in methods.items()

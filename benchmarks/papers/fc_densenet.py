@@ -38,6 +38,6 @@ PAPER = Paper(
             _needs_fewer_parameters,
         ),
     ),
-    notes=f"{segmentation.NOTE} All networks learn from random weights, with the same number of updates of 8 frames. The paper's "
-    "data, CamVid, is not part of the suite.",
+    notes=f"{segmentation.NOTE} All networks start from random weights and have the same number of updates of 8 frames. The "
+    "paper's data set, CamVid, is not part of the suite.",
 )  # fmt: skip

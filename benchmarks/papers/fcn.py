@@ -1,6 +1,6 @@
 """Fully convolutional networks: Long et al., 2015, scores of finer maps sharpen a segmentation.
 
-The paper enlarges scores of stride 32, and then fuses them with scores of strides 16 and 8 (table 2, figure 6). Here the
+The paper upsamples scores of stride 32, and then fuses them with scores of strides 16 and 8 (table 2, figure 6). Here the
 strides are 8, 4 and 2, on frames of 64 pixels.
 """
 
@@ -34,6 +34,6 @@ PAPER = Paper(
             _finer_is_sharper,
         ),
     ),
-    notes=f"{segmentation.NOTE} The encoder is that of IMPALA, with maps of strides 2, 4 and 8, trained from random weights. The "
+    notes=f"{segmentation.NOTE} The encoder is IMPALA's, with maps of strides 2, 4 and 8, trained from random weights. The "
     "paper fine-tunes networks that were trained on ImageNet, which is not part of the suite.",
 )  # fmt: skip

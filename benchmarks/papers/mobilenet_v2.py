@@ -1,7 +1,7 @@
 """MobileNetV2: Sandler et al., 2018, linear bottlenecks and shortcuts between them (figures 1 and 6), few multiply-adds.
 
 Figure 1 needs no training: points of a spiral in the plane go through a random linear map to n dimensions and a ReLU, and
-are read back by the best linear map. In few dimensions the ReLU loses much of them, in many almost nothing.
+are recovered by the best linear map. In few dimensions the ReLU loses much of them, in many almost nothing.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ STEP_SIZES = (0.1, 0.03)
 DIMENSIONS = (2, 3, 5, 15, 30)
 DRAWS, POINTS = 50, 500
 TOLERANCE = 0.5
-"""Points of accuracy."""
+"""In percentage points of accuracy."""
 
 
 def name(network: str, step_size: float) -> str:
@@ -38,14 +38,14 @@ def name(network: str, step_size: float) -> str:
 
 
 def lost(dimensions: int, draws: int = DRAWS) -> float:
-    """Variance of a spiral that no linear map reads back after a ReLU in a random embedding.
+    """Share of a spiral's variance that no linear map recovers after a random embedding and a ReLU.
 
     Args:
         dimensions: Of the embedding.
         draws: Random embeddings, over which the result is averaged.
 
     Returns:
-        A share of the spiral's variance, 0 to 1.
+        The share, 0 to 1.
     """
     turn = np.linspace(0.0, 1.0, POINTS)
     spiral = turn[:, None] * np.stack([np.cos(4 * np.pi * turn), np.sin(4 * np.pi * turn)], axis=1)
@@ -130,22 +130,22 @@ PAPER = Paper(
     claims=(
         Claim(
             "M1", "A ReLU loses much of an input in few dimensions, and little in many",
-            "share of a spiral's variance that no linear map reads back: above 0.2 in 2 dimensions, below 0.01 in 15",
+            "share of a spiral's variance that no linear map recovers: above 0.2 in 2 dimensions, below 0.01 in 15",
             _relu_loses_thin_inputs,
         ),
         Claim(
             "M2", "Linear bottlenecks are better than bottlenecks with ReLU6",
-            "accuracy on test frames, mean of 3 seeds, each network with its best step size: at least that of ReLU6 "
-            f"minus {TOLERANCE} points",
+            f"accuracy on test frames, mean of 3 seeds, each network with its best step size: at most {TOLERANCE} "
+            "points below ReLU6",
             _linear,
         ),
         Claim(
             "M3", "Shortcuts between bottlenecks are better than shortcuts between expansions, or none",
-            f"the same: at least that of each of the others minus {TOLERANCE} points", _between_bottlenecks,
+            f"the same: at most {TOLERANCE} points below each of the others", _between_bottlenecks,
         ),
         Claim(
             "M4", "Few multiply-adds suffice",
-            "the same: at least that of a ResNet with 3 times the multiply-adds or more minus 2 points",
+            "the same: at most 2 points below a ResNet with 10 times the multiply-adds",
             _few_multiply_adds,
         ),
     ),

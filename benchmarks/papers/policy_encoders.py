@@ -1,6 +1,6 @@
 """PPO on CoinRun with encoders from several papers: size, normalisation, and an encoder from segmentation.
 
-This is not a single paper, but the table in which MobileNetV2, ResNet, batch normalisation and FCN are used by an agent.
+This is not the table of a single paper: it shows MobileNetV2, ResNet, batch normalisation and FCN in an agent.
 """
 
 from typing import Any
@@ -28,9 +28,9 @@ NORMS = {
     "Nature, batch norm": "nature:norm=bn",
 }
 OF_BATCH = "Nature, batch norm by the batch"
-"""The statistics of the batch in acting, of 32 observations, and in learning, of 256."""
+"""With the statistics of the batch, which has 32 observations in acting and 256 in learning."""
 SAME, OTHER = 1e-6, 1e-4
-"""Divergences, in nats, up to which a policy is the same and from which on it is another one."""
+"""Divergences in nats: below the first, a policy counts as unchanged; above the second, as a different one."""
 SEGMENTER, PRETRAINED = "segmenter", "IMPALA, pretrained"
 
 
@@ -42,7 +42,7 @@ def ppo(encoder: str) -> dict[str, Any]:
 METHODS = (
     *(Method(name, "ppo", ppo(encoder)) for name, encoder in (ENCODERS | NORMS).items()),
     Method(
-        # Without noise, IBAC-SNI is PPO; it has the batch normalisation of the authors of that paper.
+        # Without noise, IBAC-SNI is PPO; its batch normalisation is as in its authors' code.
         OF_BATCH, "ibac-sni",
         {
             **ppo("nature"), "batch_norm": True, "noise": "none", "mixture": 1.0, "hidden": (), "code_size": 256,
@@ -124,7 +124,7 @@ SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(40, 50), "full": _grids
 PAPER = Paper(
     name="policy-encoders",
     title="Encoders of PPO on CoinRun",
-    reference="a table of the suite; the encoders are of Mnih et al., 2015, Espeholt et al., 2018, He et al., 2016, and "
+    reference="a table of the suite; the encoders are from Mnih et al., 2015, Espeholt et al., 2018, He et al., 2016, and "
     "Sandler et al., 2018",
     method="IMPALA",
     grids=SCALES,
@@ -139,16 +139,16 @@ PAPER = Paper(
             "none: mean returns with 95 % intervals over seeds are only reported", _norms,
         ),
         Claim(
-            "P3", "Batch normalisation by the batch makes PPO's first ratio differ from 1, running statistics do not",
+            "P3", "Batch statistics in normalisation make PPO's first ratio differ from 1; running statistics do not",
             "KL divergence of the policy from itself before the first gradient step of an update, every seed: below "
             f"{SAME:g} with running statistics, above {OTHER:g} with statistics of the batch",
             _first_ratio,
         ),
         Claim(
-            "P4", "An encoder that was trained to segment the game's frames is a better start",
+            "P4", "An encoder that was trained to segment the game's frames is a better starting point",
             "none: the mean difference, paired by seed, is only reported", _pretrained,
         ),
     ),
     notes="Return of an episode: 10 if the coin is reached, else 0. 500 training levels, 100,000 held-out ones."
-    " The small scale has 81,920 frames, the full scale 25 million, as Procgen's authors; it has not been run.",
+    " The small scale has 81,920 frames; the full scale has 25 million, as in Procgen's paper, and has not been run.",
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Spatial pyramid pooling: He et al., 2014, one network for images of all sizes (sections 2.3 and 3.1).
 
 Networks learn from whole levels of MiniGrid in pictures of 48 and 64 pixels and are tested on these sizes and three others.
-A network without such a head needs all images in one size, so it sees them resized or cropped. The same head
-lets one policy act in rooms of sizes that it did not learn in.
+Networks without such a head need all images in one size, so they see them resized or cropped. The same
+head lets one policy act in rooms of sizes that it was not trained on.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TASK = "frames-minigrid-s48-64"
 SIZES = {48: True, 64: True, 40: False, 80: False, 96: False}
 """Pixels of a side, and whether the network learned from such images."""
 LABELS = ("quadrant", "door")
-"""The quarter of the level in which the agent is, and the colour of the door, wherever it is."""
+"""The quadrant of the level that the agent is in, and the colour of the door, wherever the door is."""
 SPP, GAP, RESIZED, CROPPED = "SPP", "mean of the map", "resized", "cropped"
 HEADS = {
     SPP: "head=spp,padding=trim",
@@ -89,7 +89,7 @@ def _analyses(episodes: int) -> tuple[AnalysisGrid, ...]:
 
 
 def accuracies(results: Results, head: str, label: str) -> dict[int, NDArray[Any]]:
-    """Accuracy in % by size, [R seeds] each, with the step size that is best at the sizes of the training."""
+    """Accuracy in % by size, [R seeds] each, with the step size that is best at the training sizes."""
     found = {}
     for step_size in STEP_SIZES:
         each = results.analysed("other-tasks", name(head, label, step_size), TASK)
@@ -101,7 +101,7 @@ def accuracies(results: Results, head: str, label: str) -> dict[int, NDArray[Any
 
 
 def _mean(by_size: Mapping[int, NDArray[Any]], *, learned: bool) -> float:
-    """Mean over seeds and over the sizes of the training, or over the others."""
+    """Mean over seeds and over the training sizes, or over the other sizes."""
     return float(np.mean([by_size[size] for size, mine in SIZES.items() if mine == learned]))
 
 
@@ -171,12 +171,12 @@ PAPER = Paper(
     claims=(
         Claim(
             "S1", "A network with spatial pyramid pooling classifies images of all sizes",
-            "accuracy, mean of 3 seeds, each network with its best step size, both labels: at the sizes of the training at most 1 "
+            "accuracy, mean of 3 seeds, each network with its best step size, both labels: at the training sizes at most 1 "
             "point below the best, at other sizes at least 10 points above resizing and cropping",
             _all_sizes,
         ),
         Claim(
-            "S2", "It knows where things are, the mean of the map does not",
+            "S2", "It preserves where things are; the mean of the map does not",
             "accuracy on the quadrant, mean over all sizes: higher with SPP than with the mean of the map", _where,
         ),
         Claim(
@@ -184,6 +184,6 @@ PAPER = Paper(
             "none: returns with 95 % intervals over seeds are only reported", _rooms,
         ),
     ),
-    notes="Accuracy on 1,000 levels with the sizes of the training; chance is 0.25 for the quadrant and 0.17 for the door. A "
+    notes="Accuracy on 1,000 levels of the training sizes; chance is 0.25 for the quadrant and 0.17 for the door. A "
     "batch has images of both sizes, where the paper has one size per epoch. The policy learns in rooms of 5, 6 and 8 cells.",
 )  # fmt: skip

@@ -19,7 +19,7 @@ Scale = Literal["small", "full"]
 
 
 def run_name(method: str, task: str, seed: int) -> str:
-    """Name of the folder of a run in the folder of a table."""
+    """Name of a run's folder within the folder of a table."""
     return folder_name(f"{method}-{task}-s{seed}")
 
 
@@ -149,7 +149,7 @@ class Paper:
         return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
 
     def stages(self, scale: Scale, folder: Path) -> list[list[Job]]:
-        """All runs of a scale in stages; a stage needs the encoders of the stages before it."""
+        """All runs of a scale in stages; a stage may start from the encoders of earlier stages."""
         stages: list[list[Job]] = [[]]
         for grid in self.grids[scale]:
             if any(method.pretrained for method in grid.methods):

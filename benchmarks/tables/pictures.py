@@ -14,7 +14,7 @@ from rlbench.errors import UserError
 SHOWN = 8
 """Examples of each kind."""
 SIDE = 96
-"""Pixels of a picture's longer side, at least; small images are enlarged without smoothing."""
+"""Smallest length of a picture's longer side in pixels; small images are enlarged without smoothing."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Picture:
     """One example."""
 
     image: str
-    """Address of the picture, with its content."""
+    """Data URL of the picture."""
     caption: str
 
 
@@ -35,11 +35,11 @@ class Pictures:
     wrong: tuple[Picture, ...] = ()
     why: str = ""
     shown: tuple[Picture, ...] = ()
-    """Examples with their predictions, if those are not simply right or wrong."""
+    """Examples with their predictions, if a prediction is not simply right or wrong."""
 
 
 def pictures(result: Result) -> Pictures:
-    """Right and wrong examples of a model's last evaluation."""
+    """Right and wrong examples from a model's last evaluation."""
     title = f"{result.method} on {result.task}, seed {result.seed}"
     try:
         return _drawn(title, result)
@@ -54,7 +54,7 @@ def _drawn(title: str, result: Result) -> Pictures:
     if "confusion" in result.columns:
         return Pictures(title, shown=segmented(result))
     if "prediction" not in result.columns:
-        raise UserError("its model measures no `prediction`, so there is nothing to draw")
+        raise UserError("its model has no measure `prediction`, so there is nothing to draw")
     run = result.config["run"]
     test = open_examples(find_task(run["env"]), run["data_size"], run["seed"]).test
     label = test[result.config["learner"]["settings"].get("label", "label")].numpy()

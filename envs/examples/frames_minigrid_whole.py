@@ -1,18 +1,20 @@
-"""Whole levels in MiniGrid's pictures, for questions that no single place answers, at several sizes.
+"""Pictures of whole MiniGrid levels at several sizes, for questions that no single part of a picture answers.
 
-A wall with a door divides a square level in two, at any place and in any direction; the agent, a goal, two balls or
-boxes and up to two keys are anywhere. A cell has 8 pixels, so `frames-minigrid-s48` has images of 48 pixels and levels
-of 6 x 6 cells. The labels have the same meaning and the same chances at every size. `frames-minigrid-s48-64` has as many
-levels of each size, in turn, padded with zeros at the bottom and at the right to the largest. Columns:
+A wall with a door divides a square level in two, horizontally or vertically; the agent, a goal, two balls or boxes and
+up to two keys are placed at random. A cell has 8 pixels, so `frames-minigrid-s48` has images of 48 pixels and levels of
+6 x 6 cells. The labels have the same meaning and the same chances at every size, except that at 40 and 152 pixels, where
+the number of cells is odd, the top and left quadrants include the middle row and column and are more likely.
+`frames-minigrid-s48-64` has equally many levels of each size, in turn, padded with zeros at the bottom and on the right
+to the largest. Columns:
 
     obs       bytes [S, S, 3]
     seg       type of the object at each pixel, int64 [S, S]; 0 is the background
-    door      colour of the door, 0 to 5, by minigrid's numbers
+    door      colour of the door, 0 to 5, in the order of `COLOURS`
     quadrant  where the agent is: 0 top left, 1 top right, 2 bottom left, 3 bottom right
     keys      number of keys, 0 to 2
 
-Training and test levels are drawn from different seeds. The tiles are minigrid's own; levels are put together from them
-as a batch, because its own drawing of a grid loops over the cells.
+Training and test levels are drawn from different seeds. The tiles are minigrid's own; levels are assembled from
+them in batches, because minigrid draws a grid cell by cell.
 """
 
 from collections.abc import Mapping
@@ -42,7 +44,7 @@ BALLS = KEYS + len(COLOURS)
 """Followed by the boxes."""
 AGENTS = BALLS + 2 * len(COLOURS)
 AT_ONCE = 256
-"""Levels drawn at once, which bounds the memory."""
+"""Levels that are drawn at once, to limit the memory."""
 
 
 class MiniGridLevels(Source):
@@ -153,7 +155,7 @@ def labels(cells: Array) -> dict[str, Array]:
 
 
 def drawn(cells: Array, tiles: Array) -> Array:
-    """Levels [N, side, side] in pixels, [N, 8 side, 8 side, ...], by tiles [T, 8, 8, ...]."""
+    """Pictures [N, 8 side, 8 side, ...] of levels [N, side, side], drawn with tiles [T, 8, 8, ...]."""
     count, side = cells.shape[:2]
     return tiles[cells].swapaxes(2, 3).reshape(count, side * TILE, side * TILE, *tiles.shape[3:])
 
@@ -162,7 +164,7 @@ def drawn(cells: Array, tiles: Array) -> Array:
 def tiles() -> tuple[Array, Array]:
     """Pictures of all tiles, uint8 [T, 8, 8, 3], and the kind of each of their pixels, uint8 [T, 8, 8].
 
-    A pixel of a thing is one that differs from the empty tile.
+    A pixel belongs to a thing if it differs from the empty tile.
     """
     from minigrid.core.grid import Grid
     from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Wall

@@ -1,15 +1,15 @@
-"""Robots of MuJoCo in random poses, drawn from the side: parts of the body, depth and key points for every picture.
+"""Pictures of MuJoCo's robots in random poses, seen from the side, with body parts, depth and key points.
 
-Angles of all joints are uniform within their limits, the body is tilted and turned at random, and its lowest point is
+The angles of all joints are uniform within their limits, the body is tilted and turned at random, and its lowest point is
 put on the floor. Nothing moves: only positions are computed. The camera is the one that Gymnasium's films use. A point
-X in the world has the position p in the camera, and the pixels (u, v), with f = H / 2 / tan(fovy / 2):
+X in the world has the position p relative to the camera and the pixel coordinates (u, v), with f = H / 2 / tan(fovy / 2):
 
     p = R^T (X - c),    u = W / 2 + f p_x / (-p_z),    v = H / 2 - f p_y / (-p_z)
 
-where R and c are the camera's rotation and position. Columns, with K parts of the body and J joints:
+where R and c are the camera's rotation and position. Columns, with K body parts and J joints:
 
     obs          bytes [64, 64, 3]
-    seg          part of the body at each pixel, int64 [64, 64]; 0 is the background
+    seg          body part at each pixel, int64 [64, 64]; 0 is the background
     depth        distance of each pixel along the camera's axis in metres, float32 [64, 64]
     keypoints    the middle of each part: u, v and whether it can be seen, float32 [K, 3]
     keypoints3d  the same points as p, in metres, float32 [K, 3]
@@ -66,12 +66,12 @@ class MujocoFrames(Source):
 
     @cached_property
     def parts(self) -> Array:
-        """Numbers of the robot's geoms, int [K]."""
+        """Indices of the robot's geoms, int [K]."""
         return np.flatnonzero(self._model.geom_bodyid > 0)
 
     @cached_property
     def joints(self) -> Array:
-        """Numbers of the joints with limits, int [J]; the others move the whole body."""
+        """Indices of the joints with limits, int [J]; the others move the whole body."""
         return np.flatnonzero(self._model.jnt_limited)
 
     @property
@@ -120,7 +120,7 @@ class MujocoFrames(Source):
         return columns
 
     def _pose(self, rng: np.random.Generator) -> Array:
-        """Puts the robot into a random pose; the angles of its joints, [J]."""
+        """Puts the robot into a random pose and returns the angles of its joints, [J]."""
         import mujoco
 
         model, data = self._model, self._data
@@ -157,7 +157,7 @@ class MujocoFrames(Source):
         update_scene(renderer, self._data, CAMERA)
         obs = renderer.render().copy()
         renderer.enable_segmentation_rendering()
-        # A geom's number, or -1 in the background.
+        # A geom's index, or -1 in the background.
         geoms = renderer.render()[..., 0]
         renderer.disable_segmentation_rendering()
         renderer.enable_depth_rendering()
@@ -168,7 +168,7 @@ class MujocoFrames(Source):
         return {"obs": obs, "seg": part_of[geoms], "depth": depth}
 
     def _points(self) -> Array:
-        """The middle of each part, as the camera sees it, [K, 3]."""
+        """The middle of each part relative to the camera, [K, 3]."""
         camera = self._data.cam(CAMERA)
         points: Array = (self._data.geom_xpos[self.parts] - camera.xpos) @ camera.xmat.reshape(3, 3)
         return points
@@ -183,10 +183,10 @@ def pixels(points: Array, fovy: float) -> Array:
 
 
 def visible(keypoints: Array, seg: Array) -> Array:
-    """1 where the pixel of a key point shows its own part, else 0, [N, K].
+    """Whether the pixel of each key point shows its own part, bool [N, K].
 
     Args:
-        keypoints: [N, K, 3], of which the last dimension begins with u and v.
+        keypoints: [N, K, 3]; the last dimension starts with u and v.
         seg: Part of each pixel, [N, H, W].
     """
     column, row = np.moveaxis(np.floor(keypoints[..., :2]).astype(int), -1, 0)
@@ -198,7 +198,7 @@ def visible(keypoints: Array, seg: Array) -> Array:
 
 
 def quaternion(turn: float, tilt: float, axis: float) -> Array:
-    """A turn about the vertical after a tilt about the horizontal direction `axis`; angles in radians, [4]."""
+    """Quaternion [4] of a turn about the vertical after a tilt about the horizontal direction `axis`; angles in radians."""
     cos, sin = math.cos(tilt / 2), math.sin(tilt / 2)
     half = turn / 2
     # The product of (cos half, 0, 0, sin half) and (cos, sin cos axis, sin sin axis, 0).

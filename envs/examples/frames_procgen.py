@@ -6,10 +6,10 @@ so that a pixel is black unless an object covers it, and one draws each object a
 
     obs     what the agent sees, bytes [64, 64, 3]
     seg     class of each pixel, int64 [64, 64]
-    label   class of the object that is nearest to the agent, 0 if neither or only one of them is in sight
+    label   class of the object nearest to the agent, 0 unless both are in sight
 
-Agents keep a random action for some steps, after which a frame is taken. Each seed has its own levels; training has
-200 of them, from level 0 on for seed 0, and tests have others, from level 10,000 on.
+Agents repeat a random action for some steps, after which a frame is taken. Each seed has its own levels: for seed 0,
+training uses levels 0 to 199 and tests use others, from 10,000 on.
 """
 
 import sys
@@ -32,14 +32,14 @@ SIDE, ACTIONS = 64, 15
 ENVIRONMENTS = 50
 """Environments of each group."""
 STEPS_BETWEEN = 8
-"""Steps before each frame; all with the same action, so that agents get further than by new ones."""
+"""Steps before each frame, all with the same action, so that agents get further than with changing actions."""
 TRAIN_LEVELS, TEST_LEVELS, FIRST_TEST_LEVEL = 200, 10_000, 10_000
 LEVELS_OF_SEED = 200_000
-"""Distance of the levels of two seeds, more than the levels of the tasks, so that only seed 0 shares levels with them."""
+"""Distance between the levels of two seeds, larger than any level of the tasks, so that only seed 0 shares levels with them."""
 FRAMES_OF_EPISODE = 10
-"""Frames after which new episodes begin, so that a random agent that is stuck does not give the same frame for long."""
+"""Frames after which new episodes start, so that an agent that is stuck does not yield the same frame for long."""
 SEEDS = 10_000
-"""Seeds that differ by this number have the same levels: their numbers have 32 bits."""
+"""Seeds that differ by this number have the same levels, because level numbers have 32 bits."""
 
 
 class ProcgenFrames(Source):
@@ -116,7 +116,7 @@ def played(
     """Frames uint8 [V, 64, 64, 3] of V environments: as usual, without backgrounds, and in the colours of the classes.
 
     Raises:
-        UserError: The three groups do not stay together.
+        UserError: The three groups get out of step.
     """
     those = levels(split, seed)
     common = {"start_level": those.start, "num_levels": len(those)}
@@ -138,7 +138,7 @@ def played(
                 for x, y in zip(step[1:4], steps[0][1:4], strict=True)
             ):
                 raise UserError(
-                    f"the environments of {name} that differ only in their drawing have different rewards or ends; "
+                    f"the environments of {name}, which should differ only in their drawing, differ in rewards or ends; "
                     "install another version of envpool (1.2.5 was tested), or give another game"
                 )
         usual, without, classes = (step[0].transpose(0, 2, 3, 1) for step in steps)
@@ -154,7 +154,7 @@ def segmented(bare: Array, flat: Array, table: Classes) -> Array:
         table: The classes.
 
     Raises:
-        UserError: There is a colour that is not in the table.
+        UserError: A colour is not in the table.
     """
     found = packed(flat)
     known = np.array(sorted(table.by_colour))
@@ -175,7 +175,7 @@ def nearest(seg: Array, table: Classes) -> Array:
 
     Args:
         seg: Classes [N, H, W].
-        table: The classes, of which the last are objects.
+        table: The classes; objects come last.
     """
     agent, objects = seg == table.names.index(AGENT), seg > len(table.scenery)
     rows, columns = np.mgrid[: seg.shape[1], : seg.shape[2]]

@@ -1,8 +1,9 @@
-"""MiniGrid's empty rooms of several sizes, seen as a whole, as pictures padded to the same shape.
+"""MiniGrid's empty rooms of several sizes, observed as pictures of the whole room, padded to the same shape.
 
-The agent starts anywhere, in any direction, and has to find the goal in the bottom right corner. Rules and rewards are the
-package's (`MiniGrid-Empty-Random-NxN-v0`). Every episode has one of the sizes. A cell has 8 pixels; pictures are padded
-with zeros at the bottom and at the right, so that an agent can act in rooms of sizes that its training did not have.
+The agent starts at a random place, facing a random direction, and has to reach the goal in the bottom right corner. Rules
+and rewards are the package's (`MiniGrid-Empty-Random-NxN-v0`). Every episode draws one of the sizes. A cell has 8 pixels;
+pictures are padded with zeros at the bottom and on the right, so that an agent can act in rooms of sizes that
+it was not trained on.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,8 @@ class EmptyRooms(gym.Env[NDArray[np.uint8], int]):
             edge[:] = WALL
         cells[-2, -2] = GOAL
         column, row = self._room.agent_pos
-        if (row, column) != (size - 2, size - 2):  # There the episode has ended; the goal is drawn.
+        # On the goal the episode has ended, and only the goal is drawn.
+        if (row, column) != (size - 2, size - 2):
             cells[row, column] = AGENTS + self._room.agent_dir
         picture = np.zeros(self.observation_space.shape or (), np.uint8)
         picture[: size * TILE, : size * TILE] = drawn(cells[None], tiles()[0])[0]

@@ -1,9 +1,9 @@
 """Classes of what Procgen's games draw, by colour; standard library only.
 
-With `use_monochrome_assets` Procgen draws every object as a rectangle, whose colour depends on the number of its type
-and on its theme alone, and with `restrict_themes` almost every theme is 0 (openai/procgen, src/basic-abstract-game.cpp;
+With `use_monochrome_assets` Procgen draws every object as a rectangle, whose colour depends only on the number of its
+type and on its theme, and with `restrict_themes` almost every theme is 0 (openai/procgen, src/basic-abstract-game.cpp;
 the numbers are in src/games). A table names these types by what they mean, so that several types, such as the
-pictures of a walking agent, may be one class. Class 0 is the background.
+pictures of a walking agent, may form one class. Class 0 is the background.
 
 `python -m rlbench.envs.examples.frames_procgen GAME` counts the colours of a game, to check or write a table.
 """
@@ -17,7 +17,7 @@ from rlbench.errors import UserError
 
 BACKGROUND, AGENT = "background", "agent"
 LEVELS = 4
-"""Levels of each of the three channels: there are 64 colours."""
+"""Levels of each of the three channels, hence 64 colours."""
 
 
 def colour(kind: int, theme: int = 0) -> int:
@@ -34,7 +34,7 @@ def colour(kind: int, theme: int = 0) -> int:
 
 
 def _types(*kinds: int, themes: int = 1) -> tuple[int, ...]:
-    """The colours of types with the themes from 0 on."""
+    """The colours of types, each with the themes from 0 to `themes` - 1."""
     return tuple(colour(kind, theme) for kind in kinds for theme in range(themes))
 
 
@@ -43,11 +43,11 @@ class Classes:
     """What a game draws."""
 
     scenery: Mapping[str, tuple[int, ...]]
-    """Colours of the agent, of its surroundings and of effects without meaning for it."""
+    """Colours of the agent, of its surroundings and of effects that do not matter to it."""
     objects: Mapping[str, tuple[int, ...]]
     """Colours of what the agent should look for or avoid."""
     agent_beyond: bool = False
-    """Whether the agent's picture is larger than its rectangle; what lies beyond all rectangles is the agent then."""
+    """Whether the agent's picture is larger than its rectangle; if so, pixels outside all rectangles belong to the agent."""
     restricted: bool = True
     """Whether the game stays the same with `restrict_themes`; in some games objects take their size from the theme."""
     hard: bool = True
@@ -130,7 +130,7 @@ CLASSES = {
         },
     ),
 }  # fmt: skip
-"""Games to their classes. The others draw over their objects (jumper, bossfight), or the agent like the objects (plunder)."""
+"""Classes of each game. The others draw over their objects (jumper, bossfight), or draw the agent like an object (plunder)."""
 
 
 def classes_of(game: str, hard: bool) -> Classes:
@@ -144,10 +144,10 @@ def classes_of(game: str, hard: bool) -> Classes:
     found = CLASSES.get(game)
     if found is None:
         raise UserError(
-            f"the colours of {game} do not decide the classes of its objects; give one of {', '.join(CLASSES)}"
+            f"the colours of {game} do not determine the classes of its objects; give one of {', '.join(CLASSES)}"
         )
     if hard and not found.hard:
         raise UserError(
-            f"the colours of {game} do not decide the classes of its objects in hard levels; give {game} without -hard"
+            f"the colours of {game} do not determine the classes of its objects in hard levels; give {game} without -hard"
         )
     return found

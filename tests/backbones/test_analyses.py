@@ -1,4 +1,4 @@
-"""Analyses of relational models: by hand on tiny episodes, and on the command line."""
+"""Analyses: by hand on tiny episodes, and on the command line."""
 
 import csv
 import json
@@ -167,10 +167,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_analyses_on_the_command_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyse", "edges", str(runs / "actions")]) == 0
-    told = capsys.readouterr().out
-    assert "items of type 0: rise, captured" in told
+    out = capsys.readouterr().out
+    assert "items of type 0: rise, captured" in out
     folder = runs / "actions" / "analyses" / "edges"
-    assert f"kept in {folder}" in told
+    assert f"kept in {folder}" in out
     assert {path.name for path in folder.iterdir()} >= {
         "analysis.json",
         "columns.npz",
@@ -284,7 +284,7 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "give an analysis first: rlbench analyse edges|company|drift|other-tasks"),
         (["edgs"], "there is no analysis 'edgs'; did you mean edges?"),
@@ -298,7 +298,7 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
         (["company", "actions", "without"], "RFMPredictor does not predict returns; give a run of rfm-returns"),
         (["company", "without", "returns"], "the second run has the network rfm, whose agents may see each other; give"),
         (["company", "returns", "without", "--close", "-1"], "close is -1; give 0 or more"),
-        (["other-tasks", "actions"], "there are no other tasks; give --tasks"),
+        (["other-tasks", "actions"], "no other tasks are given; give --tasks"),
         (["other-tasks", "actions", "--tasks", "x", "--episodes", "0"], "episodes is 0; give 1 or more"),
         (["other-tasks", "actions", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin"),
         (["other-tasks", "lstm", "--tasks", "episodes-stag-hunt-4p"], "cannot read the examples"),
@@ -306,8 +306,8 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
     ],
 )  # fmt: skip
 def test_bad_requests_are_refused_in_one_sentence(
-    words: list[str], told: str, runs: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = {path.name for path in runs.iterdir()}
     error = refused(capsys, ["analyse", *(str(runs / x) if x in there else x for x in words)])
-    assert told in error
+    assert message in error

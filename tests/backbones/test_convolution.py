@@ -15,7 +15,7 @@ from rlbench.errors import UserError
 
 
 def standardised(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalisation channel by channel, with its means and its unbiased variances."""
+    """Batch normalisation channel by channel, with the means and the unbiased variances."""
     out, means, variances = torch.zeros_like(x), [], []
     for c in range(x.shape[1]):
         values = [pixel for image in x[:, c] for row in image for pixel in row]
@@ -78,7 +78,7 @@ def test_depthwise_convolutions_keep_the_scale_and_see_one_channel() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nature", "impala", "grid", "one-hot-grid"])
-def test_every_convolution_gets_a_normalisation_and_none_by_default(kind: str) -> None:
+def test_norm_normalises_every_convolution_and_the_default_none(kind: str) -> None:
     shape, layers = ((9, 9, 3) if "grid" in kind else (3, 36, 36)), {}
     for norm in ("none", "gn", "bn"):
         made = make_encoder(f"{kind}:norm={norm}", shape)
@@ -137,7 +137,7 @@ def test_a_classifier_as_convolution_equals_the_classifier_of_every_window() -> 
             torch.testing.assert_close(dense[:, :, row, column], wanted, atol=1e-5, rtol=0)
 
 
-def test_a_convolution_of_another_size_than_the_layer_reads_is_refused() -> None:
+def test_a_map_size_that_does_not_fit_the_linear_layer_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"reads 12 values, but a map of 3 channels and 2x3 pixels has 18"
     ):
@@ -145,7 +145,7 @@ def test_a_convolution_of_another_size_than_the_layer_reads_is_refused() -> None
     assert as_convolution(nn.Linear(18, 2, bias=False), 3, 2, 3).bias is None
 
 
-def test_costs_by_hand_whatever_the_batch() -> None:
+def test_costs_by_hand_do_not_depend_on_the_batch_size() -> None:
     network = nn.Sequential(
         nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2),  # 3x3 outputs of 4 * 9 weights
         nn.BatchNorm2d(4),

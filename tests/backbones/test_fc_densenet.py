@@ -23,7 +23,7 @@ def test_a_block_adds_the_maps_of_each_layer_to_the_stack() -> None:
     torch.testing.assert_close(block(x), torch.cat([one, c2(n2(one).relu())], dim=1))
 
 
-def test_only_new_maps_are_enlarged_and_the_skipped_stack_follows_them() -> None:
+def test_only_new_maps_are_upsampled_and_the_skipped_stack_follows_them() -> None:
     torch.manual_seed(0)
     net: Any = fc_densenet_layers(3, growth=2, layers="1-2-3", pools=1, first=8)
     x = images(2, 3, 6, 4)
@@ -40,7 +40,7 @@ def test_only_new_maps_are_enlarged_and_the_skipped_stack_follows_them() -> None
 
 # Trainable parameters and running statistics with a 1x1 convolution to 11 classes, as the authors' code
 # (https://github.com/SimJeg/FC-DenseNet, FC-DenseNet.py, `summary`) counts them. The paper has 1.5, 3.5 and 9.4
-# million; the first one cannot be reached with the layers that it gives (12 maps, 4 layers).
+# million; its first number cannot be reached with the layers that it describes (12 maps, 4 layers).
 @pytest.mark.parametrize(
     ("name", "maps", "millions"),
     [
@@ -63,7 +63,7 @@ def test_the_papers_networks_have_the_published_maps_and_parameters(
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (9, 13), (15, 23), (31, 10)])
-def test_odd_sizes_come_back_in_full(rows: int, columns: int) -> None:
+def test_odd_sizes_are_restored(rows: int, columns: int) -> None:
     net = fc_densenet_layers(1, growth=2)
     shapes = [x.shape[2:] for x in net.maps(images(1, 1, rows, columns))]
     assert shapes == [(rows // s, columns // s) for s in (8, 4, 2, 1)]

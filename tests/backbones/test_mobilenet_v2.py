@@ -1,4 +1,4 @@
-"""MobileNetV2: units against their equations, published sizes, and learning in an agent."""
+"""MobileNetV2: units against their equations, published sizes, and gradients of all parameters."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def unit(**settings: Any) -> InvertedResidual:
     torch.manual_seed(0)
     options = {"channels": 8, "out": 8, "stride": 1, "expansion": 3, "norm": "gn"} | settings
     made = InvertedResidual(**options)  # type: ignore[arg-type]
-    with torch.no_grad():  # Affine maps that are not the identity.
+    with torch.no_grad():  # Normalisations whose affine maps are not the identity.
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return made
@@ -26,7 +26,7 @@ def images(channels: int = 8) -> Tensor:
 
 
 def parts(made: InvertedResidual, x: Tensor) -> tuple[Tensor, Tensor, Any]:
-    """The expansion, what the depthwise convolution makes of it, and the linear projection."""
+    """The expansion, its output from the depthwise convolution, and the linear projection as a function."""
     expand: Any = made.expand
     expanded = expand[1](expand[0](x)).clamp(0, 6)
     filtered = made.filter[1](made.filter[0](expanded)).clamp(0, 6)
@@ -105,7 +105,7 @@ def test_the_width_multiplies_all_channels_but_does_not_shrink_the_last() -> Non
 
 
 @pytest.mark.parametrize("norm", ["bn", "gn", "none"])
-def test_all_parameters_learn_and_deep_maps_keep_a_scale(norm: Any) -> None:
+def test_all_parameters_learn_and_deep_maps_keep_their_scale(norm: Any) -> None:
     torch.manual_seed(0)
     net = mobilenet_v2_layers(3, width=0.1, norm=norm)
     out = net(torch.rand(4, 3, 32, 32))

@@ -1,4 +1,4 @@
-"""Heads from maps to vectors, and encoders with them on images of other sizes; pyramids of maps."""
+"""Heads from maps to vectors, encoders with these heads on images of other sizes, and pyramids of maps."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.layers.pooling import LEVELS, SpatialSoftmax, make_head
 from rlbench.errors import UserError
 
-PLACES = ("gap", "spp", "spatial-softmax")
+FIXED_LENGTH = ("gap", "spp", "spatial-softmax")
 ENCODERS = [
     "nature", "impala", "resnet:units=1,width=8", "mobilenet-v2:width=0.1", "fc-densenet:growth=2",
 ]  # fmt: skip
@@ -23,7 +23,7 @@ def test_heads_by_hand() -> None:
     x[0, 1, 0, 0] = 20
     assert make_head("gap", LEVELS)(x)[0].tolist() == pytest.approx([2.5, (20 + 45) / 6])
     assert make_head("flatten", LEVELS)(x).tolist() == [x.flatten().tolist()]
-    # Level 1, then level 2; of its three columns, the middle one is in both bins.
+    # Level 1, then level 2, whose bins both contain the middle one of the three columns.
     assert make_head("spp", "1-2")(x).tolist() == [[5, 20, 1, 2, 4, 5, 20, 8, 10, 11]]
 
 
@@ -52,8 +52,8 @@ def test_spatial_softmax_gives_rows_and_columns_of_peaks() -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("head", PLACES)
-def test_encoders_with_heads_of_places_read_images_of_any_size(kind: str, head: str) -> None:
+@pytest.mark.parametrize("head", FIXED_LENGTH)
+def test_encoders_with_heads_of_fixed_length_read_images_of_any_size(kind: str, head: str) -> None:
     name = f"{kind}{',' if ':' in kind else ':'}head={head},levels=1-2"
     encoder = make_encoder(name, (48, 48, 3))
     for rows, columns in ((48, 48), (60, 44), (53, 71)):
@@ -101,7 +101,7 @@ def test_features_are_the_head_of_one_of_the_maps(kind: str) -> None:
     torch.testing.assert_close(head(last.flatten(0, 1)), features.flatten(0, 1))
 
 
-def test_encoders_without_maps_say_so() -> None:
+def test_encoders_without_maps_refuse_a_pyramid() -> None:
     with pytest.raises(UserError, match="this encoder has no pyramid of maps; use mobilenet-v2"):
         make_encoder("nature", (3, 36, 36)).pyramid(images(1, 3, 36, 36))
 
@@ -132,7 +132,7 @@ def test_wrong_options_are_refused_in_one_sentence(name: str, sentence: str) -> 
         make_encoder(name, (3, 32, 32))
 
 
-def test_a_larger_map_is_needed_only_at_run_time_for_smaller_images() -> None:
+def test_images_too_small_for_the_pyramid_are_refused_when_they_are_read() -> None:
     encoder = make_encoder("resnet:units=1,width=4,head=spp", (3, 16, 16))
     assert encoder.size == 16 * 21
     assert isinstance(encoder, nn.Module)

@@ -52,7 +52,7 @@ def examples(rows: int = 8, seed: int = 0) -> Examples:
 
 
 def source() -> Arrays:
-    """For runs: 24 pictures for training and 8 for tests."""
+    """A source for runs: 24 pictures for training and 8 for tests."""
     train, test = (
         {k: v.numpy() for k, v in examples(n, s).columns.items()} for n, s in ((24, 0), (8, 1))
     )
@@ -76,7 +76,7 @@ def test_confusion_and_intersection_over_union_by_hand() -> None:
     np.testing.assert_allclose(found, [1 / 2, 2 / 4, 1 / 2, np.nan])
 
 
-def test_summary_leaves_out_the_background_and_missing_classes() -> None:
+def test_the_summary_leaves_out_the_background_and_missing_classes() -> None:
     model = make()
     counts = np.array([[[50, 10, 0], [0, 30, 0], [0, 0, 0]], [[40, 0, 0], [10, 10, 0], [0, 0, 0]]])
     found = model.summary({"confusion": counts})
@@ -89,7 +89,7 @@ def test_fusion_by_hand() -> None:
     maps = {2: torch.randn(2, 4, 8, 8), 4: torch.randn(2, 5, 4, 4), 8: torch.randn(2, 6, 2, 2)}
     coarse, middle, fine = head.scores
     plain = Bilinear(2)(Bilinear(2)(Bilinear(2)(coarse(maps[8]))))
-    torch.testing.assert_close(head(maps, (16, 16)), plain)  # Scores of finer maps begin at 0.
+    torch.testing.assert_close(head(maps, (16, 16)), plain)  # Scores of finer maps start at 0.
     for score in (middle, fine):
         torch.nn.init.normal_(score.weight)
     fused = Bilinear(2)(Bilinear(2)(coarse(maps[8])) + middle(maps[4])) + fine(maps[2])
@@ -97,7 +97,7 @@ def test_fusion_by_hand() -> None:
     assert FCNHead({2: 4, 4: 5, 8: 6}, 3, 1)(maps, (16, 16)).shape == (2, 3, 16, 16)
 
 
-def test_maps_of_other_sizes_are_cut_off_or_repeated() -> None:
+def test_maps_are_cut_off_or_extended_to_a_size() -> None:
     x = torch.arange(6.0).view(1, 1, 2, 3)
     assert fitted(x, 1, 2).tolist() == [[[[0, 1]]]]
     assert fitted(x, 3, 4).tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5]]]]
@@ -132,7 +132,7 @@ def test_classes_may_be_bytes() -> None:
     assert same(dict(one.learn(given)), dict(other.learn(few)))
 
 
-def test_odd_sizes() -> None:
+def test_images_of_odd_sizes_get_a_class_for_every_pixel() -> None:
     spec = {"obs": Box(0, 255, (13, 11, 3), np.uint8), "seg": Box(0, 1, (13, 11), np.int64)}
     for encoder, head in (
         *NETWORKS.values(),
@@ -143,7 +143,7 @@ def test_odd_sizes() -> None:
         assert model.logits(torch.zeros(2, 13, 11, 3)).shape == (2, 2, 13, 11)
 
 
-def test_a_perfect_segmenter_has_an_iou_of_one() -> None:
+def test_a_segmenter_that_has_learned_its_examples_has_an_iou_near_one() -> None:
     model, given = make(encoder="unet:width=8,pools=1", learning_rate=1e-2), examples()
     for _ in range(60):
         model.learn(given)
@@ -179,7 +179,7 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "settings", "told"),
+    ("spec", "settings", "message"),
     [
         (SPEC | {"seg": Discrete(3)}, {}, "no column 'seg' with the class of each pixel"),
         ({"obs": SPEC["obs"]}, {}, "they have obs; give a source such as frames-procgen:coinrun"),
@@ -194,10 +194,10 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
         (SPEC, {"learning_rate": -1.0}, "learning_rate is -1.0"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(
-    spec: dict[str, Any], settings: dict[str, Any], told: str
+def test_columns_and_settings_that_do_not_fit_are_refused(
+    spec: dict[str, Any], settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         make(spec=spec, **settings)
 
 

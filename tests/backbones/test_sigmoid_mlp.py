@@ -1,4 +1,4 @@
-"""Fully connected layers with sigmoids, and how what they read drifts."""
+"""Fully connected layers with sigmoids, and the drift of their inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ RUN = [
 
 
 @pytest.mark.parametrize("norm", ["none", "bn"])
-def test_layers_are_their_definition(norm: str) -> None:
+def test_layers_equal_their_definition(norm: str) -> None:
     torch.manual_seed(0)
     encoder: Any = make_encoder(f"sigmoid-mlp:units=5,layers=2,norm={norm}", (2, 3, 1))
     obs = torch.randint(256, (7, 2, 3, 1), dtype=torch.uint8)
@@ -50,7 +50,7 @@ def test_initial_weights_are_gaussian_and_follow_the_seed() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_measuring_uses_running_averages() -> None:
+def test_evaluation_uses_running_averages() -> None:
     torch.manual_seed(0)
     encoder = make_encoder("sigmoid-mlp:units=4,layers=1,norm=bn", (3,))
     obs = torch.randn(64, 3)
@@ -64,15 +64,15 @@ def test_measuring_uses_running_averages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("units=0", "units is 0 and layers is 3; give 1 or more"),
         ("layers=0", "layers is 0; give 1 or more"),
         ("norm=gn", "norm of sigmoid-mlp is 'gn'; give one of bn, none"),
     ],
 )
-def test_bad_options_are_refused(options: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_options_are_refused(options: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make_encoder(f"sigmoid-mlp:{options}", (3,))
 
 
@@ -96,10 +96,10 @@ def test_drift_from_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_runs_without_sigmoids_or_snapshots_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, words, told in (
+    for name, words, message in (
         ("none", ["--encoder", "sigmoid-mlp", "--snapshot-every", "0"], "the run has 0 snapshots"),
         ("flat", ["--encoder", "flatten"], "Classifier has no sigmoid layers"),
     ):
         assert main([*RUN, "--learning-rate", "1e-3", *words, "--out", str(tmp_path / name)]) == 0
         capsys.readouterr()
-        assert told in refused(capsys, ["analyse", "drift", str(tmp_path / name)])
+        assert message in refused(capsys, ["analyse", "drift", str(tmp_path / name)])

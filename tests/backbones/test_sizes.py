@@ -16,7 +16,7 @@ TRIMMED = "resnet:units=1,width=4,head=spp,levels=1-2,padding=trim"
 
 
 def padded(images: list[Tensor], side: int) -> Tensor:
-    """Images [H, W, C] in one array."""
+    """Images [H, W, C] in one array, padded to a square."""
     found = torch.zeros(len(images), side, side, images[0].shape[-1], dtype=torch.uint8)
     for row, image in zip(found, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
@@ -33,7 +33,7 @@ def pictures(*shapes: tuple[int, int]) -> list[Tensor]:
 
 def test_the_size_ends_at_the_last_row_and_column_that_is_not_zero() -> None:
     images = torch.zeros(3, 2, 4, 5)
-    images[0, 1, 2, 0] = 1.0  # Three rows, of one channel only.
+    images[0, 1, 2, 0] = 1.0  # Three rows, in one channel only.
     images[0, 0, 0, 3] = 1.0  # Four columns.
     images[1, 0, 3, 4] = 1.0
     # The third one is all zeros, so it has no padding.
@@ -54,7 +54,7 @@ def test_features_of_a_padded_batch_equal_those_of_each_image_alone() -> None:
 
 
 def alone(encoder: nn.Module, image: Tensor) -> Tensor:
-    """Features of one image by an encoder for its size, with the same weights."""
+    """Features of one image from an encoder for its size, with the same weights."""
     mine = make_encoder(TRIMMED.replace("trim", "keep"), tuple(image.shape))
     mine.load_state_dict(encoder.state_dict())
     found: Tensor = mine(image[None])
@@ -68,7 +68,7 @@ def test_without_trimming_the_padding_changes_the_features() -> None:
     assert not torch.allclose(whole, alone(kept, image))
 
 
-def test_resizing_and_cropping_give_all_images_one_size() -> None:
+def test_resizing_and_cropping_bring_all_images_to_one_size() -> None:
     seen: list[Tensor] = []
 
     def network(x: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ def test_resizing_and_cropping_give_all_images_one_size() -> None:
     read(network, images, "crop", 4)
     read(network, images, "resize", 4)
     cropped, resized = seen
-    torch.testing.assert_close(cropped[0], images[0, :, :4, :4])  # It has the size already.
+    torch.testing.assert_close(cropped[0], images[0, :, :4, :4])  # It already has this size.
     torch.testing.assert_close(resized[0], images[0, :, :4, :4])
     expected = torch.zeros(3, 4, 4)
     expected[:, 1:3] = images[1, :, :2, 1:5]  # The middle columns, one row of zeros on each side.
     torch.testing.assert_close(cropped[1], expected)
-    # Twice as many rows, and two thirds of the columns: the mean brightness stays.
+    # Twice as many rows and two thirds of the columns, but the same mean brightness.
     assert resized[1].mean() == pytest.approx(images[1, :, :2, :6].mean().item(), rel=0.05)
 
 
@@ -95,7 +95,7 @@ def test_gradients_flow_through_all_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nature:padding=trim", "give head=spp, gap or spatial-softmax"),
         ("impala:padding=resize,side=0", "side of images is 0; give 1 or more"),
@@ -103,10 +103,10 @@ def test_gradients_flow_through_all_sizes() -> None:
         ("grid:padding=trim", "there is no option 'padding' of the encoder grid"),
     ],
 )
-def test_wrong_options_are_refused_in_one_sentence(name: str, said: str) -> None:
+def test_wrong_options_are_refused_in_one_sentence(name: str, message: str) -> None:
     with pytest.raises(UserError) as refused:
         make_encoder(name, (64, 64, 3))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_trimming_encoder_has_no_maps() -> None:

@@ -37,7 +37,7 @@ def verdict(paper: Paper, claim: str, results: Results) -> Verdict:
 
 
 def networks(accuracy: dict[str, float]) -> Results:
-    """RFM with an accuracy of 0.6 and all others with 0.5, but for those that are given."""
+    """RFM with an accuracy of 0.6 and all others with 0.5, except those that are given."""
     chance: dict[str, Any] = {"majority": [0.2], "last_action": [0.1]}
     return Results(
         result(name, task, accuracy=[x], perfect_steps_any=[x], **chance)
@@ -59,7 +59,7 @@ def test_memory_must_help_late_in_the_episode(without: float, holds: bool) -> No
     rows = {"RFM": 0.1, "RFM, no memory": without}
     steps = np.linspace(0, 1, 4)[
         None
-    ]  # The last third of four steps is one step, the first one, too.
+    ]  # The last third of four steps is one step, and so is the first third.
     found = Results(
         result(name, rfm.SCRIPTED_COIN, seed, accuracy_by_step=0.4 + gain * steps)
         for name, gain in rows.items()
@@ -87,7 +87,7 @@ def test_the_value_of_company_must_have_both_signs(
 
 
 def curves(monkeypatch: pytest.MonkeyPatch, reached: dict[str, int]) -> Results:
-    """Runs of batch-norm that reach the target after some updates."""
+    """Runs of batch-norm that reach the target after the given numbers of updates."""
 
     class Folder:
         def __init__(self, path: Path) -> None:
@@ -119,7 +119,7 @@ def test_normalised_networks_must_be_five_times_as_fast_with_any_step_size(
 
 
 def segmented(means: dict[str, float]) -> Results:
-    """Runs with a mean IoU in % with the better step size, and half of it with the other."""
+    """Runs with the given mean IoU in % at the better step size, and half of it at the other."""
     return Results(
         result(segmentation.name(method, size), segmentation.TASK, seed, miou=[x / 100 * share])
         for method, x in means.items()
@@ -145,7 +145,7 @@ def test_heads_and_networks_are_compared_with_their_best_step_size() -> None:
 
 
 def classified(means: dict[str, float]) -> Results:
-    """Runs of mobilenet-v2 with an accuracy in % with the better step size, and half of it with the other."""
+    """Runs of mobilenet-v2 with the given accuracy in % at the better step size (80 by default), and half of it at the other."""
     every = dict.fromkeys(mobilenet_v2.NETWORKS, 80.0) | means
     return Results(
         result(mobilenet_v2.name(network, size), mobilenet_v2.TASK, seed, accuracy=[x / 100 * share])
@@ -164,7 +164,7 @@ def classified(means: dict[str, float]) -> Results:
         ("M4", mobilenet_v2.RESNET, 2.0),
     ],
 )
-def test_networks_like_mobilenet_may_be_better_by_the_tolerance_and_no_more(
+def test_networks_other_than_mobilenet_may_be_better_by_the_tolerance_only(
     claim: str, network: str, allowed: float
 ) -> None:
     for more, holds in ((allowed - 0.1, True), (allowed + 0.1, False)):
@@ -181,7 +181,7 @@ def test_a_relu_loses_less_of_a_spiral_the_more_dimensions_there_are() -> None:
 
 
 def sized(means: dict[str, tuple[float, float]]) -> Results:
-    """Analyses of spp: accuracy in % at the sizes of the training, and at the others, by head."""
+    """Analyses of spp: accuracy in % at the training sizes and at the others, by head."""
     found = []
     for head in spp.HEADS:
         for label in spp.LABELS:

@@ -17,7 +17,7 @@ from rlbench.measures import RETURN
 def finished(
     path: Path, seed: int, returns: list[float], held_out: list[float] | None = None
 ) -> Path:
-    """A folder as a run would leave it, with one evaluation after its 10 updates."""
+    """A folder as a run leaves it, with one evaluation after its 10 updates."""
     folder = RunFolder(path)
     folder.start(
         {
@@ -79,7 +79,7 @@ def test_a_run_that_is_not_complete_is_not_summarised(tmp_path: Path) -> None:
     plot([path], tmp_path / "curves.svg")
 
 
-def test_held_out_levels_are_a_curve_of_their_own(tmp_path: Path) -> None:
+def test_held_out_levels_have_a_separate_curve(tmp_path: Path) -> None:
     plot([finished(tmp_path / "a", 0, [1.0, 2.0], [0.0, 1.0])], tmp_path / "curves.svg")
     assert "bear on halfcheetah-medium, held out, 1 seed" in (tmp_path / "curves.svg").read_text()
 

@@ -79,7 +79,7 @@ def test_a_method_starts_from_the_encoder_of_an_earlier_grid_seed_by_seed(
 
 
 @pytest.mark.slow
-def test_a_table_killed_once_makes_no_finished_run_again(
+def test_a_table_killed_once_repeats_no_finished_run(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paper = shrunk()

@@ -1,4 +1,4 @@
-"""Whole levels of MiniGrid: pictures as minigrid's own, the type of every pixel, and labels by hand."""
+"""Whole levels of MiniGrid: pictures equal to minigrid's, the type of every pixel, and labels by hand."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def of_minigrid(tile: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("side", [5, 9])
-def test_pictures_are_minigrids(side: int) -> None:
+def test_pictures_match_minigrid(side: int) -> None:
     cells = levels(np.random.default_rng(side), 40, side)
     pictures, kinds = tiles()
     images, segs = drawn(cells, pictures), drawn(cells, kinds)
@@ -68,7 +68,7 @@ def test_the_kind_of_pixels_by_hand() -> None:
     assert (kinds[tile["wall"]] == KINDS.index("wall")).all()
     for name, number in tile.items():
         assert set(kinds[number].ravel()) - {0} == {KINDS.index(name)}
-    # The middle of a ball is the ball, its corners are not.
+    # The middle of its tile shows the ball, the corners do not.
     assert [kinds[BALLS][i, j] for i, j in ((3, 3), (0, 0), (7, 7))] == [4, 0, 0]
 
 
@@ -85,7 +85,7 @@ def test_labels_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_labels_have_the_same_chances_at_every_size(size: int) -> None:
+def test_doors_and_keys_have_the_same_chances_at_every_size(size: int) -> None:
     side = size // 8
     cells = levels(np.random.default_rng(0), 3_000, side)
     found = labels(cells)
@@ -98,7 +98,7 @@ def test_labels_have_the_same_chances_at_every_size(size: int) -> None:
     assert (((flat >= BALLS) & (flat < AGENTS)).sum(axis=1) == 2).all()
     assert ((flat == GOAL).sum(axis=1) == 1).all()
     assert ((flat >= AGENTS).sum(axis=1) == 1).all()
-    # The outer wall, and one that divides the level but for its door.
+    # The outer wall, and the wall that divides the level, without its door.
     assert ((flat == WALL).sum(axis=1) == 4 * side - 4 + side - 3).all()
 
 
@@ -156,7 +156,7 @@ def test_other_sizes_are_refused(size: str) -> None:
         factory()
 
 
-def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise UserError(f"{name} needs the package minigrid")
 

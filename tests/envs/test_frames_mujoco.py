@@ -1,4 +1,4 @@
-"""Frames of MuJoCo's robots: poses within their limits, points where the camera sees them, masks of the parts."""
+"""Frames of MuJoCo's robots: poses within their limits, key points at the pixels that show them, masks of the parts."""
 
 import ctypes.util
 import math
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 
 def test_points_in_pixels_by_hand() -> None:
-    # A right angle of 90 degrees sees 1 m to each side at 1 m: 32 pixels.
+    # At 90 degrees the camera sees 1 m to each side at a distance of 1 m: 32 pixels.
     points = np.array([[0, 0, -1], [0.5, 0, -1], [0, 0.5, -1], [1, -1, -2.0]])
     np.testing.assert_allclose(pixels(points, 90.0), [[32, 32], [48, 32], [32, 16], [48, 48]])
 
@@ -42,7 +42,7 @@ def test_a_point_is_visible_where_its_own_part_is_shown() -> None:
     assert not visible(keypoints, seg)[1, 1]
 
 
-def test_turns_by_hand() -> None:
+def test_rotations_by_hand() -> None:
     half = math.sqrt(0.5)
     np.testing.assert_allclose(quaternion(math.pi / 2, 0, 0.3), [half, 0, 0, half])
     np.testing.assert_allclose(quaternion(0, math.pi / 2, 0), [half, half, 0, 0])
@@ -131,7 +131,7 @@ np.savez(out, **columns)
     ("family", "least"), [("halfcheetah", 0.99), ("humanoid", 0.8), ("ant", 0.4)]
 )
 def test_points_lie_in_their_parts(family: str, least: float, tmp_path: Path) -> None:
-    # In a process of its own, where GL is still to be chosen.
+    # In a separate process, in which the GL library is not chosen yet.
     environment = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"}
     words = [sys.executable, "-W", "ignore", "-c", DRAW, family, str(tmp_path / "a.npz")]
     subprocess.run(words, check=True, env=environment)
@@ -140,7 +140,7 @@ def test_points_lie_in_their_parts(family: str, least: float, tmp_path: Path) ->
     points, places = columns["0trainkeypoints"], columns["0trainkeypoints3d"]
     assert points[..., 2].mean() > least
     for example, part in np.argwhere(points[..., 2] == 0):
-        # What is not seen is behind another part, or beyond the edge, or its mask is within a pixel.
+        # A point that is not visible is behind another part, outside the picture, or within a pixel of its own mask.
         u, v = points[example, part, :2].astype(int)
         if 0 < u < 63 and 0 < v < 63:
             around = (slice(v - 1, v + 2), slice(u - 1, u + 2))

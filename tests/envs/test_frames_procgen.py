@@ -1,4 +1,4 @@
-"""Frames of Procgen: colours to classes, environments in lock-step, and levels that two splits or seeds never share."""
+"""Frames of Procgen: colours to classes, environments in lockstep, and levels that no two splits or seeds share."""
 
 from itertools import pairwise
 from typing import Any
@@ -76,14 +76,14 @@ def test_the_nearest_object_by_hand() -> None:
     seg = np.zeros((5, 4, 6), np.uint8)
     seg[:4, 1:3, 0] = 1  # The middle of the agent is (1.5, 0).
     seg[0, 3, 2], seg[0, 0, 5] = 3, 4  # Squared distances 6.25 and 27.25.
-    seg[1, 0, 1], seg[1, 3, 5] = 2, 4  # A wall is no object.
+    seg[1, 0, 1], seg[1, 3, 5] = 2, 4  # A wall is not an object.
     seg[2, 0, 2], seg[2, 2, 2] = 3, 4  # 6.25 and 4.25.
     seg[4, 0, 0] = 3  # Without an agent.
     assert nearest(seg, TABLE).tolist() == [3, 4, 4, 0, 0]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 9_999])
-def test_levels_of_splits_and_seeds_never_meet(seed: int) -> None:
+def test_levels_of_splits_and_seeds_never_overlap(seed: int) -> None:
     parts = [levels(split, x) for split in ("train", "test") for x in (seed, (seed + 1) % 10_000)]
     parts.sort(key=lambda part: part.start)
     assert all(before.stop <= after.start for before, after in pairwise(parts))
@@ -162,7 +162,7 @@ def test_three_groups_play_the_same_and_draw_differently(pools: type[Pool]) -> N
 def test_environments_out_of_step_are_refused(part: str, pools: type[Pool]) -> None:
     pools.differs = part
     with pytest.raises(
-        UserError, match="environments of maze that differ only in their drawing have diff"
+        UserError, match="environments of maze, which should differ only in their drawing, diff"
     ):
         ProcgenFrames("maze").sample("train", 3, 0)
 
@@ -175,9 +175,9 @@ def test_environments_out_of_step_are_refused(part: str, pools: type[Pool]) -> N
         ("", "Procgen has no game ''"),
         (
             "jumper",
-            "the colours of jumper do not decide the classes of its objects; give one of big",
+            "the colours of jumper do not determine the classes of its objects; give one of big",
         ),
-        ("fruitbot-hard", "colours of fruitbot do not decide .*; give fruitbot without -hard"),
+        ("fruitbot-hard", "colours of fruitbot do not determine .*; give fruitbot without -hard"),
     ],
 )
 def test_a_game_without_classes_is_refused(game: str, words: str) -> None:
@@ -214,7 +214,7 @@ def test_every_colour_of_a_game_has_a_class(game: str) -> None:
 
 @pytest.mark.slow
 def test_classes_of_starpilot_are_where_objects_are_drawn() -> None:
-    """Objects look the same with and without a background, and what is no object does not."""
+    """Objects look the same with and without a background, and other pixels do not."""
     pytest.importorskip("envpool")
     table = CLASSES["starpilot"]
     usual, bare, flat = next(played(ProcgenName("starpilot"), table, "train", 0))

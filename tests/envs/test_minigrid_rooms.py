@@ -1,4 +1,4 @@
-"""Empty rooms of several sizes in padded pictures."""
+"""Empty rooms of several sizes, as padded pictures."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from rlbench.envs.minigrid.rooms import EmptyRooms
 LEFT, RIGHT, FORWARD = range(3)
 
 
-def test_pictures_equal_the_package_and_are_padded_with_zeros() -> None:
+def test_pictures_match_the_package_and_are_padded_with_zeros() -> None:
     env, sizes = EmptyRooms((5, 7, 16)), set()
     rng = np.random.default_rng(0)
     for episode in range(12):
@@ -59,7 +59,7 @@ def test_gymnasium_accepts_the_environment() -> None:
 
 
 @pytest.mark.parametrize("name", ["4", "17", "5-5", "5-", "", "five"])
-def test_other_sizes_are_no_names(name: str) -> None:
+def test_names_with_other_sizes_are_refused(name: str) -> None:
     assert names.parse(names.PREFIX + name) is None
     with pytest.raises(UserError, match="5 to 16"):
         find_task(names.PREFIX + name)

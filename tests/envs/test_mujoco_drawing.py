@@ -1,4 +1,4 @@
-"""How MuJoCo draws without a screen: which library is chosen, and what is said if there is none."""
+"""How MuJoCo draws without a screen: which library is chosen, and the error if there is none."""
 
 import builtins
 import os
@@ -12,7 +12,7 @@ from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, no_gl
 from rlbench.errors import UserError
 
 
-def test_a_machine_without_gl_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_gl_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import mujoco
 
     def fails(*_: Any) -> Any:
@@ -21,7 +21,7 @@ def test_a_machine_without_gl_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(mujoco, "Renderer", fails)
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    packages = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
+    packages = "run apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
     model = mujoco.MjModel.from_xml_string("<mujoco/>")
     with pytest.raises(UserError, match=rf"\(MUJOCO_GL is not set\); {packages}"):
         make_renderer(model, 64)
@@ -39,7 +39,9 @@ def only(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("mesa.json")])
 
 
-def test_mujoco_loaded_too_early_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_mujoco_too_early_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     only(monkeypatch, "EGL")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(UserError, match="set MUJOCO_GL=egl before Python starts"):
