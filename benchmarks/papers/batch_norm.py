@@ -110,7 +110,7 @@ PAPER = Paper(
         )
         for scale in UPDATES
     },
-    minutes={"small": 5, "full": 60},
+    minutes={"small": 2, "full": 60},
     claims=(
         Claim(
             "B1", "With batch normalisation a network of sigmoids trains much faster, and with any step size",

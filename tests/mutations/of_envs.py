@@ -174,7 +174,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "envs/examples/frames_minigrid_whole.py", "envs/test_frames_minigrid_whole.py",
-        ("test levels in training", 'derive(seed, "frames-minigrid-s", self._side, split)', 'derive(seed, "frames-minigrid-s", self._side)'),
+        ("test levels in training", 'derive(seed, "frames-minigrid-s", self._name, split)', 'derive(seed, "frames-minigrid-s", self._name)'),
         ("rows and columns of pixels swapped", "tiles[cells].swapaxes(2, 3)", "tiles[cells]"),
         ("doors of one colour", "Door(colour, is_open", "Door(COLOURS[0], is_open"),
         ("balls count as keys", "(flat >= KEYS) & (flat < BALLS)", "(flat >= KEYS) & (flat < AGENTS)"),
