@@ -9,9 +9,12 @@ raw values of any dtype and the channels first or last. Importing this loads the
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from rlbench.architecture import MNASNET_A1, MNASNET_B1, MNASNET_SMALL, read_architecture
 from rlbench.errors import UserError
 from rlbench.names import NameTable
 
@@ -50,6 +53,13 @@ ENCODERS = NameTable(
             "mobilenet_v2:MOBILENET_V2",
             "inverted residual units; options width, stem, norm, head, ...",
         ),
+        "mnasnet-a1": (
+            "mnasnet:MNASNET",
+            "MnasNet-A1, found for accuracy and latency; options width, stem, norm, head, ...",
+        ),
+        "mnasnet-b1": ("mnasnet:MNASNET", "MnasNet-B1, the same without squeeze-and-excitation"),
+        "mnasnet-small": ("mnasnet:MNASNET", "the small MnasNet"),
+        "mnas": ("mnasnet:MNASNET", "a network of MnasNet's search space: mnas:FILE.json"),
         "fc-densenet": (
             "fc_densenet:FC_DENSENET",
             "dense blocks that downsample and upsample again; options growth, layers, pools, ...",
@@ -68,6 +78,9 @@ PRESETS = {
     "fc-densenet56": "growth=12,layers=4,pools=5,first=48",
     "fc-densenet67": "growth=16,layers=5,pools=5,first=48",
     "fc-densenet103": "growth=16,layers=4-5-7-10-12-15-12-10-7-5-4,pools=5,first=48",
+    "mnasnet-a1": replace(MNASNET_A1, stem=1).options(),
+    "mnasnet-b1": replace(MNASNET_B1, stem=1).options(),
+    "mnasnet-small": replace(MNASNET_SMALL, stem=1).options(),
 }
 """Options that a name stands for."""
 
@@ -151,6 +164,21 @@ def observations_of(
     return acting_encoder(encoder, shape, frozen=frozen)
 
 
+def spelled_out(name: str) -> str:
+    """The name of an encoder that reads no file: `mnas:FILE.json` becomes `mnas` with the architecture as options.
+
+    A run keeps this name, so that it does not need the file.
+
+    Raises:
+        UserError: The file cannot be read, or holds no architecture.
+    """
+    base, _, given = name.partition(":")
+    file, comma, others = given.partition(",")
+    if base != "mnas" or not file.endswith(".json"):
+        return name
+    return f"{base}:{read_architecture(Path(file)).options()}{comma}{others}"
+
+
 def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
     """The meaning of an encoder's name: its kind, and the options of its layers.
 
@@ -160,7 +188,7 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
     Raises:
         UserError: There is no such encoder or option.
     """
-    base, _, given = name.partition(":")
+    base, _, given = spelled_out(name).partition(":")
     if base not in ENCODERS:
         close = get_close_matches(base, ENCODERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"give one of {', '.join(ENCODERS)}"

@@ -32,15 +32,18 @@ are kept. Group normalisation is the default, because an agent does not act on t
 the shortcut between expansions; here it bypasses the depthwise convolution, in the units that would have the shortcut between bottlenecks.
 """
 
+from functools import partial
 from math import isfinite
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from rlbench.architecture import rounded
 from rlbench.backbones.encoders._base import Kind, at_least_one
-from rlbench.backbones.layers.convolution import Norm, convolution, normalisation
+from rlbench.backbones.layers.convolution import Norm, normed_convolution
 from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
+from rlbench.backbones.layers.stages import Stages
 from rlbench.errors import UserError
 
 Bottleneck = Literal["linear", "relu6"]
@@ -54,14 +57,9 @@ GROUPS = (
     (6, 320, 1, 1),
 )  # fmt: skip
 """Expansion t, channels c, units n and stride s of the first unit (paper: table 2)."""
-DIVISOR = 8
-"""All numbers of channels are multiples of this."""
 
 
-def rounded(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, or the next one above if it is below 90 % of `channels`."""
-    nearest = max(DIVISOR, int(channels / DIVISOR + 0.5) * DIVISOR)
-    return nearest if nearest >= 0.9 * channels else nearest + DIVISOR
+_normed = partial(normed_convolution, activation=nn.ReLU6)
 
 
 class InvertedResidual(nn.Module):
@@ -74,11 +72,10 @@ class InvertedResidual(nn.Module):
         """Reads `channels` channels and returns `out`; in between there are `expansion` times `channels`."""
         super().__init__()
         wide = expansion * channels
-        self.expand = (
-            nn.Identity() if expansion == 1 else normed_convolution(channels, wide, 1, norm)
-        )
-        self.filter = normed_convolution(wide, wide, 3, norm, stride, depthwise=True)
-        self.project = normed_convolution(wide, out, 1, norm, active=bottleneck == "relu6")
+        self.expand = nn.Identity() if expansion == 1 else _normed(channels, wide, 1, norm)
+        self.filter = _normed(wide, wide, 3, norm, stride, depthwise=True)
+        after = nn.ReLU6 if bottleneck == "relu6" else None
+        self.project = normed_convolution(wide, out, 1, norm, activation=after)
         self.shortcut: Shortcut = shortcut if stride == 1 and channels == out else "none"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,43 +88,6 @@ class InvertedResidual(nn.Module):
         return x + out if self.shortcut == "bottleneck" else out
 
 
-def normed_convolution(
-    channels: int, out: int, kernel: int, norm: Norm, stride: int = 1, *,
-    depthwise: bool = False, active: bool = True,
-) -> nn.Sequential:  # fmt: skip
-    """A convolution and its normalisation, then ReLU6 if `active`."""
-    layers = [
-        convolution(channels, out, kernel, norm, stride, depthwise=depthwise),
-        normalisation(norm, out),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU6()] if active else []))
-
-
-class MobileNetV2(nn.Module):
-    """The convolutions, the units in between, and the head."""
-
-    def __init__(
-        self, first: nn.Module, stages: list[nn.Module], strides: list[int], head: nn.Module
-    ) -> None:
-        """Stages are applied in order after the first convolution; each gives a map with its stride."""
-        super().__init__()
-        self.first, self.stages, self.head = first, nn.ModuleList(stages), head
-        self.strides = tuple(strides)
-
-    def maps(self, x: Tensor) -> list[Tensor]:
-        """The last map of each stride, [B, C, H, W]; the coarsest one has the last convolution's channels."""
-        x, found = self.first(x), []
-        for stage in self.stages:
-            x = stage(x)
-            found.append(x)
-        return found
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features, [B, size]."""
-        features: Tensor = self.head(self.maps(x)[-1])
-        return features
-
-
 def mobilenet_v2_layers(
     channels: int,
     width: float = 1.0,
@@ -137,7 +97,7 @@ def mobilenet_v2_layers(
     norm: Norm = "gn",
     head: Head = "gap",
     levels: str = LEVELS,
-) -> MobileNetV2:
+) -> Stages:
     """The network.
 
     Args:
@@ -157,24 +117,16 @@ def mobilenet_v2_layers(
     if not (isfinite(width) and width > 0):
         raise UserError(f"width of mobilenet-v2 is {width}; give a number above 0")
     size = rounded(FIRST * width)
-    first = normed_convolution(channels, size, 3, norm, stem)
-    stages: list[list[nn.Module]] = [[]]
-    strides = [stem]
+    first = _normed(channels, size, 3, norm, stem)
+    layers: list[tuple[int, nn.Module]] = []
     for expansion, group, units, group_stride in GROUPS:
         for i in range(units):
-            stride = group_stride if i == 0 else 1
-            if stride > 1:
-                stages.append([])
-                strides.append(strides[-1] * stride)
-            out = rounded(group * width)
-            stages[-1].append(
-                InvertedResidual(size, out, stride, expansion, norm, bottleneck, shortcut)
-            )
+            stride, out = group_stride if i == 0 else 1, rounded(group * width)
+            unit = InvertedResidual(size, out, stride, expansion, norm, bottleneck, shortcut)
+            layers.append((stride, unit))
             size = out
-    stages[-1].append(normed_convolution(size, rounded(LAST * max(1.0, width)), 1, norm))
-    return MobileNetV2(
-        first, [nn.Sequential(*stage) for stage in stages], strides, make_head(head, levels)
-    )
+    layers.append((1, _normed(size, rounded(LAST * max(1.0, width)), 1, norm)))
+    return Stages(first, stem, layers, make_head(head, levels))
 
 
 MOBILENET_V2 = Kind(mobilenet_v2_layers, "images", scale=1 / 255, memory_format=torch.channels_last)

@@ -71,6 +71,18 @@ def convolution(
     return layer
 
 
+def normed_convolution(
+    channels: int, out: int, kernel: int, norm: Norm, stride: int = 1, *,
+    depthwise: bool = False, activation: type[nn.Module] | None = nn.ReLU,
+) -> nn.Sequential:  # fmt: skip
+    """A convolution, its normalisation, and an activation if there is one; see `convolution`."""
+    layers = [
+        convolution(channels, out, kernel, norm, stride, depthwise=depthwise),
+        normalisation(norm, out),
+    ]
+    return nn.Sequential(*layers, *([] if activation is None else [activation()]))
+
+
 def normalise_convolutions(network: nn.Module, make: Callable[[int], nn.Module]) -> int:
     """Adds a normalisation after every convolution of a network that has none; changes it in place.
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from rlbench.backbones.encoders import spelled_out
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
@@ -107,6 +108,8 @@ def _from_file(file: Path) -> Grid:
 
 
 def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
+    if isinstance(encoder := settings.get("encoder"), str):
+        settings = settings | {"encoder": spelled_out(encoder)}
     return Method(name, agent, settings, load_learner(agent).run)
 
 

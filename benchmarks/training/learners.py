@@ -1,8 +1,10 @@
 """Agents and models by name, for every command that runs one; importing this loads no PyTorch."""
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from rlbench.agents import AGENTS, META_LEARNERS
+from rlbench.backbones.encoders import spelled_out
 from rlbench.backbones.models import MODELS
 from rlbench.errors import UserError
 
@@ -29,3 +31,15 @@ def load_learner(name: str) -> "type[Learner]":
     if name not in AGENTS and ":" not in name:
         raise UserError(AGENTS.unknown(name, [*META_LEARNERS, *MODELS]))
     return checked_class(AGENTS.load(name), Learner, name)  # type: ignore[type-abstract]
+
+
+def without_files(settings: Any) -> Any:
+    """The settings of a learner with its encoder's architecture in place of the file that holds it.
+
+    Raises:
+        UserError: There is no such file, or it holds no architecture.
+    """
+    encoder = getattr(settings, "encoder", None)
+    if not isinstance(encoder, str) or spelled_out(encoder) == encoder:
+        return settings
+    return dataclasses.replace(settings, encoder=spelled_out(encoder))

@@ -32,7 +32,7 @@ from rlbench.benchmarks.training.evaluation import (
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.formats import TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
-from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.learners import load_learner, without_files
 from rlbench.benchmarks.training.loading import (
     explaining_misfit,
     from_json,
@@ -77,7 +77,8 @@ class Run:
             console: Progress output.
         """
         self.console = console or Terminal()
-        self.learner_name, self.settings, self.config = learner_name, settings, config
+        self.learner_name, self.settings = learner_name, without_files(settings)
+        self.config = config
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
         self._encoder_from: dict[str, Any] | None = None

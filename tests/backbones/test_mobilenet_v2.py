@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlbench.architecture import rounded
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.encoders.mobilenet_v2 import InvertedResidual, mobilenet_v2_layers, rounded
+from rlbench.backbones.encoders.mobilenet_v2 import InvertedResidual, mobilenet_v2_layers
 from rlbench.backbones.layers.cost import cost
 
 

@@ -139,12 +139,11 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/encoders/mobilenet_v2.py", "backbones/test_mobilenet_v2.py",
-        ("ReLU6 after the projection", 'active=bottleneck == "relu6"', "active=True"),
+        ("ReLU6 after the projection", 'nn.ReLU6 if bottleneck == "relu6" else None', "nn.ReLU6"),
         ("a shortcut over other channels", "stride == 1 and channels == out", "stride == 1"),
         ("an expansion without channels to add", "if expansion == 1 else", "if expansion == 0 else"),
-        ("channels far below the request", "if nearest >= 0.9 * channels", "if nearest >= 0.5 * channels"),
         ("the last convolution shrinks", "LAST * max(1.0, width)", "LAST * width"),
-        ("every unit of a group halves", "group_stride if i == 0 else 1", "group_stride"),
+        ("every unit of a group halves", "group_stride if i == 0 else 1, rounded", "group_stride, rounded"),
         ("shortcut of the other kind", 'if self.shortcut == "expansion":', 'if self.shortcut == "bottleneck":'),
     ),
     *of_file(
