@@ -35,7 +35,10 @@ from tests.networks import same, tensors
 IMAGE = Box(0, 255, (6, 6, 3), np.uint8)
 BOX = Spec(IMAGE, Box(-1, 1, (2,)))
 TINY = "resnet:units=1,width=4,stages=2,norm=bn"
-OTHERS = ["mobilenet-v2:width=0.1,norm=bn", "fc-densenet:growth=2,pools=2,norm=bn"]
+OTHERS = [
+    "mobilenet-v2:width=0.1,norm=bn", "fc-densenet:growth=2,pools=2,norm=bn",
+    "mnas:first=4,last=0,size=8,norm=bn,head=flatten,blocks=mbconv3_r2_k3_s2_o4_se0.25_identity",
+]  # fmt: skip
 NAMES = ["awr", "bc", "bcq", "bear", "brac", "cql", "crr", "iql", "recurrent-crr", "sac", "td3"]
 QUIET = Console(quiet=True)
 

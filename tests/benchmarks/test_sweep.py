@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlbench.architecture import Architecture, Block
 from rlbench.benchmarks.tables import executors, sweep
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.jobs import Job
@@ -119,3 +120,16 @@ def test_nothing_to_run_and_a_missing_file_are_one_sentence(tmp_path: Path) -> N
         make(tmp_path)
     with pytest.raises(UserError, match=r"there is no file .*nowhere\.toml"):
         sweep.make(SweepConfig(tmp_path / "nowhere.toml"))
+
+
+def test_an_architecture_is_read_from_its_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Architecture("", 4, 1, (Block.parse("conv_r1_k3_s2_o8_none"),))
+    (tmp_path / "found.json").write_text(json.dumps(network.to_json()))
+    seen: list[Job] = []
+    monkeypatch.setattr(executors, "run_all", lambda jobs, *_: seen.extend(jobs))
+    setting = f'encoder = "mnas:{tmp_path}/found.json", batch_size = 4'
+    make(tmp_path, TOML.replace("batch_size = 4", setting, 1))
+    encoders = {job.settings.get("encoder") for job in seen}
+    assert encoders == {f"mnas:{network.options()}", None}

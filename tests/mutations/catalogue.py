@@ -2,6 +2,7 @@
 
 from tests.mutations import (
     of_agents,
+    of_architectures,
     of_data,
     of_envs,
     of_lpg,
@@ -18,6 +19,7 @@ ALL = [
     *of_networks.MUTATIONS,
     *of_data.MUTATIONS,
     *of_envs.MUTATIONS,
+    *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,
     *of_social.MUTATIONS,
     *of_runs.MUTATIONS,
