@@ -10,6 +10,7 @@ from math import inf, isfinite
 from typing import Any
 
 from rlbench.errors import UserError
+from rlbench.fields import check_types
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ SEVERAL = Range(
 )
 
 _NAMES = {
-    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size constraint_samples critics cycle_updates "
-    "decay_updates divergence_samples envs epochs hidden lifetimes memory_size penalty_samples "
-    "exploration_updates policy_decay_updates policy_every predictor_updates replay_size rollout_steps samples "
-    "sequence_length steps_per_update target_every target_samples vae_hidden workers",
+    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size constraint_samples critics cycle_updates data_size "
+    "decay_updates divergence_samples envs epochs eval_episodes hidden lifetimes log_every memory_size penalty_samples "
+    "exploration_updates policy_decay_updates policy_every predictor_updates replay_size rollout_steps samples seeds "
+    "sequence_length steps_per_update target_every target_samples threads updates vae_hidden workers",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
     "conservatism critic_learning_rate divergence_weight entropy_coefficient exploration_noise learning_rate "
-    "final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
+    "checkpoint_every eval_every final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
-    "predictor_learning_rate random_steps "
+    "predictor_learning_rate random_steps seed snapshot_every "
     "std_penalty target_noise "
     "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
     "weight_decay",
@@ -72,15 +73,16 @@ RANGES = {name: each for each, names in _NAMES.items() for name in names.split()
 
 
 def check(settings: Any, **others: Range) -> None:
-    """Refuses settings that are out of range; None, which switches a setting off, is always allowed.
+    """Refuses settings of a wrong type or out of range; None, which switches a setting off, is in every range.
 
     Args:
         settings: A dataclass.
         others: Ranges that differ from those in `RANGES`, by name.
 
     Raises:
-        UserError: A setting is out of range.
+        UserError: A setting has another type, or is out of range.
     """
+    check_types(settings)
     ranges = RANGES | others
     for name in (field.name for field in fields(settings) if field.name in ranges):
         value = getattr(settings, name)

@@ -21,12 +21,6 @@ from rlbench.terminal import Terminal, say
 def run(learner_name: str, settings: Any, config: RunConfig) -> None:
     """Trains and scores a learner."""
     console = Terminal()
-    if config.seeds < 1:
-        raise UserError(f"seeds is {config.seeds}; give 1 or more")
-    if config.updates < 1:
-        raise UserError(f"updates is {config.updates}; give 1 or more")
-    if config.eval_episodes < 1:
-        raise UserError(f"eval-episodes is {config.eval_episodes}; give 1 or more")
     title = f"{learner_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
         together = SeedBatchRun.begin(learner_name, settings, config, console)

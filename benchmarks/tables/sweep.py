@@ -14,7 +14,9 @@ settings = { kernel = "laplacian" }
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,17 +96,28 @@ def _from_file(file: Path) -> Grid:
         raise UserError(f"there is no file {file}; give the TOML file of a sweep") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not valid TOML ({error}); correct it") from None
+    _known_keys(file, "the file", told, ("seeds", "tasks", "method", "run"))
     try:
+        for m in told["method"]:
+            _known_keys(file, "a [[method]]", m, ("name", "agent", "settings"))
         methods = tuple(
             _method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
             for m in told["method"]
         )
-        return Grid(methods, tuple(told["tasks"]), int(told["seeds"]), dict(told.get("run", {})))
+        return Grid(methods, tuple(told["tasks"]), index(told["seeds"]), dict(told.get("run", {})))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{file} lacks or misspells {error}; it needs seeds, tasks and a [[method]] with an "
             "agent for each column"
         ) from None
+
+
+def _known_keys(file: Path, where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuses keys that would be ignored."""
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(
+            f"{file}: {where} has {', '.join(unknown)}; give {', '.join(known)} and nothing else"
+        )
 
 
 def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
@@ -136,6 +149,13 @@ def _check(grid: Grid) -> None:
         _check_names(method.name, method.settings, load_learner(method.learner).Config, set())
     for task in grid.tasks:
         find_task(task)
+        for method in grid.methods:
+            learner = load_learner(method.learner)
+            updates = {**method.run, **grid.run}.get("updates", RunConfig.updates)
+            try:
+                learner.Config(**{**learner.preset(task, updates), **method.settings})
+            except UserError as error:
+                raise UserError(f"{method.name} on {task}: {error}") from error
     taken: dict[Path, str] = {}
     for name, job in grid.jobs(Path()):
         this = f"{name!r} on {job.config.env}"

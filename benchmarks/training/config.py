@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rlbench.backbones.ranges import check
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -49,3 +51,7 @@ class RunConfig:
     """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze."""
     out: Path | None = None
     """Folder of the run; by default a new one in runs/."""
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)

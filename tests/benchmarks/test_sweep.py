@@ -102,6 +102,25 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
         ("updates = 10", "update = 10", "run: there is no setting 'update'"),
         ('["point-random"]', '["point-random", "point-random"]', "'point-random' is given twice"),
         ('agent = "td3"', 'agent = "td3"\nname = "narrow- short"', "would share the folder"),
+        (
+            "hidden = [4]",
+            'hidden = "4"',
+            r"narrow, short on point-random: hidden is '4'; give a list",
+        ),
+        (
+            "hidden = [4]",
+            "hidden = [0]",
+            r"narrow, short on point-random: hidden is \(0,\); give 1 or more",
+        ),
+        (
+            "settings =",
+            "setings =",
+            "a \\[\\[method\\]\\] has setings; give name, agent, settings and nothing else",
+        ),
+        ("seeds = 2", "seeds = 2\nseed = 1", "the file has seed; give seeds, tasks, method, run"),
+        ("seeds = 2", "seeds = 2.5", "lacks or misspells"),
+        ("updates = 10", "updates = 10.5", "updates is 10.5; give a whole number"),
+        ("updates = 10", 'updates = 10\ncompile = "maybe"', "compile is 'maybe'; give one of"),
         ("point-random", "point-rando", "no task named 'point-rando'; did you mean point-random"),
     ],
 )
