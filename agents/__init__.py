@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from rlbench.agents.iql import IQL as IQL, IQLConfig as IQLConfig
     from rlbench.agents.lpg import LPG as LPG, LPGConfig as LPGConfig
     from rlbench.agents.lpg_meta import LPGMeta as LPGMeta, LPGMetaConfig as LPGMetaConfig
+    from rlbench.agents.nas import NAS as NAS, NASConfig as NASConfig
+    from rlbench.agents.nas_evolution import (
+        NASEvolution as NASEvolution,
+        NASEvolutionConfig as NASEvolutionConfig,
+    )
+    from rlbench.agents.nas_local import NASLocal as NASLocal, NASLocalConfig as NASLocalConfig
+    from rlbench.agents.nas_random import NASRandom as NASRandom, NASRandomConfig as NASRandomConfig
     from rlbench.agents.ppo import PPO as PPO, PPOConfig as PPOConfig
     from rlbench.agents.recurrent_crr import (
         RecurrentCRR as RecurrentCRR,
@@ -59,6 +66,19 @@ AGENTS = NameTable(
         ),
         "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
         "lpg": ("lpg:LPG", "on-policy; learns by an update rule that was itself learned"),
+        "nas": (
+            "nas:NAS",
+            "search for network architectures by reinforcement learning: MnasNet's controller",
+        ),
+        "nas-evolution": (
+            "nas_evolution:NASEvolution",
+            "search for architectures by regularised evolution",
+        ),
+        "nas-local": (
+            "nas_local:NASLocal",
+            "search for architectures by local search, with restarts",
+        ),
+        "nas-random": ("nas_random:NASRandom", "random search for architectures"),
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",

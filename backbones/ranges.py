@@ -43,10 +43,12 @@ SEVERAL = Range(
 )
 
 _NAMES = {
-    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size constraint_samples critics cycle_updates data_size "
-    "decay_updates divergence_samples envs epochs eval_episodes hidden lifetimes log_every memory_size penalty_samples "
-    "exploration_updates policy_decay_updates policy_every predictor_updates replay_size rollout_steps samples seeds "
-    "sequence_length steps_per_update target_every target_samples threads updates vae_hidden workers",
+    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
+    "constraint_samples critics cycle_updates data_size decay_updates divergence_samples embedding_size "
+    "envs epochs eval_episodes exploration_updates hidden lifetimes log_every memory_size penalty_samples "
+    "policy_decay_updates policy_every population predictor_updates replay_size rollout_steps samples "
+    "seeds sequence_length steps_per_update target_every target_samples threads tournament updates "
+    "vae_hidden workers",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
@@ -61,7 +63,7 @@ _NAMES = {
     "evolution_noise rms_prop_epsilon std",
     LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm predictor_max_grad_norm max_norm max_weight target_kl",
     SHARE: "critic_rate discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
-    BELOW_ONE: "dropout momentum",
+    BELOW_ONE: "baseline_decay dropout momentum",
     INSIDE: "expectile",
     TWO: "atoms prediction_size",
     BOUNDS: "log_std_bounds",

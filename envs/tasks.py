@@ -52,7 +52,8 @@ class Task:
     """Makes a number of environments that are stepped as a batch, if that is faster than one after the other:
     a Gymnasium vector with AutoresetMode.DISABLED, whose `reset` takes a seed for each environment
     and the option `reset_mask`, as in SyncVectorEnv. If seeds cannot be given per episode, it also
-    has the method of `rlbench.envs.episodes.Repeats`. In the task of a team, `step` returns rewards [V, A]."""
+    has the method of `rlbench.envs.episodes.Repeats`. In the task of a team, `step` returns rewards [V, A].
+    If the info of a step has `metrics`, a dict of numbers, these are logged with the next update."""
     held_out: "Task | None" = None
     """The same task with levels that training never sees."""
     training: "Task | None" = None

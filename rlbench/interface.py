@@ -234,6 +234,11 @@ class Agent(Learner):
         """The environment's discount if it fixes one, else the setting."""
         return self.config.discount if self.spec.discount is None else self.spec.discount
 
+    @property
+    def rollout_steps(self) -> int:
+        """Steps in each environment before each update: the setting, unless an agent needs whole episodes."""
+        return int(self.config.rollout_steps)
+
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """Chooses actions [B, A] for observations [B, D], by `explore` or `decide`."""

@@ -35,7 +35,7 @@ class RolloutDriver:
         """Makes and resets the environments.
 
         Args:
-            agent: Its config sets `envs` and `rollout_steps`.
+            agent: Its config sets `envs`, and `rollout_steps` the length of a rollout.
             task: The task to act in; if it has a `training` task, the environments are taken from that.
             seed: Decides the episodes.
             learn: The agent's `learn` by default.
@@ -67,10 +67,14 @@ class RolloutDriver:
         self._obs: Array = self._reset(None)
 
     def update(self) -> Mapping[str, Tensor]:
-        """One rollout, one update; with the mean return of the episodes that ended in the rollout."""
+        """One rollout, one update; with the mean return of the episodes that ended in the rollout.
+
+        The last `metrics` of the environments are returned too.
+        """
         rollout = self._rollout()
         self._remember(rollout.action.to("cpu", copy=True))
-        metrics = self._learn(rollout)
+        found = {name: torch.tensor(value) for name, value in self._env.metrics.items()}
+        metrics = {**self._learn(rollout), **found}
         if not self._returns:
             return metrics
         return {**metrics, "episode_return": torch.tensor(self._returns).mean()}
@@ -105,7 +109,7 @@ class RolloutDriver:
         self._env.close()
 
     def _rollout(self) -> Trajectories:
-        steps, count = self._agent.config.rollout_steps, self._agent.config.envs
+        steps, count = self._agent.rollout_steps, self._agent.config.envs
         obs = np.empty((steps, *self._obs.shape), dtype=self._obs.dtype)
         final_obs = np.empty_like(obs)
         terminated, truncated = np.empty((2, steps, count), dtype=np.float32)
@@ -210,6 +214,7 @@ class _OneByOne:
 
     def __init__(self, task: Task, count: int) -> None:
         self._envs = make_envs(task.make, count, task.name)
+        self.metrics: dict[str, float] = {}
         self._all = np.arange(count)
         self._obs: Array = np.empty(0)
 
@@ -242,6 +247,8 @@ class _AsOne:
 
     def __init__(self, vector: VectorEnv[Any, Any, Any], name: str) -> None:
         self.vector, self._name = vector, name
+        self.metrics: dict[str, float] = {}
+        """The last `metrics` in the info of a step."""
 
     def reset(self, seeds: Sequence[int], mask: Array | None) -> Array:
         options = None if mask is None else {"reset_mask": mask}
@@ -249,7 +256,8 @@ class _AsOne:
         return self.kept(obs)
 
     def step(self, action: Array) -> tuple[Array, Array, Array, Array]:
-        given, reward, terminated, truncated, _ = self.vector.step(action)
+        given, reward, terminated, truncated, info = self.vector.step(action)
+        self.metrics = info.get("metrics", self.metrics)
         obs = self.kept(given)
         if not (np.isfinite(reward).all() and (obs.dtype == np.uint8 or np.isfinite(obs).all())):
             raise UserError(
