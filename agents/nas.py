@@ -111,30 +111,22 @@ class Controller(nn.Module):
         impossible = torch.arange(most, device=choices.device) >= choices[:, None]
         self.register_buffer("impossible", impossible, persistent=False)
 
-    def inputs(self, tokens: Tensor) -> Tensor:
-        """Inputs of the LSTM, [L, B, E], of sequences, int64 [B, L]: the embedding of the token before each.
-
-        Tokens may be -1; what follows such a token has no meaning.
-        """
-        length, most = self.bias.shape
-        rows = 1 + most * torch.arange(length, device=tokens.device) + tokens
-        before = torch.cat(
-            [torch.zeros_like(rows[:, :1]), rows.masked_fill(tokens < 0, 0)[:, :-1]], 1
-        )
-        vectors: Tensor = self.embedding(before.T)
-        return vectors
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [L, B, N] of hidden states at every position, [L, B, H]."""
-        logits = torch.baddbmm(self.bias[:, None], hidden, self.weight.transpose(1, 2))
-        return logits.masked_fill(self.impossible[:, None], IMPOSSIBLE)
-
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits [B, L, N] of sequences, int64 [B, L]; those of token t depend only on the tokens before t."""
-        inputs = self.inputs(tokens)
-        start = self.memory.initial_state(len(tokens), tokens.device)
-        never = torch.zeros(inputs.shape[:2], device=tokens.device)
-        return self.logits(self.memory.unroll(inputs, start, never)[0]).transpose(0, 1)
+        """Logits [B, T, N] of the first T tokens of sequences, int64 [B, T].
+
+        Those of token t depend only on the tokens before t, which must not be -1.
+        """
+        batch, steps = tokens.shape
+        first = 1 + self.bias.shape[1] * torch.arange(steps - 1, device=tokens.device)
+        # Tokens that are not chosen yet read the first row, like the start.
+        rows = (first + tokens[:, :-1]).masked_fill(tokens[:, :-1] < 0, 0)
+        inputs = self.embedding(torch.cat([torch.zeros_like(tokens[:, :1]), rows], dim=1).T)
+        start = self.memory.initial_state(batch, tokens.device)
+        never = torch.zeros(steps, batch, device=tokens.device)
+        hidden, _ = self.memory.unroll(inputs, start, never)
+        bias, weight = self.bias[:steps, None], self.weight[:steps].transpose(1, 2)
+        logits = torch.baddbmm(bias, hidden, weight)
+        return logits.masked_fill(self.impossible[:steps, None], IMPOSSIBLE).transpose(0, 1)
 
 
 def controller_loss(
@@ -179,7 +171,7 @@ class NAS(SearchAgent):
     def next_logits(self, obs: Tensor) -> Tensor:
         """Logits of the next token, [B, N]."""
         tokens, place = self.read(obs)
-        logits: Tensor = self.network(tokens)
+        logits: Tensor = self.network(tokens[:, : int(place.max()) + 1])
         return logits[torch.arange(len(obs), device=self.device), place]
 
     def advantage(self, reward: Tensor) -> Tensor:

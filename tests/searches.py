@@ -113,22 +113,56 @@ def landscape(kind: Any = "soft", noise: float = 0.02, seed: int = 0) -> Landsca
     return Landscape(evaluator.model, objective, evaluator)
 
 
-def searched(
-    name: str, seed: int, updates: int, on: Landscape, **settings: Any
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Architectures that an agent evaluates, [N, L], and their rewards with noise, [N], in order."""
-    make = partial(ArchSearchEnv, BLOCKS, on.evaluator, on.objective)
-    make_vector = partial(ArchSearchVector, BLOCKS, on.evaluator, on.objective)
-    agent_class = load_agent(name)
-    agent = agent_class(agent_class.Config(**settings), Spec.of(make()), seed=seed)
-    seen: list[Trajectories] = []
+class Search:
+    """An agent that searches on a landscape, as in a run."""
 
-    def learn(rollout: Trajectories) -> Any:
-        seen.append(rollout)
-        return agent.learn(rollout)
+    def __init__(self, name: str, on: Landscape, seed: int = 0, **settings: Any) -> None:
+        """The agent of a name with some settings."""
+        make = partial(ArchSearchEnv, BLOCKS, on.evaluator, on.objective)
+        make_vector = partial(ArchSearchVector, BLOCKS, on.evaluator, on.objective)
+        agent_class = load_agent(name)
+        self.agent = agent_class(agent_class.Config(**settings), Spec.of(make()), seed=seed)
+        task = Task("fake", make, make_vector=make_vector)
+        self.driver = RolloutDriver(self.agent, task, seed, self._learn)
+        self._on = on
+        self._seen: list[Trajectories] = []
 
-    driver = RolloutDriver(agent, Task("fake", make, make_vector=make_vector), seed, learn)
-    for _ in range(updates):
-        driver.update()
-    tokens = np.concatenate([x.action.T.numpy() for x in seen])
-    return tokens, np.concatenate([x.reward.sum(0).numpy() for x in seen])
+    def update(self, times: int = 1) -> "Search":
+        """Some updates."""
+        for _ in range(times):
+            self.metrics = self.driver.update()
+        return self
+
+    @property
+    def rewards(self) -> NDArray[Any]:
+        """Rewards with noise of all architectures so far, [N], in order."""
+        return np.concatenate([x.reward.sum(0).numpy() for x in self._seen])
+
+    @property
+    def true_rewards(self) -> NDArray[np.float64]:
+        """Their rewards without noise, [N]."""
+        return self._on.rewards(np.concatenate([x.action.T.numpy() for x in self._seen]))
+
+    def _learn(self, rollout: Trajectories) -> Any:
+        self._seen.append(rollout)
+        return self.agent.learn(rollout)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search, in rewards without noise."""
+
+    best: float
+    """Reward of the architecture that looked best."""
+    last: float
+    """Mean reward of the last 50 architectures."""
+
+
+def searches_of(names: Sequence[str], seed: int) -> list[Found]:
+    """The results of searches of 300 architectures with the default settings."""
+    found = []
+    for name in names:
+        search = Search(name, landscape(seed=seed), seed).update(15)
+        true = search.true_rewards
+        found.append(Found(float(true[search.rewards.argmax()]), float(true[-50:].mean())))
+    return found

@@ -8,6 +8,7 @@ The model ignores how tokens interact, so a search on it is easier than on real 
 of searchers within seconds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def fit(
 
 def predict(model: Additive, tokens: NDArray[np.int64]) -> Array:
     """Predicted values, [N, K], of architectures [N, L]."""
-    predicted: Array = model.bias + one_hot(tokens, model.choices) @ model.weight
+    first = np.cumsum((0, *model.choices[:-1]))
+    # Not a product of matrices, whose last bits depend on the number of rows.
+    predicted: Array = model.bias + model.weight[first + tokens].sum(axis=1)
     return predicted
 
 
@@ -103,8 +106,8 @@ class SurrogateEvaluator:
         accuracy, log_latency = predict(self.model, tokens).T
         accuracy = accuracy + [self._noise_of(row) for row in tokens.tolist()]
         return [
-            Evaluation(accuracy=float(a), latency_ms=float(b))
-            for a, b in zip(accuracy.clip(0.0, 1.0), np.exp(log_latency), strict=True)
+            Evaluation(accuracy=float(a), latency_ms=math.exp(b))
+            for a, b in zip(accuracy.clip(0.0, 1.0), log_latency, strict=True)
         ]
 
     def _noise_of(self, tokens: list[int]) -> float:
