@@ -18,7 +18,7 @@ hardly better than random search after 300:
 
     rlbench run nas --env TASK --learning-rate 3.5e-4 --baseline moving --entropy-coefficient 1e-5 --updates 400
 
-Smaller batches with more exploration are better below 200 architectures: `--envs 10 --entropy-coefficient 0.01`.
+Smaller batches and more entropy suit searches of 150 architectures or fewer: `--envs 10 --entropy-coefficient 0.01`.
 
 Differences from the papers: besides the defaults, a token has its own embedding at each position, because the search
 space is known only as a number of choices per position. The papers give neither clip range, passes nor gradient norm.

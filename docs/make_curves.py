@@ -37,6 +37,7 @@ CRITICS = f"{POINT} --discount 0.97 --target-rate 0.01"
 SMALL = "--hidden 64 64 --batch-size 128 --learning-rate 1e-3"
 PENDULUM = f"--env Pendulum-v1 --updates 4000 --eval-every 400 {SMALL} --random-steps 1000"
 VAE = "--vae-hidden 128 128 --act-samples 10"
+SEARCH = "--env archsearch-tiny --updates 15 --eval-every 1"
 COMMANDS = {
     "a2c": "--env CartPole-v1 --updates 1500 --eval-every 150",
     "awac": f"{CRITICS} --learning-rate 1e-3 --beta 0.1",
@@ -55,6 +56,10 @@ COMMANDS = {
     "iql": f"{CRITICS} --learning-rate 1e-3",
     "lpg": "--env CartPole-v1 --updates 200 --eval-every 20",
     "lpg-meta": "--env grid-levels-small --lifetimes 16 --hidden 32 --updates 200 --eval-every 20",
+    "nas": SEARCH,
+    "nas-evolution": SEARCH,
+    "nas-local": SEARCH,
+    "nas-random": SEARCH,
     "ppo": CART_POLE,
     "recurrent-crr": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "

@@ -85,6 +85,10 @@ def everything() -> str:
 
 EXAMPLES = {
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
+    "nas": "archsearch-tiny",
+    "nas-evolution": "archsearch-tiny",
+    "nas-local": "archsearch-tiny",
+    "nas-random": "archsearch-tiny",
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",

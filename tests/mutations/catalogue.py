@@ -6,6 +6,7 @@ from tests.mutations import (
     of_data,
     of_envs,
     of_lpg,
+    of_nas,
     of_networks,
     of_rfm,
     of_runs,
@@ -16,6 +17,7 @@ from tests.mutations import (
 ALL = [
     *of_agents.MUTATIONS,
     *of_lpg.MUTATIONS,
+    *of_nas.MUTATIONS,
     *of_networks.MUTATIONS,
     *of_data.MUTATIONS,
     *of_envs.MUTATIONS,
