@@ -84,7 +84,7 @@ class SearchAgent(Agent):
 class Proposer(SearchAgent):
     """A searcher without a policy: it proposes B whole sequences, and learns from their rewards.
 
-    Environment b writes down sequence b token by token. Without exploration the agent chooses the best sequence so far.
+    Environment b chooses the tokens of sequence b. Without exploration the agent chooses the best sequence so far.
     """
 
     def build(self) -> None:
@@ -118,7 +118,7 @@ class Proposer(SearchAgent):
 
     @abstractmethod
     def judge(self, tokens: Tensor, reward: Tensor) -> None:
-        """Takes note of the rewards [B] of sequences, int64 [B, L]."""
+        """Learns from the rewards [B] of sequences, int64 [B, L]."""
 
     @abstractmethod
     def propose(self) -> Tensor:

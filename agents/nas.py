@@ -20,9 +20,9 @@ hardly better than random search after 300:
 
 Smaller batches and more entropy suit searches of 150 architectures or fewer: `--envs 10 --entropy-coefficient 0.01`.
 
-Differences from the papers: besides the defaults, a token has its own embedding at each position, because the search
-space is known only as a number of choices per position. The papers give neither clip range, passes nor gradient norm.
-The policy rebuilds the state of its LSTM from the observation, which contains all tokens so far, so it needs no state
+Differences from the papers: the defaults; a token has its own embedding at each position, because only the number of
+choices at each position is known. The papers give neither the clip range nor the number of passes nor a largest gradient
+norm. The policy rebuilds the state of its LSTM from the observation, which contains all tokens so far, so it needs no state
 between steps.
 """
 

@@ -4,8 +4,8 @@
              change one token, drawn uniformly, to another value, drawn uniformly
              add the result to the population, and remove the oldest member
 
-The population begins with P random sequences. Because members die of age, a sequence must be found again and again to
-remain, which removes those that were only lucky.
+The population begins with P random sequences. Because every member dies of age, a sequence that was only lucky once does
+not stay.
 
 Real et al., 2019, https://arxiv.org/abs/1802.01548, algorithm 1
 

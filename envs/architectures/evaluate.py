@@ -1,4 +1,4 @@
-"""The parts that a search for architectures is made of: a search space, and an evaluator of its architectures."""
+"""The parts of an architecture search: a search space, and an evaluator of its architectures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Space(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator found out about one architecture."""
+    """The result of evaluating one architecture."""
 
     accuracy: float | None
     """Validation accuracy, from 0 to 1; None if training failed."""
@@ -41,7 +41,7 @@ class Evaluation:
     seconds: float = 0.0
     """Time of training, in seconds."""
     status: str = "ok"
-    """`ok`, or in one word why the evaluation failed, such as `diverged` or `timeout`."""
+    """`ok`, or the reason of a failure in one word, such as `diverged` or `timeout`."""
     cached: bool = False
     """Whether the result was stored before and nothing was trained."""
 

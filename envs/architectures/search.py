@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from rlbench.envs.architectures.evaluate import Evaluation, Evaluator, Space, Tokens
 from rlbench.envs.architectures.objective import UNKNOWN_LATENCY, Objective, hypervolume
 from rlbench.envs.resets import episodes_to_begin
+from rlbench.errors import UserError
 from rlbench.tokens import OneHotTokens, TokenNumbers
 
 Array = NDArray[Any]
 
 Observations = Literal["one-hot", "tokens"]
 """How the tokens so far are observed: `OneHotTokens` or `TokenNumbers`."""
+_SPACES = {"one-hot": OneHotTokens, "tokens": TokenNumbers}
 
 
 class ArchSearchVector(VectorEnv[Array, Array, Array]):
@@ -54,11 +56,16 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
             objective: Their reward.
             count: Number of searches.
             observations: See `Observations`.
+
+        Raises:
+            UserError: There are no such observations.
         """
+        if observations not in _SPACES:
+            raise UserError(f"observations is {observations!r}; give one of {', '.join(_SPACES)}")
         self.num_envs = count
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
         self._space, self._evaluator, self._objective = space, evaluator, objective
-        self._seen = (OneHotTokens if observations == "one-hot" else TokenNumbers)(space.choices)
+        self._seen = _SPACES[observations](space.choices)
         self.single_observation_space = self._seen
         self.single_action_space = Discrete(max(space.choices))
         self.observation_space = batch_space(self.single_observation_space, count)

@@ -14,6 +14,7 @@ from rlbench.envs.architectures.names import names, parse
 from rlbench.envs.architectures.objective import Objective
 from rlbench.envs.architectures.search import ArchSearchEnv
 from rlbench.envs.episodes import step_limit
+from rlbench.errors import UserError
 from tests.searches import SMALL, Counted, env, vector
 
 
@@ -87,6 +88,11 @@ def test_invalid_actions_are_replaced_uniformly_by_valid_ones() -> None:
     assert search.step(3)[0].tolist() == first, "the seed decides"
 
 
+def test_other_observations_are_refused() -> None:
+    with pytest.raises(UserError, match=r"observations is 'image'; give one of one-hot, tokens"):
+        env("image")
+
+
 class Failing:
     """Every architecture fails."""
 
@@ -149,17 +155,17 @@ def test_searches_at_different_tokens_are_evaluated_when_they_end() -> None:
 
 def test_a_batch_is_evaluated_by_one_call_and_summarised() -> None:
     counted = Counted()
-    batch = vector(3, counted)
+    batch = vector(4, counted)
     batch.reset(seed=0)
     for t in range(4):
-        *_, info = batch.step(np.array([0, 1, 2 if t == 0 else 0]))
-    assert counted.batches == [[(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 0)]]
-    # Accuracies 0.1, 0.3, 0.2; latencies 1, 2, 3; target 2, worst latency 8.
+        *_, info = batch.step(np.array([0, 1, *[2 if t == 0 else 0] * 2]))
+    assert counted.batches == [[(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 0), (2, 0, 0, 0)]]
+    # Accuracies 0.1, 0.3, 0.2, 0.2; latencies 1, 2, 3, 3; target 2, worst latency 8.
     assert info["metrics"] == {
         "accuracy": pytest.approx(0.2),
-        "latency_ms": 2.0,
-        "share_above_target": pytest.approx(1 / 3),
-        "share_cached": pytest.approx(1 / 3),
+        "latency_ms": 2.25,
+        "share_above_target": 0.5,
+        "share_cached": 0.25,
         "hypervolume": pytest.approx((0.1 * 1 + 0.3 * 6) / 8),
     }
 
