@@ -30,7 +30,10 @@ Array = NDArray[Any]
 
 Observations = Literal["one-hot", "tokens"]
 """How the tokens so far are observed: `OneHotTokens` or `TokenNumbers`."""
-_SPACES = {"one-hot": OneHotTokens, "tokens": TokenNumbers}
+_SPACES: dict[str, type[OneHotTokens] | type[TokenNumbers]] = {
+    "one-hot": OneHotTokens,
+    "tokens": TokenNumbers,
+}
 
 
 class ArchSearchVector(VectorEnv[Array, Array, Array]):
