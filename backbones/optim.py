@@ -1,5 +1,6 @@
-"""Optimisers, gradient steps and target networks."""
+"""Optimisers, step sizes, gradient steps and target networks."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from rlbench.state import capture, restore
+
+WARM_UP = 0.3
+"""Share of the updates in which the step size rises."""
+FIRST, LAST = 1 / 25, 1e-4 / 25
+"""First and last step size, as shares of the largest."""
 
 
 class Adam:
@@ -122,6 +128,19 @@ class SGD:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict`."""
         restore(self, state)
+
+
+def one_cycle(progress: float) -> float:
+    """Step size as a share of the largest, at a share of all updates from 0 to 1.
+
+    It rises and then falls, along half a cosine each, with PyTorch's defaults (Smith & Topin, 2019,
+    https://arxiv.org/abs/1708.07120).
+    """
+    if progress < WARM_UP:
+        low, high, share = FIRST, 1.0, progress / WARM_UP
+    else:
+        low, high, share = 1.0, LAST, min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
+    return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
 
 
 def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = None) -> Tensor:

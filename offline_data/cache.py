@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs import user_cache_dir
-
-from rlbench.files import explaining_os_errors, only_one, sync_folder
+from rlbench.files import cache_root, explaining_os_errors, only_one, sync_folder
 
 if TYPE_CHECKING:
     from rlbench.offline_data.dataset import DataSet
 
 
 def cache_folder() -> Path:
-    """The folder of the cache: $RLBENCH_CACHE, or the platform's cache folder."""
-    return Path(os.environ.get("RLBENCH_CACHE") or user_cache_dir("rlbench")) / "data"
+    """The folder of cached data sets and examples."""
+    return cache_root() / "data"
 
 
 def entry(name: str, key: Mapping[str, object]) -> Path:

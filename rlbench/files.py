@@ -1,4 +1,4 @@
-"""Atomic writes: a reader finds either the old content or the new, never a mixture."""
+"""Atomic writes: a reader finds either the old content or the new, never a mixture. The folder of caches."""
 
 import errno
 import os
@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
+from platformdirs import user_cache_dir
 
 from rlbench.errors import UserError
+
+
+def cache_root() -> Path:
+    """The folder of all caches: $RLBENCH_CACHE, or the platform's cache folder."""
+    return Path(os.environ.get("RLBENCH_CACHE") or user_cache_dir("rlbench"))
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

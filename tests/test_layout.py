@@ -20,7 +20,7 @@ CORE = {"rlbench"}
 MAY_IMPORT: dict[str, set[str]] = {
     "rlbench": set(),
     "rlbench.accelerate": CORE,
-    "rlbench.envs": {"rlbench.envs.examples"} | CORE,
+    "rlbench.envs": {"rlbench.envs.architectures", "rlbench.envs.examples"} | CORE,
     "rlbench.backbones": CORE,
     "rlbench.backbones.layers": {"rlbench.backbones"} | CORE,
     "rlbench.backbones.encoders": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
@@ -34,6 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlbench.backbones.models": {
         "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
         "rlbench.backbones.memories", "rlbench.backbones.heads",
+    } | CORE,
+    "rlbench.envs.architectures": {
+        "rlbench.envs", "rlbench.envs.examples", "rlbench.backbones", "rlbench.backbones.layers",
+        "rlbench.backbones.encoders",
     } | CORE,
     "rlbench.envs.examples": {"rlbench.envs"} | CORE,
     "rlbench.agents": {

@@ -1,6 +1,5 @@
 """Code shared by models over an encoder."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,25 +7,6 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
-
-WARM_UP = 0.3
-"""Share of the updates in which the step size rises."""
-FIRST, LAST = 1 / 25, 1e-4 / 25
-"""First and last step size, as shares of the largest."""
-
-
-def one_cycle(progress: float) -> float:
-    """Step size as a share of the largest, at a share of all updates from 0 to 1.
-
-    It rises and then falls, along half a cosine each, with PyTorch's defaults (Smith & Topin, 2019,
-    https://arxiv.org/abs/1708.07120).
-    """
-    if progress < WARM_UP:
-        low, high, share = FIRST, 1.0, progress / WARM_UP
-    else:
-        low, high, share = 1.0, LAST, min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
-    return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
-
 
 MOST_CLASSES = 100_000
 """Largest number of classes: more are probably numbers, and each needs a row of weights."""

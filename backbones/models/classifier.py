@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.models._base import classes_of, input_space, one_cycle, right
-from rlbench.backbones.optim import SGD, gradient_step
+from rlbench.backbones.models._base import classes_of, input_space, right
+from rlbench.backbones.optim import SGD, gradient_step, one_cycle
 from rlbench.backbones.ranges import check
 from rlbench.errors import UserError
 from rlbench.experience import Examples

@@ -17,6 +17,10 @@ SOURCES = NameTable(
     __name__,
     {
         "digits": ("digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
+        "digits-shift": (
+            "digits_shift:DigitsShift",
+            "the same digits somewhere on a noisy 12x12 canvas",
+        ),
         "frames-minigrid": (
             "frames_minigrid:MiniGridFrames",
             "views of MiniGrid's levels, 7x7 cells",

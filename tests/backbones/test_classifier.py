@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from rich.console import Console
 from torch import Tensor, nn
 
-from rlbench.backbones.models._base import LAST, one_cycle
+from rlbench.backbones.optim import LAST, one_cycle
 from rlbench.backbones.models.classifier import Classifier, ClassifierConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import ExamplesDriver

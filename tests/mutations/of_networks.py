@@ -175,9 +175,12 @@ MUTATIONS: list[Mutation] = [
         ("choices counted from 0", "action.argmax(dim=-1) + self.start", "action.argmax(dim=-1)"),
     ),
     *of_file(
-        "backbones/models/_base.py", "backbones/test_classifier.py",
+        "backbones/optim.py", "backbones/test_classifier.py",
         ("the step size stays at the top", "low, high, share = 1.0, LAST,", "low, high, share = 1.0, 1.0,"),
         ("rises as long as it falls", "WARM_UP = 0.3", "WARM_UP = 0.5"),
+    ),
+    *of_file(
+        "backbones/models/_base.py", "backbones/test_classifier.py",
         ("smallest logit", "logits.argmax(dim=-1) == label", "logits.argmin(dim=-1) == label"),
         ("classes from 1", "first != 0 or classes", "classes"),
     ),
