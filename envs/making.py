@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rlbench.envs.architectures.names import SearchName
 from rlbench.envs.examples import made_source
 from rlbench.envs.grids.names import GridName
 from rlbench.envs.multiroom.names import Floor
@@ -129,6 +130,20 @@ def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env
     from rlbench.envs.grids.single import GridEnv
 
     return GridEnv(name.family, name.level, render_mode)
+
+
+def make_search(name: SearchName) -> "gym.Env[Any, Any]":
+    """One search for an architecture."""
+    from rlbench.envs.architectures.make import make_env
+
+    return make_env(name)
+
+
+def make_search_vector(name: SearchName, count: int) -> "VectorEnv[Any, Any, Any]":
+    """`count` searches for an architecture, evaluated as a batch."""
+    from rlbench.envs.architectures.make import make_vector
+
+    return make_vector(name, count)
 
 
 def make_from_factory(name: str) -> "gym.Env[Any, Any]":

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names, making
+from rlbench.envs.architectures import names as search_names
 from rlbench.envs.atari import names as atari_names
 from rlbench.envs.data_names import DataName
 from rlbench.envs.examples import SOURCES, find_source
@@ -89,7 +90,8 @@ def find_task(name: str) -> Task:
         name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
             (`multiroom-n2`), empty rooms (`minigrid-empty-5-8`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
             `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
-            (`digits`, `frames-procgen:coinrun`, or a file of them), a task that a package registered under the entry point `rlbench.tasks`,
+            (`digits`, `frames-procgen:coinrun`, or a file of them), a search for an architecture on such a source
+            (`archsearch-digits-shift`), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
             (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`),
             `package.module:factory`, or a team (`shared:stag-hunt-4p`, see `rlbench.envs.teams.make.offers`).
@@ -126,6 +128,13 @@ def find_task(name: str) -> Task:
     for point in entry_points(group="rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
+    search = search_names.parse(name)
+    if search is not None:
+        return Task(
+            name,
+            partial(making.make_search, search),
+            make_vector=partial(making.make_search_vector, search),
+        )
     source = find_source(name)
     if source is not None:
         return Task(name, partial(making.no_episodes, name), source=source)

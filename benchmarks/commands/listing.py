@@ -13,6 +13,7 @@ from rlbench.benchmarks.papers import PAPERS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs import data_names
+from rlbench.envs.architectures import names as search_names
 from rlbench.envs.atari import names as atari_names
 from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.examples import SHOWN
@@ -52,6 +53,7 @@ def everything() -> str:
     teams = "\n".join(f"  {line}" for line in team_names.lines())
     games = "\n".join(f"  {line}" for line in procgen_names.lines())
     atari = "\n".join(f"  {line}" for line in atari_names.lines())
+    searches = "\n".join(f"  {line}" for line in search_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
         f"Agents\n{lines(AGENTS)}\n\n"
@@ -73,6 +75,7 @@ def everything() -> str:
         f"Procgen's games (pip install 'rlbench[procgen]')\n{games}\n\n"
         f"Atari's games (pip install 'rlbench[atari]')\n{atari}\n\n"
         f"Labelled examples, for models\n{lines(SHOWN)}\n\n"
+        f"Searches for a network that is accurate and fast, for nas, nas-random, ...\n{searches}\n\n"
         f"Other tasks{others}\n"
         "  any Gymnasium id, such as Pendulum-v1\n"
         "  any MiniGrid or BabyAI id, such as MiniGrid-DoorKey-5x5-v0 (extra minigrid)\n"

@@ -177,7 +177,7 @@ def train_child(
         settings: How to train.
         seed: Decides the first weights and the order of the images.
     """
-    with one_thread():
+    with one_thread(), torch.enable_grad():
         network = child_network(architecture, task.train.obs.shape[1:], task.classes, seed)
         shown = torch.zeros(1, *task.train.obs.shape[1:])
         size = cost(network, shown)

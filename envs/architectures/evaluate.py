@@ -44,6 +44,8 @@ class Evaluation:
     """`ok`, or the reason of a failure in one word, such as `diverged` or `timeout`."""
     cached: bool = False
     """Whether the result was stored before and nothing was trained."""
+    test_accuracy: float | None = None
+    """Accuracy on test examples, for reports only; None if unknown."""
 
 
 class Evaluator(Protocol):

@@ -1,16 +1,38 @@
 """Names of the architecture-search tasks; standard library only.
 
-`archsearch-NAME` searches with the soft reward; an ending names another reward.
+`archsearch-SOURCE` trains architectures on the labelled images of a source, as `archsearch-digits-shift`; two others need no
+training. The reward is the soft one unless an ending names another.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from rlbench.envs.examples import find_source
 
 PREFIX = "archsearch-"
-EVALUATORS = {
-    "tiny": "nas-tiny, all architectures measured before",
-    "nano": "mnas-nano, predicted from measured architectures",
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Architectures that were trained and measured before."""
+
+    space: str
+    """Name of their search space."""
+    file: Path
+    """Their table."""
+    description: str
+
+
+TABULATED = {
+    name: Measured(space, Path(__file__).with_name(f"{name}.json"), text)
+    for name, space, text in (
+        ("tiny", "nas-tiny", "all 576 sequences of nas-tiny on digits-shift, trained before"),
+        ("nano", "mnas-nano", "mnas-nano, predicted from architectures trained on digits-shift"),
+    )
 }
-"""What a name after the prefix searches, and where its results come from."""
+"""Names after the prefix for searches without training."""
+CELL = "cell"
+"""Ending for blocks with the same operation, kernel, squeeze-and-excitation and skip."""
 REWARDS = {
     "hard": "latency counts only above the target",
     "absolute": "latency should be at the target",
@@ -23,39 +45,44 @@ REWARDS = {
 class SearchName:
     """What a name stands for."""
 
-    evaluator: str
-    """One of `EVALUATORS`."""
+    searched: str
+    """One of `TABULATED`, or the name of a source of labelled examples."""
     reward: str = "soft"
     """`soft` or one of `REWARDS`."""
+    cell: bool = False
+    """Whether all blocks are alike; see `CELL`."""
 
 
 def parse(name: str) -> SearchName | None:
     """What a name stands for; None for any other name.
 
     >>> parse("archsearch-tiny-hard")
-    SearchName(evaluator='tiny', reward='hard')
-    >>> parse("archsearch-nano")
-    SearchName(evaluator='nano', reward='soft')
+    SearchName(searched='tiny', reward='hard', cell=False)
+    >>> parse("archsearch-digits-shift-cell")
+    SearchName(searched='digits-shift', reward='soft', cell=True)
     >>> parse("archsearch-tiny-soft") is None
     True
     """
-    evaluator, *endings = name.removeprefix(PREFIX).split("-")
-    if not name.startswith(PREFIX) or evaluator not in EVALUATORS or len(endings) > 1:
+    if not name.startswith(PREFIX):
         return None
-    if not endings:
-        return SearchName(evaluator)
-    return SearchName(evaluator, endings[0]) if endings[0] in REWARDS else None
+    searched, reward = _ending(name.removeprefix(PREFIX), (*REWARDS,))
+    searched, cell = _ending(searched, (CELL,))
+    known = not cell if searched in TABULATED else find_source(searched) is not None
+    return SearchName(searched, reward or "soft", bool(cell)) if known else None
 
 
-def names() -> list[str]:
-    """All names."""
-    return [
-        f"{PREFIX}{evaluator}{ending}"
-        for evaluator in EVALUATORS
-        for ending in ("", *(f"-{reward}" for reward in REWARDS))
-    ]
+def _ending(name: str, endings: tuple[str, ...]) -> tuple[str, str]:
+    """A name without its ending, and the ending, which is empty if it is none of these."""
+    rest, _, last = name.rpartition("-")
+    return (rest, last) if last in endings else (name, "")
 
 
 def lines() -> list[str]:
-    """One line per evaluator, with a description."""
-    return [f"{PREFIX + name:<16} {text}" for name, text in EVALUATORS.items()]
+    """Names with a description each, for `rlbench list`."""
+    named = {
+        f"{PREFIX}SOURCE": "any source of labelled images, such as digits-shift, or FILE.npz",
+        **{PREFIX + name: x.description for name, x in TABULATED.items() if x.file.exists()},
+        f"...-{CELL}": "the same operation, kernel, squeeze-and-excitation and skip in all blocks",
+        **{f"...-{ending}": f"another reward: {text}" for ending, text in REWARDS.items()},
+    }
+    return [f"{name:<17}  {text}" for name, text in named.items()]

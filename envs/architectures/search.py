@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rlbench.envs.architectures.evaluate import Evaluation, Evaluator, Space, Tokens
+from rlbench.envs.architectures.found import Found, look_up
 from rlbench.envs.architectures.objective import UNKNOWN_LATENCY, Objective, hypervolume
 from rlbench.envs.resets import episodes_to_begin
 from rlbench.errors import UserError
@@ -117,7 +118,7 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
             the valid next tokens. After the last token it has instead `tokens` and `architecture` (JSON) and the
             values of `Evaluation`; failed ones as `Objective.usable` returns them. `metrics`, if architectures were
             evaluated, has numbers about all of them: means, the share above the target latency, the share that was
-            cached, and the hypervolume of their front up to 4 times the target latency.
+            cached, the hypervolume of their front up to 4 times the target latency, and this target.
 
         Raises:
             ValueError: An episode is over and was not reset.
@@ -151,6 +152,10 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
         over = np.zeros(self.num_envs, bool)
         return self._seen.encode(self._tokens), reward, terminated, over, info | metrics
 
+    def look_up(self, tokens: Array) -> Found:
+        """All that is known about architectures, int64 [N, L]; those that were not evaluated before are."""
+        return look_up(self._space, self._evaluator, self._objective, tokens)
+
     def _described(self, tokens: Tokens, found: Evaluation) -> dict[str, Any]:
         """The info of an evaluated architecture."""
         accuracy, latency = self._objective.usable(found)
@@ -171,6 +176,7 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
             "share_above_target": float((latency > target).mean()),
             "share_cached": float(cached.mean()),
             "hypervolume": hypervolume(accuracy, latency, UNKNOWN_LATENCY * target),
+            "target_ms": target,
         }
 
 
@@ -197,6 +203,10 @@ class ArchSearchEnv(gym.Env[Array, int]):
         """The valid next tokens, bool [N]; the name that sb3-contrib's MaskablePPO expects."""
         valid: Array = self._one.action_masks()[0]
         return valid
+
+    def look_up(self, tokens: Array) -> Found:
+        """See `ArchSearchVector.look_up`."""
+        return self._one.look_up(tokens)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

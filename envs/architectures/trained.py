@@ -72,6 +72,7 @@ class TrainedEvaluator:
         self.device = Device.here(batch, image_shape(source, name))
         self._jobs = jobs or os.cpu_count() or 1
         self.folder = folder or store.default_folder()
+        """Where results are stored."""
         self._pool: AbstractContextManager[Submit] | None = None
         self._submit: Submit | None = None
 
@@ -83,8 +84,8 @@ class TrainedEvaluator:
     def evaluate(self, batch: Sequence[Tokens]) -> list[Evaluation]:
         """See `Evaluator`."""
         canonical = [self.space.canonical(tokens) for tokens in batch]
-        unique = {tokens: self._network(tokens) for tokens in canonical}
-        children, trained = self._children(set(unique.values()))
+        unique = {tokens: self.network(tokens) for tokens in canonical}
+        children, trained = self._children(dict.fromkeys(unique.values()))
         latencies = self.latencies(unique.values())
         found = []
         for tokens in canonical:
@@ -125,7 +126,7 @@ class TrainedEvaluator:
         """Ends the processes; the next batch begins new ones."""
         self._end(None)
 
-    def _network(self, tokens: Tokens) -> Architecture:
+    def network(self, tokens: Tokens) -> Architecture:
         """The architecture of canonical tokens, as a key of results: of no space, and without dead skips."""
         return dataclasses.replace(live(self.space.decode(tokens)), space="")
 
@@ -181,11 +182,7 @@ class TrainedEvaluator:
         if error is not None and not isinstance(error, Exception):
             # Whatever stopped the search also stops its children.
             error = KeyboardInterrupt()
-        try:
-            pool.__exit__(type(error) if error else None, error, sys.exc_info()[2])
-        except KeyboardInterrupt as stop:
-            if stop is not error:
-                raise
+        pool.__exit__(type(error) if error else None, error, sys.exc_info()[2])
 
     @property
     def _accuracies(self) -> Path:
@@ -236,5 +233,7 @@ def train_and_store(
 
 def _stored(kind: type[Any], folder: Path, key: Mapping[str, Any]) -> Any:
     """A stored dataclass; None if it is missing or damaged."""
-    values = store.read(folder, key)
-    return None if values is None else kind(**values)
+    try:
+        return kind(**store.read(folder, key) or {})
+    except TypeError:
+        return None

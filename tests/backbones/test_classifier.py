@@ -12,8 +12,8 @@ from gymnasium.spaces import Box, Discrete
 from rich.console import Console
 from torch import Tensor, nn
 
-from rlbench.backbones.optim import LAST, one_cycle
 from rlbench.backbones.models.classifier import Classifier, ClassifierConfig
+from rlbench.backbones.optim import LAST, one_cycle
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import ExamplesDriver
 from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
