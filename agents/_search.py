@@ -17,8 +17,33 @@ from rlbench.interface import Action, Agent
 from rlbench.tokens import OneHotTokens, TokenNumbers
 
 
+class Sequences:
+    """Sequences in the order in which they were tried; a part of an agent's state that grows."""
+
+    def __init__(self, length: int) -> None:
+        """No sequences yet, of this length L."""
+        self._parts = [torch.zeros(0, length, dtype=torch.int64)]
+
+    def append(self, tokens: Tensor) -> None:
+        """Adds sequences [B, L]."""
+        self._parts.append(tokens.cpu())
+
+    @property
+    def tokens(self) -> Tensor:
+        """All sequences, int64 [N, L]."""
+        return torch.cat(self._parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Stateful`."""
+        return {"tokens": self.tokens}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Stateful`."""
+        self._parts = [state["tokens"].cpu().clone()]
+
+
 class SearchAgent(Agent):
-    """An agent that learns from whole episodes, and remembers the best sequence."""
+    """An agent that learns from whole episodes, and remembers all sequences and the best one."""
 
     consumes = Trajectories
     explores = True
@@ -40,6 +65,7 @@ class SearchAgent(Agent):
             )
         self.space = space
         self.choices = torch.tensor(space.choices, device=self.device)
+        self.sequences = Sequences(len(space.choices))
         self.best = torch.zeros_like(self.choices)
         self.best_reward = torch.zeros((), device=self.device)
         self.updates = 0
@@ -52,6 +78,7 @@ class SearchAgent(Agent):
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         """One update from one episode in each environment."""
         tokens, reward = experience.action.T, experience.reward.sum(0)
+        self.sequences.append(tokens)
         top = reward.argmax()
         if self.updates == 0 or reward[top] > self.best_reward:
             self.best, self.best_reward = tokens[top].clone(), reward[top].clone()

@@ -36,7 +36,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench watch RUN                film a trained agent
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
   rlbench list                     list agents, update rules, models, encoders and tasks
-  rlbench data COMMAND             manage offline data: list, info, make, get, check
+  rlbench data COMMAND             manage offline data: list, info, make, get, check, examples
 
 Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\
 """
@@ -223,7 +223,7 @@ def _data(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print("usage: rlbench data COMMAND ...\n")
         for name, (kind, _) in COMMANDS.items():
-            print(f"  {name:<6} {kind.__doc__}")
+            print(f"  {name:<8} {kind.__doc__}")
         return
     kind, command = _choose(COMMANDS, words[0], "command", "rlbench data --help")
     command(_parse(kind, words[1:], f"rlbench data {words[0]}", kind.__doc__ or ""))

@@ -21,6 +21,10 @@ ANALYSES = NameTable(
             "how much other agents matter for an agent's return, moment by moment",
         ),
         "drift": ("drift:Drift", "how the inputs of a network's sigmoids drift during training"),
+        "front": (
+            "front:Front",
+            "the architectures of a search: the best ones, and their front of accuracy and latency",
+        ),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
     },
     group="rlbench.analyses",

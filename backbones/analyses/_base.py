@@ -44,6 +44,8 @@ class Findings:
     panels: Sequence[Panel] = ()
     columns: Mapping[str, Array] = field(default_factory=dict)
     """Raw results for each example, [N, ...]."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Text of further files, by name."""
 
 
 class Analysis(ABC):
@@ -59,6 +61,8 @@ class Analysis(ABC):
     play: Callable[[str, int], Mapping[str, Array]]
     """Plays the first run's agent on a task for a number of episodes and returns every measure, [E] values each; set before
     `analyse` is called."""
+    environment: Callable[[], Any]
+    """Makes an environment of the first run's task; set before `analyse` is called."""
     agents: ClassVar[bool] = False
     """Whether the runs may be runs of agents."""
 

@@ -62,6 +62,18 @@ class Check:
     """Task that the file must fit; by default the task in its name."""
 
 
+@dataclass(frozen=True)
+class ExamplesOf:
+    """Record what a trained agent sees and does as labelled examples, for distillation."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder of an agent with discrete actions."""
+    size: int = 4_000
+    """Training examples; a quarter as many test examples, from other episodes, are added."""
+    out: Path = Path("teacher.npz")
+    """File of examples; its name is a task for models, and archsearch-NAME.npz one for searches."""
+
+
 def show_list(_: List) -> None:
     """Prints one line per name."""
     table = Table(box=None, pad_edge=False)
@@ -155,11 +167,22 @@ def check(options: Check) -> None:
     say(f"{options.target} can be used")
 
 
+def examples(options: ExamplesOf) -> None:
+    """Records the examples of an agent."""
+    from rlbench.benchmarks.training.teaching import TESTS, write_examples
+
+    count = options.size + options.size // TESTS
+    with ProgressLine(Console(), f"playing {options.run}", count, "examples") as line:
+        write_examples(options.run, options.size, options.out, line.advance)
+    print(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
+
+
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "list": (List, show_list),
     "info": (Info, show_info),
     "make": (Make, make),
     "get": (Get, get),
     "check": (Check, check),
+    "examples": (ExamplesOf, examples),
 }
 """Name of a command to its options and its function."""

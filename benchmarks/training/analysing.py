@@ -4,6 +4,7 @@ analysis.json   settings, runs with the hashes of their checkpoints, main result
 columns.npz     raw results for each example
 curves.csv      the curves, with intervals
 curves.png      a plot of the curves, if matplotlib is installed
+...             further files that the analysis makes
 """
 
 import contextlib
@@ -101,7 +102,7 @@ def perform(job: AnalysisJob) -> "Findings":
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
-    from rlbench.envs.tasks import find_task
+    from rlbench.envs.tasks import Task, find_task
     from rlbench.interface import Agent, Learner, Model, evaluating
     from rlbench.offline_data.examples import open_examples
 
@@ -113,25 +114,26 @@ def perform(job: AnalysisJob) -> "Findings":
         )
     allowed = (Model, Agent) if kind.agents else Model
     learners: list[Learner] = []
-    task = ""
+    tasks: list[Task] = []
     for path, what in zip(job.runs, kind.runs, strict=True):
         learner, its_task = load_run(path)
         if not isinstance(learner, allowed):
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
-        if learners and its_task.name != task:
+        if tasks and its_task.name != tasks[0].name:
             raise UserError(
-                f"{path} is a run on {its_task.name}, but {job.runs[0]} is on {task}; give runs on the same task"
+                f"{path} is a run on {its_task.name}, but {job.runs[0]} is on {tasks[0].name}; give runs on the same task"
             )
         learners.append(learner)
-        task = its_task.name
+        tasks.append(its_task)
     config = RunFolder(job.runs[0]).config()["run"]
     examples = {}
     if isinstance(learners[0], Model):
-        examples[task] = examples_of_run(job.runs[0]).test
+        examples[tasks[0].name] = examples_of_run(job.runs[0]).test
         for other in analysis.other_tasks:
             # A source needs at least one training example, which is not used here.
             examples[other] = open_examples(find_task(other), 1, config["seed"]).test
     analysis.history = partial(_history, learners[0], job.runs[0])
+    analysis.environment = tasks[0].make
     analysis.play = partial(_play, learners[0], config["seed"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -185,10 +187,13 @@ def _write(job: AnalysisJob, found: "Findings") -> None:
     Until then its hash does not fit columns.npz, so that results of two analyses are never taken for one.
     """
     folder = job.folder
+    with contextlib.suppress(UserError):
+        for name in set(_read(folder)[0].get("files", ())) - found.files.keys():
+            (folder / name).unlink(missing_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
     write_atomically(folder / "columns.npz", buffer.getvalue())
-    drawn = {
+    drawn = {name: text.encode() for name, text in found.files.items()} | {
         "curves.csv": _csv(found.panels).encode() if found.panels else None,
         "curves.png": _picture(found.panels) if found.panels else None,
     }
@@ -212,6 +217,7 @@ def _write(job: AnalysisJob, found: "Findings") -> None:
     numbers = {name: None if math.isnan(x) else x for name, x in found.numbers.items()}
     whole = job.description() | {
         "runs": [str(path) for path in job.runs], "numbers": numbers, "panels": panels, "versions": versions(),
+        "files": sorted(found.files),
     }  # fmt: skip
     whole["hash"] = _hash(whole, buffer.getvalue())
     write_atomically(folder / "analysis.json", (json.dumps(whole, indent=1) + "\n").encode())

@@ -18,7 +18,7 @@ from rlbench.benchmarks.training.faults import Actions, called, named_as_users
 from rlbench.benchmarks.training.formats import HELD_OUT
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor
-from rlbench.envs.episodes import Separate, make_envs, play
+from rlbench.envs.episodes import Record, Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes
@@ -73,7 +73,7 @@ class EpisodesEvaluator:
         self._cut = 0
 
     def returns(
-        self, agent: Agent, seed: int, *, explore: bool = False
+        self, agent: Agent, seed: int, *, explore: bool = False, record: Record | None = None
     ) -> tuple[list[int], NDArray[np.float64]]:
         """Plays `episodes` episodes.
 
@@ -82,6 +82,7 @@ class EpisodesEvaluator:
                 state is the same afterwards, so that evaluating does not change what it learns.
             seed: Decides the seeds of the episodes and the draws of the agent.
             explore: See `agent`.
+            record: Called after every step.
 
         Returns:
             Seed and undiscounted return of each episode, [E] each.
@@ -111,7 +112,7 @@ class EpisodesEvaluator:
 
         try:
             with named_as_users(type(agent)):
-                returns = play(self.envs, seeds, act, max_steps=self._max_steps)
+                returns = play(self.envs, seeds, act, record, self._max_steps)
         finally:
             agent.act_generator.set_state(random_state)
         if not np.isfinite(returns).all():

@@ -1,0 +1,104 @@
+"""What a trained agent sees and does as labelled examples, from which a network can learn to act alike.
+
+Episodes of training and of test examples have different seeds. The steps of an episode follow each other.
+"""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlbench.benchmarks.training.evaluation import MAX_ENVS, EpisodesEvaluator
+from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
+from rlbench.files import write_atomically
+from rlbench.interface import Agent, evaluating
+from rlbench.seeding import derive
+
+Array = NDArray[Any]
+
+TESTS = 4
+"""Training examples for each test example."""
+
+
+def write_examples(run: Path, size: int, out: Path, progress: Callable[[int], object]) -> None:
+    """Writes the observations and actions of a trained agent as a file of labelled examples.
+
+    Args:
+        run: Folder of the agent's run.
+        size: Number of training examples; a quarter as many test examples are added.
+        out: An .npz file, which the task of its name reads.
+        progress: Called with the number of examples so far.
+
+    Raises:
+        UserError: The agent's actions are not discrete, or a value is out of range.
+    """
+    if size < TESTS:
+        raise UserError(f"size is {size}; give {TESTS} or more")
+    if out.suffix != ".npz":
+        raise UserError(f"{out} has no name of examples; give a file that ends in .npz")
+    agent, task = load_agent_run(run)
+    if not isinstance(agent.spec.action_space, spaces.Discrete):
+        raise UserError(
+            f"the actions of {run} are {agent.spec.action_space}; give the run of an agent with discrete actions, which "
+            "are the classes of the examples"
+        )
+    seed = RunFolder(run).config()["run"]["seed"]
+    columns: dict[str, Array] = {}
+    with evaluating(agent):
+        for split, first, count in (("train", 0, size), ("test", size, size // TESTS)):
+            drawn = derive(seed, "examples", split)
+            obs, action = recorded(agent, task, count, drawn, partial(_advance, progress, first))
+            columns |= {f"{split}/obs": obs, f"{split}/label": action}
+    content = io.BytesIO()
+    np.savez_compressed(content, **columns)  # type: ignore[arg-type]
+    write_atomically(out, content.getvalue())
+
+
+def recorded(
+    agent: Agent, task: Task, count: int, seed: int, progress: Callable[[int], object]
+) -> tuple[Array, Array]:
+    """Observations [N, ...] and actions [N] of an agent without exploration, episode by episode.
+
+    Args:
+        agent: Its actions are discrete.
+        task: Where it acts.
+        count: Number of steps, N.
+        seed: Decides the episodes.
+        progress: Called with the number of steps after each round of episodes.
+    """
+    start = int(getattr(agent.spec.action_space, "start", 0))
+    evaluator = EpisodesEvaluator(task, MAX_ENVS)
+    seen: list[tuple[Array, Array]] = []
+    rounds = 0
+    try:
+        while (steps := sum(len(action) for _, action in seen)) < count:
+            progress(steps)
+            episodes: list[list[tuple[Array, int]]] = [[] for _ in range(MAX_ENVS)]
+
+            def record(episode: Array, step: Array, obs: Array, action: Array, *_: Array) -> None:
+                for v in np.flatnonzero(episode >= 0).tolist():
+                    episodes[episode[v]].append((obs[v], int(action[v]) - start))  # noqa: B023
+
+            evaluator.returns(agent, derive(seed, "round", rounds), record=record)
+            rounds += 1
+            seen += [
+                (np.array([x for x, _ in one]), np.array([a for _, a in one])) for one in episodes
+            ]
+    finally:
+        evaluator.envs.close()
+    progress(count)
+    obs, action = (np.concatenate(column)[:count] for column in zip(*seen, strict=True))
+    return obs, action
+
+
+def _advance(progress: Callable[[int], object], first: int, done: int) -> None:
+    """Reports examples after the first ones."""
+    progress(first + done)
