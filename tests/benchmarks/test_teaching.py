@@ -1,0 +1,136 @@
+"""Examples of a trained agent: what it saw and did, episode by episode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rlbench.benchmarks.training import teaching
+from rlbench.benchmarks.training.teaching import recorded, write_examples
+from rlbench.cli import main
+from rlbench.envs.architectures.children import image_shape
+from rlbench.envs.examples.files import read
+from rlbench.envs.tasks import Task
+from rlbench.errors import UserError
+from rlbench.experience import Trajectories
+from rlbench.interface import Agent, Spec
+
+
+class Pictures(gym.Env[Any, Any]):
+    """A picture shows the seed of the episode and the number of the step; episodes have 2 to 4 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 255, (4, 4, 1), np.uint8)
+        self.action_space = spaces.Discrete(3, start=1)
+        self.max_steps = 4
+
+    def picture(self) -> Any:
+        out = np.zeros((4, 4, 1), np.uint8)
+        out[0, :2, 0] = divmod(self.number, 256)
+        out[1, 0] = self.now
+        return out
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        assert seed is not None
+        self.number, self.now = seed % 65_521, 0
+        return self.picture(), {}
+
+    def step(self, action: Any) -> Any:
+        self.now += 1
+        return self.picture(), 0.0, self.now >= 2 + self.number % 3, False, {}
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No settings."""
+
+
+class Counter(Agent):
+    """Its action is the number of the step modulo 3, counted from 1."""
+
+    Config: ClassVar[type] = Nothing
+    consumes = Trajectories
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        return obs[:, 1, 0, 0].long() % 3 + 1
+
+    def learn(self, experience: Any) -> Mapping[str, Tensor]:
+        raise NotImplementedError
+
+
+TASK = Task("pictures", Pictures)
+
+
+def agent() -> Counter:
+    return Counter(Nothing(), Spec.of(Pictures()))
+
+
+def numbers(obs: Any) -> Any:
+    return obs[:, 0, 0, 0].astype(int) * 256 + obs[:, 0, 1, 0]
+
+
+def test_steps_follow_each_other_episode_by_episode() -> None:
+    progress: list[int] = []
+    obs, action = recorded(agent(), TASK, 60, 0, progress.append)
+    assert (obs.shape, obs.dtype, action.shape) == ((60, 4, 4, 1), np.uint8, (60,))
+    step = obs[:, 1, 0, 0].astype(int)
+    np.testing.assert_array_equal(action, step % 3)
+    episode = numbers(obs)
+    begins = np.flatnonzero(step == 0)
+    assert begins[0] == 0
+    for first, after in zip(begins, begins[1:], strict=False):
+        assert step[first:after].tolist() == list(range(2 + episode[first] % 3))
+        assert len(set(episode[first:after])) == 1
+    assert len(begins) > 12, "more than one round of ten"
+    assert len(set(episode[begins])) == len(begins)
+    assert progress[0] == 0
+    assert progress == sorted(progress)
+    assert progress[-1] == 60
+
+
+@pytest.fixture
+def _trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "load_agent_run", lambda run: (agent(), TASK))
+    folder = SimpleNamespace(config=lambda: {"run": {"seed": 3}})
+    monkeypatch.setattr(teaching, "RunFolder", lambda run: folder)
+
+
+@pytest.mark.usefixtures("_trained")
+def test_a_file_of_examples_is_a_source_of_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "teacher.npz"
+    assert main(["data", "examples", "run", "--size", "40", "--out", str(out)]) == 0
+    assert f"rlbench run nas --env archsearch-{out}" in capsys.readouterr().out
+    source = read(out)
+    assert source.sizes == {"train": 40, "test": 10}
+    assert image_shape(source, "teacher") == (1, 4, 4)
+    train, test = (source.sample(split, 40, 0) for split in ("train", "test"))  # type: ignore[arg-type]
+    assert not set(numbers(train["obs"])) & set(numbers(test["obs"]))
+    np.testing.assert_array_equal(train["label"], train["obs"][:, 1, 0, 0] % 3)
+
+
+@pytest.mark.usefixtures("_trained")
+def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "teacher.npz"
+    with pytest.raises(UserError, match="size is 3; give 4 or more"):
+        write_examples(tmp_path, 3, out, print)
+    with pytest.raises(UserError, match=r"a file that ends in \.npz"):
+        write_examples(tmp_path, 4, tmp_path / "teacher.h5", print)
+    boxes = agent()
+    boxes.spec = Spec(boxes.spec.observation_space, spaces.Box(-1, 1, (2,)))
+    monkeypatch.setattr(teaching, "load_agent_run", lambda run: (boxes, TASK))
+    with pytest.raises(
+        UserError, match=r"the actions of .* give the run of an agent with discrete"
+    ):
+        write_examples(tmp_path, 4, out, print)
+    assert not out.exists()
+    assert torch.get_num_threads() == 1
