@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -9,7 +10,6 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -86,7 +86,7 @@ def test_steps_follow_each_other_episode_by_episode() -> None:
     episode = numbers(obs)
     begins = np.flatnonzero(step == 0)
     assert begins[0] == 0
-    for first, after in zip(begins, begins[1:], strict=False):
+    for first, after in pairwise(begins):
         assert step[first:after].tolist() == list(range(2 + episode[first] % 3))
         assert len(set(episode[first:after])) == 1
     assert len(begins) > 12, "more than one round of ten"
@@ -133,4 +133,3 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         write_examples(tmp_path, 4, out, print)
     assert not out.exists()
-    assert torch.get_num_threads() == 1
