@@ -28,12 +28,12 @@ class Pictures(gym.Env[Any, Any]):
     """A picture shows the seed of the episode and the number of the step; episodes have 2 to 4 steps."""
 
     def __init__(self) -> None:
-        self.observation_space = spaces.Box(0, 255, (4, 4, 1), np.uint8)
+        self.observation_space = spaces.Box(0, 255, (5, 5, 1), np.uint8)
         self.action_space = spaces.Discrete(3, start=1)
         self.max_steps = 4
 
     def picture(self) -> Any:
-        out = np.zeros((4, 4, 1), np.uint8)
+        out = np.zeros((5, 5, 1), np.uint8)
         out[0, :2, 0] = divmod(self.number, 256)
         out[1, 0] = self.now
         return out
@@ -80,7 +80,7 @@ def numbers(obs: Any) -> Any:
 def test_steps_follow_each_other_episode_by_episode() -> None:
     progress: list[int] = []
     obs, action = recorded(agent(), TASK, 60, 0, progress.append)
-    assert (obs.shape, obs.dtype, action.shape) == ((60, 4, 4, 1), np.uint8, (60,))
+    assert (obs.shape, obs.dtype, action.shape) == ((60, 5, 5, 1), np.uint8, (60,))
     step = obs[:, 1, 0, 0].astype(int)
     np.testing.assert_array_equal(action, step % 3)
     episode = numbers(obs)
@@ -112,7 +112,7 @@ def test_a_file_of_examples_is_a_source_of_images(
     assert f"rlbench run nas --env archsearch-{out}" in capsys.readouterr().out
     source = read(out)
     assert source.sizes == {"train": 40, "test": 10}
-    assert image_shape(source, "teacher") == (1, 4, 4)
+    assert image_shape(source, "teacher") == (1, 5, 5)
     train, test = (source.sample(split, 40, 0) for split in ("train", "test"))  # type: ignore[arg-type]
     assert not set(numbers(train["obs"])) & set(numbers(test["obs"]))
     np.testing.assert_array_equal(train["label"], train["obs"][:, 1, 0, 0] % 3)
