@@ -83,7 +83,10 @@ def recorded(
             progress(steps)
             episodes: list[list[tuple[Array, int]]] = [[] for _ in range(MAX_ENVS)]
 
-            def record(episode: Array, step: Array, obs: Array, action: Array, *_: Array) -> None:
+            def record(
+                episode: Array, step: Array, obs: Array, action: Array, reward: Array,
+                terminated: Array, truncated: Array, next_obs: Array,
+            ) -> None:  # fmt: skip
                 for v in np.flatnonzero(episode >= 0).tolist():
                     episodes[episode[v]].append((obs[v], int(action[v]) - start))  # noqa: B023
 

@@ -209,7 +209,10 @@ def child_network(
 
 def pixels(obs: Tensor) -> Tensor:
     """Bytes [B, C, H, W] as the network's input: from 0 to 1, in the memory format in which it is fast."""
-    return (obs.float() * MNASNET.scale).contiguous(memory_format=MNASNET.memory_format)
+    # A new tensor, because `contiguous` keeps the strides of images with one channel, which differ after pickling and on
+    # which the choice of kernels, and so the rounding, depends.
+    given = torch.empty(obs.shape, memory_format=MNASNET.memory_format)
+    return given.copy_(obs).mul_(MNASNET.scale)
 
 
 def _train(network: nn.Module, images: Images, settings: ChildSettings, seed: int) -> bool:

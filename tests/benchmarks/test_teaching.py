@@ -17,6 +17,7 @@ from rlbench.benchmarks.training import teaching
 from rlbench.benchmarks.training.teaching import recorded, write_examples
 from rlbench.cli import main
 from rlbench.envs.architectures.children import image_shape
+from rlbench.envs.examples._base import SPLITS
 from rlbench.envs.examples.files import read
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -80,7 +81,9 @@ def numbers(obs: Any) -> Any:
 def test_steps_follow_each_other_episode_by_episode() -> None:
     progress: list[int] = []
     obs, action = recorded(agent(), TASK, 60, 0, progress.append)
-    assert (obs.shape, obs.dtype, action.shape) == ((60, 5, 5, 1), np.uint8, (60,))
+    assert obs.shape == (60, 5, 5, 1)
+    assert obs.dtype == np.uint8
+    assert action.shape == (60,)
     step = obs[:, 1, 0, 0].astype(int)
     np.testing.assert_array_equal(action, step % 3)
     episode = numbers(obs)
@@ -113,7 +116,7 @@ def test_a_file_of_examples_is_a_source_of_images(
     source = read(out)
     assert source.sizes == {"train": 40, "test": 10}
     assert image_shape(source, "teacher") == (1, 5, 5)
-    train, test = (source.sample(split, 40, 0) for split in ("train", "test"))  # type: ignore[arg-type]
+    train, test = (source.sample(split, 40, 0) for split in SPLITS)
     assert not set(numbers(train["obs"])) & set(numbers(test["obs"]))
     np.testing.assert_array_equal(train["label"], train["obs"][:, 1, 0, 0] % 3)
 

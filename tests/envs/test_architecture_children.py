@@ -1,6 +1,7 @@
 """Children of an architecture search: their parts of the images, their training, and the clock."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -111,9 +112,25 @@ def test_the_seed_and_every_setting_change_a_child() -> None:
 
 def test_the_last_small_batch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    monkeypatch.setattr(children, "pixels", lambda obs: sizes.append(len(obs)) or pixels(obs))
+
+    def counted(obs: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(obs))
+        return pixels(obs)
+
+    monkeypatch.setattr(children, "pixels", counted)
     train_child(BOTH, open_task(source(61), "mine", QUICK), QUICK, 0)
     assert sizes == [16, 16, 21, 20]
+
+
+def test_the_input_of_a_network_does_not_depend_on_the_strides_of_the_images() -> None:
+    images = open_task(source(), "mine", QUICK).train
+    copied = pickle.loads(pickle.dumps(images))
+    assert copied.obs.strides != images.obs.strides, "pickling changes those of a single channel"
+    here, there = (pixels(torch.from_numpy(x.obs)) for x in (images, copied))
+    assert torch.equal(here, there)
+    assert here.stride() == there.stride() == (64, 1, 8, 1)
+    assert here.max() <= 1
+    torch.testing.assert_close(here, torch.from_numpy(images.obs).float() / 255)
 
 
 def test_a_child_that_diverges() -> None:

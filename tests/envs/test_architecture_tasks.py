@@ -124,9 +124,12 @@ def test_nature_is_measured_with_its_linear_layer(
 ) -> None:
     seen: list[Any] = []
     Speed(monkeypatch, 0.0)
-    monkeypatch.setattr(
-        targets, "latency_of", lambda *given: seen.append(given) or Latency(9.0, 1, 1, 1, False)
-    )
+
+    def look(*given: Any) -> Latency:
+        seen.append(given)
+        return Latency(9.0, 1, 1, 1, False)
+
+    monkeypatch.setattr(targets, "latency_of", look)
     big = source(4, (40, 40, 3))
     nature_target(
         TrainedEvaluator(find_space("rl-encoder"), big, "mine", batch=32, folder=tmp_path)

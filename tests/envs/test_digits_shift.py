@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from rlbench.envs.examples._base import Array
 from rlbench.envs.examples.digits import Digits
 from rlbench.envs.examples.digits_shift import DigitsShift
 
 pytest.importorskip("sklearn")
 
 
-def places(obs: np.ndarray, image: np.ndarray) -> list[tuple[int, int]]:
+def places(obs: Array, image: Array) -> list[tuple[int, int]]:
     """Where a digit may be on a canvas: what remains without it is noise from 0 to 0.5."""
     canvas = obs[..., 0] * (1.5 / 255)
     found = []
@@ -24,7 +25,8 @@ def places(obs: np.ndarray, image: np.ndarray) -> list[tuple[int, int]]:
 
 def test_each_digit_is_twice_on_a_noisy_canvas() -> None:
     given, digits = DigitsShift().sample("train", 200, 0), Digits().sample("train", 100, 0)
-    assert (given["obs"].shape, given["obs"].dtype) == ((200, 12, 12, 1), np.uint8)
+    assert given["obs"].shape == (200, 12, 12, 1)
+    assert given["obs"].dtype == np.uint8
     np.testing.assert_array_equal(given["label"], digits["label"].repeat(2))
     found = [
         places(obs, image)

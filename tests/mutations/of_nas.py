@@ -49,6 +49,7 @@ MUTATIONS: list[Mutation] = [
         ("accuracy of a child that diverged", "if not loss.isfinite():", "if False:"),
         ("statistics of the batch in measurements", "        network.eval()\n        accuracy", "        accuracy"),
         ("smallest logit", ".argmax(1) == label[rows]", ".argmin(1) == label[rows]"),
+        ("strides of the images", "given = torch.empty(obs.shape, memory_format=MNASNET.memory_format)", "given = torch.empty_like(obs, dtype=torch.float32)"),
         ("channels stay last", "obs.transpose(0, 3, 1, 2) if last else obs", "obs.reshape(len(obs), obs.shape[3], *obs.shape[1:3]) if last else obs"),
     ),
     *of_file(
