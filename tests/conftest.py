@@ -1,5 +1,6 @@
 """Every test has folders of its own for caches and data, and one thread."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def _one_seed() -> None:
 def _one_thread() -> None:
     compute.configure(threads=1)
     assert torch.get_num_threads() == 1
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of the architecture searches of the computer is another one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture

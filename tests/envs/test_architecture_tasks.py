@@ -20,6 +20,8 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from tests.images import TINY, evaluator, measure_quickly, source, write
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),

@@ -4,7 +4,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,7 @@ class Calls:
         return Latency(float(len(self.measured)), 1.0, 1.0, 1.0, False)
 
 
-@pytest.fixture(autouse=True)
-def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture
