@@ -188,8 +188,8 @@ def _write(job: AnalysisJob, found: "Findings") -> None:
     """
     folder = job.folder
     with contextlib.suppress(UserError):
-        for name in set(_read(folder)[0].get("files", ())) - found.files.keys():
-            (folder / name).unlink(missing_ok=True)
+        for old in set(_read(folder)[0].get("files", ())) - found.files.keys():
+            (folder / old).unlink(missing_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
     write_atomically(folder / "columns.npz", buffer.getvalue())

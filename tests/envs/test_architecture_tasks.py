@@ -191,6 +191,9 @@ def test_a_search_from_the_command_line(
     shown = capsys.readouterr().out
     assert "different architectures" in shown
     best = in_folder / "run/analyses/front/best-1.json"
+    assert best.with_name("best-2.json").exists()
+    assert main(["analyse", "front", "run", "--best", "1"]) == 0
+    assert not best.with_name("best-2.json").exists()
     words = f"run classifier --env mine.npz --encoder mnas:{best} --updates 1 --out small"
     assert main(words.split()) == 0
 
