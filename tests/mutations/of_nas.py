@@ -101,6 +101,11 @@ MUTATIONS: list[Mutation] = [
         ("tokens as they were tried", "np.array(rows, np.int64).reshape(tokens.shape)", "tokens"),
     ),
     *of_file(
+        "benchmarks/training/analysing.py", "envs/test_architecture_tasks.py",
+        ("files of an earlier analysis stay", "            (folder / old).unlink(missing_ok=True)", "            pass"),
+        ("files are not written", "{name: text.encode() for name, text in found.files.items()} | {", "{"),
+    ),
+    *of_file(
         "backbones/analyses/front.py", "backbones/test_front.py",
         ("the same architecture twice", "ranked = first[np.argsort(-reward[first]", "ranked = np.arange(len(reward))[np.argsort(-reward"),
         ("the worst first", "np.argsort(-reward[first]", "np.argsort(reward[first]"),
