@@ -17,7 +17,7 @@ from rlbench.envs.architectures import store
 from rlbench.envs.architectures.evaluate import Tokens
 from rlbench.envs.architectures.latency import latency_of
 from rlbench.envs.architectures.space import CELL_SUFFIX, Space, find_space
-from rlbench.envs.architectures.trained import TrainedEvaluator
+from rlbench.envs.architectures.trained import TrainedEvaluator, network_of
 from rlbench.errors import UserError
 
 SAMPLES = 30
@@ -37,7 +37,7 @@ def median_target(evaluator: TrainedEvaluator) -> float:
     }  # fmt: skip
     known = _known(evaluator, key)
     if known is None:
-        networks = [evaluator.network(base.canonical(x)) for x in random_tokens(base, SAMPLES)]
+        networks = [network_of(base, base.canonical(x)) for x in random_tokens(base, SAMPLES)]
         found = evaluator.latencies(networks)
         known = float(np.median([found[network].latency_ms for network in networks]))
         store.write(evaluator.folder / "target", key, {"target_ms": known})
@@ -78,7 +78,7 @@ def _refuse_out_of_reach(evaluator: TrainedEvaluator, target: float) -> None:
     """Refuses a target that hardly any architecture meets; stops measuring as soon as enough do."""
     space, met = evaluator.space, 0
     for tokens in random_tokens(space, CHECKED):
-        network = evaluator.network(space.canonical(tokens))
+        network = network_of(space, space.canonical(tokens))
         met += evaluator.latencies([network])[network].latency_ms <= target
         if met == NEEDED:
             return

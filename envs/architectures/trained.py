@@ -84,7 +84,7 @@ class TrainedEvaluator:
     def evaluate(self, batch: Sequence[Tokens]) -> list[Evaluation]:
         """See `Evaluator`."""
         canonical = [self.space.canonical(tokens) for tokens in batch]
-        unique = {tokens: self.network(tokens) for tokens in canonical}
+        unique = {tokens: network_of(self.space, tokens) for tokens in canonical}
         children, trained = self._children(dict.fromkeys(unique.values()))
         latencies = self.latencies(unique.values())
         found = []
@@ -125,10 +125,6 @@ class TrainedEvaluator:
     def close(self) -> None:
         """Ends the processes; the next batch begins new ones."""
         self._end(None)
-
-    def network(self, tokens: Tokens) -> Architecture:
-        """The architecture of canonical tokens, as a key of results: of no space, and without dead skips."""
-        return dataclasses.replace(live(self.space.decode(tokens)), space="")
 
     def _children(
         self, networks: Iterable[Architecture]
@@ -215,6 +211,11 @@ class TrainedEvaluator:
         found = latency_of(made, self.device)
         store.write(self._latencies, self._latency_key(network), dataclasses.asdict(found))
         return found
+
+
+def network_of(space: Space, tokens: Tokens) -> Architecture:
+    """The architecture of canonical tokens as a key of results: of no space, and without dead skips."""
+    return dataclasses.replace(live(space.decode(tokens)), space="")
 
 
 def train_and_store(

@@ -15,7 +15,7 @@ from rlbench.envs.architectures.make import default_space, parts
 from rlbench.envs.architectures.names import SearchName, parse
 from rlbench.envs.architectures.space import find_space
 from rlbench.envs.architectures.targets import median_target, nature_target, random_tokens
-from rlbench.envs.architectures.trained import TrainedEvaluator
+from rlbench.envs.architectures.trained import TrainedEvaluator, network_of
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from tests.images import TINY, evaluator, measure_quickly, source, write
@@ -91,7 +91,7 @@ def test_the_target_is_the_median_and_stays(
     Speed(monkeypatch)
     mine = evaluator(tmp_path)
     target = median_target(mine)
-    networks = [mine.network(TINY.canonical(x)) for x in random_tokens(TINY, 30)]
+    networks = [network_of(TINY, TINY.canonical(x)) for x in random_tokens(TINY, 30)]
     found = mine.latencies(networks)
     assert target == pytest.approx(np.median([found[x].latency_ms for x in networks]))
     for file in (tmp_path / "latency").glob("*.json"):

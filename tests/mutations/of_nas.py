@@ -71,7 +71,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "envs/architectures/trained.py", "envs/test_architecture_trained.py",
-        ("tokens as they are", "dataclasses.replace(live(self.space.decode(tokens)), space=\"\")", "live(self.space.decode(tokens))"),
+        ("tokens as they are", "dataclasses.replace(live(space.decode(tokens)), space=\"\")", "live(space.decode(tokens))"),
         ("repetitions in a batch count as trained", "            trained.discard(network)", "            pass"),
         ("results are stored at the end", "    store.write(folder, key, dataclasses.asdict(child))\n    return child", "    return child"),
         ("seeds share children", '"settings": dataclasses.asdict(self.settings), "seed": self.seed,', '"settings": dataclasses.asdict(self.settings),'),
