@@ -133,6 +133,18 @@ def test_the_input_of_a_network_does_not_depend_on_the_strides_of_the_images() -
     torch.testing.assert_close(here, torch.from_numpy(images.obs).float() / 255)
 
 
+def test_children_are_measured_in_evaluation_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def looked(network: torch.nn.Module, images: children.Images) -> float:
+        modes.append(network.training)
+        return 0.5
+
+    monkeypatch.setattr(children, "_accuracy", looked)
+    train_child(BOTH, open_task(source(), "mine", QUICK), QUICK, 0)
+    assert modes == [False, False]
+
+
 def test_a_child_that_diverges() -> None:
     settings = dataclasses.replace(QUICK, epochs=3, learning_rate=1e30)
     child = train_child(BOTH, open_task(source(), "mine", settings), settings, 0)
