@@ -172,9 +172,9 @@ def examples(options: ExamplesOf) -> None:
     from rlbench.benchmarks.training.teaching import TESTS, write_examples
 
     count = options.size + options.size // TESTS
-    with ProgressLine(Console(), f"playing {options.run}", count, "examples") as line:
+    with ProgressLine(Terminal(), f"playing {options.run}", count, "examples") as line:
         write_examples(options.run, options.size, options.out, line.advance)
-    print(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
+    say(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
