@@ -203,8 +203,8 @@ def test_rollouts_and_on_policy_updates_are_those_of_sb3_on_its_own(
     driver.update()
     model.learn(32)
     mine, theirs = agent._on_policy.rollout_buffer, model.rollout_buffer
-    # Convolutions of several last images at once round otherwise than one by one.
-    tolerance = 1e-5 if images else 0.0
+    # Several last observations at once round otherwise than one by one, products only on some processors.
+    tolerance = 1e-5 if images else 2e-6
     for column in ("observations", "actions", "rewards", "values", "log_probs", "advantages"):
         both = getattr(mine, column), getattr(theirs, column)
         np.testing.assert_allclose(

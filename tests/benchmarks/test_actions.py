@@ -173,7 +173,7 @@ def test_no_episodes_are_refused(
     with pytest.raises(UserError, match=f"{episodes} episodes cannot be played; give 1 or more"):
         EpisodesEvaluator(find_task("tests.odd:good"), episodes)
     none = [str(episodes) if word == "2" else word for word in words("sac", "good")]
-    assert f"eval-episodes is {episodes}; give 1 or more" in refused(capsys, none)
+    assert f"eval_episodes is {episodes}; give 1 or more" in refused(capsys, none)
     assert not Path("run").exists()
     assert main(words("ppo", "good")) == 0
     capsys.readouterr()

@@ -550,7 +550,7 @@ RUN = ["run", "classifier", "--encoder", "flatten", "--updates", "2"]
     ("words", "told"),
     [
         (["--env", "mine.npz"], "batch_size is 64, but there are 8 training examples; give --batch"),
-        (["--env", "mine.npz", "--data-size", "0"], "0 training examples were requested"),
+        (["--env", "mine.npz", "--data-size", "0"], "data_size is 0; give 1 or more"),
         (["--env", "mine.npz", "--data", "generated"], "--data is generated, but classifier learns"),
         (["--env", "mine.npz", "--updates", "0"], "updates is 0; give 1 or more"),
         (["--env", "mine.npz", "--threads", "0"], "threads is 0; give 1 or more"),
