@@ -135,7 +135,7 @@ def controller_loss(
     """The clipped surrogate of PPO minus the entropy times its weight, a scalar.
 
     Args:
-        log_ratio: Log-probabilities minus those of the old policy: of tokens [B, L], or of sequences [B, 1].
+        log_ratio: Logarithms of the ratios to the old policy, of tokens [B, L] or of whole sequences [B, 1].
         entropies: Entropy of each token, [B, L].
         advantage: Advantage of each sequence, [B].
         clip_range: epsilon, a scalar.

@@ -174,9 +174,10 @@ def fill(algorithm: OnPolicyAlgorithm, rollout: Trajectories) -> None:
     reward, ended = rollout.reward.clone(), (rollout.terminated + rollout.truncated).clamp(max=1)
     with torch.no_grad():
         cut = (rollout.truncated > 0) & (rollout.terminated == 0)
-        if cut.any():
-            value = algorithm.policy.predict_values(rollout.final_obs[cut])
-            reward[cut] += algorithm.gamma * value.flatten()
+        # One by one, as in the library, because some processors round products of a batch otherwise.
+        for step, env in cut.nonzero().tolist():
+            value = algorithm.policy.predict_values(rollout.final_obs[step, env][None])
+            reward[step, env] += algorithm.gamma * value.item()
         last_value = algorithm.policy.predict_values(rollout.final_obs[-1])
     buffer.buffer_size, buffer.n_envs = reward.shape
     buffer.reset()

@@ -4,8 +4,8 @@
     python -m docs.make_architecture_tables nano            # 240 random ones of mnas-nano
     python -m docs.make_architecture_tables tiny --only 5   # 5 of them, to see how long it takes; writes no table
 
-All learn the digits of `digits-shift`. Results are stored in the user's cache as they come, so that a stopped command goes on
-where it was. The tables are next to the code, in envs/architectures/.
+All of them learn `digits-shift`. Each result is stored in the user's cache as soon as it is known, so a stopped command can be
+repeated without losing work. The tables are next to the code, in envs/architectures/.
 """
 
 import argparse

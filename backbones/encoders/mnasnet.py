@@ -133,7 +133,7 @@ def build(
         From images [B, C, H, W] (floats) to logits [B, out].
 
     Raises:
-        UserError: The shape is not that of an image, or `out` or `dropout` is out of range.
+        UserError: `in_shape` is not the shape of an image, or `out` or `dropout` is out of range.
     """
     if len(in_shape) != 3 or min(in_shape) < 1:
         raise UserError(

@@ -13,7 +13,7 @@ N is a normalisation, and G squeeze-and-excitation (Hu et al., 2018, https://arx
     G(h) = h sigmoid(W2 relu(W1 mean(h) + b1) + b2)                 mean over pixels; W1 to max(1, floor(r C)) channels
 
 C is the number of channels of the layer's input and not of the map h. This follows the authors' code, whose parameters and
-multiply-adds are the paper's; if it were that of h, MnasNet-A1 would have 5.1 million parameters and not 3.9.
+multiply-adds are the paper's; with the channels of h instead, MnasNet-A1 would have 5.1 million parameters and not 3.9.
 
 Tan et al., 2019, https://arxiv.org/abs/1807.11626, section 4.1. The paper does not define the pooling skip or what
 squeeze-and-excitation does in a convolution; both are ours. Pixels outside the map do not count in the pooling's mean.

@@ -25,11 +25,10 @@ def sizes(images: Tensor) -> Tensor:
 
     An image of zeros counts as one without padding.
     """
-    filled = images != 0
+    filled = (images != 0).any(dim=1)
     found = []
-    for axis in (2, 3):
-        used = filled.any(dim=1).any(dim=5 - axis - 1)
-        length = images.shape[axis]
+    for used in (filled.any(dim=2), filled.any(dim=1)):  # Rows, then columns.
+        length = used.shape[1]
         last = length - used.flip(1).int().argmax(dim=1)
         found.append(torch.where(used.any(dim=1), last, length))
     return torch.stack(found, dim=1)

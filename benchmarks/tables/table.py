@@ -84,8 +84,7 @@ def conclude(
     for outcome in failed:
         line = f"{outcome.job.folder}: {outcome.error}"
         console.print(line, soft_wrap=True)
-    told = f"kept in {folder}; next: rlbench report {folder}"
-    console.print(told, soft_wrap=True)
+    console.print(f"kept in {folder}; next: rlbench report {folder}", soft_wrap=True)
     if failed:
         which = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         raise RunsFailed(f"{which} failed; correct the cause and run the same command again")

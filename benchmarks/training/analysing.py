@@ -171,14 +171,17 @@ def _play(agent: Any, seed: int, task: str, episodes: int) -> Mapping[str, NDArr
     from rlbench.interface import Spec
 
     found = find_task(task)
-    mine, theirs = agent.spec, Spec.of(found.make())
+    with contextlib.closing(found.make()) as env:
+        mine, theirs = agent.spec, Spec.of(env)
     for name in ("observation_space", "action_space"):
         if getattr(mine, name) != getattr(theirs, name):
             raise UserError(
                 f"{task} has the {name.replace('_', ' ')} {getattr(theirs, name)}, but the agent learned with "
                 f"{getattr(mine, name)}; give a task with the same spaces"
             )
-    return EpisodesEvaluator(found, episodes).columns(agent, seed)
+    evaluator = EpisodesEvaluator(found, episodes)
+    with contextlib.closing(evaluator.envs):
+        return evaluator.columns(agent, seed)
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

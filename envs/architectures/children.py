@@ -191,9 +191,7 @@ def train_child(
             else (None, None)
         )
     status = "ok" if finite else "diverged"
-    return Child(
-        accuracy, test_accuracy, size.parameters, size.multiply_adds, seconds, status
-    )  # fmt: skip
+    return Child(accuracy, test_accuracy, size.parameters, size.multiply_adds, seconds, status)
 
 
 def child_network(

@@ -72,7 +72,7 @@ class Objective:
     kind: Literal["soft", "hard", "absolute"] = "soft"
     """Form of the reward."""
     weight: float | None = None
-    """Weight of latency, 0 or less (paper: alpha and beta); 0: accuracy alone. None: that of `WEIGHTS`."""
+    """Weight of latency, 0 or less (paper: alpha and beta); 0: accuracy alone. None: the default in `WEIGHTS`."""
 
     def __post_init__(self) -> None:
         """Refuses values that give no sensible reward.

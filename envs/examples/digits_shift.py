@@ -2,8 +2,8 @@
 
     obs = (canvas + noise) / 1.5 * 255        digit, from 0 to 1, at a uniformly random place of 12x12 pixels; noise U(0, 0.5)
 
-Every image of `digits` gives two examples, one after the other, with places and noise of their own. The training and the
-test images are those of `digits`, so no image is in both splits.
+Every image of `digits` gives two examples, one after the other, with places and noise of their own. Training and
+test images are divided as in `digits`, so no image is in both splits.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,6 @@ them in batches, because minigrid draws a grid cell by cell.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,23 +25,27 @@ from gymnasium import Space, spaces
 
 from rlbench.envs.examples._base import Array, Source, Split
 from rlbench.envs.making import register_minigrid
+from rlbench.envs.minigrid.tiles import (
+    AGENTS,
+    BALLS,
+    COLOURS,
+    DOORS,
+    EMPTY,
+    GOAL,
+    KEYS,
+    KINDS,
+    STATES,
+    TILE,
+    WALL,
+    drawn,
+    tiles,
+)
 from rlbench.errors import UserError
 from rlbench.seeding import derive
 
-TILE = 8
 SIZES = (40, 48, 64, 80, 96, 152)
 """Pixels of a side."""
-KINDS = ("background", "wall", "door", "key", "ball", "box", "goal", "agent")
-COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
-STATES = ("open", "closed", "locked")
 MOST_KEYS, OTHERS = 2, 2
-EMPTY, WALL, GOAL = range(3)
-"""Numbers of tiles; see `tiles`."""
-DOORS = 3
-KEYS = DOORS + len(COLOURS) * len(STATES)
-BALLS = KEYS + len(COLOURS)
-"""Followed by the boxes."""
-AGENTS = BALLS + 2 * len(COLOURS)
 AT_ONCE = 256
 """Levels that are drawn at once, to limit the memory."""
 
@@ -152,35 +155,3 @@ def labels(cells: Array) -> dict[str, Array]:
         "quadrant": 2 * (2 * row + 1 > side) + (2 * column + 1 > side),
         "keys": ((flat >= KEYS) & (flat < BALLS)).sum(axis=1),
     }
-
-
-def drawn(cells: Array, tiles: Array) -> Array:
-    """Pictures [N, 8 side, 8 side, ...] of levels [N, side, side], drawn with tiles [T, 8, 8, ...]."""
-    count, side = cells.shape[:2]
-    return tiles[cells].swapaxes(2, 3).reshape(count, side * TILE, side * TILE, *tiles.shape[3:])
-
-
-@cache
-def tiles() -> tuple[Array, Array]:
-    """Pictures of all tiles, uint8 [T, 8, 8, 3], and the kind of each of their pixels, uint8 [T, 8, 8].
-
-    A pixel belongs to a thing if it differs from the empty tile.
-    """
-    from minigrid.core.grid import Grid
-    from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Wall
-
-    things: list[tuple[str, Any, int | None]] = [
-        ("background", None, None), ("wall", Wall(), None), ("goal", Goal(), None),
-    ]  # fmt: skip
-    for colour in COLOURS:
-        for state in STATES:
-            door = Door(colour, is_open=state == "open", is_locked=state == "locked")
-            things.append(("door", door, None))
-    for kind, thing in (("key", Key), ("ball", Ball), ("box", Box)):
-        things += [(kind, thing(colour), None) for colour in COLOURS]
-    things += [("agent", None, direction) for direction in range(4)]
-    drawings = [Grid.render_tile(thing, facing, tile_size=TILE) for _, thing, facing in things]
-    pictures = np.stack(drawings).astype(np.uint8)
-    differs = (pictures != pictures[EMPTY]).any(axis=-1)
-    numbers = np.array([KINDS.index(kind) for kind, _, _ in things], np.uint8)
-    return pictures, differs * numbers[:, None, None]

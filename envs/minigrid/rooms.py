@@ -15,16 +15,8 @@ import numpy as np
 from minigrid.envs.empty import EmptyEnv
 from numpy.typing import NDArray
 
-from rlbench.envs.examples.frames_minigrid_whole import (
-    AGENTS,
-    EMPTY,
-    GOAL,
-    TILE,
-    WALL,
-    drawn,
-    tiles,
-)
 from rlbench.envs.minigrid.names import LARGEST
+from rlbench.envs.minigrid.tiles import AGENTS, EMPTY, GOAL, TILE, WALL, drawn, tiles
 
 
 class EmptyRooms(gym.Env[NDArray[np.uint8], int]):

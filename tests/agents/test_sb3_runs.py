@@ -203,15 +203,11 @@ def test_rollouts_and_on_policy_updates_are_those_of_sb3_on_its_own(
     driver.update()
     model.learn(32)
     mine, theirs = agent._on_policy.rollout_buffer, model.rollout_buffer
-    # Several last observations at once round otherwise than one by one, products only on some processors.
-    tolerance = 1e-5 if images else 2e-6
     for column in ("observations", "actions", "rewards", "values", "log_probs", "advantages"):
         both = getattr(mine, column), getattr(theirs, column)
-        np.testing.assert_allclose(
-            *both, rtol=tolerance, atol=tolerance, equal_nan=False, err_msg=column
-        )
+        np.testing.assert_array_equal(*both, err_msg=column)
     states = agent.policy.state_dict(), model.policy.state_dict()
-    torch.testing.assert_close(*states, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(*states, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from minigrid.core.grid import Grid
 from minigrid.core.world_object import WorldObj
 
 from rlbench.envs.examples import frames_minigrid_whole
-from rlbench.envs.examples.frames_minigrid_whole import (
+from rlbench.envs.examples.frames_minigrid_whole import SIZES, MiniGridLevels, labels, levels
+from rlbench.envs.minigrid.tiles import (
     AGENTS,
     BALLS,
     COLOURS,
@@ -23,12 +24,8 @@ from rlbench.envs.examples.frames_minigrid_whole import (
     GOAL,
     KEYS,
     KINDS,
-    SIZES,
     WALL,
-    MiniGridLevels,
     drawn,
-    labels,
-    levels,
     tiles,
 )
 from rlbench.envs.tasks import find_task

@@ -237,7 +237,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "agents/sb3_on_policy.py", "agents/test_sb3_runs.py",
-        ("cut value not discounted", "algorithm.gamma * value.flatten()", "value.flatten()"),
+        ("cut value not discounted", "algorithm.gamma * value.item()", "value.item()"),
         ("cut episodes without value", "cut = (rollout.truncated > 0)", "cut = (rollout.truncated > 1)"),
         ("starts a step early", "buffer.episode_starts[1:] = ended[:-1]", "buffer.episode_starts[1:] = ended[1:]"),
         ("value of the first final observation", "rollout.final_obs[-1]", "rollout.final_obs[0]"),

@@ -175,8 +175,6 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "envs/examples/frames_minigrid_whole.py", "envs/test_frames_minigrid_whole.py",
         ("test levels in training", 'derive(seed, "frames-minigrid-s", self._name, split)', 'derive(seed, "frames-minigrid-s", self._name)'),
-        ("rows and columns of pixels swapped", "tiles[cells].swapaxes(2, 3)", "tiles[cells]"),
-        ("doors of one colour", "Door(colour, is_open", "Door(COLOURS[0], is_open"),
         ("balls count as keys", "(flat >= KEYS) & (flat < BALLS)", "(flat >= KEYS) & (flat < AGENTS)"),
         ("left for top", "2 * (2 * row + 1 > side) + (2 * column + 1 > side)", "2 * (2 * column + 1 > side) + (2 * row + 1 > side)"),
     ),
@@ -219,6 +217,11 @@ MUTATIONS: list[Mutation] = [
         ("row and column of the agent swapped", "column, row = self._room.agent_pos", "row, column = self._room.agent_pos"),
         ("always the first size", "self._rooms[self.np_random.integers(len(self._rooms))]", "self._rooms[0]"),
         ("the same start in every episode", "seed=int(self.np_random.integers(2**31))", "seed=0"),
+    ),
+    *of_file(
+        "envs/minigrid/tiles.py", "envs/test_frames_minigrid_whole.py",
+        ("rows and columns of pixels swapped", "tiles[cells].swapaxes(2, 3)", "tiles[cells]"),
+        ("doors of one colour", "Door(colour, is_open", "Door(COLOURS[0], is_open"),
     ),
     *of_file(
         "envs/examples/frames_minigrid_whole.py", "envs/test_frames_minigrid_whole.py",

@@ -292,7 +292,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/layers/sizes.py", "backbones/test_sizes.py",
-        ("only the first channel counts", "used = filled.any(dim=1).any(dim=5 - axis - 1)", "used = filled[:, 0].any(dim=5 - axis - 1)"),
+        ("only the first channel counts", "(images != 0).any(dim=1)", "(images != 0)[:, 0]"),
         ("one row too few", "last = length - used", "last = length - 1 - used"),
         ("black images vanish", "torch.where(used.any(dim=1), last, length)", "torch.where(used.any(dim=1), last, 0)"),
         ("rows and columns swapped", "torch.stack(found, dim=1)", "torch.stack(found[::-1], dim=1)"),
