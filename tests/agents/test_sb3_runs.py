@@ -205,7 +205,7 @@ def test_rollouts_and_on_policy_updates_are_those_of_sb3_on_its_own(
     mine, theirs = agent._on_policy.rollout_buffer, model.rollout_buffer
     for column in ("observations", "actions", "rewards", "values", "log_probs", "advantages"):
         both = getattr(mine, column), getattr(theirs, column)
-        np.testing.assert_array_equal(*both, err_msg=column)
+        np.testing.assert_allclose(*both, rtol=0.0, equal_nan=False, err_msg=column)
     states = agent.policy.state_dict(), model.policy.state_dict()
     torch.testing.assert_close(*states, rtol=0.0, atol=0.0)
 
