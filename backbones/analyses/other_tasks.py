@@ -21,6 +21,8 @@ class OtherTasksConfig:
     """Tasks whose test examples have the columns that the model reads, or whose environments have the agent's spaces."""
     episodes: int = 100
     """Episodes that an agent plays on each task."""
+    explore: bool = False
+    """An agent acts with its exploration noise, for example samples its actions; by default it acts as in evaluations."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
@@ -50,7 +52,9 @@ class OtherTasks(Analysis):
         columns: dict[str, Array] = {}
         if not examples:
             for task in self.other_tasks:
-                for name, column in self.play(task, self.config.episodes).items():
+                for name, column in self.play(
+                    task, self.config.episodes, self.config.explore
+                ).items():
                     columns[f"{task}: {name}"] = column
                     if name != "seed":
                         numbers[f"{task}: {name}"] = float(column.mean())

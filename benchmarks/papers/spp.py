@@ -151,7 +151,7 @@ def _grids(examples: Mapping[str, Any], rooms: Mapping[str, Any]) -> tuple[Grid,
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {
     "small": _grids(
-        {"updates": 150, "eval_every": 0, "log_every": 10, "checkpoint_every": 150},
+        {"updates": 400, "eval_every": 0, "log_every": 20, "checkpoint_every": 400},
         {"updates": 40, "eval_every": 0, "eval_episodes": 20, "checkpoint_every": 20},
     ),
     "full": _grids(

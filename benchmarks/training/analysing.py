@@ -160,7 +160,9 @@ def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
         yield update, learner
 
 
-def _play(agent: Any, seed: int, task: str, episodes: int) -> Mapping[str, NDArray[Any]]:
+def _play(
+    agent: Any, seed: int, task: str, episodes: int, explore: bool
+) -> Mapping[str, NDArray[Any]]:
     """Every measure of episodes of an agent on a task with its spaces.
 
     Raises:
@@ -181,7 +183,7 @@ def _play(agent: Any, seed: int, task: str, episodes: int) -> Mapping[str, NDArr
             )
     evaluator = EpisodesEvaluator(found, episodes)
     with contextlib.closing(evaluator.envs):
-        return evaluator.columns(agent, seed)
+        return evaluator.columns(agent, seed, explore=explore)
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

@@ -261,6 +261,11 @@ def test_an_agent_on_other_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[s
     returns = found.columns["CartPole-v0: return"]
     assert found.numbers == {"CartPole-v0: return": pytest.approx(returns.mean())}
     assert len(set(found.columns["CartPole-v0: seed"])) == 3
+    sampling = ["--tasks", "CartPole-v0", "--episodes", "3", "--explore"]
+    assert main(["analyse", "other-tasks", run, *sampling]) == 0
+    sampled = read_analysis(Path(run) / "analyses" / "other-tasks").columns
+    assert list(sampled["CartPole-v0: seed"]) == list(found.columns["CartPole-v0: seed"])
+    assert list(sampled["CartPole-v0: return"]) != list(returns)
     said = refused(capsys, ["analyse", "other-tasks", run, "--tasks", "Acrobot-v1"])
     assert "Acrobot-v1 has the observation space" in said
     assert "give a task with the same spaces" in said
