@@ -4,12 +4,15 @@ The architectures that the agent tried are looked up in the environment of its r
 
     front          accuracy by latency of the architectures that no other beats in both
     best reward    by number of sequences that were tried, and by number of different architectures among them
+    widths         the best architecture with its numbers of filters multiplied, which is trained and measured now
     best-1.json    the architecture with the highest reward, which `--encoder mnas:best-1.json` reads; best-2.json, ...
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,11 +28,16 @@ class FrontConfig:
 
     best: int = 5
     """Number of architectures with the highest rewards that are written as files."""
+    widths: tuple[float, ...] = ()
+    """Width multipliers, such as 0.5: the best architecture is also trained and measured with so many times the filters, as an
+    alternative to a search for a faster one."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
         if self.best < 1:
             raise UserError(f"best is {self.best}; give 1 or more")
+        if not all(isfinite(width) and width > 0 for width in self.widths):
+            raise UserError(f"widths are {self.widths}; give numbers above 0")
 
 
 class Front(Analysis):
@@ -49,13 +57,21 @@ class Front(Analysis):
                 f"{type(agent).__name__} does not keep the architectures that it tried; give a run of nas, nas-random, "
                 "nas-evolution or nas-local"
             )
-        found = self.environment().unwrapped.look_up(tried.tokens.numpy())
+        with closing(self.environment()) as env:
+            search = env.unwrapped
+            found = search.look_up(tried.tokens.numpy())
+            widths = self.config.widths
+            top = int(found.columns["reward"].argmax())
+            scaled = (
+                search.look_up_scaled(tuple(found.columns["tokens"][top].tolist()), widths)
+                if widths
+                else []
+            )
         columns, front = found.columns, found.front
         reward, number, latency = (columns[x] for x in ("reward", "number", "latency_ms"))
         accuracy = columns["accuracy"]
         first = np.unique(number, return_index=True)[1]
         ranked = first[np.argsort(-reward[first], kind="stable")][: self.config.best]
-        top = ranked[0]
         numbers = {
             "sequences": float(len(reward)),
             "different architectures": float(len(first)),
@@ -69,6 +85,10 @@ class Front(Analysis):
             "architectures on the front": float(len(front)),
             "hypervolume": found.hypervolume,
         }
+        for width, one in zip(widths, scaled, strict=True):
+            if one.accuracy is not None and one.latency_ms is not None:
+                numbers[f"width {width:g}: accuracy"] = one.accuracy
+                numbers[f"width {width:g}: latency in ms"] = one.latency_ms
         count = np.arange(1, len(reward) + 1)
         panels = (
             Panel("accuracy", "latency in ms", [_line("front", latency[front], accuracy[front])]),

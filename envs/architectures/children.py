@@ -4,7 +4,8 @@
     the last batch of an epoch are left out, because batch normalisation cannot normalise a batch of one
 
 A child's accuracy is measured on images that it did not learn from: the last part of the training split. The test split
-serves for reports alone, because a search would otherwise fit its test images.
+serves for reports alone, because a search would otherwise fit its test images. If the classes of a source are very unequal,
+accuracy is the mean over classes, and the classes have equal weight in the loss.
 
 Tan et al., 2019, https://arxiv.org/abs/1807.11626, section 4: MnasNet trains its children for 5 epochs of ImageNet and holds
 out 50,000 training images. The other settings are ours, for small images.
@@ -57,6 +58,10 @@ class ChildSettings:
     """Share of them from which a child learns."""
     test_examples: int = 1_000
     """Largest number of test images."""
+    balanced: bool = False
+    """Whether all classes count equally in the loss and in accuracy; see `Source.balanced`."""
+    most_seconds: float = 600.0
+    """Processor time after which training is given up."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Child:
     seconds: float
     """Time of training."""
     status: str
-    """`ok` or `diverged`."""
+    """`ok`, or why training failed: `diverged`, `timeout` or `memory`."""
 
 
 def image_shape(source: Source, name: str) -> tuple[int, int, int]:
@@ -182,15 +187,19 @@ def train_child(
         shown = torch.zeros(1, *task.train.obs.shape[1:])
         size = cost(network, shown)
         begin = time.perf_counter()
-        finite = _train(network, task.train, settings, seed)
+        try:
+            status = _train(network, task, settings, seed)
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):
+                raise
+            status = "memory"
         seconds = time.perf_counter() - begin
         network.eval()
         accuracy, test_accuracy = (
-            (_accuracy(network, part) for part in (task.validation, task.test))
-            if finite
+            (_accuracy(network, part, settings.balanced) for part in (task.validation, task.test))
+            if status == "ok"
             else (None, None)
         )
-    status = "ok" if finite else "diverged"
     return Child(accuracy, test_accuracy, size.parameters, size.multiply_adds, seconds, status)
 
 
@@ -213,9 +222,14 @@ def pixels(obs: Tensor) -> Tensor:
     return given.copy_(obs).mul_(MNASNET.scale)
 
 
-def _train(network: nn.Module, images: Images, settings: ChildSettings, seed: int) -> bool:
-    """Trains in place; whether the loss stayed finite."""
-    obs, label = torch.from_numpy(images.obs), torch.from_numpy(images.label)
+def _train(network: nn.Module, task: ChildTask, settings: ChildSettings, seed: int) -> str:
+    """Trains in place; returns the status of the child."""
+    obs, label = torch.from_numpy(task.train.obs), torch.from_numpy(task.train.label)
+    weight = None
+    if settings.balanced:
+        weight = len(label) / task.classes / torch.bincount(label, minlength=task.classes).clamp(1)
+    # Unlike wall time, it does not pass while the computer sleeps or other programs run.
+    end = time.thread_time() + settings.most_seconds
     order = torch.Generator().manual_seed(derive(seed, "order"))
     optimizer = Adam(network.parameters(), settings.learning_rate)
     batches = len(label) // settings.batch_size
@@ -226,21 +240,24 @@ def _train(network: nn.Module, images: Images, settings: ChildSettings, seed: in
             optimizer.learning_rate.fill_(settings.learning_rate * one_cycle(done))
             chosen = rows[batch * settings.batch_size : (batch + 1) * settings.batch_size]
             logits = network(pixels(obs[chosen]))
-            loss = gradient_step(optimizer, F.cross_entropy(logits, label[chosen]))
+            loss = gradient_step(optimizer, F.cross_entropy(logits, label[chosen], weight))
             if not loss.isfinite():
-                return False
-    return True
+                return "diverged"
+            if time.thread_time() > end:
+                return "timeout"
+    return "ok"
 
 
 @torch.inference_mode()
-def _accuracy(network: nn.Module, images: Images) -> float:
-    """Share of images whose class has the largest logit."""
+def _accuracy(network: nn.Module, images: Images, balanced: bool) -> float:
+    """Share of images whose class has the largest logit; if balanced, the mean of this share over the classes that occur."""
     obs, label = torch.from_numpy(images.obs), torch.from_numpy(images.label)
-    right = 0
-    for first in range(0, len(label), MEASURED_AT_ONCE):
-        rows = slice(first, first + MEASURED_AT_ONCE)
-        right += int((network(pixels(obs[rows])).argmax(1) == label[rows]).sum())
-    return right / len(label)
+    chosen = torch.cat([network(pixels(part)).argmax(1) for part in obs.split(MEASURED_AT_ONCE)])
+    right = (chosen == label).double()
+    if not balanced:
+        return float(right.mean())
+    count = torch.bincount(label)
+    return float((torch.bincount(label, right)[count > 0] / count[count > 0]).mean())
 
 
 @contextmanager

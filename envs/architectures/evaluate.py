@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from rlbench.architecture import Architecture
 
 Tokens = tuple[int, ...]
 """An architecture: one number for each choice of its search space, [L]."""
@@ -57,3 +59,14 @@ class Evaluator(Protocol):
 
     def evaluate(self, batch: Sequence[Tokens]) -> list[Evaluation]:
         """The result for each architecture of a batch, in its order."""
+
+
+@runtime_checkable
+class NetworkEvaluator(Evaluator, Protocol):
+    """An evaluator that also evaluates architectures outside its search space."""
+
+    def evaluate_networks(self, networks: Sequence[Architecture]) -> list[Evaluation]:
+        """The result for each architecture, in order."""
+
+    def close(self) -> None:
+        """Ends the processes that it started."""

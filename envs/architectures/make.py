@@ -1,6 +1,6 @@
 """Makes the environment of a search from its name."""
 
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from rlbench.envs.architectures.search import ArchSearchEnv, ArchSearchVector
 from rlbench.envs.architectures.space import CELL_SUFFIX, Space, find_space
 from rlbench.envs.architectures.surrogate import SurrogateEvaluator
 from rlbench.envs.architectures.tabulated import TabulatedEvaluator, read_table
-from rlbench.envs.architectures.targets import median_target, nature_target
+from rlbench.envs.architectures.targets import nature_target, random_target
 from rlbench.envs.architectures.trained import TrainedEvaluator
 from rlbench.envs.examples import find_source
 
@@ -19,18 +19,10 @@ LARGE = 40
 """Rows and columns from which images are seen by encoders of agents, so that these are searched."""
 ACTING_BATCH = 32
 """Images in one pass of an agent's encoder: with fewer, the time does not depend on the size of the network."""
+TIGHT_SHARE = 0.1
+"""Share of random architectures that are as fast as a tight target."""
 NOISE = 0.02
 """Standard deviation of the accuracy that the surrogate predicts."""
-
-
-class TrainedSearches(ArchSearchVector):
-    """Searches that train their architectures; closing them ends the processes."""
-
-    _evaluator: TrainedEvaluator
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """See `VectorEnv`."""
-        self._evaluator.close()
 
 
 def make_env(name: SearchName) -> ArchSearchEnv:
@@ -44,9 +36,7 @@ def make_env(name: SearchName) -> ArchSearchEnv:
 
 def make_vector(name: SearchName, count: int) -> ArchSearchVector:
     """`count` searches, whose architectures are trained in parallel; see `make_env`."""
-    space, evaluator, objective = parts(name)
-    kind = TrainedSearches if isinstance(evaluator, TrainedEvaluator) else ArchSearchVector
-    return kind(space, evaluator, objective, count)
+    return ArchSearchVector(*parts(name), count)
 
 
 def parts(name: SearchName) -> tuple[Space, Evaluator, Objective]:
@@ -55,7 +45,7 @@ def parts(name: SearchName) -> tuple[Space, Evaluator, Objective]:
     if name.searched in TABULATED:
         space = find_space(TABULATED[name.searched].space)
         table = read_table(TABULATED[name.searched].file, space)
-        target = float(np.median(table.latency_ms))
+        target = float(np.quantile(table.latency_ms, TIGHT_SHARE if name.tight else 0.5))
         if name.searched == "tiny":
             evaluator = TabulatedEvaluator(space, table)
         else:
@@ -70,7 +60,10 @@ def parts(name: SearchName) -> tuple[Space, Evaluator, Objective]:
     if name.cell:
         space = find_space(space.name + CELL_SUFFIX)
     evaluator = TrainedEvaluator(space, made, name.searched, batch=batch)
-    target = (median_target if batch == 1 else nature_target)(evaluator)
+    if name.tight or batch == 1:
+        target = random_target(evaluator, TIGHT_SHARE if name.tight else 0.5)
+    else:
+        target = nature_target(evaluator)
     return space, evaluator, _objective(name.reward, target)
 
 

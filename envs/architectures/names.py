@@ -33,6 +33,8 @@ TABULATED = {
 """Names after the prefix for searches without training."""
 CELL = "cell"
 """Ending for blocks with the same operation, kernel, squeeze-and-excitation and skip."""
+TIGHT = "tight"
+"""Ending for a latency target that few architectures meet."""
 REWARDS = {
     "hard": "latency counts only above the target",
     "absolute": "latency should be at the target",
@@ -51,24 +53,27 @@ class SearchName:
     """`soft` or one of `REWARDS`."""
     cell: bool = False
     """Whether all blocks are alike; see `CELL`."""
+    tight: bool = False
+    """Whether few architectures meet the latency target."""
 
 
 def parse(name: str) -> SearchName | None:
     """What a name stands for; None for any other name.
 
     >>> parse("archsearch-tiny-hard")
-    SearchName(searched='tiny', reward='hard', cell=False)
-    >>> parse("archsearch-digits-shift-cell")
-    SearchName(searched='digits-shift', reward='soft', cell=True)
+    SearchName(searched='tiny', reward='hard', cell=False, tight=False)
+    >>> parse("archsearch-digits-shift-cell-tight")
+    SearchName(searched='digits-shift', reward='soft', cell=True, tight=True)
     >>> parse("archsearch-tiny-soft") is None
     True
     """
     if not name.startswith(PREFIX):
         return None
     searched, reward = _ending(name.removeprefix(PREFIX), (*REWARDS,))
+    searched, tight = _ending(searched, (TIGHT,))
     searched, cell = _ending(searched, (CELL,))
     known = not cell if searched in TABULATED else find_source(searched) is not None
-    return SearchName(searched, reward or "soft", bool(cell)) if known else None
+    return SearchName(searched, reward or "soft", bool(cell), bool(tight)) if known else None
 
 
 def _ending(name: str, endings: tuple[str, ...]) -> tuple[str, str]:
@@ -83,6 +88,7 @@ def lines() -> list[str]:
         f"{PREFIX}SOURCE": "any source of labelled images, such as digits-shift, or FILE.npz",
         **{PREFIX + name: x.description for name, x in TABULATED.items() if x.file.exists()},
         f"...-{CELL}": "the same operation, kernel, squeeze-and-excitation and skip in all blocks",
+        f"...-{TIGHT}": "a latency target that 1 in 10 random architectures meets",
         **{f"...-{ending}": f"another reward: {text}" for ending, text in REWARDS.items()},
     }
     return [f"{name:<17}  {text}" for name, text in named.items()]

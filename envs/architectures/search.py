@@ -20,7 +20,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlbench.envs.architectures.evaluate import Evaluation, Evaluator, Space, Tokens
+from rlbench.architecture import scaled
+from rlbench.envs.architectures.evaluate import (
+    Evaluation,
+    Evaluator,
+    NetworkEvaluator,
+    Space,
+    Tokens,
+)
 from rlbench.envs.architectures.found import Found, look_up
 from rlbench.envs.architectures.objective import UNKNOWN_LATENCY, Objective, hypervolume
 from rlbench.envs.resets import episodes_to_begin
@@ -79,6 +86,11 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
         self._tokens = np.full((count, len(space.choices)), -1)
         self._drawers = [np.random.default_rng(0)] * count
         """Replace invalid actions, one for each search."""
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the processes in which architectures are trained."""
+        if isinstance(self._evaluator, NetworkEvaluator):
+            self._evaluator.close()
 
     def action_masks(self) -> Array:
         """The valid next tokens of each search, bool [V, N]; after the last token, the valid last tokens."""
@@ -156,6 +168,20 @@ class ArchSearchVector(VectorEnv[Array, Array, Array]):
         """All that is known about architectures, int64 [N, L]; those that were not evaluated before are."""
         return look_up(self._space, self._evaluator, self._objective, tokens)
 
+    def look_up_scaled(self, tokens: Tokens, widths: Sequence[float]) -> list[Evaluation]:
+        """An architecture with other numbers of filters, by width multiplier; see `rlbench.architecture.scaled`.
+
+        Raises:
+            UserError: The search only looks results up, so it cannot evaluate architectures outside its space.
+        """
+        if not isinstance(self._evaluator, NetworkEvaluator):
+            raise UserError(
+                "the results of this search were measured before, and none of other widths; give a search that trains, "
+                "such as archsearch-digits-shift"
+            )
+        whole = self._space.decode(self._space.canonical(tokens))
+        return self._evaluator.evaluate_networks([scaled(whole, width) for width in widths])
+
     def _described(self, tokens: Tokens, found: Evaluation) -> dict[str, Any]:
         """The info of an evaluated architecture."""
         accuracy, latency = self._objective.usable(found)
@@ -207,6 +233,14 @@ class ArchSearchEnv(gym.Env[Array, int]):
     def look_up(self, tokens: Array) -> Found:
         """See `ArchSearchVector.look_up`."""
         return self._one.look_up(tokens)
+
+    def look_up_scaled(self, tokens: Tokens, widths: Sequence[float]) -> list[Evaluation]:
+        """See `ArchSearchVector.look_up_scaled`."""
+        return self._one.look_up_scaled(tokens, widths)
+
+    def close(self) -> None:
+        """See `ArchSearchVector.close_extras`."""
+        self._one.close()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

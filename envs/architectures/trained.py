@@ -68,7 +68,7 @@ class TrainedEvaluator:
             UserError: The source has no labelled images.
         """
         self.space, self.source, self.name = space, source, name
-        self.settings, self.seed = settings or ChildSettings(), seed
+        self.settings, self.seed = settings or ChildSettings(balanced=source.balanced), seed
         self.device = Device.here(batch, image_shape(source, name))
         self._jobs = jobs or os.cpu_count() or 1
         self.folder = folder or store.default_folder()
@@ -83,13 +83,16 @@ class TrainedEvaluator:
 
     def evaluate(self, batch: Sequence[Tokens]) -> list[Evaluation]:
         """See `Evaluator`."""
-        canonical = [self.space.canonical(tokens) for tokens in batch]
-        unique = {tokens: network_of(self.space, tokens) for tokens in canonical}
-        children, trained = self._children(dict.fromkeys(unique.values()))
-        latencies = self.latencies(unique.values())
+        return self.evaluate_networks(
+            [network_of(self.space, self.space.canonical(x)) for x in batch]
+        )
+
+    def evaluate_networks(self, networks: Sequence[Architecture]) -> list[Evaluation]:
+        """The result for each architecture, which may be outside the space, in order."""
+        children, trained = self._children(dict.fromkeys(networks))
+        latencies = self.latencies(networks)
         found = []
-        for tokens in canonical:
-            network = unique[tokens]
+        for network in networks:
             child = children[network]
             found.append(
                 Evaluation(

@@ -32,6 +32,8 @@ class Source(ABC):
     """Whether each seed gives other examples; False for a fixed set."""
     cached: ClassVar[bool] = False
     """Whether drawing takes so long that the examples are cached on disk."""
+    balanced: ClassVar[bool] = False
+    """Whether classes are so unequal that a search should count them equally."""
     version: ClassVar[int] = 1
     """Increases when the same seed begins to give other examples, so that no outdated cache is read."""
 

@@ -38,7 +38,7 @@ class MiniGridFrames(Source):
     """Views, bytes [7, 7, 3], with the place of the goal and the type of the cell in front."""
 
     kind = "generated"
-    cached = True
+    cached, balanced = True, True
 
     @property
     def fields(self) -> Mapping[str, Space[Any]]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from rlbench.agents import load_agent
-from rlbench.architecture import read_architecture
+from rlbench.architecture import Architecture, read_architecture
 from rlbench.backbones.analyses._base import Findings
 from rlbench.backbones.analyses.front import Front, FrontConfig
 from rlbench.benchmarks.training.rollouts import RolloutDriver
-from rlbench.envs.architectures.evaluate import Evaluation, Tokens
+from rlbench.envs.architectures.evaluate import Evaluation, Evaluator, Tokens
 from rlbench.envs.architectures.objective import Objective
 from rlbench.envs.architectures.search import ArchSearchEnv
 from rlbench.envs.architectures.space import find_space
@@ -43,9 +43,28 @@ class Known:
         return [RESULTS[SPACE.canonical(tokens)] for tokens in batch]
 
 
-def analysed(tokens: Sequence[Tokens], best: int = 3) -> Findings:
-    analysis = Front(FrontConfig(best=best))
-    analysis.environment = lambda: ArchSearchEnv(SPACE, Known(), Objective(2.0))
+class Trains(Known):
+    """The accuracy of a network is its number of filters in percent."""
+
+    def __init__(self) -> None:
+        self.networks: list[Architecture] = []
+
+    def evaluate_networks(self, networks: Sequence[Architecture]) -> list[Evaluation]:
+        self.networks += networks
+        return [Evaluation(network.blocks[0].filters / 100, 1.5) for network in networks]
+
+    def close(self) -> None:
+        pass
+
+
+def analysed(
+    tokens: Sequence[Tokens],
+    best: int = 3,
+    widths: tuple[float, ...] = (),
+    evaluator: Evaluator | None = None,
+) -> Findings:
+    analysis = Front(FrontConfig(best=best, widths=widths))
+    analysis.environment = lambda: ArchSearchEnv(SPACE, evaluator or Known(), Objective(2.0))
     agent = SimpleNamespace(sequences=SimpleNamespace(tokens=torch.tensor(tokens)))
     return analysis.analyse([agent], {})
 
@@ -94,7 +113,21 @@ def test_fewer_architectures_than_files() -> None:
     assert list(analysed([FAST, ALSO_FAST]).files) == ["best-1.json"]
 
 
+def test_the_best_architecture_in_other_widths() -> None:
+    evaluator, good = Trains(), SPACE.decode(GOOD).blocks[0]
+    assert good.filters == 4
+    found = analysed([FAST, GOOD], widths=(0.5, 3.0), evaluator=evaluator)
+    assert [network.blocks[0].op for network in evaluator.networks] == [good.op] * 2
+    assert found.numbers["width 3: accuracy"] == 0.12
+    assert found.numbers["width 0.5: latency in ms"] == 1.5
+    assert found.numbers["width 0.5: accuracy"] == 0.04, "no fewer than the rule of rounding allows"
+    with pytest.raises(UserError, match="measured before, and none of other widths"):
+        analysed([FAST, GOOD], widths=(0.5,))
+
+
 def test_what_is_refused() -> None:
+    with pytest.raises(UserError, match=r"widths are \(0.5, -1.0\); give numbers above 0"):
+        FrontConfig(widths=(0.5, -1.0))
     with pytest.raises(UserError, match="best is 0; give 1 or more"):
         FrontConfig(best=0)
     with pytest.raises(UserError, match=r"object does not keep the architectures .* give a run of"):

@@ -101,13 +101,15 @@ def test_the_seed_and_every_setting_change_a_child() -> None:
     def logits(seed: int = 0, **changed: float) -> bytes:
         settings = dataclasses.replace(QUICK, **changed)  # type: ignore[arg-type]
         network = child_network(BOTH, (1, 8, 8), 2, seed)
-        children._train(network, task.train, settings, seed)
+        children._train(network, task, settings, seed)
         with torch.no_grad():
             out: bytes = network.eval()(pixels(torch.from_numpy(task.test.obs))).numpy().tobytes()
         return out
 
-    found = [logits(), logits(1), logits(epochs=2), logits(batch_size=20), logits(learning_rate=0.01)]  # fmt: skip
-    assert len(set(found)) == 5
+    found = [
+        logits(), logits(1), logits(epochs=2), logits(batch_size=20), logits(learning_rate=0.01), logits(balanced=True),
+    ]  # fmt: skip
+    assert len(set(found)) == 6
 
 
 def test_the_last_small_batch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +138,7 @@ def test_the_input_of_a_network_does_not_depend_on_the_strides_of_the_images() -
 def test_children_are_measured_in_evaluation_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 
-    def looked(network: torch.nn.Module, images: children.Images) -> float:
+    def looked(network: torch.nn.Module, *_: object) -> float:
         modes.append(network.training)
         return 0.5
 
@@ -150,6 +152,32 @@ def test_a_child_that_diverges() -> None:
     child = train_child(BOTH, open_task(source(), "mine", settings), settings, 0)
     assert (child.status, child.accuracy, child.test_accuracy) == ("diverged", None, None)
     assert child.parameters > 0
+
+
+def test_a_child_that_takes_too_long_or_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(QUICK, most_seconds=0.0)
+    task = open_task(source(), "mine", settings)
+    child = train_child(BOTH, task, settings, 0)
+    assert (child.status, child.accuracy, child.test_accuracy) == ("timeout", None, None)
+
+    def full(*_: object) -> str:
+        torch.empty(2**60)
+        return "ok"
+
+    monkeypatch.setattr(children, "_train", full)
+    assert train_child(BOTH, task, QUICK, 0).status == "memory"
+
+
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_occur() -> None:
+    obs = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    images = children.Images(obs, np.array([0, 0, 0, 0, 2, 2]))
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        chosen = torch.tensor([0, 0, 0, 1, 2, 0])[(x * 255).round().long().flatten()]
+        return torch.nn.functional.one_hot(chosen, 4)
+
+    assert children._accuracy(network, images, False) == pytest.approx(4 / 6)  # type: ignore[arg-type]
+    assert children._accuracy(network, images, True) == pytest.approx((3 / 4 + 1 / 2) / 2)  # type: ignore[arg-type]
 
 
 def test_training_uses_one_thread_and_puts_the_number_back() -> None:
@@ -208,6 +236,9 @@ def test_a_busy_processor_is_measured_again_up_to_three_times() -> None:
     assert found.latency_ms == pytest.approx(1.9), "the median of the thread's time"
     assert found.wall_ms == pytest.approx(3.5)
     assert always.passes == 4 * ATTEMPT
+    lucky = Fake([4.0, 0.5, 4.0], [2.0, 1.0, 1.9]).measured()
+    assert lucky.contended
+    assert lucky.latency_ms == pytest.approx(0.5), "one pass was not disturbed"
 
 
 def test_a_network_is_measured_on_batches_of_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from rlbench.envs.architectures.latency import Latency
 from rlbench.envs.architectures.make import default_space, parts
 from rlbench.envs.architectures.names import SearchName, parse
 from rlbench.envs.architectures.space import find_space
-from rlbench.envs.architectures.targets import median_target, nature_target, random_tokens
+from rlbench.envs.architectures.targets import nature_target, random_target, random_tokens
 from rlbench.envs.architectures.trained import TrainedEvaluator, network_of
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.usefixtures("own_lock")
         ("archsearch-frames-procgen:coinrun", SearchName("frames-procgen:coinrun")),
         ("archsearch-my/file-hard.npz-cell", SearchName("my/file-hard.npz", cell=True)),
         ("archsearch-tiny-absolute", SearchName("tiny", "absolute")),
+        ("archsearch-tiny-tight-hard", SearchName("tiny", "hard", tight=True)),
+        ("archsearch-digits-cell-tight", SearchName("digits", cell=True, tight=True)),
         ("archsearch-tiny-cell", None),
         ("archsearch-digits-hard-cell", None),
         ("archsearch-nothing", None),
@@ -90,13 +92,15 @@ def test_the_target_is_the_median_and_stays(
 ) -> None:
     Speed(monkeypatch)
     mine = evaluator(tmp_path)
-    target = median_target(mine)
+    target, tight = random_target(mine, 0.5), random_target(mine, 0.1)
     networks = [network_of(TINY, TINY.canonical(x)) for x in random_tokens(TINY, 30)]
     found = mine.latencies(networks)
-    assert target == pytest.approx(np.median([found[x].latency_ms for x in networks]))
+    latencies = sorted(found[x].latency_ms for x in networks)
+    assert target == pytest.approx(np.median(latencies))
+    assert latencies[2] <= tight <= latencies[3]
     for file in (tmp_path / "latency").glob("*.json"):
         file.unlink()
-    assert median_target(evaluator(tmp_path)) == target, "it is stored apart"
+    assert random_target(evaluator(tmp_path), 0.5) == target, "it is stored apart"
     assert not list((tmp_path / "latency").glob("*.json"))
 
 
@@ -104,7 +108,7 @@ def test_equal_blocks_have_the_same_target(tmp_path: Path, monkeypatch: pytest.M
     Speed(monkeypatch)
     of = partial(TrainedEvaluator, source=source(), name="mine", folder=tmp_path)
     plain, tied = (of(find_space(x)) for x in ("mnas-nano", "mnas-nano-cell"))
-    assert median_target(tied) == median_target(plain)
+    assert random_target(tied, 0.5) == random_target(plain, 0.5)
 
 
 def test_the_target_of_encoders_is_nature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
