@@ -27,6 +27,7 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
+        "mnasnet": ("mnasnet:PAPER", "a search for accurate and fast networks"),
         "mobilenet-v2": (
             "mobilenet_v2:PAPER",
             "linear bottlenecks and their shortcuts; a ReLU in few dimensions",
