@@ -171,7 +171,7 @@ def _method(name: str, learner: str, settings: Mapping[str, Any] | None = None) 
 
 def _grids(updates: int, seeds: int, trained_seeds: int) -> tuple[Grid, ...]:
     run = {"updates": updates, "eval_every": 0, "eval_episodes": 1, "log_every": 1}
-    few = run | {"updates": 100 // FEW["envs"], "checkpoint_every": 10}  # type: ignore[operator]
+    few = run | {"updates": 100 // FEW["envs"], "checkpoint_every": 10}
     looked_up, trained = run | {"checkpoint_every": updates}, run | {"checkpoint_every": 1}
     every = tuple(_method(name, learner) for name, learner in SEARCHERS.items())
     ours, chance = every[:2]
