@@ -66,6 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(str(error))
         return 2
+    except OSError as error:
+        if debug:
+            raise
+        where = "" if error.filename is None else f" at {error.filename}"
+        _complain(
+            f"the system reported {error.strerror or error!s}{where}; what was saved before is kept, so correct this and "
+            "run the same command again, or see --debug"
+        )
+        return 2
     except Exception as error:
         if debug:
             raise

@@ -58,23 +58,38 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+_OTHER_FOLDER = "choose another folder"
+_AGAIN = "run the same command again"
+REASONS = {
+    errno.ENOSPC: f"the disk is full; free some space and {_AGAIN}",
+    errno.EDQUOT: f"your disk quota is used up; free some space and {_AGAIN}",
+    errno.EFBIG: f"the file would be larger than is allowed there; {_OTHER_FOLDER}",
+    errno.EIO: f"the disk reported an error; check the disk, then {_AGAIN}",
+    errno.ESTALE: f"the network file system lost the folder; mount it again, then {_AGAIN}",
+    errno.EBUSY: f"the file is in use by the system; {_AGAIN} later",
+    errno.EXDEV: f"its folder is spread over two file systems; {_OTHER_FOLDER}",
+    errno.EMFILE: f"too many files are open; close other programs, then {_AGAIN}",
+    errno.EACCES: f"you may not write there; {_OTHER_FOLDER}",
+    errno.EPERM: f"you may not write there; {_OTHER_FOLDER}",
+    errno.EROFS: f"the file system is read-only; {_OTHER_FOLDER}",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.ENOTDIR: f"a part of the path is a file; {_OTHER_FOLDER}",
+    errno.ENAMETOOLONG: "a name in the path is too long; choose a shorter one",
+    errno.EEXIST: f"a part of the path is a file; {_OTHER_FOLDER}",
+}
+"""Errors of the operating system, in words."""
+
+
 @contextmanager
 def explaining_os_errors(path: Path) -> Iterator[None]:
     """Turns write errors of the operating system into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
-        reason = {
-            errno.ENOSPC: "the disk is full; free some space and run the same command again",
-            errno.EDQUOT: "your disk quota is used up; free some space and run the command again",
-            errno.EACCES: "you may not write there; choose another folder",
-            errno.EPERM: "you may not write there; choose another folder",
-            errno.EROFS: "the file system is read-only; choose another folder",
-            errno.EISDIR: "it is a folder; give the name of a file",
-            errno.ENOTDIR: "a part of the path is a file; choose another folder",
-            errno.ENAMETOOLONG: "a name in the path is too long; choose a shorter one",
-            errno.EEXIST: "a part of the path is a file; choose another folder",
-        }.get(error.errno or 0)
+        reason = REASONS.get(error.errno or 0)
+        # NumPy writes arrays itself, and its error has no number.
+        if error.errno is None and "requested and" in str(error):
+            reason = REASONS[errno.ENOSPC]
         if reason is None:
             raise
         raise UserError(f"cannot write {path}: {reason}") from error

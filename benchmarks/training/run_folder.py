@@ -100,6 +100,18 @@ class RunFolder:
             self._write_config(config)
         old.unlink(missing_ok=True)
 
+    def _refuse_removed(self) -> None:
+        """Refuses to write to a folder that was removed or renamed since the run began; writing would make a part of it again.
+
+        Raises:
+            UserError: The folder has no config.json.
+        """
+        if not (self.path / "config.json").exists():
+            raise UserError(
+                f"{self.path} was removed or renamed while the run was writing to it, so the run cannot go on; resume it "
+                "from where it is now, or start it again"
+            )
+
     def complete(self) -> bool:
         """Whether the last update of the run has been evaluated and saved."""
         config = self.config()
@@ -117,6 +129,7 @@ class RunFolder:
             rate: Updates per second, without the time of evaluations.
             seconds: Seconds that the run took so far, including evaluations.
         """
+        self._refuse_removed()
         timing = {"update": update, "updates_per_second": rate, "seconds": seconds}
         self._append("metrics.jsonl", {"update": update, **metrics})
         self._append("timing.jsonl", timing)
@@ -136,6 +149,7 @@ class RunFolder:
         Raises:
             UserError: Its columns differ from the columns of the previous evaluation.
         """
+        self._refuse_removed()
         old = self.evaluations()
         before = {name: column.shape[1:] for name, column in old.items() if name != "update"}
         now = {name: column.shape for name, column in columns.items()}
@@ -179,6 +193,7 @@ class RunFolder:
         """Saves a checkpoint; once it is complete, removes all but the last `keep`."""
         from rlbench import checkpoint
 
+        self._refuse_removed()
         files = self._hashes(update)
         checkpoint.save(self._checkpoint(update), {"update": update, "files": files, **state})
         for old in self.checkpoints()[:-keep]:
@@ -219,6 +234,7 @@ class RunFolder:
         """Saves a permanent snapshot of the learner's state."""
         from rlbench import checkpoint
 
+        self._refuse_removed()
         checkpoint.save(self.path / "snapshots" / f"update-{update:09d}", {"learner": learner})
 
     def snapshots(

@@ -61,18 +61,24 @@ class SeedBatchRun:
     @classmethod
     def resume(cls, path: Path, console: Console) -> "SeedBatchRun":
         """The runs of a folder, ready to `finish`."""
-        return cls([Run.resume(member, console) for member in members(path)], path, console)
+        found = [Run.resume(member, console) for member in members(path)]
+        return cls(found + _without_folder(found, path, console), path, console)
 
     def start(self) -> None:
         """Starts new runs, from the first update to the last."""
+        if members(self.path):
+            raise UserError(
+                f"{self.path} already contains runs; continue them with `rlbench run --resume {self.path}` or give "
+                "another --out"
+            )
         with self._locked():
-            for run in self.runs:
-                run.folder.start(run.description())
+            self._start_folders()
             self._train()
 
     def finish(self) -> int:
         """Runs the remaining updates of stopped runs; returns their number."""
         with self._locked():
+            self._start_folders()
             first, updates = self._saved(), self.runs[0].config.updates
             if first < updates:
                 for run, driver in zip(self.runs, self.drivers, strict=True):
@@ -81,6 +87,12 @@ class SeedBatchRun:
                     run.go_back(state, driver)
                 self._train(first)
             return updates - first
+
+    def _start_folders(self) -> None:
+        """Begins the folders that do not exist yet."""
+        for run in self.runs:
+            if not (run.folder.path / "config.json").exists():
+                run.folder.start(run.description())
 
     def _locked(self) -> ExitStack:
         with ExitStack() as stack:
@@ -134,6 +146,25 @@ class SeedBatchRun:
     def _saved(self) -> int:
         """The last update for which all runs have a checkpoint; 0 if there is none."""
         return max(set.intersection(*({0, *run.folder.checkpoints()} for run in self.runs)))
+
+
+def _without_folder(runs: list[Run], path: Path, console: Console) -> list[Run]:
+    """The seeds whose folders were not begun before the process was killed; none once a seed has a checkpoint."""
+    if any(run.folder.checkpoints() for run in runs):
+        return []
+    first = runs[0]
+    there = {run.config.seed for run in runs}
+    seeds = range(first.config.seed, first.config.seed + first.config.seeds)
+    return [
+        Run(
+            first.learner_name,
+            first.settings,
+            dataclasses.replace(first.config, seed=seed, out=path / f"s{seed}"),
+            console,
+        )
+        for seed in seeds
+        if seed not in there
+    ]
 
 
 def members(path: Path) -> list[Path]:

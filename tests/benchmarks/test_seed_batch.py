@@ -70,6 +70,27 @@ def test_a_resume_goes_on_from_the_last_checkpoint_of_all_bit_for_bit(tmp_path: 
         assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"cut/s{seed}")
 
 
+def test_seeds_that_were_killed_while_their_folders_were_made_resume(tmp_path: Path) -> None:
+    begun(tmp_path / "whole").start()
+    begun(tmp_path / "cut").start()
+    # As if killed after the first folder was begun: no seed has a checkpoint.
+    shutil.rmtree(tmp_path / "cut/s6")
+    for file in (tmp_path / "cut/s5").iterdir():
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif file.name != "config.json":
+            file.unlink()
+    with pytest.raises(
+        UserError, match=r"already contains runs; continue them with .* --resume .*cut`"
+    ):
+        begun(tmp_path / "cut").start()
+    commands.resume(tmp_path / "cut")
+    for seed in (5, 6):
+        assert_equal(tmp_path / f"whole/s{seed}", tmp_path / f"cut/s{seed}")
+        config = (tmp_path / f"cut/s{seed}/config.json").read_bytes()
+        assert config == (tmp_path / f"whole/s{seed}/config.json").read_bytes()
+
+
 def test_all_seeds_are_saved_when_a_person_stops_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

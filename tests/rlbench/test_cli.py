@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rlbench import checkpoint
+from rlbench import checkpoint, cli
 from rlbench.agents import RULES
 from rlbench.agents._rule import shipped_rules
 from rlbench.benchmarks.training.run_folder import RunFolder
@@ -213,6 +213,35 @@ class TestARunFolderThatDoesNotFit:
     def test_with_a_damaged_config(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("run/config.json").write_text("{")
         assert "damaged" in refused(capsys, ["run", "--resume", "run"])
+
+
+def test_a_run_folder_that_is_removed_is_not_made_again(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = RunFolder.save_checkpoint
+
+    def move(folder: RunFolder, update: int, state: dict[str, Any], keep: int) -> None:
+        save(folder, update, state, keep)
+        folder.path.rename(in_folder / "moved")
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", move)
+    told = refused(capsys, [*ONLINE, "--out", "run"])
+    assert "run was removed or renamed while the run was writing to it" in told
+    assert not (in_folder / "run" / "checkpoint").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(in_folder)
+    assert main(["run", "--resume", "moved"]) == 0
+
+
+def test_errors_of_the_system_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", "runs/x")
+
+    monkeypatch.setattr(cli, "_list", lost)
+    told = refused(capsys, ["list"])
+    assert "the system reported Stale file handle at runs/x; what was saved before is kept" in told
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, where all is full")

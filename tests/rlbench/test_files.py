@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pytest
 
 from rlbench.errors import UserError
-from rlbench.files import only_one, write_atomically
+from rlbench.files import explaining_os_errors, only_one, write_atomically
 
 
 def test_a_failing_writer_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
@@ -26,8 +27,13 @@ def test_a_failing_writer_leaves_the_old_content_and_no_rest(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")]
-)
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EFBIG, "larger than is allowed"),
+        (errno.EIO, "reported an error"), (errno.ESTALE, "network file system"), (errno.EBUSY, "in use by the system"),
+        (errno.EXDEV, "two file systems"),
+    ],
+)  # fmt: skip
 def test_refusals_of_the_system_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
@@ -39,6 +45,14 @@ def test_refusals_of_the_system_are_one_sentence(
         write_atomically(tmp_path / "f", b"new")
     assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_array_that_was_written_in_part_means_a_full_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full, where all is full")
+    rows = np.zeros(100_000)
+    with pytest.raises(UserError, match="rows: the disk is full"), explaining_os_errors(tmp_path / "rows"):  # fmt: skip
+        rows.tofile("/dev/full")
 
 
 def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
