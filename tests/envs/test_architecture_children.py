@@ -112,6 +112,14 @@ def test_the_seed_and_every_setting_change_a_child() -> None:
     assert len(set(found)) == 6
 
 
+def test_the_seed_decides_the_first_weights() -> None:
+    (one, same, other) = (
+        next(child_network(BOTH, (1, 8, 8), 2, seed).parameters()) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_the_last_small_batch_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 

@@ -102,7 +102,7 @@ def test_other_images_and_settings_are_trained_again(
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "latency"])
-@pytest.mark.parametrize("damage", [lambda text: text[:50], lambda text: text.replace("0", "1"), lambda text: "[]"])  # fmt: skip
+@pytest.mark.parametrize("damage", [lambda text: text[:50], lambda text: text.replace("0", "1"), lambda text: "[]", lambda text: text.replace('"ok"', '"no"').replace("false", "true")])  # fmt: skip
 def test_damaged_files_are_made_again(tmp_path: Path, calls: Calls, kind: str, damage: Any) -> None:
     evaluator(tmp_path).evaluate([FIRST])
     (file,) = (tmp_path / kind).glob("*.json")
