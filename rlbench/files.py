@@ -23,13 +23,18 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
     """Writes a temporary file next to `path`, forces the bytes to disk and renames it.
 
     Args:
-        path: The file to make or replace; its folder is made if missing.
+        path: The file to make or replace; its folder is made if missing. A symbolic link stays, and the file it points to is
+            made or replaced.
         content: The bytes, or a function that writes them.
 
     Raises:
-        UserError: The disk is full, or the folder cannot be written to; `path` is as it was.
+        UserError: The disk is full, the folder cannot be written to, or `path` is a device; `path` is as it was.
     """
     with explaining_os_errors(path):
+        if path.is_symlink():
+            path = path.resolve()
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is not a file; give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:

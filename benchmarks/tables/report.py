@@ -66,7 +66,7 @@ def make(asked: ReportConfig) -> None:
     folders = _complete(asked.runs)
     configs = [RunFolder(path).config() for path in folders]
     methods = labels([label(path) for path in folders], configs)
-    results = Results(map(read_result, methods, folders))
+    results = Results(_readable(methods, folders))
     if not results.all:
         raise UserError(
             f"there is no complete run in {', '.join(map(str, asked.runs))}; give run folders or "
@@ -96,6 +96,15 @@ def make(asked: ReportConfig) -> None:
     )
     write_atomically(asked.out, text.encode())
     say(f"{asked.out} ({asked.out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+def _readable(methods: Iterable[str], folders: Iterable[Path]) -> Iterator[Result]:
+    """The runs whose results are sound; the others are named, so that one of them does not end a report."""
+    for method, folder in zip(methods, folders, strict=True):
+        try:
+            yield read_result(method, folder)
+        except UserError as error:
+            say(f"note: a run is left out: {error}")
 
 
 def label(path: Path) -> str:

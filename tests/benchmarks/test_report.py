@@ -1,6 +1,7 @@
 """`rlbench report`: one file that needs nothing else, and says what the runs gave."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,22 @@ def test_a_film_is_inside_or_the_reason_why_not(
     assert len(seen) == 2
     assert "data:image/gif;base64,R0lGODlh" in text
     assert "there is no GL" in text
+
+
+def test_a_run_with_values_that_are_not_finite_is_left_out(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(swept, runs)
+    (file, *_) = sorted(runs.glob("td3-point-expert-s0/measures.npz"))
+    with np.load(file) as saved:
+        columns = {name: np.array(x) for name, x in saved.items()}
+    columns["return"][:] = np.nan
+    np.savez(file, **columns)  # type: ignore[arg-type]
+    text = made(runs, tmp_path, films=False)
+    assert "7 runs of rlbench" in text
+    (note,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note:")]
+    assert f"a run is left out: the last evaluation in {file.parent} has values that are NaN" in note  # fmt: skip
 
 
 def test_no_runs_is_one_sentence(tmp_path: Path) -> None:

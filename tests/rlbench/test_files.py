@@ -55,6 +55,23 @@ def test_an_array_that_was_written_in_part_means_a_full_disk(tmp_path: Path) -> 
         rows.tofile("/dev/full")
 
 
+def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there" / "f")
+    for content in (b"old", b"new"):
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "f").read_bytes() == content
+
+
+def test_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is not a file; give the name of a file"):
+        write_atomically(tmp_path / "pipe", b"")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_parent_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(UserError, match="is a file"):

@@ -115,6 +115,15 @@ def test_workers_clean_up_and_begin_nothing_more(
     assert {file.stem for file in tmp_path.glob("*.cleaned")} == began
 
 
+def test_ctrl_c_while_the_command_line_is_loaded_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "rlbench", "list"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda x: x.name)
 def test_a_signal_to_the_parent_alone_saves_every_run(
