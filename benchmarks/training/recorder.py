@@ -16,7 +16,7 @@ from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task
-from rlbench.errors import Interrupted, UserError
+from rlbench.errors import Diverged, Interrupted
 from rlbench.interface import Learner, Model
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
@@ -130,7 +130,7 @@ class Recorder:
             if not _is_finite(value):
                 raise self.diverged(f"a number in the learner's {name} became nan or infinite")
 
-    def diverged(self, what: str) -> UserError:
+    def diverged(self, what: str) -> Diverged:
         """The error for a learner with a value that is not finite; `what` describes the value."""
         saved = self._folder.checkpoints()
         kept = (
@@ -138,7 +138,7 @@ class Recorder:
             if saved
             else "no checkpoint yet, only its log"
         )
-        return UserError(
+        return Diverged(
             f"{what} by update {self._update:,}, so the run was stopped; a smaller learning rate or "
             f"smaller {'inputs' if isinstance(self._learner, Model) else 'rewards'} may help; "
             f"{self._folder.path} holds {kept}"

@@ -5,7 +5,8 @@ config -> task -> (data set | examples | environments) -> learner -> driver -> [
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -204,9 +205,10 @@ class Run:
         # A model's driver is made first, because it refuses a batch larger than the number of examples; an agent's
         # driver may write to the folder.
         driver = None if self.examples is None else self.make_driver()
-        with self.folder.locked(), named_as_users(self.learner_class):
+        with self.folder.locked():
             self.folder.start(description)
-            self._train(driver or self.make_driver())
+            with resumable([self.folder], self.folder.path), named_as_users(self.learner_class):
+                self._train(driver or self.make_driver())
 
     def finish(self) -> int:
         """Runs the remaining updates of a stopped run; returns their number."""
@@ -218,7 +220,8 @@ class Run:
             self.folder.upgrade()
             driver = self.make_driver()
             first = self.go_back(state, driver)
-            self._train(driver, first)
+            with resumable([self.folder], self.folder.path), named_as_users(self.learner_class):
+                self._train(driver, first)
             return self.config.updates - first
 
     def go_back(self, state: dict[str, Any] | None, driver: Driver) -> int:
@@ -297,6 +300,22 @@ class Run:
             "pretrained": self._encoder_from,
             "versions": versions(),
         }
+
+
+@contextmanager
+def resumable(folders: Sequence[RunFolder], path: Path) -> Iterator[None]:
+    """Adds to an error that ends the training of runs how to resume them from their last common checkpoint."""
+    try:
+        yield
+    except Diverged:  # Resuming would repeat it.
+        raise
+    except UserError as error:
+        if not all((folder.path / "config.json").exists() for folder in folders):
+            raise
+        saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
+        raise UserError(
+            f"{error}; afterwards `rlbench run --resume {path}` continues from update {saved:,}"
+        ) from error.__cause__ or error
 
 
 def _dataset_driver(run: Run, learn: Learn) -> Driver:

@@ -7,7 +7,7 @@ Each seed has an ordinary run folder, except that all of them must be resumed to
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, stopped
-from rlbench.benchmarks.training.runner import Run, new_folder
+from rlbench.benchmarks.training.runner import Run, new_folder, resumable
 from rlbench.errors import Interrupted, UserError
 
 
@@ -73,7 +73,8 @@ class SeedBatchRun:
             )
         with self._locked():
             self._start_folders()
-            self._train()
+            with self._resumable():
+                self._train()
 
     def finish(self) -> int:
         """Runs the remaining updates of stopped runs; returns their number."""
@@ -85,7 +86,8 @@ class SeedBatchRun:
                     run.folder.upgrade()
                     state = run.folder.load_checkpoint(run.learner.device, first) if first else None
                     run.go_back(state, driver)
-                self._train(first)
+                with self._resumable():
+                    self._train(first)
             return updates - first
 
     def _start_folders(self) -> None:
@@ -93,6 +95,9 @@ class SeedBatchRun:
         for run in self.runs:
             if not (run.folder.path / "config.json").exists():
                 run.folder.start(run.description())
+
+    def _resumable(self) -> AbstractContextManager[None]:
+        return resumable([run.folder for run in self.runs], self.path)
 
     def _locked(self) -> ExitStack:
         with ExitStack() as stack:

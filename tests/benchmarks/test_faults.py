@@ -1,5 +1,6 @@
 """Runs whose environment or agent is at fault: one sentence that says whose fault, and nothing is lost."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from rlbench.benchmarks.training import evaluation
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, longest_episode
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run
+from rlbench.benchmarks.training.runner import Run, resumable
 from rlbench.cli import main
 from rlbench.envs.tasks import Task, find_task
-from rlbench.errors import UserError
+from rlbench.errors import Diverged, UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Spec, State
 from tests.odd import Line, limited
@@ -63,8 +64,25 @@ def test_the_fault_of_an_environment_is_named_as_the_users(
     assert expected in told
     assert "should not happen" not in told
     assert Path("run").exists() == begun, "a check of a few steps comes before the folder"
+    assert ("; afterwards `rlbench run --resume run` continues from update 0\n" in told) == begun
     if begun:
         assert not Path("run/measures.npz").exists()
+
+
+def test_an_error_says_from_which_update_all_runs_can_be_resumed(tmp_path: Path) -> None:
+    folders = [RunFolder(tmp_path / name) for name in ("s0", "s1")]
+    for folder, updates in zip(folders, ([2, 4], [2]), strict=True):
+        folder.start({})
+        for update in updates:
+            folder.save_checkpoint(update, {}, keep=2)
+    advice = f"full; afterwards `rlbench run --resume {tmp_path}` continues from update 2"
+    with pytest.raises(UserError, match=re.escape(advice)), resumable(folders, tmp_path):
+        raise UserError("full")
+    with pytest.raises(Diverged, match=r"^NaN$"), resumable(folders, tmp_path):
+        raise Diverged("NaN")
+    (tmp_path / "s1/config.json").unlink()
+    with pytest.raises(UserError, match=r"^gone$"), resumable(folders, tmp_path):
+        raise UserError("gone")
 
 
 def test_debug_shows_where_the_environment_failed(in_folder: Path) -> None:
