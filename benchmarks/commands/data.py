@@ -64,10 +64,13 @@ class Check:
 
 @dataclass(frozen=True)
 class ExamplesOf:
-    """Record what a trained agent sees and does as labelled examples, for distillation."""
+    """Write what an agent saw and did as labelled examples, for distillation or behaviour cloning."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder of an agent with discrete actions."""
+    source: Name
+    """Run folder of an agent with discrete actions, which acts now; with --env, offline data as --data of `rlbench run` takes
+    them, such as FILE.hdf5."""
+    env: str | None = None
+    """Task of the offline data."""
     size: int = 4_000
     """Training examples; a quarter as many test examples, from other episodes, are added."""
     out: Path = Path("teacher.npz")
@@ -168,12 +171,15 @@ def check(options: Check) -> None:
 
 
 def examples(options: ExamplesOf) -> None:
-    """Records the examples of an agent."""
-    from rlbench.benchmarks.training.teaching import TESTS, write_examples
+    """Writes the examples of an agent or of offline data."""
+    from rlbench.benchmarks.training.teaching import TESTS, write_examples, write_examples_of_data
 
-    count = options.size + options.size // TESTS
-    with ProgressLine(Terminal(), f"playing {options.run}", count, "examples") as line:
-        write_examples(options.run, options.size, options.out, line.advance)
+    if options.env is not None:
+        write_examples_of_data(find_task(options.env), options.source, options.size, options.out)
+    else:
+        count = options.size + options.size // TESTS
+        with ProgressLine(Terminal(), f"playing {options.source}", count, "examples") as line:
+            write_examples(Path(options.source), options.size, options.out, line.advance)
     say(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
 
 

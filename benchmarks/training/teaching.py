@@ -1,15 +1,18 @@
-"""What a trained agent sees and does as labelled examples, from which a network can learn to act alike.
+"""What an agent saw and did as labelled examples, from which a network can learn to act alike.
 
-Episodes of training and of test examples have different seeds. The steps of an episode follow each other.
+The agent is a trained one, which acts now, or the one that recorded offline data. Training and test examples are from
+different episodes, whose steps follow each other.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -20,6 +23,7 @@ from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.interface import Agent, evaluating
+from rlbench.offline_data import open_data
 from rlbench.seeding import derive
 
 Array = NDArray[Any]
@@ -40,10 +44,7 @@ def write_examples(run: Path, size: int, out: Path, progress: Callable[[int], ob
     Raises:
         UserError: The agent's actions are not discrete, or a value is out of range.
     """
-    if size < TESTS:
-        raise UserError(f"size is {size}; give {TESTS} or more")
-    if out.suffix != ".npz":
-        raise UserError(f"{out} has no name of examples; give a file that ends in .npz")
+    _check(size, out)
     agent, task = load_agent_run(run)
     if not isinstance(agent.spec.action_space, spaces.Discrete):
         raise UserError(
@@ -57,6 +58,53 @@ def write_examples(run: Path, size: int, out: Path, progress: Callable[[int], ob
             drawn = derive(seed, "examples", split)
             obs, action = recorded(agent, task, count, drawn, partial(_advance, progress, first))
             columns |= {f"{split}/obs": obs, f"{split}/label": action}
+    _write(columns, out)
+
+
+def write_examples_of_data(task: Task, source: str, size: int, out: Path) -> None:
+    """Writes the observations and actions of offline data as a file of labelled examples.
+
+    Args:
+        task: The task of the data; its actions are discrete.
+        source: See `rlbench.offline_data.open_data`.
+        size: Number of training examples; a quarter as many test examples, from later episodes, are added.
+        out: See `write_examples`.
+
+    Raises:
+        UserError: The actions are not discrete, the data are too few, or a value is out of range.
+    """
+    _check(size, out)
+    with closing(task.make()) as env:
+        space = env.action_space
+    if not isinstance(space, spaces.Discrete):
+        raise UserError(
+            f"the actions of {task.name} are {space}; give data of a task with discrete actions, which are the classes of "
+            "the examples"
+        )
+    data = open_data(task, source)
+    tests = size // TESTS
+    later = data.episode_bounds[data.episode_bounds >= size]
+    if not len(later) or len(data) - later[0] < tests:
+        raise UserError(
+            f"the data have {len(data):,} transitions, but {size:,} training and {tests:,} test examples from different "
+            "episodes need more; give a smaller --size"
+        )
+    columns: dict[str, Array] = {}
+    for split, first, count in (("train", 0, size), ("test", int(later[0]), tests)):
+        rows = data.take(torch.arange(first, first + count))
+        action = rows.action.reshape(count).long() - int(space.start)
+        columns |= {f"{split}/obs": rows.obs.numpy(), f"{split}/label": action.numpy()}
+    _write(columns, out)
+
+
+def _check(size: int, out: Path) -> None:
+    if size < TESTS:
+        raise UserError(f"size is {size}; give {TESTS} or more")
+    if out.suffix != ".npz":
+        raise UserError(f"{out} has no name of examples; give a file that ends in .npz")
+
+
+def _write(columns: Mapping[str, Array], out: Path) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **columns)  # type: ignore[arg-type]
     write_atomically(out, content.getvalue())

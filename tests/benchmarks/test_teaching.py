@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
 from torch import Tensor
 
+from rlbench.benchmarks.commands import data as data_commands
 from rlbench.benchmarks.training import teaching
 from rlbench.benchmarks.training.teaching import recorded, write_examples
 from rlbench.cli import main
@@ -119,6 +121,46 @@ def test_a_file_of_examples_is_a_source_of_images(
     train, test = (source.sample(split, 40, 0) for split in SPLITS)
     assert not set(numbers(train["obs"])) & set(numbers(test["obs"]))
     np.testing.assert_array_equal(train["label"], train["obs"][:, 1, 0, 0] % 3)
+
+
+def recording(file: Path, lengths: tuple[int, ...] = (30, 20, 25)) -> Path:
+    """Episodes of `Pictures`, with the number of the episode as the seed and the action (step modulo 3) + 1."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "terminals", "timeouts")}  # fmt: skip
+    env = Pictures()
+    for episode, length in enumerate(lengths):
+        env.number = episode
+        for step in range(length):
+            env.now = step
+            ends = step == length - 1
+            row = (env.picture(), step % 3 + 1, 0.0, False, ends)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    with h5py.File(file, "w") as out:
+        for name, values in columns.items():
+            out[name] = np.array(values)
+    return file
+
+
+def test_offline_data_give_examples_from_different_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_commands, "find_task", lambda name: TASK)
+    file, out = recording(tmp_path / "rows.hdf5"), tmp_path / "seen.npz"
+    words = ["data", "examples", str(file), "--env", "pictures", "--out", str(out), "--size"]
+    # Whether the row after an episode's last one is known decides how many rows an episode has.
+    assert main([*words, "40"]) == 0
+    train, test = (read(out).sample(split, 40, 0) for split in SPLITS)
+    assert (len(train["label"]), len(test["label"])) == (40, 10)
+    for split in (train, test):
+        np.testing.assert_array_equal(split["label"], split["obs"][:, 1, 0, 0] % 3)
+    assert set(numbers(train["obs"])) == {0, 1}
+    assert set(numbers(test["obs"])) == {2}
+    assert main([*words, "64"]) == 2
+    assert "64 training and 16 test examples from different episodes need more" in capsys.readouterr().err  # fmt: skip
+    boxes = Task("boxes", lambda: SimpleNamespace(action_space=spaces.Box(-1, 1), close=lambda: None))  # type: ignore[arg-type,return-value]  # fmt: skip
+    monkeypatch.setattr(data_commands, "find_task", lambda name: boxes)
+    assert main([*words, "40"]) == 2
+    assert "the actions of boxes are Box" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_trained")
