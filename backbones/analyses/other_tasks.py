@@ -33,7 +33,7 @@ class OtherTasksConfig:
 
 
 class OtherTasks(Analysis):
-    """Measures of a model or an agent on its own task and on others."""
+    """Measures of a model on its own task and on others, or returns of an agent on others."""
 
     Config: ClassVar[type] = OtherTasksConfig
     runs = ("a run of a model or an agent",)
@@ -66,8 +66,9 @@ class OtherTasks(Analysis):
                 try:
                     parts.append(model.measure(batch))
                 except (RuntimeError, ValueError, LookupError) as error:
+                    reason = f"no column {error}" if isinstance(error, KeyError) else error
                     raise UserError(
-                        f"the model cannot read the examples of {task} ({error}); give tasks with the same columns, and "
+                        f"the model cannot read the examples of {task} ({reason}); give tasks with the same columns, and "
                         "a network whose weights fit them"
                     ) from error
             measured = {

@@ -8,7 +8,8 @@ raw values of any dtype and the channels first or last. Importing this loads the
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -102,7 +103,8 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     kind, options = kind_of(name)
     fitting = {option: options.pop(option) for option in FITTING if option in options}
     if kind.takes == "anything":
-        return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
+        with _refusing_too_large(name, obs_shape):
+            return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
     accepted = channels in CHANNELS
@@ -117,12 +119,28 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
             f"or 4 channels; give the encoder flatten or an environment with images{hint}"
         )
     try:
-        return Encoder(kind, kind.layers(channels, **options), obs_shape, last, **fitting)
+        with _refusing_too_large(name, obs_shape):
+            return Encoder(kind, kind.layers(channels, **options), obs_shape, last, **fitting)
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"observations have the shape {obs_shape}, too small for the encoder {name}; give flatten"
+        ) from error
+
+
+@contextmanager
+def _refusing_too_large(name: str, obs_shape: tuple[int, ...]) -> Iterator[None]:
+    """Raises a UserError if layers of the given sizes, or their maps, cannot be allocated."""
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError) as error:
+        # PyTorch has no exception of its own for a CPU's memory, nor for sizes beyond 64 bits.
+        if not any(word in str(error).lower() for word in ("can't allocate", "overflow")):
+            raise
+        raise UserError(
+            f"the encoder {name} is too large for the memory, with observations of shape {obs_shape}; give smaller "
+            "numbers in its options"
         ) from error
 
 
@@ -194,8 +212,8 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
         hint = f"did you mean {close[0]}?" if close else f"give one of {', '.join(ENCODERS)}"
         raise UserError(f"there is no encoder {base!r}; {hint}")
     kind: Kind = ENCODERS.load(base)
-    words = (*PRESETS.get(base, "").split(","), *given.split(","))
-    return kind, _options(base, kind, [word for word in words if word])
+    lists = [words for words in (PRESETS.get(base, ""), given) if words]
+    return kind, _options(base, kind, [word for words in lists for word in words.split(",")])
 
 
 def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:

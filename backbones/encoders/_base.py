@@ -69,9 +69,17 @@ class Encoder(nn.Module):
             channels_last: Observations are [B, H, W, C].
             padding: How the padding of images is treated; see `layers/sizes.py`.
             side: Rows and columns after `resize` and `crop`.
+
+        Raises:
+            UserError: `side` is below 1, or the layers do not fit `padding`.
         """
         super().__init__()
         at_least_one("images", side=side)
+        if padding == "trim" and any(isinstance(x, nn.Flatten) for x in layers.modules()):
+            raise UserError(
+                "with padding=trim, images of several sizes need a head whose number of features does not depend "
+                "on the size; give head=spp, gap or spatial-softmax"
+            )
         self.layers = layers
         self.padding, self.side = padding, side
         self.channels_last = channels_last
@@ -82,11 +90,6 @@ class Encoder(nn.Module):
         with torch.no_grad():
             self.size = int(self(torch.zeros(1, *obs_shape)).shape[1])
             """Number of features."""
-            if padding == "trim" and self._features_of_smaller(obs_shape) not in (self.size, None):
-                raise UserError(
-                    "with padding=trim, images of several sizes need a head whose number of features does not depend "
-                    "on the size; give head=spp, gap or spatial-softmax"
-                )
         self.train()
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -95,15 +98,6 @@ class Encoder(nn.Module):
         if lead > 1:
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
         return read(self.layers, self._images(obs), self.padding, self.side)
-
-    def _features_of_smaller(self, obs_shape: tuple[int, ...]) -> int | None:
-        """The number of features after a quarter of the rows and columns is cut off; None if too few are left."""
-        images = self._images(torch.zeros(1, *obs_shape))
-        rows, columns = (x - x // 4 for x in images.shape[2:])
-        try:
-            return int(self.layers(images[:, :, :rows, :columns]).shape[1])
-        except (RuntimeError, ValueError, UserError):
-            return None
 
     @property
     def one_program(self) -> bool:

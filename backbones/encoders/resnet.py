@@ -19,6 +19,7 @@ Differences from the papers: group normalisation is the default, because an agen
 batches than it learns from; a unit that changes its shape always has a projection, a 1x1 convolution.
 """
 
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders._base import Kind, at_least_one
 from rlbench.backbones.layers.convolution import Norm, Pointwise, convolution, normalisation
 from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
+from rlbench.errors import UserError
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal[
@@ -193,6 +195,8 @@ def resnet_layers(
         UserError: An option has no such value.
     """
     at_least_one("resnet", units=units, width=width, stages=stages)
+    if not isfinite(gate_bias):
+        raise UserError(f"gate_bias of resnet is {gate_bias}; give a finite number")
     preactivated = order.endswith("preactivation")
     first: list[nn.Module] = [convolution(channels, width, 3, norm)]
     if order != "full-preactivation":

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1406.4729, section 2.3, trains with one size per epoch). `
 images one size, for networks without such a head.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -63,15 +63,32 @@ def read(
         images: Padded with zeros at the bottom and on the right.
         padding: See `Padding`.
         side: Rows and columns after `resize` and `crop`.
+
+    Raises:
+        UserError: The network cannot read images of one of the sizes.
     """
     if padding == "keep":
         return network(images)
     groups = by_size(images)
     order = torch.cat([chosen for chosen, _ in groups]).argsort()
     if padding == "trim":
-        return torch.cat([network(found) for _, found in groups])[order]
+        return _each_size(network, [found for _, found in groups])[order]
     fit = _resized if padding == "resize" else _cropped
     return network(torch.cat([fit(found, side) for _, found in groups])[order])
+
+
+def _each_size(network: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> Tensor:
+    """Features [B, size] of groups of images, in their order."""
+    try:
+        return torch.cat([network(images) for images in groups])
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, UserError | torch.OutOfMemoryError):
+            raise
+        sizes = ", ".join(f"{x.shape[2]}x{x.shape[3]}" for x in groups)
+        raise UserError(
+            f"padding=trim gave the encoder images of {sizes} pixels, each size as a batch of its own, and it cannot read one "
+            f"of them ({error}); give larger images or batches, another encoder, or padding=resize"
+        ) from error
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

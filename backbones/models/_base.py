@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import Space, spaces
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlbench.errors import UserError
 
@@ -69,6 +70,11 @@ def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
             f"without gaps, up to {MOST_CLASSES:,}"
         )
     return classes
+
+
+def normalises_over_batches(network: nn.Module) -> bool:
+    """Whether any layer normalises with the statistics of a batch, which a single value does not have."""
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
 def right(logits: Tensor, label: Tensor) -> Tensor:

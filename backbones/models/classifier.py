@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.models._base import classes_of, input_space, right
+from rlbench.backbones.models._base import classes_of, input_space, normalises_over_batches, right
 from rlbench.backbones.optim import SGD, gradient_step, one_cycle
 from rlbench.backbones.ranges import check
 from rlbench.errors import UserError
@@ -68,9 +67,7 @@ class Classifier(Model):
         classes, shape = classes_of(spec, config.label), tuple(input_space(spec).shape or ())
         self.encoder = make_encoder(config.encoder, shape)
         self.head = nn.Linear(self.encoder.size, classes)
-        if config.batch_size == 1 and any(
-            isinstance(x, _BatchNorm) for x in self.encoder.modules()
-        ):
+        if config.batch_size == 1 and normalises_over_batches(self.encoder):
             raise UserError(
                 f"batch_size is 1, but the encoder {config.encoder} normalises over a batch; give 2 or more, "
                 "or norm=gn"

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import Maps
 from rlbench.backbones.layers.dense import Bilinear
-from rlbench.backbones.models._base import input_space
+from rlbench.backbones.models._base import input_space, normalises_over_batches
 from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.checks import same_shape
@@ -197,6 +197,12 @@ class Segmenter(Model):
             raise UserError(
                 f"the column {config.label!r} has a class for each of {size[0]}x{size[1]} pixels, but observations have the shape "
                 f"{shape}; give one class for each pixel of the image"
+            )
+        pixels = min(x.shape[2] * x.shape[3] for x in maps.values())
+        if config.batch_size == 1 and pixels == 1 and normalises_over_batches(self.encoder):
+            raise UserError(
+                f"batch_size is 1, but the encoder {config.encoder} normalises over a batch and has a map of one pixel; give "
+                "2 or more, or norm=gn"
             )
         channels = {stride: x.shape[1] for stride, x in maps.items()}
         if config.head == "finest":

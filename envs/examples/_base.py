@@ -69,8 +69,9 @@ class Arrays(Source):
     def __init__(self, train: Mapping[str, Array], test: Mapping[str, Array]) -> None:
         """Columns [N, ...] of each split, with the same names and shapes.
 
-        Bytes with two or more dimensions per example are images; whole numbers from 0, one per example,
-        are classes; everything else is a vector or array of numbers.
+        Bytes are images, except those of shape [N, H, W] in a column other than `obs`: these are classes of pixels, like
+        other whole numbers of this shape. Whole numbers from 0, one per example, are classes. Everything else is a
+        vector or array of numbers.
 
         Raises:
             UserError: Columns of a split differ in length.
@@ -115,14 +116,13 @@ class Arrays(Source):
             highest = max((int(x.max()) for x in parts if len(x)), default=0)
             if lowest >= 0 and highest < LARGEST:
                 return spaces.Discrete(highest + 1)
-        if column.dtype == np.uint8:
+        if column.dtype == np.uint8 and (name == "obs" or len(shape) != 2):
             return spaces.Box(0, 255, shape, np.uint8)
         if column.dtype.kind in "iub":
             highest = max((int(x.max()) for x in parts if x.size), default=0)
             lowest = min((int(x.min()) for x in parts if x.size), default=0)
-            if (
-                len(shape) > 1 and lowest >= 0 and highest < LARGEST
-            ):  # Such as the class of each pixel.
-                return spaces.Box(0, highest, shape, np.int64)
+            if len(shape) > 1 and highest < LARGEST:  # Such as the class of each pixel.
+                dtype = np.uint8 if all(x.dtype == np.uint8 for x in parts) else np.int64
+                return spaces.Box(min(lowest, 0), highest, shape, dtype)
             return spaces.Box(-LARGEST - 1, LARGEST, shape, np.int64)
         return spaces.Box(-np.inf, np.inf, shape, np.float32)

@@ -307,6 +307,7 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
         (["other-tasks", "actions", "--tasks", "x", "--episodes", "0"], "episodes is 0; give 1 or more"),
         (["other-tasks", "actions", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin"),
         (["other-tasks", "lstm", "--tasks", "episodes-stag-hunt-4p"], "cannot read the examples"),
+        (["other-tasks", "digits", "--tasks", "episodes-coin"], "cannot read the examples of episodes-coin (no column"),
         (["other-tasks", "actions", "--tasks", "CartPole-v1"], "CartPole-v1 has no labelled examples"),
     ],
 )  # fmt: skip

@@ -201,6 +201,16 @@ def test_columns_and_settings_that_do_not_fit_are_refused(
         make(spec=spec, **settings)
 
 
+def test_a_batch_of_one_can_be_normalised_unless_a_map_has_one_pixel() -> None:
+    settings: dict[str, Any] = {"head": "fcn-8s", "batch_size": 1}
+    model = make(encoder="resnet:units=1,width=4,norm=bn", **settings)
+    assert model.learn(examples(1))["loss"].isfinite()
+    settings["encoder"] = "mobilenet-v2:width=0.1,norm=bn"  # 16 pixels become 1.
+    with pytest.raises(UserError, match="normalises over a batch and has a map of one pixel"):
+        make(**settings)
+    make(**settings | {"batch_size": 2})
+
+
 def test_a_stopped_run_is_resumed_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,10 @@ def test_gradients_flow_through_all_sizes() -> None:
     ("name", "message"),
     [
         ("nature:padding=trim", "give head=spp, gap or spatial-softmax"),
+        (
+            "mnas:first=8,size=8,last=0,blocks=conv_r1_k3_s2_o8_none,head=flatten,padding=trim",
+            "give head=spp, gap or spatial-softmax",
+        ),
         ("impala:padding=resize,side=0", "side of images is 0; give 1 or more"),
         ("impala:padding=cut", "padding of impala is 'cut'; give one of keep, trim, resize, crop"),
         ("grid:padding=trim", "there is no option 'padding' of the encoder grid"),
@@ -107,6 +111,27 @@ def test_wrong_options_are_refused_in_one_sentence(name: str, message: str) -> N
     with pytest.raises(UserError) as refused:
         make_encoder(name, (64, 64, 3))
     assert message in str(refused.value)
+
+
+def test_a_flat_map_is_refused_even_if_slightly_smaller_images_have_maps_of_the_same_size() -> None:
+    with pytest.raises(UserError, match="give head=spp, gap or spatial-softmax"):
+        make_encoder("impala:padding=trim", (16, 16, 3))  # 16 and 12 rows become 2, 8 become 1.
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet:units=1,width=4,norm=bn,padding=trim", "more than 1 value per channel"),
+        ("resnet:units=1,width=8,padding=trim", "more than 1 value per channel"),
+        ("unet:width=2,padding=trim", "Output size is too small"),
+    ],
+)
+def test_an_image_too_small_for_the_network_is_refused_in_one_sentence(
+    name: str, reason: str
+) -> None:
+    encoder = make_encoder(name, (16, 16, 3))
+    with pytest.raises(UserError, match=f"images of 1x1, 16x16 pixels, .*{reason}.*padding=resize"):
+        encoder(padded(pictures((16, 16), (1, 1)), 16))
 
 
 def test_a_trimming_encoder_has_no_maps() -> None:

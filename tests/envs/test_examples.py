@@ -282,11 +282,22 @@ def test_a_file_is_a_source(write: Callable[[Path, Any], str], tmp_path: Path) -
         (np.array([[1, 2], [3, 4]]), spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64)),
         (np.array([[1, 2], [3, 4]], np.uint8), spaces.Box(0, 255, (2,), np.uint8)),
         (np.array([0.0, 1.0]), spaces.Box(-np.inf, np.inf, (), np.float32)),
+        (np.array([[[0, 2]]], np.uint8), spaces.Box(0, 2, (1, 2), np.uint8)),
+        (np.array([[[1, 2]]]), spaces.Box(0, 2, (1, 2), np.int64)),
+        (np.array([[[-1, 2]]]), spaces.Box(-1, 2, (1, 2), np.int64)),
+        (np.array([[[[0, 2]]]], np.uint8), spaces.Box(0, 255, (1, 1, 2), np.uint8)),
         (np.zeros(0, int), spaces.Discrete(1)),
     ],
 )
 def test_what_a_column_of_an_array_is_follows_from_its_numbers(column: Array, space: Any) -> None:
     assert Arrays({"x": column}, {"x": column}).fields["x"] == space
+
+
+def test_bytes_without_channels_are_images_if_they_are_the_observations() -> None:
+    column = np.array([[[0, 2]]], np.uint8)
+    assert Arrays({"obs": column}, {"obs": column}).fields["obs"] == spaces.Box(
+        0, 255, (1, 2), np.uint8
+    )
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path) -> None:
