@@ -197,7 +197,7 @@ MUTATIONS: list[Mutation] = [
         ("one label for all", "label = experience[self.config.label]", 'label = experience["label"]'),
         ("weights are not decayed", "config.learning_rate, config.momentum, config.weight_decay,", "config.learning_rate, config.momentum, 0.0,"),
         ("dropout draws from nobody's generator", "with drawing_from(self.generator):", "if True:"),
-        ("a batch of one is normalised", "config.batch_size == 1 and any(", "config.batch_size == 0 and any("),
+        ("a batch of one is normalised", "config.batch_size == 1 and norm", "config.batch_size == 0 and norm"),
     ),
     *of_file(
         "backbones/encoders/_base.py", "backbones/test_classifier.py",
