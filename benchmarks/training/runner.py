@@ -5,8 +5,7 @@ config -> task -> (data set | examples | environments) -> learner -> driver -> [
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from rlbench.benchmarks.training.evaluation import (
     evaluators_of,
     lifetimes_of,
 )
-from rlbench.benchmarks.training.faults import named_as_users
+from rlbench.benchmarks.training.faults import named_as_users, resumable
 from rlbench.benchmarks.training.formats import TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import load_learner, without_files
@@ -300,22 +299,6 @@ class Run:
             "pretrained": self._encoder_from,
             "versions": versions(),
         }
-
-
-@contextmanager
-def resumable(folders: Sequence[RunFolder], path: Path) -> Iterator[None]:
-    """Adds to an error that ends the training of runs how to resume them from their last common checkpoint."""
-    try:
-        yield
-    except Diverged:  # Resuming would repeat it.
-        raise
-    except UserError as error:
-        if not all((folder.path / "config.json").exists() for folder in folders):
-            raise
-        saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
-        raise UserError(
-            f"{error}; afterwards `rlbench run --resume {path}` continues from update {saved:,}"
-        ) from error.__cause__ or error
 
 
 def _dataset_driver(run: Run, learn: Learn) -> Driver:

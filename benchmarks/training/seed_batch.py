@@ -19,11 +19,11 @@ from rlbench.accelerate.compile import inductor, interpreted, is_one_program
 from rlbench.accelerate.seeds import SeedBatch
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
-from rlbench.benchmarks.training.faults import named_as_users
+from rlbench.benchmarks.training.faults import named_as_users, resumable
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, stopped
-from rlbench.benchmarks.training.runner import Run, new_folder, resumable
+from rlbench.benchmarks.training.runner import Run, new_folder
 from rlbench.errors import Interrupted, UserError
 
 

@@ -17,8 +17,9 @@ from rlbench.benchmarks.commands import watch as film
 from rlbench.benchmarks.training import evaluation
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, longest_episode
+from rlbench.benchmarks.training.faults import resumable
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.benchmarks.training.runner import Run, resumable
+from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
