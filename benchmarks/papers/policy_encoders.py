@@ -6,14 +6,13 @@ This is not the table of a single paper: it shows MobileNetV2, ResNet, batch nor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables import statistics
-from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Missing, Results
+from rlbench.benchmarks.training.formats import HELD_OUT
 
 TASK, FRAMES = "coinrun", "frames-procgen:coinrun"
-LEVELS = {"training levels": TASK, "held-out levels": f"{TASK}-held-out"}
 PPO = {
     "envs": 32, "rollout_steps": 64, "batch_size": 256, "epochs": 2, "hidden": (256,), "discount": 0.999,
     "learning_rate": 5e-4, "entropy_coefficient": 0.01, "normalise_reward": True,
@@ -71,24 +70,18 @@ def _grids(updates: int, episodes: int) -> tuple[Grid, Grid]:
     )
 
 
-def _sampled(results: Results, name: str, task: str) -> NDArray[Any]:
-    """Mean return of each seed on a task, [R], when actions are sampled."""
-    each = results.analysed("other-tasks", name, TASK)
-    return np.array([x.numbers[f"{task}: return"] for x in each])
-
-
-def _returns(results: Results, names: tuple[str, ...], task: str) -> str:
+def _returns(results: Results, names: tuple[str, ...], prefix: str = "") -> str:
     """Mean return of each method, with a 95 % interval of its seeds."""
     shown = []
     for name in names:
-        found = _sampled(results, name, task)[:, None]
+        found = results.means(name, TASK, "return", prefix)[:, None]
         mean = statistics.bootstrap_interval(statistics.mean, found, seed=0)
         shown.append(f"{name} {mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
     return ", ".join(shown)
 
 
 def _both(results: Results, names: tuple[str, ...]) -> str:
-    return "; ".join(f"{where}: {_returns(results, names, task)}" for where, task in LEVELS.items())
+    return f"training levels: {_returns(results, names)}; held-out levels: {_returns(results, names, HELD_OUT)}"
 
 
 def _encoders(results: Results) -> Verdict:
@@ -113,23 +106,17 @@ def _first_ratio(results: Results) -> Verdict:
 
 
 def _pretrained(results: Results) -> Verdict:
+    names = (PRETRAINED, "IMPALA")
     parts = []
-    for where, task in LEVELS.items():
-        pairs = [_sampled(results, name, task) for name in (PRETRAINED, "IMPALA")]
-        if len(pairs[0]) != len(pairs[1]):
-            raise Missing("the two methods were not run with the same seeds")
+    for where, prefix in (("training", ""), ("held-out", HELD_OUT)):
+        pairs = results.paired(names, TASK, lambda run, prefix=prefix: run.mean("return", prefix))  # type: ignore[misc]
         found = statistics.paired_difference(*pairs, seed=0)
-        parts.append(f"{where} {found.point:+.2f} [{found.low:+.2f}, {found.high:+.2f}]")
+        parts.append(f"{where} levels {found.point:+.2f} [{found.low:+.2f}, {found.high:+.2f}]")
     miou = 100 * results.means(SEGMENTER, FRAMES, "miou")
     return Verdict(
         None,
         f"difference in return, paired by seed: {'; '.join(parts)}; the segmenter's mean IoU is {miou.mean():.1f} %",
     )
-
-
-def _analyses(episodes: int) -> tuple[AnalysisGrid, ...]:
-    settings = {"tasks": tuple(LEVELS.values()), "episodes": episodes, "explore": True}
-    return tuple(AnalysisGrid("other-tasks", (x.name,), (TASK,), 3, settings) for x in METHODS)
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(40, 50), "full": _grids(12_200, 500)}
@@ -141,7 +128,6 @@ PAPER = Paper(
     "Sandler et al., 2018",
     method="IMPALA",
     grids=SCALES,
-    analyses={"small": _analyses(100), "full": _analyses(500)},
     minutes={"small": 55, "full": 20_000},
     claims=(
         Claim(
@@ -163,7 +149,6 @@ PAPER = Paper(
             "none: the mean difference, paired by seed, is only reported", _pretrained,
         ),
     ),
-    notes="Return of an episode: 10 if the coin is reached, else 0; in the claims, actions are sampled, in the table the most "
-    "likely ones are taken. 500 training levels, 100,000 held-out ones."
+    notes="Return of an episode: 10 if the coin is reached, else 0. 500 training levels, 100,000 held-out ones."
     " The small scale has 81,920 frames; the full scale has 25 million, as in Procgen's paper, and has not been run.",
 )  # fmt: skip

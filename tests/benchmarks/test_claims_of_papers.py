@@ -223,28 +223,13 @@ def test_only_statistics_of_the_batch_may_change_the_first_ratio(
     assert verdict(policy_encoders.PAPER, "P3", Results([])).holds == holds
 
 
-def sampled(returns: dict[str, tuple[float, ...]]) -> list[tuple[str, str, Analysed]]:
-    """Analyses of policy-encoders: the return of each seed on training levels, and twice as much on the others."""
-    own, other = policy_encoders.LEVELS.values()
-    return [
-        (name, own, Analysed("other-tasks", {f"{own}: return": x, f"{other}: return": 2 * x}, (), {}))
-        for name, each in returns.items()
-        for x in each
-    ]  # fmt: skip
-
-
 def test_a_pretrained_encoder_is_compared_seed_by_seed() -> None:
-    found = sampled({"IMPALA": (1.0, 5.0), policy_encoders.PRETRAINED: (2.0, 6.0)})
-    segmenter = result(policy_encoders.SEGMENTER, policy_encoders.FRAMES, miou=[0.5])
-    said = verdict(policy_encoders.PAPER, "P4", Results([segmenter], found)).evidence
-    assert "training levels +1.00 [+1.00, +1.00]; held-out levels +2.00 [+2.00, +2.00]" in said
-    with pytest.raises(Missing, match="same seeds"):
-        verdict(policy_encoders.PAPER, "P4", Results([segmenter], found[1:]))
-    assert "mean IoU is 50.0 %" in said
-
-
-def test_returns_of_encoders_are_those_of_sampled_actions() -> None:
-    found = sampled(dict.fromkeys(policy_encoders.ENCODERS, (3.0, 5.0)))
-    said = verdict(policy_encoders.PAPER, "P1", Results([], found)).evidence
-    assert "training levels: Nature 4.00 [3.00, 5.00]" in said
-    assert "held-out levels: Nature 8.00 [6.00, 10.00]" in said
+    runs = [
+        result(name, policy_encoders.TASK, seed, **{"return": [x], "held_out/return": [2 * x]})
+        for name, returns in (("IMPALA", (1.0, 5.0)), (policy_encoders.PRETRAINED, (2.0, 6.0)))
+        for seed, x in enumerate(returns)
+    ]
+    runs.append(result(policy_encoders.SEGMENTER, policy_encoders.FRAMES, miou=[0.5]))
+    found = verdict(policy_encoders.PAPER, "P4", Results(runs)).evidence
+    assert "training levels +1.00 [+1.00, +1.00]; held-out levels +2.00 [+2.00, +2.00]" in found
+    assert "mean IoU is 50.0 %" in found
