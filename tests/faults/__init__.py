@@ -1,0 +1,1 @@
+"""Faults that are injected into whole runs: `make check-faults`."""
