@@ -8,6 +8,7 @@ from rlbench.envs.d4rl.names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
+from rlbench.files import refuse_other_than_file
 from rlbench.offline_data.cache import entry, open_or_make
 from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.formats import d4rl, hdf5, minari
@@ -104,11 +105,12 @@ def _generated(
 
 
 def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:
-    if not file.is_file():
+    if not file.exists():
         raise UserError(
             f"there is no file {file}; give `auto`, `generated`, `d4rl`, `minari:ID` or the path "
             "of an HDF5 file or of a model (.zip)"
         )
+    refuse_other_than_file(file)
     stat, world = file.stat(), World.of(task)
     key = {
         "reader": READER_VERSION,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,18 @@ REASONS = {
     errno.EEXIST: f"a part of the path is a file; {_OTHER_FOLDER}",
 }
 """Errors of the operating system, in words."""
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuses a folder, pipe or device in place of a file, because reading it might never end; nothing at all is no error."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise UserError(f"{path} is {kind}, not a file; give the path of a file")
 
 
 @contextmanager

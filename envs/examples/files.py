@@ -7,11 +7,13 @@ An HDF5 file has the same names as groups and data sets. Further columns may hav
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rlbench.envs.examples._base import SPLITS, Array, Arrays, Split
 from rlbench.errors import UserError
+from rlbench.files import refuse_other_than_file
 
 
 class FileExamples(Arrays):
@@ -26,9 +28,13 @@ def read(file: Path) -> FileExamples:
     Raises:
         UserError: There is no such file, or it is not as described above.
     """
+    refuse_other_than_file(file)
     try:
+        file.stat()  # Each format would name a missing file in its own words.
         columns = _npz(file) if file.suffix == ".npz" else _hdf5(file)
-    except (FileNotFoundError, IsADirectoryError):
+    except UserError:
+        raise
+    except FileNotFoundError:
         raise UserError(
             f"there is no file {file}; give the path of an .npz or HDF5 file of examples"
         ) from None
@@ -64,11 +70,15 @@ def _npz(file: Path) -> Mapping[str, Array]:
 def _hdf5(file: Path) -> Mapping[str, Array]:
     import h5py
 
-    found: dict[str, Array] = {}
-    with h5py.File(file, "r") as opened:
+    from rlbench.hdf5 import member, opened, refuse_overclaimed
+
+    found: dict[str, Any] = {}
+    with opened(file) as content:
         for split in SPLITS:
-            group = opened.get(split)
-            for name, column in group.items() if isinstance(group, h5py.Group) else ():
+            group = member(file, content, split)
+            for name in group if isinstance(group, h5py.Group) else ():
+                column = member(file, group, name)
                 if isinstance(column, h5py.Dataset) and column.shape is not None:
-                    found[f"{split}/{name}"] = column[()]
-    return found
+                    found[f"{split}/{name}"] = column
+        refuse_overclaimed(file, found.values())
+        return {name: column[()] for name, column in found.items()}

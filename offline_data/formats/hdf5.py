@@ -1,9 +1,8 @@
 """HDF5 files in D4RL's format: a writer, and a reader that handles the faults of real files."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
+from rlbench.hdf5 import explaining_damage, member, opened, refuse_overclaimed
 from rlbench.offline_data.dataset import Columns, DataSet, Kind, Provenance, Recording
 from rlbench.offline_data.formats import d4rl
 from rlbench.offline_data.formats._reader import BLOCK, Checker, Progress, World, warn_of_limit
@@ -30,44 +30,6 @@ from rlbench.offline_data.recording.policy_cards import file_hash
 Array = NDArray[Any]
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file to read.
-
-    Raises:
-        UserError: It cannot be read, is not an HDF5 file, or is damaged.
-    """
-    try:
-        with open(path, "rb") as plain:
-            start = plain.read(64)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; give the path of a file") from None
-    if start.startswith(b"version https://git-lfs"):
-        raise UserError(
-            f"{path} is a Git LFS pointer, not the data; run `git lfs pull` in its repository"
-        )
-    if not start.startswith(b"\x89HDF"):
-        raise UserError(f"{path} is not an HDF5 file; give one in D4RL's format")
-    with explaining_damage(path):
-        file = h5py.File(path, "r")
-    with file:
-        yield file
-
-
-@contextmanager
-def explaining_damage(path: Path) -> Iterator[None]:
-    """Turns h5py's errors on a damaged file into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged or cut off ({f'{error} '.splitlines()[0].strip()}); download or "
-            "copy it again"
-        ) from None
 
 
 def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
@@ -105,7 +67,9 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
 def world_of(path: Path) -> World:
     """A world that fits any file whose columns are arrays."""
     with opened(path) as file, explaining_damage(path):
-        shapes = [getattr(file.get(name), "shape", (0,))[1:] for name in REQUIRED[:2]]
+        arrays = _arrays(path, file)
+        refuse_overclaimed(path, arrays.values())
+        shapes = [arrays[name].shape[1:] if name in arrays else () for name in REQUIRED[:2]]
     obs, action = (spaces.Box(-np.inf, np.inf, shape) for shape in shapes)
     return World(path.name, obs, action, None, lambda mean_return: None)
 
@@ -121,17 +85,12 @@ class _Source:
 
     @classmethod
     def of(cls, path: Path, file: Any, world: World) -> "_Source":
-        missing = [name for name in REQUIRED if not isinstance(file.get(name), h5py.Dataset)]
-        if missing:
+        columns = _arrays(path, file)
+        if missing := [name for name in REQUIRED if name not in columns]:
             raise UserError(
                 f"{path} has no {' and no '.join(missing)}; a file in D4RL's format has "
                 f"{', '.join(REQUIRED)}"
             )
-        columns = {
-            name: file[name]
-            for name in (*REQUIRED, "timeouts", "next_observations")
-            if isinstance(file.get(name), h5py.Dataset)
-        }
         count = columns["rewards"].shape[0] if columns["rewards"].shape else 0
         if count == 0:
             raise UserError(f"{path} holds no transitions; give a file that does")
@@ -139,6 +98,7 @@ class _Source:
         shapes = {"observations": obs, "next_observations": obs, "actions": action}
         for name, column in columns.items():
             check_column(path, column, (count, *shapes.get(name, ())), world.task)
+        refuse_overclaimed(path, columns.values())
         return cls(path, columns, world, count)
 
     def read(self, name: str, start: int, stop: int) -> Array:
@@ -147,10 +107,7 @@ class _Source:
 
     def flags(self, name: str) -> Array:
         """A column of flags as bool [N]."""
-        values = self.read(name, 0, self.count)[:, 0]
-        if not np.isin(values, (0, 1)).all():
-            raise UserError(f"{self.path} has {name} other than 0 and 1; correct the file")
-        return values.astype(bool)
+        return read_flags(self.path, self.columns[name])
 
     def rows(self, start: int, stop: int, selection: Selection, checker: Checker) -> Array:
         """Packed transitions from rows start to stop of the file."""
@@ -194,6 +151,27 @@ def read_rows(path: Path, column: Any, start: int, stop: int) -> Array:
     return values.reshape(len(values), -1)
 
 
+def read_flags(path: Path, column: Any) -> Array:
+    """A column of flags as bool [N].
+
+    Raises:
+        UserError: It has other values.
+    """
+    values: Array = read_rows(path, column, 0, column.shape[0])[:, 0]
+    if not np.isin(values, (0, 1)).all():
+        raise UserError(
+            f"{path} has {column.name.lstrip('/')} other than 0 and 1; correct the file"
+        )
+    return values.astype(bool)
+
+
+def _arrays(path: Path, file: Any) -> dict[str, Any]:
+    """The columns of a file that are arrays."""
+    names = (*REQUIRED, "timeouts", "next_observations")
+    found = {name: member(path, file, name) for name in names}
+    return {name: x for name, x in found.items() if isinstance(x, h5py.Dataset)}
+
+
 def _episodes(
     source: _Source, world: World
 ) -> tuple[Selection, Array, Array, Array, dict[str, Any]]:
@@ -229,7 +207,9 @@ def _provenance(path: Path, file: Any, details: dict[str, Any]) -> Provenance:
     with explaining_damage(path):
         kind: Kind = "generated" if file.attrs.get("synthetic", False) else "file"
         origin = file.attrs.get("provenance")
-    with suppress(TypeError, ValueError):  # Only our own files record their provenance.
+    with suppress(
+        TypeError, ValueError, RecursionError
+    ):  # Only our own files record their provenance.
         details["origin"] = json.loads(origin)
     return Provenance(kind, path.name, path.name, "", details)
 

@@ -5,6 +5,7 @@ of the latter holds one episode, with one more observation than actions, so ever
 """
 
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError
+from rlbench.files import refuse_other_than_file
+from rlbench.hdf5 import explaining_damage, member, opened, refuse_overclaimed
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.formats._reader import Checker, Progress, World, warn_of_limit
 from rlbench.offline_data.formats._transitions import probable_limit, true_ends
-from rlbench.offline_data.formats.hdf5 import check_column, explaining_damage, opened, read_rows
+from rlbench.offline_data.formats.hdf5 import check_column, read_flags, read_rows
 
 Array = NDArray[Any]
 
@@ -54,6 +57,7 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
     Raises:
         UserError: The data set is damaged, lacks something or does not fit.
     """
+    dataset_id, low, high = _metadata(path)
     with opened(path) as file:
         with explaining_damage(path):
             episodes = _episodes(path, file, world)
@@ -73,7 +77,6 @@ def read(path: Path, folder: Path, world: World, progress: Progress) -> None:
                 rewards = read_rows(path, columns["rewards"], 0, len(rows))
                 returns.append(float(rewards.astype(np.float64).sum()))
                 progress(number + 1, len(episodes))
-            dataset_id, low, high = _metadata(path)
             details |= {"next_obs": "recorded", "reference_returns": [low, high]}
             details |= checker.findings()
             provenance = Provenance("minari", dataset_id, f"minari:{dataset_id}", "", details)
@@ -84,16 +87,21 @@ def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
     """The columns of every episode, in the order of recording."""
     names = [name for name in file if name.startswith("episode_")]
     shapes = dict(zip(_COLUMNS, (world.layout.obs_shape, world.layout.action_shape), strict=False))
-    episodes = []
+    episodes: list[dict[str, Any]] = []
     for name in sorted(names, key=lambda name: int(name.removeprefix("episode_"))):
-        group = file[name]
-        missing = [column for column in _COLUMNS if not isinstance(group.get(column), h5py.Dataset)]
-        if missing:
+        group = member(path, file, name)
+        if not isinstance(group, h5py.Group):
             raise UserError(
-                f"{path} has no array {missing[0]} in {name}; data sets with such parts cannot be "
-                "read, so choose another one"
+                f"{path} has {name} as an array, expected a group of arrays; download the data set again"
             )
-        columns = {column: group[column] for column in _COLUMNS}
+        columns = {column: member(path, group, column) for column in _COLUMNS}
+        for column, found in columns.items():
+            # Rewards of one number alone would not tell the number of steps.
+            if not isinstance(found, h5py.Dataset) or not found.shape:
+                raise UserError(
+                    f"{path} has no array {column} in {name}; data sets with such parts cannot be "
+                    "read, so choose another one"
+                )
         count = columns["rewards"].shape[0]
         if count == 0:
             continue
@@ -101,6 +109,7 @@ def _episodes(path: Path, file: Any, world: World) -> list[dict[str, Any]]:
             rows = count + 1 if key == "observations" else count
             check_column(path, column, (rows, *shapes.get(key, ())), world.task)
         episodes.append(columns)
+    refuse_overclaimed(path, (column for columns in episodes for column in columns.values()))
     if not episodes:
         raise UserError(f"{path} holds no episodes; download the data set again")
     return episodes
@@ -111,7 +120,7 @@ def _ends(
 ) -> tuple[Array, Array, dict[str, Any]]:
     """Terminals and time-outs of all episodes, bool [N] each, and a record of the repairs."""
     terminals, timeouts = (
-        np.concatenate([read_rows(path, x[name], 0, len(x["rewards"]))[:, 0] for x in episodes]) > 0
+        np.concatenate([read_flags(path, columns[name]) for columns in episodes])
         for name in ("terminations", "truncations")
     )
     last = np.cumsum(lengths) - 1
@@ -135,22 +144,38 @@ def _transitions(
     packed = np.empty((count, world.layout.width), dtype=np.float32)
     into = Columns.of(packed, world.layout)
     obs = read_rows(path, columns["observations"], 0, count + 1)
-    into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]
-    into.action[:] = read_rows(path, columns["actions"], 0, count)
-    into.reward[:] = read_rows(path, columns["rewards"], 0, count)
+    with np.errstate(over="ignore"):  # As in `hdf5.read`.
+        into.obs[:], into.next_obs[:] = obs[:-1], obs[1:]
+        into.action[:] = read_rows(path, columns["actions"], 0, count)
+        into.reward[:] = read_rows(path, columns["rewards"], 0, count)
     into.terminated[:, 0], into.truncated[:, 0] = terminals, timeouts
     return packed
 
 
 def _metadata(path: Path) -> tuple[str, float | None, float | None]:
     """Id and returns that score 0 and 100; D4RL's own must not be used for Minari's data."""
+    file = path.parent / "metadata.json"
+    refuse_other_than_file(file)
     try:
-        values = json.loads((path.parent / "metadata.json").read_text(encoding="utf-8"))
-        return values["dataset_id"], values.get("ref_min_score"), values.get("ref_max_score")
-    except (OSError, ValueError, KeyError):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        dataset_id, *scores = (
+            values["dataset_id"],
+            values.get("ref_min_score"),
+            values.get("ref_max_score"),
+        )
+        known = all(x is None or _is_number(x) for x in scores)
+        if not isinstance(dataset_id, str) or not known or scores[0] == scores[1] is not None:
+            raise ValueError
+        return dataset_id, *scores
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
-            f"{path.parent / 'metadata.json'} is missing or damaged; download the data set again"
+            f"{file} is missing or damaged; it needs the text dataset_id, and numbers that differ if it has ref_min_score "
+            "and ref_max_score, so download the data set again"
         ) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _score(low: float | None, high: float | None) -> Callable[[float], float | None]:

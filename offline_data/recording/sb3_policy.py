@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlbench.errors import UserError
+from rlbench.files import refuse_other_than_file
 
 Array = NDArray[Any]
 Activation = Callable[[Tensor], Tensor]
@@ -177,6 +178,7 @@ def _rule(family: Family, *, discrete: bool) -> Rule:
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights, and the plain values stored with them."""
+    refuse_other_than_file(file)
     try:
         with zipfile.ZipFile(file) as archive:
             blob, text = archive.read("policy.pth"), archive.read("data")

@@ -183,7 +183,7 @@ def _folder(path: Path) -> Path:
 
 BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda path: path, "no file .* give `auto`"),
-    "a folder": (_folder, "no file"),
+    "a folder": (_folder, "is a folder, not a file"),
     "Git LFS": (_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
     "not HDF5": (_bytes(b"PK\x03\x04 a zip"), "not an HDF5 file"),
     "empty": (_bytes(b""), "not an HDF5 file"),
