@@ -74,6 +74,8 @@ class Task:
     """How its agents learn: all by one policy, `shared`, or each by its own, `independent`; see `rlbench.envs.teams`.
     None if one agent learns. Observations and actions of all agents are stacked, [A, ...], in spaces of
     `rlbench.teams`; the reward of an environment is the mean over the agents."""
+    imports: str | None = None
+    """The `package.module:factory` that it is made by, if that is custom code; imported when something is made."""
 
     def score(self, mean_return: float) -> float | None:
         """D4RL-normalised score, 100 (R - min) / (max - min); None without reference returns."""
@@ -143,6 +145,7 @@ def find_task(name: str) -> Task:
             name,
             partial(making.make_from_factory, name),
             source=partial(making.source_from_factory, name),
+            imports=name,
         )
     import gymnasium as gym
 

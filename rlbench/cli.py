@@ -18,6 +18,7 @@ import tyro
 
 from rlbench.errors import Interrupted, RunsFailed, UserError
 from rlbench.stopping import handling
+from rlbench.trust import TrustOption
 
 T = TypeVar("T")
 
@@ -116,13 +117,15 @@ def _dispatch(words: list[str]) -> None:
 class _Resume:
     resume: Path
     """Folder of the run to resume."""
+    trust: TrustOption = False
 
 
 def _run(words: list[str]) -> None:
     """`rlbench run`: a new run, or the rest of a stopped one."""
     if any(word.split("=")[0] == "--resume" for word in words):
         settings = [word for word in words if word.startswith("--")]
-        if others := [x for x in settings if x.split("=")[0] not in ("--resume", "--help")]:
+        known = ("--resume", "--help", "--trust", "--no-trust")
+        if others := [x for x in settings if x.split("=")[0] not in known]:
             raise UserError(
                 f"a resumed run keeps its settings, so {others[0]} cannot change; leave it out, or "
                 "start a new run"
@@ -130,7 +133,7 @@ def _run(words: list[str]) -> None:
         options = _parse(_Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
 
-        commands.resume(options.resume)
+        commands.resume(options.resume, trust=options.trust)
         return
     if not words or words[0].startswith("-"):
         from rlbench.benchmarks.commands import listing as catalog
@@ -157,8 +160,8 @@ def _run(words: list[str]) -> None:
     from rlbench.benchmarks.training.learners import load_learner
 
     with named_as_users(load_learner(name)):
-        config, settings = grouped.separate(new, type(settings))
-    commands.run(name, settings, config)
+        config, settings, trust = grouped.separate(new, type(settings))
+    commands.run(name, settings, config, trust=trust)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +174,7 @@ class _Evaluate:
     """Seed of the episodes; training used different ones."""
     explore: bool = False
     """Act with exploration noise."""
+    trust: TrustOption = False
 
 
 def _evaluate(words: list[str]) -> None:
@@ -183,7 +187,7 @@ def _evaluate(words: list[str]) -> None:
     )
     from rlbench.benchmarks.commands import run as commands
 
-    commands.evaluate(options.run, options.episodes, options.seed, options.explore)
+    commands.evaluate(options.run, options.episodes, options.seed, options.explore, options.trust)
 
 
 _IMPORTED = {

@@ -86,7 +86,7 @@ class NameTable(Mapping[str, str]):
             UserError: There is no such name, or its module cannot be imported.
         """
         module_name, _, attribute = self.place(name).partition(":")
-        if name not in self._entries:
+        if name not in self:  # Otherwise it is in an installed package.
             look_in_current_folder()
         try:
             module = import_module(module_name)

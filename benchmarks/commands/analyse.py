@@ -12,6 +12,7 @@ from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform
 from rlbench.errors import UserError
 from rlbench.terminal import say
+from rlbench.trust import TrustOption
 
 
 def overview(words: Sequence[str]) -> None:
@@ -42,6 +43,7 @@ def options(name: str) -> tuple[type[Any], str]:
         rows.append((each.name, known, how))
     where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses/NAME` in the first run.")]  # fmt: skip
     rows.append(("out", where, field(default=None)))
+    rows.append(("trust", TrustOption, field(default=False)))
     line = ANALYSES.get(name) or (kind.__doc__ or "").strip().partition("\n")[0]
     return make_dataclass("Options", rows, kw_only=True), line
 
@@ -52,7 +54,7 @@ def make(name: str, asked: Any) -> None:
     settings = {each.name: getattr(asked, each.name) for each in fields(kind.Config)}
     kind.Config(**settings)  # Refuses wrong settings before a run is loaded.
     job = AnalysisJob(name, settings, tuple(asked.runs), asked.out)
-    found = perform(job)
+    found = perform(job, trust=asked.trust)
     width = max(map(len, found.numbers), default=0)
     for label, value in found.numbers.items():
         say(f"{label:<{width}}  {value:.4g}")

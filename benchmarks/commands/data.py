@@ -13,6 +13,7 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import check_data, data_info, get_data, list_data
 from rlbench.terminal import Terminal, say
+from rlbench.trust import TrustOption
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -75,6 +76,7 @@ class ExamplesOf:
     """Training examples; a quarter as many test examples, from other episodes, are added."""
     out: Path = Path("teacher.npz")
     """File of examples; its name is a task for models, and archsearch-NAME.npz one for searches."""
+    trust: TrustOption = False
 
 
 def show_list(_: List) -> None:
@@ -179,7 +181,9 @@ def examples(options: ExamplesOf) -> None:
     else:
         count = options.size + options.size // TESTS
         with ProgressLine(Terminal(), f"playing {options.source}", count, "examples") as line:
-            write_examples(Path(options.source), options.size, options.out, line.advance)
+            write_examples(
+                Path(options.source), options.size, options.out, line.advance, trust=options.trust
+            )
     say(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
 
 

@@ -37,6 +37,7 @@ from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.interface import Agent, MetaLearner
 from rlbench.terminal import say
+from rlbench.trust import TrustOption
 
 CHECKED = 1_000
 """Observations on which an exported policy is compared with its agent."""
@@ -59,6 +60,7 @@ class ExportConfig:
     """Folder of the run."""
     out: Path | None = None
     """Folder to write to; by default `export` in the folder of the run."""
+    trust: TrustOption = False
 
 
 Inputs = tuple[Tensor, ...]
@@ -66,7 +68,7 @@ Inputs = tuple[Tensor, ...]
 
 def make(options: ExportConfig) -> None:
     """Exports the policy, checks it and writes the files."""
-    learner, task = load_run(options.run)
+    learner, task = load_run(options.run, trust=options.trust)
     folder = options.out or options.run / "export"
     if isinstance(learner, MetaLearner):
         written = learner.export(folder, _origin(options.run))

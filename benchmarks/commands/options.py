@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.trust import TrustOption
 
 ENCODER = ("encoder", "freeze", "pretrained", "memory", "memory_size")
 """Options of the third group, whether they belong to the run or to the learner."""
@@ -37,6 +38,7 @@ def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[An
             default = values.get(each.name, each.default)
             how = field() if default is MISSING else field(default_factory=partial(_same, default))
             groups["encoder" if each.name in ENCODER else title].append((each.name, known, how))
+    groups["run"].append(("trust", TrustOption, field(default=False)))
     groups["encoder"].sort(key=lambda row: ENCODER.index(row[0]))
     about = {"run": RunConfig.__doc__, own: type(settings).__doc__, "encoder": ABOUT}
     return make_dataclass(
@@ -53,13 +55,14 @@ def _same(value: Any) -> Any:
     return value
 
 
-def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any]:
-    """Splits the parsed options into the run's options and the learner's settings."""
+def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any, bool]:
+    """Splits the parsed options into the run's options, the learner's settings, and whether folders are trusted."""
     values: dict[str, Any] = {}
     for group in fields(parsed):
         values |= vars(getattr(parsed, group.name))
     run = {x.name: values.pop(x.name) for x in fields(RunConfig)}
-    return RunConfig(**run), settings(**values)
+    trust = values.pop("trust")
+    return RunConfig(**run), settings(**values), trust
 
 
 def field_docs(config: type) -> dict[str, str]:

@@ -18,32 +18,32 @@ from rlbench.offline_data import DataSet
 from rlbench.terminal import Terminal, say
 
 
-def run(learner_name: str, settings: Any, config: RunConfig) -> None:
+def run(learner_name: str, settings: Any, config: RunConfig, *, trust: bool = False) -> None:
     """Trains and scores a learner."""
     console = Terminal()
     title = f"{learner_name} on {config.env}, seed {config.seed}"
     if config.seeds > 1:
-        together = SeedBatchRun.begin(learner_name, settings, config, console)
+        together = SeedBatchRun.begin(learner_name, settings, config, console, trust=trust)
         console.print(f"{title} to {config.seed + config.seeds - 1}", soft_wrap=True)
         together.start()
         _conclude_all(together, console)
         return
-    job = Run(learner_name, settings, config, console)
+    job = Run(learner_name, settings, config, console, trust=trust)
     console.print(title, soft_wrap=True)
     job.start()
     _conclude(job, console)
 
 
-def resume(path: Path) -> None:
+def resume(path: Path, *, trust: bool = False) -> None:
     """Resumes a run."""
     console = Terminal()
     if members(path):
-        together = SeedBatchRun.resume(path, console)
+        together = SeedBatchRun.resume(path, console, trust=trust)
         if together.finish() == 0:
             console.print(f"{path} is already complete", soft_wrap=True)
         _conclude_all(together, console)
         return
-    job = Run.resume(path, console)
+    job = Run.resume(path, console, trust=trust)
     if job.config.seeds > 1:
         raise UserError(
             f"{path} is one of {job.config.seeds} seeds that learn together; resume all of them: "
@@ -54,14 +54,14 @@ def resume(path: Path) -> None:
     _conclude(job, console)
 
 
-def evaluate(path: Path, episodes: int, seed: int, explore: bool) -> None:
+def evaluate(path: Path, episodes: int, seed: int, explore: bool, trust: bool) -> None:
     """Scores the learner of a run: an agent on new episodes, a model on its test examples; writes nothing."""
-    learner, task = load_run(path)
+    learner, task = load_run(path, trust=trust)
     if explore and not isinstance(learner, Agent):
         kind = "model" if isinstance(learner, Model) else "meta-learner"
         raise UserError(f"{path} is the run of a {kind}, which does not act; leave --explore out")
     if isinstance(learner, Model):
-        evaluator = ExamplesEvaluator(examples_of_run(path).test.to(learner.device))
+        evaluator = ExamplesEvaluator(examples_of_run(path, trust=trust).test.to(learner.device))
         say(describe(task, type(learner), evaluator.columns(learner, seed)))
         return
     evaluators = evaluators_of(learner, task, episodes)
@@ -99,6 +99,7 @@ def _conclude(job: Run, console: Console) -> None:
     path = job.folder.path
     console.print(f"done: {_last(job)}", soft_wrap=True)
     more = " --episodes 100" if issubclass(job.learner_class, Agent) else ""
+    more += job.trust_option
     console.print(
         f"kept in {path}; next: rlbench evaluate {path}{more}",
         soft_wrap=True,

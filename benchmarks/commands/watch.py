@@ -19,6 +19,7 @@ from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.seeding import derive
 from rlbench.terminal import say
+from rlbench.trust import Trust, TrustOption
 
 if TYPE_CHECKING:
     from rlbench.envs.contract import Checked
@@ -49,6 +50,7 @@ class WatchConfig:
     size: int = 480
     """Width and height in pixels, if the environment allows a choice (MuJoCo); smaller pictures are
     enlarged by the largest whole factor that fits."""
+    trust: TrustOption = False
 
 
 def make(options: WatchConfig) -> None:
@@ -65,20 +67,22 @@ def make(options: WatchConfig) -> None:
         raise UserError(f"a film of {options.size} pixels cannot be drawn; give 16 to 4096")
     _imageio()  # Missing packages are reported before minutes of drawing.
     max_fps = GIF_FPS if ending == ".gif" else math.inf
-    pictures, fps = frames(options.run, options.episodes, options.seed, options.size, max_fps)
+    pictures, fps = frames(
+        options.run, options.episodes, options.seed, options.size, max_fps, trust=options.trust
+    )
     film, count = encoded(pictures, fps, ending)
     write_atomically(out, film)
     say(f"{out}: {count:,} frames, {count / fps:.0f} s")
 
 
-def small_film(run: Path) -> bytes:
-    """The first seconds of an episode as a small GIF, for a page.
+def small_film(run: Path, *, trust: Trust = False) -> bytes:
+    """The first seconds of an episode as a small GIF, for a page; see `frames`.
 
     Raises:
-        UserError: The environment cannot be drawn, or imageio is missing.
+        UserError: The environment cannot be drawn or is custom code that is not trusted, or imageio is missing.
     """
     _imageio()
-    pictures, fps = frames(run, 1, 1, SMALL_SIZE, SMALL_FPS)
+    pictures, fps = frames(run, 1, 1, SMALL_SIZE, SMALL_FPS, trust=trust)
     shown = [_shrunk(picture) for picture in islice(pictures, SMALL_FRAMES)]
     film, _ = encoded(shown, fps, ".gif")
     while len(film) > SMALL_BYTES:
@@ -88,7 +92,13 @@ def small_film(run: Path) -> bytes:
 
 
 def frames(
-    run: Path, episodes: int, seed: int, size: int, max_fps: float = math.inf
+    run: Path,
+    episodes: int,
+    seed: int,
+    size: int,
+    max_fps: float = math.inf,
+    *,
+    trust: Trust = False,
 ) -> tuple[Iterator[Frame], float]:
     """Plays and draws the policy of a run, without exploration.
 
@@ -98,18 +108,19 @@ def frames(
         seed: Seed of the episodes.
         size: Width and height, if we do the drawing.
         max_fps: Largest number of frames per second; steps in between are not drawn.
+        trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Returns:
         Pictures, uint8 [H, W, 3] each, drawn on demand; and frames per second.
 
     Raises:
-        UserError: The environment cannot be drawn.
+        UserError: The environment cannot be drawn, or the folder names custom code that is not trusted.
     """
     load_mujoco()
     from rlbench.benchmarks.training.loading import load_agent_run
     from rlbench.envs.contract import Checked
 
-    agent, task = load_agent_run(run)
+    agent, task = load_agent_run(run, trust=trust)
     agent.act_generator.manual_seed(derive(seed, "actions"))
     env, draw = _drawing(task, size)
     steps_per_second = float(env.metadata.get("render_fps") or 30)

@@ -20,6 +20,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import FAILURES, Interrupted, UserError
 from rlbench.files import explaining_os_errors
+from rlbench.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Job:
     """Settings of the learner; all others are its preset for the task."""
     config: RunConfig
     """Task, data, lengths and seed; `out` is the folder."""
+    trust: Trust = ()
+    """Names of custom code that run folders may name, such as those of the whole table; True for all names."""
 
     @property
     def folder(self) -> Path:
@@ -103,12 +106,12 @@ def execute(job: Job) -> Outcome:
             console.print(time.strftime("%Y-%m-%d %H:%M:%S"))
             keep(job.folder, job.learner, job.config.env, job.config.updates)
             if (job.folder / "config.json").exists():
-                Run.resume(job.folder, console).finish()
+                Run.resume(job.folder, console, trust=job.trust).finish()
             else:
                 learner = load_learner(job.learner)
                 preset = learner.preset(job.config.env, job.config.updates)
                 settings = learner.Config(**{**preset, **job.settings})
-                Run(job.learner, settings, job.config, console).start()
+                Run(job.learner, settings, job.config, console, trust=job.trust).start()
     except Interrupted:
         raise
     except UserError as error:

@@ -12,7 +12,9 @@ from typing import Any
 
 from rlbench.benchmarks.tables.defaults import field_defaults
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import is_custom
 from rlbench.errors import UserError
+from rlbench.trust import Trust, trusts
 
 Config = Mapping[str, Any]
 """The content of a config.json."""
@@ -25,7 +27,7 @@ HASH_LENGTH = 8
 """Number of hash digits in a label."""
 
 
-def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
+def labels(names: Sequence[str], configs: Sequence[Config], *, trust: Trust = False) -> list[str]:
     """Method names; runs that share one on a task differ only in the seed.
 
     If runs with the same name differ on a task, the settings that differ are appended on all tasks, as in
@@ -34,8 +36,9 @@ def labels(names: Sequence[str], configs: Sequence[Config]) -> list[str]:
     Args:
         names: Initial name of each run, such as its learner.
         configs: The config.json of each run.
+        trust: See `identities`.
     """
-    found = identities(configs)
+    found = identities(configs, trust)
     tasks = [_task(config) for config in configs]
     learners: dict[str, set[str]] = {}
     for name, identity in zip(names, found, strict=True):
@@ -84,13 +87,18 @@ def refuse_repeats(keys: Sequence[tuple[str, str, int]], places: Sequence[object
         seen[key] = place
 
 
-def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
+def identities(configs: Sequence[Config], trust: Trust = False) -> list[dict[str, Any]]:
     """Everything that affects the result of each run, except its task and seed.
 
     Settings and options that were added after a run count as having their defaults. Data are identified
     by their hash, or by their size if each seed draws new ones. Reference returns are
     included because they define the unit of the score. Pretrained encoders are identified by how they were
     trained, because each seed may start from one with the same seed.
+
+    Args:
+        configs: The config.json of each run.
+        trust: Whether custom learners that they name may be imported for their defaults, or the names that may; the
+            defaults of others are unknown.
     """
     settings_of: dict[str, set[str]] = {}
     for config in configs:
@@ -100,7 +108,7 @@ def identities(configs: Sequence[Config]) -> list[dict[str, Any]]:
     for config in configs:
         name, settings = _learner(config)
         if newer := settings_of[name] - settings.keys():
-            known = field_defaults(name)
+            known = field_defaults(name) if trusts(trust, name) or not is_custom(name) else {}
             settings = settings | {key: known[key] for key in sorted(newer & known.keys())}
         unit = {"reference_returns": config.get("reference_returns")}
         run = decisive(config.get("run", {}))

@@ -14,6 +14,7 @@ from rlbench.benchmarks.tables.results import Results
 from rlbench.benchmarks.training.analysing import AnalysisJob
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import folder_name
+from rlbench.trust import Trust, texts, with_names
 
 Scale = Literal["small", "full"]
 
@@ -49,8 +50,20 @@ class Grid:
     run: Mapping[str, Any]
     """Fields of RunConfig: updates, data_size, eval_every, ..."""
 
-    def jobs(self, folder: Path) -> Iterator[tuple[str, Job]]:
-        """Each run with the name of its method; run folders are in `folder`."""
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of learners, tasks and settings, all of which may be custom code."""
+        of_methods = [(method.learner, *texts(method.settings)) for method in self.methods]
+        return frozenset(self.tasks).union(*of_methods)
+
+    def jobs(self, folder: Path, trust: Trust = ()) -> Iterator[tuple[str, Job]]:
+        """Each run with the name of its method; run folders are in `folder`.
+
+        Args:
+            folder: Where the run folders are.
+            trust: Further names that they may import, or True for all; see `Job.trust`.
+        """
+        trust = with_names(trust, self.names)
         for task in self.tasks:
             for method in self.methods:
                 for seed in range(self.seeds):
@@ -59,7 +72,7 @@ class Grid:
                     if method.pretrained is not None:
                         run["pretrained"] = str(folder / run_name(*method.pretrained, seed))
                     config = RunConfig(env=task, seed=seed, out=out, **run)
-                    yield method.name, Job(method.learner, method.settings, config)
+                    yield method.name, Job(method.learner, method.settings, config, trust)
 
 
 @dataclass(frozen=True)
@@ -144,9 +157,14 @@ class Paper:
     notes: str = ""
     """Notes for readers of the table."""
 
+    def names(self, scale: Scale) -> frozenset[str]:
+        """Names of learners, tasks and settings of all grids of a scale."""
+        return frozenset[str]().union(*(grid.names for grid in self.grids[scale]))
+
     def jobs(self, scale: Scale, folder: Path) -> list[tuple[str, Job]]:
         """All runs of a scale, each with the name of its method."""
-        return [job for grid in self.grids[scale] for job in grid.jobs(folder)]
+        names = self.names(scale)
+        return [job for grid in self.grids[scale] for job in grid.jobs(folder, names)]
 
     def stages(self, scale: Scale, folder: Path) -> list[list[Job]]:
         """All runs of a scale in stages; a stage may start from the encoders of earlier stages."""
@@ -154,7 +172,7 @@ class Paper:
         for grid in self.grids[scale]:
             if any(method.pretrained for method in grid.methods):
                 stages.append([])
-            stages[-1] += [job for _, job in grid.jobs(folder)]
+            stages[-1] += [job for _, job in grid.jobs(folder, self.names(scale))]
         return stages
 
     def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, str, AnalysisJob]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.results import Result
 from rlbench.errors import UserError
+from rlbench.trust import Trust
 
 SHOWN = 8
 """Examples of each kind."""
@@ -38,25 +39,28 @@ class Pictures:
     """Examples with their predictions, if a prediction is not simply right or wrong."""
 
 
-def pictures(result: Result) -> Pictures:
-    """Right and wrong examples from a model's last evaluation."""
+def pictures(result: Result, *, trust: Trust = False) -> Pictures:
+    """Right and wrong examples from a model's last evaluation.
+
+    Args:
+        result: The run of the model.
+        trust: Whether custom code that its folder names may be imported, or the names that may.
+    """
     title = f"{result.method} on {result.task}, seed {result.seed}"
     try:
-        return _drawn(title, result)
+        return _drawn(title, result, trust)
     except UserError as error:
         return Pictures(title, why=str(error))
 
 
-def _drawn(title: str, result: Result) -> Pictures:
-    from rlbench.envs.tasks import find_task
-    from rlbench.offline_data.examples import open_examples
+def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
+    from rlbench.benchmarks.training.loading import examples_of_run
 
     if "confusion" in result.columns:
-        return Pictures(title, shown=segmented(result))
+        return Pictures(title, shown=segmented(result, trust))
     if "prediction" not in result.columns:
         raise UserError("its model has no measure `prediction`, so there is nothing to draw")
-    run = result.config["run"]
-    test = open_examples(find_task(run["env"]), run["data_size"], run["seed"]).test
+    test = examples_of_run(result.folder, trust=trust).test
     label = test[result.config["learner"]["settings"].get("label", "label")].numpy()
     prediction = result.columns["prediction"]
     right = np.flatnonzero(prediction == label)[:SHOWN]
@@ -69,15 +73,15 @@ def _drawn(title: str, result: Result) -> Pictures:
     return Pictures(title, examples(right), examples(wrong))
 
 
-def segmented(result: Result) -> tuple[Picture, ...]:
+def segmented(result: Result, trust: Trust) -> tuple[Picture, ...]:
     """The first test examples of a segmenter: the image, the true class of each pixel, and the predicted one."""
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
     from rlbench.interface import evaluating
 
-    learner, _ = load_run(result.folder)
-    test = examples_of_run(result.folder).test.take(slice(SHOWN))
+    learner, _ = load_run(result.folder, trust=trust)
+    test = examples_of_run(result.folder, trust=trust).test.take(slice(SHOWN))
     with torch.no_grad(), evaluating(learner):
         prediction = learner.decide(test["obs"]).argmax(1).numpy()
     found = []

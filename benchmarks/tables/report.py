@@ -25,6 +25,7 @@ from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import RETURN
 from rlbench.terminal import say
+from rlbench.trust import Trust, TrustOption
 
 MAX_FILMS = 4
 """Larger numbers would make the file too large to send."""
@@ -41,6 +42,7 @@ class ReportConfig:
     """File to write."""
     films: bool = True
     """Film one run of each method, if the environment can render."""
+    trust: TrustOption = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def make(asked: ReportConfig) -> None:
     """Writes the file."""
     folders = _complete(asked.runs)
     configs = [RunFolder(path).config() for path in folders]
-    methods = labels([label(path) for path in folders], configs)
-    results = Results(_readable(methods, folders))
+    methods = labels([label(path) for path in folders], configs, trust=asked.trust)
+    results = Results(_readable(methods, folders), trust=asked.trust)
     if not results.all:
         raise UserError(
             f"there is no complete run in {', '.join(map(str, asked.runs))}; give run folders or "
@@ -81,16 +83,18 @@ def make(asked: ReportConfig) -> None:
     sections = [
         section for paper, scale, folder in papers for section in table(paper, scale, folder)
     ]
-    agents = Results(run for run in results.all if run.headline == RETURN)
+    returns = (run for run in results.all if run.headline == RETURN)
+    agents = Results(returns, trust=asked.trust)
     # Runs of meta-learners have no data, and so no test examples.
-    models = Results(run for run in results.all if run.headline != RETURN and run.config["data"])
+    others = (run for run in results.all if run.headline != RETURN and run.config["data"])
+    models = Results(others, trust=asked.trust)
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
         results=sections,
         groups=[x for x in (_curves(results), _profiles(results), _analyses(results)) if x.plots],
-        films=list(_films(agents)) if asked.films and agents.all else [],
-        pictures=[pictures(result) for result in _first_of_each(models)],
+        films=list(_films(agents, asked.trust)) if asked.films and agents.all else [],
+        pictures=[pictures(result, trust=asked.trust) for result in _first_of_each(models)],
         details=[_runs(results), _data(results), _versions(results)],
         settings=_settings(results),
     )
@@ -302,7 +306,7 @@ def _first_of_each(results: Results) -> Iterator[Result]:
     yield from list(found.values())[:MAX_FILMS]
 
 
-def _films(results: Results) -> Iterator[Film]:
+def _films(results: Results, trust: Trust) -> Iterator[Film]:
     """One run of each method, on the task that most methods have."""
     from rlbench.benchmarks.commands.watch import small_film
 
@@ -312,6 +316,6 @@ def _films(results: Results) -> Iterator[Film]:
         for result in results.of(method, task)[:1]:
             title = f"{method} on {task}, seed {result.seed}"
             try:
-                yield Film(title, base64.b64encode(small_film(result.folder)).decode())
+                yield Film(title, base64.b64encode(small_film(result.folder, trust=trust)).decode())
             except UserError as error:
                 yield Film(title, why=str(error))

@@ -16,6 +16,7 @@ from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN, measures_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.measures import Measure
+from rlbench.trust import Trust
 
 Array = NDArray[np.float64]
 
@@ -146,13 +147,18 @@ class Results:
     """Results of many runs; methods and tasks keep their order."""
 
     def __init__(
-        self, results: Iterable[Result], analyses: Iterable[tuple[str, str, Analysed]] = ()
+        self,
+        results: Iterable[Result],
+        analyses: Iterable[tuple[str, str, Analysed]] = (),
+        *,
+        trust: Trust = False,
     ) -> None:
         """Groups them by method and task, seeds in order.
 
         Args:
             results: The runs.
             analyses: Analyses of them, with the method of the first run and the task, seeds in order.
+            trust: See `rlbench.benchmarks.tables.methods.identities`.
 
         Raises:
             UserError: Runs of one method and task differ in more than the seed, or have the same seed.
@@ -163,7 +169,7 @@ class Results:
         for result in self.all:
             self._groups.setdefault((result.method, result.task), []).append(result)
         for group in self._groups.values():
-            _refuse_mixture(group)
+            _refuse_mixture(group, trust)
         refuse_repeats(keys, [result.folder for result in self.all])
         self._analyses = list(analyses)
 
@@ -256,9 +262,9 @@ class Results:
         return found
 
 
-def _refuse_mixture(group: Sequence[Result]) -> None:
+def _refuse_mixture(group: Sequence[Result], trust: Trust) -> None:
     """Refuses runs of a method on a task that differ in more than the seed."""
-    first, *others = identities([result.config for result in group])
+    first, *others = identities([result.config for result in group], trust)
     for result, identity in zip(group[1:], others, strict=True):
         if changed := differences(first, identity):
             changes = ", ".join(

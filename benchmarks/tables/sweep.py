@@ -34,6 +34,7 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
 from rlbench.terminal import Terminal
+from rlbench.trust import TrustOption
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class SweepConfig:
     """Where the run folders are."""
     format: Format = "terminal"
     """How the scores are written."""
+    trust: TrustOption = False
     execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
     """Where the runs are executed."""
 
@@ -67,12 +69,13 @@ def make(asked: SweepConfig) -> None:
     grid = _from_file(asked.file) if asked.file else _from_flags(asked)
     _check(grid)
     console = Terminal(stderr=True)
-    named = list(grid.jobs(asked.out))
+    named = list(grid.jobs(asked.out, asked.trust))
     refusal = f"another sweep is running in {asked.out}; wait for it or give another --out"
     with only_one(asked.out / ".lock", refusal):
         failed = run_missing([job for _, job in named], asked.execution, "sweep", console)
         results = Results(
-            read_result(method, job.folder) for method, job in named if job.complete()
+            (read_result(method, job.folder) for method, job in named if job.complete()),
+            trust=grid.names,
         )
         conclude([scores(grid, results)], asked.format, asked.out, failed, console)
 

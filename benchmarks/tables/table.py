@@ -25,6 +25,7 @@ from rlbench.errors import RunsFailed, UserError
 from rlbench.files import only_one, write_atomically
 from rlbench.measures import RETURN
 from rlbench.terminal import Terminal
+from rlbench.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def make(asked: TableConfig) -> None:
         for jobs in paper.stages(asked.scale, folder):
             title = f"{paper.name}, {asked.scale}"
             failed += run_missing(jobs, asked.execution, title, console)
-        analyse_missing([job for *_, job in paper.analysis_jobs(asked.scale, folder)], console)
+        analyses = [job for *_, job in paper.analysis_jobs(asked.scale, folder)]
+        analyse_missing(analyses, console, paper.names(asked.scale))
         sections = table(paper, asked.scale, folder)
     conclude(sections, asked.format, folder, failed, console)
 
@@ -119,16 +121,17 @@ def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
             for method, task, job in paper.analysis_jobs(scale, folder)
             if folders.issuperset(job.runs) and job.complete()
         ],
+        trust=paper.names(scale),
     )
 
 
-def analyse_missing(jobs: Sequence[AnalysisJob], console: Console) -> None:
+def analyse_missing(jobs: Sequence[AnalysisJob], console: Console, trust: Trust) -> None:
     """Makes the analyses whose runs are complete, with a line for each that cannot be made."""
     for job in jobs:
         if not all(_finished(path) for path in job.runs) or job.complete():
             continue
         try:
-            perform(job)
+            perform(job, trust=trust)
         except UserError as error:
             line = f"{job.folder}: {error}"
             console.print(line, soft_wrap=True)

@@ -28,6 +28,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
+from rlbench.trust import Trust, texts, with_names
 
 if TYPE_CHECKING:
     from rlbench.backbones.analyses._base import Findings, Panel
@@ -92,11 +93,16 @@ def read_analysis(folder: Path) -> Analysed:
     return Analysed(facts["analysis"], facts["numbers"], facts["panels"], columns)
 
 
-def perform(job: AnalysisJob) -> "Findings":
+def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     """Runs an analysis and writes its results.
 
+    Args:
+        job: The analysis and its runs.
+        trust: Whether custom code that the folders of the runs name may be imported, or the names that may; names in
+            the settings of the analysis may in any case.
+
     Raises:
-        UserError: The runs do not suit the analysis.
+        UserError: The runs do not suit the analysis, or name custom code that is not trusted.
     """
     # Imported here, so that stored results can be read without loading PyTorch.
     import torch
@@ -113,10 +119,11 @@ def perform(job: AnalysisJob) -> "Findings":
             f"{job.name} needs {' and '.join(kind.runs)}; got {len(job.runs)} run{'s' * (len(job.runs) != 1)}"
         )
     allowed = (Model, Agent) if kind.agents else Model
+    trust = with_names(trust, texts(job.settings))
     learners: list[Learner] = []
     tasks: list[Task] = []
     for path, what in zip(job.runs, kind.runs, strict=True):
-        learner, its_task = load_run(path)
+        learner, its_task = load_run(path, trust=trust)
         if not isinstance(learner, allowed):
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
         if tasks and its_task.name != tasks[0].name:
@@ -128,7 +135,7 @@ def perform(job: AnalysisJob) -> "Findings":
     config = RunFolder(job.runs[0]).config()["run"]
     examples = {}
     if isinstance(learners[0], Model):
-        examples[tasks[0].name] = examples_of_run(job.runs[0]).test
+        examples[tasks[0].name] = examples_of_run(job.runs[0], trust=trust).test
         for other in analysis.other_tasks:
             # A source needs at least one training example, which is not used here.
             examples[other] = open_examples(find_task(other), 1, config["seed"]).test

@@ -1,9 +1,8 @@
 """Errors raised by custom learners, and faulty actions of custom agents, reported as the user's own."""
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from rlbench.benchmarks.training.interrupt import Unfinished
-from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.contract import BrokenAction
-from rlbench.errors import FAILURES, Diverged, Interrupted, UserError, raised_by
+from rlbench.errors import FAILURES, Interrupted, UserError, raised_by
 from rlbench.interface import Action, Agent, Learner, MetaLearner, Model
 
 Array = NDArray[Any]
@@ -54,22 +52,6 @@ def named_as_users(learner: type[Learner]) -> Iterator[None]:
             f"{name} cannot be run ({type(error).__name__}: {text}): {duty}, and `learn` a mapping of "
             "scalars; run the same command with --debug for the traceback"
         ) from error
-
-
-@contextmanager
-def resumable(folders: Sequence[RunFolder], path: Path) -> Iterator[None]:
-    """Adds to an error that ends the training of runs how to resume them from their last common checkpoint."""
-    try:
-        yield
-    except Diverged:  # Resuming would repeat it.
-        raise
-    except UserError as error:
-        if not all((folder.path / "config.json").exists() for folder in folders):
-            raise
-        saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
-        raise UserError(
-            f"{error}; afterwards `rlbench run --resume {path}` continues from update {saved:,}"
-        ) from error.__cause__ or error
 
 
 MEASURE = "`measure` must return a mapping of tensors with one row per "

@@ -33,6 +33,11 @@ def load_learner(name: str) -> "type[Learner]":
     return checked_class(AGENTS.load(name), Learner, name)  # type: ignore[type-abstract]
 
 
+def is_custom(name: str) -> bool:
+    """Whether a learner is custom code: neither part of the suite nor registered by an installed package."""
+    return ":" in name and not any(name in table for table in (AGENTS, META_LEARNERS, MODELS))
+
+
 def without_files(settings: Any) -> Any:
     """The settings of a learner with its encoder's architecture in place of the file that holds it.
 

@@ -11,17 +11,18 @@ from torch import Generator, Tensor, nn
 
 from rlbench import compute
 from rlbench.agents._team import team_of
-from rlbench.backbones.encoders import Encoder
+from rlbench.backbones.encoders import ENCODERS, Encoder
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
-from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.learners import is_custom, load_learner
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learner, MetaLearner, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
 from rlbench.offline_data.examples import ExampleSet, open_examples
+from rlbench.trust import Trust, refuse_untrusted, texts
 
 
 def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
@@ -42,13 +43,22 @@ def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
     return task.views[view]
 
 
-def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
+def load_run(path: Path, device: str = "cpu", *, trust: Trust = False) -> tuple[Any, Task]:
     """The trained learner of a run folder, on any device, and its task.
 
     >>> agent, task = load_run(Path("runs/bear-halfcheetah-medium-s0"))  # doctest: +SKIP
+
+    Args:
+        path: The folder.
+        device: Where the learner computes.
+        trust: Whether custom code that the folder names may be imported, or the names that may.
+
+    Raises:
+        UserError: The folder has no checkpoint, is damaged, or names custom code that is not trusted.
     """
     folder = RunFolder(path)
     saved = folder.config()
+    refuse_foreign_code(saved, path, trust)
     config = dataclasses.replace(from_json(RunConfig, saved["run"], path), device=device, out=path)
     name = saved["learner"]["name"]
     learner_class = learner_for(name, find_task(config.env))
@@ -58,7 +68,7 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
         task = as_recorded(task, Provenance.from_json(saved["data"]))
     spec: Any
     if issubclass(learner_class, Model):
-        spec = examples_of_run(path).fields
+        spec = examples_of_run(path, trust=trust).fields
     elif issubclass(learner_class, MetaLearner):
         on = compute.resolve_device(device)
         spec = lifetimes_of(task, settings, settings.lifetimes, config.seed, on).spec
@@ -74,6 +84,26 @@ def load_run(path: Path, device: str = "cpu") -> tuple[Any, Task]:
     with explaining_misfit(path):
         learner.load_state_dict(with_generators_of(learner, state["learner"]))
     return learner, task
+
+
+def refuse_foreign_code(saved: Mapping[str, Any], path: Path, trust: Trust) -> None:
+    """Refuses a config.json that names custom code which is not trusted, before any of it is imported.
+
+    Raises:
+        UserError: Its learner, its task or one of its settings is such code.
+    """
+    name, run = saved["learner"]["name"], saved["run"]
+    imported = find_task(run["env"]).imports
+    found = [name] if is_custom(name) else []
+    refuse_untrusted(found + ([] if imported is None else [imported]), path, trust)
+    kind = load_learner(name)
+    with named_as_users(kind):
+        usual = [field.default for field in dataclasses.fields(kind.Config)]
+        own = texts([*usual, kind.preset(run["env"], run["updates"])])
+    # A learner may import what a setting names, such as a memory. The names of encoders have options after the colon.
+    given = sorted(texts(saved["learner"]["settings"]) - own)
+    names = [x for x in given if ":" in x and x.partition(":")[0] not in ENCODERS]
+    refuse_untrusted(names, path, trust)
 
 
 def learner_for(name: str, task: Task) -> type[Learner]:
@@ -97,12 +127,13 @@ def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, 
     return own
 
 
-def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
+def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict[str, Any]:
     """Gives every encoder of a learner the weights of another run's encoder.
 
     Args:
         learner: A learner that is not trained yet.
         path: Folder of the other run, whose encoder has the same layers.
+        trust: See `load_run`.
 
     Returns:
         The origin of the weights, in plain values.
@@ -111,7 +142,7 @@ def load_encoders(learner: Learner, path: Path) -> dict[str, Any]:
         UserError: There is no encoder on one side, or they differ.
     """
     saved = RunFolder(path).config()
-    source, _ = load_run(path)
+    source, _ = load_run(path, trust=trust)
     mine, theirs = encoders_of(learner), encoders_of(source)
     if not mine or not theirs:
         lacking = type(source).__name__ if mine else type(learner).__name__
@@ -164,13 +195,14 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def examples_of_run(path: Path) -> ExampleSet:
-    """The examples that the model of a run folder learned from and is measured on.
+def examples_of_run(path: Path, *, trust: Trust = False) -> ExampleSet:
+    """The examples that the model of a run folder learned from and is measured on; see `load_run`.
 
     Raises:
-        UserError: The examples have changed.
+        UserError: The examples have changed, or the folder names custom code that is not trusted.
     """
     saved = RunFolder(path).config()
+    refuse_foreign_code(saved, path, trust)
     config = from_json(RunConfig, saved["run"], path)
     found = open_examples(find_task(config.env), config.data_size, config.seed)
     refuse_other_data(found.provenance, saved, path)
@@ -186,13 +218,13 @@ def refuse_other_data(found: Provenance, saved: Mapping[str, Any], path: Path) -
         )
 
 
-def load_agent_run(path: Path, device: str = "cpu") -> tuple[Agent, Task]:
-    """The trained agent of a run folder, and its task.
+def load_agent_run(path: Path, device: str = "cpu", *, trust: Trust = False) -> tuple[Agent, Task]:
+    """The trained agent of a run folder, and its task; see `load_run`.
 
     Raises:
         UserError: It is the run of a learner that does not act.
     """
-    learner, task = load_run(path, device)
+    learner, task = load_run(path, device, trust=trust)
     return refuse_other_than_agents(learner, path), task
 
 

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task
-from rlbench.errors import Diverged, Interrupted
+from rlbench.errors import Diverged, Interrupted, UserError
 from rlbench.interface import Learner, Model
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
@@ -39,11 +40,12 @@ class Recorder:
         evaluators: Sequence[Evaluator],
         line: ProgressLine,
         first: int = 0,
+        trust_option: str = "",
     ) -> None:
-        """Begins after update `first`, which is above 0 in a resumed run."""
+        """Begins after update `first`, which is above 0 in a resumed run; see `Run.trust_option`."""
         self._config, self._learner, self._task = config, learner, task
         self._folder, self._evaluators, self._line = folder, evaluators, line
-        self._update = self._first = first
+        self._update, self._first, self._trust_option = first, first, trust_option
         self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
 
     def after(
@@ -95,7 +97,7 @@ class Recorder:
             # Seeds that learn together resume from the last checkpoint that they all have.
             folder.save_checkpoint(update, state, keep=1 if config.seeds == 1 or last else 2)
         if stopping and not last:
-            raise stopped(update, folder.path)
+            raise stopped(update, folder.path, self._trust_option)
         if update % 10 == 0:
             line.advance(update)
 
@@ -169,11 +171,34 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def stopped(update: int, path: Path) -> Interrupted:
-    """Explains how to resume runs that the user stopped; `update` is the last one saved, 0 if none."""
+def stopped(update: int, path: Path, option: str = "") -> Interrupted:
+    """Explains how to resume runs that the user stopped.
+
+    Args:
+        update: The last update that is saved; 0 if none.
+        path: Folder to resume.
+        option: See `Run.trust_option`.
+    """
     where = f"and saved at update {update:,}" if update else "before the first checkpoint"
     how = "resume with" if update else "start again with"
-    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}`")
+    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}{option}`")
+
+
+@contextmanager
+def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Iterator[None]:
+    """Adds to an error that ends the training of runs how to resume them from their last common checkpoint."""
+    try:
+        yield
+    except Diverged:  # Resuming would repeat it.
+        raise
+    except UserError as error:
+        if not all((folder.path / "config.json").exists() for folder in folders):
+            raise
+        saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
+        command = f"rlbench run --resume {path}{option}"
+        raise UserError(f"{error}; afterwards `{command}` continues from update {saved:,}") from (
+            error.__cause__ or error
+        )
 
 
 def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:

@@ -4,7 +4,6 @@ config -> task -> (data set | examples | environments) -> learner -> driver -> [
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,8 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from rlbench import compute
-from rlbench.accelerate.compile import compiled_learn, why_not
+from rlbench.accelerate.compile import compiled_learn
 from rlbench.accelerate.precision import with_products_in
+from rlbench.benchmarks.training.choices import (
+    compiles,
+    learns_from_data,
+    new_folder,
+    training_lifetimes,
+)
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import (
     DatasetDriver,
@@ -27,37 +32,36 @@ from rlbench.benchmarks.training.evaluation import (
     Evaluator,
     ExamplesEvaluator,
     evaluators_of,
-    lifetimes_of,
 )
-from rlbench.benchmarks.training.faults import named_as_users, resumable
+from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.formats import TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
-from rlbench.benchmarks.training.learners import load_learner, without_files
+from rlbench.benchmarks.training.learners import is_custom, load_learner, without_files
 from rlbench.benchmarks.training.loading import (
     explaining_misfit,
     from_json,
     learner_for,
     load_encoders,
+    refuse_foreign_code,
     refuse_other_data,
     task_of,
 )
 from rlbench.benchmarks.training.progress import ProgressLine
-from rlbench.benchmarks.training.recorder import Recorder, stopped
+from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
 from rlbench.benchmarks.training.rollouts import RolloutDriver
-from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
-from rlbench.interface import Agent, HasSpaces, Learn, Learner, MetaLearner, Model, Spec
+from rlbench.interface import Agent, HasSpaces, Learn, MetaLearner, Model, Spec
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
 from rlbench.terminal import Terminal
+from rlbench.trust import Trust, texts, with_names
 
-COMPILING_PAYS = 50_000
-"""Number of steps from which `--compile auto` compiles: from here on it saves more time than it takes."""
 MEASURED_TRAINING_EXAMPLES = 2_000
 """Number of training examples on which a model is also measured."""
 
@@ -66,7 +70,13 @@ class Run:
     """One run, new or continued. Its parts are created on first use."""
 
     def __init__(
-        self, learner_name: str, settings: Any, config: RunConfig, console: Console | None = None
+        self,
+        learner_name: str,
+        settings: Any,
+        config: RunConfig,
+        console: Console | None = None,
+        *,
+        trust: Trust = False,
     ) -> None:
         """Stores the description of the run; nothing is opened, created or written yet.
 
@@ -75,6 +85,8 @@ class Run:
             settings: The learner's settings, of its `Config`.
             config: Options of the run.
             console: Progress output.
+            trust: Whether custom code that the folder `pretrained` names may be imported, or the names that may;
+                the names in the description of the run itself may in any case.
         """
         self.console = console or Terminal()
         self.learner_name, self.settings = learner_name, without_files(settings)
@@ -82,19 +94,27 @@ class Run:
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
         self._encoder_from: dict[str, Any] | None = None
+        self._trust = trust
 
     @classmethod
-    def resume(cls, path: Path, console: Console | None = None) -> "Run":
+    def resume(cls, path: Path, console: Console | None = None, *, trust: Trust = False) -> "Run":
         """The run of a folder, ready to `finish`.
 
+        Args:
+            path: The folder.
+            console: Progress output.
+            trust: Whether custom code that the folder names may be imported, or the names that may.
+
         Raises:
-            UserError: The folder holds no run, or its data are no longer available.
+            UserError: The folder holds no run or names custom code that is not trusted, or its data are no longer
+                available.
         """
         saved = RunFolder(path).config()
+        refuse_foreign_code(saved, path, trust)
         name = saved["learner"]["name"]
         settings = from_json(load_learner(name).Config, saved["learner"]["settings"], path)
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
-        run = cls(name, settings, config, console)
+        run = cls(name, settings, config, console, trust=trust)
         run._encoder_from = saved.get("pretrained")
         if run.provenance is not None:
             refuse_other_data(run.provenance, saved, path)
@@ -104,7 +124,10 @@ class Run:
     def data(self) -> DataSet | None:
         """The data set; None for a model, and for an agent that gathers its own experience."""
         found = self._named
-        if not (issubclass(self.learner_class, Agent) and learns_from_data(self, found)):
+        if not (
+            issubclass(self.learner_class, Agent)
+            and learns_from_data(self.learner_name, self.learner_class, self.config.data, found)
+        ):
             return None
         self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
         size = self.config.data_size
@@ -140,6 +163,11 @@ class Run:
         return training_lifetimes(self.task, self.settings, self.config)
 
     @property
+    def trust_option(self) -> str:
+        """The option that commands on the folder of the run need; empty if it names no custom code."""
+        return " --trust" if is_custom(self.learner_name) or self._named.imports else ""
+
+    @property
     def provenance(self) -> Provenance | None:
         """Where the data or examples come from; None if there are none."""
         found = self.data or self.examples
@@ -169,7 +197,9 @@ class Run:
             compiled = compiles(config, learner)
         if config.pretrained is not None and not self.folder.checkpoints():
             before = self._encoder_from
-            self._encoder_from = load_encoders(learner, Path(config.pretrained))
+            own = (self.learner_name, config.env, *texts(dataclasses.asdict(self.settings)))
+            trust = with_names(self._trust, own)
+            self._encoder_from = load_encoders(learner, Path(config.pretrained), trust=trust)
             if before is not None and before["sha256"] != self._encoder_from["sha256"]:
                 raise UserError(
                     f"the encoder of {config.pretrained} has changed since {self.folder.path} began; "
@@ -206,7 +236,10 @@ class Run:
         driver = None if self.examples is None else self.make_driver()
         with self.folder.locked():
             self.folder.start(description)
-            with resumable([self.folder], self.folder.path), named_as_users(self.learner_class):
+            with (
+                resumable([self.folder], self.folder.path, self.trust_option),
+                named_as_users(self.learner_class),
+            ):
                 self._train(driver or self.make_driver())
 
     def finish(self) -> int:
@@ -219,7 +252,10 @@ class Run:
             self.folder.upgrade()
             driver = self.make_driver()
             first = self.go_back(state, driver)
-            with resumable([self.folder], self.folder.path), named_as_users(self.learner_class):
+            with (
+                resumable([self.folder], self.folder.path, self.trust_option),
+                named_as_users(self.learner_class),
+            ):
                 self._train(driver, first)
             return self.config.updates - first
 
@@ -259,7 +295,7 @@ class Run:
                     recorder.after(update, metrics, driver.state_dict, stopping=interrupt.requested)
         except Unfinished:
             saved = [0, *self.folder.checkpoints()]
-            raise stopped(saved[-1], self.folder.path) from None
+            raise stopped(saved[-1], self.folder.path, self.trust_option) from None
         driver.close()
 
     def recorder(self, line: ProgressLine, first: int = 0) -> Recorder:
@@ -272,7 +308,16 @@ class Run:
             ]  # fmt: skip
         else:
             evaluators = evaluators_of(self.learner, self.task, self.config.eval_episodes)
-        return Recorder(self.config, self.learner, self.task, self.folder, evaluators, line, first)
+        return Recorder(
+            self.config,
+            self.learner,
+            self.task,
+            self.folder,
+            evaluators,
+            line,
+            first,
+            self.trust_option,
+        )
 
     def make_driver(self) -> Driver:
         """The driver, chosen by what the learner consumes and what the task offers."""
@@ -336,52 +381,3 @@ DRIVERS: Mapping[tuple[type[Any], str], Callable[[Run, Learn], Driver]] = {
     (Lifetimes, "lifetimes"): _lifetimes_driver,
 }
 """Experience that a learner consumes, and its source, to the driver that feeds it."""
-
-
-def learns_from_data(run: Run, task: Task) -> bool:
-    """Whether an agent learns from a data set instead of experience that it gathers.
-
-    Raises:
-        UserError: The agent can do neither with these options.
-    """
-    data, agent = run.config.data, run.learner_class
-    explores = issubclass(agent, Agent) and agent.explores
-    if explores and (data == "none" or (task.data is None and data == "auto")):
-        return False
-    if data == "none":
-        raise UserError(
-            f"--data is none, but {run.learner_name} learns from data alone; leave --data out or "
-            "choose an agent that explores, such as sac"
-        )
-    if agent.consumes is Trajectories and explores:
-        raise UserError(
-            f"{run.learner_name} learns from its own steps and takes no data set; give a task "
-            "without one, such as --env Pendulum-v1, and leave --data out"
-        )
-    return True
-
-
-def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetimes:
-    """The lifetimes in which a meta-learner trains, with different ages at the start."""
-    seed, device = derive(config.seed, "lifetimes"), compute.resolve_device(config.device)
-    return lifetimes_of(task, settings, settings.lifetimes, seed, device, staggered=True)
-
-
-def compiles(config: RunConfig, learner: Learner) -> bool:
-    """Whether the run compiles its updates; a UserError if this is requested but impossible."""
-    short = config.updates * learner.compiled_steps < COMPILING_PAYS
-    if config.compile == "off" or (config.compile == "auto" and short):
-        return False
-    hindrance = why_not(learner)
-    if hindrance and config.compile == "on":
-        raise UserError(f"compile is on, but {hindrance}; give --compile off")
-    return hindrance is None
-
-
-def new_folder(learner_name: str, config: RunConfig) -> Path:
-    """runs/LEARNER-TASK-sSEED, numbered if that name is taken."""
-    base = folder_name(f"{learner_name}-{config.env}-s{config.seed}")
-    if config.seeds > 1:
-        base += f"-{config.seed + config.seeds - 1}"
-    taken = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in itertools.count(1))
-    return next(path for path in taken if not path.exists())

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from rlbench.accelerate.compile import inductor, interpreted, is_one_program
 from rlbench.accelerate.seeds import SeedBatch
+from rlbench.benchmarks.training.choices import new_folder
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import DatasetDriver
-from rlbench.benchmarks.training.faults import named_as_users, resumable
+from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.progress import ProgressLine
-from rlbench.benchmarks.training.recorder import Recorder, stopped
-from rlbench.benchmarks.training.runner import Run, new_folder
+from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
+from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import Interrupted, UserError
+from rlbench.trust import Trust
 
 
 class SeedBatchRun:
@@ -50,19 +52,26 @@ class SeedBatchRun:
 
     @classmethod
     def begin(
-        cls, learner_name: str, settings: Any, config: RunConfig, console: Console
+        cls,
+        learner_name: str,
+        settings: Any,
+        config: RunConfig,
+        console: Console,
+        *,
+        trust: Trust = False,
     ) -> "SeedBatchRun":
         """Creates new runs; nothing is written yet."""
         path = config.out or new_folder(learner_name, config)
         seeds = range(config.seed, config.seed + config.seeds)
         configs = [dataclasses.replace(config, seed=s, out=path / f"s{s}") for s in seeds]
-        return cls([Run(learner_name, settings, x, console) for x in configs], path, console)
+        runs = [Run(learner_name, settings, x, console, trust=trust) for x in configs]
+        return cls(runs, path, console)
 
     @classmethod
-    def resume(cls, path: Path, console: Console) -> "SeedBatchRun":
-        """The runs of a folder, ready to `finish`."""
-        found = [Run.resume(member, console) for member in members(path)]
-        return cls(found + _without_folder(found, path, console), path, console)
+    def resume(cls, path: Path, console: Console, *, trust: Trust = False) -> "SeedBatchRun":
+        """The runs of a folder, ready to `finish`; see `Run.resume`."""
+        found = [Run.resume(member, console, trust=trust) for member in members(path)]
+        return cls(found + _without_folder(found, path, console, trust), path, console)
 
     def start(self) -> None:
         """Starts new runs, from the first update to the last."""
@@ -97,7 +106,7 @@ class SeedBatchRun:
                 run.folder.start(run.description())
 
     def _resumable(self) -> AbstractContextManager[None]:
-        return resumable([run.folder for run in self.runs], self.path)
+        return resumable([run.folder for run in self.runs], self.path, self.runs[0].trust_option)
 
     def _locked(self) -> ExitStack:
         with ExitStack() as stack:
@@ -128,7 +137,7 @@ class SeedBatchRun:
                         together.write_back()
                     self._after(update, recorders, all_metrics, stopping=stopping)
         except Unfinished:
-            raise stopped(self._saved(), self.path) from None
+            raise stopped(self._saved(), self.path, first.trust_option) from None
 
     def _after(
         self,
@@ -146,14 +155,14 @@ class SeedBatchRun:
             except Interrupted:  # The others are saved first.
                 ended = True
         if ended:
-            raise stopped(update, self.path)
+            raise stopped(update, self.path, self.runs[0].trust_option)
 
     def _saved(self) -> int:
         """The last update for which all runs have a checkpoint; 0 if there is none."""
         return max(set.intersection(*({0, *run.folder.checkpoints()} for run in self.runs)))
 
 
-def _without_folder(runs: list[Run], path: Path, console: Console) -> list[Run]:
+def _without_folder(runs: list[Run], path: Path, console: Console, trust: Trust) -> list[Run]:
     """The seeds whose folders were not begun before the process was killed; none once a seed has a checkpoint."""
     if any(run.folder.checkpoints() for run in runs):
         return []
@@ -166,6 +175,7 @@ def _without_folder(runs: list[Run], path: Path, console: Console) -> list[Run]:
             first.settings,
             dataclasses.replace(first.config, seed=seed, out=path / f"s{seed}"),
             console,
+            trust=trust,
         )
         for seed in seeds
         if seed not in there

@@ -25,6 +25,7 @@ from rlbench.files import write_atomically
 from rlbench.interface import Agent, evaluating
 from rlbench.offline_data import open_data
 from rlbench.seeding import derive
+from rlbench.trust import Trust
 
 Array = NDArray[Any]
 
@@ -32,7 +33,9 @@ TESTS = 4
 """Training examples for each test example."""
 
 
-def write_examples(run: Path, size: int, out: Path, progress: Callable[[int], object]) -> None:
+def write_examples(
+    run: Path, size: int, out: Path, progress: Callable[[int], object], *, trust: Trust = False
+) -> None:
     """Writes the observations and actions of a trained agent as a file of labelled examples.
 
     Args:
@@ -40,12 +43,13 @@ def write_examples(run: Path, size: int, out: Path, progress: Callable[[int], ob
         size: Number of training examples; a quarter as many test examples are added.
         out: An .npz file, which the task of its name reads.
         progress: Called with the number of examples so far.
+        trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Raises:
         UserError: The agent's actions are not discrete, or a value is out of range.
     """
     _check(size, out)
-    agent, task = load_agent_run(run)
+    agent, task = load_agent_run(run, trust=trust)
     if not isinstance(agent.spec.action_space, spaces.Discrete):
         raise UserError(
             f"the actions of {run} are {agent.spec.action_space}; give the run of an agent with discrete actions, which "

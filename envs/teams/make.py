@@ -49,6 +49,7 @@ def offers(name: str, obs_mode: str = "vector") -> dict[str, Any] | None:
         "make_vector": partial(make_vector, name, obs_mode=obs_mode),
         "solved_above": SOLVED_ABOVE.get(of),
         "team": team,
+        "imports": None if of in GAMES else of,
     }
 
 

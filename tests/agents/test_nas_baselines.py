@@ -224,4 +224,4 @@ def test_a_run_on_a_custom_environment(name: str, in_folder: Path) -> None:
     assert [line["update"] for line in lines] == list(range(1, 16))
     # The best architecture is (2, 1, 3, 1), with accuracy 0.45 and latency 3.
     assert lines[-1]["best_reward"] == pytest.approx(0.45 * 1.5**-0.07)
-    assert main(["run", "--resume", "run"]) == 0
+    assert main(["run", "--resume", "run", "--trust"]) == 0

@@ -283,7 +283,7 @@ def test_agents_learn_from_images_in_a_file(
         checkpoint_every=updates // 2, out=tmp_path / "run",
     )  # fmt: skip
     Run(agent, load_agent(agent).Config(**settings), config, QUIET).start()
-    trained, task = load_run(tmp_path / "run")
+    trained, task = load_run(tmp_path / "run", trust=True)
     _, returns = EpisodesEvaluator(task, 10).returns(trained, 0)
     assert returns.mean() > 4.5
 
@@ -356,8 +356,10 @@ def test_an_online_run_on_images_is_resumed_bit_for_bit(
     cut.learner.learn = dying
     with pytest.raises(KeyboardInterrupt):
         cut.start()
-    assert Run.resume(tmp_path / "cut", QUIET).finish() == 4
-    one, other = (load_run(tmp_path / name)[0].state_dict() for name in ("whole", "cut"))
+    assert Run.resume(tmp_path / "cut", QUIET, trust=True).finish() == 4
+    one, other = (
+        load_run(tmp_path / name, trust=True)[0].state_dict() for name in ("whole", "cut")
+    )
     one, other = (
         {k: v for k, v in tensors(x).items() if "generator" not in k} for x in (one, other)
     )

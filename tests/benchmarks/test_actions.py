@@ -177,7 +177,7 @@ def test_no_episodes_are_refused(
     assert not Path("run").exists()
     assert main(words("ppo", "good")) == 0
     capsys.readouterr()
-    told = refused(capsys, ["evaluate", "run", "--episodes", str(episodes)])
+    told = refused(capsys, ["evaluate", "run", "--episodes", str(episodes), "--trust"])
     assert f"{episodes} episodes cannot be played" in told
 
 

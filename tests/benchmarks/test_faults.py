@@ -17,7 +17,7 @@ from rlbench.benchmarks.commands import watch as film
 from rlbench.benchmarks.training import evaluation
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, longest_episode
-from rlbench.benchmarks.training.faults import resumable
+from rlbench.benchmarks.training.recorder import resumable
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
@@ -65,7 +65,9 @@ def test_the_fault_of_an_environment_is_named_as_the_users(
     assert expected in told
     assert "should not happen" not in told
     assert Path("run").exists() == begun, "a check of a few steps comes before the folder"
-    assert ("; afterwards `rlbench run --resume run` continues from update 0\n" in told) == begun
+    assert (
+        "; afterwards `rlbench run --resume run --trust` continues from update 0\n" in told
+    ) == begun
     if begun:
         assert not Path("run/measures.npz").exists()
 
@@ -162,11 +164,13 @@ def test_the_fault_of_a_custom_agent_is_named_in_evaluations_and_films(
     capsys.readouterr()
     monkeypatch.setattr(Fails, "place", "act")
     named = "tests.benchmarks.test_faults:Fails raised KeyError in act: 'gain'"
-    assert named in refused(capsys, ["evaluate", "run", "--episodes", "2"])
+    assert named in refused(capsys, ["evaluate", "run", "--episodes", "2", "--trust"])
     with pytest.raises(UserError, match=named):
-        list(film.frames(Path("run"), 1, 1, 16)[0])
+        list(film.frames(Path("run"), 1, 1, 16, trust=True)[0])
     monkeypatch.setattr(Fails, "place", "__init__")
-    assert "in __init__: 'gain'" in refused(capsys, ["evaluate", "run", "--episodes", "2"])
+    assert "in __init__: 'gain'" in refused(
+        capsys, ["evaluate", "run", "--episodes", "2", "--trust"]
+    )
 
 
 def test_a_wrong_return_value_of_a_custom_agent_is_explained(
@@ -270,9 +274,9 @@ class TestATaskThatNeverEnds:
             "note: {} of {} episodes were cut after 30 steps, because tests.odd:endless did not end"
         )
         assert note.format(2, 2) in capsys.readouterr().out
-        assert main(["evaluate", "run", "--episodes", "3"]) == 0
+        assert main(["evaluate", "run", "--episodes", "3", "--trust"]) == 0
         assert note.format(3, 3) in capsys.readouterr().out
-        pictures, _ = film.frames(Path("run"), 1, 1, 16)
+        pictures, _ = film.frames(Path("run"), 1, 1, 16, trust=True)
         assert len(list(pictures)) == 30
 
     def test_is_not_cut_before_a_longer_limit_of_its_own(self) -> None:

@@ -209,7 +209,7 @@ def wrapped() -> gym.Env[Any, Any]:
 def film_of(
     task: Task, monkeypatch: pytest.MonkeyPatch, out: Path, size: int = WatchConfig.size
 ) -> None:
-    monkeypatch.setattr(loading, "load_agent_run", lambda _: (make("td3"), task))
+    monkeypatch.setattr(loading, "load_agent_run", lambda _, trust: (make("td3"), task))
     film.make(WatchConfig(out.parent, out=out, size=size))
 
 

@@ -92,11 +92,13 @@ def test_one_signal_stops_a_run_and_resuming_gives_the_same_result(
     monkeypatch.setattr("tests.benchmarks.test_interrupt.steps", 0)
     monkeypatch.setattr("tests.benchmarks.test_interrupt.signal_at", at)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match=rf"^stopped {words} .* --resume {tmp_path}/cut`$"):
+    with pytest.raises(
+        Interrupted, match=rf"^stopped {words} .* --resume {tmp_path}/cut --trust`$"
+    ):
         begin(tmp_path / "cut").start()
     assert steps - at < 3, "the other two environments at most"
     assert signal.getsignal(signal.SIGTERM) == before
-    Run.resume(tmp_path / "cut", QUIET).finish()
+    Run.resume(tmp_path / "cut", QUIET, trust=True).finish()
     assert_equal(tmp_path / "whole", tmp_path / "cut")
 
 

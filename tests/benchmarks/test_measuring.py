@@ -260,14 +260,16 @@ def test_a_custom_model_is_run_evaluated_and_reported(
     told = capsys.readouterr().out
     words = "number 7.000, largest 14.000 m over 8 examples"
     assert f"done: {words}; training examples: number 3.500, largest 7.000 m over 8 ex" in told
-    assert told.endswith("kept in run; next: rlbench evaluate run\n")
+    assert told.endswith("kept in run; next: rlbench evaluate run --trust\n")
     before = {file: file.stat().st_mtime_ns for file in Path("run").rglob("*")}
-    assert main(["evaluate", "run"]) == 0
+    assert main(["evaluate", "run", "--trust"]) == 0
     assert capsys.readouterr().out == f"{words}\n"
     assert {file: file.stat().st_mtime_ns for file in Path("run").rglob("*")} == before
-    assert "which does not act; leave --explore out" in refused(capsys, ["evaluate", "run", "--explore"])  # fmt: skip
+    assert "which does not act; leave --explore out" in refused(capsys, ["evaluate", "run", "--explore", "--trust"])  # fmt: skip
     for command in ("watch", "export"):
-        assert "run is the run of a learner that does not act" in refused(capsys, [command, "run"])
+        assert "run is the run of a learner that does not act" in refused(
+            capsys, [command, "run", "--trust"]
+        )
     assert main(["report", "run"]) == 0
     assert "number 7.0 ±" in Path("report.html").read_text()
 
@@ -282,17 +284,17 @@ def test_examples_that_were_changed_are_named_by_every_command(
     words = (
         "the data of mine.npz differ from those with which run began; restore them or start a new"
     )
-    for command in (["evaluate", "run"], ["run", "--resume", "run"], ["export", "run"]):
-        assert words in refused(capsys, command)
+    for command in (["evaluate"], ["run", "--resume"], ["export"]):
+        assert words in refused(capsys, [*command, "run", "--trust"])
     file = Path("run/config.json")
     whole = json.loads(file.read_text())
     for data, told in ((None, words), ({"kind": "file"}, "run/config.json is damaged; restore it")):
         file.write_text(json.dumps(whole | {"data": data}))
-        for command in (["evaluate", "run"], ["run", "--resume", "run"], ["export", "run"]):
-            assert told in refused(capsys, command)
+        for command in (["evaluate"], ["run", "--resume"], ["export"]):
+            assert told in refused(capsys, [*command, "run", "--trust"])
     file.write_text(json.dumps(whole))
     Path("mine.npz").unlink()
-    assert "there is no file mine.npz" in refused(capsys, ["evaluate", "run"])
+    assert "there is no file mine.npz" in refused(capsys, ["evaluate", "run", "--trust"])
 
 
 def test_a_model_trained_on_a_gpu_is_evaluated_on_a_cpu(
@@ -304,8 +306,8 @@ def test_a_model_trained_on_a_gpu_is_evaluated_on_a_cpu(
     config = json.loads(file.read_text())
     config["run"]["device"] = "cuda"
     file.write_text(json.dumps(config))
-    assert load_run(Path("run"))[0].device.type == "cpu"
-    assert main(["evaluate", "run"]) == 0
+    assert load_run(Path("run"), trust=True)[0].device.type == "cpu"
+    assert main(["evaluate", "run", "--trust"]) == 0
     assert "number 7.000" in capsys.readouterr().out
 
 

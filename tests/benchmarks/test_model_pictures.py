@@ -53,12 +53,12 @@ def test_the_masks_of_a_segmenter_are_in_the_report(tmp_path: Path) -> None:
     )  # fmt: skip
     settings = SegmenterConfig(encoder="unet:width=4,pools=1", head="finest", batch_size=8)
     Run("segmenter", settings, config, Console(quiet=True)).start()
-    found = pictures.pictures(read_result("segmenter", tmp_path / "run"))
+    found = pictures.pictures(read_result("segmenter", tmp_path / "run"), trust=True)
     assert len(found.shown) == 8
     width = pixels(found.shown[0].image).shape[1]
     assert width == 3 * pixels(found.shown[0].image).shape[0]
     assert "of the pixels are right" in found.shown[0].caption
-    report.make(ReportConfig(runs=(tmp_path / "run",), out=tmp_path / "report.html"))
+    report.make(ReportConfig(runs=(tmp_path / "run",), out=tmp_path / "report.html", trust=True))
     assert (tmp_path / "report.html").read_text().count("image, true and predicted classes") == 16
 
 

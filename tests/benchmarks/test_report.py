@@ -111,7 +111,7 @@ def test_a_film_is_inside_or_the_reason_why_not(
 ) -> None:
     seen = []
 
-    def small_film(path: Path) -> bytes:
+    def small_film(path: Path, *, trust: bool) -> bytes:
         seen.append(path.name)
         if len(seen) > 1:
             raise UserError("there is no GL")

@@ -103,7 +103,7 @@ def test_steps_follow_each_other_episode_by_episode() -> None:
 
 @pytest.fixture
 def _trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teaching, "load_agent_run", lambda run: (agent(), TASK))
+    monkeypatch.setattr(teaching, "load_agent_run", lambda run, trust: (agent(), TASK))
     folder = SimpleNamespace(config=lambda: {"run": {"seed": 3}})
     monkeypatch.setattr(teaching, "RunFolder", lambda run: folder)
 
@@ -172,7 +172,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         write_examples(tmp_path, 4, tmp_path / "teacher.h5", print)
     boxes = agent()
     boxes.spec = Spec(boxes.spec.observation_space, spaces.Box(-1, 1, (2,)))
-    monkeypatch.setattr(teaching, "load_agent_run", lambda run: (boxes, TASK))
+    monkeypatch.setattr(teaching, "load_agent_run", lambda run, trust: (boxes, TASK))
     with pytest.raises(
         UserError, match=r"the actions of .* give the run of an agent with discrete"
     ):

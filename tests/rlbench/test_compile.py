@@ -13,7 +13,7 @@ from rlbench.accelerate import compile as compiling
 from rlbench.accelerate.compile import compiled_learn, interpreted, why_not
 from rlbench.agents.bc import BC, BCConfig
 from rlbench.agents.ppo import PPO, PPOConfig
-from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training import choices
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
@@ -154,7 +154,7 @@ def run(folder: Path, **options: Any) -> Run:
 def test_long_runs_compile(
     updates: int, asked: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "why_not", lambda agent: None)
+    monkeypatch.setattr(choices, "why_not", lambda agent: None)
     assert run(tmp_path, updates=updates, compile=asked).config.compile == given
 
 
@@ -166,7 +166,7 @@ def test_gradient_steps_within_an_update_count() -> None:
 def test_what_cannot_be_compiled_is_left_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "why_not", lambda agent: "the compiler is on holiday")
+    monkeypatch.setattr(choices, "why_not", lambda agent: "the compiler is on holiday")
     assert run(tmp_path, updates=50_000).config.compile == "off"
     with pytest.raises(UserError, match="the compiler is on holiday; give --compile off"):
         run(tmp_path, updates=1, compile="on")

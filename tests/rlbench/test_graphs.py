@@ -13,7 +13,7 @@ from rlbench.accelerate import graphs
 from rlbench.accelerate.compile import compiled_learn, why_not
 from rlbench.accelerate.graphs import CapturedUpdate, places, settle
 from rlbench.agents.lpg_meta import LPGMeta, LPGMetaConfig
-from rlbench.benchmarks.training import runner
+from rlbench.benchmarks.training import choices
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.grids.lifetimes import WorldLifetimes
@@ -175,7 +175,7 @@ def test_the_driver_of_a_run_captures_its_updates(
         return recorded(*arguments)
 
     monkeypatch.setattr(graphs, "captured", counted)
-    monkeypatch.setattr(runner, "why_not", lambda learner: None)
+    monkeypatch.setattr(choices, "why_not", lambda learner: None)
     states = []
     for option in ("on", "off"):
         made = run(tmp_path, updates=3, compile=option)
