@@ -103,4 +103,17 @@ MUTATIONS: list[Mutation] = [
         ("ends of episodes lost", "self._after[row] = len(self._after) + self._ended", "self._after[row] = row"),
         ("the next row is another image", "self._after = np.arange(1, size + 1)", "self._after = np.arange(size)"),
     ),
+    *of_file(
+        "rlbench/hdf5.py", "offline_data/test_foreign_files.py",
+        ("links are followed", "links.get_info(key).type != h5py.h5l.TYPE_HARD", "False"),
+        ("external storage is read", "bool(found.external) or found.is_virtual", "found.is_virtual"),
+        ("virtual data sets are read", "bool(found.external) or found.is_virtual", "bool(found.external)"),
+        ("compressed files are refused", "MOST_COMPRESSED = 1_000", "MOST_COMPRESSED = 10"),
+    ),
+    *of_file(
+        "offline_data/formats/minari.py", "offline_data/test_foreign_files.py",
+        ("true is a score", "not isinstance(value, bool)", "True"),
+        ("infinity is a score", "math.isfinite(value)", "True"),
+        ("equal scores", "scores[0] == scores[1] is not None", "False"),
+    ),
 ]  # fmt: skip

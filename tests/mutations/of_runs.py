@@ -166,4 +166,18 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/training/loading.py", "agents/test_observing.py",
         ("one encoder keeps its own weights", "for encoder in mine:", "for encoder in mine[1:]:"),
     ),
+    *of_file(
+        "benchmarks/training/loading.py", "benchmarks/test_trust.py",
+        ("runs import what a stranger names", "    saved = folder.config()\n    refuse_foreign_code(saved, path, trust)\n", "    saved = folder.config()\n"),
+        ("models import what a stranger names", "    saved = RunFolder(path).config()\n    refuse_foreign_code(saved, path, trust)\n", "    saved = RunFolder(path).config()\n"),
+        ("settings import what a stranger names", "    refuse_untrusted(names, path, trust)\n", ""),
+        ("tasks import what a stranger names", "found + ([] if imported is None else [imported])", "found"),
+        ("agents are what a stranger names", "found = [name] if is_custom(name) else []", "found: list[str] = []"),
+    ),
+    *of_file(
+        "benchmarks/training/runner.py", "benchmarks/test_trust.py",
+        ("resumes import what a stranger names", "        refuse_foreign_code(saved, path, trust)\n", ""),
+        ("names in the own settings are not trusted", "with_names(self._trust, own)", "self._trust"),
+        ("the way to resume lacks an option", 'return " --trust" if', 'return "" if'),
+    ),
 ]  # fmt: skip
