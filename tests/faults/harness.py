@@ -113,7 +113,7 @@ def before_operation(number: int, folder: Path, fault: Fault) -> Fault:
             if writes and root in " ".join(map(str, given[:2])):
                 counted()
 
-        def fsync(handle: int) -> None:
+        def fsync(handle: Any) -> None:
             counted()
             sync(handle)
 

@@ -48,7 +48,7 @@ def test_an_error_at_each_file_operation(
         # Some operations, such as removing a temporary file, may fail without harm.
         sentence = code == 2 and told.startswith("rlbench: ") and told.count("\n") == 1
         if not (sentence or (code == 0 and not told)):
-            wrong.append((number, os.strerror(error), code, told))
+            wrong.append((number, os.strerror(error), code, told, []))
         code, told = resumed(words, out)
         found = digest(out)
         differing = {x for x in expected.keys() | found if expected.get(x) != found.get(x)}
