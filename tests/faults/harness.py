@@ -113,9 +113,9 @@ def before_operation(number: int, folder: Path, fault: Fault) -> Fault:
             if writes and root in " ".join(map(str, given[:2])):
                 counted()
 
-        def fsync(handle: Any) -> None:
+        def fsync(fd: Any) -> None:
             counted()
-            sync(handle)
+            sync(fd)
 
         os.fsync = fsync  # It has no audit event.
         sys.addaudithook(hook)

@@ -30,7 +30,8 @@ def test_an_error_at_each_file_operation(
     words = RUNS[kind]
     assert main(["run", *words, "--out", str(tmp_path / "whole")]) == 0
     expected = digest(tmp_path / "whole")
-    out, number, wrong = tmp_path / "cut", 1, []
+    out, number = tmp_path / "cut", 1
+    wrong: list[object] = []
     for error in cycle(ERRORS):
         shutil.rmtree(out, ignore_errors=True)
         happened = tmp_path / "happened"

@@ -19,7 +19,8 @@ def test_a_kill_before_each_file_operation(
     words = RUNS[kind]
     assert main(["run", *words, "--out", str(tmp_path / "whole")]) == 0
     expected = digest(tmp_path / "whole")
-    out, number, wrong = tmp_path / "cut", 1, []
+    out, number = tmp_path / "cut", 1
+    wrong: list[object] = []
     while True:
         shutil.rmtree(out, ignore_errors=True)
         code, told = forked(["run", *words, "--out", str(out)], before_operation(number, out, kill))
