@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlbench.files import cache_root, explaining_os_errors, only_one, sync_folder
+from rlbench.offline_data import stamp
 
 if TYPE_CHECKING:
     from rlbench.offline_data.dataset import DataSet
@@ -33,12 +34,12 @@ def entry(name: str, key: Mapping[str, object]) -> Path:
 def open_or_make(
     folder: Path, make: Callable[[Path], None], notify: Callable[[str], None]
 ) -> "DataSet":
-    """Opens a data set of the cache; makes it first if it is missing or damaged.
+    """Opens a data set of the cache; makes it first if it is missing, changed or damaged.
 
     Args:
         folder: From `entry`.
         make: Fills the given folder; if it raises, the folder is removed.
-        notify: Called with a message if a damaged data set is made again.
+        notify: Called with a message if a changed or damaged data set is made again.
 
     Raises:
         UserError: The disk is full or the cache cannot be written to.
@@ -52,7 +53,12 @@ def open_or_make(
         if found is not None:
             return found
         if folder.exists():
-            notify(f"{folder} is damaged and will be made again")
+            why = (
+                "was changed or is damaged"
+                if stamp.exists(folder)
+                else "has no hashes of its files"
+            )
+            notify(f"{folder} {why} and will be made again")
             shutil.rmtree(folder)
         _make(folder, make)
         made = _open(folder)
@@ -66,6 +72,7 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
     try:
         part.mkdir()
         make(part)
+        stamp.write(part)
         sync_folder(part)
         os.rename(part, folder)
     finally:
@@ -77,6 +84,6 @@ def _open(folder: Path) -> "DataSet | None":
     from rlbench.offline_data.dataset import DataSet
 
     try:
-        return DataSet(folder)
+        return DataSet(folder) if stamp.is_true(folder) else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

@@ -8,6 +8,7 @@ Each data set has its own folder, written once by a reader or by the generator:
     bounds.npy    episode e is rows[bounds[e]:bounds[e + 1]], int64 [E + 1], or one more if the
                   recording was cut within an episode
     meta.json     shapes, statistics of the observations, provenance
+    stamp.json    in the cache only: hashes of the other files (`stamp`)
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 import hashlib
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,19 @@ class ExampleSet:
         return ExampleSet(self.fields, self.train.to(device), self.test.to(device), self.provenance)
 
 
-def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
+Notify = Callable[[str], object]
+
+
+def open_examples(
+    task: Task, size: int, seed: int, notify: Notify = lambda text: None
+) -> ExampleSet:
     """The examples of a task.
 
     Args:
         task: A task with a source.
         size: Largest number of training examples; all test examples are taken.
         seed: Decides the random draws of the source.
+        notify: Called with a sentence if examples in the cache were changed, so that they are drawn again.
 
     Raises:
         UserError: The task has no examples, or they do not fit the fields of its source.
@@ -59,7 +65,8 @@ def open_examples(task: Task, size: int, seed: int) -> ExampleSet:
     fields, most = _fields(source, task.name), _sizes(source, task.name)
     sizes = {"train": min(size, most["train"]), "test": most["test"]}
     parts: dict[Split, Examples] = {
-        split: _part(source, task.name, fields, split, sizes[split], seed) for split in SPLITS
+        split: _part(source, task.name, fields, split, sizes[split], seed, notify)
+        for split in SPLITS
     }
     details = {"transitions": sizes["train"], "test": sizes["test"], "score": None}
     details |= {"seeded": source.seeded}
@@ -102,8 +109,9 @@ def _sizes(source: Source, name: str) -> dict[Split, int]:
 
 
 def _part(
-    source: Source, name: str, fields: Mapping[str, Space[Any]], split: Split, size: int, seed: int
-) -> Examples:
+    source: Source, name: str, fields: Mapping[str, Space[Any]], split: Split, size: int, seed: int,
+    notify: Notify,
+) -> Examples:  # fmt: skip
     """The examples of a split, from the cache if the source is slow."""
     if not source.cached:
         return _drawn(source, name, fields, split, size, seed)
@@ -115,6 +123,8 @@ def _part(
     with only_one(file.parent.with_name(f".{file.parent.name}.lock"), "", wait=True):
         found = _kept(file, fields)
         if found is None:
+            if file.parent.exists():
+                notify(f"{file.parent} was changed or is damaged and will be made again")
             found = _drawn(source, name, fields, split, size, seed)
             with explaining_os_errors(file):
                 checkpoint.save(file, {"columns": dict(found.columns)})

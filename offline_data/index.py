@@ -13,7 +13,8 @@ from rlbench.envs.d4rl.names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.files import explaining_os_errors
+from rlbench.files import explaining_os_errors, file_hash
+from rlbench.offline_data import stamp
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.formats import d4rl
 from rlbench.offline_data.formats._download import download
@@ -81,7 +82,7 @@ def get_data(name: str, progress: Callable[[int, int], None]) -> Path:
             sha256=published.sha256,
             progress=progress,
         )
-    elif cards.file_hash(target) != published.sha256:
+    elif file_hash(target) != published.sha256:
         raise UserError(
             f"{target} is not the file that D4RL published as {parsed}; move it away and run the "
             "same command again"
@@ -227,10 +228,9 @@ def _cached(title: str) -> list[dict[str, Any]]:
     """Provenance of the generated data sets in the cache."""
     found = []
     for meta in sorted(cache_folder().glob(f"{title}-{'[0-9a-f]' * 16}/meta.json")):
-        try:
-            provenance = json.loads(meta.read_text(encoding="utf-8"))["provenance"]
-        except (OSError, ValueError, KeyError):
-            continue  # damaged; it will be made again when it is opened
+        if not stamp.is_true(meta.parent, [meta.name]):
+            continue  # changed or damaged; it will be made again when it is opened
+        provenance = json.loads(meta.read_text(encoding="utf-8"))["provenance"]
         if provenance["name"] == title:  # and not a file of that name
             found.append(provenance)
     return found

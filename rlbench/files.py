@@ -1,6 +1,7 @@
 """Atomic writes: a reader finds either the old content or the new, never a mixture. The folder of caches."""
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -52,6 +53,12 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
             Path(name).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -148,7 +148,8 @@ class Run:
                 f"--data is {self.config.data}, but {self.learner_name} learns from the examples of its task; "
                 "leave --data out and give them as --env"
             )
-        found = open_examples(self.task, self.config.data_size, self.config.seed)
+        say = partial(self.console.print, soft_wrap=True)
+        found = open_examples(self.task, self.config.data_size, self.config.seed, say)
         return found.to(compute.resolve_device(self.config.device))
 
     @cached_property

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError
-from rlbench.files import write_atomically
+from rlbench.files import file_hash, write_atomically
 from rlbench.hdf5 import explaining_damage, member, opened, refuse_overclaimed
 from rlbench.offline_data.dataset import Columns, DataSet, Kind, Provenance, Recording
 from rlbench.offline_data.formats import d4rl
@@ -25,7 +25,6 @@ from rlbench.offline_data.formats._transitions import (
     repair_ends,
     select_exact,
 )
-from rlbench.offline_data.recording.policy_cards import file_hash
 
 Array = NDArray[Any]
 

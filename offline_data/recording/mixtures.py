@@ -12,11 +12,11 @@ from typing import Any
 from rlbench.envs.d4rl.names import D4RLName
 from rlbench.envs.data_names import DataName
 from rlbench.errors import UserError
+from rlbench.files import file_hash
 from rlbench.offline_data.recording.policy_cards import (
     Ladder,
     Weights,
     card,
-    file_hash,
     weights_file,
 )
 

@@ -6,12 +6,13 @@ one training run: also two files, a `Ladder` and weights whose names begin with 
 snapshot (`30000/...`).
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rlbench.files import file_hash
 
 POLICIES = Path(__file__).parent / "policies"
 
@@ -98,9 +99,3 @@ def card(file: Path) -> Card | Ladder:
     if "rungs" in told:
         return Ladder(**told | {"rungs": tuple(Rung(**rung) for rung in told["rungs"])})
     return Card(**told)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,19 @@ MUTATIONS: list[Mutation] = [
         ("cut episode counts as complete", "return bounds, len(ends)", "return bounds, len(bounds) - 1"),
     ),
     *of_file(
+        "offline_data/stamp.py", "offline_data/test_changed_data.py",
+        ("times are not compared", "if now == before and", "if now[0] == before[0] and"),
+        ("a restored time is believed", "[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]", "[stat.st_size, stat.st_mtime_ns]"),
+        ("changed contents are believed", "return False\n            saved[name]", "pass\n            saved[name]"),
+        ("hashed each time", "_save(folder, saved)", "pass"),
+        ("a stamp of no file is believed", "if not saved:", "if saved is None:"),
+        ("a read-only cache fails", "suppress(UserError, OSError)", "suppress(UserError)"),
+    ),
+    *of_file(
+        "offline_data/cache.py", "offline_data/test_changed_data.py",
+        ("data are opened without their stamp", "DataSet(folder) if stamp.is_true(folder) else None", "DataSet(folder)"),
+    ),
+    *of_file(
         "offline_data/dataset.py", "offline_data/test_generate_by_hand.py offline_data/test_stretches.py",
         ("last stretch never drawn", "torch.randint(last + 1, (size,)", "torch.randint(last, (size,)"),
         ("true ends are cut too", "truncated=cut * (1 - rows.terminated)", "truncated=cut"),

@@ -137,7 +137,13 @@ def test_the_rest_of_a_killed_process_is_cleared() -> None:
     (rest / "chunk-0.npy").touch()
     open_or_make(folder, record, quiet)
     assert left_over() == [folder.name]
-    assert sorted(os.listdir(folder)) == ["bounds.npy", "meta.json", "returns.npy", "rows.npy"]
+    assert sorted(os.listdir(folder)) == [
+        "bounds.npy",
+        "meta.json",
+        "returns.npy",
+        "rows.npy",
+        "stamp.json",
+    ]
 
 
 def test_only_one_of_two_makes_it() -> None:

@@ -20,6 +20,7 @@ from rlbench.agents.sac import SAC, SACConfig
 from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
+from rlbench.files import file_hash
 from rlbench.interface import Spec
 from rlbench.offline_data import open_data, write_hdf5
 from rlbench.offline_data.cache import cache_folder
@@ -177,9 +178,7 @@ def test_medium_expert_is_medium_then_expert(policies: Path) -> None:
     assert torch.equal(both.rows[half : half + 200], expert.rows)
     assert len(both) == 400
     details = both.provenance.details
-    hashes = {
-        x: cards.file_hash(policies / f"hopper-{x}.safetensors") for x in ("medium", "expert")
-    }
+    hashes = {x: file_hash(policies / f"hopper-{x}.safetensors") for x in ("medium", "expert")}
     assert details["policies"] == hashes
     assert both.provenance.source == "hopper-medium then hopper-expert"
     assert files() == {"bounds.npy", "meta.json", "returns.npy", "rows.npy"}

@@ -260,7 +260,7 @@ def test_only_the_published_bytes_are_d4rls(
     file = write(tmp_path / "hopper_medium-v2.hdf5", recording(EPISODES))
     assert read(file, tmp_path / "d").provenance.kind == "file"
     from rlbench.envs.d4rl.names import parse
-    from rlbench.offline_data.recording.policy_cards import file_hash
+    from rlbench.files import file_hash
 
     monkeypatch.setattr(d4rl, "_names_by_hash", lambda: {file_hash(file): parse("hopper-medium")})
     provenance = read(file, tmp_path / "e").provenance
