@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
@@ -59,6 +60,11 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def values_hash(values: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values, which does not depend on the layout of a JSON file that holds them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -130,6 +130,7 @@ def read_result(method: str, folder: Path) -> Result:
     config = run.config()
     if not run.complete():
         raise UserError(f"{folder} is not complete; finish it with `rlbench run --resume {folder}`")
+    run.refuse_changed_files()
     columns = run.last_evaluation()
     headline = measures_of(config)[0].name
     if headline not in columns:

@@ -48,6 +48,7 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
             continue
         folder = RunFolder(path)
         config, evaluations = folder.config(), folder.evaluations()
+        folder.refuse_changed_files()
         if not unfinished and not folder.complete():
             raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
         if not len(evaluations["update"]):

@@ -230,9 +230,9 @@ class ReplayDriver:
         return self._learn(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and random states; the buffer's content is forced to disk."""
+        """Counters, random states and the hash of the buffer, whose content is forced to disk."""
         self._replay.flush()
-        return capture(self._at)
+        return {**capture(self._at), "replay": self._replay.hash(self._at.steps)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Counters and random states; the environment takes its steps again."""
@@ -240,7 +240,14 @@ class ReplayDriver:
             raise UserError(
                 "the run's replay.bin is missing or truncated; restore it or start again"
             )
+        state = dict(state)
+        saved = state.pop("replay", None)  # Earlier versions saved no hash.
         restore(self._at, state)
+        if saved is not None and saved != self._replay.hash(self._at.steps):
+            raise UserError(
+                f"the replay buffer in {self._replay.path.parent} was changed after the checkpoint of step "
+                f"{self._at.steps:,}; restore it from a copy, or start a new run"
+            )
         steps, self._at.episode_steps = self._at.episode_steps, 0
         if steps > self._replay.size:
             raise UserError(

@@ -1,6 +1,7 @@
-"""Formats of run folders: the contents of config.json and the evaluations, and the upgrade from format 1 to 2.
+"""Formats of run folders: the contents of config.json and the evaluations, and the upgrade from earlier formats.
 
 Format 1 supported agents and returns only: config.json names an `agent`, and returns.npz has `return` and `held_out`.
+Since format 3 config.json holds the hash of its other contents.
 """
 
 from collections.abc import Mapping
@@ -9,24 +10,49 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from rlbench.files import values_hash
 from rlbench.measures import RETURN, Measure
 
-FORMAT = 2
+FORMAT = 3
 HELD_OUT = "held_out/"
 TRAIN = "train/"
 """Prefixes of the columns of held-out levels and of training examples."""
 
 
+class Edited(ValueError):
+    """A config.json was changed after it was written."""
+
+
+def with_hash(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of a config.json with their hash."""
+    return {**config, "sha256": values_hash(config)}
+
+
+def without_hash(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of a config.json without their hash, which formats 1 and 2 do not have.
+
+    Raises:
+        Edited: The hash differs.
+        KeyError: It is missing.
+    """
+    config = {name: value for name, value in written.items() if name != "sha256"}
+    if config == written and config["format"] < 3:
+        return config
+    if written["sha256"] != values_hash(config):
+        raise Edited
+    return config
+
+
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json in format 2."""
+    """A config.json in the present format, without its hash."""
     if config["format"] != 1:
-        return dict(config)
+        return {**config, "format": FORMAT}
     config = {"learner" if name == "agent" else name: value for name, value in config.items()}
     return config | {"format": FORMAT, "measures": [asdict(RETURN)]}
 
 
 def upgraded_evaluations(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Columns of evaluations in format 2; columns that are in format 2 already are unchanged."""
+    """Columns of evaluations in the present format; those of format 2 or later are unchanged."""
     found = dict(columns)
     if "held_out" in found:
         found[f"{HELD_OUT}seed"] = found["seed"]

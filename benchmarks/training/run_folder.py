@@ -9,7 +9,7 @@
     snapshots/      permanent snapshots of the learner, if requested
 
 A run is complete once its last update has been evaluated and saved. Each checkpoint holds the hashes of
-all other files that a resume reads, so a changed file is noticed.
+all other files that a resume reads, and config.json its own, so a changed file is noticed.
 
 Means, scores and intervals are derived from these and never stored.
 """
@@ -17,18 +17,25 @@ Means, scores and intervals are derived from these and never stored.
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.benchmarks.training.formats import FORMAT, is_whole, upgraded, upgraded_evaluations
+from rlbench.benchmarks.training.formats import (
+    FORMAT,
+    Edited,
+    is_whole,
+    upgraded,
+    upgraded_evaluations,
+    with_hash,
+    without_hash,
+)
 from rlbench.errors import UserError
-from rlbench.files import explaining_os_errors, only_one, write_atomically
+from rlbench.files import explaining_os_errors, file_hash, only_one, write_atomically
 
 if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and TensorBoard.
     import torch
@@ -75,12 +82,17 @@ class RunFolder:
         file = self.path / "config.json"
         try:
             written: dict[str, Any] = json.loads(file.read_bytes())
-            known = written["format"] in (1, FORMAT)
-            config = upgraded(written)
+            known = written["format"] in range(1, FORMAT + 1)
+            config = upgraded(without_hash(written)) if known else {}
             if known and not is_whole(config):
                 raise ValueError
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} contains no run; give the folder of a run") from None
+        except Edited:
+            raise UserError(
+                f"{file} was changed after it was written, so it no longer describes the run; undo the "
+                "change, or start a new run with the settings that you want"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file} is damaged; restore it from a copy") from None
         if not known:
@@ -90,13 +102,20 @@ class RunFolder:
             )
         return config
 
+    def lacks_hashes(self) -> bool:
+        """Whether an earlier version began the run, so that not every change to its files is noticed."""
+        return "sha256" not in json.loads((self.path / "config.json").read_bytes())
+
     def upgrade(self) -> None:
-        """Rewrites a folder of format 1 in format 2; a kill in between leaves it readable."""
+        """Rewrites a folder of format 1 in the present format; a kill in between leaves it readable.
+
+        The config.json of format 2 stays as it is, because the checkpoints hold its hash.
+        """
         config = self.config()
         old = self.path / "returns.npz"
         if old.exists():
             self._write_evaluations(self.evaluations())
-        if json.loads((self.path / "config.json").read_bytes())["format"] != FORMAT:
+        if json.loads((self.path / "config.json").read_bytes())["format"] == 1:
             self._write_config(config)
         old.unlink(missing_ok=True)
 
@@ -181,8 +200,8 @@ class RunFolder:
             if {len(column) for column in columns.values()} != {len(columns["update"])}:
                 raise ValueError("its columns differ in length")
             return columns
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is damaged ({error}); restore it from a copy") from None
+        except Exception as error:  # Damaged files raise many kinds of exceptions.
+            raise UserError(f"{file} is damaged; restore it from a copy") from error
 
     def last_evaluation(self) -> dict[str, NDArray[Any]]:
         """Every measure of the last evaluation, [E, ...] each."""
@@ -227,6 +246,25 @@ class RunFolder:
         now = self._hashes(int(state["update"]))
         return [name for name, before in state.get("files", {}).items() if now[name] != before]
 
+    def refuse_changed_files(self) -> None:
+        """Refuses logs and evaluations that were changed after the last checkpoint, before they are shown as results.
+
+        Raises:
+            UserError: There is a changed file, or the checkpoint is damaged.
+        """
+        for file in sorted(self._checkpoint(0).parent.glob("*.json"))[-1:]:
+            try:  # Without the module of checkpoints, which loads PyTorch.
+                changed = self.changed_files(json.loads(file.read_bytes())["state"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(f"{file} is damaged; restore it from a copy") from None
+            for name in changed:
+                raise UserError(
+                    f"{self.path / name} was changed after the checkpoint {file.stem} was saved; restore it from "
+                    "a copy, or move the folder away and run that seed again"
+                )
+
     def _checkpoint(self, update: int) -> Path:
         return self.path / "checkpoint" / f"update-{update:09d}"
 
@@ -248,8 +286,12 @@ class RunFolder:
 
     def seconds(self) -> float:
         """Seconds that the run took up to its last log line."""
-        lines = self._lines("timing.jsonl")
-        return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
+        for line in reversed(self._lines("timing.jsonl")):
+            with suppress(
+                ValueError, KeyError, TypeError
+            ):  # A crash or a change may have damaged a line.
+                return float(json.loads(line)["seconds"])
+        return 0.0
 
     def rewind(self, update: int) -> None:
         """Removes everything that was written after the checkpoint of `update`."""
@@ -271,7 +313,7 @@ class RunFolder:
             measures.update(f"{name} {kept.dtype} {kept.shape}".encode() + kept.tobytes())
         log = b"".join(line for line in self._lines("metrics.jsonl") if _update_of(line) <= update)
         return {
-            "config.json": hashlib.sha256((self.path / "config.json").read_bytes()).hexdigest(),
+            "config.json": file_hash(self.path / "config.json"),
             "metrics.jsonl": hashlib.sha256(log).hexdigest(),
             "measures.npz": measures.hexdigest(),
         }
@@ -285,7 +327,9 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        write_atomically(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_atomically(
+            self.path / "config.json", (json.dumps(with_hash(config), indent=2) + "\n").encode()
+        )
 
     def _write_evaluations(self, columns: Mapping[str, NDArray[Any]]) -> None:
         buffer = io.BytesIO()

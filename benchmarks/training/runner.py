@@ -250,7 +250,7 @@ class Run:
             state = self.folder.load_checkpoint(learner.device)
             if self.folder.complete():
                 return 0
-            self.folder.upgrade()
+            self.begin_again()
             driver = self.make_driver()
             first = self.go_back(state, driver)
             with (
@@ -259,6 +259,16 @@ class Run:
             ):
                 self._train(driver, first)
             return self.config.updates - first
+
+    def begin_again(self) -> None:
+        """Brings the folder to the present format, and says what an earlier version did not protect."""
+        if self.folder.lacks_hashes():
+            self.console.print(
+                f"note: an earlier version began {self.folder.path} and did not hash all of its files, so some "
+                "changes to them are not noticed",
+                soft_wrap=True,
+            )
+        self.folder.upgrade()
 
     def go_back(self, state: dict[str, Any] | None, driver: Driver) -> int:
         """Restores learner, driver and folder from a checkpoint, or from the start; returns its update."""

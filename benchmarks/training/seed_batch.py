@@ -92,7 +92,7 @@ class SeedBatchRun:
             first, updates = self._saved(), self.runs[0].config.updates
             if first < updates:
                 for run, driver in zip(self.runs, self.drivers, strict=True):
-                    run.folder.upgrade()
+                    run.begin_again()
                     state = run.folder.load_checkpoint(run.learner.device, first) if first else None
                     run.go_back(state, driver)
                 with self._resumable():

@@ -18,6 +18,7 @@ from rlbench.agents import PPO, SAC
 from rlbench.benchmarks.tables import summary
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.faults import Actions
+from rlbench.benchmarks.training.formats import with_hash
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
@@ -198,11 +199,11 @@ def test_a_config_that_lacks_something_is_damaged(
     file, results = folder.path / "config.json", tmp_path / "results.json"
     values: list[Any] = ["missing", "text", {}]
     for value in values:
-        for place, content in ((file, json.loads(file.read_text())), (results, saved[0])):
+        for place, content in ((file, folder.config()), (results, saved[0])):
             damaged = {name: x for name, x in content.items() if name != key}
             if value != "missing":
                 damaged[key] = value
-            text = json.dumps([damaged] if place == results else damaged)
+            text = json.dumps([damaged] if place == results else with_hash(damaged))
             (tmp_path / "damaged").mkdir(exist_ok=True)
             (tmp_path / "damaged" / place.name).write_text(text)
         with pytest.raises(UserError, match=r"config\.json is damaged; restore it from a"):

@@ -1,8 +1,8 @@
 """Models measured on examples: what is kept of it, and measures that are faulty."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from rlbench.experience import Examples, Lifetimes, Transitions
 from rlbench.interface import Learner, MetaLearner, Model
 from rlbench.measures import Measure
 from tests.rlbench.test_cli import refused
+from tests.run_files import edit
 
 SPEC: dict[str, Any] = {"obs": Box(-1, 1, (1,)), "label": Discrete(2)}
 ROWS = 2 * MEASURED_AT_ONCE + 3
@@ -287,12 +288,12 @@ def test_examples_that_were_changed_are_named_by_every_command(
     for command in (["evaluate"], ["run", "--resume"], ["export"]):
         assert words in refused(capsys, [*command, "run", "--trust"])
     file = Path("run/config.json")
-    whole = json.loads(file.read_text())
+    whole = file.read_text()
     for data, told in ((None, words), ({"kind": "file"}, "run/config.json is damaged; restore it")):
-        file.write_text(json.dumps(whole | {"data": data}))
+        edit(Path("run"), methodcaller("update", {"data": data}))
         for command in (["evaluate"], ["run", "--resume"], ["export"]):
             assert told in refused(capsys, [*command, "run", "--trust"])
-    file.write_text(json.dumps(whole))
+    file.write_text(whole)
     Path("mine.npz").unlink()
     assert "there is no file mine.npz" in refused(capsys, ["evaluate", "run", "--trust"])
 
@@ -302,10 +303,7 @@ def test_a_model_trained_on_a_gpu_is_evaluated_on_a_cpu(
 ) -> None:
     write(in_folder / "mine.npz")
     assert main(RULER) == 0
-    file = Path("run/config.json")
-    config = json.loads(file.read_text())
-    config["run"]["device"] = "cuda"
-    file.write_text(json.dumps(config))
+    edit(Path("run"), lambda config: config["run"].update(device="cuda"))
     assert load_run(Path("run"), trust=True)[0].device.type == "cpu"
     assert main(["evaluate", "run", "--trust"]) == 0
     assert "number 7.000" in capsys.readouterr().out

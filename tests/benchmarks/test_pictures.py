@@ -12,6 +12,7 @@ from rlbench.benchmarks.tables.summary import collect, markdown
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.measures import RETURN
+from tests.run_files import edit
 
 
 def finished(
@@ -70,9 +71,7 @@ def test_a_file_of_results_stands_for_its_runs(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_complete_is_not_summarised(tmp_path: Path) -> None:
     path = finished(tmp_path / "a", 0, [1.0, 2.0])
-    config = json.loads((path / "config.json").read_text())
-    config["run"]["updates"] = 20
-    (path / "config.json").write_text(json.dumps(config))
+    edit(path, lambda config: config["run"].update(updates=20))
     with pytest.raises(UserError, match="is not complete"):
         collect([path])
     assert collect([path], unfinished=True)[0]["run"]["updates"] == 20
@@ -97,9 +96,7 @@ def test_a_picture_names_agent_task_and_seeds(tmp_path: Path) -> None:
 
 def test_runs_in_another_precision_are_kept_apart(tmp_path: Path) -> None:
     runs = [finished(tmp_path / name, i, [1.0, 2.0]) for i, name in enumerate("ab")]
-    config = json.loads((runs[1] / "config.json").read_text())
-    config["run"]["precision"] = "bfloat16"
-    (runs[1] / "config.json").write_text(json.dumps(config))
+    edit(runs[1], lambda config: config["run"].update(precision="bfloat16"))
     plot(runs, tmp_path / "curves.svg")
     assert "bear in bfloat16 on halfcheetah-medium, 1 seed" in (tmp_path / "curves.svg").read_text()
     assert "| **bear in bfloat16** | halfcheetah-medium | mean of 1 |" in markdown(collect(runs))

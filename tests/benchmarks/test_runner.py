@@ -32,6 +32,7 @@ from rlbench.interface import Action, Agent, Spec
 from rlbench.storage import Layout
 from tests.kill_and_resume import RLBENCH, assert_equal, killed_equals_unkilled
 from tests.odd import Line, good, in_place, limited
+from tests.run_files import edit
 
 COMMON = ["--hidden", "16", "--batch-size", "16", "--eval-episodes", "2", "--seed", "3"]
 OFFLINE = ["--data-size", "2000", "--updates", "2000", "--eval-every", "500"]
@@ -178,10 +179,7 @@ def test_how_often_is_evaluated_does_not_change_what_is_learned(tmp_path: Path) 
 
 def test_a_resume_with_other_data_is_refused(tmp_path: Path) -> None:
     small_run(tmp_path).start()
-    file = tmp_path / "run/config.json"
-    config = json.loads(file.read_text())
-    config["run"]["data_size"] = 999
-    file.write_text(json.dumps(config))
+    edit(tmp_path / "run", lambda config: config["run"].update(data_size=999))
     with pytest.raises(UserError, match="differ from those with which"):
         Run.resume(tmp_path / "run")
 

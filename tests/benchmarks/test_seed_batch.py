@@ -19,6 +19,7 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun
 from rlbench.errors import Interrupted, UserError
 from tests.kill_and_resume import assert_equal
+from tests.run_files import edit
 
 QUIET = Console(quiet=True)
 
@@ -62,8 +63,7 @@ def test_a_resume_goes_on_from_the_last_checkpoint_of_all_bit_for_bit(tmp_path: 
     both.start()
     # As if killed between the checkpoints of the two seeds, with 12 updates before them.
     for seed in (5, 6):
-        file = tmp_path / f"cut/s{seed}/config.json"
-        file.write_text(file.read_text().replace('"updates": 8', '"updates": 12'))
+        edit(tmp_path / f"cut/s{seed}", lambda config: config["run"].update(updates=12))
     shutil.rmtree(tmp_path / "cut/s6/checkpoint")
     assert SeedBatchRun.resume(tmp_path / "cut", QUIET).finish() == 12
     for seed in (5, 6):

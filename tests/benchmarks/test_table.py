@@ -26,6 +26,7 @@ from rlbench.benchmarks.tables.table import TableConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.cli import main
 from rlbench.errors import UserError
+from tests.run_files import edit
 
 FAST: dict[str, Any] = {"hidden": (4,), "batch_size": 4}
 RUN: dict[str, Any] = {
@@ -321,8 +322,7 @@ def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
             dataclasses.replace(m, settings={**m.settings, "learning_rate": 3e-4})
             for m in grid.methods
         )
-        config["learner"]["settings"]["learning_rate"] = 0.5
-        (folder / "config.json").write_text(json.dumps(config))
+        edit(folder, lambda config: config["learner"]["settings"].update(learning_rate=0.5))
         changed = dataclasses.replace(
             TINY, grids={"small": (dataclasses.replace(grid, methods=rated),)}
         )
@@ -342,13 +342,10 @@ def test_a_damaged_or_foreign_folder_is_one_sentence_and_stays(
 
 
 def test_a_run_from_before_an_option_had_its_default(copied: Path) -> None:
-    file = copied / "tiny-small" / "wide-point-random-s0" / "config.json"
-    config = json.loads(file.read_text())
-    del config["run"]["precision"]
-    file.write_text(json.dumps(config))
+    folder = copied / "tiny-small" / "wide-point-random-s0"
+    edit(folder, lambda config: config["run"].pop("precision"))
     made(copied)
-    config["run"]["precision"] = "bfloat16"
-    file.write_text(json.dumps(config))
+    edit(folder, lambda config: config["run"].update(precision="bfloat16"))
     with pytest.raises(UserError, match="holds another run: precision is bfloat16, not float32"):
         made(copied)
 

@@ -23,6 +23,7 @@ from rlbench.benchmarks.tables.settings import settings_sections
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.errors import UserError
+from tests import run_files
 
 SHORT: dict[str, Any] = {"updates": 4, "data_size": 300, "eval_every": 0, "eval_episodes": 1}
 SMALL: dict[str, Any] = {"hidden": (4,), "batch_size": 4}
@@ -41,10 +42,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def edit(job: Job, change: Callable[[dict[str, Any]], object]) -> None:
-    file = job.folder / "config.json"
-    config = json.loads(file.read_text())
-    change(config)
-    file.write_text(json.dumps(config))
+    run_files.edit(job.folder, change)
 
 
 def test_a_run_with_other_unnamed_settings_is_not_reused(job: Job) -> None:

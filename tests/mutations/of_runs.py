@@ -35,6 +35,27 @@ MUTATIONS: list[Mutation] = [
         ("no summary", "columns |= {key: np.array([float(value)])", "summary |= {key: np.array([float(value)])"),
     ),
     *of_file(
+        "benchmarks/training/replay.py", "benchmarks/test_replay_hash.py",
+        ("a hash that does not depend on the order", "hashlib.sha256(step.to_bytes(8))", "hashlib.sha256()"),
+        ("a hash without the images after ends", "                found.update(self._next_image(place).tobytes())\n", ""),
+        ("a hash without images", "if self._images is not None:\n                found", "if False:\n                found"),
+        ("everything is hashed each time", "range(max(first, self._hashed), steps)", "range(first, steps)"),
+        ("old transitions decide the hash", "first = max(0, steps - self.capacity)\n        rows", "first = max(0, steps - self.size)\n        rows"),
+    ),
+    *of_file(
+        "benchmarks/training/drivers.py", "benchmarks/test_replay_hash.py",
+        ("a changed buffer is believed", "saved is not None and saved !=", "saved is None and saved !="),
+    ),
+    *of_file(
+        "benchmarks/training/formats.py", "benchmarks/test_formats.py",
+        ("a changed config is believed", 'if written["sha256"] != values_hash(config):', "if False:"),
+        ("a config without its hash is believed", 'config["format"] < 3', 'config["format"] < 9'),
+    ),
+    *of_file(
+        "benchmarks/training/run_folder.py", "benchmarks/test_changed_runs.py",
+        ("changed results are shown", "            for name in changed:\n", "            for name in changed[:0]:\n"),
+    ),
+    *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_measuring.py",
         ("columns of any shape", 'if len(old["update"]) and now != before:', "if False:"),
     ),

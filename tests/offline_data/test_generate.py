@@ -181,7 +181,7 @@ def test_medium_expert_is_medium_then_expert(policies: Path) -> None:
     hashes = {x: file_hash(policies / f"hopper-{x}.safetensors") for x in ("medium", "expert")}
     assert details["policies"] == hashes
     assert both.provenance.source == "hopper-medium then hopper-expert"
-    assert files() == {"bounds.npy", "meta.json", "returns.npy", "rows.npy"}
+    assert files() == {"bounds.npy", "meta.json", "returns.npy", "rows.npy", "stamp.json"}
     assert details["score"] == find_task("hopper-medium").score(details["mean_return"])
 
 
@@ -234,7 +234,7 @@ def test_rows_do_not_depend_on_the_number_of_workers(
     assert torch.equal(found[0].rows, found[1].rows)
     assert np.array_equal(found[0].episode_returns, found[1].episode_returns)
     assert found[0].provenance == found[1].provenance
-    assert files() == {"bounds.npy", "meta.json", "returns.npy", "rows.npy"}
+    assert files() == {"bounds.npy", "meta.json", "returns.npy", "rows.npy", "stamp.json"}
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The command line: what it loads, what it says, and how it refuses."""
 
 import errno
-import json
 import os
 import re
 import subprocess
@@ -19,6 +18,7 @@ from rlbench.agents._rule import shipped_rules
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
 from rlbench.files import only_one
+from tests.run_files import edit
 
 TINY = [
     "--updates", "6", "--eval-every", "3", "--eval-episodes", "2", "--log-every", "2",
@@ -206,8 +206,7 @@ class TestARunFolderThatDoesNotFit:
     def test_of_another_version(
         self, capsys: pytest.CaptureFixture[str], change: dict[str, object], expected: str
     ) -> None:
-        file = Path("run/config.json")
-        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+        edit(Path("run"), lambda config: config.update(change))
         assert expected in refused(capsys, ["evaluate", "run"])
 
     def test_with_a_damaged_config(self, capsys: pytest.CaptureFixture[str]) -> None:
