@@ -67,6 +67,12 @@ def values_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def sync_file(path: Path) -> None:
+    """Forces the content of a file to disk."""
+    with explaining_os_errors(path), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Forces renames inside `folder` to disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
-from rlbench.benchmarks.training.replay import ReplayFile
+from rlbench.benchmarks.training.replay import ROWS, ReplayFile
 from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -211,7 +211,7 @@ class ReplayDriver:
         self._space = self._env.action_space
         seen = self._env.observation_space
         layout = Layout(seen.shape or (), self._space.shape or (), is_images(seen))
-        self._replay = ReplayFile(folder / "replay.bin", layout, capacity, slack * self._steps)
+        self._replay = ReplayFile(folder / ROWS, layout, capacity, slack * self._steps)
         self._at = _Position(seed, agent.device)
         self._obs = self._reset()
 

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from rlbench.experience import Transitions
-from rlbench.files import explaining_os_errors
+from rlbench.files import explaining_os_errors, sync_file
 from rlbench.storage import Layout
 
-IMAGES, ENDS = "replay-images.bin", "replay-ends.bin"
+ROWS, IMAGES, ENDS = "replay.bin", "replay-images.bin", "replay-ends.bin"
 
 
 class ReplayFile:
@@ -131,16 +131,20 @@ class ReplayFile:
 
     def remove(self) -> None:
         """Deletes the files, which are large."""
-        for name in (self.path.name, IMAGES, ENDS):
-            self.path.with_name(name).unlink(missing_ok=True)
+        remove_replay(self.path.parent)
 
     def flush(self) -> None:
         """Forces the content to disk."""
         self._rows.flush()
         if self._images is not None:
             self._images.flush()
-            with self._ends.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(self._ends)
+
+
+def remove_replay(folder: Path) -> None:
+    """Deletes the files of a replay buffer, if there are any."""
+    for name in (ROWS, IMAGES, ENDS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _open(path: Path, kind: Any, shape: tuple[int, ...]) -> tuple["np.memmap[Any, Any]", bool]:

@@ -35,7 +35,13 @@ from rlbench.benchmarks.training.formats import (
     without_hash,
 )
 from rlbench.errors import UserError
-from rlbench.files import explaining_os_errors, file_hash, only_one, write_atomically
+from rlbench.files import (
+    explaining_os_errors,
+    file_hash,
+    only_one,
+    sync_file,
+    write_atomically,
+)
 
 if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and TensorBoard.
     import torch
@@ -56,9 +62,19 @@ class RunFolder:
         """Locks out other processes while the run is being written."""
         refusal = f"{self.path} is in use by a running process; wait for it or give another --out"
         with only_one(self.path / ".lock", refusal):
+            with explaining_os_errors(self.path):
+                self._remove_rests()
             yield
             if self._tensorboard is not None:
                 self._tensorboard.close()
+
+    def _remove_rests(self) -> None:
+        """Removes temporary files and halves of checkpoints that a kill left behind."""
+        for file in self.path.glob("**/.*.part"):
+            file.unlink(missing_ok=True)
+        for tensors in self.path.glob("*/update-*.safetensors"):
+            if not tensors.with_suffix(".json").exists():
+                tensors.unlink(missing_ok=True)
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Writes config.json of a new run.
@@ -214,7 +230,15 @@ class RunFolder:
 
         self._refuse_removed()
         files = self._hashes(update)
+        if (self.path / "metrics.jsonl").exists():  # Its hash must not outlive its lines.
+            sync_file(self.path / "metrics.jsonl")
         checkpoint.save(self._checkpoint(update), {"update": update, "files": files, **state})
+        self.remove_checkpoints(keep)
+
+    def remove_checkpoints(self, keep: int = 1) -> None:
+        """Removes all checkpoints but the last `keep`."""
+        from rlbench import checkpoint
+
         for old in self.checkpoints()[:-keep]:
             checkpoint.remove(self._checkpoint(old))
 
@@ -222,10 +246,8 @@ class RunFolder:
         """Updates of the existing checkpoints, in order."""
         from rlbench import checkpoint
 
-        return [
-            int(path.name.rpartition("-")[2])
-            for path in checkpoint.all_in(self._checkpoint(0).parent)
-        ]
+        found = checkpoint.all_in(self._checkpoint(0).parent)
+        return [update for path in found if (update := _number(path)) is not None]
 
     def load_checkpoint(
         self, device: "torch.device | str" = "cpu", update: int | None = None
@@ -282,7 +304,8 @@ class RunFolder:
         from rlbench import checkpoint
 
         for path in checkpoint.all_in(self.path / "snapshots"):
-            yield int(path.name.rpartition("-")[2]), checkpoint.load(path, device)["learner"]
+            if (update := _number(path)) is not None:
+                yield update, checkpoint.load(path, device)["learner"]
 
     def seconds(self) -> float:
         """Seconds that the run took up to its last log line."""
@@ -343,6 +366,12 @@ class RunFolder:
 
                 self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
             self._tensorboard.add(update, values)
+
+
+def _number(path: Path) -> int | None:
+    """The update in the name of a checkpoint; None for a file that someone else put there."""
+    word, _, number = path.name.partition("-")
+    return int(number) if word == "update" and number.isdecimal() else None
 
 
 def folder_name(words: str) -> str:

@@ -48,6 +48,7 @@ from rlbench.benchmarks.training.loading import (
 )
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
+from rlbench.benchmarks.training.replay import remove_replay
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
@@ -248,7 +249,9 @@ class Run:
         learner = self.learner
         with self.folder.locked(), named_as_users(self.learner_class):
             state = self.folder.load_checkpoint(learner.device)
-            if self.folder.complete():
+            if self.folder.complete():  # A kill may have left what only a resume needs.
+                self.folder.remove_checkpoints()
+                remove_replay(self.folder.path)
                 return 0
             self.begin_again()
             driver = self.make_driver()

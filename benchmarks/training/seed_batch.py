@@ -97,6 +97,8 @@ class SeedBatchRun:
                     run.go_back(state, driver)
                 with self._resumable():
                     self._train(first)
+            for run in self.runs:
+                run.folder.remove_checkpoints()
             return updates - first
 
     def _start_folders(self) -> None:
