@@ -133,7 +133,7 @@ def test_references_to_other_places_are_not_followed(
 ) -> None:
     make, read, where, name = FORMATS[case]
     path, secret = make(folder), folder / "secret"
-    os.mkfifo(secret)  # Opening it would wait for ever.
+    write(secret, COLUMNS)
     with h5py.File(path, "a") as file:
         if refer is not soft_link:
             del file[where][name]
@@ -144,6 +144,15 @@ def test_references_to_other_places_are_not_followed(
         f"{path} has {name} as a reference to another place or another file, which is not followed"
     )
     assert refusal(read, path).startswith(expected)
+
+
+def test_other_files_are_not_even_opened(folder: Path) -> None:
+    path, secret = d4rl_file(folder), folder / "secret"
+    os.mkfifo(secret)  # Opening it would wait for ever.
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        external_link(file, "rewards", secret)
+    assert "has rewards as a reference to another place" in refusal(read_d4rl, path)
 
 
 def huge(group: Any, name: str) -> None:
