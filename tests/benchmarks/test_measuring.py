@@ -167,6 +167,7 @@ def test_other_columns_than_before_are_refused_and_change_no_file(
     changed: dict[str, Any], tmp_path: Path
 ) -> None:
     folder, first = RunFolder(tmp_path), {"a": np.ones(2)}
+    folder.start({})
     folder.add_evaluation(1, first, {})
     words = (
         r"evaluation of update 2 has other columns than the previous one.*let the learner return"

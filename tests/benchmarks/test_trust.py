@@ -1,8 +1,6 @@
 """Run folders that name custom code: nothing is imported unless the user gave the name or trusts the folder."""
 
-import json
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +21,7 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import Interrupted, UserError
 from rlbench.trust import texts, trusts, with_names
 from tests.rlbench.test_cli import refused
+from tests.run_files import edit
 
 QUIET = Console(quiet=True)
 MODULE = """
@@ -108,14 +107,6 @@ def run(_world: None) -> Path:
     return Path("run")
 
 
-def edited(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the config.json of a run as a stranger would."""
-    file = run / "config.json"
-    config = json.loads(file.read_text())
-    change(config)
-    file.write_text(json.dumps(config))
-
-
 COMMANDS = {
     "evaluate": ["evaluate", "run", "--episodes", "2"],
     "watch": ["watch", "run", "--out", "film.gif"],
@@ -198,7 +189,7 @@ def test_every_name_in_a_config_is_checked(
         else:
             config["learner"]["settings"]["memory"] = name
 
-    edited(Path("run"), change)
+    edit(Path("run"), change)
     named = name.removeprefix("shared:") if where == "env" else name
     for words in (["evaluate", "run"], ["run", "--resume", "run"]):
         assert f"run names the custom code {named}, which" in refused(capsys, words)
@@ -314,7 +305,7 @@ def test_names_that_a_learner_has_as_defaults_need_no_trust(
     words = ["run", "recurrent-ppo", "--env", "CartPole-v1", "--updates", "1", "--envs", "2"]
     assert main([*words, "--rollout-steps", "4", "--eval-episodes", "1", "--out", "run"]) == 0
     place = "rlbench.backbones.memories.lstm:LSTM"
-    edited(Path("run"), lambda config: config["learner"]["settings"].update(memory=place))
+    edit(Path("run"), lambda config: config["learner"]["settings"].update(memory=place))
     with pytest.raises(UserError, match=f"run names the custom code {place}"):
         load_run(Path("run"))
     monkeypatch.setattr(kind, "preset", lambda task, updates: {"memory": place})
