@@ -116,7 +116,7 @@ def _grid(run: Mapping[str, Any]) -> Grid:
 
 
 RUNS: dict[Scale, dict[str, Any]] = {
-    "small": {"updates": 1_000, "eval_every": 0, "log_every": 50, "checkpoint_every": 1_000},
+    "small": {"updates": 400, "eval_every": 0, "log_every": 20, "checkpoint_every": 400},
     "full": {"updates": 20_000, "eval_every": 2_000, "log_every": 100, "checkpoint_every": 2_000},
 }
 
