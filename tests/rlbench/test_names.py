@@ -53,6 +53,20 @@ def test_a_name_stands_for_an_attribute_of_a_module_of_the_package() -> None:
     assert (len(TABLE), "plain" in TABLE, "own" in TABLE) == (3, True, False)
 
 
+@pytest.mark.usefixtures("plugins")
+def test_only_custom_names_are_looked_up_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a package that lies in a stranger's folder would count as installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("plain", "own"):
+        TABLE.load(name)
+        assert str(tmp_path) not in sys.path
+    TABLE.load("rlbench.errors:UserError")
+    assert str(tmp_path) in sys.path
+
+
 def test_a_place_stands_for_itself() -> None:
     assert TABLE.load("rlbench.errors:UserError") is UserError
     assert TABLE.place("a.b:C") == "a.b:C"
