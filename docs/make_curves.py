@@ -37,7 +37,7 @@ CRITICS = f"{POINT} --discount 0.97 --target-rate 0.01"
 SMALL = "--hidden 64 64 --batch-size 128 --learning-rate 1e-3"
 PENDULUM = f"--env Pendulum-v1 --updates 4000 --eval-every 400 {SMALL} --random-steps 1000"
 VAE = "--vae-hidden 128 128 --act-samples 10"
-SEARCH = "--env archsearch-digits-shift --envs 2 --updates 4 --eval-every 1 --eval-episodes 1"
+SEARCH = "--env archsearch-tiny --updates 15 --eval-every 1 --eval-episodes 1"
 COMMANDS = {
     "a2c": "--env CartPole-v1 --updates 1500 --eval-every 150",
     "awac": f"{CRITICS} --learning-rate 1e-3 --beta 0.1",

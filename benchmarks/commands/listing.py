@@ -88,10 +88,10 @@ def everything() -> str:
 
 EXAMPLES = {
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
-    "nas": "archsearch-digits-shift",
-    "nas-evolution": "archsearch-digits-shift",
-    "nas-local": "archsearch-digits-shift",
-    "nas-random": "archsearch-digits-shift",
+    "nas": "archsearch-tiny",
+    "nas-evolution": "archsearch-tiny",
+    "nas-local": "archsearch-tiny",
+    "nas-random": "archsearch-tiny",
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",
