@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from rlbench.checkpoint import load
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
-from rlbench.files import write_atomically
+from rlbench.files import without_hash, write_atomically
 
 Kind = Literal["kl", "mse"]
 """Kind of predictions: categorical, compared by their KL divergence, or numbers from 0 to 1, compared by their squared
@@ -277,7 +277,8 @@ def _rule_of_run(path: Path) -> Rule:
     if "rule" not in state or "population" not in state:
         raise UserError(f"{path} holds no rule; give the folder of a run of lpg-meta")
     try:
-        kind = json.loads((path / "config.json").read_bytes())["learner"]["settings"]["prediction"]
+        config = without_hash(json.loads((path / "config.json").read_bytes()))
+        kind = config["learner"]["settings"]["prediction"]
     except (KeyError, ValueError, TypeError, OSError):
         raise UserError(
             f"{path / 'config.json'} is missing or damaged; restore it from a copy"

@@ -62,8 +62,28 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def values_hash(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, which does not depend on the layout of a JSON file that holds them."""
+class Edited(ValueError):
+    """Plain values differ from their hash."""
+
+
+def with_hash(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with their SHA-256, for a JSON file in which a change is noticed."""
+    return {**values, "sha256": _values_hash(values)}
+
+
+def without_hash(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values from such a file; those without a hash are returned as they are.
+
+    Raises:
+        Edited: Their hash differs.
+    """
+    found = {name: value for name, value in values.items() if name != "sha256"}
+    if found != values and values["sha256"] != _values_hash(found):
+        raise Edited
+    return found
+
+
+def _values_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

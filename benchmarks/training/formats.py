@@ -10,37 +10,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rlbench.files import values_hash
 from rlbench.measures import RETURN, Measure
 
 FORMAT = 3
+HASHED = 3
+"""The first format in which config.json holds a hash."""
 HELD_OUT = "held_out/"
 TRAIN = "train/"
 """Prefixes of the columns of held-out levels and of training examples."""
-
-
-class Edited(ValueError):
-    """A config.json was changed after it was written."""
-
-
-def with_hash(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of a config.json with their hash."""
-    return {**config, "sha256": values_hash(config)}
-
-
-def without_hash(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of a config.json without their hash, which formats 1 and 2 do not have.
-
-    Raises:
-        Edited: The hash differs.
-        KeyError: It is missing.
-    """
-    config = {name: value for name, value in written.items() if name != "sha256"}
-    if config == written and config["format"] < 3:
-        return config
-    if written["sha256"] != values_hash(config):
-        raise Edited
-    return config
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,19 +27,20 @@ from numpy.typing import NDArray
 
 from rlbench.benchmarks.training.formats import (
     FORMAT,
-    Edited,
+    HASHED,
     is_whole,
     upgraded,
     upgraded_evaluations,
-    with_hash,
-    without_hash,
 )
 from rlbench.errors import UserError
 from rlbench.files import (
+    Edited,
     explaining_os_errors,
     file_hash,
     only_one,
     sync_file,
+    with_hash,
+    without_hash,
     write_atomically,
 )
 
@@ -100,7 +101,9 @@ class RunFolder:
             written: dict[str, Any] = json.loads(file.read_bytes())
             known = written["format"] in range(1, FORMAT + 1)
             config = upgraded(without_hash(written)) if known else {}
-            if known and not is_whole(config):
+            if known and not (
+                is_whole(config) and (written["format"] < HASHED or "sha256" in written)
+            ):
                 raise ValueError
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} contains no run; give the folder of a run") from None

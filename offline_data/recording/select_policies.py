@@ -33,7 +33,7 @@ from rlbench.envs import data_names
 from rlbench.envs.episodes import make_envs, play
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
-from rlbench.files import write_atomically
+from rlbench.files import without_hash, write_atomically
 from rlbench.interface import Spec
 from rlbench.offline_data.recording import policy_cards as cards
 from rlbench.offline_data.recording.policy_cards import POLICIES, Card, Ladder, Rung
@@ -128,7 +128,7 @@ def choose_ladder(run: Path, name: str, out: Path = POLICIES) -> Ladder:
 def _config(run: Path) -> dict[str, Any]:
     """The config.json of a SAC run."""
     try:
-        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        config = without_hash(json.loads((run / "config.json").read_bytes()))
         config.setdefault("learner", config.get("agent"))  # The name of the entry in older runs.
         if config["learner"]["name"] == "sac":
             return config

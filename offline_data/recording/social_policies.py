@@ -29,7 +29,7 @@ from rlbench.envs.social.trained import POLICIES, Layers, Trained, logits
 from rlbench.envs.social.views import vectors
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
-from rlbench.files import write_atomically
+from rlbench.files import without_hash, write_atomically
 from rlbench.interface import Spec
 from rlbench.offline_data.recording.select_policies import command_of
 
@@ -110,7 +110,7 @@ def measured(name: str, policy: Policy) -> dict[str, float]:
 def _config(run: Path) -> dict[str, Any]:
     """The config.json of a run of an agent with a tanh network for vectors."""
     try:
-        config: dict[str, Any] = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        config = without_hash(json.loads((run / "config.json").read_bytes()))
         agent, settings = load_agent(config["learner"]["name"]), config["learner"]["settings"]
         if issubclass(agent, PPO) and settings["encoder"] is None:
             return config

@@ -18,13 +18,13 @@ from rlbench.agents import PPO, SAC
 from rlbench.benchmarks.tables import summary
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.faults import Actions
-from rlbench.benchmarks.training.formats import with_hash
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.contract import BrokenAction
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
+from rlbench.files import with_hash
 from rlbench.interface import Action, Spec, State
 from rlbench.measures import RETURN
 from tests.benchmarks.test_faults import words

@@ -187,7 +187,7 @@ def test_changed_bits_and_digits_at_many_places_are_noticed(
     code, before = outcome(["evaluate", str(members(cut)[0])], capsys)
     assert code == 0
     for file in read_files(cut):
-        for way, place in changes(file, 9):
+        for way, place in changes(file, 5):
             shutil.rmtree(trial, ignore_errors=True)
             shutil.copytree(cut, trial)
             (trial / file).write_bytes(way((cut / file).read_bytes(), place))
@@ -202,4 +202,4 @@ def test_changed_bits_and_digits_at_many_places_are_noticed(
                 assert code == 2, at
                 assert says_so(text, file), (at, text)
             count += 1
-    assert count >= 70
+    assert count >= 40

@@ -1,6 +1,7 @@
 """Trained policies: logits and samples, the shipped policies, and how policies are made from runs."""
 
 import json
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rlbench.envs.social.trained import POLICIES, Trained, card, logits, names, 
 from rlbench.envs.social.views import vectors
 from rlbench.errors import UserError
 from rlbench.offline_data.recording import social_policies
+from tests.run_files import edit
 
 NAMES = names()
 
@@ -168,10 +170,9 @@ def test_runs_of_another_kind_are_refused(tmp_path: Path) -> None:
     alone = trained_run(tmp_path / "alone", env="stag-hunt")
     with pytest.raises(UserError, match="the runs are on stag-hunt; expected one game"):
         social_policies.make([alone], out=tmp_path / "out")
-    config, text = alone / "config.json", (alone / "config.json").read_text()
-    text = text.replace('"stag-hunt"', '"shared:stag-hunt"')
+    run = json.loads((alone / "config.json").read_text())["run"] | {"env": "shared:stag-hunt"}
     for updates, emptied in ((3, False), (2, True)):
-        config.write_text(text.replace('"updates": 2', f'"updates": {updates}'))
+        edit(alone, methodcaller("update", {"run": run | {"updates": updates}}))
         for file in (alone / "checkpoint").iterdir() if emptied else ():
             file.unlink()
         with pytest.raises(UserError, match="is not complete; finish it with"):

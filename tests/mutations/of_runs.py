@@ -47,9 +47,12 @@ MUTATIONS: list[Mutation] = [
         ("a changed buffer is believed", "saved is not None and saved !=", "saved is None and saved !="),
     ),
     *of_file(
-        "benchmarks/training/formats.py", "benchmarks/test_formats.py",
-        ("a changed config is believed", 'if written["sha256"] != values_hash(config):', "if False:"),
-        ("a config without its hash is believed", 'config["format"] < 3', 'config["format"] < 9'),
+        "rlbench/files.py", "benchmarks/test_formats.py",
+        ("a changed config is believed", 'if found != values and values["sha256"] !=', 'if found == values and values["sha256"] !='),
+    ),
+    *of_file(
+        "benchmarks/training/run_folder.py", "benchmarks/test_formats.py",
+        ("a config without its hash is believed", 'written["format"] < HASHED', 'written["format"] <= HASHED'),
     ),
     *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_changed_runs.py",
