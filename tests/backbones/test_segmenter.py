@@ -239,6 +239,6 @@ def test_a_stopped_run_is_resumed_bit_for_bit(
         stopped = run("broken")
         with pytest.raises(RuntimeError):
             stopped.start()
-    assert Run.resume(tmp_path / "broken", Console(quiet=True)).finish() == 2
+    assert Run.resume(tmp_path / "broken", Console(quiet=True), trust=True).finish() == 2
     assert_equal(tmp_path / "whole", tmp_path / "broken")
     assert run("whole").folder.last_evaluation()["miou"].shape == (1,)

@@ -129,6 +129,7 @@ def says_so(text: str, file: Path) -> bool:
 
 def test_damaged_evaluations_are_one_sentence_and_never_other_numbers(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
+    folder.start({})
     for update in (4, 8):
         columns = {"seed": np.arange(3), "return": np.arange(3) / 7 + update}
         folder.add_evaluation(update, columns, {})

@@ -245,7 +245,9 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
         return learn(self, experience)
 
     monkeypatch.setattr(BC, "learn", failing)
-    assert execute(job).error == "the power went out"
+    assert execute(job).error == (
+        f"the power went out; afterwards `rlbench run --resume {job.folder}` continues from update 10"
+    )
     assert unfinished([job, whole]) == [job]
     assert execute(job).error == ""
     assert len(updates) == 13 + 10  # from the checkpoint of update 10
