@@ -1,8 +1,8 @@
 """MnasNet: Tan et al., 2019, a search for networks that are accurate and fast (equation 2, figures 4 and 6, tables 4 to 6).
 
-Most claims are judged on searches that look results up: `archsearch-tiny` has measured all its architectures, and
-`archsearch-nano` predicts them. The others train every architecture of a search on small images of digits. All of it
-shows the mechanism, and not what a search on ImageNet finds.
+Most claims are judged on searches that train nothing: `archsearch-tiny` looks results up, and `archsearch-nano` predicts them.
+The others train every architecture that they try on small images of digits. All of this shows how the method works, not what a
+search on ImageNet would find.
 """
 
 from collections.abc import Callable, Mapping
@@ -121,10 +121,13 @@ def _tighter_target(results: Results) -> Verdict:
     parts = []
     for width in WIDTHS:
         rows = [
-            tuple(x.numbers[f"width {width:g}: {y}"] for y in ("latency in ms", "accuracy"))
+            tuple(
+                x.numbers.get(f"width {width:g}: {y}", np.nan)
+                for y in ("latency in ms", "accuracy")
+            )
             for x in scaled
         ]
-        rivals = [fastest(x, row[0]) for x, row in zip(tight, rows, strict=False)]
+        rivals = [best_within(x, row[0]) for x, row in zip(tight, rows, strict=False)]
         shown = ", ".join(
             f"{100 * accuracy:.1f} against {100 * rival:.1f} at {latency:.2f} ms"
             for (latency, accuracy), rival in zip(rows, rivals, strict=False)
@@ -137,7 +140,7 @@ def _tighter_target(results: Results) -> Verdict:
     )
 
 
-def fastest(found: Analysed, latency_ms: float) -> float:
+def best_within(found: Analysed, latency_ms: float) -> float:
     """The best accuracy of a search at a latency or below; NaN if nothing is as fast."""
     fits = found.columns["accuracy"][found.columns["latency_ms"] <= latency_ms]
     return float(fits.max()) if len(fits) else np.nan

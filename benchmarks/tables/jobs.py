@@ -34,7 +34,7 @@ class Job:
     config: RunConfig
     """Task, data, lengths and seed; `out` is the folder."""
     trust: Trust = ()
-    """Names of custom code that run folders may name, such as those of the whole table; True for all names."""
+    """Names of custom code that may be imported from run folders, such as all names in the table; True allows any."""
 
     @property
     def folder(self) -> Path:

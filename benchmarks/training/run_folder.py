@@ -277,7 +277,7 @@ class RunFolder:
         Raises:
             UserError: There is a changed file, or the checkpoint is damaged.
         """
-        for file in sorted(self._checkpoint(0).parent.glob("*.json"))[-1:]:
+        for file in sorted(self._checkpoint(0).parent.glob("update-*.json"))[-1:]:
             try:  # Without the module of checkpoints, which loads PyTorch.
                 changed = self.changed_files(json.loads(file.read_bytes())["state"])
             except (ValueError, KeyError, TypeError, AttributeError) as error:

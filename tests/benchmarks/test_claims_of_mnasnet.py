@@ -100,8 +100,8 @@ def test_correlations_with_latency(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_rival_is_at_least_as_fast() -> None:
     found = search([0.0] * 3, [1.0, 2.0, 3.0], [0.5, 0.6, 0.9])
-    assert mnasnet.fastest(found, 2.5) == 0.6
-    assert np.isnan(mnasnet.fastest(found, 0.5))
+    assert mnasnet.best_within(found, 2.5) == 0.6
+    assert np.isnan(mnasnet.best_within(found, 0.5))
     numbers = {f"width {x:g}: {y}": 2.0 for x in mnasnet.WIDTHS for y in ("latency in ms", "accuracy")}  # fmt: skip
     rows = [
         (CONTROLLER, mnasnet.TRAINED, search([0.5], numbers=numbers)),

@@ -138,6 +138,12 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+def differing(expected: dict[str, str], out: Path) -> list[str]:
+    """Paths of the files that differ from those of an undisturbed run, are missing or were left behind."""
+    found = digest(out)
+    return sorted(x for x in expected.keys() | found if expected.get(x) != found.get(x))
+
+
 def resumed(words: list[str], out: Path) -> tuple[int, str]:
     """What a user does after a fault: resumes the run, or starts it again if it did not begin."""
     begun = any(out.glob("config.json")) or any(out.glob("s[0-9]*/config.json"))
