@@ -19,9 +19,9 @@ Attention: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. Big Bird: Zah
 https://arxiv.org/abs/2007.14062; the blocks are those of the authors' code (https://github.com/google-research/bigbird),
 whose defaults are the defaults here.
 
-Differences from the authors' code: the blocks next to the first and the last read no further blocks, and have as many random
-blocks as the others. The causal form is ours: position i reads no position after it, so that the window is the block itself and those
-before it, random blocks are earlier ones, and only the first block is global.
+Differences from the authors' code: there the second block never draws the last but one, nor that the second. The
+causal form is ours: position i reads no position after it, so that the window is the block itself and those before it, random blocks
+are earlier ones, and only the first block is global.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ from tests.mutations import (
     of_networks,
     of_rfm,
     of_runs,
+    of_sequences,
     of_social,
     of_tables,
 )
@@ -19,6 +20,7 @@ ALL = [
     *of_lpg.MUTATIONS,
     *of_nas.MUTATIONS,
     *of_networks.MUTATIONS,
+    *of_sequences.MUTATIONS,
     *of_data.MUTATIONS,
     *of_envs.MUTATIONS,
     *of_architectures.MUTATIONS,
