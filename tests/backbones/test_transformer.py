@@ -67,6 +67,23 @@ def test_far_positions_meet_through_the_learned_tokens() -> None:
     assert not reached("window")
 
 
+@pytest.mark.parametrize(("attention", "causal"), FORMS)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_an_output_belongs_to_its_position_and_is_normalised(
+    attention: str, causal: bool, norm: str
+) -> None:
+    network = made(attention=attention, causal=causal, norm=norm)
+    x = torch.randn(1, 40, 8, requires_grad=True)
+    out = network(x)
+    torch.testing.assert_close(network(x, torch.zeros(1, 40, dtype=torch.bool)), out)
+    torch.testing.assert_close(out.mean(-1), torch.zeros(1, 40), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out.square().mean(-1), torch.ones(1, 40), rtol=0, atol=0.05)
+    for block in network.blocks:
+        block.attention.outputs.weight.data.zero_()  # type: ignore[union-attr, operator]
+    (gradient,) = torch.autograd.grad(network(x)[0, 30, 0], x)
+    assert gradient.abs().sum(-1).nonzero().tolist() == [[0, 30]]
+
+
 def test_initial_weights() -> None:
     network = made(width=64, feed_forward=256, heads=4, attention="etc")
     for name, parameter in network.named_parameters():
