@@ -6,7 +6,7 @@ The equations and the meaning of the settings are in `ppo.py`; the settings of t
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from rlbench.backbones.layers.normalise import RewardScaler, RunningNormaliser
 from rlbench.backbones.optim import Adam, Snapshot
 from rlbench.backbones.spaces import ActionBox, ActionChoices, action_form
 from rlbench.checks import same_shape
-from rlbench.experience import Trajectories
+from rlbench.experience import Trajectories, columns_of, with_columns
 from rlbench.interface import Agent, Learn
 
 PROBES = 256
@@ -298,8 +298,10 @@ def undone_beyond(
 def some(rollout: Trajectories) -> Trajectories:
     """About `PROBES` steps of a rollout, at equal distances in time."""
     stride = max(1, rollout.reward.numel() // PROBES)
-    columns = {name: x[::stride] for name, x in vars(rollout).items() if name != "extras"}
-    return Trajectories(**columns, extras={name: x[::stride] for name, x in rollout.extras.items()})
+    columns = {name: x[::stride] for name, x in columns_of(rollout).items()}
+    extras = {name: x[::stride] for name, x in rollout.extras.items()}
+    probed: Trajectories = with_columns(replace(rollout, extras=extras), columns)
+    return probed
 
 
 class OnPolicyAgent(Agent):
@@ -342,7 +344,7 @@ class OnPolicyAgent(Agent):
 
     @abstractmethod
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
+        """Log-probabilities of `some` samples of a rollout under the current policy, [T, V]."""
 
     def phase(self) -> Hashable:
         """There is only one phase: all gradient steps are alike."""
@@ -366,7 +368,7 @@ class OnPolicyAgent(Agent):
         config = self.config
         decay(config, self.updates, self.optimizer, self.clip_range)
         with undone_beyond(
-            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(some(rollout))
+            config.kl_limit, self.optimizer, self.network, lambda: self._log_prob(rollout)
         ) as distance:
             metrics = passes(config, step, self._batch(rollout), self.generator)
         # Updated only now, for the next rollout: the ratios of this one begin at 1 because nothing moved.

@@ -112,8 +112,11 @@ class Team(Agent):
         }
         columns = {x.name: getattr(experience, x.name) for x in fields(experience)} | ends
         extras = self._parts_of(columns.pop("extras"), 1)
-        for part, own in zip(self._parts_of(columns, 1), extras, strict=True):
-            yield Trajectories(**part, extras=own)
+        states: Sequence[State | None] = [None] * len(self.members)
+        if (state := columns.pop("state")) is not None:
+            states = self._parts_of(state, 0)
+        for part, own, before in zip(self._parts_of(columns, 1), extras, states, strict=True):
+            yield Trajectories(**part, extras=own, state=before)
 
     def _parts_of(self, columns: Mapping[str, Tensor], dim: int) -> list[dict[str, Tensor]]:
         """Splits every column among the members; see `_parts`."""

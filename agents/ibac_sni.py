@@ -44,6 +44,7 @@ from rlbench.agents._on_policy import (
     moved,
     policy_loss,
     scaled_advantage,
+    some,
     to_env,
     value_clip,
     value_loss,
@@ -259,8 +260,9 @@ class IBACSNI(OnPolicyAgent):
         return whole_batch(seen, log_prob, value, after, self.discount, mixing).flat()
 
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of samples under the current policy of the deterministic code, [T, V]."""
-        return judge(self.network, self._seen(rollout), rollout)[0]
+        """Log-probabilities of `some` samples under the current policy of the deterministic code, [T, V]."""
+        probed = some(rollout)
+        return judge(self.network, self._seen(probed), probed)[0]
 
     def _value(self, obs: Tensor) -> Tensor:
         """Values of observations as in acting, [B]: without SNI they have the code's noise."""

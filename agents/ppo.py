@@ -39,6 +39,7 @@ from rlbench.agents._on_policy import (
     led_out,
     make_head,
     ppo_loss,
+    some,
     to_env,
     whole_batch,
 )
@@ -176,5 +177,6 @@ class PPO(OnPolicyAgent):
         return whole_batch(seen, log_prob, value, after, self.discount, mixing).flat()
 
     def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
-        return judge(self.network, self.normaliser(rollout.obs), rollout)[0]
+        """Log-probabilities of `some` samples of a rollout under the current policy, [T, V]."""
+        probed = some(rollout)
+        return judge(self.network, self.normaliser(probed.obs), probed)[0]

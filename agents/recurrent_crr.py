@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.backbones.encoders import Observations
-from rlbench.backbones.memories import Memory, make_memory
+from rlbench.backbones.memories import Memory, acting_memory
 from rlbench.backbones.optim import Adam, polyak
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Agent, State
@@ -58,7 +58,7 @@ class RecurrentCRR(CRR):
         # Seeded separately; nothing has been drawn from the generator yet, so it still has the agent's seed.
         with initialising(derive(self.generator.initial_seed(), "memories")):
             self.policy_memory, self.critic_memory = (
-                make_memory(config.memory, see(), config.memory_size, more=self.form.size)
+                acting_memory(config.memory, see(), config.memory_size, more=self.form.size)
                 for _ in range(2)
             )
         self.target_policy_memory = copy.deepcopy(self.policy_memory).requires_grad_(False)

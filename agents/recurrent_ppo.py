@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._on_policy import (
+    PROBES,
     Minibatch,
     OnPolicyAgent,
     judge,
@@ -37,7 +38,7 @@ from rlbench.agents.ppo import PPOConfig
 from rlbench.backbones.heads.actor_critic import RecurrentActorCritic
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import gradient_step
-from rlbench.experience import Trajectories
+from rlbench.experience import Trajectories, columns_of, with_columns
 from rlbench.interface import Action, State
 
 
@@ -114,15 +115,14 @@ class RecurrentPPO(OnPolicyAgent):
         if not explore:
             return Action(to_env(self.form, self.network.head.mode(params)), state=after)
         sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
-        before = {f"before {name}": x for name, x in state.items()}
-        return Action(to_env(self.form, sample), {"sample": sample, **before}, after)
+        return Action(to_env(self.form, sample), {"sample": sample}, after)
 
     def phase(self) -> None:
         """None: compiling an unrolled memory takes longer than it saves."""
 
     def gradient_step(self, batch: Columns) -> Mapping[str, Tensor]:
         """One step down the loss of some columns, over which the memory is unrolled."""
-        features = self.network.unroll(batch.obs, batch.state, batch.reset)
+        features, _ = self.network.unroll(batch.obs, batch.state, batch.reset)
         steps = replace(batch, obs=features).flat()
         loss, metrics = ppo_loss(self.config, self.network, steps, self.clip_range)
         gradient_step(self.optimizer, loss, self.config.max_grad_norm)
@@ -131,34 +131,51 @@ class RecurrentPPO(OnPolicyAgent):
     @torch.no_grad()
     def _batch(self, rollout: Trajectories) -> Columns:
         """All columns of a rollout, evaluated with the policy that acted."""
-        obs, last = self.normaliser(rollout.obs), led_out(rollout)
-        log_prob, value = judge(self.network, self._features(rollout), rollout)
-        _, state = self.network.remember(obs[last], _before(rollout, last))
-        final, _ = self.network.remember(self.normaliser(rollout.final_obs[last]), state)
+        features, final = self._remembered(rollout)
+        log_prob, value = judge(self.network, features, rollout)
+        obs = self.normaliser(rollout.obs)
         seen = replace(rollout, obs=obs, reward=self.scaler(rollout, self.discount))
         mixing, after = self.config.gae_lambda, self.network.value(final)
         batch = whole_batch(seen, log_prob, value, after, self.discount, mixing)
-        over = torch.maximum(rollout.terminated, rollout.truncated)
-        reset = torch.cat([torch.zeros_like(over[:1]), over[:-1]])
-        return Columns(**vars(batch), reset=reset, state=_before(rollout, 0))
-
-    def _log_prob(self, rollout: Trajectories) -> Tensor:
-        """Log-probabilities of the samples of a rollout under the current policy, [T, V]."""
-        return judge(self.network, self._features(rollout), rollout)[0]
+        return Columns(**vars(batch), reset=_reset(rollout), state=self._start(rollout))
 
     @torch.no_grad()
-    def _features(self, rollout: Trajectories) -> Tensor:
-        """Output of the memory at each step, [T, V, H], from the states that `act` stored."""
-        obs = self.normaliser(rollout.obs)
-        before = {name: x.flatten(0, 1) for name, x in _before(rollout).items()}
-        features, _ = self.network.remember(obs.flatten(0, 1), before)
-        return features.view(*rollout.reward.shape, -1)
+    def _log_prob(self, rollout: Trajectories) -> Tensor:
+        """Log-probabilities of the samples of some columns under the current policy, about `PROBES` steps, [T, V]."""
+        stride = max(1, rollout.reward.numel() // PROBES)
+        state = {name: x[::stride] for name, x in self._start(rollout).items()}
+        extras = {name: x[:, ::stride] for name, x in rollout.extras.items()}
+        columns = {name: x[:, ::stride] for name, x in columns_of(rollout).items()}
+        probed: Trajectories = with_columns(replace(rollout, extras=extras), columns)
+        obs = self.normaliser(probed.obs)
+        features, _ = self.network.unroll(obs, state, _reset(probed))
+        return judge(self.network, features, probed)[0]
+
+    def _remembered(self, rollout: Trajectories) -> tuple[Tensor, Tensor]:
+        """Output of the memory at each step [T, V, H], and after the final observations of the steps of `led_out`, [N, H].
+
+        The state before a step is computed again from the first one: there may be too much of it to store it with every step.
+        """
+        obs, final_obs = self.normaliser(rollout.obs), self.normaliser(rollout.final_obs)
+        reset, led, state = _reset(rollout), led_out(rollout), self._start(rollout)
+        features, finals, begin = [], [], 0
+        for step in led.any(1).nonzero().flatten().tolist():
+            steps = slice(begin, step + 1)
+            part, state = self.network.unroll(obs[steps], state, reset[steps])
+            after = {name: x[led[step]] for name, x in state.items()}
+            features.append(part)
+            finals.append(self.network.remember(final_obs[step][led[step]], after)[0])
+            begin = step + 1
+        return torch.cat(features), torch.cat(finals)
+
+    def _start(self, rollout: Trajectories) -> State:
+        """The memory's state before the first step, [V, ...]."""
+        if rollout.state is not None:
+            return dict(rollout.state)
+        return self.network.memory.initial_state(rollout.reward.shape[1], self.device)
 
 
-def _before(rollout: Trajectories, steps: Tensor | slice | int = slice(None)) -> State:
-    """States of the memory before some of the steps, as `act` stored them."""
-    return {
-        name.removeprefix("before "): x[steps]
-        for name, x in rollout.extras.items()
-        if name.startswith("before ")
-    }
+def _reset(rollout: Trajectories) -> Tensor:
+    """1.0 where an episode begins after the first step, [T, V]; the state before the first step is that of its episode."""
+    over = torch.maximum(rollout.terminated, rollout.truncated)
+    return torch.cat([torch.zeros_like(over[:1]), over[:-1]])

@@ -90,3 +90,19 @@ def check(settings: Any, **others: Range) -> None:
         value = getattr(settings, name)
         if value is not None and not ranges[name].holds(value):
             raise UserError(f"{name} is {value}; give {ranges[name].words}")
+
+
+def within(what: str, each: Range, **values: Any) -> None:
+    """Refuses options of a network that are out of range.
+
+    Args:
+        what: The network, in errors.
+        each: Range of all of them.
+        **values: The options by name.
+
+    Raises:
+        UserError: One is.
+    """
+    for name, value in values.items():
+        if not each.holds(value):
+            raise UserError(f"{name} of {what} is {value}; give {each.words}")

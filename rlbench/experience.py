@@ -47,6 +47,8 @@ class Trajectories:
     """Observation after each step, before any reset, [T, B, D]."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """Extras that `act` returned with each step, such as log-probabilities, [T, B, ...]."""
+    state: Mapping[str, Tensor] | None = None
+    """The agent's state before the first step, [B, ...]; None at the start of all episodes, and for agents without one."""
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ A name may be followed by options: `resnet:units=1,width=8`. Images are passed a
 raw values of any dtype and the channels first or last. Importing this loads the standard library only.
 """
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from rlbench.architecture import MNASNET_A1, MNASNET_B1, MNASNET_SMALL, read_architecture
+from rlbench.backbones.options import read_options
 from rlbench.errors import UserError
 from rlbench.names import NameTable
 
@@ -212,43 +212,14 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
         hint = f"did you mean {close[0]}?" if close else f"give one of {', '.join(ENCODERS)}"
         raise UserError(f"there is no encoder {base!r}; {hint}")
     kind: Kind = ENCODERS.load(base)
-    lists = [words for words in (PRESETS.get(base, ""), given) if words]
-    return kind, _options(base, kind, [word for words in lists for word in words.split(",")])
-
-
-def _options(name: str, kind: "Kind", words: Sequence[str]) -> dict[str, Any]:
-    """Parses words such as `units=1` to the types of the options."""
-    from rlbench.backbones.encoders._base import Encoder
-
-    _, *known = inspect.signature(kind.layers).parameters.values()
-    types = get_type_hints(kind.layers)
+    makers: list[Callable[..., Any]] = [kind.layers]
     if kind.takes == "images":
-        every = inspect.signature(Encoder).parameters
-        known += [every[option] for option in FITTING]
-        types |= get_type_hints(Encoder.__init__)
-    defaults = {x.name: x.default for x in known if isinstance(x.default, int | float | str)}
-    options = {}
-    for word in words:
-        option, _, value = word.partition("=")
-        if option not in defaults:
-            there = f"; it has {', '.join(defaults)}" if defaults else ", which has no options"
-            raise UserError(f"there is no option {option!r} of the encoder {name}{there}")
-        kind_of_value = type(defaults[option])
-        hint = types.get(option)
-        choices = get_args(hint) if get_origin(hint) is Literal else ()
-        if choices and value not in choices:
-            raise UserError(
-                f"{option} of {name} is {value!r}; give one of {', '.join(map(str, choices))}"
-            )
-        try:
-            options[option] = kind_of_value(value)
-        except ValueError:
-            expected = "a whole number" if kind_of_value is int else "a number"
-            raise UserError(
-                f"{option} of the encoder {name} is {value!r}; give {expected}, as in "
-                f"{name}:{option}={defaults[option]}"
-            ) from None
-    return options
+        from rlbench.backbones.encoders._base import Encoder
+
+        makers.append(Encoder.__init__)
+    lists = [words for words in (PRESETS.get(base, ""), given) if words]
+    words = [word for words in lists for word in words.split(",")]
+    return kind, read_options("encoder", base, words, *makers)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rlbench.backbones.layers.convolution import normalise_convolutions
 from rlbench.backbones.layers.mlp import Network
 from rlbench.backbones.layers.sizes import Padding, read
+from rlbench.backbones.layers.step_norm import StepNorm
+from rlbench.backbones.ranges import COUNT, within
 from rlbench.errors import UserError
 
 CHANNELS = (1, 3, 4)
@@ -201,9 +203,11 @@ class RunningBatchNorm(_BatchNorm):
 
 
 def use_running_statistics(network: nn.Module) -> None:
-    """Replaces batch normalisation with `RunningBatchNorm`, with the same names in the state."""
+    """Replaces batch normalisation with `RunningBatchNorm`, with the same names in the state; sets `StepNorm.running`."""
     for name, layer in list(network.named_children()):
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+        if isinstance(layer, StepNorm):
+            layer.running = True
+        elif isinstance(layer, _BatchNorm) and layer.track_running_stats:
             running = RunningBatchNorm(layer.num_features)
             running.load_state_dict(layer.state_dict())
             setattr(network, name, running)
@@ -253,6 +257,4 @@ def at_least_one(encoder: str, **counts: int) -> None:
     Raises:
         UserError: One is.
     """
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"{name} of {encoder} is {count}; give 1 or more")
+    within(encoder, COUNT, **counts)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.encoders import acting_encoder
 from rlbench.backbones.heads.distributions import Head, orthogonal
-from rlbench.backbones.memories import make_memory
+from rlbench.backbones.memories import acting_memory
 from rlbench.backbones.spaces import vector_size
 from rlbench.interface import State
 
@@ -97,16 +97,16 @@ class RecurrentActorCritic(ActorCritic):
             None if encoder is None else acting_encoder(encoder, shape, frozen=frozen)
         )
         in_size = vector_size(space) if self.obs_encoder is None else self.obs_encoder.size
-        self.memory = make_memory(memory, in_size, memory_size)
+        self.memory = acting_memory(memory, in_size, memory_size)
 
     def remember(self, obs: Tensor, state: State) -> tuple[Tensor, State]:
         """Features [B, H] of observations [B, ...] and the memory's state after them."""
         return self.memory.step(obs if self.obs_encoder is None else self.obs_encoder(obs), state)
 
-    def unroll(self, obs: Tensor, state: State, reset: Tensor) -> Tensor:
-        """Features [T, B, H] of observations [T, B, ...]; see `Memory.unroll`."""
+    def unroll(self, obs: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """Features [T, B, H] of observations [T, B, ...], and the memory's state; see `Memory.unroll`."""
         x = obs if self.obs_encoder is None else self.obs_encoder(obs)
-        return self.memory.unroll(x, state, reset)[0]
+        return self.memory.unroll(x, state, reset)
 
 
 class TanhLayers(nn.Module):

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from rlbench import compute
 from rlbench.agents._team import team_of
 from rlbench.backbones.encoders import ENCODERS, Encoder
+from rlbench.backbones.memories import MEMORIES
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
@@ -100,9 +101,9 @@ def refuse_foreign_code(saved: Mapping[str, Any], path: Path, trust: Trust) -> N
     with named_as_users(kind):
         usual = [field.default for field in dataclasses.fields(kind.Config)]
         own = texts([*usual, kind.preset(run["env"], run["updates"])])
-    # A learner may import what a setting names, such as a memory. The names of encoders have options after the colon.
+    # A learner may import what a setting names, such as a memory. Encoders and memories have options after the colon.
     given = sorted(texts(saved["learner"]["settings"]) - own)
-    names = [x for x in given if ":" in x and x.partition(":")[0] not in ENCODERS]
+    names = [x for x in given if ":" in x and x.partition(":")[0] not in {*ENCODERS, *MEMORIES}]
     refuse_untrusted(names, path, trust)
 
 

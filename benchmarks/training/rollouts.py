@@ -117,6 +117,8 @@ class RolloutDriver:
         rewards: list[Array] = []
         extras: list[Mapping[str, Tensor]] = []
         self._returns = []
+        # A copy, because the agent may reuse the tensors.
+        state = self._state and {name: x.clone() for name, x in self._state.items()}
         for t in range(steps):
             look()
             obs[t] = self._obs
@@ -148,6 +150,7 @@ class RolloutDriver:
             truncated=all_truncated,
             final_obs=all_final_obs,
             extras=self._stacked(extras),
+            state=state,
         )
 
     def _stacked(self, extras: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -100,14 +100,15 @@ def test_after_a_cut_the_memory_goes_on_to_the_last_observation() -> None:
 def rollout(player: RecurrentPPO, state: State) -> Trajectories:
     """Three steps of one environment from a state; the first ends an episode."""
     obs, final_obs = torch.randn(2, 3, 1, 2)
-    steps = []
+    steps, start = [], state
     for t in range(3):
         steps.append(player.act(obs[t], explore=True, state=state))
         state = zeros(state) if t == 0 else steps[-1].state or {}
     extras = {k: torch.stack([step.extras[k] for step in steps]) for k in steps[0].extras}
     ends = torch.tensor([[1.0], [0.0], [0.0]])
     action = torch.stack([step.action for step in steps])
-    return Trajectories(obs, action, torch.randn(3, 1), ends, torch.zeros(3, 1), final_obs, extras)
+    zero = torch.zeros(3, 1)
+    return Trajectories(obs, action, torch.randn(3, 1), ends, zero, final_obs, extras, start)
 
 
 def zeros(state: State) -> State:
@@ -119,7 +120,7 @@ def test_gradients_reach_back_in_time_but_not_into_another_episode() -> None:
     obs = torch.randn(5, 1, 2, requires_grad=True)
     state = player.network.memory.initial_state(1, player.device)
     reset = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])[:, None]
-    features = player.network.unroll(obs, state, reset)
+    features, _ = player.network.unroll(obs, state, reset)
     (gradient,) = torch.autograd.grad(features[-1].sum(), obs)
     assert (gradient.abs().sum((1, 2)) > 0).tolist() == [False, False, True, True, True]
 
@@ -129,8 +130,9 @@ def test_gradients_reach_back_in_time_but_not_into_another_episode() -> None:
 )
 def test_minibatches_are_whole_columns(batch_size: int | None, sizes: list[int]) -> None:
     player, step = agent(batch_size=batch_size, epochs=1), Watched()
-    given = played(player)
-    given.extras["before hidden"].normal_()  # As if the episodes had begun before the rollout.
+    # As if the episodes had begun before the rollout.
+    state = {name: torch.randn(4, 5) for name in ("hidden", "cell")}
+    given = dataclasses.replace(played(player), state=state)
     batch = player._batch(given)
     player._learn(step, given)
     parts = step.batches

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rlbench.backbones.layers.transformer import Transformer
+from rlbench.backbones.memories.transformer import BigBirdMemory, TransformerMemory
 from rlbench.errors import UserError
 
 FORMS = [
@@ -183,3 +184,32 @@ def test_sparse_attention_is_big_bird(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(
         network(x, padding)[~padding], wanted[~padding], rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", [TransformerMemory, BigBirdMemory])
+def test_a_memory_is_the_transformer_over_the_last_inputs(kind: Any) -> None:
+    torch.manual_seed(0)
+    options = {} if kind is TransformerMemory else {"block": 2, "window": 1, "random": 1}
+    memory = kind(3, 8, length=6, heads=2, **options)
+    x = torch.randn(11, 1, 3)
+    out, state = memory.unroll(x, memory.initial_state(1, torch.device("cpu")), torch.zeros(11, 1))
+    # Before the seventh and the tenth input the older three of six are dropped.
+    for first, end in ((0, 6), (3, 9), (6, 11)):
+        wanted = memory.transformer(memory.embed(x[first:end, 0])[None])[0]
+        shown = slice(max(first + 3, end - 3) if first else 0, end)
+        torch.testing.assert_close(out[shown, 0], wanted[shown.start - first :])
+    assert state["count"].tolist() == [5]
+    assert torch.equal(state["inputs"][0, :5], x[6:, 0])
+    assert not state["inputs"][0, 5:].any()
+
+
+def test_a_memory_reads_long_sequences_in_few_passes() -> None:
+    """About two positions for each step, whatever the length of the history."""
+    memory = TransformerMemory(3, 8, length=16, heads=2)
+    read: list[int] = []
+    memory.transformer.register_forward_pre_hook(
+        lambda _, given: read.append(given[0].shape[:2].numel())
+    )
+    state = memory.initial_state(4, torch.device("cpu"))
+    memory.unroll(torch.randn(128, 4, 3), state, torch.zeros(128, 4))
+    assert read == [15 * 16 * 4]

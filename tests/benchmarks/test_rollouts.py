@@ -19,7 +19,7 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.pool import EnvPoolEnv, EnvPoolVector, EpisodePools
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.experience import Trajectories
+from rlbench.experience import Trajectories, columns_of, with_columns
 from rlbench.interface import Action, Agent, Spec, State
 from tests.fake_envpool import FakePool
 from tests.odd import InPlace, Line, limited
@@ -172,6 +172,10 @@ def test_the_recurrent_state_is_zero_where_an_episode_begins() -> None:
     found = rollouts(*make(), count=10)
     steps = torch.cat([rollout.extras["steps"] for rollout in found])
     assert torch.equal(steps, joined(found, "obs")[..., 0])
+    assert found[0].state is None
+    for rollout in found[1:]:
+        assert rollout.state is not None
+        assert torch.equal(rollout.state["steps"][:, 0], rollout.obs[0, :, 0])
 
 
 def test_the_mean_return_of_ended_episodes_is_reported_also_after_a_resume() -> None:
@@ -216,9 +220,11 @@ def test_a_resume_in_the_middle_of_episodes_changes_nothing(
     for mine, theirs in zip(
         rollouts(driver, agent, 6), rollouts(again, other, 6), strict=True
     ):  # fmt: skip
-        for name, column in vars(mine).items():
-            if name != "extras":
-                assert torch.equal(column, getattr(theirs, name)), name
+        for name, column in columns_of(mine).items():
+            assert torch.equal(column, getattr(theirs, name)), name
+        assert mine.state is not None
+        assert theirs.state is not None
+        assert torch.equal(mine.state["steps"], theirs.state["steps"])
         assert torch.equal(mine.extras["steps"], theirs.extras["steps"])
     checkpoint.save(tmp_path / "one", driver.state_dict())
     checkpoint.save(tmp_path / "two", again.state_dict())
@@ -284,17 +290,13 @@ class Hoards(Counts):
         obs.fill_(99)
         if not hasattr(self, "buffer"):
             self.buffer = chosen.action.clone()
+        for x in (state or {}).values():
+            x.fill_(-1)
         return Action(self.buffer.copy_(chosen.action), chosen.extras, chosen.state)
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
-        self.rollout = Trajectories(
-            **{
-                name: column.clone()
-                for name, column in vars(experience).items()
-                if name != "extras"
-            },
-            extras=experience.extras,
-        )
+        columns = {name: column.clone() for name, column in columns_of(experience).items()}
+        self.rollout = with_columns(experience, columns)
         for column in (experience.obs, experience.final_obs, experience.action):
             column.fill_(7)
         return {}
@@ -309,6 +311,7 @@ def test_an_agent_that_reuses_its_tensors_changes_nothing() -> None:
     ):  # fmt: skip
         for name in ("obs", "action", "reward", "final_obs", "terminated", "truncated"):
             assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
+        assert str(mine.state) == str(theirs.state)
     assert torch.equal(usual.state_dict()["actions"], driver.state_dict()["actions"])
 
 

@@ -159,12 +159,16 @@ MUTATIONS: list[Mutation] = [
         "backbones/encoders/_base.py", "backbones/test_pooling.py",
         ("coarse maps first", "key=lambda pair: pair[0]", "key=lambda pair: -pair[0]"),
         ("maps of unscaled images", "self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))", "self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)) / self.kind.scale)"),
-        ("0 units", "if count < 1:", "if count < 0:"),
+        ("0 units", "within(encoder, COUNT, **counts)", "pass"),
     ),
     *of_file(
         "backbones/encoders/__init__.py", "backbones/test_pooling.py",
-        ("any word for a choice", "if choices and value not in choices:", "if False:"),
         ("PyTorch's errors for large layers", "(\"can't allocate\", \"overflow\")", "()"),
+    ),
+    *of_file(
+        "backbones/options.py", "backbones/test_resnet.py backbones/test_pooling.py",
+        ("any word for a choice", "if choices and value not in choices:", "if False:"),
+        ("an earlier option wins", "options[option] = kind_of_value(value)", "options.setdefault(option, kind_of_value(value))"),
     ),
     *of_file(
         "backbones/memories/_base.py", "agents/test_recurrent_ppo.py agents/test_recurrent_crr.py",
