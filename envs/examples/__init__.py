@@ -17,6 +17,14 @@ SOURCES = NameTable(
     __name__,
     {
         "digits": ("digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
+        "digits-pixels": (
+            "digits_pixels:DigitsPixels",
+            "the same digits as sequences of 64 pixels",
+        ),
+        "digits-pixels-permuted": (
+            "digits_pixels:permuted",
+            "the same sequences in a fixed random order",
+        ),
         "digits-shift": (
             "digits_shift:DigitsShift",
             "the same digits somewhere on a noisy 12x12 canvas",
@@ -25,25 +33,41 @@ SOURCES = NameTable(
             "frames_minigrid:MiniGridFrames",
             "views of MiniGrid's levels, 7x7 cells",
         ),
+        "glyph-episodes": (
+            "glyph_episodes:GlyphEpisodes",
+            "episodes of one-shot learning: ten drawings of each of five new glyphs, 8x8",
+        ),
         "glyphs": ("glyphs:Glyphs", "drawings of 20 characters of random strokes, 28x28"),
+        "missions": (
+            "missions:Missions",
+            "sentences of BabyAI's missions; the colour and type of the first object",
+        ),
+        "missions-unlabelled": ("missions:unlabelled", "further missions without labels"),
     },
     group="rlbench.sources",
 )
 """Names to classes; `signals-B`, the names with the prefixes below and files are not in this table."""
 PREFIXES = {
+    "assoc-retrieval-far:": "associations:far",
+    "assoc-retrieval-long:": "associations:long",
+    "assoc-retrieval-": "associations:short",
     "episodes-": "episodes:recorded",
     "frames-minigrid-s": "frames_minigrid_whole:MiniGridLevels",
     "frames-mujoco:": "frames_mujoco:MujocoFrames",
     "frames-procgen:": "frames_procgen:ProcgenFrames",
+    "trajectories:": "trajectories:Trajectories",
 }
 """Beginnings of names to functions of the rest of the name."""
 SHOWN = {
     **SOURCES,
+    "assoc-retrieval-K": "K pairs of a letter and a digit: which digit came after this letter?",
+    "assoc-retrieval-long:L": "the same for attention: 8 pairs among L tokens; -far:L with a distant question",
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
     "episodes-GAME": "episodes of a multi-agent game with scripted agents; GAME-trained: with trained agents",
     "frames-minigrid-sS": "whole levels of MiniGrid, S = 40, 48, 64, 80, 96 or 152 pixels, and the type of every pixel",
     "frames-mujoco:FAMILY": "robots in random poses (halfcheetah, hopper, ...): parts, depth, key points",
     "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
+    "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""

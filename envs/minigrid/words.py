@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError
+from rlbench.sequences import CLS, MASK, PAD, SPECIAL
 
-PAD, CLS, MASK = 0, 1, 2
-"""Numbers of the padding, of the first token of every sequence, and of a hidden word."""
-SPECIAL = 3
-"""Numbers below this are no words."""
+__all__ = ["CLS", "MASK", "PAD", "WORDS", "encode"]
+
 WORDS: tuple[str, ...] = (
-    "[PAD]", "[CLS]", "[MASK]", ",",
+    *SPECIAL, ",",
     # Every BabyAI level.
     "a", "after", "and", "ball", "behind", "blue", "box", "door", "front", "go", "green", "grey", "in", "key", "left",
     "next", "object", "of", "on", "open", "pick", "purple", "put", "red", "right", "the", "then", "to", "up", "yellow",
@@ -52,7 +51,7 @@ def encode(mission: str, length: int = LONGEST) -> NDArray[np.uint8]:
     numbers[0] = CLS
     for place, word in enumerate(words, start=1):
         number = NUMBERS.get(word, PAD)
-        if number < SPECIAL:
+        if number < len(SPECIAL):
             raise UserError(
                 f"the mission {mission!r} contains the word {word!r}, expected words of MiniGrid's and BabyAI's "
                 "missions; use a level of minigrid or observations without missions"

@@ -7,14 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlbench.envs.minigrid.words import CLS, LONGEST, MASK, NUMBERS, PAD, SPECIAL, WORDS, encode
+from rlbench.envs.minigrid.words import CLS, LONGEST, MASK, NUMBERS, PAD, WORDS, encode
 from rlbench.errors import UserError
 
 
 def test_special_tokens_come_first() -> None:
     assert (WORDS[PAD], WORDS[CLS]) == ("[PAD]", "[CLS]")
     assert WORDS[MASK] == "[MASK]"
-    assert SPECIAL == 3
     assert len(NUMBERS) == len(WORDS)
 
 

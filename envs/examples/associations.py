@@ -1,0 +1,183 @@
+"""Associative retrieval: which digit came after this letter?
+
+    c 9 k 8 j 3 f 1 ? ? c    ->    9
+
+`assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the letters again.
+
+`assoc-retrieval-long:L` is a long form for attention: L tokens of which 8 are pairs, at random places, and all others are fillers. A
+pair is one token here, such as c9. The letter is asked for at the second place, beside the first token, whose features
+a model reads:
+
+    [CLS] c? . . . . k8 . . c9 . . j3 . . .    ->    9
+
+`assoc-retrieval-far:L` is the same with the question at a random place. No pair or distant question is among the first 64
+tokens.
+
+Ba et al., 2016, https://arxiv.org/abs/1610.06258, section 4.1, for the short form; the long forms are ours.
+"""
+
+from collections.abc import Mapping
+from string import ascii_lowercase
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+from rlbench.envs.examples._base import Array, Source, Split
+from rlbench.errors import UserError
+from rlbench.seeding import derive
+from rlbench.sequences import CLS, SPECIAL, TokenSequence
+
+DIGITS = 10
+TESTS = 8
+"""One sequence in 8 can only be a test sequence; which one, a hash decides."""
+LETTERS = len(ascii_lowercase)
+FIRST_LETTER, FIRST_DIGIT = len(SPECIAL), len(SPECIAL) + LETTERS
+QUESTION = FIRST_DIGIT + DIGITS
+WORDS = (*SPECIAL, *ascii_lowercase, *map(str, range(DIGITS)), "?")
+"""Vocabulary of the short form."""
+
+KEYS = 8
+"""Letters of the long form, all of which occur in each sequence."""
+NEAR = 64
+"""First place of the long form at which a pair may be."""
+FILLER = len(SPECIAL)
+FIRST_QUESTION, FIRST_PAIR = FILLER + 1, FILLER + 1 + KEYS
+LONG_WORDS = (
+    *SPECIAL, ".", *(f"{letter}?" for letter in ascii_lowercase[:KEYS]),
+    *(f"{letter}{digit}" for letter in ascii_lowercase[:KEYS] for digit in range(DIGITS)),
+)  # fmt: skip
+"""Vocabulary of the long form."""
+LONGEST = 16_384
+
+
+class Retrieval(Source):
+    """Sequences of 2 K + 4 tokens and the digit that is asked for."""
+
+    kind = "generated"
+
+    def __init__(self, pairs: int) -> None:
+        """`pairs`: number of pairs of a letter and a digit (paper: K).
+
+        Raises:
+            UserError: There are more pairs than letters.
+        """
+        if pairs > LETTERS:
+            raise UserError(
+                f"{pairs} pairs need as many letters; give {LETTERS} or fewer, as in assoc-retrieval-4"
+            )
+        self._pairs = pairs
+
+    @property
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """See `Source`."""
+        obs = TokenSequence(WORDS, 2 * self._pairs + 4)
+        return {"obs": obs, "label": spaces.Discrete(DIGITS)}
+
+    @property
+    def sizes(self) -> Mapping[Split, int]:
+        """See `Source`."""
+        return {"train": 100_000, "test": 2_000}
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`."""
+        rng = np.random.default_rng(derive(seed, "assoc-retrieval", self._pairs, split))
+        obs = np.zeros((0, 2 * self._pairs + 4), np.uint8)
+        label = np.zeros(0, np.int64)
+        # Blocks of one size, so that the first examples do not depend on the number of all.
+        while len(obs) < size:
+            drawn, digits = self._drawn(rng, 4_096)
+            kept = hashed(drawn) % TESTS == 0 if split == "test" else hashed(drawn) % TESTS != 0
+            obs, label = np.concatenate([obs, drawn[kept]]), np.concatenate([label, digits[kept]])
+        return {"obs": obs[:size], "label": label[:size]}
+
+    def _drawn(self, rng: np.random.Generator, count: int) -> tuple[Array, Array]:
+        letters = rng.random((count, LETTERS)).argsort(axis=1)[:, : self._pairs]
+        digits = rng.integers(DIGITS, size=(count, self._pairs))
+        asked = rng.integers(self._pairs, size=(count, 1))
+        obs = np.full((count, 2 * self._pairs + 4), QUESTION, np.uint8)
+        obs[:, 0] = CLS
+        obs[:, 1:-3:2], obs[:, 2:-3:2] = FIRST_LETTER + letters, FIRST_DIGIT + digits
+        obs[:, -1] = FIRST_LETTER + np.take_along_axis(letters, asked, axis=1)[:, 0]
+        return obs, np.take_along_axis(digits, asked, axis=1)[:, 0]
+
+
+class LongRetrieval(Source):
+    """Sequences of L tokens, 8 of which are pairs, and the digit that is asked for."""
+
+    kind = "generated"
+
+    def __init__(self, length: int, question: Literal["first", "anywhere"] = "first") -> None:
+        """For sequences of `length` tokens.
+
+        Raises:
+            UserError: They are too short for all pairs, or very long.
+        """
+        if not NEAR + KEYS < length <= LONGEST:
+            raise UserError(
+                f"sequences of {length} tokens were requested; give a length from {NEAR + KEYS + 1} to {LONGEST:,}, as "
+                "in assoc-retrieval-long:256"
+            )
+        self._length, self._question = length, question
+
+    @property
+    def fields(self) -> Mapping[str, Space[Any]]:
+        """See `Source`."""
+        obs = TokenSequence(LONG_WORDS, self._length)
+        return {"obs": obs, "label": spaces.Discrete(DIGITS)}
+
+    @property
+    def sizes(self) -> Mapping[Split, int]:
+        """See `Source`."""
+        return {"train": 20_000, "test": 1_000}
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`; there are more than 1e14 sequences, so no two of them are the same."""
+        rng = np.random.default_rng(derive(seed, "assoc-retrieval-long", self._length, split))
+        obs = np.full((size, self._length), FILLER, np.uint8)
+        obs[:, 0] = CLS
+        label = np.zeros(size, np.int64)
+        for i, row in enumerate(obs):
+            digits = rng.integers(DIGITS, size=KEYS)
+            asked = int(rng.integers(KEYS))
+            *places, far = rng.choice(np.arange(NEAR, self._length), KEYS + 1, replace=False)
+            row[places] = FIRST_PAIR + DIGITS * np.arange(KEYS) + digits
+            row[far if self._question == "anywhere" else 1] = FIRST_QUESTION + asked
+            label[i] = digits[asked]
+        return {"obs": obs, "label": label}
+
+
+def hashed(rows: Array) -> NDArray[np.uint64]:
+    """Hashes of rows of bytes, uint64 [N] from uint8 [N, L] (Fowler, Noll & Vo, FNV-1a, then folded)."""
+    found = np.full(len(rows), 0xCBF29CE484222325, np.uint64)
+    for column in rows.T:
+        found = (found ^ column) * np.uint64(0x100000001B3)
+    return found ^ (found >> np.uint64(32))
+
+
+def short(name: str) -> Retrieval:
+    """The source of `assoc-retrieval-K`, from K."""
+    if not (name.isdecimal() and int(name)):
+        raise UserError(
+            f"assoc-retrieval-{name} has no number of pairs; give one, as in assoc-retrieval-4"
+        )
+    return Retrieval(int(name))
+
+
+def long(name: str) -> LongRetrieval:
+    """The source of `assoc-retrieval-long:L`, from L."""
+    return LongRetrieval(_length(name))
+
+
+def far(name: str) -> LongRetrieval:
+    """The source of `assoc-retrieval-far:L`, from L."""
+    return LongRetrieval(_length(name), "anywhere")
+
+
+def _length(name: str) -> int:
+    if not name.isdecimal():
+        raise UserError(
+            f"{name!r} is no length; give a whole number, as in assoc-retrieval-long:256"
+        )
+    return int(name)

@@ -1,0 +1,45 @@
+"""Spaces of sequences of tokens, such as the words of a sentence, and the numbers of special tokens.
+
+    [CLS] go to the red ball [PAD] [PAD]    ->    1 13 32 29 27 7 0 0
+
+The space keeps the vocabulary, so that sources can write sequences and models can read them without knowing each other.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+PAD, CLS, MASK = 0, 1, 2
+"""Numbers of the padding at the end, of the first token of every sequence, and of a hidden token."""
+SPECIAL = ("[PAD]", "[CLS]", "[MASK]")
+"""The special tokens by number; every vocabulary begins with them."""
+
+
+class TokenSequence(Box):
+    """Whole numbers [L] of tokens: first `CLS`, then tokens of the vocabulary, at the end `PAD`."""
+
+    def __init__(self, words: Sequence[str], length: int) -> None:
+        """The space of sequences of `length` tokens.
+
+        Args:
+            words: The vocabulary by number; it begins with `SPECIAL`.
+            length: Tokens of a sequence with its padding, L.
+
+        Raises:
+            ValueError: The vocabulary begins with other tokens, or the length is below 1.
+        """
+        self.words = tuple(words)
+        if self.words[: len(SPECIAL)] != SPECIAL or length < 1:
+            raise ValueError(
+                f"a sequence of {length} tokens from {self.words[:4]} was given; expected 1 token or more, from a "
+                f"vocabulary that begins with {SPECIAL}"
+            )
+        largest = len(self.words) - 1
+        kind = np.uint8 if largest <= np.iinfo(np.uint8).max else np.int64
+        super().__init__(0, largest, (length,), kind)
+
+    def text(self, tokens: NDArray[np.integer]) -> str:
+        """The tokens [L] as words, without the padding."""
+        return " ".join(self.words[token] for token in tokens.tolist() if token != PAD)
