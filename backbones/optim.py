@@ -14,6 +14,9 @@ WARM_UP = 0.3
 FIRST, LAST = 1 / 25, 1e-4 / 25
 """First and last step size, as shares of the largest."""
 
+RISE = 0.1
+"""Share of the updates in which the step size rises in `warm_up_and_decay`."""
+
 
 class Adam:
     """Adam with PyTorch's constants, without the overhead of `torch.optim.Adam` around its fused kernel.
@@ -70,6 +73,33 @@ class Adam:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict`."""
         restore(self, state)
+
+
+class AdamW(Adam):
+    """Adam with weight decay that does not pass through the moments (Loshchilov & Hutter, 2019).
+
+    p <- (1 - learning_rate * decay) p before each step, for matrices and embeddings only, as in BERT's code.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        learning_rate: float,
+        *,
+        epsilon: float = 1e-8,
+        decay: float = 0.0,
+    ) -> None:
+        """See `Adam`; `decay` is the weight decay."""
+        super().__init__(parameters, learning_rate, epsilon=epsilon)
+        self._decay = decay
+        self._matrices = [p for p in self.parameters if p.dim() > 1]
+
+    @torch.no_grad()
+    def step(self, gradients: tuple[Tensor, ...]) -> None:
+        """Shrinks the matrices, then moves all parameters against their gradients."""
+        if self._decay and self._matrices:
+            torch._foreach_mul_(self._matrices, 1 - self.learning_rate * self._decay)
+        super().step(gradients)
 
 
 class Snapshot:
@@ -141,6 +171,14 @@ def one_cycle(progress: float) -> float:
     else:
         low, high, share = 1.0, LAST, min(1.0, (progress - WARM_UP) / (1 - WARM_UP))
     return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
+
+
+def warm_up_and_decay(progress: float) -> float:
+    """Step size as a share of the largest, at a share of all updates from 0 to 1.
+
+    It rises along a line in the first tenth and then falls along a line to 0, as in BERT's code.
+    """
+    return min(progress / RISE, max(0.0, (1 - progress) / (1 - RISE)))
 
 
 def gradient_step(optimizer: Adam | SGD, loss: Tensor, max_norm: float | None = None) -> Tensor:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """Prefixes of the ids of the package minigrid."""
+TRAJECTORIES = "trajectories:"
+"""Prefix of sources of trajectories in a task."""
 GRIDS = "rlbench.envs.grids.single"
 """Module that registers the Gymnasium ids of grids and chains."""
 
@@ -139,7 +141,10 @@ def find_task(name: str) -> Task:
         )
     source = find_source(name)
     if source is not None:
-        return Task(name, partial(making.no_episodes, name), source=source)
+        # Trajectories are those of another task, which may be custom code.
+        played = name.partition(TRAJECTORIES)[2] if name.startswith(TRAJECTORIES) else None
+        imports = find_task(played).imports if played else None
+        return Task(name, partial(making.no_episodes, name), source=source, imports=imports)
     if ":" in name:
         return Task(
             name,

@@ -44,6 +44,10 @@ ENCODERS = NameTable(
             "sigmoid_mlp:SIGMOID_MLP",
             "sigmoid layers, with or without batch normalisation; options units, layers, norm",
         ),
+        "transformer": (
+            "transformer:TRANSFORMER",
+            "a transformer over sequences of tokens; options width, layers, heads, attention, ...",
+        ),
         "unet": (
             "unet:UNET",
             "U-Net: downsamples and upsamples again; options width, pools, norm, head",

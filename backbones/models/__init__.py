@@ -7,6 +7,11 @@ MODELS = NameTable(
     __name__,
     {
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
+        "language-model": (
+            "language_model:LanguageModel",
+            "pre-trains a transformer on sequences: hidden words as in BERT, or the next word",
+        ),
+        "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
         "rfm-predictor": (
             "rfm_predictor:RFMPredictor",
             "relational forward model, ablation or baseline: predicts the next actions of all agents",
@@ -15,6 +20,10 @@ MODELS = NameTable(
         "segmenter": (
             "segmenter:Segmenter",
             "the class of every pixel: FCN's heads over any encoder with maps, FC-DenseNet, U-Net",
+        ),
+        "sequence-classifier": (
+            "sequence_classifier:SequenceClassifier",
+            "a transformer or any memory over sequences, from scratch or pre-trained",
         ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
     },

@@ -78,5 +78,5 @@ def normalises_over_batches(network: nn.Module) -> bool:
 
 
 def right(logits: Tensor, label: Tensor) -> Tensor:
-    """1.0 where the largest of the logits [B, C] belongs to the class [B], else 0.0, [B]."""
+    """1.0 where the largest of the logits [..., C] belongs to the class [...], else 0.0, [...]."""
     return (logits.argmax(dim=-1) == label).float()

@@ -1,0 +1,88 @@
+"""Code shared by the models that read sequences of tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gymnasium import Space
+from torch import Tensor
+
+from rlbench.backbones.encoders import Encoder, make_encoder
+from rlbench.backbones.encoders.transformer import TokenTransformer
+from rlbench.backbones.models._base import input_space
+from rlbench.backbones.optim import AdamW, gradient_step, warm_up_and_decay
+from rlbench.errors import UserError
+from rlbench.sequences import TokenSequence
+
+
+def tokens_of(fields: Mapping[str, Space[Any]]) -> TokenSequence:
+    """The space of the sequences that a model reads.
+
+    Raises:
+        UserError: The input is no sequence of tokens.
+    """
+    space = input_space(fields)
+    if not isinstance(space, TokenSequence):
+        raise UserError(
+            f"observations are {space}; this model needs sequences of tokens, so give a source of them, such as missions"
+        )
+    return space
+
+
+def reading(encoder: Encoder) -> TokenTransformer:
+    """The layers of an encoder of tokens.
+
+    Raises:
+        UserError: The encoder reads something else.
+    """
+    if not isinstance(encoder.layers, TokenTransformer):
+        raise UserError(
+            "this encoder does not read tokens; give transformer, with options after a colon"
+        )
+    return encoder.layers
+
+
+def token_encoder(name: str, space: TokenSequence) -> Encoder:
+    """The encoder of a name for sequences of a space.
+
+    Raises:
+        UserError: It does not read tokens, or has too few of them.
+    """
+    encoder = make_encoder(name, tuple(space.shape or ()))
+    known = reading(encoder).embedding.num_embeddings
+    if known < len(space.words):
+        raise UserError(
+            f"the vocabulary has {len(space.words)} words, but the encoder {name} has {known}; give it the option "
+            f"words={len(space.words)}"
+        )
+    return encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledConfig:
+    """Settings of the updates."""
+
+    learning_rate: float = 1e-3
+    """Largest step size of Adam."""
+    decay_updates: int | None = None
+    """Updates in which the step size rises, in the first tenth, and falls to 0; by default the whole run. In Python, None
+    keeps it constant."""
+    weight_decay: float = 0.0
+    """In each step, matrices shrink by this times the step size; 0.01 in BERT."""
+    max_grad_norm: float = 1.0
+    """Largest gradient norm; larger gradients are scaled down to it."""
+    batch_size: int = 64
+    """Sequences in one update."""
+
+
+def scheduled_step(optimizer: AdamW, loss: Tensor, update: int, config: ScheduledConfig) -> Tensor:
+    """One step down `loss`; its size depends on the number of updates before it.
+
+    Returns:
+        The loss, detached.
+    """
+    if config.decay_updates is not None:
+        # So that neither the first nor the last step is 0.
+        share = warm_up_and_decay((update + 1) / (config.decay_updates + 1))
+        optimizer.learning_rate.fill_(config.learning_rate * share)
+    return gradient_step(optimizer, loss, config.max_grad_norm)
