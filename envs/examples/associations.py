@@ -2,7 +2,9 @@
 
     c 9 k 8 j 3 f 1 ? ? c    ->    9
 
-`assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the letters again.
+`assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the letters again. In
+`assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a network to find out
+what it has to do.
 
 `assoc-retrieval-long:L` is a long form for attention: L tokens of which 8 are pairs, at random places, and all others are fillers. A
 pair is one token here, such as c9. The letter is asked for at the second place, beside the first token, whose features
@@ -27,9 +29,11 @@ from numpy.typing import NDArray
 from rlbench.envs.examples._base import Array, Source, Split
 from rlbench.errors import UserError
 from rlbench.seeding import derive
-from rlbench.sequences import CLS, SPECIAL, TokenSequence
+from rlbench.sequences import CLS, PAD, SPECIAL, TokenSequence
 
 DIGITS = 10
+BLOCK = 4_096
+"""Sequences drawn at once."""
 TESTS = 8
 """One sequence in 8 can only be a test sequence; which one, a hash decides."""
 LETTERS = len(ascii_lowercase)
@@ -53,26 +57,27 @@ LONGEST = 16_384
 
 
 class Retrieval(Source):
-    """Sequences of 2 K + 4 tokens and the digit that is asked for."""
+    """Sequences of 2 K + 4 tokens, where K is the largest number of pairs, and the digit that is asked for."""
 
     kind = "generated"
 
-    def __init__(self, pairs: int) -> None:
-        """`pairs`: number of pairs of a letter and a digit (paper: K).
+    def __init__(self, *pairs: int) -> None:
+        """`pairs`: numbers of pairs of a letter and a digit (paper: K); test sequences have the largest.
 
         Raises:
             UserError: There are more pairs than letters.
         """
-        if pairs > LETTERS:
+        if max(pairs) > LETTERS:
             raise UserError(
-                f"{pairs} pairs need as many letters; give {LETTERS} or fewer, as in assoc-retrieval-4"
+                f"{max(pairs)} pairs need as many letters; give {LETTERS} or fewer, as in assoc-retrieval-4"
             )
         self._pairs = pairs
+        self._length = 2 * max(pairs) + 4
 
     @property
     def fields(self) -> Mapping[str, Space[Any]]:
         """See `Source`."""
-        obs = TokenSequence(WORDS, 2 * self._pairs + 4)
+        obs = TokenSequence(WORDS, self._length)
         return {"obs": obs, "label": spaces.Discrete(DIGITS)}
 
     @property
@@ -82,25 +87,38 @@ class Retrieval(Source):
 
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
         """See `Source`."""
-        rng = np.random.default_rng(derive(seed, "assoc-retrieval", self._pairs, split))
-        obs = np.zeros((0, 2 * self._pairs + 4), np.uint8)
+        rng = np.random.default_rng(derive(seed, "assoc-retrieval", *self._pairs, split))
+        obs = np.zeros((0, self._length), np.uint8)
         label = np.zeros(0, np.int64)
         # Blocks of one size, so that the first examples do not depend on the number of all.
         while len(obs) < size:
-            drawn, digits = self._drawn(rng, 4_096)
-            kept = hashed(drawn) % TESTS == 0 if split == "test" else hashed(drawn) % TESTS != 0
+            count = (
+                rng.choice(self._pairs, BLOCK)
+                if split == "train"
+                else np.full(BLOCK, max(self._pairs))
+            )
+            drawn, digits = self._drawn(rng, count)
+            tests = hashed(drawn) % TESTS == 0
+            kept = tests if split == "test" else ~tests
             obs, label = np.concatenate([obs, drawn[kept]]), np.concatenate([label, digits[kept]])
         return {"obs": obs[:size], "label": label[:size]}
 
-    def _drawn(self, rng: np.random.Generator, count: int) -> tuple[Array, Array]:
-        letters = rng.random((count, LETTERS)).argsort(axis=1)[:, : self._pairs]
-        digits = rng.integers(DIGITS, size=(count, self._pairs))
-        asked = rng.integers(self._pairs, size=(count, 1))
-        obs = np.full((count, 2 * self._pairs + 4), QUESTION, np.uint8)
+    def _drawn(self, rng: np.random.Generator, count: Array) -> tuple[Array, Array]:
+        """Sequences with given numbers of pairs, [N], and their answers."""
+        most = max(self._pairs)
+        letters = rng.random((len(count), LETTERS)).argsort(axis=1)[:, :most]
+        digits = rng.integers(DIGITS, size=(len(count), most))
+        asked = rng.integers(count)
+        rows = np.arange(len(count))
+        obs = np.full((len(count), self._length), PAD, np.uint8)
         obs[:, 0] = CLS
         obs[:, 1:-3:2], obs[:, 2:-3:2] = FIRST_LETTER + letters, FIRST_DIGIT + digits
-        obs[:, -1] = FIRST_LETTER + np.take_along_axis(letters, asked, axis=1)[:, 0]
-        return obs, np.take_along_axis(digits, asked, axis=1)[:, 0]
+        # The question follows the last pair and overwrites all others.
+        end = 1 + 2 * count
+        obs[np.arange(self._length) >= end[:, None]] = PAD
+        obs[rows, end] = obs[rows, end + 1] = QUESTION
+        obs[rows, end + 2] = FIRST_LETTER + letters[rows, asked]
+        return obs, digits[rows, asked]
 
 
 class LongRetrieval(Source):
@@ -157,12 +175,14 @@ def hashed(rows: Array) -> NDArray[np.uint64]:
 
 
 def short(name: str) -> Retrieval:
-    """The source of `assoc-retrieval-K`, from K."""
-    if not (name.isdecimal() and int(name)):
+    """The source of `assoc-retrieval-K`, from K, or of several numbers with dashes between them."""
+    words = name.split("-")
+    if not all(word.isdecimal() and int(word) for word in words):
         raise UserError(
-            f"assoc-retrieval-{name} has no number of pairs; give one, as in assoc-retrieval-4"
+            f"assoc-retrieval-{name} has no numbers of pairs; give one or more, as in assoc-retrieval-4 or "
+            "assoc-retrieval-1-2-4"
         )
-    return Retrieval(int(name))
+    return Retrieval(*map(int, words))
 
 
 def long(name: str) -> LongRetrieval:

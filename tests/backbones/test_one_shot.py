@@ -31,7 +31,7 @@ SPEC: dict[str, Any] = {"obs": Box(-9, 9, (6, 2)), "label": MultiDiscrete([2] * 
 
 
 def make(seed: int = 0, spec: Mapping[str, Any] = SPEC, **settings: Any) -> OneShot:
-    given = {"memory": "gru", "memory_size": 16} | settings
+    given: dict[str, Any] = {"memory": "gru", "memory_size": 16} | settings
     return OneShot(OneShotConfig(**given), spec, seed=seed)
 
 
@@ -93,10 +93,12 @@ def test_it_learns_within_an_episode() -> None:
 def test_classes_are_numbered_anew_in_every_update(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = make(), []
     usual = OneShot.logits
-    monkeypatch.setattr(
-        OneShot, "logits",
-        lambda model, obs, label: (seen.append(label), usual(model, obs, label))[1],
-    )  # fmt: skip
+
+    def logits(model: OneShot, obs: Tensor, label: Tensor) -> Tensor:
+        seen.append(label)
+        return usual(model, obs, label)
+
+    monkeypatch.setattr(OneShot, "logits", logits)
     examples = batch(rows=64)
     model.learn(examples)
     model.learn(examples)

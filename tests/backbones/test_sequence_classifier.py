@@ -104,7 +104,7 @@ def test_an_update_and_measures_by_hand() -> None:
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.zero_()
-        model.head[0].bias[0] = torch.log(torch.tensor(3.0))
+        model.head.get_parameter("0.bias")[0] = torch.log(torch.tensor(3.0))
     examples = Examples({"obs": batch(rows=2)["obs"], "label": torch.tensor([0, 1])})
     with torch.no_grad():
         found = model.measure(examples)
@@ -133,7 +133,7 @@ WITH_MEMORY: dict[str, Any] = {"memory_size": 5, "input_layers": (3,), "output_l
 
 @pytest.mark.parametrize("field", [*CHANGES, *WITH_MEMORY])
 def test_every_setting_has_an_effect(field: str) -> None:
-    base = {} if field in CHANGES else {"memory": "lstm"}
+    base: dict[str, Any] = {} if field in CHANGES else {"memory": "lstm"}
     usual, changed = (
         {k: v for k, v in tensors(train(make(**base, **own), 3).state_dict()).items() if "optimizer" not in k}
         for own in ({}, {field: (CHANGES | WITH_MEMORY)[field]})
@@ -179,9 +179,8 @@ def run(out: Path, learner: str = "sequence-classifier", **others: Any) -> Run:
         pretrained=others.pop("pretrained", None),
     )  # fmt: skip
     kind = LanguageModelConfig if learner == "language-model" else SequenceClassifierConfig
-    settings = kind(
-        **{"encoder": f"{SMALL},dropout=0.1", "batch_size": 8, "decay_updates": 5} | others
-    )
+    given: dict[str, Any] = {"encoder": f"{SMALL},dropout=0.1", "batch_size": 8, "decay_updates": 5}
+    settings = kind(**given | others)
     return Run(learner, settings, config, Console(quiet=True))
 
 

@@ -93,11 +93,27 @@ def test_a_hash_decides_the_split_of_a_sequence() -> None:
     for split in ("train", "test"):
         tests = hashed(source.sample(split, 500, 7)["obs"]) % TESTS == 0
         assert tests.all() if split == "test" else not tests.any()
-    drawn, _ = associations.Retrieval(4)._drawn(np.random.default_rng(0), 8_000)
+    drawn, _ = associations.Retrieval(4)._drawn(np.random.default_rng(0), np.full(8_000, 4))
     assert (hashed(drawn) % TESTS == 0).mean() == pytest.approx(1 / TESTS, abs=0.015)
     # FNV-1a of the byte "a" is af63dc4c8601ec8c.
     expected = 0xAF63DC4C8601EC8C
     assert int(hashed(np.array([[97]], np.uint8))[0]) == expected ^ (expected >> 32)
+
+
+def test_sequences_for_training_may_have_fewer_pairs() -> None:
+    source = source_of("assoc-retrieval-1-2-4")
+    space = source.fields["obs"]
+    assert isinstance(space, TokenSequence)
+    assert space.shape == (12,)
+    lengths = set()
+    found = source.sample("train", 300, 0)
+    for tokens, label in zip(found["obs"], found["label"], strict=True):
+        words = space.text(tokens).split()
+        assert words[-3:-1] == ["?", "?"]
+        assert words[words.index(words[-1]) + 1] == str(label)
+        lengths.add(len(words))
+    assert lengths == {6, 8, 12}
+    assert (source.sample("test", 50, 0)["obs"] != PAD).all()
 
 
 @pytest.mark.parametrize("form", ["long", "far"])
@@ -124,8 +140,8 @@ def test_the_long_form_has_all_pairs_far_from_the_start(form: str) -> None:
     ("name", "words"),
     [
         ("assoc-retrieval-27", "27 pairs need as many letters"),
-        ("assoc-retrieval-0", "no number of pairs"),
-        ("assoc-retrieval-x", "no number of pairs"),
+        ("assoc-retrieval-0", "no numbers of pairs"),
+        ("assoc-retrieval-x", "no numbers of pairs"),
         ("assoc-retrieval-long:72", "a length from 73 to"),
         ("assoc-retrieval-long:x", "'x' is no length"),
         ("assoc-retrieval-far:", "'' is no length"),
