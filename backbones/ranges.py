@@ -45,7 +45,7 @@ SEVERAL = Range(
 _NAMES = {
     COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
     "constraint_samples critics cycle_updates data_size decay_updates divergence_samples embedding_size "
-    "envs epochs eval_episodes exploration_updates hidden input_layers lifetimes log_every memory_size penalty_samples "
+    "envs epochs eval_episodes exploration_updates hidden input_layers lifetimes log_every memory_size neighbours penalty_samples "
     "output_layers policy_decay_updates policy_every population predictor_updates replay_size rollout_steps samples "
     "seeds sequence_length steps_per_update target_every target_samples threads tournament updates "
     "vae_hidden workers",

@@ -45,6 +45,7 @@ EXAMPLES = {
     "nas-evolution": "--env archsearch-digits-shift",
     "nas-local": "--env archsearch-digits-shift",
     "nas-random": "--env archsearch-digits-shift",
+    "nearest": "--env glyph-episodes",
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
     "ppo": "--env CartPole-v1 --updates 20",
     "recurrent-ppo": "--env CartPole-v1 --updates 20",

@@ -11,6 +11,7 @@ MODELS = NameTable(
             "language_model:LanguageModel",
             "pre-trains a transformer on sequences: hidden words as in BERT, or the next word",
         ),
+        "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
         "rfm-predictor": (
             "rfm_predictor:RFMPredictor",

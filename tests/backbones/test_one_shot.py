@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from rlbench.backbones.memories import MEMORIES
+from rlbench.backbones.models.nearest import Nearest, NearestConfig, nearest
 from rlbench.backbones.models.one_shot import (
     INSTANCES,
     OneShot,
@@ -177,3 +178,29 @@ def test_a_run_killed_between_checkpoints_ends_as_one_never_killed(
             run(tmp_path / "broken").start()
     assert Run.resume(tmp_path / "broken", Console(quiet=True)).finish() == 1
     assert_equal(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_neighbours_by_hand() -> None:
+    obs = torch.tensor([[[0.0], [5.0], [5.2], [0.1], [4.0]]])
+    label = torch.tensor([[1, 0, 2, 1, 0]])
+    # The last is nearest to 5.0, then to 5.2, 0.1 and 0.0.
+    assert nearest(obs, label, 3, 1).tolist() == [[0, 1, 0, 1, 0]]
+    # Two classes with one vote each: the nearer one.
+    assert nearest(obs, label, 3, 2)[0, 4] == 0
+    assert nearest(obs, label, 3, 4)[0, 4] == 1, "two votes against one and one"
+    assert nearest(obs, label, 3, 99).tolist()[0][:2] == [0, 1]
+
+
+def test_neighbours_learn_nothing_and_know_a_class_once_they_have_seen_it() -> None:
+    model = Nearest(NearestConfig(), SPEC)
+    examples = batch(rows=100)
+    examples.columns["obs"][:, :, 0] *= 3
+    found = model.measure(examples)
+    assert found["instance_2"].mean() > 0.9
+    assert found["instance_1"].mean() < 0.6
+    assert {measure.name for measure in model.measures} == set(found)
+    assert model.learn(examples)["instance_2"] == found["instance_2"].mean()
+    four = Nearest(NearestConfig(neighbours=4), SPEC).measure(examples)
+    assert not torch.equal(four["instance_2"], found["instance_2"])
+    with pytest.raises(UserError, match="neighbours is 0"):
+        NearestConfig(neighbours=0)

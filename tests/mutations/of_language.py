@@ -58,6 +58,13 @@ MUTATIONS: list[Mutation] = [
         ("measured with other numbers", 'logits = self.logits(obs, label)\n        loss = F.cross_entropy(logits.transpose(1, 2)', 'logits = self.logits(obs, 1 - label)\n        loss = F.cross_entropy(logits.transpose(1, 2)'),
     ),
     *of_file(
+        "backbones/models/nearest.py", "backbones/test_one_shot.py",
+        ("a drawing votes for itself", ".triu()", ".triu(1)"),
+        ("farthest neighbours", "largest=False", "largest=True"),
+        ("ties by number", "(1 + bonus[:, None] / 2)", "(1 + 0 * bonus[:, None])"),
+        ("later drawings vote", "closest.isfinite()[..., None]", "1"),
+    ),
+    *of_file(
         "envs/examples/missions.py", "envs/test_sequences.py",
         ("after is before", "later = isinstance(instruction, AfterInstr)", "later = False"),
         ("the second object of two", "instruction.desc_move if put", "instruction.desc_fixed if put"),
