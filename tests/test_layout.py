@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "rlbench.backbones", "rlbench.backbones.layers", "rlbench.backbones.encoders",
         "rlbench.backbones.memories", "rlbench.backbones.heads",
     } | CORE,
+    "rlbench.backbones.analyses": {"rlbench.backbones", "rlbench.backbones.layers"} | CORE,
     "rlbench.envs.architectures": {
         "rlbench.envs", "rlbench.envs.examples", "rlbench.backbones", "rlbench.backbones.layers",
         "rlbench.backbones.encoders",

@@ -12,6 +12,14 @@ ANALYSES = NameTable(
     "analysis",
     __name__,
     {
+        "attention-cost": (
+            "attention_cost:AttentionCost",
+            "how the time of attention grows with the length, sparse and full",
+        ),
+        "batch-statistics": (
+            "batch_statistics:BatchStatistics",
+            "accuracy with running averages and with the statistics of each batch",
+        ),
         "edges": (
             "edges:EdgeNorms",
             "norms of an RFM's edge activations before agents take items, alone or together",
@@ -21,6 +29,10 @@ ANALYSES = NameTable(
             "how much other agents matter for an agent's return, moment by moment",
         ),
         "drift": ("drift:Drift", "how the inputs of a network's sigmoids drift during training"),
+        "gradient-norms": (
+            "gradient_norms:GradientNorms",
+            "gradients on their way back through a memory, and through recurrent batch normalisation",
+        ),
         "front": (
             "front:Front",
             "the architectures of a search: the best ones, and their front of accuracy and latency",

@@ -34,6 +34,7 @@ from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
+from rlbench.seeding import drawing_from
 
 INSTANCES = (1, 2, 3, 4, 5, 10)
 """Instances whose accuracy is measured, as in the paper's table 1."""
@@ -150,7 +151,8 @@ class OneShot(Model):
             (len(obs), self.classes), generator=self.generator, device=self.generator.device
         )
         label = draws.argsort(dim=1).gather(1, label)
-        logits = self.logits(obs, label)
+        with drawing_from(self.generator):  # For memories with noise.
+            logits = self.logits(obs, label)
         loss = F.cross_entropy(logits.flatten(0, 1), label.flatten())
         loss = gradient_step(self.optimizer, loss, self.config.max_grad_norm)
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}

@@ -65,6 +65,23 @@ MUTATIONS: list[Mutation] = [
         ("later drawings vote", "closest.isfinite()[..., None]", "1"),
     ),
     *of_file(
+        "backbones/analyses/gradient_norms.py", "backbones/test_sequence_analyses.py",
+        ("last over first", "np.log10(x[0] / x[-1])", "np.log10(x[-1] / x[0])"),
+        ("not orthogonal", "nn.init.orthogonal_(self.slow.weight)", "nn.init.eye_(self.slow.weight[:1])"),
+        ("one norm for both", "self.slow_norm(self.slow(hidden), time) + self.input_norm(self.inputs(x), time)", "self.slow_norm(self.slow(hidden) + self.inputs(x), time)"),
+        ("no gradient", "@torch.enable_grad()\ndef norms", "def norms"),
+        ("seed not used", "with initialising(config.seed):", "with initialising(0):"),
+    ),
+    *of_file(
+        "backbones/analyses/batch_statistics.py", "backbones/test_sequence_analyses.py",
+        ("never the statistics of the batch", "norm.train(training)", "norm.eval()"),
+    ),
+    *of_file(
+        "backbones/analyses/attention_cost.py", "backbones/test_sequence_analyses.py",
+        ("slowest pass", "return min(times)", "return max(times)"),
+        ("first over last", "found[-1] / found[0]", "found[0] / found[-1]"),
+    ),
+    *of_file(
         "envs/examples/missions.py", "envs/test_sequences.py",
         ("after is before", "later = isinstance(instruction, AfterInstr)", "later = False"),
         ("the second object of two", "instruction.desc_move if put", "instruction.desc_fixed if put"),
