@@ -6,7 +6,7 @@ For each initial gamma a network without training, with an orthogonal W_h, reads
 the last step. A ratio far from 1 means that the gradient vanishes or explodes over the sequence. The paper shows that it vanishes with
 gamma = 1 and not with 0.1, because normalised inputs with a variance of 1 saturate the tanh.
 
-The trained memory of the run is shown beside it, with the gradients of its output h_t.
+The trained memory of the run is shown beside it, with the gradients of its hidden state h_t, which is its output.
 
 Cooijmans et al., 2017, https://arxiv.org/abs/1603.09025, section 4 and figure 1a
 """
@@ -125,7 +125,13 @@ class GradientNorms(Analysis):
 
         def step(now: Tensor, state: Any, at: int) -> tuple[Tensor, Any]:
             out, after = memory.step(now, state)
-            return out, after
+            hidden = after.get("hidden")
+            if hidden is None or not torch.equal(out, hidden):
+                raise UserError(
+                    f"the output of {type(memory).__name__} is not its hidden state; give a run with the memory lstm, gru, "
+                    "bn-lstm or fast-weights"
+                )
+            return hidden, after
 
         found["trained memory"] = norms(
             step, model.encoder.layers(x), memory.initial_state(batch, x.device),

@@ -156,6 +156,8 @@ def test_runs_that_do_not_suit_are_refused() -> None:
     )
     with pytest.raises(UserError, match="has no memory"):
         GradientNorms(GradientNormsConfig()).analyse([plain], {"x": vectors()})
+    with pytest.raises(UserError, match="MANN is not its hidden state"):
+        GradientNorms(GradientNormsConfig()).analyse([memory("mann")], {"x": vectors()})
     with pytest.raises(UserError, match="has no batch normalisation"):
         BatchStatistics(BatchStatisticsConfig()).analyse([memory("lstm")], {"x": vectors()})
     with pytest.raises(UserError, match="40 test examples; give --rows 40"):
