@@ -40,16 +40,17 @@ class GradientNormsConfig:
     """Units of the untrained networks."""
     rows: int = 64
     """Test sequences that are read."""
-    seed: int = 0
-    """Decides the weights of the untrained networks."""
+    networks: int = 3
+    """Untrained networks for each gamma, with weights from different seeds."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
-        if min(self.units, self.rows) < 2 or not self.gains or min(self.gains) < 0:
+        if min(self.units, self.rows) < 2 or self.networks < 1:
             raise UserError(
-                f"units, rows and gains are {self.units}, {self.rows} and {self.gains}; give 2 or more of the first two, and "
-                "gains of 0 or more"
+                f"units, rows and networks are {self.units}, {self.rows} and {self.networks}; give at least 2, 2 and 1"
             )
+        if not self.gains or min(self.gains) < 0:
+            raise UserError(f"gains is {self.gains}; give one or more, each 0 or more")
 
 
 class TanhRNN(nn.Module):
@@ -91,6 +92,11 @@ def norms(step: Step, x: Tensor, state: Any, loss: Callable[[Tensor], Tensor]) -
     return np.array([float(gradient.norm()) for gradient in gradients])
 
 
+def untrained(gain: float, seed: int) -> str:
+    """The name of an untrained network in the results."""
+    return f"gamma {gain:g}, network {seed}"
+
+
 class GradientNorms(Analysis):
     """Norms of the gradient by time step."""
 
@@ -114,13 +120,14 @@ class GradientNorms(Analysis):
         steps, batch, inputs = x.shape
         found = {}
         for gain in config.gains:
-            with initialising(config.seed):
-                network = TanhRNN(inputs, config.units, steps, gain).to(x.device)
-                head = nn.Linear(config.units, int(label.max()) + 1).to(x.device)
-            found[f"gamma {gain:g}"] = norms(
-                network.step, x, x.new_zeros(batch, config.units),
-                lambda h, head=head: F.cross_entropy(head(h), label),  # type: ignore[misc]
-            )  # fmt: skip
+            for seed in range(config.networks):
+                with initialising(seed):
+                    network = TanhRNN(inputs, config.units, steps, gain).to(x.device)
+                    head = nn.Linear(config.units, int(label.max()) + 1).to(x.device)
+                found[untrained(gain, seed)] = norms(
+                    network.step, x, x.new_zeros(batch, config.units),
+                    lambda h, head=head: F.cross_entropy(head(h), label),  # type: ignore[misc]
+                )  # fmt: skip
         memory.train()
 
         def step(now: Tensor, state: Any, at: int) -> tuple[Tensor, Any]:

@@ -13,9 +13,15 @@ PAPERS = NameTable(
     __name__,
     {
         "batch-norm": ("batch_norm:PAPER", "batch normalisation of a network of sigmoids"),
+        "bert": ("bert:PAPER", "pre-training on sentences with hidden words"),
+        "big-bird": ("big_bird:PAPER", "sparse attention to long sequences"),
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
+        "fast-weights": (
+            "fast_weights:PAPER",
+            "retrieval by a matrix that is written while it runs",
+        ),
         "fc-densenet": ("fc_densenet:PAPER", "segmentation with few parameters"),
         "fcn": ("fcn:PAPER", "segmentation from maps of several strides"),
         "ibac-sni": ("ibac_sni:PAPER", "the information bottleneck and selective noise injection"),
@@ -27,6 +33,7 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
+        "mann": ("mann:PAPER", "one-shot learning with a table that is read by content"),
         "mnasnet": ("mnasnet:PAPER", "a search for accurate and fast networks"),
         "mobilenet-v2": (
             "mobilenet_v2:PAPER",
@@ -35,6 +42,10 @@ PAPERS = NameTable(
         "policy-encoders": (
             "policy_encoders:PAPER",
             "PPO on CoinRun with encoders of several papers",
+        ),
+        "recurrent-batch-norm": (
+            "recurrent_batch_norm:PAPER",
+            "an LSTM with batch normalisation at each time step",
         ),
         "resnet": ("resnet:PAPER", "residual against plain networks as depth grows"),
         "rfm": (

@@ -75,25 +75,24 @@ def test_a_step_of_the_untrained_network_by_hand() -> None:
 
 
 def test_gradients_grow_with_gamma_and_the_memory_is_shown() -> None:
-    model, config = memory("bn-lstm"), GradientNormsConfig(gains=(0.1, 1.0), units=20, rows=32)
+    model = memory("bn-lstm")
+    config = GradientNormsConfig(gains=(0.1, 1.0), units=20, rows=32, networks=2)
     with torch.no_grad(), evaluating(model):
         found = GradientNorms(config).analyse([model], {"x": vectors()})
         again = GradientNorms(config).analyse([model], {"x": vectors()})
-        other = GradientNorms(GradientNormsConfig(gains=(0.1,), units=20, rows=32, seed=1)).analyse(
-            [model], {"x": vectors()}
-        )
-    names = ["gamma 0.1", "gamma 1", "trained memory"]
+    small, large = ([f"gamma {gain}, network {i}" for i in range(2)] for gain in ("0.1", "1"))
+    names = [*small, *large, "trained memory"]
     assert list(found.numbers) == [f"{name}: log10 ratio" for name in names]
     for name in names:
         curve = found.columns[name]
         assert curve.shape == (1, 6)
-        assert found.numbers[f"{name}: log10 ratio"] == pytest.approx(
-            np.log10(curve[0, 0] / curve[0, -1])
-        )
-    assert found.numbers["gamma 0.1: log10 ratio"] < found.numbers["gamma 1: log10 ratio"]
+        ratio = np.log10(curve[0, 0] / curve[0, -1])
+        assert found.numbers[f"{name}: log10 ratio"] == pytest.approx(ratio)
+    ratios = [found.numbers[f"{name}: log10 ratio"] for name in names]
+    assert max(ratios[:2]) < min(ratios[2:4])
+    assert ratios[0] != ratios[1]
     assert found.numbers == again.numbers
-    assert found.numbers["gamma 0.1: log10 ratio"] != other.numbers["gamma 0.1: log10 ratio"]
-    assert len(found.panels[0].lines) == 3
+    assert len(found.panels[0].lines) == 5
 
 
 def test_gradients_of_a_memory_are_those_of_its_outputs() -> None:
@@ -173,9 +172,10 @@ def test_runs_that_do_not_suit_are_refused() -> None:
         (AttentionCostConfig, {"lengths": (0, 5)}, "two lengths or more"),
         (AttentionCostConfig, {"repeats": 0}, "repeats is 0"),
         (BatchStatisticsConfig, {"rows": 1}, "rows is 1"),
-        (GradientNormsConfig, {"units": 1}, "units, rows and gains are 1"),
-        (GradientNormsConfig, {"gains": ()}, "give 2 or more"),
-        (GradientNormsConfig, {"gains": (-1.0,)}, "0 or more"),
+        (GradientNormsConfig, {"units": 1}, "units, rows and networks are 1"),
+        (GradientNormsConfig, {"networks": 0}, "at least 2, 2 and 1"),
+        (GradientNormsConfig, {"gains": ()}, "give one or more"),
+        (GradientNormsConfig, {"gains": (-1.0,)}, "each 0 or more"),
     ],
 )
 def test_settings_out_of_range_are_refused(

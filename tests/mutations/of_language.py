@@ -70,7 +70,7 @@ MUTATIONS: list[Mutation] = [
         ("not orthogonal", "nn.init.orthogonal_(self.slow.weight)", "nn.init.eye_(self.slow.weight[:1])"),
         ("one norm for both", "self.slow_norm(self.slow(hidden), time) + self.input_norm(self.inputs(x), time)", "self.slow_norm(self.slow(hidden) + self.inputs(x), time)"),
         ("no gradient", "@torch.enable_grad()\ndef norms", "def norms"),
-        ("seed not used", "with initialising(config.seed):", "with initialising(0):"),
+        ("seed not used", "with initialising(seed):", "with initialising(0):"),
     ),
     *of_file(
         "backbones/analyses/batch_statistics.py", "backbones/test_sequence_analyses.py",
@@ -121,6 +121,37 @@ MUTATIONS: list[Mutation] = [
         ("bound in the bin below", 'side="right"', 'side="left"'),
         ("splits play the same episodes", 'derive(seed, "trajectories", split))', 'derive(seed, "trajectories", "bins"))'),
         ("windows cross episodes", "steps: list[Array] = []\n            episode,", "steps: list[Array] = locals().get(\"steps\", [])\n            episode,"),
+    ),
+    *of_file(
+        "benchmarks/papers/_step_sizes.py", "benchmarks/test_claims_of_sequences.py",
+        ("worst step size", "return max(found", "return min(found"),
+    ),
+    *of_file(
+        "benchmarks/papers/bert.py", "benchmarks/test_claims_of_sequences.py",
+        ("no margin", "means[SCRATCH, FEW] + 10", "means[SCRATCH, FEW]"),
+        ("next word not compared", "means[MASKED, labels] >= means[LEFT_TO_RIGHT, labels]", "means[MASKED, labels] >= 0"),
+    ),
+    *of_file(
+        "benchmarks/papers/big_bird.py", "benchmarks/test_claims_of_sequences.py",
+        ("a window may see everything", "found[WINDOW] <= CHANCE + 15", "found[WINDOW] >= 0"),
+        ("another limit of the cost", 'found.numbers["big-bird: ratio"] <= 6', 'found.numbers["full: ratio"] <= 60'),
+    ),
+    *of_file(
+        "benchmarks/papers/fast_weights.py", "benchmarks/test_claims_of_sequences.py",
+        ("any accuracy is enough", "found[FAST] >= 95 and", "found[FAST] >= 0 and"),
+        ("no margin", "found[LSTM] + 20", "found[LSTM]"),
+    ),
+    *of_file(
+        "benchmarks/papers/mann.py", "benchmarks/test_claims_of_sequences.py",
+        ("first instances may be known", "abs(first - 100 * CHANCE) <= 10", "first >= 0"),
+        ("no margin", "second >= rival + 5", "second >= rival"),
+        ("one neighbour count is enough", "ours > np.max(theirs)", "ours >= 0 * np.max(theirs)"),
+    ),
+    *of_file(
+        "benchmarks/papers/recurrent_batch_norm.py", "benchmarks/test_claims_of_sequences.py",
+        ("at the last evaluation", "at = int(reached[0])", "at = int(reached[-1])"),
+        ("direction fixed", "(np.abs(large) >= 1.5)", "(large >= 1.5)"),
+        ("averages may be better", "np.abs(averages.mean() - batch.mean()) <= 2", "batch.mean() - averages.mean() <= 2"),
     ),
     *of_file(
         "envs/minigrid/words.py", "envs/test_words.py",

@@ -1,0 +1,134 @@
+"""Big Bird: Zaheer et al., 2020 (section 2 and table 1), on retrieval from long sequences.
+
+Eight pairs of a letter and a digit are hidden among fillers, all of them far from the token [CLS], at which the answer is read. With
+a window alone, two layers do not see so far. Global tokens and random blocks connect any two tokens, at a cost that is linear
+in the length.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlbench.benchmarks.papers._step_sizes import best, methods, name
+from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.results import Results
+
+NEAR, FAR = "assoc-retrieval-long:{length}", "assoc-retrieval-far:{length}"
+"""The letter is asked for beside [CLS], or at a random place: then what [CLS] asks for is two steps of attention away."""
+CHANCE = 10
+FULL, WINDOW, BIG_BIRD, ETC, UNTRAINED = "full", "window", "Big Bird", "Big Bird, ETC", "untrained"
+PATTERNS = {FULL: "full", WINDOW: "window", BIG_BIRD: "big-bird", ETC: "etc"}
+STEP_SIZES = (1e-3, 3e-3)
+SIZES: Mapping[Scale, Mapping[str, Any]] = {
+    "small": {"width": 64, "units": 128, "block": 8, "random": 1, "length": 128},
+    "full": {"width": 256, "units": 1_024, "block": 16, "random": 3, "length": 1_024},
+}
+UPDATES: Mapping[Scale, int] = {"small": 1_500, "full": 20_000}
+LENGTHS = (512, 1024, 2048)
+
+
+def task(form: str, scale: Scale = "small") -> str:
+    """The source of sequences of a scale."""
+    return form.format(length=SIZES[scale]["length"])
+
+
+def _grids(scale: Scale) -> tuple[Grid, ...]:
+    options = ",".join(f"{key}={value}" for key, value in SIZES[scale].items())
+    networks = {
+        title: {"encoder": f"transformer:attention={kind},{options}"}
+        for title, kind in PATTERNS.items()
+    }
+    tasks = (task(NEAR, scale), task(FAR, scale))
+    updates = UPDATES[scale]
+    run = {
+        "updates": updates,
+        "eval_every": updates // 5,
+        "log_every": 50,
+        "checkpoint_every": updates // 3,
+    }
+    untrained = Method(UNTRAINED, "sequence-classifier", {**networks[FULL], "learning_rate": 0.0})
+    once = {"updates": 1, "eval_every": 0, "data_size": 1_000}
+    return (
+        Grid(methods("sequence-classifier", networks, STEP_SIZES), tasks, seeds=3, run=run),
+        Grid((untrained,), tasks, seeds=3, run=once),
+    )
+
+
+def _analyses(scale: Scale) -> tuple[AnalysisGrid, ...]:
+    of = (name(BIG_BIRD, STEP_SIZES[0]),)
+    settings = {"lengths": LENGTHS}
+    return (AnalysisGrid("attention-cost", of, (task(NEAR, scale),), 1, settings),)
+
+
+def _task_of(results: Results, form: str) -> str:
+    """The task of the scale that was run; of the small one if none was."""
+    tasks = {result.task for result in results.all}
+    return next((x for scale in SIZES if (x := task(form, scale)) in tasks), task(form))
+
+
+def _accuracies(results: Results, form: str) -> tuple[dict[str, float], str]:
+    """Mean accuracy in % of each pattern with its best step size, and those of all seeds in words."""
+    at = _task_of(results, form)
+    means, shown = {}, []
+    for title in PATTERNS:
+        method = best(results, title, STEP_SIZES, at)
+        found = 100 * results.means(method, at, "accuracy")
+        means[title] = float(found.mean())
+        shown.append(f"{method}: {means[title]:.1f} ({'/'.join(f'{x:.1f}' for x in found)})")
+    untrained = 100 * results.means(UNTRAINED, at, "accuracy").mean()
+    return means, f"accuracy in % (by seed): {'; '.join(shown)}; {UNTRAINED}: {untrained:.1f}"
+
+
+def _matches_full(results: Results) -> Verdict:
+    found, shown = _accuracies(results, NEAR)
+    holds = found[BIG_BIRD] >= found[FULL] - 5 and found[WINDOW] <= CHANCE + 15
+    return Verdict(holds, shown)
+
+
+def _two_hops(results: Results) -> Verdict:
+    _, shown = _accuracies(results, FAR)
+    return Verdict(None, shown)
+
+
+def _is_linear(results: Results) -> Verdict:
+    (found, *_) = results.analysed(
+        "attention-cost", name(BIG_BIRD, STEP_SIZES[0]), _task_of(results, NEAR)
+    )
+    parts = []
+    for kind in ("big-bird", "full"):
+        times = ", ".join(f"{found.numbers[f'{kind}: ms at {x}']:.1f}" for x in LENGTHS)
+        parts.append(f"{kind}: {times} ms, ratio {found.numbers[f'{kind}: ratio']:.1f}")
+    return Verdict(
+        bool(found.numbers["big-bird: ratio"] <= 6),
+        f"forward passes over {', '.join(map(str, LENGTHS))} tokens, {'; '.join(parts)}",
+    )
+
+
+PAPER = Paper(
+    name="big-bird",
+    title="Big Bird: Transformers for Longer Sequences",
+    reference="Zaheer et al., 2020, https://arxiv.org/abs/2007.14062",
+    method=name(BIG_BIRD, STEP_SIZES[0]),
+    grids={scale: _grids(scale) for scale in SIZES},
+    analyses={scale: _analyses(scale) for scale in SIZES},
+    minutes={"small": 30, "full": 3_000},
+    claims=(
+        Claim(
+            "G1", "Window, random and global blocks together are as good as full attention, a window alone is not",
+            "accuracy, mean of 3 seeds, each pattern with its best step size, same parameters and updates: Big Bird at most 5 "
+            f"points below full attention, a window at most 15 points above chance ({CHANCE} %)",
+            _matches_full,
+        ),
+        Claim(
+            "G2", "Information reaches any token in two steps, through global tokens",
+            "none: accuracies with the question at a random place are only reported", _two_hops,
+        ),
+        Claim(
+            "G3", "The cost is linear in the length",
+            "time of a forward pass over 2,048 tokens, by gathered blocks: at most 6 times the time over 512; it would be 4 "
+            "if exactly linear, and 16 if the cost of full attention dominated",
+            _is_linear,
+        ),
+    ),
+    notes="Accuracy on 1,000 sequences; chance is 0.10. Pairs are at least 64 tokens away from [CLS]; two layers with a window of three "
+    "blocks of 8 tokens read 24 tokens.",
+)  # fmt: skip
