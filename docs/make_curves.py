@@ -54,12 +54,20 @@ COMMANDS = {
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
+    "language-model": (
+        "--env missions-unlabelled --data-size 2000 --encoder transformer:width=32,layers=1 --updates 200 --eval-every 20 "
+        "--learning-rate 3e-3"
+    ),
     "lpg": "--env CartPole-v1 --updates 200 --eval-every 20",
     "lpg-meta": "--env grid-levels-small --lifetimes 16 --hidden 32 --updates 200 --eval-every 20",
     "nas": SEARCH,
     "nas-evolution": SEARCH,
     "nas-local": SEARCH,
     "nas-random": SEARCH,
+    "nearest": "--env glyph-episodes --data-size 100 --updates 4 --eval-every 1",
+    "one-shot": (
+        "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"
+    ),
     "ppo": CART_POLE,
     "recurrent-crr": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "
@@ -85,6 +93,9 @@ COMMANDS = {
     "sb3-td3": PENDULUM,
     "segmenter": (
         "--env frames-minigrid-s48 --encoder unet:width=8 --head finest --data-size 1000 --updates 100 --eval-every 10"
+    ),
+    "sequence-classifier": (
+        "--env missions --encoder transformer:width=32,layers=1 --updates 100 --eval-every 10 --learning-rate 3e-3"
     ),
     "td3": PENDULUM,
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",

@@ -6,7 +6,7 @@
 `assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a network to find out
 what it has to do.
 
-`assoc-retrieval-long:L` is a long form for attention: L tokens of which 8 are pairs, at random places, and all others are fillers. A
+`assoc-retrieval-long:L` is a long form for attention: L tokens of which 4 are pairs, at random places, and all others are fillers. A
 pair is one token here, such as c9. The letter is asked for at the second place, beside the first token, whose features
 a model reads:
 
@@ -42,7 +42,7 @@ QUESTION = FIRST_DIGIT + DIGITS
 WORDS = (*SPECIAL, *ascii_lowercase, *map(str, range(DIGITS)), "?")
 """Vocabulary of the short form."""
 
-KEYS = 8
+KEYS = 4
 """Letters of the long form, all of which occur in each sequence."""
 NEAR = 64
 """First place of the long form at which a pair may be."""
@@ -122,7 +122,7 @@ class Retrieval(Source):
 
 
 class LongRetrieval(Source):
-    """Sequences of L tokens, 8 of which are pairs, and the digit that is asked for."""
+    """Sequences of L tokens, 4 of which are pairs, and the digit that is asked for."""
 
     kind = "generated"
 
