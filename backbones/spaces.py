@@ -9,6 +9,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
+from rlbench.packed import Packed, Words
 
 
 def is_box(space: Space[Any]) -> bool:
@@ -18,6 +19,13 @@ def is_box(space: Space[Any]) -> bool:
 
 def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
+    if isinstance(space, Words) or (isinstance(space, Packed) and not space.vectors):
+        what = "words" if isinstance(space, Words) else f"the parts {', '.join(space.parts)}"
+        example = "word-gru" if isinstance(space, Words) else "parts:image=one-hot-grid"
+        raise UserError(
+            f"the observations are {what}, which are not one vector; give --encoder {example} or another one that "
+            "reads them (`rlbench list`)"
+        )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (
             ", or give it an --encoder, such as flatten, if it has one (`rlbench list`)"

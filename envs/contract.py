@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 
+from rlbench.envs.packing import Packing
 from rlbench.errors import FAILURES, Diverged, UserError, raised_by
 from rlbench.interface import Agent
 
@@ -60,7 +61,7 @@ def as_tensor(obs: Array, agent: Agent) -> torch.Tensor:
 
 
 def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
-    """The environment that `make` returns.
+    """The environment that `make` returns; Dict observations are packed into one vector.
 
     Raises:
         UserError: `make` failed, or made something other than a Gymnasium environment.
@@ -83,7 +84,7 @@ def made(name: str, make: Callable[[], Any]) -> gym.Env[Any, Any]:
                 f"{name} has the {space} {found}; expected a gymnasium.Space, so set it in the "
                 "environment's __init__"
             )
-    return env
+    return Packing(env, name) if isinstance(env.observation_space, Dict) else env
 
 
 def check(make: Callable[[], gym.Env[Any, Any]], name: str) -> "Checked":

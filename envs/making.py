@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rlbench.envs.architectures.names import SearchName
@@ -61,39 +62,48 @@ def make_atari_vector(game: str, clipped: bool, count: int) -> "VectorEnv[Any, A
 
 def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
     """One environment of a Gymnasium id, without the checks that only the environment's author needs."""
-    import gymnasium as gym
-
     from rlbench.envs.contract import made
+
+    return made(env_id, partial(_registered, env_id, **options))
+
+
+def _registered(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
+    import gymnasium as gym
 
     _keep_mujoco_quiet()
 
-    def make() -> "gym.Env[Any, Any]":
-        try:
-            with warnings.catch_warnings():
-                # The D4RL names mean -v4 on purpose; Gymnasium would advise -v5.
-                warnings.filterwarnings("ignore", ".*out of date.*", DeprecationWarning)
-                return gym.make(env_id, disable_env_checker=True, **options)
-        except gym.error.DependencyNotInstalled as error:
-            raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
-        except gym.error.Error as error:
-            raise UserError(f"{env_id} cannot be made: {error}") from None
-
-    return made(env_id, make)
+    try:
+        with warnings.catch_warnings():
+            # The D4RL names mean -v4 on purpose; Gymnasium would advise -v5.
+            warnings.filterwarnings("ignore", ".*out of date.*", DeprecationWarning)
+            return gym.make(env_id, disable_env_checker=True, **options)
+    except gym.error.DependencyNotInstalled as error:
+        raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
+    except gym.error.Error as error:
+        raise UserError(f"{env_id} cannot be made: {error}") from None
 
 
-def make_minigrid(env_id: str) -> "gym.Env[Any, Any]":
-    """One environment of the package minigrid; the observation is its image alone.
+def make_minigrid(env_id: str, *, whole: bool = False) -> "gym.Env[Any, Any]":
+    """One environment of the package minigrid.
 
-    The direction and the text of the mission are left out.
+    Args:
+        env_id: Its Gymnasium id.
+        whole: Whether observations have the direction and the words of the mission too; else they are its image alone.
     """
     register_minigrid(env_id)
-    from minigrid.wrappers import ImgObsWrapper
+    from rlbench.envs.contract import made
 
-    from rlbench.envs.minigrid.view import quicken
+    def make() -> "gym.Env[Any, Any]":
+        from minigrid.wrappers import ImgObsWrapper
 
-    env = make_gymnasium(env_id, render_mode="rgb_array")
-    quicken(env)
-    return ImgObsWrapper(env)
+        from rlbench.envs.minigrid.missions import Missions
+        from rlbench.envs.minigrid.view import quicken
+
+        env = _registered(env_id, render_mode="rgb_array")
+        quicken(env)
+        return Missions(env) if whole else ImgObsWrapper(env)
+
+    return made(env_id, make)
 
 
 def make_empty_rooms(sizes: tuple[int, ...]) -> "gym.Env[Any, Any]":

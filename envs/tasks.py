@@ -35,6 +35,8 @@ MINIGRID = ("MiniGrid-", "BabyAI-")
 """Prefixes of the ids of the package minigrid."""
 TRAJECTORIES = "trajectories:"
 """Prefix of sources of trajectories in a task."""
+PARTS = "parts"
+"""View of a task whose usual observations are a part of what its environment returns: all parts; see `rlbench.packed`."""
 GRIDS = "rlbench.envs.grids.single"
 """Module that registers the Gymnasium ids of grids and chains."""
 
@@ -155,9 +157,11 @@ def find_task(name: str) -> Task:
     import gymnasium as gym
 
     make_one: Callable[[str], gym.Env[Any, Any]] = making.make_gymnasium
+    views = {}
     if name.startswith(MINIGRID):
         making.register_minigrid(name)
         make_one = making.make_minigrid
+        views[PARTS] = Task(name, partial(making.make_minigrid, name, whole=True))
     elif name.startswith(MINATAR):
         making.register_minatar(name)
         make_one = making.make_minatar
@@ -168,7 +172,7 @@ def find_task(name: str) -> Task:
         gym.spec(name)
     except gym.error.Error:
         raise UserError(_unknown(name, list(gym.registry))) from None
-    return Task(name, partial(make_one, name))
+    return Task(name, partial(make_one, name), views=views)
 
 
 def task_names() -> list[str]:

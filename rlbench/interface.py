@@ -214,8 +214,12 @@ class Agent(Learner):
 
     @classmethod
     def view(cls, settings: Any) -> str | None:
-        """The view of a task (`Task.views`) that an agent with these settings needs; None for its usual observations."""
-        return None
+        """The view of a task (`Task.views`) that an agent with these settings needs; None for its usual observations.
+
+        By default, an agent whose encoder is `parts` needs all parts of an observation.
+        """
+        encoder = str(getattr(settings, "encoder", ""))
+        return "parts" if encoder.partition(":")[0] == "parts" else None
 
     def __init__(
         self, config: Any, spec: Spec, *, seed: int = 0, device: torch.device | str = "cpu"

@@ -72,6 +72,12 @@ ENCODERS = NameTable(
         "fc-densenet56": ("fc_densenet:FC_DENSENET", "the dense network with 56 layers"),
         "fc-densenet67": ("fc_densenet:FC_DENSENET", "the dense network with 67 layers"),
         "fc-densenet103": ("fc_densenet:FC_DENSENET", "the dense network with 103 layers"),
+        "bag-of-words": ("words:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
+        "word-gru": ("words:WORD_GRU", "texts: gated recurrent units over words; option width"),
+        "parts": (
+            "parts:PARTS",
+            "Dict observations, such as an image and a text; options image, text, join",
+        ),
     },
     group="rlbench.encoders",
 )
@@ -90,14 +96,14 @@ PRESETS = {
 """Options that a name stands for."""
 
 
-def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
+def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "Encoder":
     """The encoder of a name.
 
     Args:
         name: A key of `ENCODERS`, with options after a colon if it has any, as in
             `resnet:units=1,norm=none`.
-        obs_shape: Shape of one observation; an image has its channels (1, 3 or 4) first or last, and a grid has
-            any number of channels last.
+        observations: Shape or space of one observation; an image has its channels (1, 3 or 4) first or last, and a
+            grid has any number of channels last.
 
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.
@@ -105,6 +111,12 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
     from rlbench.backbones.encoders._base import CHANNELS, Encoder
 
     kind, options = kind_of(name)
+    _refuse_other_spaces(name, kind, observations)
+    obs_shape: tuple[int, ...] = (
+        observations if isinstance(observations, tuple) else observations.shape or ()
+    )
+    if kind.takes in ("words", "parts"):
+        return Encoder(kind, kind.layers(observations, **options), obs_shape, channels_last=False)
     fitting = {option: options.pop(option) for option in FITTING if option in options}
     if kind.takes == "anything":
         with _refusing_too_large(name, obs_shape):
@@ -133,6 +145,25 @@ def make_encoder(name: str, obs_shape: tuple[int, ...]) -> "Encoder":
         ) from error
 
 
+def _refuse_other_spaces(
+    name: str, kind: "Kind", observations: "tuple[int, ...] | Space[Any]"
+) -> None:
+    """Raises a UserError if an encoder of words or parts is given anything else, or another encoder is given these."""
+    from rlbench.packed import Packed, Words
+
+    found = {Words: "words", Packed: "parts"}.get(type(observations), "")
+    if kind.takes in ("words", "parts") and kind.takes != found:
+        what = "texts" if kind.takes == "words" else "Dict observations"
+        raise UserError(
+            f"the encoder {name} takes {what}, but the observations are {observations}; give another --encoder"
+        )
+    if isinstance(observations, Packed) and kind.takes != found and not observations.vectors:
+        raise UserError(
+            f"the observations have the parts {', '.join(observations.parts)}, but the encoder {name} takes a single "
+            f"array; give --encoder parts:image={name}"
+        )
+
+
 @contextmanager
 def _refusing_too_large(name: str, obs_shape: tuple[int, ...]) -> Iterator[None]:
     """Raises a UserError if layers of the given sizes, or their maps, cannot be allocated."""
@@ -148,7 +179,7 @@ def _refusing_too_large(name: str, obs_shape: tuple[int, ...]) -> Iterator[None]
         ) from error
 
 
-def acting_encoder(name: str, obs_shape: tuple[int, ...], *, frozen: bool = False) -> "Encoder":
+def acting_encoder(name: str, space: "Space[Any]", *, frozen: bool = False) -> "Encoder":
     """The encoder of a name for an agent; see `make_encoder`.
 
     Batch normalisation uses its running statistics, because an agent acts on single observations. The weights
@@ -156,7 +187,7 @@ def acting_encoder(name: str, obs_shape: tuple[int, ...], *, frozen: bool = Fals
     """
     from rlbench.backbones.encoders._base import freeze, use_running_statistics
 
-    made = make_encoder(name, obs_shape)
+    made = make_encoder(name, space)
     use_running_statistics(made)
     if frozen:
         freeze(made)
@@ -183,7 +214,7 @@ def observations_of(
     shape = tuple(space.shape or ())
     if (encoder == "flatten" and len(shape) == 1) or not is_box(space):
         return vector_size(space)
-    return acting_encoder(encoder, shape, frozen=frozen)
+    return acting_encoder(encoder, space, frozen=frozen)
 
 
 def spelled_out(name: str) -> str:

@@ -39,8 +39,7 @@ class ActorCritic(nn.Module):
             frozen: Whether the encoder's weights are frozen.
         """
         super().__init__()
-        shape = space.shape or ()
-        self.encoder = None if encoder is None else acting_encoder(encoder, shape, frozen=frozen)
+        self.encoder = None if encoder is None else acting_encoder(encoder, space, frozen=frozen)
         in_size = vector_size(space) if self.encoder is None else self.encoder.size
         self.policy_body = TanhLayers((in_size, *hidden))
         has_weights = self.encoder is not None and len(self.encoder.state_dict()) > 0
@@ -92,9 +91,8 @@ class RecurrentActorCritic(ActorCritic):
     ) -> None:
         """See `ActorCritic`; `memory` is a name, and the memory gives features of length `memory_size`, H."""
         super().__init__(Box(-np.inf, np.inf, (memory_size,)), make_head, None, hidden)
-        shape = space.shape or ()
         self.obs_encoder = (
-            None if encoder is None else acting_encoder(encoder, shape, frozen=frozen)
+            None if encoder is None else acting_encoder(encoder, space, frozen=frozen)
         )
         in_size = vector_size(space) if self.obs_encoder is None else self.obs_encoder.size
         self.memory = acting_memory(memory, in_size, memory_size)

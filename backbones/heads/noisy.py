@@ -70,7 +70,7 @@ class NoisyActorCritic(nn.Module):
             frozen: Whether the encoder's weights are frozen.
         """
         super().__init__()
-        self.encoder = acting_encoder(encoder, space.shape or (), frozen=frozen)
+        self.encoder = acting_encoder(encoder, space, frozen=frozen)
         if batch_norm:
             batch_normalised(self.encoder, space.shape or ())
         sizes = (self.encoder.size, *hidden)

@@ -6,8 +6,10 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
+from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec
+from rlbench.packed import Packed
 
 _EPSILON = 1e-3  # TD3+BC and CORL.
 _ROUNDING = 4 * torch.finfo(torch.float32).eps
@@ -46,9 +48,15 @@ class ObsNormaliser(nn.Module):
 
 
 def obs_normaliser(spec: Spec, *, enabled: bool) -> nn.Module:
-    """An `ObsNormaliser` for vectors; images stay as they are, because their encoder scales them."""
-    shape = spec.observation_space.shape or ()
-    return ObsNormaliser(spec, shape[0], enabled=enabled) if len(shape) == 1 else nn.Identity()
+    """An `ObsNormaliser` for vectors; images and texts stay as they are, because their encoder reads them."""
+    space = spec.observation_space
+    shape = space.shape or ()
+    whole = isinstance(space, Packed) and not space.vectors
+    return (
+        ObsNormaliser(spec, shape[0], enabled=enabled)
+        if len(shape) == 1 and not whole
+        else nn.Identity()
+    )
 
 
 class _Moments(nn.Module):
@@ -83,8 +91,17 @@ class RunningNormaliser(nn.Module):
     """
 
     def __init__(self, space: Space[Any], *, enabled: bool) -> None:
-        """The identity unless `enabled`, and until the first update."""
+        """The identity unless `enabled`, and until the first update.
+
+        Raises:
+            UserError: The observations have an image or a text, which must not be normalised.
+        """
         super().__init__()
+        if enabled and isinstance(space, Packed) and not space.vectors:
+            raise UserError(
+                f"normalise_obs is on, but the observations have the parts {', '.join(space.parts)}; give "
+                "--no-normalise-obs"
+            )
         self.enabled = enabled
         self.moments = _Moments((space.shape or ()) if enabled else ())
 

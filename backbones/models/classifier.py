@@ -64,8 +64,8 @@ class Classifier(Model):
     def build(self) -> None:
         """Encoder, head and their optimiser."""
         config, spec = self.config, self.spec
-        classes, shape = classes_of(spec, config.label), tuple(input_space(spec).shape or ())
-        self.encoder = make_encoder(config.encoder, shape)
+        classes, space = classes_of(spec, config.label), input_space(spec)
+        self.encoder = make_encoder(config.encoder, space)
         self.head = nn.Linear(self.encoder.size, classes)
         if config.batch_size == 1 and normalises_over_batches(self.encoder):
             raise UserError(

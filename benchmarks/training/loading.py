@@ -18,7 +18,7 @@ from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import is_custom, load_learner
 from rlbench.benchmarks.training.run_folder import RunFolder
-from rlbench.envs.tasks import Task, find_task
+from rlbench.envs.tasks import PARTS, Task, find_task
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learner, MetaLearner, Model, Spec
 from rlbench.offline_data import Provenance, as_recorded
@@ -34,7 +34,7 @@ def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
     """
     task = find_task(name)
     view = learner.view(settings) if issubclass(learner, Agent) else None
-    if view is None:
+    if view is None or (view == PARTS and view not in task.views):
         return task
     if view not in task.views:
         raise UserError(
