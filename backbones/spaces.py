@@ -9,7 +9,8 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
-from rlbench.packed import Packed, Words
+from rlbench.packed import Packed
+from rlbench.sequences import TokenSequence
 
 
 def is_box(space: Space[Any]) -> bool:
@@ -19,9 +20,11 @@ def is_box(space: Space[Any]) -> bool:
 
 def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
-    if isinstance(space, Words) or (isinstance(space, Packed) and not space.vectors):
-        what = "words" if isinstance(space, Words) else f"the parts {', '.join(space.parts)}"
-        example = "word-gru" if isinstance(space, Words) else "parts:image=one-hot-grid"
+    if isinstance(space, TokenSequence) or (isinstance(space, Packed) and not space.vectors):
+        what = (
+            "tokens" if isinstance(space, TokenSequence) else f"the parts {', '.join(space.parts)}"
+        )
+        example = "token-gru" if isinstance(space, TokenSequence) else "parts:image=one-hot-grid"
         raise UserError(
             f"the observations are {what}, which are not one vector; give --encoder {example} or another one that "
             "reads them (`rlbench list`)"

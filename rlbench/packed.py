@@ -4,7 +4,7 @@ Drivers, buffers and checkpoints see one array per step, whatever the environmen
 that an encoder can unpack them: `parts` in `rlbench.backbones.encoders`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,7 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-
-class Words(spaces.Box):
-    """Texts as the numbers of their words, uint8 or int64 [L]: the place of each in `words`, at the end zeros."""
-
-    def __init__(self, words: Sequence[str], length: int) -> None:
-        """The space of up to `length` of these words; the first one is padding."""
-        self.words = tuple(words)
-        kind = np.uint8 if len(self.words) <= 256 else np.int64
-        super().__init__(0, len(self.words) - 1, (length,), kind)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether another space is equal to this one."""
-        return super().__eq__(other) and isinstance(other, Words) and self.words == other.words
-
-    __hash__ = None  # type: ignore[assignment]
+from rlbench.sequences import TokenSequence
 
 
 class Packed(spaces.Box):
@@ -52,7 +38,7 @@ class Packed(spaces.Box):
     @property
     def vectors(self) -> bool:
         """Whether all parts are vectors or numbers, so that the packed vector can be read as it is."""
-        return not any(is_image(x) or isinstance(x, Words) for x in self.parts.values())
+        return not any(is_image(x) or isinstance(x, TokenSequence) for x in self.parts.values())
 
     def pack(self, given: Mapping[str, Any]) -> NDArray[np.float32]:
         """One element of the Dict space as a vector, [D].

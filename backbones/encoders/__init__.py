@@ -72,8 +72,12 @@ ENCODERS = NameTable(
         "fc-densenet56": ("fc_densenet:FC_DENSENET", "the dense network with 56 layers"),
         "fc-densenet67": ("fc_densenet:FC_DENSENET", "the dense network with 67 layers"),
         "fc-densenet103": ("fc_densenet:FC_DENSENET", "the dense network with 103 layers"),
-        "bag-of-words": ("words:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
-        "word-gru": ("words:WORD_GRU", "texts: gated recurrent units over words; option width"),
+        "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
+        "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
+        "token-transformer": (
+            "tokens:TOKEN_TRANSFORMER",
+            "texts: a transformer over tokens; options width, layers, heads, direction, attention, ...",
+        ),
         "parts": (
             "parts:PARTS",
             "Dict observations, such as an image and a text; options image, text, join",
@@ -115,7 +119,7 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
     obs_shape: tuple[int, ...] = (
         observations if isinstance(observations, tuple) else observations.shape or ()
     )
-    if kind.takes in ("words", "parts"):
+    if kind.takes in ("tokens", "parts"):
         return Encoder(kind, kind.layers(observations, **options), obs_shape, channels_last=False)
     fitting = {option: options.pop(option) for option in FITTING if option in options}
     if kind.takes == "anything":
@@ -148,12 +152,13 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
 def _refuse_other_spaces(
     name: str, kind: "Kind", observations: "tuple[int, ...] | Space[Any]"
 ) -> None:
-    """Raises a UserError if an encoder of words or parts is given anything else, or another encoder is given these."""
-    from rlbench.packed import Packed, Words
+    """Raises a UserError if an encoder of tokens or parts is given anything else, or another encoder is given these."""
+    from rlbench.packed import Packed
+    from rlbench.sequences import TokenSequence
 
-    found = {Words: "words", Packed: "parts"}.get(type(observations), "")
-    if kind.takes in ("words", "parts") and kind.takes != found:
-        what = "texts" if kind.takes == "words" else "Dict observations"
+    found = {TokenSequence: "tokens", Packed: "parts"}.get(type(observations), "")
+    if kind.takes in ("tokens", "parts") and kind.takes != found:
+        what = "sequences of tokens" if kind.takes == "tokens" else "Dict observations"
         raise UserError(
             f"the encoder {name} takes {what}, but the observations are {observations}; give another --encoder"
         )

@@ -26,11 +26,11 @@ class Kind:
     """A kind of encoder, declared by its module."""
 
     layers: Callable[..., nn.Module]
-    """Makes the layers from [B, C, H, W] to [B, size], given C and the options of the kind; for words and parts from
+    """Makes the layers from [B, C, H, W] to [B, size], given C and the options of the kind; for tokens and parts from
     [B, D], given the space."""
-    takes: Literal["anything", "grids", "images", "words", "parts"]
+    takes: Literal["anything", "grids", "images", "tokens", "parts"]
     """Observations that it accepts: arrays of any shape, whose axes are not moved; grids with their
-    channels last; images with their channels first or last; `rlbench.packed.Words`; `rlbench.packed.Packed`."""
+    channels last; images with their channels first or last; `rlbench.sequences.TokenSequence`; `rlbench.packed.Packed`."""
     any_channels: bool = False
     """Whether grids may have any number of channels, and not only 1, 3 or 4."""
     scale: float = 1.0

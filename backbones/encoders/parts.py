@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import Kind
 from rlbench.errors import UserError
-from rlbench.packed import Packed, Words, is_image
+from rlbench.packed import Packed, is_image
+from rlbench.sequences import TokenSequence
 
 
 class Parts(nn.Module):
@@ -27,7 +28,7 @@ class Parts(nn.Module):
         self,
         space: Packed,
         image: str = "",
-        text: str = "word-gru",
+        text: str = "token-gru",
         join: Literal["concat", "film"] = "concat",
     ) -> None:
         """Makes the encoders of the parts.
@@ -44,7 +45,7 @@ class Parts(nn.Module):
         super().__init__()
         self.space = space
         images = [name for name, part in space.parts.items() if is_image(part)]
-        texts = [name for name, part in space.parts.items() if isinstance(part, Words)]
+        texts = [name for name, part in space.parts.items() if isinstance(part, TokenSequence)]
         if images and not image:
             raise UserError(
                 f"the observations have the image {images[0]!r}; name its encoder, as in --encoder "

@@ -6,7 +6,7 @@ import gymnasium as gym
 from gymnasium import spaces
 
 from rlbench.envs.minigrid.words import LONGEST, WORDS, encode
-from rlbench.packed import Words
+from rlbench.sequences import TokenSequence
 
 
 class Missions(gym.ObservationWrapper[dict[str, Any], Any, Any]):
@@ -16,7 +16,7 @@ class Missions(gym.ObservationWrapper[dict[str, Any], Any, Any]):
         """Wraps an environment of the package minigrid."""
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict)
-        parts = {**env.observation_space.spaces, "mission": Words(WORDS, LONGEST)}
+        parts = {**env.observation_space.spaces, "mission": TokenSequence(WORDS, LONGEST)}
         self.observation_space = spaces.Dict(parts)
         self._last: tuple[str, Any] = ("", encode(""))
 
