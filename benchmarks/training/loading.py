@@ -129,18 +129,18 @@ def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, 
 
 
 def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict[str, Any]:
-    """Gives every encoder of a learner the weights of another run's encoder.
+    """Gives every encoder of a learner that has the same layers the weights of another run's encoder.
 
     Args:
         learner: A learner that is not trained yet.
-        path: Folder of the other run, whose encoder has the same layers.
+        path: Folder of the other run. Its encoder may be one of those inside the learner's encoder `parts`.
         trust: See `load_run`.
 
     Returns:
         The origin of the weights, in plain values.
 
     Raises:
-        UserError: There is no encoder on one side, or they differ.
+        UserError: There is no encoder on one side, or none has the same layers.
     """
     saved = RunFolder(path).config()
     source, _ = load_run(path, trust=trust)
@@ -156,19 +156,14 @@ def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict
         for name, value in theirs[0].state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    for encoder in mine:
-        own = {name: x for name, x in encoder.state_dict().items() if name in state}
-        expected = {x for x in encoder.state_dict() if not x.endswith("num_batches_tracked")}
-        if (
-            own.keys() != state.keys()
-            or expected != state.keys()
-            or any(own[name].shape != state[name].shape for name in own)
-        ):
-            raise UserError(
-                f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
-                "the encoder of this run in its layers or in the observations that it reads; give --encoder the "
-                "same name and options, and a task with observations of the same shape"
-            )
+    fitting = [encoder for encoder in mine if _fits(encoder, state)]
+    if not fitting:
+        raise UserError(
+            f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
+            "the encoder of this run in its layers or in the observations that it reads; give --encoder the "
+            "same name and options, and a task with observations of the same shape"
+        )
+    for encoder in fitting:
         encoder.load_state_dict(state, strict=False)
     return {
         "run": str(path),
@@ -177,6 +172,16 @@ def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict
         "update": saved["run"]["updates"],
         "sha256": weights_hash(state),
     }
+
+
+def _fits(encoder: Encoder, state: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names and shapes of an encoder's."""
+    own = {
+        name: x.shape
+        for name, x in encoder.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return own == {name: x.shape for name, x in state.items()}
 
 
 def encoders_of(learner: Learner) -> list[Encoder]:
