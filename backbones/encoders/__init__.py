@@ -74,10 +74,6 @@ ENCODERS = NameTable(
         "fc-densenet103": ("fc_densenet:FC_DENSENET", "the dense network with 103 layers"),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
-        "token-transformer": (
-            "tokens:TOKEN_TRANSFORMER",
-            "texts: a transformer over tokens; options width, layers, heads, direction, attention, ...",
-        ),
         "parts": (
             "parts:PARTS",
             "Dict observations, such as an image and a text; options image, text, join",
@@ -161,6 +157,11 @@ def _refuse_other_spaces(
         what = "sequences of tokens" if kind.takes == "tokens" else "Dict observations"
         raise UserError(
             f"the encoder {name} takes {what}, but the observations are {observations}; give another --encoder"
+        )
+    if found == "tokens" and kind.takes != found:
+        raise UserError(
+            f"the observations are sequences of tokens, which the encoder {name} does not read; give transformer, "
+            "token-gru or bag-of-words"
         )
     if isinstance(observations, Packed) and kind.takes != found and not observations.vectors:
         raise UserError(

@@ -13,22 +13,75 @@ words. BERT's base model has a width of 768, 12 layers, 12 heads, 3,072 units, p
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlbench.backbones.encoders._base import Kind, at_least_one
+from rlbench.backbones.encoders.tokens import TokenLayers, at
 from rlbench.backbones.layers.attention import Kind as AttentionKind
 from rlbench.backbones.layers.transformer import Norm, Transformer, initialise
 from rlbench.errors import UserError
-from rlbench.sequences import PAD
+from rlbench.sequences import PAD, TokenSequence
 
 
-class TokenTransformer(nn.Module):
+class TokenTransformer(TokenLayers):
     """A transformer over embeddings of tokens."""
 
-    def __init__(self, embedding: nn.Embedding, transformer: Transformer, *, causal: bool) -> None:
-        """Reads only earlier tokens if `causal`."""
-        super().__init__()
-        self.embedding, self.transformer, self.causal = embedding, transformer, causal
+    def __init__(
+        self,
+        space: TokenSequence,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        units: int = 256,
+        attention: AttentionKind = "full",
+        reads: Literal["both", "past"] = "both",
+        block: int = 16,
+        window: int = 3,
+        random: int = 3,
+        norm: Norm = "pre",
+        dropout: float = 0.0,
+        length: int = 128,
+    ) -> None:
+        """For sequences of a space.
+
+        Args:
+            space: The space of the sequences.
+            width: Length of a token's vector, W.
+            layers: Blocks of attention and two linear layers.
+            heads: Attention heads.
+            units: Units between the two linear layers of a block.
+            attention: Which tokens a token reads; see `layers/attention.py`, also for the next four.
+            reads: Tokens on both sides, or only earlier ones.
+            block: Tokens in a block of a sparse pattern.
+            window: Blocks in its window.
+            random: Its random blocks.
+            norm: Normalisation before or after each layer.
+            dropout: Share of outputs that is set to 0 in training.
+            length: Number of learned positions, at least as many as the sequences have tokens: an encoder can be pretrained on
+                sequences of another length with the same `length`.
+
+        Raises:
+            UserError: An option is out of range.
+        """
+        super().__init__(space, width)
+        at_least_one(
+            "transformer", layers=layers, heads=heads, units=units, length=length
+        )  # fmt: skip
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout of transformer is {dropout}; give 0 or more and below 1")
+        initialise(self.embedding)
+        # The initial weights' generator also decides the random blocks.
+        seed = int(torch.randint(2**31, ()))
+        self.causal, self.sparse = reads == "past", attention != "full"
+        self.transformer = Transformer(
+            width, layers, heads, units, max(length, space.shape[0]), attention=attention, causal=self.causal,
+            block=block, window=window, random=random, norm=norm, dropout=dropout, seed=seed,
+        )  # fmt: skip
+
+    @property
+    def trims(self) -> bool:
+        """See `TokenLayers`; the blocks of a sparse pattern depend on the length."""
+        return not self.sparse
 
     def places(self, tokens: Tensor) -> Tensor:
         """Features of every place, [B, L, W], of tokens [B, L]; meaningless where the token is `PAD`."""
@@ -36,70 +89,9 @@ class TokenTransformer(nn.Module):
         features: Tensor = self.transformer(self.embedding(tokens), tokens == PAD)
         return features
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Features of each sequence, [B, W], at its first token or, if causal, at its last that is not `PAD`."""
-        places = self.places(tokens)
-        if not self.causal:
-            return places[:, 0]
-        last = (tokens != PAD).sum(dim=1).sub(1).clamp(min=0)
-        return places[torch.arange(len(tokens), device=tokens.device), last]
+    def read(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """The features at the first token or, if it reads the past only, at the last that is not `PAD`."""
+        return at(self.places(tokens), length - 1 if self.causal else torch.zeros_like(length))
 
 
-def transformer_layers(
-    channels: int,
-    width: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    units: int = 256,
-    attention: AttentionKind = "full",
-    reads: Literal["both", "past"] = "both",
-    block: int = 16,
-    window: int = 3,
-    random: int = 3,
-    norm: Norm = "pre",
-    dropout: float = 0.0,
-    length: int = 128,
-    words: int = 256,
-) -> nn.Module:
-    """The layers from token numbers [B, L] to features [B, width].
-
-    Args:
-        channels: Not used.
-        width: Length of a token's vector.
-        layers: Blocks of attention and two linear layers.
-        heads: Attention heads.
-        units: Units between the two linear layers of a block.
-        attention: Which tokens a token reads; see `layers/attention.py`, also for the next four.
-        reads: Tokens on both sides, or only earlier ones.
-        block: Tokens in a block of a sparse pattern.
-        window: Blocks in its window.
-        random: Its random blocks.
-        norm: Normalisation before or after each layer.
-        dropout: Share of outputs that is set to 0 in training.
-        length: Tokens of the longest sequence.
-        words: Size of the largest vocabulary.
-    """
-    at_least_one(
-        "transformer",
-        width=width,
-        layers=layers,
-        heads=heads,
-        units=units,
-        length=length,
-        words=words,
-    )
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout of transformer is {dropout}; give 0 or more and below 1")
-    embedding = nn.Embedding(words, width)
-    initialise(embedding)
-    # The initial weights' generator also decides the random blocks.
-    seed = int(torch.randint(2**31, ()))
-    causal = reads == "past"
-    transformer = Transformer(
-        width, layers, heads, units, length, attention=attention, causal=causal, block=block, window=window,
-        random=random, norm=norm, dropout=dropout, seed=seed,
-    )  # fmt: skip
-    return TokenTransformer(embedding, transformer, causal=causal)
-
-
-TRANSFORMER = Kind(transformer_layers, "anything")
+TRANSFORMER = Kind(TokenTransformer, "tokens")

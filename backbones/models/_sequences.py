@@ -7,7 +7,7 @@ from typing import Any
 from gymnasium import Space
 from torch import Tensor
 
-from rlbench.backbones.encoders import Encoder, make_encoder
+from rlbench.backbones.encoders import Encoder
 from rlbench.backbones.encoders.transformer import TokenTransformer
 from rlbench.backbones.models._base import input_space
 from rlbench.backbones.optim import AdamW, gradient_step, warm_up_and_decay
@@ -30,32 +30,16 @@ def tokens_of(fields: Mapping[str, Space[Any]]) -> TokenSequence:
 
 
 def reading(encoder: Encoder) -> TokenTransformer:
-    """The layers of an encoder of tokens.
+    """The layers of a transformer over tokens, which has features of every token.
 
     Raises:
-        UserError: The encoder reads something else.
+        UserError: It is another encoder.
     """
     if not isinstance(encoder.layers, TokenTransformer):
         raise UserError(
-            "this encoder does not read tokens; give transformer, with options after a colon"
+            "this encoder has no features of every token; give transformer, with options after a colon"
         )
     return encoder.layers
-
-
-def token_encoder(name: str, space: TokenSequence) -> Encoder:
-    """The encoder of a name for sequences of a space.
-
-    Raises:
-        UserError: It does not read tokens, or has too few of them.
-    """
-    encoder = make_encoder(name, tuple(space.shape or ()))
-    known = reading(encoder).embedding.num_embeddings
-    if known < len(space.words):
-        raise UserError(
-            f"the vocabulary has {len(space.words)} words, but the encoder {name} has {known}; give it the option "
-            f"words={len(space.words)}"
-        )
-    return encoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,13 +32,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.layers.transformer import initialise
 from rlbench.backbones.models._base import right
 from rlbench.backbones.models._sequences import (
     ScheduledConfig,
     reading,
     scheduled_step,
-    token_encoder,
     tokens_of,
 )
 from rlbench.backbones.optim import AdamW
@@ -116,9 +116,9 @@ class TiedHead(nn.Module):
         initialise(self)
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Unnormalised log-probabilities [..., V] of features [..., W], with an embedding [at least V, W]."""
+        """Unnormalised log-probabilities [..., V] of features [..., W], with an embedding [V, W]."""
         features = self.norm(F.gelu(self.dense(features)))
-        return F.linear(features, embedding[: len(self.bias)], self.bias)
+        return F.linear(features, embedding, self.bias)
 
 
 class LanguageModel(Model):
@@ -134,7 +134,8 @@ class LanguageModel(Model):
     def build(self) -> None:
         """Encoder, head and their optimiser."""
         config, space = self.config, tokens_of(self.spec)
-        self.encoder = token_encoder(config.encoder, space)
+        self.encoder = make_encoder(config.encoder, space)
+        reading(self.encoder)
         self.words = len(space.words)
         self.head = TiedHead(self.encoder.size, self.words)
         self.optimizer = AdamW(

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.memories import make_memory
 from rlbench.backbones.models._base import classes_of, input_space, right
 from rlbench.backbones.models._sequences import (
     ScheduledConfig,
     scheduled_step,
-    token_encoder,
     tokens_of,
 )
 from rlbench.backbones.optim import AdamW
@@ -46,7 +46,7 @@ class SequenceClassifierConfig(ScheduledConfig):
     """Settings of the classifier of sequences."""
 
     encoder: str = "transformer"
-    """A transformer over the whole sequence, with options after a colon; see docs/encoders.md. Not used with a memory."""
+    """An encoder of tokens, with options after a colon; see docs/encoders.md. Not used with a memory."""
     memory: str | None = None
     """Name of a memory that reads the sequence instead of the transformer; `rlbench list` shows all."""
     memory_size: int = 64
@@ -124,7 +124,7 @@ class SequenceClassifier(Model):
         """Encoder or memory, head and their optimiser."""
         config, classes = self.config, classes_of(self.spec, self.config.label)
         if config.memory is None:
-            self.encoder: nn.Module = token_encoder(config.encoder, tokens_of(self.spec))
+            self.encoder: nn.Module = make_encoder(config.encoder, tokens_of(self.spec))
             size = int(self.encoder.size)
         else:
             space, size = input_space(self.spec), config.memory_size

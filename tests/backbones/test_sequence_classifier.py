@@ -161,7 +161,7 @@ def test_measuring_changes_nothing_and_looks_at_each_sequence_by_itself() -> Non
         ({**TOKENS, "obs": Box(-1, 1, (4,))}, {"memory": "lstm"}, "sequences of tokens or of vectors"),
         (TOKENS, {"label": "colour"}, "no classes in a column 'colour'"),
         (TOKENS, {"memory": "elephant"}, "elephant"),
-        (TOKENS, {"encoder": "flatten"}, "does not read tokens"),
+        (TOKENS, {"encoder": "flatten"}, "which the encoder flatten does not read; give transformer"),
         (TOKENS, {"input_layers": (0,)}, "input_layers"),
         (TOKENS, {"output_layers": (0,)}, "output_layers"),
     ],

@@ -11,9 +11,9 @@ from rlbench.errors import UserError
 from rlbench.sequences import CLS, SPECIAL, TokenSequence
 
 SPACE = TokenSequence((*SPECIAL, *"abcd"), 8)
-TRANSFORMER = "token-transformer:width=8,layers=2,heads=2"
+TRANSFORMER = "transformer:width=8,layers=2,heads=2"
 SPARSE = f"{TRANSFORMER},attention=big-bird,block=2,random=1"
-NAMES = ("bag-of-words:width=8", "token-gru:width=8", TRANSFORMER, f"{TRANSFORMER},direction=left-to-right", SPARSE)  # fmt: skip
+NAMES = ("bag-of-words:width=8", "token-gru:width=8", TRANSFORMER, f"{TRANSFORMER},reads=past", SPARSE)  # fmt: skip
 
 
 def tokens(*rows: str, length: int = 8) -> Tensor:
@@ -61,19 +61,19 @@ def test_recurrent_units_read_the_last_token_of_each_sequence() -> None:
         torch.testing.assert_close(encoder(text)[row], expected)
 
 
-@pytest.mark.parametrize(("direction", "reads"), [("both", True), ("left-to-right", False)])
-def test_a_token_reads_later_tokens_only_in_both_directions(direction: str, reads: bool) -> None:
-    layers = made(f"{TRANSFORMER},direction={direction}").layers
-    first, second = layers.hidden(tokens("abc", "abd").long())
-    assert torch.equal(first[2], second[2]) != reads
+@pytest.mark.parametrize(("reads", "later"), [("both", True), ("past", False)])
+def test_a_token_reads_later_tokens_only_in_both_directions(reads: str, later: bool) -> None:
+    layers = made(f"{TRANSFORMER},reads={reads}").layers
+    first, second = layers.places(tokens("abc", "abd").long())
+    assert torch.equal(first[2], second[2]) != later
     assert not torch.equal(first[3], second[3])
 
 
 def test_the_feature_of_a_transformer_is_the_output_at_the_token_that_read_everything() -> None:
     text = tokens("abc").long()
-    both, causal = made(TRANSFORMER), made(f"{TRANSFORMER},direction=left-to-right")
-    torch.testing.assert_close(both(text), both.layers.hidden(text)[:, 0])
-    torch.testing.assert_close(causal(text), causal.layers.hidden(text)[:, 3])
+    both, causal = made(TRANSFORMER), made(f"{TRANSFORMER},reads=past")
+    torch.testing.assert_close(both(text), both.layers.places(text)[:, 0])
+    torch.testing.assert_close(causal(text), causal.layers.places(text)[:, 3])
 
 
 def test_a_whole_network_of_fixed_length_is_one_program() -> None:
@@ -86,8 +86,8 @@ def test_a_whole_network_of_fixed_length_is_one_program() -> None:
     [
         ("token-gru", (8,), r"token-gru takes sequences of tokens, but the observations are \(8,\)"),
         ("token-gru:width=0", SPACE, "width of the encoder of tokens is 0"),
-        ("token-transformer:width=6,heads=4", SPACE, "6"),
-        ("token-transformer:direction=up", SPACE, "give one of both, left-to-right"),
+        ("transformer:width=6,heads=4", SPACE, "6"),
+        ("transformer:reads=up", SPACE, "give one of both, past"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(name: str, observations: Any, message: str) -> None:

@@ -329,6 +329,9 @@ MUTATIONS: list[Mutation] = [
         ("padding is counted", "(tokens != PAD).sum(dim=1).clamp(min=1)", "(tokens >= PAD).sum(dim=1).clamp(min=1)"),
         ("padding in the mean", "* (tokens != PAD)[..., None]).sum(dim=1)", ").sum(dim=1)"),
         ("last state of the batch", "return at(states, length - 1)", "return states[:, -1]"),
+    ),
+    *of_file(
+        "backbones/encoders/transformer.py", "backbones/test_token_encoders.py",
         ("feature of the first token", "length - 1 if self.causal else", "0 * length if self.causal else"),
         ("both directions", "causal=self.causal,", "causal=False,"),
         ("transformer reads padding", "self.transformer(self.embedding(tokens), tokens == PAD)", "self.transformer(self.embedding(tokens))"),

@@ -188,7 +188,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_observing.py",
-        ("one encoder keeps its own weights", "for encoder in mine:", "for encoder in mine[1:]:"),
+        ("one encoder keeps its own weights", "for encoder in fitting:", "for encoder in fitting[1:]:"),
     ),
     *of_file(
         "benchmarks/training/loading.py", "benchmarks/test_trust.py",
