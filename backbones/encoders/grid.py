@@ -1,5 +1,7 @@
 """Encoders of grids; MiniGrid's have a type, a colour and a state for each cell."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,11 @@ from rlbench.backbones.layers.pooling import LEVELS, Head, make_head
 
 
 def grid_layers(
-    channels: int, norm: Norm = "none", head: Head = "flatten", levels: str = LEVELS
+    channels: int,
+    norm: Norm = "none",
+    head: Head = "flatten",
+    levels: str = LEVELS,
+    pool: Literal["max", "none"] = "max",
 ) -> nn.Module:
     """The network for grids, [B, C, W, H] of small integers, used without scaling.
 
@@ -22,11 +28,13 @@ def grid_layers(
         norm: After every convolution; the authors have none.
         head: See `layers/pooling.py`; the authors' is `flatten`.
         levels: See `make_head`.
+        pool: After the first convolution: `max`, as the authors have, or `none`, which keeps 512 features of a 7x7 view
+            instead of 32.
     """
     made = nn.Sequential(
         nn.Conv2d(channels, 16, 2),
         nn.ReLU(),
-        nn.MaxPool2d(2),
+        nn.MaxPool2d(2) if pool == "max" else nn.Identity(),
         nn.Conv2d(16, 32, 2),
         nn.ReLU(),
         nn.Conv2d(32, 32, 2),
@@ -66,10 +74,14 @@ class OneHot(nn.Module):
 
 
 def one_hot_grid_layers(
-    channels: int, norm: Norm = "none", head: Head = "flatten", levels: str = LEVELS
+    channels: int,
+    norm: Norm = "none",
+    head: Head = "flatten",
+    levels: str = LEVELS,
+    pool: Literal["max", "none"] = "max",
 ) -> nn.Module:
     """The network of `grid_layers` after `OneHot`."""
-    return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes), norm, head, levels))
+    return nn.Sequential(OneHot(), grid_layers(sum(OneHot.sizes), norm, head, levels, pool))
 
 
 GRID = Kind(grid_layers, "grids", any_channels=True, memory_format=torch.channels_last)

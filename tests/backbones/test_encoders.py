@@ -105,6 +105,8 @@ def test_cells_become_one_hot_channels() -> None:
     assert channels[0, :, 0, 0].nonzero().flatten().tolist() == [10, 11, 11 + 6 + 3]
     assert channels[0, :, 0, 1].nonzero().flatten().tolist() == [2, 11 + 5, 11 + 6]
     assert make_encoder("one-hot-grid", (9, 9, 3)).size == 128
+    assert make_encoder("one-hot-grid:pool=none", (7, 7, 3)).size == 512
+    assert make_encoder("grid", (7, 7, 3)).size == 32
 
 
 def test_a_cell_of_an_unknown_kind_has_no_channel() -> None:
