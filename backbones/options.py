@@ -28,7 +28,7 @@ def read_options(
     defaults: dict[str, Any] = {}
     types: dict[str, Any] = {}
     for maker in makers:
-        types |= get_type_hints(maker)
+        types |= get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
         for known in inspect.signature(maker).parameters.values():
             if isinstance(known.default, int | float | str):
                 defaults[known.name] = known.default
