@@ -161,7 +161,8 @@ def find_task(name: str) -> Task:
     if name.startswith(MINIGRID):
         making.register_minigrid(name)
         make_one = making.make_minigrid
-        views[PARTS] = Task(name, partial(making.make_minigrid, name, whole=True))
+        whole = partial(making.make_minigrid, name, whole=True)
+        views[PARTS] = Task(name, whole, solved_above=0.0)
     elif name.startswith(MINATAR):
         making.register_minatar(name)
         make_one = making.make_minatar
@@ -172,7 +173,8 @@ def find_task(name: str) -> Task:
         gym.spec(name)
     except gym.error.Error:
         raise UserError(_unknown(name, list(gym.registry))) from None
-    return Task(name, partial(make_one, name), views=views)
+    # The missions of minigrid give one reward, at their end.
+    return Task(name, partial(make_one, name), views=views, solved_above=0.0 if views else None)
 
 
 def task_names() -> list[str]:

@@ -27,7 +27,7 @@ SEARCHERS = {
     CONTROLLER: "nas", RANDOM: "nas-random", "evolution": "nas-evolution", "local search": "nas-local",
 }  # fmt: skip
 BATCH = 20
-FEW = {"envs": 10, "entropy_coefficient": 0.01}
+FEW = {"envs": 10, "entropy_coefficient": 0.01, "learning_rate": 0.01}
 """Settings of the controller for searches of few architectures."""
 WIDTHS = (0.75, 0.5)
 TOP, LAST = 10, 50

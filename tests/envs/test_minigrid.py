@@ -106,7 +106,7 @@ def test_its_ids_are_tasks_whose_observation_is_the_image(name: str) -> None:
     picture = env.render()
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
-    assert (task.make_vector, task.held_out, task.solved_above) == (None, None, None)
+    assert (task.make_vector, task.held_out, task.solved_above) == (None, None, 0.0)
 
 
 # Doors and keys, objects to carry and boxes to open, lava, seeing through walls, moving balls.
