@@ -142,5 +142,5 @@ def test_the_width_of_nature_multiplies_its_filters() -> None:
     wide, plain = (make_encoder(f"nature{x}", (3, 36, 36)) for x in (":width=1.5", ""))
     shapes = [[x.shape[:2] for x in made.parameters() if x.dim() == 4] for made in (plain, wide)]
     assert shapes == [[(32, 3), (64, 32), (64, 64)], [(48, 3), (96, 48), (96, 96)]]
-    with pytest.raises(UserError, match="width of nature is 0.0"):
+    with pytest.raises(UserError, match="width of nature is 0"):
         make_encoder("nature:width=0", (3, 36, 36))
