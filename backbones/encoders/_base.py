@@ -206,6 +206,8 @@ class RunningBatchNorm(_BatchNorm):
 def use_running_statistics(network: nn.Module) -> None:
     """Replaces batch normalisation with `RunningBatchNorm`, with the same names in the state; sets `StepNorm.running`."""
     for name, layer in list(network.named_children()):
+        if isinstance(layer, RunningBatchNorm):  # It may be frozen.
+            continue
         if isinstance(layer, StepNorm):
             layer.running = True
         elif isinstance(layer, _BatchNorm) and layer.track_running_stats:

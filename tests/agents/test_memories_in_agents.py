@@ -41,6 +41,18 @@ def test_at_the_first_pass_the_ratio_is_one(memory: str) -> None:
 
 
 @pytest.mark.parametrize("memory", NAMES)
+def test_environments_do_not_depend_on_each_other(memory: str) -> None:
+    agent = player(memory)
+    driver(agent).update()
+    together, alone = (agent.network.memory.initial_state(n, agent.device) for n in (3, 1))
+    for obs in 3 * torch.randn(4, 3, 4):
+        with torch.no_grad():
+            all_features, together = agent.network.remember(obs, together)
+            features, alone = agent.network.remember(obs[1:2], alone)
+        torch.testing.assert_close(all_features[1:2], features)
+
+
+@pytest.mark.parametrize("memory", NAMES)
 def test_ppo_resumes_bit_for_bit(memory: str) -> None:
     whole, first, rest = player(memory), player(memory), player(memory)
     one, begun, resumed = driver(whole), driver(first), driver(rest)

@@ -138,7 +138,7 @@ def test_the_memory_reads_normalised_final_observations() -> None:
     zero = torch.zeros(1, 1)
     extras = {name: x[None] for name, x in step.extras.items()}
     obs, final_obs = torch.ones(1, 1, 2), torch.tensor([[[7.0, -2.0]]])
-    batch = Trajectories(obs, step.action[None], zero, zero, zero, final_obs, extras)
+    batch = Trajectories(obs, step.action[None], zero, zero, zero, final_obs, extras, state)
     with torch.no_grad():
         moments = agent.normaliser.moments
         scaled = (final_obs[0] - moments.mean) / (moments.variance + 1e-8).sqrt()

@@ -71,6 +71,7 @@ def test_averages_by_hand() -> None:
     norm = StepNorm(1, 0.1, 2)
     for value in range(150):
         norm.update(torch.tensor([[value - 1.0], [value + 1.0], [5.0]]), torch.tensor([0, 0, 1]))
+    norm.update(torch.tensor([[5.0]]), torch.tensor([1]))
     mean = sum(range(100)) / 100
     for value in range(100, 150):
         mean += 0.01 * (value - mean)
