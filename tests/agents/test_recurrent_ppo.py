@@ -16,7 +16,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import Task, find_task
-from rlbench.experience import Trajectories
+from rlbench.experience import Trajectories, columns_of
 from rlbench.interface import Spec, State
 from tests.agents import test_ppo
 from tests.agents.case import ROLLOUT, Case, experience
@@ -94,7 +94,22 @@ def test_after_a_cut_the_memory_goes_on_to_the_last_observation() -> None:
     with torch.no_grad():
         _, after = player.network.remember(given.obs[0], before)
         value = player.network.value(player.network.remember(given.final_obs[0], after)[0])
-    torch.testing.assert_close(player._batch(given).target[0], given.reward[0] + 0.5 * value)
+        next_value = player.network.value(player.network.remember(given.obs[1], zeros(before))[0])
+    batch = player._batch(given)
+    torch.testing.assert_close(batch.target[0], given.reward[0] + 0.5 * value)
+    torch.testing.assert_close(batch.value[1], next_value)
+
+
+def test_environments_cut_at_different_steps_are_judged_like_each_alone() -> None:
+    player = agent(rollout_steps=12)
+    given = played(player)
+    assert (given.truncated.sum(0) > 0).all()
+    whole = player._batch(given)
+    for row in range(4):
+        columns = {name: x[:, row : row + 1] for name, x in columns_of(given).items()}
+        extras = {name: x[:, row : row + 1] for name, x in given.extras.items()}
+        alone = player._batch(Trajectories(**columns, extras=extras, state=None))
+        torch.testing.assert_close(alone.target, whole.target[:, row : row + 1])
 
 
 def rollout(player: RecurrentPPO, state: State) -> Trajectories:

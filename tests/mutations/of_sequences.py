@@ -100,7 +100,6 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "agents/recurrent_ppo.py", "agents/test_recurrent_ppo.py agents/test_memories_in_agents.py",
-        ("a rollout begins with an empty memory", "if rollout.state is not None:", "if False:"),
         ("the first step is a reset", "torch.cat([torch.zeros_like(over[:1]), over[:-1]])", "torch.cat([torch.ones_like(over[:1]), over[:-1]])"),
         ("pieces begin with the state of the rollout", "part, state = self.network.unroll(obs[steps]", "part, after = self.network.unroll(obs[steps]"),
         ("values from the memory of others", "x[led[step]] for name", "x[: int(led[step].sum())] for name"),
