@@ -101,9 +101,9 @@ def test_after_a_cut_the_memory_goes_on_to_the_last_observation() -> None:
 
 
 def test_environments_cut_at_different_steps_are_judged_like_each_alone() -> None:
-    player = agent(rollout_steps=12)
+    player = agent()
     given = played(player)
-    assert (given.truncated.sum(0) > 0).all()
+    assert given.truncated.any(0).sum() == 3
     whole = player._batch(given)
     for row in range(4):
         columns = {name: x[:, row : row + 1] for name, x in columns_of(given).items()}
