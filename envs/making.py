@@ -135,6 +135,20 @@ def make_multiroom_vector(floor: Floor, held_out: bool, count: int) -> "VectorEn
     return MultiRoomVector(floor, count, held_out=held_out)
 
 
+def make_recall(pairs: int, distractors: int) -> "gym.Env[Any, Any]":
+    """One environment of recall."""
+    from rlbench.envs.recall.engine import Recall
+
+    return Recall(pairs, distractors)
+
+
+def make_recall_vector(pairs: int, distractors: int, count: int) -> "VectorEnv[Any, Any, Any]":
+    """`count` environments of recall, stepped as a batch."""
+    from rlbench.envs.recall.engine import RecallVector
+
+    return RecallVector(pairs, distractors, count)
+
+
 def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env[Any, Any]":
     """One level of a grid or chain."""
     from rlbench.envs.grids.single import GridEnv

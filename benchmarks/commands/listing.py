@@ -20,6 +20,7 @@ from rlbench.envs.examples import SHOWN
 from rlbench.envs.grids import names as grid_names
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.procgen import names as procgen_names
+from rlbench.envs.recall import names as recall_names
 from rlbench.envs.social import names as social_names
 from rlbench.envs.tasks import registered_names
 from rlbench.envs.teams import make as team_names
@@ -48,6 +49,7 @@ def everything() -> str:
         f"  {family}-{{{','.join(levels)}}}" for family, levels in data_names.OWN_LEVELS.items()
     )
     rooms = "\n".join(f"  {line}" for line in multiroom_names.lines())
+    recall = "\n".join(f"  {line}" for line in recall_names.lines())
     grids = "\n".join(f"  {line}" for line in grid_names.lines())
     social = "\n".join(f"  {line}" for line in social_names.lines())
     teams = "\n".join(f"  {line}" for line in team_names.lines())
@@ -68,6 +70,8 @@ def everything() -> str:
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
+        "Recall of pairs, for memories: recall-PAIRS-DISTRACTORS\n"
+        f"{recall}\n\n"
         f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
         f"Multi-agent games: one learner, scripted partners\n{social}\n\n"
         f"Teams, in which all agents learn; NAME is such a game or package.module:factory of a PettingZoo ParallelEnv\n"

@@ -105,6 +105,17 @@ MUTATIONS: list[Mutation] = [
         ("values from the memory of others", "x[led[step]] for name", "x[: int(led[step].sum())] for name"),
     ),
     *of_file(
+        "envs/recall/engine.py", "envs/test_recall.py",
+        ("all keys the same", "drawn.permutation(KEYS)[:pairs]", "drawn.permutation(KEYS)[[0] * pairs]"),
+        ("asked in the order shown", "drawn.permutation(pairs)", "np.arange(pairs)"),
+        ("answers in the order shown", "values[asked]", "values"),
+        ("distractors with a key", "KEYS + others] = 1", "others] = 1"),
+        ("every question pays 1", ") / self._pairs", ") / 1"),
+        ("the episode ends a step early", "over = self._step == self._length", "over = self._step >= self._length - 1"),
+        ("no question", "shown[questions, -1] = 1", "shown[questions, 0] = 1"),
+        ("all environments alike", "episode(self._pairs, self._distractors, own)", "episode(self._pairs, self._distractors, chosen[0])"),
+    ),
+    *of_file(
         "benchmarks/training/rollouts.py", "benchmarks/test_rollouts.py",
         ("the state after the rollout", "state=state,", "state=self._state,"),
         ("a state that the agent reuses", "{name: x.clone() for name, x in self._state.items()}", "{name: x for name, x in self._state.items()}"),

@@ -1,0 +1,1 @@
+"""Recall: pairs are shown, and later their values are asked for."""
