@@ -29,7 +29,7 @@ from rlbench.backbones.heads.networks import mlp
 from rlbench.backbones.heads.policies import ClippedGaussian
 from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step
-from rlbench.backbones.ranges import POSITIVE, check
+from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox
 from rlbench.checks import same_shape
 from rlbench.experience import Trajectories
@@ -61,9 +61,11 @@ class AWRConfig(ObservingConfig):
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
+    ranges: ClassVar[Mapping[str, Range]] = {"beta": POSITIVE}
+
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
-        check(self, beta=POSITIVE)
+        check(self)
 
 
 def value_loss(value: Tensor, returns: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ from rlbench.backbones.layers.mlp import LayerKind
 from rlbench.backbones.layers.noise import gumbel, randn
 from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.backbones.optim import Adam, gradient_step, polyak
-from rlbench.backbones.ranges import POSITIVE, check
+from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox, action_form
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
@@ -113,9 +113,11 @@ class CRRConfig(ObservingConfig):
     act_temperature: float = 1.0
     """Temperature of the critic-weighted choice, in units of return."""
 
+    ranges: ClassVar[Mapping[str, Range]] = {"beta": POSITIVE}
+
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and normalised layers without a hidden layer."""
-        check(self, beta=POSITIVE)
+        check(self)
         if not self.hidden and self.layers != "mlp":
             raise UserError(
                 f"hidden is (), but layers {self.layers} needs a hidden layer; give one size or more, or set "

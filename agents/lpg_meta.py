@@ -52,7 +52,7 @@ from rlbench.agents._populations import (
 from rlbench.agents._probe import DISCOUNTS, exact_values, read_values, settled
 from rlbench.agents._rule import Kind, Rule, load_rule, located, same_form, save_rule
 from rlbench.backbones.optim import Adam, gradient_step
-from rlbench.backbones.ranges import POSITIVE, check
+from rlbench.backbones.ranges import DECAYING, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
 from rlbench.interface import Learn, MetaLearner
@@ -137,9 +137,14 @@ class LPGMetaConfig:
     """Initial rule: the name of a shipped one, or a file or run folder of another one. It must have the same `hidden`,
     `prediction_size` and `prediction`. By default, the rule is new."""
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": DECAYING,
+        "final_learning_rate": DECAYING,
+    }
+
     def __post_init__(self) -> None:
         """Refuses settings that are out of range or incompatible with evolution; completes the path of the rule."""
-        check(self, learning_rate=POSITIVE, final_learning_rate=POSITIVE)
+        check(self)
         if self.rule is not None:
             object.__setattr__(self, "rule", located(self.rule))
         if self.method == "evolution" and self.bandit:

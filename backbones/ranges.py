@@ -4,9 +4,8 @@ A value out of range could divide by 0, take the logarithm of 0, or silently lea
 untrained. `check` refuses it before anything is built.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from math import inf, isfinite
 from typing import Any
 
 from rlbench.errors import UserError
@@ -23,45 +22,72 @@ class Range:
     """The valid values in words, for the error message."""
 
 
-COUNT = Range(lambda x: all(n >= 1 for n in (x if isinstance(x, tuple) else (x,))), "1 or more")
-"""Range of a number, or of each number of a tuple, such as layer sizes."""
-FINITE = Range(isfinite, "a finite number")
-NOT_NEGATIVE = Range(lambda x: 0 <= x < inf, "a finite number, 0 or more")
-POSITIVE = Range(lambda x: 0 < x < inf, "a finite number above 0")
-LIMIT = Range(lambda x: x > 0, "a number above 0")
+MOST = 1_000_000
+"""Largest size and largest weight: larger ones need more memory than there is, or overflow in float32."""
+LEAST = 1e-9
+"""Smallest divisor; much smaller ones are 0 in float32."""
+LONGEST = 10**15
+"""Largest number of updates: larger ones do not fit in the integers of files."""
+
+COUNT = Range(lambda x: 1 <= x <= LONGEST, f"1 or more, up to {LONGEST:,}")
+"""Range of a number of updates, steps, transitions or examples."""
+SIZE = Range(
+    lambda x: all(1 <= n <= MOST for n in (x if isinstance(x, tuple) else (x,))),
+    f"1 or more, up to {MOST:,}",
+)
+"""Range of what an update holds in memory or repeats, or of each number of a tuple, such as layer sizes."""
+FEW = Range(lambda x: 1 <= x <= 1_000, "1 or more, up to 1,000")
+"""Range of a number of threads, or of runs at once."""
+SEED = Range(lambda x: 0 <= x < 2**63, "0 or more, below 2^63")
+PERIOD = Range(lambda x: 0 <= x <= LONGEST, f"0 or more, up to {LONGEST:,}")
+"""Range of a number that may be 0, such as updates between snapshots."""
+FINITE = Range(lambda x: abs(x) <= MOST, f"a number from {-MOST:,} to {MOST:,}")
+NOT_NEGATIVE = Range(lambda x: 0 <= x <= MOST, f"a number from 0 to {MOST:,}")
+POSITIVE = Range(lambda x: LEAST <= x <= MOST, f"a number from {LEAST:g} to {MOST:,}")
+LIMIT = Range(lambda x: x >= LEAST, f"a number of {LEAST:g} or more")
 """Range of a bound, which may be infinite."""
+RATE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
+"""Range of a learning rate."""
+DECAYING = Range(lambda x: LEAST <= x <= 1, f"a number from {LEAST:g} to 1")
+"""Range of a learning rate that decays by a factor."""
 SHARE = Range(lambda x: 0 <= x <= 1, "a number from 0 to 1")
 BELOW_ONE = Range(lambda x: 0 <= x < 1, "0 or more and below 1")
 INSIDE = Range(lambda x: 0 < x < 1, "a number above 0 and below 1")
-TWO = Range(lambda x: x >= 2, "2 or more")
-BOUNDS = Range(lambda x: x[0] <= x[1], "the lower bound first")
-INTERVAL = Range(lambda x: x[0] < x[1], "two different numbers, the smaller one first")
-
+TWO = Range(lambda x: 2 <= x <= MOST, f"2 or more, up to {MOST:,}")
+BOUNDS = Range(
+    lambda x: -30 <= x[0] <= x[1] <= 30, "two numbers from -30 to 30, the lower bound first"
+)
+"""Range of bounds of a logarithm."""
+INTERVAL = Range(
+    lambda x: -MOST <= x[0] < x[1] <= MOST,
+    f"two different numbers from {-MOST:,} to {MOST:,}, the smaller one first",
+)
 SEVERAL = Range(
-    lambda x: len(x) > 0 and all(0 <= n < inf for n in x),
-    "one or more finite numbers, each 0 or more",
+    lambda x: len(x) > 0 and all(0 <= n <= MOST for n in x),
+    f"one or more numbers from 0 to {MOST:,}",
 )
 
 _NAMES = {
-    COUNT: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
-    "constraint_samples critics cycle_updates data_size decay_updates divergence_samples embedding_size "
-    "envs epochs eval_episodes exploration_updates hidden input_layers lifetimes log_every memory_size neighbours penalty_samples "
-    "output_layers policy_decay_updates policy_every population predictor_updates replay_size rollout_steps samples "
-    "seeds sequence_length steps_per_update target_every target_samples threads tournament updates "
-    "vae_hidden workers",
+    COUNT: "cycle_updates data_size decay_updates exploration_updates log_every policy_decay_updates policy_every "
+    "replay_size target_every updates",
+    SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
+    "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes hidden input_layers lifetimes "
+    "memory_size neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "
+    "steps_per_update target_samples tournament vae_hidden workers",
+    FEW: "seeds threads",
+    SEED: "seed",
+    PERIOD: "checkpoint_every eval_every jobs random_steps snapshot_every warmup_updates",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
-    NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha "
-    "conservatism critic_learning_rate divergence_weight entropy_coefficient exploration_noise learning_rate "
-    "checkpoint_every eval_every final_learning_rate noise_clip perturbation policy_entropy policy_learning_rate policy_penalty policy_rate "
+    NOT_NEGATIVE: "activation_penalty alpha beta cloning_alpha conservatism divergence_weight "
+    "entropy_coefficient exploration_noise noise_clip perturbation policy_entropy policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
-    "predictor_learning_rate random_steps seed snapshot_every "
-    "std_penalty target_noise "
-    "target_noise_clip vae_learning_rate value_clip_range value_coefficient warmup_updates "
-    "weight_decay",
+    "std_penalty target_noise target_noise_clip value_clip_range value_coefficient weight_decay",
     POSITIVE: "act_temperature alpha_min clip_range fixed_alpha initial_temperature kernel_width "
     "evolution_noise rms_prop_epsilon std",
     LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm predictor_max_grad_norm max_norm max_weight target_kl",
+    RATE: "alpha_learning_rate critic_learning_rate final_learning_rate learning_rate policy_learning_rate "
+    "predictor_learning_rate vae_learning_rate",
     SHARE: "critic_rate discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "baseline_decay dropout momentum",
     INSIDE: "expectile",
@@ -74,18 +100,22 @@ RANGES = {name: each for each, names in _NAMES.items() for name in names.split()
 """Range of each setting by its name, which means the same in every agent."""
 
 
-def check(settings: Any, **others: Range) -> None:
+def ranges_of(kind: type[Any]) -> Mapping[str, Range]:
+    """The ranges of the settings of a dataclass by name; its attribute `ranges` replaces some of those in `RANGES`."""
+    return RANGES | getattr(kind, "ranges", {})
+
+
+def check(settings: Any) -> None:
     """Refuses settings of a wrong type or out of range; None, which switches a setting off, is in every range.
 
     Args:
-        settings: A dataclass.
-        others: Ranges that differ from those in `RANGES`, by name.
+        settings: A dataclass; see `ranges_of`.
 
     Raises:
         UserError: A setting has another type, or is out of range.
     """
     check_types(settings)
-    ranges = RANGES | others
+    ranges = ranges_of(type(settings))
     for name in (field.name for field in fields(settings) if field.name in ranges):
         value = getattr(settings, name)
         if value is not None and not ranges[name].holds(value):

@@ -176,6 +176,12 @@ class _Evaluate:
     """Act with exploration noise."""
     trust: TrustOption = False
 
+    def __post_init__(self) -> None:
+        """Refuses options that are out of range."""
+        from rlbench.backbones.ranges import check
+
+        check(self)
+
 
 def _evaluate(words: list[str]) -> None:
     """`rlbench evaluate`."""

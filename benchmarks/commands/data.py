@@ -1,13 +1,14 @@
 """The commands of `rlbench data`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.table import Table
 
+from rlbench.backbones.ranges import COUNT, MOST, Range, check
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -43,6 +44,11 @@ class Make:
     """A model of Stable-Baselines3 (.zip) that records the data, in place of the name's own policies."""
     out: Path | None = None
     """HDF5 file in D4RL's format to which the data are also written."""
+    ranges: ClassVar[Mapping[str, Range]] = {"size": COUNT}
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,13 @@ class ExamplesOf:
     out: Path = Path("teacher.npz")
     """File of examples; its name is a task for models, and archsearch-NAME.npz one for searches."""
     trust: TrustOption = False
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "size": Range(lambda x: 4 <= x <= MOST, f"4 or more, up to {MOST:,}")
+    }
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
 
 
 def show_list(_: List) -> None:
@@ -161,7 +174,7 @@ def get(options: Get) -> None:
     say(f"{file}\nnext: rlbench run bear --env {options.name} --data d4rl")
 
 
-def check(options: Check) -> None:
+def check_file(options: Check) -> None:
     """Prints findings; a UserError if one of them is an error."""
     task = None if options.env is None else find_task(options.env)
     findings = check_data(options.target, task)
@@ -192,7 +205,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "info": (Info, show_info),
     "make": (Make, make),
     "get": (Get, get),
-    "check": (Check, check),
+    "check": (Check, check_file),
     "examples": (ExamplesOf, examples),
 }
 """Name of a command to its options and its function."""

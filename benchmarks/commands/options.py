@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from rlbench.backbones.ranges import ranges_of
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.trust import TrustOption
 
@@ -30,7 +31,7 @@ def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[An
     own = "".join(c if c.isalnum() else "_" for c in learner)
     groups: dict[str, list[Any]] = {"run": [], own: [], "encoder": []}
     for title, kind, values in (("run", RunConfig, defaults), (own, type(settings), chosen)):
-        meanings, types = field_docs(kind), get_type_hints(kind, include_extras=True)
+        meanings, types = _help(kind), get_type_hints(kind, include_extras=True)
         for each in filter(lambda x: x.init, fields(kind)):
             known = Annotated.__class_getitem__(  # type: ignore[attr-defined]
                 (types[each.name], tyro.conf.arg(help=meanings.get(each.name)))
@@ -63,6 +64,15 @@ def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any, bool]:
     run = {x.name: values.pop(x.name) for x in fields(RunConfig)}
     trust = values.pop("trust")
     return RunConfig(**run), settings(**values), trust
+
+
+def _help(kind: type[Any]) -> dict[str, str]:
+    """The docstring under each field, and its range."""
+    ranges = ranges_of(kind)
+    return {
+        name: f"{text} Range: {ranges[name].words}." if name in ranges else text
+        for name, text in field_docs(kind).items()
+    }
 
 
 def field_docs(config: type) -> dict[str, str]:

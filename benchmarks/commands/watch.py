@@ -2,16 +2,17 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from rlbench.backbones.ranges import FEW, Range, check
 from rlbench.envs.making import make_from_factory, make_gymnasium
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
@@ -51,6 +52,14 @@ class WatchConfig:
     """Width and height in pixels, if the environment allows a choice (MuJoCo); smaller pictures are
     enlarged by the largest whole factor that fits."""
     trust: TrustOption = False
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "size": Range(lambda x: 16 <= x <= 4_096, "16 to 4,096"),
+        "episodes": FEW,
+    }
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
 
 
 def make(options: WatchConfig) -> None:
@@ -61,10 +70,6 @@ def make(options: WatchConfig) -> None:
         raise UserError(
             f"a film cannot be written as {out.name}; give a name that ends in .mp4 or .gif"
         )
-    if options.episodes < 1:
-        raise UserError(f"{options.episodes} episodes cannot be filmed; give 1 or more")
-    if not 16 <= options.size <= 4096:
-        raise UserError(f"a film of {options.size} pixels cannot be drawn; give 16 to 4096")
     _imageio()  # Missing packages are reported before minutes of drawing.
     max_fps = GIF_FPS if ending == ".gif" else math.inf
     pictures, fps = frames(

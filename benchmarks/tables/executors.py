@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from rlbench.backbones.ranges import check
 from rlbench.benchmarks.tables.jobs import Job, Outcome, execute, unfinished
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.errors import Interrupted, UserError
@@ -31,6 +32,10 @@ class Execution:
     """Where runs are executed: processes of this machine, a Ray cluster, or SLURM."""
     address: str = ""
     """Address of a running Ray cluster (default: a new one on this machine), or a SLURM partition."""
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
 
 
 def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Console) -> list[Outcome]:

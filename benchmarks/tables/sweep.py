@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import tyro
 
 from rlbench.backbones.encoders import spelled_out
+from rlbench.backbones.ranges import FEW, check
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
@@ -62,6 +63,10 @@ class SweepConfig:
     trust: TrustOption = False
     execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
     """Where the runs are executed."""
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
 
 
 def make(asked: SweepConfig) -> None:
@@ -136,8 +141,8 @@ def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _check(grid: Grid) -> None:
     """Refuses settings that would fail in every run, before the first one starts."""
-    if grid.seeds < 1:
-        raise UserError(f"{grid.seeds} seeds were requested; give 1 or more")
+    if not FEW.holds(grid.seeds):
+        raise UserError(f"seeds is {grid.seeds}; give {FEW.words}")
     names = [method.name for method in grid.methods]
     if len(set(names)) < len(names):
         raise UserError(

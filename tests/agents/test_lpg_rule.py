@@ -382,9 +382,9 @@ def test_a_rule_is_found_from_another_folder(
 
 
 def test_step_sizes_of_the_rule_that_fall_exponentially_are_above_0() -> None:
-    with pytest.raises(UserError, match=r"learning_rate is 0\.0; give a finite number above 0"):
+    with pytest.raises(UserError, match=r"learning_rate is 0\.0; give a number from 1e-09 to 1"):
         LPGMetaConfig(learning_rate=0.0)
-    with pytest.raises(UserError, match=r"final_learning_rate is 0\.0; give a finite number above"):
+    with pytest.raises(UserError, match=r"final_learning_rate is 0\.0; give a number from"):
         LPGMetaConfig(final_learning_rate=0.0)
 
 

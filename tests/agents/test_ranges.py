@@ -11,16 +11,23 @@ from rlbench.backbones.ranges import (
     BELOW_ONE,
     BOUNDS,
     COUNT,
+    DECAYING,
+    FEW,
     FINITE,
     INSIDE,
     INTERVAL,
     LIMIT,
     NOT_NEGATIVE,
+    PERIOD,
     POSITIVE,
     RANGES,
+    RATE,
+    SEED,
     SEVERAL,
     SHARE,
+    SIZE,
     TWO,
+    ranges_of,
 )
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.cli import main
@@ -28,26 +35,32 @@ from rlbench.errors import UserError
 
 NAN, INF = float("nan"), float("inf")
 WRONG: dict[Any, tuple[Any, ...]] = {
-    COUNT: (0, -5),
-    FINITE: (NAN, INF, -INF),
-    NOT_NEGATIVE: (-1, NAN, INF),
-    POSITIVE: (0.0, -1.0, NAN, INF),
-    LIMIT: (0.0, -1.0, NAN),
+    COUNT: (0, -5, 10**15 + 1),
+    SIZE: (0, -5, 10**6 + 1),
+    FEW: (0, 1001),
+    SEED: (-1, 2**63),
+    PERIOD: (-1, 10**15 + 1),
+    FINITE: (NAN, INF, -INF, 1e7),
+    NOT_NEGATIVE: (-1.0, NAN, INF, 1e7),
+    POSITIVE: (0.0, -1.0, NAN, INF, 1e-10, 1e7),
+    LIMIT: (0.0, -1.0, NAN, 1e-10),
+    RATE: (-0.1, 1.1, NAN, INF),
+    DECAYING: (0.0, 1.1, NAN, 1e-10),
     SHARE: (-0.1, 1.1, NAN),
     BELOW_ONE: (-0.1, 1.0, NAN),
     INSIDE: (0.0, 1.0, NAN),
-    TWO: (1, 0),
-    BOUNDS: ((2.0, -5.0), (NAN, 0.0)),
-    INTERVAL: ((1.0, 1.0), (100.0, 0.0)),
+    TWO: (1, 0, 10**6 + 1),
+    BOUNDS: ((2.0, -5.0), (NAN, 0.0), (-31.0, 0.0), (0.0, 31.0)),
+    INTERVAL: ((1.0, 1.0), (100.0, 0.0), (-1e7, 0.0), (0.0, 1e7), (0.0, NAN)),
     SEVERAL: ((), (1.0, -1.0), (NAN,), (INF,)),
 }
 RIGHT: dict[Any, tuple[Any, ...]] = {
-    COUNT: (1,), FINITE: (-5.0,), NOT_NEGATIVE: (0,), POSITIVE: (1e-9,), LIMIT: (1e-9, INF), SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99),
-    INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0),), INTERVAL: ((0.0, 1.0),), SEVERAL: ((0.0,), (1.0, 2.0)),
+    COUNT: (1, 10**15), SIZE: (1, 10**6), FEW: (1, 1000), SEED: (0, 2**63 - 1), PERIOD: (0, 10**15), FINITE: (-5.0,),
+    NOT_NEGATIVE: (0, 1e6), POSITIVE: (1e-9, 1e6), LIMIT: (1e-9, INF), RATE: (0.0, 1.0), DECAYING: (1e-9, 1.0),
+    SHARE: (0.0, 1.0), BELOW_ONE: (0.0, 0.99), INSIDE: (0.01, 0.99), TWO: (2,), BOUNDS: ((-1.0, -1.0), (-30.0, 30.0)),
+    INTERVAL: ((0.0, 1.0),), SEVERAL: ((0.0,), (1.0, 2.0)),
 }  # fmt: skip
 NAMES = [*AGENTS, *META_LEARNERS]
-# In these agents beta is a divisor.
-POSITIVE_BETA = {"awac", "awr", "crr", "recurrent-crr"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,13 +78,19 @@ def test_every_number_among_the_settings_has_a_range(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_values_outside_their_ranges_are_refused(name: str) -> None:
     kind = load_learner(name).Config
-    for field in (x.name for x in dataclasses.fields(kind) if x.name in RANGES):
-        default = getattr(kind(), field)
-        this = POSITIVE if field == "beta" and name in POSITIVE_BETA else RANGES[field]
+    ranges = ranges_of(kind)
+    for field in (x.name for x in dataclasses.fields(kind) if x.name in ranges):
+        this, several = ranges[field], isinstance(getattr(kind(), field), tuple)
         for value in WRONG[this]:
-            given = (8, value) if this is COUNT and isinstance(default, tuple) else value
+            given = (8, value) if this is SIZE and several else value
             with pytest.raises(UserError, match=rf"^{field} is .*; give "):
                 kind(**{field: given})
+
+
+def test_a_divisor_has_a_range_of_its_own() -> None:
+    for name in ("awac", "awr", "crr", "recurrent-crr"):
+        assert ranges_of(load_agent(name).Config)["beta"] is POSITIVE
+    assert ranges_of(load_agent("iql").Config)["beta"] is NOT_NEGATIVE
 
 
 @pytest.mark.parametrize("this", RIGHT)

@@ -206,7 +206,7 @@ def test_the_step_size_falls_along_half_a_cosine() -> None:
     ("settings", "words"),
     [
         ({"network": "gat"}, "network is 'gat'; give one of rfm"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0; give a finite number, 0 or more"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; give a number from 0 to 1"),
         ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
         ({"divergence_weight": -1.0}, "divergence_weight is -1.0"),
     ],

@@ -152,9 +152,9 @@ def test_a_failing_writer_leaves_the_old_film(
             {"out": Path("a.avi")},
             r"cannot be written as a\.avi; give a name that ends in \.mp4 or \.gif",
         ),
-        ({"episodes": 0}, "0 episodes cannot be filmed; give 1 or more"),
-        ({"size": 0}, "a film of 0 pixels cannot be drawn; give 16 to 4096"),
-        ({"size": 5000}, "a film of 5000 pixels cannot be drawn; give 16 to 4096"),
+        ({"episodes": 0}, "episodes is 0; give 1 or more"),
+        ({"size": 0}, "size is 0; give 16 to 4,096"),
+        ({"size": 5000}, "size is 5000; give 16 to 4,096"),
     ],
 )
 def test_a_film_that_cannot_be_is_one_sentence(

@@ -94,7 +94,7 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
     ("old", "new", "words"),
     [
         ("seeds = 2", "", "lacks or misspells 'seeds'"),
-        ("seeds = 2", "seeds = 0", "0 seeds were requested"),
+        ("seeds = 2", "seeds = 0", "seeds is 0; give 1 or more"),
         ("seeds = 2", "seeds = ", "is not valid TOML"),
         ('agent = "td3"', 'agent = "td4"', "there is no agent 'td4'; did you mean td3"),
         ('agent = "td3"', 'agent = "bc"\nname = "narrow, short"', "two methods are called"),

@@ -35,7 +35,7 @@ RUNS = {
         "2", "--eval-every", "1", "--eval-episodes", "2", "--log-every", "1", "--checkpoint-every", "1",
     ],
     "examples": [
-        "classifier", "--env", "digits", "--encoder", "mlp:hidden=8", "--batch-size", "4", "--updates", "8", "--eval-every", "4",
+        "classifier", "--env", "digits", "--encoder", "sigmoid-mlp:units=8,layers=1", "--batch-size", "4", "--updates", "8", "--eval-every", "4",
         "--log-every", "2", "--checkpoint-every", "4",
     ],
     "seeds": ["bc", *OFFLINE, "--updates", "8", "--seeds", "2"],

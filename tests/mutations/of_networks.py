@@ -215,8 +215,13 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/ranges.py", "agents/test_ranges.py",
-        ("a share of 1 refused", "0 <= x <= 1", "0 <= x < 1"),
-        ("0 counts as 1 or more", "all(n >= 1 for n in", "all(n >= 0 for n in"),
+        ("a share of 1 refused", 'SHARE = Range(lambda x: 0 <= x <= 1', 'SHARE = Range(lambda x: 0 <= x < 1'),
+        ("0 counts as 1 or more", "all(1 <= n <= MOST", "all(0 <= n <= MOST"),
+        ("no largest size", "all(1 <= n <= MOST", "all(1 <= n"),
+        ("ranges of one class are ignored", ' | getattr(kind, "ranges", {})', ""),
+        ("divisors that are 0 in float32", "LEAST = 1e-9", "LEAST = 1e-300"),
+        ("bounds of a logarithm without limits", "-30 <= x[0] <= x[1] <= 30", "x[0] <= x[1]"),
+        ("a learning rate without a limit", 'RATE = Range(lambda x: 0 <= x <= 1', 'RATE = Range(lambda x: 0 <= x'),
     ),
     *of_file(
         "backbones/layers/augment.py", "backbones/test_backbones_by_hand.py",

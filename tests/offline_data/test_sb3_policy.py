@@ -243,7 +243,7 @@ def test_the_command_makes_the_data_and_names_the_next(
         (["Pendulum-v1", "--policy", "model.pt"], "give the .zip that model.save wrote"),
         (["Pendulum-v1", "--policy", "no.zip"], "there is no file no.zip"),
         (["CartPole-v1", "--policy", "no.zip"], "data sets hold continuous actions"),
-        (["Pendulum-v1", "--policy", "no.zip", "--size", "0"], "give a size of 1 or more"),
+        (["Pendulum-v1", "--policy", "no.zip", "--size", "0"], "size is 0; give 1 or more"),
         (["tests.data_files:Toy", "--policy", "no.zip"], "has no time limit"),
     ],
 )

@@ -1,0 +1,227 @@
+"""Senseless settings of every learner are refused in one sentence before anything is written, or they train.
+
+The values follow from the types of the settings: negative, zero, tiny, huge, infinite, not a number, in the wrong order, of another
+type. A value that is accepted must train for one update and be evaluated, with finite numbers.
+"""
+
+import dataclasses
+import resource
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf, nan
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from rlbench import cli
+from rlbench.agents import AGENTS, META_LEARNERS
+from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.commands import data, watch
+from rlbench.benchmarks.tables import table
+from rlbench.benchmarks.tables.executors import Execution
+from rlbench.benchmarks.tables.sweep import SweepConfig
+from rlbench.benchmarks.tables.table import TableConfig
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.cli import main
+from rlbench.errors import UserError
+from tests.benchmarks.test_table import TINY as PAPER
+from tests.faults.harness import forked
+
+pytestmark = pytest.mark.slow
+WHOLE = (-1, 0, 10**18, 10**30, 1.5, nan, "x", "", True)
+REAL = (-1.0, 0.0, 1e-300, 1e300, -1e300, inf, -inf, nan, "x", "", True)
+TEXT = ("", "x", "[/red]", 3)
+MEMORY = 16 * 2**30
+"""Bytes that a run may ask for."""
+
+ONCE = ["--updates", "1", "--eval-episodes", "1", "--compile", "off"]
+SMALL = ["--hidden", "8", "--batch-size", "4"]
+OFFLINE = ["--env", "point-mixed", "--data-size", "500", *SMALL]
+ONLINE = ["--env", "Pendulum-v1", "--random-steps", "4", *SMALL]
+ROLLOUTS = ["--env", "CartPole-v1", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"]
+SEARCH = ["--env", "archsearch-tiny", "--envs", "2"]
+RELATIONS = ["--env", "episodes-coin", "--data-size", "8", "--batch-size", "4"]
+TINY: dict[str, list[str]] = {
+    **dict.fromkeys(("sac", "td3", "sb3-sac", "sb3-td3"), ONLINE),
+    "sb3-dqn": ["--env", "CartPole-v1", "--random-steps", "4", *SMALL],
+    **dict.fromkeys(("a2c", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-ppo", "lpg"), ROLLOUTS),
+    "ibac-sni": ["--env", "multiroom-n1", "--envs", "2", "--rollout-steps", "4", "--code-size", "8"],
+    "rfm": ["--env", "stag-hunt", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"],
+    **dict.fromkeys(("nas", "nas-evolution", "nas-local", "nas-random"), SEARCH),
+    "lpg-meta": [
+        "--env", "grid-levels-small", "--lifetimes", "2", "--workers", "2", "--rollout-steps", "3", "--agent-updates", "2",
+        "--hidden", "4",
+    ],
+    "classifier": ["--env", "digits", "--encoder", "sigmoid-mlp:units=8,layers=1", "--batch-size", "4"],
+    "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
+    "vib": ["--env", "signals-2", "--data-size", "64", *SMALL],
+    "rfm-predictor": RELATIONS,
+    "rfm-returns": RELATIONS,
+}  # fmt: skip
+"""Options of a short run of each learner; all others learn from `OFFLINE`."""
+
+
+def values(hint: Any) -> Iterator[Any]:
+    """Senseless and extreme values for a setting of a type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is int:
+        yield from WHOLE
+    elif hint is float:
+        yield from REAL
+    elif hint is str:
+        yield from TEXT
+    elif hint is bool:
+        yield from ("", "maybe", 2, nan)
+    elif origin is Literal:
+        yield from ("", "x", parts[0].upper(), 3)
+    elif origin is tuple and parts[1:] == (...,):
+        yield from ((), "x", 3, *((x,) for x in values(parts[0])))
+    elif origin is tuple:
+        pairs = (
+            (2.0, -5.0),
+            (1.0, 1.0),
+            (nan, 0.0),
+            (0.0, nan),
+            (-inf, inf),
+            (-1e300, 1e300),
+            (0.0, 1e-300),
+        )
+        yield from ((), "x", 3, (0.0,), (0.0, 1.0, 2.0), *pairs)
+    else:  # A union.
+        for part in parts:
+            yield from (None,) if part is NoneType else values(part)
+
+
+def words(name: str, value: Any) -> list[str]:
+    """A setting as it is written on a command line."""
+    several = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name}"]
+    return [f"--{name}", *map(str, several)]
+
+
+def refused(kind: Callable[..., Any], setting: str, value: Any) -> bool:
+    """Whether settings refuse a value, in one sentence."""
+    try:
+        kind(**{setting: value})
+    except UserError as error:
+        told = str(error)
+    else:
+        return False
+    assert "\n" not in told
+    assert "; " in told, told
+    return True
+
+
+def with_little_memory() -> None:
+    """A process that asks for much memory gets an error, in place of the computer's whole memory."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def mistakes(given: list[str], out: Path) -> list[str]:
+    """What is wrong about a command that writes to `out`: neither one sentence with nothing written, nor a good end."""
+    code, told = forked(given, with_little_memory)
+    sentence = code == 2 and told.startswith("rlbench: ") and told.count("\n") == 1
+    fine = (code == 0 and "rlbench: " not in told) or (sentence and not out.exists())
+    return [] if fine else [f"{' '.join(given)}: {code} {told.strip()[-400:]}"]
+
+
+@pytest.mark.parametrize("name", [*AGENTS, *META_LEARNERS, *MODELS])
+def test_settings_of_a_learner(
+    name: str, tmp_path: Path, count_faults: Callable[[int], None]
+) -> None:
+    kind = load_learner(name).Config
+    hints = get_type_hints(kind)
+    tiny = ["run", name, *TINY.get(name, OFFLINE), *ONCE]
+    wrong = mistakes([*tiny, "--out", str(tmp_path / "0")], tmp_path / "0")
+    assert not wrong
+    count = 0
+    for setting in (field.name for field in dataclasses.fields(kind)):
+        for value in values(hints[setting]):
+            count += 1
+            if not refused(kind, setting, value):
+                out = tmp_path / str(count)
+                given = words(setting.replace("_", "-"), value)
+                wrong += mistakes([*tiny, "--out", str(out), *given], out)
+    count_faults(count)
+    assert not wrong, "\n".join(wrong)
+
+
+def commands(root: Path) -> dict[str, tuple[list[str], Any, bool]]:
+    """Commands with options, the dataclass of their options, and whether they have the option `--out`.
+
+    `root` contains what they read: a finished `run`, and the finished runs of a `sweep` and of a `table`.
+    """
+    sweep = [
+        "sweep",
+        "--agents",
+        "bc",
+        "--tasks",
+        "point-mixed",
+        "--data-size",
+        "500",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+    ]
+    sweep += ["--out", str(root / "sweep"), "--updates", "1"]
+    tiny = ["table", "tiny", "--jobs", "1", "--out", str(root / "table")]
+    teacher = ["data", "examples", str(root / "run"), "--size", "8", "--env", "point-mixed"]
+    return {
+        "run": (["run", "bc", *OFFLINE, *ONCE], RunConfig, True),
+        "evaluate": (["evaluate", str(root / "run"), "--episodes", "1"], cli._Evaluate, False),
+        "watch": (["watch", str(root / "run"), "--size", "32"], watch.WatchConfig, True),
+        "data make": (["data", "make", "point-mixed", "--size", "500"], data.Make, True),
+        "data examples": (teacher, data.ExamplesOf, True),
+        "sweep": (sweep, SweepConfig, False),
+        "execution of a sweep": (sweep, Execution, False),
+        "table": (tiny, TableConfig, False),
+        "execution of a table": (tiny, Execution, False),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(["run", "bc", *OFFLINE, *ONCE, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", commands(Path()))
+def test_options_of_a_command(
+    name: str,
+    root: Path,
+    tmp_path: Path,
+    count_faults: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table, "load_paper", lambda name: PAPER)
+    given, kind, writes = commands(root)[name]
+    if not writes and name != "evaluate":
+        assert main(given) == 0  # Its runs are complete from now on.
+    needed = {"env": "point-mixed", "run": root, "name": "point-mixed", "source": "x"}
+    names = [field.name for field in dataclasses.fields(kind)]
+    other = partial(kind, **{x: value for x, value in needed.items() if x in names})
+    count, wrong, hints = 0, [], get_type_hints(kind)
+    for option in names:
+        typed = False
+        for value in values(hints[option]):
+            count += 1
+            if refused(other, option, value):
+                if typed:
+                    continue
+                typed = (
+                    True  # One is enough of those that the command line refuses in the same way.
+                )
+            out = (
+                tmp_path
+                / f"{count}{'.gif' if name == 'watch' else '.npz' if 'examples' in name else ''}"
+            )
+            where = ["--out", str(out)] if writes else []
+            wrong += mistakes([*given, *where, *words(option.replace("_", "-"), value)], out)
+    count_faults(count)
+    assert not wrong, "\n".join(wrong)
