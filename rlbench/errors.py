@@ -8,6 +8,19 @@ class UserError(ValueError):
     """One sentence: what was given, what was expected, what to do. Exit code 2, no traceback."""
 
 
+class CannotWrite(UserError):
+    """A file cannot be written until the user corrects what `reason` says; how to go on then depends on the command."""
+
+    def __init__(self, reason: str) -> None:
+        """Stores the reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The reason, and how most commands go on."""
+        return f"{self.reason}; afterwards run the same command again"
+
+
 class Diverged(UserError):
     """An agent has a value that is not finite; the message names it, and the run adds the context."""
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
-from rlbench.errors import UserError
+from rlbench.errors import CannotWrite, UserError
 
 
 def cache_root() -> Path:
@@ -103,17 +103,19 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+PASSING = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EIO: "the disk reported an error; check the disk",
+    errno.ESTALE: "the network file system lost the folder; mount it again",
+    errno.EBUSY: "the file is in use by the system; wait a little",
+    errno.EMFILE: "too many files are open; close other programs",
+}
+"""Errors of the operating system that can be corrected, in words."""
 _OTHER_FOLDER = "choose another folder"
-_AGAIN = "run the same command again"
-REASONS = {
-    errno.ENOSPC: f"the disk is full; free some space and {_AGAIN}",
-    errno.EDQUOT: f"your disk quota is used up; free some space and {_AGAIN}",
+LASTING = {
     errno.EFBIG: f"the file would be larger than is allowed there; {_OTHER_FOLDER}",
-    errno.EIO: f"the disk reported an error; check the disk, then {_AGAIN}",
-    errno.ESTALE: f"the network file system lost the folder; mount it again, then {_AGAIN}",
-    errno.EBUSY: f"the file is in use by the system; {_AGAIN} later",
     errno.EXDEV: f"its folder is spread over two file systems; {_OTHER_FOLDER}",
-    errno.EMFILE: f"too many files are open; close other programs, then {_AGAIN}",
     errno.EACCES: f"you may not write there; {_OTHER_FOLDER}",
     errno.EPERM: f"you may not write there; {_OTHER_FOLDER}",
     errno.EROFS: f"the file system is read-only; {_OTHER_FOLDER}",
@@ -122,7 +124,7 @@ REASONS = {
     errno.ENAMETOOLONG: "a name in the path is too long; choose a shorter one",
     errno.EEXIST: f"a part of the path is a file; {_OTHER_FOLDER}",
 }
-"""Errors of the operating system, in words."""
+"""Errors of the operating system that another path avoids, in words."""
 
 
 def refuse_other_than_file(path: Path) -> None:
@@ -143,13 +145,15 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = REASONS.get(error.errno or 0)
+        number = error.errno
         # NumPy writes arrays itself, and its error has no number.
-        if error.errno is None and "requested and" in str(error):
-            reason = REASONS[errno.ENOSPC]
-        if reason is None:
-            raise
-        raise UserError(f"cannot write {path}: {reason}") from error
+        if number is None and "requested and" in str(error):
+            number = errno.ENOSPC
+        if number in PASSING:
+            raise CannotWrite(f"cannot write {path}: {PASSING[number]}") from error
+        if number in LASTING:
+            raise UserError(f"cannot write {path}: {LASTING[number]}") from error
+        raise
 
 
 @contextmanager

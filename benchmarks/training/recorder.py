@@ -17,7 +17,7 @@ from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import Task
-from rlbench.errors import Diverged, Interrupted, UserError
+from rlbench.errors import CannotWrite, Diverged, Interrupted, UserError
 from rlbench.interface import Learner, Model
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
@@ -195,8 +195,9 @@ def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Ite
         if not all((folder.path / "config.json").exists() for folder in folders):
             raise
         saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
+        reason = error.reason if isinstance(error, CannotWrite) else str(error)
         command = f"rlbench run --resume {path}{option}"
-        raise UserError(f"{error}; afterwards `{command}` continues from update {saved:,}") from (
+        raise UserError(f"{reason}; afterwards `{command}` continues from update {saved:,}") from (
             error.__cause__ or error
         )
 

@@ -22,7 +22,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import Task, find_task
-from rlbench.errors import Diverged, UserError
+from rlbench.errors import CannotWrite, Diverged, UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Spec, State
 from tests.odd import Line, limited
@@ -81,6 +81,9 @@ def test_an_error_says_from_which_update_all_runs_can_be_resumed(tmp_path: Path)
     advice = f"full; afterwards `rlbench run --resume {tmp_path}` continues from update 2"
     with pytest.raises(UserError, match=re.escape(advice)), resumable(folders, tmp_path):
         raise UserError("full")
+    with pytest.raises(UserError) as told, resumable(folders, tmp_path):
+        raise CannotWrite("full")
+    assert str(told.value) == advice
     with pytest.raises(Diverged, match=r"^NaN$"), resumable(folders, tmp_path):
         raise Diverged("NaN")
     (tmp_path / "s1/config.json").unlink()

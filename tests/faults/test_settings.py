@@ -136,9 +136,8 @@ def test_settings_of_a_learner(
     kind = load_learner(name).Config
     hints = get_type_hints(kind)
     tiny = ["run", name, *TINY.get(name, OFFLINE), *ONCE]
-    wrong = mistakes([*tiny, "--out", str(tmp_path / "0")], tmp_path / "0")
-    assert not wrong
-    count = 0
+    assert main([*tiny, "--out", str(tmp_path / "0")]) == 0  # Forks have everything imported.
+    count, wrong = 0, []
     for setting in (field.name for field in dataclasses.fields(kind)):
         for value in values(hints[setting]):
             count += 1
