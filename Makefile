@@ -3,7 +3,7 @@
 PYTHON ?= python
 export OMP_NUM_THREADS = 1
 
-.PHONY: check check-slow check-speed format
+.PHONY: check check-slow check-faults check-speed format
 
 check:
 	$(PYTHON) -m ruff format --check .
@@ -13,6 +13,12 @@ check:
 
 check-slow:
 	$(PYTHON) -m pytest -q -m slow
+
+# Injects faults into whole runs, files and settings, and prints their number by kind: about an hour.
+check-faults:
+	$(PYTHON) -m pytest -q -m "slow or not slow" tests/faults tests/benchmarks/test_faults.py \
+	  tests/benchmarks/test_trust.py tests/envs/test_contract.py tests/offline_data/test_changed_data.py \
+	  tests/offline_data/test_foreign_files.py
 
 # Needs d3rlpy; CORL=FOLDER, JAX_CORL=FOLDER and UNIFLORAL=FOLDER name checkouts of the other peers.
 check-speed:

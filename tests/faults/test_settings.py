@@ -8,6 +8,7 @@ import dataclasses
 import resource
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from math import inf, nan
 from pathlib import Path
 from types import NoneType
@@ -31,8 +32,8 @@ from tests.benchmarks.test_table import TINY as PAPER
 from tests.faults.harness import forked
 
 pytestmark = pytest.mark.slow
-WHOLE = (-1, 0, 10**18, 10**30, 1.5, nan, "x", "", True)
-REAL = (-1.0, 0.0, 1e-300, 1e300, -1e300, inf, -inf, nan, "x", "", True)
+WHOLE = (-1, 0, 1, 10**15, 10**18, 10**30, 1.5, nan, "x", "", True)
+REAL = (-1.0, 0.0, 1e-300, 1e-9, 1.0, 1e6, 1e300, -1e300, inf, -inf, nan, "x", "", True)
 TEXT = ("", "x", "[/red]", 3)
 MEMORY = 16 * 2**30
 """Bytes that a run may ask for."""
@@ -121,12 +122,36 @@ def with_little_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def mistakes(given: list[str], out: Path) -> list[str]:
-    """What is wrong about a command that writes to `out`: neither one sentence with nothing written, nor a good end."""
+def outcome(given: list[str], out: Path) -> tuple[bool, list[str]]:
+    """Whether a command that writes to `out` ends well, and what is wrong about its end.
+
+    Nothing is wrong about one sentence if nothing was written.
+    """
     code, told = forked(given, with_little_memory)
+    well = code == 0 and "rlbench: " not in told
     sentence = code == 2 and told.startswith("rlbench: ") and told.count("\n") == 1
-    fine = (code == 0 and "rlbench: " not in told) or (sentence and not out.exists())
-    return [] if fine else [f"{' '.join(given)}: {code} {told.strip()[-400:]}"]
+    fine = well or (sentence and not out.exists())
+    return well, [] if fine else [f"{' '.join(given)}: {code} {told.strip()[-400:]}"]
+
+
+def extremes(accepted: list[Any]) -> list[Any]:
+    """The smallest and the largest number, and everything else."""
+    numbers = sorted(x for x in accepted if isinstance(x, int | float) and not isinstance(x, bool))
+    return [
+        *dict.fromkeys((*numbers[:1], *numbers[-1:])),
+        *(x for x in accepted if x not in numbers),
+    ]
+
+
+def mistakes(tiny: list[str], given: list[list[str]], folder: Path) -> list[str]:
+    """What is wrong about runs with each of some settings; they are given together, and separated if that does not end well."""
+    out = folder / str(len(list(folder.iterdir())))
+    well, wrong = outcome([*tiny, "--out", str(out), *chain(*given)], out)
+    out.mkdir(exist_ok=True)
+    if well or len(given) == 1:
+        return wrong
+    half = len(given) // 2
+    return mistakes(tiny, given[:half], folder) + mistakes(tiny, given[half:], folder)
 
 
 @pytest.mark.parametrize("name", [*AGENTS, *META_LEARNERS, *MODELS])
@@ -137,16 +162,19 @@ def test_settings_of_a_learner(
     hints = get_type_hints(kind)
     tiny = ["run", name, *TINY.get(name, OFFLINE), *ONCE]
     assert main([*tiny, "--out", str(tmp_path / "0")]) == 0  # Forks have everything imported.
-    count, wrong = 0, []
+    rounds: dict[int, list[list[str]]] = {}
     for setting in (field.name for field in dataclasses.fields(kind)):
-        for value in values(hints[setting]):
-            count += 1
-            if not refused(kind, setting, value):
-                out = tmp_path / str(count)
-                given = words(setting.replace("_", "-"), value)
-                wrong += mistakes([*tiny, "--out", str(out), *given], out)
-    count_faults(count)
+        tried = list(values(hints[setting]))
+        count_faults(len(tried))
+        accepted = [value for value in tried if not refused(kind, setting, value)]
+        for number, value in enumerate(extremes(accepted)):
+            rounds.setdefault(number, []).append(words(setting.replace("_", "-"), value))
+    wrong = [x for given in rounds.values() for x in mistakes(tiny, given, tmp_path)]
     assert not wrong, "\n".join(wrong)
+
+
+ENDINGS = {"watch": ".gif", "data examples": ".npz"}
+"""Endings of the files that commands write."""
 
 
 def commands(root: Path) -> dict[str, tuple[list[str], Any, bool]]:
@@ -213,14 +241,10 @@ def test_options_of_a_command(
             if refused(other, option, value):
                 if typed:
                     continue
-                typed = (
-                    True  # One is enough of those that the command line refuses in the same way.
-                )
-            out = (
-                tmp_path
-                / f"{count}{'.gif' if name == 'watch' else '.npz' if 'examples' in name else ''}"
-            )
+                typed = True  # The command line refuses the others in the same way.
+            out = (tmp_path / str(count)).with_suffix(ENDINGS.get(name, ""))
             where = ["--out", str(out)] if writes else []
-            wrong += mistakes([*given, *where, *words(option.replace("_", "-"), value)], out)
+            asked = [*given, *where, *words(option.replace("_", "-"), value)]
+            wrong += outcome(asked, out)[1]
     count_faults(count)
     assert not wrong, "\n".join(wrong)
