@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -97,7 +97,6 @@ def _complain(text: str) -> None:
 def _dispatch(words: list[str]) -> None:
     commands = {
         "run": _run,
-        "evaluate": _evaluate,
         "list": _list,
         "data": _data,
         "analyse": _analyse,
@@ -164,39 +163,8 @@ def _run(words: list[str]) -> None:
     commands.run(name, settings, config, trust=trust)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Evaluate:
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
-    episodes: int = 100
-    """Number of episodes to play; a model is measured on all of its test examples."""
-    seed: int = 1
-    """Seed of the episodes; training used different ones."""
-    explore: bool = False
-    """Act with exploration noise."""
-    trust: TrustOption = False
-
-    def __post_init__(self) -> None:
-        """Refuses options that are out of range."""
-        from rlbench.backbones.ranges import check
-
-        check(self)
-
-
-def _evaluate(words: list[str]) -> None:
-    """`rlbench evaluate`."""
-    options = _parse(
-        _Evaluate,
-        words,
-        "rlbench evaluate",
-        "Score a trained agent on new episodes, or a model on its test examples.",
-    )
-    from rlbench.benchmarks.commands import run as commands
-
-    commands.evaluate(options.run, options.episodes, options.seed, options.explore, options.trust)
-
-
 _IMPORTED = {
+    "evaluate": ("commands.evaluate", "EvaluateConfig", "make"),
     "table": ("tables.table", "TableConfig", "make"),
     "sweep": ("tables.sweep", "SweepConfig", "make"),
     "report": ("tables.report", "ReportConfig", "make"),

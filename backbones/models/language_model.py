@@ -42,7 +42,7 @@ from rlbench.backbones.models._sequences import (
     tokens_of,
 )
 from rlbench.backbones.optim import AdamW
-from rlbench.backbones.ranges import INSIDE, check
+from rlbench.backbones.ranges import INSIDE, Range, check
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
@@ -64,10 +64,11 @@ class LanguageModelConfig(ScheduledConfig):
     mask_share: float = 0.15
     """Share of the tokens that are to be predicted (masked_lm_prob in the authors' code); not used from left to right."""
     weight_decay: float = 0.01
+    ranges: ClassVar[Mapping[str, Range]] = {"mask_share": INSIDE}
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
-        check(self, mask_share=INSIDE)
+        check(self)
 
 
 def masked(

@@ -1,4 +1,4 @@
-"""The commands `run`, `run --resume` and `evaluate`."""
+"""The commands `run` and `run --resume`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,14 @@ from typing import Any
 from rich.console import Console
 
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.evaluation import ExamplesEvaluator, evaluators_of
-from rlbench.benchmarks.training.loading import examples_of_run, load_run
 from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Model
+from rlbench.interface import Agent
 from rlbench.offline_data import DataSet
-from rlbench.terminal import Terminal, say
+from rlbench.terminal import Terminal
 
 
 def run(learner_name: str, settings: Any, config: RunConfig, *, trust: bool = False) -> None:
@@ -52,26 +50,6 @@ def resume(path: Path, *, trust: bool = False) -> None:
     if job.finish() == 0:
         console.print(f"{path} is already complete", soft_wrap=True)
     _conclude(job, console)
-
-
-def evaluate(path: Path, episodes: int, seed: int, explore: bool, trust: bool) -> None:
-    """Scores the learner of a run: an agent on new episodes, a model on its test examples; writes nothing."""
-    learner, task = load_run(path, trust=trust)
-    if explore and not isinstance(learner, Agent):
-        kind = "model" if isinstance(learner, Model) else "meta-learner"
-        raise UserError(f"{path} is the run of a {kind}, which does not act; leave --explore out")
-    if isinstance(learner, Model):
-        evaluator = ExamplesEvaluator(examples_of_run(path, trust=trust).test.to(learner.device))
-        say(describe(task, type(learner), evaluator.columns(learner, seed)))
-        return
-    evaluators = evaluators_of(learner, task, episodes)
-    columns: dict[str, Any] = {}
-    options = {"explore": explore} if isinstance(learner, Agent) else {}
-    for each in evaluators:
-        columns |= each.columns(learner, seed, **options)
-    say(describe(task, type(learner), columns))
-    for note in filter(None, (each.note() for each in evaluators)):
-        say(note)
 
 
 def describe_data(data: DataSet) -> str:

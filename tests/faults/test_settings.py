@@ -16,10 +16,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from rlbench import cli
 from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.commands import data, watch
+from rlbench.benchmarks.commands.evaluate import EvaluateConfig
 from rlbench.benchmarks.tables import table
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.sweep import SweepConfig
@@ -200,7 +200,7 @@ def commands(root: Path) -> dict[str, tuple[list[str], Any, bool]]:
     teacher = ["data", "examples", str(root / "run"), "--size", "8", "--env", "point-mixed"]
     return {
         "run": (["run", "bc", *OFFLINE, *ONCE], RunConfig, True),
-        "evaluate": (["evaluate", str(root / "run"), "--episodes", "1"], cli._Evaluate, False),
+        "evaluate": (["evaluate", str(root / "run"), "--episodes", "1"], EvaluateConfig, False),
         "watch": (["watch", str(root / "run"), "--size", "32"], watch.WatchConfig, True),
         "data make": (["data", "make", "point-mixed", "--size", "500"], data.Make, True),
         "data examples": (teacher, data.ExamplesOf, True),
