@@ -9,8 +9,8 @@ A stores the last hidden vectors, and A h_s is a sum of them, weighted by how si
 
     A(t) h_s = eta sum_tau lambda^(t-tau) h(tau) (h(tau) . h_s)
 
-which is attention to the past without a softmax. One step uses the matrix, whose size does not grow; a sequence of T steps
-uses the sum, which needs no matrix at each step. Both are equal.
+which is attention to the past without a softmax. One step uses the matrix, whose size does not grow; a sequence
+uses the sum over a few steps at a time, so that training stores a matrix for each few steps and not for each one. Both are equal.
 
 Ba et al., 2016, https://arxiv.org/abs/1610.06258. f is ReLU. The initial W is a multiple of the identity, as in
 https://github.com/jiamings/fast-weights, whose layer normalisation averages over the batch; here it averages over the units,
@@ -23,6 +23,10 @@ from torch import Tensor, nn
 from rlbench.backbones.memories._base import Memory, forget
 from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, SHARE, within
 from rlbench.interface import State
+
+PIECE = 16
+"""Steps over which the sum is used in a sequence, before it is added to the matrix: a sum over the whole sequence
+would need time quadratic in its length."""
 
 
 class FastWeights(Memory):
@@ -81,29 +85,36 @@ class FastWeights(Memory):
         return hidden, {"hidden": hidden, "fast": fast}
 
     def unroll(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """See `Memory`; with the sum over the past, and the matrix from before the first step."""
-        inputs, last = self.inputs(x), state["hidden"]
-        outputs: list[Tensor] = []
-        past: list[Tensor] = []
-        # Weight of each hidden vector of the past, [B] each, and of the matrix before the first step.
-        weights: list[Tensor] = []
-        kept = torch.ones_like(reset[0])
-        for now, fresh in zip(inputs, reset, strict=True):
-            alive = (fresh <= 0).to(x.dtype)
-            last = forget({"hidden": last}, fresh)["hidden"]
-            kept, weights = kept * alive * self.decay, [w * alive * self.decay for w in weights]
+        """See `Memory`; the sum over the steps of a piece, and the matrix from before the piece."""
+        outputs = []
+        for inputs, resets in zip(
+            self.inputs(x).split(PIECE), reset.to(x.dtype).split(PIECE), strict=True
+        ):
+            part, state = self._piece(inputs, state, resets)
+            outputs += part
+        return torch.stack(outputs), state
+
+    def _piece(self, inputs: Tensor, state: State, reset: Tensor) -> tuple[list[Tensor], State]:
+        """Outputs [B, H] of each of a few steps, from C x [T, B, H], and the state after them."""
+        # Weight of each hidden vector tau at each step t, [T, B, tau], and of the matrix, [T, B, 1].
+        step = torch.arange(len(reset), device=reset.device)
+        age = (step[:, None] - step)[:, None]
+        episode = (reset > 0).cumsum(0)
+        same = (episode[:, :, None] == episode.T) & (age >= 0)
+        weight = self.rate * self.decay ** age.clamp(min=0).to(inputs.dtype) * same
+        kept = self.decay ** (step[:, None, None] + 1).to(inputs.dtype) * (episode == 0)[..., None]
+        last, past, outputs = state["hidden"], [], []
+        for t, now in enumerate(inputs):
+            last = forget({"hidden": last}, reset[t])["hidden"]
             past.append(last)
-            weights.append(torch.full_like(kept, self.rate))
-            every, weight = torch.stack(past, dim=1), torch.stack(weights, dim=1)
+            every = torch.stack(past, dim=1)
             slow = self.slow(last) + now
-            hidden = self.norm(slow).relu()
+            last = self.norm(slow).relu()
             for _ in range(self.inner):
-                similarity = (every @ hidden[..., None])[..., 0] * weight
-                recalled = (similarity[:, None] @ every)[:, 0]
-                recalled = recalled + kept[:, None] * (state["fast"] @ hidden[..., None])[..., 0]
-                hidden = self.norm(slow + recalled).relu()
-            last = hidden
-            outputs.append(hidden)
-        fast = torch.einsum("btj,bt,btk->bjk", every, weight, every)
-        fast = fast + kept[:, None, None] * state["fast"]
-        return torch.stack(outputs), {"hidden": last, "fast": fast}
+                similar = (every @ last[..., None])[..., 0] * weight[t, :, : t + 1]
+                recalled = (similar[:, None] @ every)[:, 0]
+                recalled = recalled + kept[t] * (state["fast"] @ last[..., None])[..., 0]
+                last = self.norm(slow + recalled).relu()
+            outputs.append(last)
+        fast = (every * weight[-1][..., None]).transpose(1, 2) @ every
+        return outputs, {"hidden": last, "fast": fast + kept[-1][..., None] * state["fast"]}

@@ -43,7 +43,7 @@ def test_remembering_earns_1_and_not_remembering_a_quarter(pairs: int, distracto
     env = Recall(pairs, distractors)
     assert [played(env, seed, remembers=True) for seed in range(20)] == pytest.approx([1.0] * 20)
     without = [played(env, seed, remembers=False) for seed in range(400)]
-    assert np.mean(without) == pytest.approx(0.25, abs=4 * float(np.std(without)) / 20)
+    assert np.mean(without) == pytest.approx(0.25, abs=float(4 * np.std(without) / 20))
     assert min(without) < 0.25 < max(without)
 
 

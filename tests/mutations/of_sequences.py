@@ -37,13 +37,13 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/memories/fast_weights.py", "backbones/test_fast_weights.py backbones/test_memories.py",
         ("the matrix does not decay", "self.decay * state[\"fast\"] + self.rate", "state[\"fast\"] + self.rate"),
-        ("the sum does not decay", "[w * alive * self.decay for w in weights]", "[w * alive for w in weights]"),
+        ("the sum does not decay", "self.decay ** age.clamp(min=0).to(inputs.dtype) * same", "same"),
         ("the current vector is written", "past.append(last)\n", "past.append(self.norm(self.slow(last) + now).relu())\n"),
         ("slow part left out of the inner loop", "hidden = self.norm(slow + recalled).relu()\n        return", "hidden = self.norm(recalled).relu()\n        return"),
-        ("another episode is recalled", "alive = (fresh <= 0).to(x.dtype)", "alive = torch.ones_like(kept)"),
-        ("the matrix from before is forgotten", "recalled = recalled + kept[:, None]", "recalled = recalled + 0 * kept[:, None]"),
+        ("another episode is recalled", "(episode[:, :, None] == episode.T) & (age >= 0)", "age >= 0"),
+        ("the matrix from before is forgotten", "recalled = recalled + kept[t] *", "recalled = recalled + 0 * kept[t] *"),
         ("one inner step", "for _ in range(self.inner):\n            recalled = (fast", "for _ in range(1):\n            recalled = (fast"),
-        ("the last matrix lacks the one before", "fast = fast + kept[:, None, None] * state", "fast = fast + 0 * kept[:, None, None] * state"),
+        ("the last matrix lacks the one before", "fast + kept[-1][..., None] * state", "fast + 0 * kept[-1][..., None] * state"),
         ("no layer normalisation", "return hidden, {\"hidden\": hidden, \"fast\": fast}", "return slow, {\"hidden\": slow, \"fast\": fast}"),
     ),
     *of_file(
