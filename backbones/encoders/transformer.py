@@ -1,10 +1,11 @@
 """A transformer over sequences of tokens.
 
-    x_i = E[token_i],   y = Transformer(x),   features = y_1, at the token [CLS]
+    x_i = E[token_i],   y = Transformer(x),   features = mean of y_i over all tokens but the padding
 
-It reads both sides of each token, as in BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805). With `reads=past` a token reads
-only itself and those before it, and the features are those of the last token that is not padding. `attention=big-bird` and others are the
-sparse patterns of `layers/attention.py` for long sequences.
+It reads both sides of each token, as in BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805); with `reads=past` a token reads
+only itself and those before it. With `pool=token` the features are those of one token that reads all others: the first, [CLS], as in BERT, or
+with `reads=past` the last one. They are of use if training has a loss at this token, which hidden words alone are not.
+`attention=big-bird` and others are the sparse patterns of `layers/attention.py` for long sequences.
 
 An observation is a row of token numbers, see `rlbench.sequences`. The default sizes are for vocabularies of some dozens of
 words. BERT's base model has a width of 768, 12 layers, 12 heads, 3,072 units, post-norm and dropout 0.1.
@@ -22,7 +23,6 @@ from rlbench.backbones.layers.transformer import Norm, Transformer, initialise
 from rlbench.errors import UserError
 from rlbench.sequences import PAD, TokenSequence
 
-
 class TokenTransformer(TokenLayers):
     """A transformer over embeddings of tokens."""
 
@@ -35,6 +35,7 @@ class TokenTransformer(TokenLayers):
         units: int = 256,
         attention: AttentionKind = "full",
         reads: Literal["both", "past"] = "both",
+        pool: Literal["mean", "token"] = "mean",
         block: int = 16,
         window: int = 3,
         random: int = 3,
@@ -52,6 +53,7 @@ class TokenTransformer(TokenLayers):
             units: Units between the two linear layers of a block.
             attention: Which tokens a token reads; see `layers/attention.py`, also for the next four.
             reads: Tokens on both sides, or only earlier ones.
+            pool: Features are the mean over all tokens, or those of the one token that has read all others.
             block: Tokens in a block of a sparse pattern.
             window: Blocks in its window.
             random: Its random blocks.
@@ -72,6 +74,7 @@ class TokenTransformer(TokenLayers):
         initialise(self.embedding)
         # The initial weights' generator also decides the random blocks.
         seed = int(torch.randint(2**31, ()))
+        self.pool = pool
         self.causal, self.sparse = reads == "past", attention != "full"
         self.transformer = Transformer(
             width, layers, heads, units, max(length, space.shape[0]), attention=attention, causal=self.causal,
@@ -90,8 +93,12 @@ class TokenTransformer(TokenLayers):
         return features
 
     def read(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """The features at the first token or, if it reads the past only, at the last that is not `PAD`."""
-        return at(self.places(tokens), length - 1 if self.causal else torch.zeros_like(length))
+        """The mean of the places that are not `PAD`, or the first place or, if it reads the past only, the last one."""
+        places = self.places(tokens)
+        if self.pool == "mean":
+            kept = (tokens != PAD).to(places.dtype)[..., None]
+            return (places * kept).sum(1) / kept.sum(1).clamp(min=1)
+        return at(places, length - 1 if self.causal else torch.zeros_like(length))
 
 
 TRANSFORMER = Kind(TokenTransformer, "tokens")

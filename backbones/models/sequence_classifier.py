@@ -1,6 +1,6 @@
 """A classifier of sequences: a transformer over all places at once, or a memory that reads them one after the other.
 
-    transformer     p(y | x) = softmax(W f(x) + b),   f(x): features at [CLS], or at the last token if it reads only the past
+    transformer     p(y | x) = softmax(W f(x) + b),   f(x): features of all tokens or of [CLS]
     memory          p(y | x) = softmax(g(h_L)),       h_t, state_t = Memory(e(x_t), state_{t-1})
 
 e are ReLU layers over one-hot tokens or over the numbers of a step, g are ReLU layers and a linear one, and h_L is the output at the

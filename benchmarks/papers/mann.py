@@ -75,7 +75,7 @@ def _neighbours(results: Results) -> Verdict:
     )
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(2_000), "full": _grids(100_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(1_500), "full": _grids(100_000)}
 
 PAPER = Paper(
     name="mann",
@@ -98,5 +98,5 @@ PAPER = Paper(
         ),
     ),
     notes="Accuracy at the second instance of a class; chance is 0.20. The paper's network is larger (200 units, a table of 128x40, 4 "
-    "heads) and sees 100,000 episodes of Omniglot; the small scale sees 32,000 episodes.",
+    "heads) and sees 100,000 episodes of Omniglot; the small scale sees 24,000 episodes.",
 )  # fmt: skip

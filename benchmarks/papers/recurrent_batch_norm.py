@@ -32,14 +32,13 @@ def normalised(gain: float) -> str:
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     LSTM: {"memory": "lstm"},
-    **{normalised(gain): {"memory": f"bn-lstm:gain={gain:g},steps=64"} for gain in GAINS},
+    **{normalised(gain): {"memory": f"bn-lstm:gain={gain:g},steps=64,noise=0.1"} for gain in GAINS},
 }
 BN = normalised(GAINS[0])
 
 
 def _grids(updates: int, every: int) -> tuple[Grid, ...]:
-    plain = {"memory_size": UNITS, "decay_updates": None}
-    networks = {title: {**settings, **plain} for title, settings in NETWORKS.items()}
+    networks = {title: {**settings, "memory_size": UNITS} for title, settings in NETWORKS.items()}
     run = {
         "updates": updates,
         "eval_every": every,

@@ -61,7 +61,7 @@ PREFIXES = {
 SHOWN = {
     **SOURCES,
     "assoc-retrieval-K": "K pairs of a letter and a digit: which digit came after this letter? Also -1-2-4: easier ones in training",
-    "assoc-retrieval-long:L": "the same for attention: 4 pairs among L tokens; -far:L with a distant question",
+    "assoc-retrieval-long:L": "the same for attention: 2 pairs among L tokens; -far:L with a distant question",
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
     "episodes-GAME": "episodes of a multi-agent game with scripted agents; GAME-trained: with trained agents",
     "frames-minigrid-sS": "whole levels of MiniGrid, S = 40, 48, 64, 80, 96 or 152 pixels, and the type of every pixel",

@@ -6,11 +6,11 @@
 `assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a network to find out
 what it has to do.
 
-`assoc-retrieval-long:L` is a long form for attention: L tokens of which 4 are pairs, at random places, and all others are fillers. A
-pair is one token here, such as c9. The letter is asked for at the second place, beside the first token, whose features
+`assoc-retrieval-long:L` is a long form for attention: L tokens of which 2 are pairs, at random places, and all others are fillers. A
+pair is one token here, such as b9. The letter is asked for at the second place, beside the first token, whose features
 a model reads:
 
-    [CLS] c? . . . . k8 . . c9 . . j3 . . .    ->    9
+    [CLS] b? . . . . a8 . . . . . . b9 . . .    ->    9
 
 `assoc-retrieval-far:L` is the same with the question at a random place. No pair or distant question is among the first 64
 tokens.
@@ -18,9 +18,10 @@ tokens.
 Ba et al., 2016, https://arxiv.org/abs/1610.06258, section 4.1, for the short form; the long forms are ours.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import Space, spaces
@@ -32,8 +33,6 @@ from rlbench.seeding import derive
 from rlbench.sequences import CLS, PAD, SPECIAL, TokenSequence
 
 DIGITS = 10
-BLOCK = 4_096
-"""Sequences drawn at once."""
 TESTS = 8
 """One sequence in 8 can only be a test sequence; which one, a hash decides."""
 LETTERS = len(ascii_lowercase)
@@ -42,7 +41,7 @@ QUESTION = FIRST_DIGIT + DIGITS
 WORDS = (*SPECIAL, *ascii_lowercase, *map(str, range(DIGITS)), "?")
 """Vocabulary of the short form."""
 
-KEYS = 4
+KEYS = 2
 """Letters of the long form, all of which occur in each sequence."""
 NEAR = 64
 """First place of the long form at which a pair may be."""
@@ -53,13 +52,37 @@ LONG_WORDS = (
     *(f"{letter}{digit}" for letter in ascii_lowercase[:KEYS] for digit in range(DIGITS)),
 )  # fmt: skip
 """Vocabulary of the long form."""
-LONGEST = 16_384
+SHORTEST, LONGEST = 128, 16_384
+"""Tokens of the shortest and the longest sequence; shorter ones would often be equal."""
 
 
-class Retrieval(Source):
-    """Sequences of 2 K + 4 tokens, where K is the largest number of pairs, and the digit that is asked for."""
+class Hashed(Source):
+    """Random sequences whose hash decides their split, so that no sequence is in both, whatever the seeds."""
 
     kind = "generated"
+    block: ClassVar[int]
+    """Sequences drawn at once; always as many, so that the first examples do not depend on the number of all."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, split: Split) -> tuple[Array, Array]:
+        """Sequences of a split or of the other one, uint8 [block, L], and their answers, int64 [block]."""
+
+    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
+        """See `Source`."""
+        rng = np.random.default_rng(derive(seed, "assoc-retrieval", split))
+        parts: list[tuple[Array, Array]] = []
+        while sum(len(label) for _, label in parts) < size:
+            obs, label = self.draw(rng, split)
+            mine = (hashed(obs) % TESTS == 0) == (split == "test")
+            parts.append((obs[mine], label[mine]))
+        obs, label = (np.concatenate(column)[:size] for column in zip(*parts, strict=True))
+        return {"obs": obs, "label": label}
+
+
+class Retrieval(Hashed):
+    """Sequences of 2 K + 4 tokens, where K is the largest number of pairs, and the digit that is asked for."""
+
+    block = 4_096
 
     def __init__(self, *pairs: int) -> None:
         """`pairs`: numbers of pairs of a letter and a digit (paper: K); test sequences have the largest.
@@ -85,32 +108,15 @@ class Retrieval(Source):
         """See `Source`."""
         return {"train": 100_000, "test": 2_000}
 
-    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
-        """See `Source`."""
-        rng = np.random.default_rng(derive(seed, "assoc-retrieval", *self._pairs, split))
-        obs = np.zeros((0, self._length), np.uint8)
-        label = np.zeros(0, np.int64)
-        # Blocks of one size, so that the first examples do not depend on the number of all.
-        while len(obs) < size:
-            count = (
-                rng.choice(self._pairs, BLOCK)
-                if split == "train"
-                else np.full(BLOCK, max(self._pairs))
-            )
-            drawn, digits = self._drawn(rng, count)
-            tests = hashed(drawn) % TESTS == 0
-            kept = tests if split == "test" else ~tests
-            obs, label = np.concatenate([obs, drawn[kept]]), np.concatenate([label, digits[kept]])
-        return {"obs": obs[:size], "label": label[:size]}
-
-    def _drawn(self, rng: np.random.Generator, count: Array) -> tuple[Array, Array]:
-        """Sequences with given numbers of pairs, [N], and their answers."""
+    def draw(self, rng: np.random.Generator, split: Split) -> tuple[Array, Array]:
+        """See `Hashed`."""
         most = max(self._pairs)
-        letters = rng.random((len(count), LETTERS)).argsort(axis=1)[:, :most]
-        digits = rng.integers(DIGITS, size=(len(count), most))
+        count = rng.choice(self._pairs if split == "train" else [most], self.block)
+        letters = rng.random((self.block, LETTERS)).argsort(axis=1)[:, :most]
+        digits = rng.integers(DIGITS, size=(self.block, most))
         asked = rng.integers(count)
-        rows = np.arange(len(count))
-        obs = np.full((len(count), self._length), PAD, np.uint8)
+        rows = np.arange(self.block)
+        obs = np.full((self.block, self._length), PAD, np.uint8)
         obs[:, 0] = CLS
         obs[:, 1:-3:2], obs[:, 2:-3:2] = FIRST_LETTER + letters, FIRST_DIGIT + digits
         # The question follows the last pair and overwrites all others.
@@ -121,10 +127,10 @@ class Retrieval(Source):
         return obs, digits[rows, asked]
 
 
-class LongRetrieval(Source):
-    """Sequences of L tokens, 4 of which are pairs, and the digit that is asked for."""
+class LongRetrieval(Hashed):
+    """Sequences of L tokens, two of which are pairs, and the digit that is asked for."""
 
-    kind = "generated"
+    block = 512
 
     def __init__(self, length: int, question: Literal["first", "anywhere"] = "first") -> None:
         """For sequences of `length` tokens.
@@ -132,10 +138,10 @@ class LongRetrieval(Source):
         Raises:
             UserError: They are too short for all pairs, or very long.
         """
-        if not NEAR + KEYS < length <= LONGEST:
+        if not SHORTEST <= length <= LONGEST:
             raise UserError(
-                f"sequences of {length} tokens were requested; give a length from {NEAR + KEYS + 1} to {LONGEST:,}, as "
-                "in assoc-retrieval-long:256"
+                f"sequences of {length} tokens were requested; give a length from {SHORTEST} to {LONGEST:,}, as in "
+                "assoc-retrieval-long:256"
             )
         self._length, self._question = length, question
 
@@ -150,20 +156,18 @@ class LongRetrieval(Source):
         """See `Source`."""
         return {"train": 20_000, "test": 1_000}
 
-    def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
-        """See `Source`; there are more than 1e14 sequences, so no two of them are the same."""
-        rng = np.random.default_rng(derive(seed, "assoc-retrieval-long", self._length, split))
-        obs = np.full((size, self._length), FILLER, np.uint8)
+    def draw(self, rng: np.random.Generator, split: Split) -> tuple[Array, Array]:
+        """See `Hashed`."""
+        digits = rng.integers(DIGITS, size=(self.block, KEYS))
+        asked = rng.integers(KEYS, size=self.block)
+        order = rng.random((self.block, self._length - NEAR)).argsort(axis=1)
+        places, rows = NEAR + order[:, : KEYS + 1], np.arange(self.block)
+        obs = np.full((self.block, self._length), FILLER, np.uint8)
         obs[:, 0] = CLS
-        label = np.zeros(size, np.int64)
-        for i, row in enumerate(obs):
-            digits = rng.integers(DIGITS, size=KEYS)
-            asked = int(rng.integers(KEYS))
-            *places, far = rng.choice(np.arange(NEAR, self._length), KEYS + 1, replace=False)
-            row[places] = FIRST_PAIR + DIGITS * np.arange(KEYS) + digits
-            row[far if self._question == "anywhere" else 1] = FIRST_QUESTION + asked
-            label[i] = digits[asked]
-        return {"obs": obs, "label": label}
+        for key in range(KEYS):
+            obs[rows, places[:, key]] = FIRST_PAIR + DIGITS * key + digits[:, key]
+        obs[rows, places[:, KEYS] if self._question == "anywhere" else 1] = FIRST_QUESTION + asked
+        return obs, digits[rows, asked]
 
 
 def hashed(rows: Array) -> NDArray[np.uint64]:

@@ -147,12 +147,18 @@ def test_padding_changes_nothing(encoder: str) -> None:
     short = torch.tensor([[CLS, 3, 4, 5]])
     long = torch.tensor([[CLS, 3, 4, 5, PAD, PAD, PAD, PAD]])
     torch.testing.assert_close(network(short), network(long))
-    # Features are those of the first token, or of the last word.
     layers = network.layers
     assert isinstance(layers, TokenTransformer)
+    torch.testing.assert_close(network(long), layers.places(long)[:, :4].mean(1))
+    assert torch.isfinite(network(torch.zeros(1, 8))).all()
+    # Of one token: the first, or the last that is not padding.
+    layers.pool = "token"
     place = 3 if layers.causal else 0
     torch.testing.assert_close(network(long), layers.places(long)[:, place])
     assert torch.isfinite(network(torch.zeros(1, 8))).all()
+    made = make_encoder(f"{encoder},pool=token", (8,)).layers
+    assert isinstance(made, TokenTransformer)
+    assert made.pool == "token"
 
 
 @pytest.mark.parametrize("encoder", [SMALL, PAST])

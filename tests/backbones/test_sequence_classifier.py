@@ -60,7 +60,7 @@ def train(model: SequenceClassifier, updates: int, first: int = 0) -> SequenceCl
     "settings",
     [
         {},
-        {"encoder": f"{SMALL},reads=past", "label": "other"},
+        {"encoder": f"{SMALL},reads=past,pool=token", "label": "other"},
         {"memory": "gru", "memory_size": 16, "input_layers": (16,), "output_layers": (16,)},
         {"memory": "lstm", "memory_size": 16, "label": "other"},
     ],

@@ -71,9 +71,11 @@ def test_a_token_reads_later_tokens_only_in_both_directions(reads: str, later: b
 
 def test_the_feature_of_a_transformer_is_the_output_at_the_token_that_read_everything() -> None:
     text = tokens("abc").long()
-    both, causal = made(TRANSFORMER), made(f"{TRANSFORMER},reads=past")
+    both, causal = (made(f"{TRANSFORMER},pool=token{x}") for x in ("", ",reads=past"))
     torch.testing.assert_close(both(text), both.layers.places(text)[:, 0])
     torch.testing.assert_close(causal(text), causal.layers.places(text)[:, 3])
+    mean = made(TRANSFORMER)
+    torch.testing.assert_close(mean(text), mean.layers.places(text)[:, :4].mean(1))
 
 
 def test_a_whole_network_of_fixed_length_is_one_program() -> None:

@@ -88,12 +88,13 @@ def test_the_digit_after_the_letter_is_the_answer(pairs: int) -> None:
     assert (np.bincount(found["label"], minlength=10) > 5).all()
 
 
-def test_a_hash_decides_the_split_of_a_sequence() -> None:
-    source = source_of("assoc-retrieval-1")
+@pytest.mark.parametrize("name", ["assoc-retrieval-1", "assoc-retrieval-long:128"])
+def test_a_hash_decides_the_split_of_a_sequence(name: str) -> None:
+    source = source_of(name)
     for split in ("train", "test"):
         tests = hashed(source.sample(split, 500, 7)["obs"]) % TESTS == 0
         assert tests.all() if split == "test" else not tests.any()
-    drawn, _ = associations.Retrieval(4)._drawn(np.random.default_rng(0), np.full(8_000, 4))
+    drawn, _ = associations.Retrieval(4).draw(np.random.default_rng(0), "test")
     assert (hashed(drawn) % TESTS == 0).mean() == pytest.approx(1 / TESTS, abs=0.015)
     # FNV-1a of the byte "a" is af63dc4c8601ec8c.
     expected = 0xAF63DC4C8601EC8C
@@ -118,7 +119,7 @@ def test_sequences_for_training_may_have_fewer_pairs() -> None:
 
 @pytest.mark.parametrize("form", ["long", "far"])
 def test_the_long_form_has_all_pairs_far_from_the_start(form: str) -> None:
-    source = source_of(f"assoc-retrieval-{form}:100")
+    source = source_of(f"assoc-retrieval-{form}:128")
     space = source.fields["obs"]
     assert isinstance(space, TokenSequence)
     found = source.sample("train", 200, 0)
@@ -130,8 +131,8 @@ def test_the_long_form_has_all_pairs_far_from_the_start(form: str) -> None:
         places.append(place)
         pairs = {i: word for i, word in enumerate(words) if word[-1].isdecimal()}
         assert min(pairs) >= NEAR
-        assert sorted(word[0] for word in pairs.values()) == list("abcd")
-        assert words.count(".") == 100 - 2 - KEYS
+        assert sorted(word[0] for word in pairs.values()) == list("ab")
+        assert words.count(".") == 128 - 2 - KEYS
         assert words[place][0] + str(label) in pairs.values()
     assert set(places) == {1} if form == "long" else (min(places) >= NEAR and len(set(places)) > 30)
 
@@ -142,7 +143,7 @@ def test_the_long_form_has_all_pairs_far_from_the_start(form: str) -> None:
         ("assoc-retrieval-27", "27 pairs need as many letters"),
         ("assoc-retrieval-0", "no numbers of pairs"),
         ("assoc-retrieval-x", "no numbers of pairs"),
-        ("assoc-retrieval-long:68", "a length from 69 to"),
+        ("assoc-retrieval-long:127", "a length from 128 to"),
         ("assoc-retrieval-long:x", "'x' is no length"),
         ("assoc-retrieval-far:", "'' is no length"),
         ("trajectories:Blackjack-v1", "observations of Blackjack-v1"),
