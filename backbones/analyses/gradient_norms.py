@@ -2,9 +2,10 @@
 
     h_t = tanh(BN(W_h h_{t-1}; gamma) + BN(W_x x_t; gamma) + b),   ratio = |dL/dh_1| / |dL/dh_T|
 
-For each initial gamma a network without training, with an orthogonal W_h, reads the test sequences of the run; L is the cross-entropy of a linear layer after
-the last step. A ratio far from 1 means that the gradient vanishes or explodes over the sequence. The paper shows that it vanishes with
-gamma = 1 and not with 0.1, because normalised inputs with a variance of 1 saturate the tanh.
+For each initial gamma a network without training, with an orthogonal W_h, reads the test sequences of the run; L is the
+cross-entropy of a linear layer after the last step. A ratio far from 1 means that the gradient vanishes or explodes over the
+sequence. The paper shows that it vanishes with gamma = 1 and not with 0.1, because normalised inputs with a variance of 1
+saturate the tanh.
 
 The trained memory of the run is shown beside it, with the gradients of its hidden state h_t, which is its output.
 

@@ -12,16 +12,17 @@ so that the encoder cannot rely on seeing [MASK], which does not occur later. Th
 
     p(. | y_i) = softmax(E LN(gelu(W y_i)) + b)
 
-where y_i are the features at place i and E is the embedding of the input (a tied head). An encoder that reads only earlier tokens
-(`--encoder transformer:reads=past`) is trained from left to right, with the same head. What it learned serves
+where y_i are the features at place i and E is the embedding of the input (a tied head). An encoder that reads only earlier
+tokens (`--encoder transformer:reads=past`) is trained from left to right, with the same head. What it learned serves
 `sequence-classifier --pretrained RUN`, or an agent with the same encoder.
 
-Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1; details and settings as in the authors' code,
-https://github.com/google-research/bert
+Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1; details and settings as in the authors'
+code, https://github.com/google-research/bert
 
-Differences from the paper: tokens are words; nothing predicts whether two sentences follow each other; masks are drawn anew for
-each batch, where the authors draw ten for each sequence in advance; random words are no special tokens; Adam corrects
-the bias of its moments; the encoder is small and normalises before each layer (`norm=post` is the paper's form).
+Differences from the paper: tokens are words; nothing predicts whether two sentences follow each other; masks are drawn anew
+for each batch, where the authors draw ten for each sequence in advance; random words are no special tokens; Adam corrects
+the bias of its moments; the encoder is small and normalises before each layer (`norm=post` is the paper's form); classifiers
+read the mean over all tokens, because without the sentence task no loss trains [CLS].
 """
 
 from collections.abc import Mapping

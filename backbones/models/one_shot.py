@@ -1,20 +1,22 @@
 """One-shot learning: a memory that learns new classes within an episode, without changing its weights.
 
-An episode shows drawings x_1, ..., x_T of a few new classes in random order. At each step the network reads a drawing and the class of
-the one before,
+An episode shows drawings x_1, ..., x_T of a few new classes in random order. At each step the network reads a drawing and
+the class of the one before,
 
     h_t, state_t = Memory((x_t, onehot(y_{t-1})), state_{t-1}),   p(y_t | .) = softmax(W h_t + b)
 
     minimise  E[ -1/T sum_t log p(y_t | x_1, y_1, ..., x_{t-1}, y_{t-1}, x_t) ]
 
-Which class has which number is drawn anew for every episode and update, so it cannot be stored in the weights: the network has to store drawings with their
-numbers in its memory, and look them up when the class occurs again. At the first instance of a class it can only guess.
+Which class has which number is drawn anew for every episode and update, so it cannot be stored in the weights: the network
+has to store drawings with their numbers in its memory, and look them up when the class occurs again. At the first instance
+of a class it can only guess.
 
 `instance_k` is the accuracy at the k-th instance of a class, averaged over the classes of an episode.
 
 Santoro et al., 2016, https://arxiv.org/abs/1605.06065, section 3, whose memory is `mann`.
 
-Differences from the paper: the sources are the suite's (`glyph-episodes`); every memory is trained with Adam and clipped gradients.
+Differences from the paper: the sources are the suite's (`glyph-episodes`); every memory is trained with Adam and clipped
+gradients.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """BERT: Devlin et al., 2019 (sections 3.1 and 5.1), on the language of BabyAI's missions.
 
-A transformer is trained on missions without labels and then fine-tuned on few labelled ones: what is the colour of the object that the agent has to deal with
-first? Pre-training with hidden words, which reads both sides of each word, is compared with pre-training from left to
-right, and with none.
+A transformer is trained on missions without labels and then fine-tuned on few labelled ones: what is the colour of the
+object that the agent has to deal with first? Pre-training with hidden words, which reads both sides of each word, is
+compared with pre-training from left to right, and with none.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Big Bird: Zaheer et al., 2020 (section 2 and table 1), on retrieval from long sequences.
 
-Two pairs of a letter and a digit are hidden among fillers, all of them far from the token [CLS], at which the answer is read. With
-a window alone, two layers do not see so far. Global tokens and random blocks connect any two tokens, at a cost that is linear
-in the length.
+Two pairs of a letter and a digit are hidden among fillers, all of them far from the token [CLS], at which the answer is
+read. With a window alone, two layers do not see so far. Global tokens and random blocks connect any two tokens, at a cost
+that is linear in the length.
 """
 
 from collections.abc import Mapping

@@ -2,9 +2,10 @@
 
     c 9 k 8 j 3 f 1 ? ? c    ->    9
 
-A network reads letters and digits one by one and is asked for the digit after one of the letters. Fast weights store pairs of hidden vectors while they
-read, so that few units are enough; an LSTM with as many units has to keep all pairs in its state. Both see easier
-sequences in training too: without them, accuracies stay for tens of thousands of updates at 0.39, the level of a network that ignores the question.
+A network reads letters and digits one by one and is asked for the digit after one of the letters. Fast weights store pairs
+of hidden vectors while they read, so that few units are enough; an LSTM with as many units has to keep all pairs in its
+state. Both see easier sequences in training too: without them, accuracies stay for more than ten thousand updates at 0.39, the
+level of a network that ignores the question.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """One-shot learning with a memory: Santoro et al., 2016 (sections 3 and 4.1), on glyphs instead of Omniglot.
 
-An episode has five classes that the network has never seen, ten drawings of each, and classes that are numbered anew. A MANN writes drawings with
-their classes to a table and finds them by content. It is compared with an LSTM of as many parameters, and with
-nearest neighbours of the pixels, which learn nothing between episodes.
+An episode has five classes that the network has never seen, ten drawings of each, and classes that are numbered anew. A MANN
+writes drawings with their classes to a table and finds them by content. It is compared with an LSTM of as many parameters,
+and with nearest neighbours of the pixels, which learn nothing between episodes.
 """
 
 from collections.abc import Mapping

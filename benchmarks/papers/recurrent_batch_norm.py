@@ -1,7 +1,7 @@
 """Recurrent batch normalisation: Cooijmans et al., 2017, on permuted pixels (section 5.1) of scikit-learn's digits.
 
-An LSTM reads the 64 pixels of a digit in a fixed random order. With batch normalisation at each time step it learns faster, if gamma begins
-small, because large gradients or none would otherwise reach the first steps (section 4).
+An LSTM reads the 64 pixels of a digit in a fixed random order. With batch normalisation at each time step it learns faster,
+if gamma begins small, because large gradients or none would otherwise reach the first steps (section 4).
 """
 
 from collections.abc import Mapping

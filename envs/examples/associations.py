@@ -2,13 +2,13 @@
 
     c 9 k 8 j 3 f 1 ? ? c    ->    9
 
-`assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the letters again. In
-`assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a network to find out
-what it has to do.
+`assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the
+letters again. In `assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a
+network to find out what it has to do.
 
-`assoc-retrieval-long:L` is a long form for attention: L tokens of which 2 are pairs, at random places, and all others are fillers. A
-pair is one token here, such as b9. The letter is asked for at the second place, beside the first token, whose features
-a model reads:
+`assoc-retrieval-long:L` is a long form for attention: L tokens of which 2 are pairs, at random places, and all others are
+fillers. A pair is one token here, such as b9. The letter is asked for at the second place, beside the first token, whose
+features a model reads:
 
     [CLS] b? . . . . a8 . . . . . . b9 . . .    ->    9
 

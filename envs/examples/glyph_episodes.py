@@ -3,8 +3,8 @@
     obs     50 drawings of 8x8 pixels
     label   the class of each, 0 to 4; which glyph is which class, each episode decides anew
 
-A glyph is a random field of 3x3 normal numbers, scaled up to 8x8 pixels with cubic curves: 1 where it is positive, else
-0. A drawing of it is moved by up to a pixel in each direction and has noise N(0, 0.15). Glyphs of test episodes do not occur in
+A glyph is a random field of 3x3 normal numbers, scaled up to 8x8 pixels with cubic curves: 1 where it is positive, else 0. A
+drawing of it is moved by up to a pixel in each direction and has noise N(0, 0.15). Glyphs of test episodes do not occur in
 training episodes.
 
 After the episodes of Santoro et al., 2016, https://arxiv.org/abs/1605.06065, section 3, which take characters of Omniglot.

@@ -8,9 +8,9 @@ In "A, then B" the first object is that of A, in "B after you A" it is also that
 reader has to know both sides of each word. In "A and B", in any order, A counts as the first, and of two objects, the one
 that is moved. Labels come from the tree of instructions from which the package minigrid makes the sentence.
 
-Every mission occurs once. Its words alone decide (by a hash) whether it belongs to the training or the test examples of `missions` or
-of `missions-unlabelled`, so no mission is in two of these four parts, whatever the seeds. Two seeds share an eighth of
-their missions, the short ones, of which there are few.
+Every mission occurs once. Its words alone decide (by a hash) whether it belongs to the training or the test examples of
+`missions` or of `missions-unlabelled`, so no mission is in two of these four parts, whatever the seeds. Two seeds share an
+eighth of their missions, the short ones, of which there are few.
 """
 
 import hashlib

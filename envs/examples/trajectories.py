@@ -4,8 +4,8 @@
     label   the hidden action a_{T-2}, for tasks with discrete actions
 
 A state s has one token for each number of the observation, an action one token, or one for each of its numbers, a reward one
-token. Numbers fall into 16 bins that are equally frequent in 2,000 further steps. A model that predicts hidden
-tokens learns the dynamics, and the hidden action is a class for `sequence-classifier`.
+token. Numbers fall into 16 bins that are equally frequent in 2,000 further steps. A model that predicts hidden tokens learns
+the dynamics, and the hidden action is a class for `sequence-classifier`.
 
 Windows do not cross episodes. Training and test windows are from different episodes.
 """
