@@ -24,6 +24,7 @@ from rlbench.backbones.layers.transformer import Norm, Transformer, initialise
 from rlbench.errors import UserError
 from rlbench.sequences import PAD, TokenSequence
 
+
 class TokenTransformer(TokenLayers):
     """A transformer over embeddings of tokens."""
 

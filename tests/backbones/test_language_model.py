@@ -156,7 +156,7 @@ def test_padding_changes_nothing(encoder: str) -> None:
     place = 3 if layers.causal else 0
     torch.testing.assert_close(network(long), layers.places(long)[:, place])
     assert torch.isfinite(network(torch.zeros(1, 8))).all()
-    made = make_encoder(f"{encoder},pool=token", (8,)).layers
+    made = make_encoder(f"{encoder},pool=token", SPACE).layers
     assert isinstance(made, TokenTransformer)
     assert made.pool == "token"
 
