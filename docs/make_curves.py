@@ -55,7 +55,7 @@ COMMANDS = {
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
     "language-model": (
-        "--env missions-unlabelled --data-size 2000 --encoder transformer:width=32,layers=1 --updates 200 --eval-every 20 "
+        "--env missions-unlabelled --data-size 1000 --encoder transformer:width=32,layers=1 --updates 200 --eval-every 20 "
         "--learning-rate 3e-3"
     ),
     "lpg": "--env CartPole-v1 --updates 200 --eval-every 20",

@@ -102,6 +102,6 @@ PAPER = Paper(
             _pretraining_helps,
         ),
     ),
-    notes="Accuracy on 1,000 missions; the most frequent of the seven classes has 0.23. No mission of the pre-training is labelled, and no "
+    notes="Accuracy on 800 missions; the most frequent of the seven classes has 0.23. No mission of the pre-training is labelled, and no "
     "labelled one is in the test.",
 )  # fmt: skip

@@ -37,10 +37,10 @@ COLOURS = ("none", "blue", "green", "grey", "purple", "red", "yellow")
 KINDS = ("ball", "box", "door", "key")
 PARTS = 16
 SHARES: Mapping[tuple[bool, Split], range] = {
-    (True, "test"): range(3),
-    (True, "train"): range(3, 5),
-    (False, "test"): range(5, 6),
-    (False, "train"): range(6, PARTS),
+    (True, "test"): range(4),
+    (True, "train"): range(4, 6),
+    (False, "test"): range(6, 8),
+    (False, "train"): range(8, PARTS),
 }
 """Values of the hash, from 0 to 15, of each part: labelled or not, and split."""
 
@@ -79,7 +79,7 @@ class Missions(Source):
     @property
     def sizes(self) -> Mapping[Split, int]:
         """See `Source`."""
-        return {"train": 1_000, "test": 1_000} if self._labelled else {"train": 6_000, "test": 500}
+        return {"train": 400, "test": 800} if self._labelled else {"train": 4_000, "test": 250}
 
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
         """See `Source`."""

@@ -86,7 +86,7 @@ MUTATIONS: list[Mutation] = [
         ("after is before", "later = isinstance(instruction, AfterInstr)", "later = False"),
         ("the second object of two", "instruction.desc_move if put", "instruction.desc_fixed if put"),
         ("repeated missions", "if env.mission in known or", "if"),
-        ("parts overlap", "(True, \"train\"): range(3, 5)", "(True, \"train\"): range(2, 5)"),
+        ("parts overlap", "(True, \"train\"): range(4, 6)", "(True, \"train\"): range(3, 6)"),
         ("levels printed", "with redirect_stdout(StringIO()):", "with StringIO():"),
     ),
     *of_file(
