@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from rlbench.agents._observing import ObservingConfig
-from rlbench.agents._values import critic_loss, td_target
+from rlbench.agents._values import SMALLEST_WEIGHT, critic_loss, td_target
 from rlbench.backbones.heads.policies import TanhGaussian
 from rlbench.backbones.heads.q_ensemble import QEnsemble
 from rlbench.backbones.optim import Adam, gradient_step, polyak
@@ -140,7 +140,7 @@ class BRAC(Agent):
         )
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = torch.full(
-            (), config.alpha, device=self.device
+            (), max(config.alpha, SMALLEST_WEIGHT), device=self.device
         ).log_().requires_grad_()  # fmt: skip
         self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
         self.critic_optimizer = Adam(self.critic.parameters(), config.learning_rate)

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlbench.agents._values import critic_loss, td_target
+from rlbench.agents._values import SMALLEST_WEIGHT, critic_loss, td_target
 from rlbench.agents.sac import SAC, SACConfig
 from rlbench.backbones.optim import Adam, gradient_step, polyak
 from rlbench.checks import same_shape
@@ -99,7 +99,7 @@ class CQL(SAC):
         config = self.config
         self.policy_optimizer = Adam(self.policy.parameters(), config.policy_learning_rate)
         self.log_weight = torch.full(
-            (), config.conservatism, device=self.device
+            (), max(config.conservatism, SMALLEST_WEIGHT), device=self.device
         ).log_().requires_grad_()  # fmt: skip
         self.weight_optimizer = Adam([self.log_weight], config.learning_rate)
 

@@ -25,6 +25,7 @@ from rlbench.agents.crr import CRR, CRRConfig
 from rlbench.backbones.encoders import Observations
 from rlbench.backbones.memories import Memory, acting_memory
 from rlbench.backbones.optim import Adam, polyak
+from rlbench.backbones.ranges import TWO, Range
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Agent, State
 from rlbench.seeding import derive, initialising
@@ -42,6 +43,7 @@ class RecurrentCRRConfig(CRRConfig):
     """Name of the memory; `rlbench list` shows all."""
     sequence_length: int = 32
     """Steps of a stretch."""
+    ranges: ClassVar[Mapping[str, Range]] = CRRConfig.ranges | {"sequence_length": TWO}
 
 
 class RecurrentCRR(CRR):

@@ -28,7 +28,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
-from rlbench.backbones.ranges import check
+from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
@@ -69,6 +69,7 @@ class SB3PPOConfig:
     """Largest gradient norm; larger gradients are scaled down to it."""
     target_kl: float | None = None
     """KL divergence; an update stops once the policy has moved 1.5 times this far. None: no stop."""
+    ranges: ClassVar[Mapping[str, Range]] = {"value_clip_range": POSITIVE}
 
     def __post_init__(self) -> None:
         """Refuses values outside their ranges, and rollouts from which SB3 cannot learn."""

@@ -29,7 +29,7 @@ LEAST = 1e-9
 LONGEST = 10**15
 """Largest number of updates: larger ones do not fit in the integers of files."""
 
-COUNT = Range(lambda x: 1 <= x <= LONGEST, f"1 or more, up to {LONGEST:,}")
+COUNT = Range(lambda x: 1 <= x <= LONGEST, "1 or more, up to 10^15")
 """Range of a number of updates, steps, transitions or examples."""
 SIZE = Range(
     lambda x: all(1 <= n <= MOST for n in (x if isinstance(x, tuple) else (x,))),
@@ -39,7 +39,7 @@ SIZE = Range(
 FEW = Range(lambda x: 1 <= x <= 1_000, "1 or more, up to 1,000")
 """Range of a number of threads, or of runs at once."""
 SEED = Range(lambda x: 0 <= x < 2**63, "0 or more, below 2^63")
-PERIOD = Range(lambda x: 0 <= x <= LONGEST, f"0 or more, up to {LONGEST:,}")
+PERIOD = Range(lambda x: 0 <= x <= LONGEST, "0 or more, up to 10^15")
 """Range of a number that may be 0, such as updates between snapshots."""
 FINITE = Range(lambda x: abs(x) <= MOST, f"a number from {-MOST:,} to {MOST:,}")
 NOT_NEGATIVE = Range(lambda x: 0 <= x <= MOST, f"a number from 0 to {MOST:,}")
@@ -76,17 +76,17 @@ _NAMES = {
     "steps_per_update target_samples tournament vae_hidden workers",
     FEW: "seeds threads",
     SEED: "seed",
-    PERIOD: "checkpoint_every eval_every jobs random_steps snapshot_every warmup_updates",
+    PERIOD: "checkpoint_every eval_every jobs snapshot_every warmup_updates",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
-    NOT_NEGATIVE: "activation_penalty alpha beta cloning_alpha conservatism divergence_weight "
-    "entropy_coefficient exploration_noise noise_clip perturbation policy_entropy policy_penalty policy_rate "
+    NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha conservatism divergence_weight "
+    "entropy_coefficient exploration_noise noise_clip random_steps perturbation policy_entropy policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
     "std_penalty target_noise target_noise_clip value_clip_range value_coefficient weight_decay",
     POSITIVE: "act_temperature alpha_min clip_range fixed_alpha initial_temperature kernel_width "
     "evolution_noise rms_prop_epsilon std",
     LIMIT: "agent_max_norm alpha_max gradient_clip kl_limit max_grad_norm predictor_max_grad_norm max_norm max_weight target_kl",
-    RATE: "alpha_learning_rate critic_learning_rate final_learning_rate learning_rate policy_learning_rate "
+    RATE: "critic_learning_rate final_learning_rate learning_rate policy_learning_rate "
     "predictor_learning_rate vae_learning_rate",
     SHARE: "critic_rate discount exploration_end exploration_start gae_lambda mixing mixture soft_clip target_rate",
     BELOW_ONE: "baseline_decay dropout momentum",

@@ -141,8 +141,10 @@ def test_a_learned_weight_stops_before_its_exponential_overflows() -> None:
 
 
 def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
-    metrics = agent(alpha=0.0, warmup_updates=0).learn(random_batch(UNIT))
-    assert all(value.isfinite() for value in metrics.values())
+    brac = agent(alpha=0.0, warmup_updates=0)
+    metrics = brac.learn(random_batch(UNIT))
+    assert all(value.isfinite() for value in (*metrics.values(), brac.log_alpha))
+    assert brac.log_alpha.exp() < 1e-30
     with pytest.raises(UserError, match="alpha is 0, whose logarithm cannot be learned"):
         agent(alpha=0.0, alpha_mode="learned")
 

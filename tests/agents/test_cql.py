@@ -166,8 +166,10 @@ def test_a_learned_weight_stops_at_the_authors_bound() -> None:
 
 
 def test_a_weight_of_zero_may_be_fixed_but_not_learned() -> None:
-    metrics = agent(conservatism=0.0).learn(random_batch(UNIT))
-    assert all(value.isfinite() for value in metrics.values())
+    cql = agent(conservatism=0.0)
+    metrics = cql.learn(random_batch(UNIT))
+    assert all(value.isfinite() for value in (*metrics.values(), cql.log_weight))
+    assert cql.log_weight.exp() < 1e-30
     with pytest.raises(UserError, match="conservatism is 0, whose logarithm cannot be learned"):
         agent(conservatism=0.0, gap_threshold=5.0)
 

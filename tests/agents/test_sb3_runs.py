@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from rlbench.agents import load_agent
+from rlbench.backbones.ranges import LIMIT, RANGES
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.rollouts import RolloutDriver
@@ -292,7 +293,10 @@ def test_it_learns_to_balance_the_pole(
     ("agent", "env"),
     [("sb3-ppo", "CartPole-v1"), ("sb3-a2c", "Pendulum-v1"), ("sb3-sac", "Pendulum-v1")],
 )
-def test_weights_that_blow_up_are_named(agent: str, env: str, tmp_path: Path) -> None:
+def test_weights_that_blow_up_are_named(
+    agent: str, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RANGES, "learning_rate", LIMIT)
     kind = load_agent(agent).Config
     small = {"random_steps": 4, "batch_size": 4} if agent == "sb3-sac" else {"rollout_steps": 8}
     settings = kind(learning_rate=1e30, **small)

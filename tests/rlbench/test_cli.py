@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from rlbench import checkpoint, cli
 from rlbench.agents import RULES
 from rlbench.agents._rule import shipped_rules
+from rlbench.backbones.ranges import LIMIT, RANGES
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
 from rlbench.files import only_one
@@ -73,7 +74,7 @@ def test_help_of_an_agent_names_every_setting_with_the_papers_name(
     for word in ("--kernel-width", "(paper: sigma)", "(paper: lambda)", "--updates", "gaussian"):
         assert word in told
     assert (
-        "Number of first updates, in which the policy minimises the constraint alone. (default: 8000)"
+        "the policy minimises the constraint alone. Range: 0 or more, up to 10^15. (default: 8000)"
         in told
     )
 
@@ -292,8 +293,9 @@ def test_a_folder_that_the_system_protects_is_one_sentence(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(RANGES, "learning_rate", LIMIT)
     told = refused(capsys, [*ONLINE, "--learning-rate", "1e30", "--out", "run"])
     assert "by update" in told
     for saved in checkpoint.all_in(Path("run/checkpoint")):
