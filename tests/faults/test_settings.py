@@ -27,6 +27,7 @@ from rlbench.benchmarks.tables.table import TableConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.cli import main
+from rlbench.envs.grids.names import LENGTHS
 from rlbench.errors import UserError
 from tests.benchmarks.test_table import TINY as PAPER
 from tests.faults.harness import forked
@@ -152,6 +153,13 @@ def mistakes(tiny: list[str], given: list[list[str]], folder: Path) -> list[str]
         return wrong
     half = len(given) // 2
     return mistakes(tiny, given[:half], folder) + mistakes(tiny, given[half:], folder)
+
+
+@pytest.fixture(autouse=True)
+def _short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lifetimes of a few rollouts, for meta-learners."""
+    for name in LENGTHS:
+        monkeypatch.setitem(LENGTHS, name, 60)
 
 
 @pytest.mark.parametrize("name", [*AGENTS, *META_LEARNERS, *MODELS])
