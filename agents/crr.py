@@ -113,7 +113,7 @@ class CRRConfig(ObservingConfig):
     act_temperature: float = 1.0
     """Temperature of the critic-weighted choice, in units of return."""
 
-    ranges: ClassVar[dict[str, Range]] = {"beta": POSITIVE}
+    ranges: ClassVar[Mapping[str, Range]] = {"beta": POSITIVE}
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range, and normalised layers without a hidden layer."""

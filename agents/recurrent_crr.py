@@ -43,7 +43,7 @@ class RecurrentCRRConfig(CRRConfig):
     """Name of the memory; `rlbench list` shows all."""
     sequence_length: int = 32
     """Steps of a stretch."""
-    ranges: ClassVar[Mapping[str, Range]] = CRRConfig.ranges | {"sequence_length": TWO}
+    ranges: ClassVar[Mapping[str, Range]] = {**CRRConfig.ranges, "sequence_length": TWO}
 
 
 class RecurrentCRR(CRR):
