@@ -93,6 +93,12 @@ def test_a_divisor_has_a_range_of_its_own() -> None:
     assert ranges_of(load_agent("iql").Config)["beta"] is NOT_NEGATIVE
 
 
+def test_stretches_that_need_a_successor_have_two_steps() -> None:
+    with pytest.raises(UserError, match="sequence_length is 1; give 2 or more"):
+        load_agent("recurrent-crr").Config(sequence_length=1)
+    load_agent("awr").Config(sequence_length=1)
+
+
 @pytest.mark.parametrize("this", RIGHT)
 def test_each_range_holds_the_right_values_and_no_wrong_ones(this: Any) -> None:
     assert all(this.holds(value) for value in RIGHT[this])

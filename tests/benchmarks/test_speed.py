@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rlbench.benchmarks.speed import __main__ as speed, loading
+from rlbench.benchmarks.speed import __main__ as speed, hashing, loading
 from rlbench.benchmarks.speed.__main__ import running
 from rlbench.benchmarks.speed.worker import Products, our_agent, our_table
 
@@ -44,6 +45,21 @@ def test_loading_is_measured() -> None:
     ]  # fmt: skip
     plain, compiled, again = (float(row[2].split()[0]) for row in starts)
     assert 0.5 < plain < again < compiled
+
+
+@pytest.mark.slow
+def test_hashing_is_measured(tmp_path: Path) -> None:
+    words = ["sac", "--env", "Pendulum-v1", "--updates", "4", "--random-steps", "4"]
+    whole, part = hashing.measure([*words, "--out", str(tmp_path / "run")])
+    assert 0 < part < whole
+
+
+def test_a_call_inside_another_one_counts_once() -> None:
+    clock = hashing.Clock()
+    spend = clock.timed(lambda: sum(range(300_000)))
+    start = time.process_time()
+    assert clock.timed(lambda: spend() + spend())() == 2 * sum(range(300_000))
+    assert 0 < clock.seconds <= time.process_time() - start
 
 
 def test_products_are_those_of_an_update() -> None:

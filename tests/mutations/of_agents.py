@@ -4,6 +4,18 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
+        "agents/brac.py", "agents/test_brac.py",
+        ("a weight of 0 cannot be saved", "max(config.alpha, SMALLEST_WEIGHT)", "config.alpha"),
+    ),
+    *of_file(
+        "agents/cql.py", "agents/test_cql.py",
+        ("a weight of 0 cannot be saved", "max(config.conservatism, SMALLEST_WEIGHT)", "config.conservatism"),
+    ),
+    *of_file(
+        "agents/recurrent_crr.py", "agents/test_ranges.py",
+        ("stretches of one step, which has no successor", ' | {"sequence_length": TWO}', ""),
+    ),
+    *of_file(
         "agents/_on_policy.py", "agents/test_ppo_by_hand.py agents/test_ppo.py agents/test_a2c.py",
         ("target_kl without its factor", "> 1.5 * target", "> target"),
         ("rows drawn with replacement", "torch.randperm(len(batch),", "torch.randint(len(batch), (len(batch),),"),

@@ -55,6 +55,27 @@ MUTATIONS: list[Mutation] = [
         ("a config without its hash is believed", 'written["format"] < HASHED', 'written["format"] <= HASHED'),
     ),
     *of_file(
+        "benchmarks/training/recorder.py", "benchmarks/test_faults.py::test_an_error_says_from_which_update_all_runs_can_be_resumed",
+        ("a run is to be started again after a full disk", "error.reason if isinstance(error, CannotWrite) else str(error)", "str(error)"),
+    ),
+    *of_file(
+        "rlbench/errors.py", "rlbench/test_files.py",
+        ("a full disk without what to do next", "{self.reason}; afterwards run the same command again", "{self.reason}"),
+    ),
+    *of_file(
+        "rlbench/files.py", "rlbench/test_files.py",
+        ("an error of the disk counts as a crash", "if number in PASSING:", "if False:"),
+        ("another folder does not help", "if number in LASTING:", "if False:"),
+    ),
+    *of_file(
+        "benchmarks/commands/options.py", "rlbench/test_cli.py::test_help_of_an_agent_names_every_setting_with_the_papers_name",
+        ("the help does not show ranges", " if name in ranges else text", " if name not in ranges else text"),
+    ),
+    *of_file(
+        "benchmarks/speed/hashing.py", "benchmarks/test_speed.py::test_a_call_inside_another_one_counts_once",
+        ("a call inside another one counts twice", "            if self._inside:\n", "            if False:\n"),
+    ),
+    *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_changed_runs.py",
         ("changed results are shown", "            for name in changed:\n", "            for name in changed[:0]:\n"),
     ),

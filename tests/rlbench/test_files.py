@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlbench.errors import UserError
-from rlbench.files import explaining_os_errors, only_one, write_atomically
+from rlbench.files import PASSING, explaining_os_errors, only_one, write_atomically
 
 
 def test_a_failing_writer_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
@@ -44,6 +44,8 @@ def test_refusals_of_the_system_are_one_sentence(
     with pytest.raises(UserError, match=words) as error:
         write_atomically(tmp_path / "f", b"new")
     assert "\n" not in str(error.value)
+    again = str(error.value).endswith("; afterwards run the same command again")
+    assert again == (code in PASSING)
     assert os.listdir(tmp_path) == []
 
 
