@@ -33,7 +33,7 @@ HASHING = (
 DATA = ["--env", "point-mixed", "--data-size", "200000"]
 RUNS = {
     "start of `bc` with 200,000 transitions in the cache": ["bc", *DATA, "--updates", "1", "--eval-episodes", "1"],
-    "3,000 updates of `sac` on Pendulum-v1, 3 checkpoints": ["sac", "--env", "Pendulum-v1", "--updates", "3000", "--checkpoint-every", "1000"],
+    "400 updates of `sac` on Pendulum-v1, 4 checkpoints": ["sac", "--env", "Pendulum-v1", "--updates", "400", "--checkpoint-every", "100"],
 }  # fmt: skip
 
 
