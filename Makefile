@@ -14,7 +14,7 @@ check:
 check-slow:
 	$(PYTHON) -m pytest -q -m slow
 
-# Injects faults into whole runs, files and settings, and prints their number by kind: about an hour.
+# Injects faults into whole runs, files and settings, and prints their number by kind; slow.
 check-faults:
 	$(PYTHON) -m pytest -q -m "slow or not slow" tests/faults tests/benchmarks/test_faults.py \
 	  tests/benchmarks/test_trust.py tests/envs/test_contract.py tests/offline_data/test_changed_data.py \
