@@ -140,9 +140,10 @@ class Attention(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.rand(heads, count, count, generator=generator)
         self.register_buffer("ranks", drawn)
-        self._read: dict[Any, Tensor] = {}
+        self._known: dict[Any, tuple[Tensor, ...]] = {}
+        """Patterns by number of blocks and device; computed from `ranks`."""
         self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
-            lambda module, _: module._read.clear()
+            lambda module, _: module._known.clear()
         )
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -197,11 +198,22 @@ class Attention(nn.Module):
         return self.pattern.kind != "full" and self._most(count) < count
 
     def _blocks_read(self, count: int) -> Tensor:
-        """`Pattern.reads` of `count` blocks, computed once."""
+        """`Pattern.reads` of `count` blocks, bool [H, count, count]."""
+        return self._pattern_of(count)[0]
+
+    def _pattern_of(self, count: int) -> tuple[Tensor, ...]:
+        """`_blocks_read` and, for each block of queries, which blocks it reads, int64 [H, count, most], and whether it does.
+
+        Computed once; the blocks are in order, and some rows have fewer than others.
+        """
         known = (count, self.ranks.device)
-        if known not in self._read:
-            self._read[known] = self.pattern.reads(count, self.ranks)
-        return self._read[known]
+        if known not in self._known:
+            read = self.pattern.reads(count, self.ranks)
+            # True comes first.
+            does, table = read.byte().sort(dim=-1, descending=True, stable=True)
+            most = self._most(count)
+            self._known[known] = (read, table[..., :most], does[..., :most] > 0)
+        return self._known[known]
 
     def _dense(self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None) -> Tensor:
         """The heads' outputs [B, H, L, d], computed with a mask for all pairs of positions."""
@@ -224,11 +236,7 @@ class Attention(nn.Module):
         # In the causal form the global block reads itself alone, as everything before it.
         everyone = [] if pattern.causal else pattern.everyone(count)
         begin, end = min(len(everyone), 1), count - max(len(everyone) - 1, 0)
-        # True comes first, and the order of blocks is kept.
-        read, table = (
-            x[:, begin:end, : self._most(count)]
-            for x in self._blocks_read(count).byte().sort(dim=-1, descending=True, stable=True)
-        )
+        table, read = (x[:, begin:end] for x in self._pattern_of(count)[1:])
         rows = (table + count * torch.arange(heads, device=table.device)[:, None, None]).flatten()
 
         def gathered(x: Tensor) -> Tensor:
@@ -242,7 +250,7 @@ class Attention(nn.Module):
             return _attend(x, key, value, exists[:, None, None], self._dropped)
 
         # [B or 1, H, blocks, 1, keys]
-        mask = exists.unflatten(1, (count, block))[:, table] & (read > 0)[..., None]
+        mask = exists.unflatten(1, (count, block))[:, table] & read[..., None]
         mask = mask.flatten(3)[..., None, :]
         if pattern.causal:
             within = torch.arange(block, device=table.device)
