@@ -82,11 +82,11 @@ AGENTS = NameTable(
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",
-            "CRR with memories (LSTM or GRU), for tasks that hide their state",
+            "CRR with memories (LSTM or any other), for tasks that hide their state",
         ),
         "recurrent-ppo": (
             "recurrent_ppo:RecurrentPPO",
-            "PPO with a memory (LSTM or GRU), for tasks that hide their state",
+            "PPO with a memory (LSTM or any other), for tasks that hide their state",
         ),
         "rfm": (
             "rfm:RFM",

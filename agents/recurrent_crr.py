@@ -40,14 +40,14 @@ class RecurrentCRRConfig(CRRConfig):
     batch_size: int = 16
     """Stretches of trajectories in one update."""
     memory: str = "lstm"
-    """Name of the memory; `rlbench list` shows all."""
+    """Name of the memory, with options after a colon if it has any; `rlbench list` shows all."""
     sequence_length: int = 32
     """Steps of a stretch."""
     ranges: ClassVar[Mapping[str, Range]] = {**CRRConfig.ranges, "sequence_length": TWO}
 
 
 class RecurrentCRR(CRR):
-    """CRR whose policy and critics each read an LSTM."""
+    """CRR whose policy and critics each read a memory."""
 
     Config: ClassVar[type] = RecurrentCRRConfig
     consumes = Trajectories

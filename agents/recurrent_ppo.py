@@ -1,8 +1,8 @@
 """PPO with a memory, for tasks whose observations hide the state.
 
-Policy and value read the output of an LSTM over the observations so far:
+Policy and value read the output of a memory, by default an LSTM, over the observations so far:
 
-    m_t = LSTM(o_1, ..., o_t),   pi(a | m_t),   V(m_t)
+    m_t = memory(o_1, ..., o_t),   pi(a | m_t),   V(m_t)
 
 An update unrolls the memory over whole columns of a rollout, one column for each environment, from the
 state in which the environment began it; the gradient ends there (truncated backpropagation through
@@ -48,7 +48,7 @@ class RecurrentPPOConfig(PPOConfig):
 
     hidden: tuple[int, ...] = ()
     memory: str = "lstm"
-    """Name of the memory; `rlbench list` shows all."""
+    """Name of the memory, with options after a colon if it has any; `rlbench list` shows all."""
     memory_size: int = 64
     """Output size of the memory."""
     envs: int = 8
@@ -88,7 +88,7 @@ class Columns(Minibatch):
 
 
 class RecurrentPPO(OnPolicyAgent):
-    """PPO whose policy and value read an LSTM."""
+    """PPO whose policy and value read a memory."""
 
     Config: ClassVar[type] = RecurrentPPOConfig
     run: ClassVar[Mapping[str, Any]] = {
