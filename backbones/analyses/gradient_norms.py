@@ -41,6 +41,9 @@ class GradientNormsConfig:
     """Units of the untrained networks."""
     rows: int = 64
     """Test sequences that are read."""
+    noise: float = 0.1
+    """Standard deviation of the untrained networks' first h, as in the authors' code: if all sequences begin alike, h would not vary
+    in the batch, and BN would divide by nearly 0."""
     networks: int = 3
     """Untrained networks for each gamma, with weights from different seeds."""
 
@@ -50,8 +53,10 @@ class GradientNormsConfig:
             raise UserError(
                 f"units, rows and networks are {self.units}, {self.rows} and {self.networks}; give at least 2, 2 and 1"
             )
-        if not self.gains or min(self.gains) < 0:
-            raise UserError(f"gains is {self.gains}; give one or more, each 0 or more")
+        if not self.gains or min(*self.gains, self.noise) < 0:
+            raise UserError(
+                f"gains is {self.gains} and noise is {self.noise}; give one gain or more, and no negative numbers"
+            )
 
 
 class TanhRNN(nn.Module):
@@ -125,8 +130,9 @@ class GradientNorms(Analysis):
                 with initialising(seed):
                     network = TanhRNN(inputs, config.units, steps, gain).to(x.device)
                     head = nn.Linear(config.units, int(label.max()) + 1).to(x.device)
+                    hidden = config.noise * torch.randn(batch, config.units).to(x.device)
                 found[untrained(gain, seed)] = norms(
-                    network.step, x, x.new_zeros(batch, config.units),
+                    network.step, x, hidden,
                     lambda h, head=head: F.cross_entropy(head(h), label),  # type: ignore[misc]
                 )  # fmt: skip
         memory.train()

@@ -174,8 +174,9 @@ def test_runs_that_do_not_suit_are_refused() -> None:
         (BatchStatisticsConfig, {"rows": 1}, "rows is 1"),
         (GradientNormsConfig, {"units": 1}, "units, rows and networks are 1"),
         (GradientNormsConfig, {"networks": 0}, "at least 2, 2 and 1"),
-        (GradientNormsConfig, {"gains": ()}, "give one or more"),
-        (GradientNormsConfig, {"gains": (-1.0,)}, "each 0 or more"),
+        (GradientNormsConfig, {"noise": -1.0}, "noise is -1.0"),
+        (GradientNormsConfig, {"gains": ()}, "give one gain or more"),
+        (GradientNormsConfig, {"gains": (-1.0,)}, "no negative numbers"),
     ],
 )
 def test_settings_out_of_range_are_refused(
