@@ -70,6 +70,7 @@ MUTATIONS: list[Mutation] = [
         ("not orthogonal", "nn.init.orthogonal_(self.slow.weight)", "nn.init.eye_(self.slow.weight[:1])"),
         ("one norm for both", "self.slow_norm(self.slow(hidden), time) + self.input_norm(self.inputs(x), time)", "self.slow_norm(self.slow(hidden) + self.inputs(x), time)"),
         ("no gradient", "@torch.enable_grad()\ndef norms", "def norms"),
+        ("no noise", "config.noise * torch.randn", "0.0 * torch.randn"),
         ("seed not used", "with initialising(seed):", "with initialising(0):"),
     ),
     *of_file(
