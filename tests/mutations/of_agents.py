@@ -13,7 +13,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "agents/recurrent_crr.py", "agents/test_ranges.py",
-        ("stretches of one step, which has no successor", ' | {"sequence_length": TWO}', ""),
+        ("stretches of one step, which has no successor", ', "sequence_length": TWO}', "}"),
     ),
     *of_file(
         "agents/_on_policy.py", "agents/test_ppo_by_hand.py agents/test_ppo.py agents/test_a2c.py",
