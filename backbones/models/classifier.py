@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.models._base import classes_of, input_space, normalises_over_batches, right
 from rlbench.backbones.optim import SGD, gradient_step, one_cycle
-from rlbench.backbones.ranges import check
+from rlbench.backbones.ranges import Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
@@ -45,6 +45,10 @@ class ClassifierConfig:
     """Examples in one update."""
     cycle_updates: int | None = None
     """Updates in which the step size rises and falls once; by default the whole run. None in code: constant."""
+
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(lambda x: 0 <= x <= 10, "a number from 0 to 10")
+    }
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""

@@ -210,7 +210,7 @@ def test_hard_targets_are_copies_every_third_update_and_not_before() -> None:
 
 def test_the_largest_gradient_is_that_of_the_setting() -> None:
     moved: list[float] = []
-    for clip in (None, 1e-12):
+    for clip in (None, 1e-9):
         crr = agent(gradient_clip=clip)
         before = copies(crr.policy)
         crr.learn(random_batch(UNIT))
@@ -218,7 +218,7 @@ def test_the_largest_gradient_is_that_of_the_setting() -> None:
         moved.append(max(float(step.abs().max()) for step in steps))
     # Adam's first step is the learning rate, unless its epsilon of 1e-8 is larger than the gradient.
     assert moved[0] == pytest.approx(3e-4, rel=0.01)
-    assert moved[1] < 3e-7
+    assert moved[1] < 3e-5
 
 
 def test_critic_weighted_acting_takes_what_the_critic_prefers_by_far() -> None:

@@ -168,7 +168,7 @@ def test_every_option_has_an_effect(name: str, options: tuple[str, ...]) -> None
         ("mann:sharpness=high", "sharpness of mann is 'high'; give one of none, learned"),
         ("mann:decay=2", "decay of mann is 2.0; give a number from 0 to 1"),
         ("fast-weights:inner=0", "inner of fast-weights is 0; give 1 or more"),
-        ("fast-weights:rate=-1", "rate of fast-weights is -1.0; give a finite number, 0 or more"),
+        ("fast-weights:rate=-1", "rate of fast-weights is -1.0; give a number from 0 to 1,000,000"),
         ("bn-lstm:steps=0", "steps of bn-lstm is 0; give 1 or more"),
         ("transformer:heads=3", "the width is 8 and the number of heads 3"),
         ("big-bird:length=0", "length of big-bird is 0; give 1 or more"),

@@ -119,7 +119,7 @@ def test_encoders_without_maps_refuse_a_pyramid() -> None:
         ("resnet:,units=1", "there is no option '' of the encoder resnet"),
         ("resnet:gate_bias=nan", "gate_bias of resnet is nan; give a finite number"),
         (
-            "resnet:width=10000000000000000",
+            "resnet:width=1000000000000",
             "is too large for the memory, with observations of shape",
         ),
         ("mobilenet-v2:width=1e300", "is too large for the memory"),

@@ -166,7 +166,8 @@ def test_two_methods_of_a_table_never_have_the_same_settings(name: str, scale: A
     seen: dict[Any, str] = {}
     for method, job in load_paper(name).jobs(scale, Path()):
         if job.config.seed == 0:
-            run = (job.config.env, job.config.updates, job.config.pretrained)
+            config = job.config
+            run = (config.env, config.data_size, config.updates, config.pretrained)
             key = (job.learner, run, resolved(job))
             assert seen.setdefault(key, method) == method
     assert seen
