@@ -8,7 +8,7 @@ from torch import Tensor
 from rlbench.checks import same_shape
 
 SMALLEST_WEIGHT = torch.finfo(torch.float32).tiny
-"""Stands for a weight of 0 that is stored as its logarithm, which must be finite in a checkpoint."""
+"""Replaces a weight of 0 whose logarithm is stored, because a checkpoint needs finite numbers."""
 SMALLEST_DEVIATION = 0.03
 """Lower bound for the standard deviation of advantages, as a share of the returns. While an agent learns
 CartPole, Pendulum or MuJoCo tasks, the share is 0.04 or more; once MiniGrid-Empty-5x5-v0 is solved it is

@@ -154,7 +154,7 @@ class RecurrentPPO(OnPolicyAgent):
     def _remembered(self, rollout: Trajectories) -> tuple[Tensor, Tensor]:
         """Output of the memory at each step [T, V, H], and after the final observations of the steps of `led_out`, [N, H].
 
-        The state before a step is computed again from the first one: there may be too much of it to store it with every step.
+        The state before a step is computed again from the first one, because it may be too large to be stored with every step.
         """
         obs, final_obs = self.normaliser(rollout.obs), self.normaliser(rollout.final_obs)
         reset, led, state = _reset(rollout), led_out(rollout), self._start(rollout)

@@ -18,12 +18,12 @@ def read_options(
 
     Args:
         kind: Kind of the name in errors, such as `encoder`.
-        name: What has the options.
+        name: The name that has the options.
         words: The options that were given; a later one wins over an earlier one.
-        *makers: Functions of whose arguments those are options that have a number or a text as their default.
+        *makers: Functions; their arguments with a number or a text as default are the options.
 
     Raises:
-        UserError: There is no such option, or its value is of another type or none of its choices.
+        UserError: There is no such option, or its value has another type or is not one of its choices.
     """
     defaults: dict[str, Any] = {}
     types: dict[str, Any] = {}

@@ -35,7 +35,7 @@ SIZE = Range(
     lambda x: all(1 <= n <= MOST for n in (x if isinstance(x, tuple) else (x,))),
     f"1 or more, up to {MOST:,}",
 )
-"""Range of what an update holds in memory or repeats, or of each number of a tuple, such as layer sizes."""
+"""Range of anything that an update holds in memory or repeats; for a tuple, such as layer sizes, of each number."""
 FEW = Range(lambda x: 1 <= x <= 1_000, "1 or more, up to 1,000")
 """Range of a number of threads, or of runs at once."""
 SEED = Range(lambda x: 0 <= x < 2**63, "0 or more, below 2^63")
@@ -131,7 +131,7 @@ def within(what: str, each: Range, **values: Any) -> None:
         **values: The options by name.
 
     Raises:
-        UserError: One is.
+        UserError: An option is out of range.
     """
     for name, value in values.items():
         if not each.holds(value):

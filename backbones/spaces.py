@@ -9,7 +9,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
-from rlbench.packed import Packed
+from rlbench.packed import Packed, is_image
 from rlbench.sequences import TokenSequence
 
 
@@ -21,13 +21,14 @@ def is_box(space: Space[Any]) -> bool:
 def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
     if isinstance(space, TokenSequence) or (isinstance(space, Packed) and not space.vectors):
-        what = (
-            "tokens" if isinstance(space, TokenSequence) else f"the parts {', '.join(space.parts)}"
-        )
-        example = "token-gru" if isinstance(space, TokenSequence) else "parts:image=one-hot-grid"
+        if isinstance(space, TokenSequence):
+            what, example = "tokens", "token-gru, or another one that reads them (`rlbench list`)"
+        else:
+            image = any(map(is_image, space.parts.values()))
+            what = f"the parts {', '.join(space.parts)}"
+            example = "parts:image=NAME, with an encoder for images or grids" if image else "parts"
         raise UserError(
-            f"the observations are {what}, which are not one vector; give --encoder {example} or another one that "
-            "reads them (`rlbench list`)"
+            f"the observations are {what}, which are not one vector; give --encoder {example}"
         )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rlbench.envs.packing import Packing
 from rlbench.errors import FAILURES, Diverged, UserError, raised_by
 from rlbench.interface import Agent
+from rlbench.sequences import TokenSequence
 
 Array = NDArray[Any]
 
@@ -255,6 +256,12 @@ class Checked:
             if self._dtype is not None:
                 self._refuse(f"returned {obs.dtype} after {self._dtype}", "always the same type")
             self._dtype = obs.dtype
+        space = self.observation_space
+        if isinstance(space, TokenSequence) and not space.knows(obs):
+            self._refuse(
+                f"returned the tokens {obs.astype(int).tolist()}",
+                f"numbers from 0 to {len(space.words) - 1}, those of the words",
+            )
         # The sum of squares is the fastest check; it may overflow on valid numbers.
         flat = obs.ravel()
         finite = obs.dtype == _BYTE or math.isfinite(flat.dot(flat))

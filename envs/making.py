@@ -88,7 +88,7 @@ def make_minigrid(env_id: str, *, whole: bool = False) -> "gym.Env[Any, Any]":
 
     Args:
         env_id: Its Gymnasium id.
-        whole: Whether observations have the direction and the words of the mission too; else they are its image alone.
+        whole: Whether observations also have the direction and the words of the mission; otherwise they are the image alone.
     """
     register_minigrid(env_id)
     from rlbench.envs.contract import made

@@ -31,8 +31,9 @@ class Packing(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
             self._packed = Packed(env.observation_space)
         except TypeError as error:
             raise UserError(
-                f"the part of the observations of {name} called {error}; expected Box, Discrete, MultiDiscrete, "
-                "MultiBinary or Dict, so convert it in a wrapper (gymnasium.wrappers.TransformObservation)"
+                f"in the observations of {name}, {error}; expected Box, Discrete, MultiDiscrete, MultiBinary or Dict, or "
+                "rlbench.sequences.TokenSequence for a text, so convert it in a wrapper "
+                "(gymnasium.wrappers.TransformObservation)"
             ) from None
         self.observation_space: Any = self._packed
 

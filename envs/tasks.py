@@ -37,7 +37,7 @@ MINIGRID = ("MiniGrid-", "BabyAI-")
 TRAJECTORIES = "trajectories:"
 """Prefix of sources of trajectories in a task."""
 PARTS = "parts"
-"""View of a task whose usual observations are a part of what its environment returns: all parts; see `rlbench.packed`."""
+"""View with all parts of the observations, for a task that otherwise shows only one of them; see `rlbench.packed`."""
 GRIDS = "rlbench.envs.grids.single"
 """Module that registers the Gymnasium ids of grids and chains."""
 

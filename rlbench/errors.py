@@ -9,7 +9,7 @@ class UserError(ValueError):
 
 
 class CannotWrite(UserError):
-    """A file cannot be written until the user corrects what `reason` says; how to go on then depends on the command."""
+    """A file cannot be written until the user corrects what `reason` says; what to do then depends on the command."""
 
     def __init__(self, reason: str) -> None:
         """Stores the reason."""
@@ -17,7 +17,7 @@ class CannotWrite(UserError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """The reason, and how most commands go on."""
+        """The reason, and what to do with most commands."""
         return f"{self.reason}; afterwards run the same command again"
 
 

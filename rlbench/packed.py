@@ -44,7 +44,7 @@ class Packed(spaces.Box):
         """One element of the Dict space as a vector, [D].
 
         Raises:
-            ValueError: A part is missing or has another shape or kind.
+            ValueError: A part is missing or has another shape or kind, or a text has a number without a word.
         """
         packed = np.empty(self.shape, np.float32)
         for (name, part), place in zip(self.parts.items(), self._slices, strict=True):
@@ -55,6 +55,8 @@ class Packed(spaces.Box):
                 value = value[key]
             if isinstance(part, spaces.Box) and np.shape(value) != part.shape:
                 raise ValueError(f"{name!r} of shape {list(np.shape(value))}, not {list(part.shape)}")  # fmt: skip
+            if isinstance(part, TokenSequence) and not part.knows(value):
+                raise ValueError(f"{name!r} with tokens outside its {len(part.words)} words")
             packed[place] = np.asarray(spaces.flatten(part, value))
         return packed
 

@@ -6,6 +6,7 @@ The space keeps the vocabulary, so that sources can write sequences and models c
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -39,6 +40,10 @@ class TokenSequence(Box):
         largest = len(self.words) - 1
         kind = np.uint8 if largest <= np.iinfo(np.uint8).max else np.int64
         super().__init__(0, largest, (length,), kind)
+
+    def knows(self, tokens: NDArray[Any]) -> bool:
+        """Whether all numbers [..., L] are those of tokens in the vocabulary."""
+        return bool(np.min(tokens) >= 0 and np.max(tokens) < len(self.words))
 
     def text(self, tokens: NDArray[np.integer]) -> str:
         """The tokens [L] as words, without the padding."""

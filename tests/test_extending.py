@@ -62,6 +62,24 @@ def test_a_worked_example_applies_and_runs(page: Path, tmp_path: Path) -> None:
     assert "kept in" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_the_environment_with_an_image_a_text_and_numbers_trains(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "extending" / "environment.md").read_text()
+    text = re.search(r"```python\n# sides\.py\n(.*?)```", page, re.DOTALL)
+    commands = re.search(r"<!-- parts -->\n```bash\n(.*?)```", page, re.DOTALL)
+    assert text is not None
+    assert commands is not None
+    (tmp_path / "sides.py").write_text(text[1])
+    lines = commands[1].replace("\\\n", "").splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        words = re.sub(r"--updates \d+", "--updates 1", line).split()
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
 def test_the_model_of_the_page_of_models_runs(tmp_path: Path) -> None:
     page = ROOT / "docs" / "models.md"
     (tmp_path / "my_model.py").write_text(block(page, "python"))

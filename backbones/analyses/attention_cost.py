@@ -1,7 +1,7 @@
-"""How the time of attention grows with the length of a sequence: the pattern of a trained encoder and full attention.
+"""How the time of attention grows with the length of a sequence: a trained encoder's pattern compared with full attention.
 
-Transformers of the encoder's sizes, with fresh weights, read sequences of each length, alternately, without gradients. The time is the
-shortest of several. With full attention it grows with the square of the length, with a sparse pattern linearly.
+Untrained transformers of the encoder's sizes read one sequence of each length, without gradients. The time is the
+shortest of several passes. With full attention it grows with the square of the length, with a sparse pattern linearly.
 
 Zaheer et al., 2020, https://arxiv.org/abs/2007.14062, section 3 and figure 3 of its appendix
 """

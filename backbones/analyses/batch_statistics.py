@@ -25,7 +25,7 @@ class BatchStatisticsConfig:
     """Settings of the comparison of statistics."""
 
     rows: int = 120
-    """Examples in a batch; the last ones are left out if they are fewer."""
+    """Examples in a batch; a smaller last batch is left out."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""

@@ -2,12 +2,12 @@
 
     h_t = tanh(BN(W_h h_{t-1}; gamma) + BN(W_x x_t; gamma) + b),   ratio = |dL/dh_1| / |dL/dh_T|
 
-For each initial gamma a network without training, with an orthogonal W_h, reads the test sequences of the run; L is the
+For each initial gamma an untrained network with an orthogonal W_h reads the test sequences of the run; L is the
 cross-entropy of a linear layer after the last step. A ratio far from 1 means that the gradient vanishes or explodes over the
 sequence. The paper shows that it vanishes with gamma = 1 and not with 0.1, because normalised inputs with a variance of 1
 saturate the tanh.
 
-The trained memory of the run is shown beside it, with the gradients of its hidden state h_t, which is its output.
+The trained memory of the run is shown as well, with the gradients of its hidden state h_t, which is its output.
 
 Cooijmans et al., 2017, https://arxiv.org/abs/1603.09025, section 4 and figure 1a
 """
@@ -118,7 +118,7 @@ class GradientNorms(Analysis):
         memory = getattr(getattr(model, "encoder", None), "memory", None)
         if memory is None or given["obs"].dim() != 3:
             raise UserError(
-                f"{type(model).__name__} has no memory, or its examples are no sequences of vectors; give {self.runs[0]}"
+                f"{type(model).__name__} has no memory, or its examples are not sequences of vectors; give {self.runs[0]}"
             )
         config = self.config
         rows = given.take(slice(0, config.rows))

@@ -148,15 +148,22 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
 def _refuse_other_spaces(
     name: str, kind: "Kind", observations: "tuple[int, ...] | Space[Any]"
 ) -> None:
-    """Raises a UserError if an encoder of tokens or parts is given anything else, or another encoder is given these."""
+    """Raises a UserError if an encoder of tokens or parts is given anything else, or another encoder is given tokens or parts."""
     from rlbench.packed import Packed
     from rlbench.sequences import TokenSequence
 
     found = {TokenSequence: "tokens", Packed: "parts"}.get(type(observations), "")
+    inner = name.replace(":", "/").replace(",", "/")
     if kind.takes in ("tokens", "parts") and kind.takes != found:
         what = "sequences of tokens" if kind.takes == "tokens" else "Dict observations"
+        given, other = str(observations), "another --encoder"
+        if isinstance(observations, Packed):
+            given, other = (
+                f"the parts {', '.join(observations.parts)}",
+                f"--encoder parts:text={inner}",
+            )
         raise UserError(
-            f"the encoder {name} takes {what}, but the observations are {observations}; give another --encoder"
+            f"the encoder {name} takes {what}, but the observations are {given}; give {other}"
         )
     if found == "tokens" and kind.takes != found:
         raise UserError(
@@ -166,7 +173,7 @@ def _refuse_other_spaces(
     if isinstance(observations, Packed) and kind.takes != found and not observations.vectors:
         raise UserError(
             f"the observations have the parts {', '.join(observations.parts)}, but the encoder {name} takes a single "
-            f"array; give --encoder parts:image={name}"
+            f"array; give --encoder parts:image={inner}"
         )
 
 

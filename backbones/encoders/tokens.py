@@ -13,7 +13,7 @@ from rlbench.sequences import PAD, TokenSequence
 
 
 class TokenLayers(nn.Module, ABC):
-    """Reads tokens as learned vectors; a subclass says how."""
+    """Replaces tokens with learned vectors, which a subclass turns into features."""
 
     def __init__(self, space: TokenSequence, width: int) -> None:
         """Vectors of length `width`, W, for the tokens of a space."""
@@ -28,7 +28,7 @@ class TokenLayers(nn.Module, ABC):
 
     @property
     def one_program(self) -> bool:
-        """Whether the operations are the same for all observations; not if they depend on the longest one of a batch."""
+        """Whether the operations are the same for all observations; they are not if they depend on the longest one of a batch."""
         return not self.trims
 
     def forward(self, tokens: Tensor) -> Tensor:

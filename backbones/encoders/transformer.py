@@ -4,11 +4,11 @@
 
 It reads both sides of each token, as in BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805); with `reads=past` a
 token reads only itself and those before it. With `pool=token` the features are those of one token that reads all others: the
-first, [CLS], as in BERT, or with `reads=past` the last one. They are of use if training has a loss at this token, which
-hidden words alone are not. `attention=big-bird` and others are the sparse patterns of `layers/attention.py` for long
+first, [CLS], as in BERT, or with `reads=past` the last one. This is useful only after training with a loss at that token,
+which predicting hidden words is not. `attention=big-bird` and others are the sparse patterns of `layers/attention.py` for long
 sequences.
 
-An observation is a row of token numbers, see `rlbench.sequences`. The default sizes are for vocabularies of some dozens of
+An observation is a row of token numbers, see `rlbench.sequences`. The default sizes are for vocabularies of a few dozen
 words. BERT's base model has a width of 768, 12 layers, 12 heads, 3,072 units, post-norm and dropout 0.1.
 """
 

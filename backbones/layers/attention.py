@@ -13,13 +13,13 @@ positions, and each block of queries reads
 
 Each query then has at most (window + random + 2) b keys, however long the sequence is. The fast form gathers them into one
 array, so that its time and memory are linear in the length; the reference is full attention with a dense mask, which
-is also faster where the gathered keys would be as many as all. Both give the same numbers.
+is also faster if a query would gather as many keys as there are. Both give the same numbers.
 
 Attention: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. Big Bird: Zaheer et al., 2020,
 https://arxiv.org/abs/2007.14062; the blocks are those of the authors' code (https://github.com/google-research/bigbird),
 whose defaults are the defaults here.
 
-Differences from the authors' code: there the second block never draws the last but one, nor that the second. The
+Differences from the authors' code: there, the second block never draws the second-to-last one, nor vice versa. The
 causal form is ours: position i reads no position after it, so that the window is the block itself and those before it, random blocks
 are earlier ones, and only the first block is global.
 """
@@ -51,7 +51,7 @@ class Pattern:
     """Random blocks of each block of queries."""
 
     def __post_init__(self) -> None:
-        """Refuses sizes that make no pattern.
+        """Refuses sizes that do not make a pattern.
 
         Raises:
             UserError: There is no such pattern, or a size is out of range.
@@ -125,7 +125,7 @@ class Attention(nn.Module):
             seed: Decides the random blocks.
 
         Raises:
-            UserError: `width` is no multiple of `heads`.
+            UserError: `width` is not a multiple of `heads`.
         """
         super().__init__()
         if heads < 1 or width % heads:
@@ -189,7 +189,7 @@ class Attention(nn.Module):
         return -(-length // self.pattern.block)
 
     def _most(self, count: int) -> int:
-        """Most blocks that a block of queries which is not global reads."""
+        """The largest number of blocks that a block of queries reads, unless it is global."""
         few = self.pattern.window + len(self.pattern.everyone(count))
         return min(count, few + (self.pattern.random if self.pattern.kind != "window" else 0))
 
@@ -233,7 +233,7 @@ class Attention(nn.Module):
         if padding is None:
             padding = torch.zeros(1, length, dtype=torch.bool, device=query.device)
         exists = ~F.pad(padding, (0, extra), value=True)
-        # In the causal form the global block reads itself alone, as everything before it.
+        # In the causal form the global block, which has none before it, reads only itself.
         everyone = [] if pattern.causal else pattern.everyone(count)
         begin, end = min(len(everyone), 1), count - max(len(everyone) - 1, 0)
         table, read = (x[:, begin:end] for x in self._pattern_of(count)[1:])

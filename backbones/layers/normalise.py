@@ -99,8 +99,8 @@ class RunningNormaliser(nn.Module):
         super().__init__()
         if enabled and isinstance(space, Packed) and not space.vectors:
             raise UserError(
-                f"normalise_obs is on, but the observations have the parts {', '.join(space.parts)}; give "
-                "--no-normalise-obs"
+                f"normalise_obs is on, but the parts {', '.join(space.parts)} of the observations include an image or a text; "
+                "give --no-normalise-obs"
             )
         self.enabled = enabled
         self.moments = _Moments((space.shape or ()) if enabled else ())

@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Initial weights are normal with deviation 0.02, cut off at two deviations, and biases are 0.
+        """Initial weights are normal with standard deviation 0.02, truncated at two deviations; biases are 0.
 
         Args:
             width: Length of the vectors, W.
@@ -142,7 +142,7 @@ class Transformer(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draws all matrices of a network from the cut-off normal distribution of BERT's code; biases become 0."""
+    """Draws all matrices of a network from the truncated normal distribution of BERT's code; biases become 0."""
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() > 1:

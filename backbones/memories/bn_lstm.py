@@ -5,8 +5,8 @@
     h = sigmoid(o) tanh(BN(c; gamma_c, beta_c))
 
 The statistics of time step t are those of the batch at step t, t counted from the start of an episode: activations
-differ most in the first steps. A step beyond the longest sequence so far uses the statistics of the last one that it had. gamma is
-shared by all steps and begins at 0.1: with 1, the tanh saturates and gradients vanish, say the authors.
+differ most in the first steps. A step beyond the longest sequence so far uses the statistics of the last step that has any. gamma is
+shared by all steps and begins at 0.1: with 1, according to the authors, the tanh saturates and gradients vanish.
 
 In training the batch is normalised with its own statistics, in evaluation with their running averages. An agent uses the averages in
 both, as in its encoders (`acting_memory`): it acts on a few environments, which are not at the same t. Learning
@@ -16,8 +16,8 @@ Cooijmans et al., 2017, https://arxiv.org/abs/1603.09025; weights and the rate o
 https://github.com/cooijmanstim/recurrent-batch-normalization.
 
 Differences from that code: h and c begin at 0 and not at learned values; the averages of a step begin as plain means over the
-first 100 updates. There noise on the first h keeps pixels that are the same in all images from making gradients explode;
-that is the option `noise`, which is off by default and only affects training with the statistics of the batch.
+first 100 updates. In their code, noise on the first h prevents gradients from exploding at pixels that are the same in all
+images; here it is the option `noise`, off by default, which only affects training with the statistics of the batch.
 """
 
 import torch

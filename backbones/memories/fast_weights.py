@@ -10,7 +10,7 @@ A stores the last hidden vectors, and A h_s is a sum of them, weighted by how si
     A(t) h_s = eta sum_tau lambda^(t-tau) h(tau) (h(tau) . h_s)
 
 which is attention to the past without a softmax. One step uses the matrix, whose size does not grow; a sequence
-uses the sum over a few steps at a time, so that training stores a matrix for each few steps and not for each one. Both are equal.
+uses the sum over a few steps at a time, so that training stores one matrix every few steps and not at each step. Both give the same outputs.
 
 Ba et al., 2016, https://arxiv.org/abs/1610.06258. f is ReLU. The initial W is a multiple of the identity, as in
 https://github.com/jiamings/fast-weights, whose layer normalisation averages over the batch; here it averages over the units,

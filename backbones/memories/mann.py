@@ -5,17 +5,17 @@ k = tanh(...), a vector to write a = tanh(...) and a gate g = sigmoid(...):
 
     w_lu    one-hot at the least used slots of the last step: the i-th head writes to the i-th of them
     w_w = g w_r(t-1) + (1 - g) w_lu         a head writes to what it read last, or to a slot that is hardly used
-    M = M(t-1), with the least used slot emptied,   + sum over heads of w_w a^T
+    M = (M(t-1) with the least used slot emptied) + sum over heads of w_w a^T
     w_r = softmax(beta cos(k, M)),   r = w_r M
     w_u = gamma w_u(t-1) + sum of w_r + sum of w_w
 
-Writing is by usage and reading by content (least recently used access, LRUA), so that what is to be bound decides where it
-is stored. The choice of slots and their emptying have no gradient. The output is a linear layer of the LSTM's output and of all r.
+Writing is by usage and reading by content (least recently used access, LRUA), so where a vector is stored does not depend on
+what it holds. The choice of slots and their emptying have no gradient. The output is a linear layer of the LSTM's output and of all r.
 
 Santoro et al., 2016, "Meta-learning with memory-augmented neural networks", http://proceedings.mlr.press/v48/santoro16.html; details as in
 https://github.com/tristandeleu/ntm-one-shot, whose sizes are the defaults.
 
-Differences from that code: the linear layer maps to the memory's output size and not to classes, and PyTorch's initial weights.
+Differences from that code: the linear layer maps to the memory's output size and not to classes; initial weights are PyTorch's.
 With beta = 1 the softmax over 128 slots is nearly flat, because cosines are at most 1; `sharpness=learned` is the
 beta = 1 + softplus(...) of the neural Turing machine (Graves et al., 2014, https://arxiv.org/abs/1410.5401), not of this paper.
 """
@@ -68,7 +68,7 @@ class MANN(Memory):
         within("mann", SHARE, decay=decay)
         if heads > slots:
             raise UserError(
-                f"mann has {heads} heads and {slots} slots; give at least as many slots"
+                f"mann has {heads} heads and {slots} slots; give at least as many slots as heads"
             )
         self.size, self.decay = size, decay
         self.slots, self.width, self.heads = slots, width, heads

@@ -2,17 +2,17 @@
 
     y_t = Transformer(E x_1, ..., E x_t) at position t,   causal
 
-The state is the inputs themselves, so that a gradient step or a changed encoder leaves nothing outdated in it. Once `length` inputs are
+The state is the inputs themselves, so that nothing in it becomes outdated when the weights of this network or of the encoder change. Once `length` inputs are
 stored, the older half is dropped and the positions are counted from the oldest that remains. Between two such times every
-output reads a longer beginning of the same sequence, and one causal pass gives all of them: a sequence of T steps costs
-about 2 T positions and not T `length`.
+output reads a longer prefix of the same sequence, and one causal pass gives all of them: a sequence of T steps costs
+about 2 T positions instead of T `length`.
 
 Transformer: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; in reinforcement learning Parisotto et al., 2020,
 https://arxiv.org/abs/1910.06764. Big Bird: Zaheer et al., 2020, https://arxiv.org/abs/2007.14062; the causal form of its attention is
-ours, see `layers.attention`. Its first block, which all later positions read, is the beginning of the episode as long as
-nothing was dropped.
+ours, see `layers.attention`. Its first block, which all later positions read, is the beginning of the episode until
+inputs are dropped.
 
-Differences from Parisotto et al.: no gates around the layers, and learned instead of relative positions.
+Differences from Parisotto et al.: no gates around the layers, and learned positions instead of relative ones.
 """
 
 import torch
@@ -75,7 +75,7 @@ class _History(Memory):
         old = before[last, column][:, None]
         new = self.length + begun[last, column][:, None] + within_episode - old
         row = torch.where(within_episode < old, within_episode, new)
-        # Rows after the newest are any: a causal pass does not read them for the others.
+        # Rows after the newest are arbitrary, because a causal pass does not read them for earlier ones.
         row = (column[:, None] * sequence.shape[1] + row).clamp(max=sequence[..., 0].numel() - 1)
         embedded = self.embed(sequence).flatten(0, 1)
         passed = self.transformer(

@@ -19,7 +19,7 @@ def tokens_of(fields: Mapping[str, Space[Any]]) -> TokenSequence:
     """The space of the sequences that a model reads.
 
     Raises:
-        UserError: The input is no sequence of tokens.
+        UserError: The input is not a sequence of tokens.
     """
     space = input_space(fields)
     if not isinstance(space, TokenSequence):
@@ -37,7 +37,7 @@ def reading(encoder: Encoder) -> TokenTransformer:
     """
     if not isinstance(encoder.layers, TokenTransformer):
         raise UserError(
-            "this encoder has no features of every token; give transformer, with options after a colon"
+            "this encoder has no features for each token; give --encoder transformer, with options after a colon"
         )
     return encoder.layers
 
@@ -49,8 +49,8 @@ class ScheduledConfig:
     learning_rate: float = 1e-3
     """Largest step size of Adam."""
     decay_updates: int | None = None
-    """Updates in which the step size rises, in the first tenth, and falls to 0; by default the whole run. In Python, None
-    keeps it constant."""
+    """Number of updates over which the step size rises (in the first tenth) and then falls linearly to 0; by default the whole
+    run. None, which only Python can give, keeps it constant."""
     weight_decay: float = 0.0
     """In each step, matrices shrink by this times the step size; 0.01 in BERT."""
     max_grad_norm: float = 1.0

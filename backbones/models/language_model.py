@@ -3,8 +3,8 @@
     masked          minimise  E[ -1/|M| sum_{i in M} log p(x_i | x~) ]
     left to right   minimise  E[ -1/(L-1) sum_{i > 1} log p(x_i | x_1, ..., x_{i-1}) ]
 
-The first one hides a share of the tokens, so that the encoder may read both sides of each. M are 15 % of the tokens of a
-sequence, at least one, without special tokens. In the input x~ each of them is replaced
+The first hides some tokens, so that the encoder may read both sides of each. M are 15 % of the tokens of a sequence, at
+least one, and never special tokens. In the input x~ each of them is replaced
 
     with probability 0.8 by [MASK],   0.1 by a random word,   0.1 by itself
 
@@ -13,14 +13,14 @@ so that the encoder cannot rely on seeing [MASK], which does not occur later. Th
     p(. | y_i) = softmax(E LN(gelu(W y_i)) + b)
 
 where y_i are the features at place i and E is the embedding of the input (a tied head). An encoder that reads only earlier
-tokens (`--encoder transformer:reads=past`) is trained from left to right, with the same head. What it learned serves
-`sequence-classifier --pretrained RUN`, or an agent with the same encoder.
+tokens (`--encoder transformer:reads=past`) is trained from left to right, with the same head. `--pretrained RUN` gives the
+trained encoder to `sequence-classifier`, or to an agent with the same encoder.
 
 Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.1 and appendix A.1; details and settings as in the authors'
 code, https://github.com/google-research/bert
 
 Differences from the paper: tokens are words; nothing predicts whether two sentences follow each other; masks are drawn anew
-for each batch, where the authors draw ten for each sequence in advance; random words are no special tokens; Adam corrects
+for each batch, whereas the authors draw ten for each sequence in advance; random words are never special tokens; Adam corrects
 the bias of its moments; the encoder is small and normalises before each layer (`norm=post` is the paper's form); classifiers
 read the mean over all tokens, because without the sentence task no loss trains [CLS].
 """
@@ -102,7 +102,7 @@ def losses(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def mean_where(values: Tensor, chosen: Tensor, dim: int | None = None) -> Tensor:
-    """Mean of values [B, L] over chosen places, bool [B, L]: of all, or of each sequence with `dim=1`; 0 of none."""
+    """Mean of values [B, L] over chosen places, bool [B, L]: of all, or of each sequence with `dim=1`; 0 if none is chosen."""
     kept = chosen.to(values.dtype)
     return (values * kept).sum(dim) / kept.sum(dim).clamp(min=1)
 

@@ -2,11 +2,10 @@
 
     y_t = the most frequent class among the k nearest of x_1, ..., x_{t-1}
 
-by squared distance of the pixels; if classes are equally frequent, the one with the nearest drawing counts. With fewer than
+by the distance of their pixels; if classes are equally frequent, the one with the nearest drawing wins. With fewer than
 k drawings all of them vote, and the first step answers class 0.
 
-The baseline of Santoro et al., 2016, https://arxiv.org/abs/1605.06065, table 1. A reviewer of the paper asked for more
-neighbours than one.
+The baseline of Santoro et al., 2016, https://arxiv.org/abs/1605.06065, table 1.
 """
 
 from collections.abc import Mapping

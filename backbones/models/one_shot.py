@@ -7,7 +7,7 @@ the class of the one before,
 
     minimise  E[ -1/T sum_t log p(y_t | x_1, y_1, ..., x_{t-1}, y_{t-1}, x_t) ]
 
-Which class has which number is drawn anew for every episode and update, so it cannot be stored in the weights: the network
+The classes are numbered anew in every episode and update, so the numbers cannot be stored in the weights: the network
 has to store drawings with their numbers in its memory, and look them up when the class occurs again. At the first instance
 of a class it can only guess.
 
@@ -109,7 +109,7 @@ def accuracies(correct: Tensor, label: Tensor, classes: int) -> dict[str, Tensor
 
 
 class OneShot(Model):
-    """The learner of episodes."""
+    """A memory that learns within episodes."""
 
     Config: ClassVar[type] = OneShotConfig
     measures = (

@@ -4,10 +4,10 @@
     memory          p(y | x) = softmax(g(h_L)),       h_t, state_t = Memory(e(x_t), state_{t-1})
 
 e are ReLU layers over one-hot tokens or over the numbers of a step, g are ReLU layers and a linear one, and h_L is the
-output at the last step that is not padding. Both may be left out.
+output at the last step that is not padding. The ReLU layers may be left out.
 
-It is fine-tuning in BERT's sense with `--pretrained RUN`, where RUN is a run of `language-model` with the same encoder: all
-weights of the encoder go on learning, with a smaller step size than before (Devlin et al., 2019,
+With `--pretrained RUN`, where RUN is a run of `language-model` with the same encoder, this is BERT's fine-tuning: all weights
+of the encoder are trained further, with a smaller step size than before (Devlin et al., 2019,
 https://arxiv.org/abs/1810.04805, section 3.2). With a memory it is the experiment of fast weights (Ba et al., 2016,
 https://arxiv.org/abs/1610.06258, section 4.1) and of recurrent batch normalisation (Cooijmans et al., 2017,
 https://arxiv.org/abs/1603.09025, section 5.1).

@@ -1,4 +1,4 @@
-"""The same search of step sizes for every network of a paper."""
+"""The same search for the best step size for every network of a paper."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def methods(
         learner: As in `rlbench list`.
         networks: Settings of each network without the step size.
         step_sizes: Values of the setting `learning_rate`.
-        method: Fields that all methods share, such as `pretrained`.
+        **method: Fields that all methods share, such as `pretrained`.
     """
     sizes = tuple(step_sizes)
     return tuple(
@@ -41,7 +41,7 @@ def best(
     task: str,
     measure: str = "accuracy",
 ) -> str:
-    """The method with the step size with which a network has the highest mean of a measure over seeds.
+    """The method whose step size gives a network the highest mean of a measure over seeds.
 
     Raises:
         Missing: One of them has not been run.

@@ -1,7 +1,7 @@
 """Big Bird: Zaheer et al., 2020 (section 2 and table 1), on retrieval from long sequences.
 
 Two pairs of a letter and a digit are hidden among fillers, all of them far from the token [CLS], at which the answer is
-read. With a window alone, two layers do not see so far. Global tokens and random blocks connect any two tokens, at a cost
+read. With a window alone, two layers do not reach that far. Global tokens and random blocks connect any two tokens, at a cost
 that is linear in the length.
 """
 
@@ -13,7 +13,7 @@ from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, P
 from rlbench.benchmarks.tables.results import Results
 
 NEAR, FAR = "assoc-retrieval-long:{length}", "assoc-retrieval-far:{length}"
-"""The letter is asked for beside [CLS], or at a random place: then what [CLS] asks for is two steps of attention away."""
+"""The question is next to [CLS], or at a random place; then the answer is two steps of attention away from [CLS]."""
 CHANCE = 10
 FULL, WINDOW, BIG_BIRD, ETC, UNTRAINED = "full", "window", "Big Bird", "Big Bird, ETC", "untrained"
 PATTERNS = {FULL: "full", WINDOW: "window", BIG_BIRD: "big-bird", ETC: "etc"}

@@ -4,8 +4,8 @@
 
 A network reads letters and digits one by one and is asked for the digit after one of the letters. Fast weights store pairs
 of hidden vectors while they read, so that few units are enough; an LSTM with as many units has to keep all pairs in its
-state. Both see easier sequences in training too: without them, accuracies stay for more than ten thousand updates at 0.39, the
-level of a network that ignores the question.
+state. Both also see easier sequences in training: without them, accuracies stay at 0.39, the level of a network that ignores the
+question, for more than ten thousand updates.
 """
 
 from collections.abc import Mapping
@@ -77,5 +77,5 @@ PAPER = Paper(
         ),
     ),
     notes="Accuracy on 2,000 sequences of 4 pairs; chance is 0.10, and a network that answers one of the four digits has about 0.39. A "
-    "training sequence has 1, 2 or 4 pairs, in the paper always the same number.",
+    "training sequence has 1, 2 or 4 pairs; in the paper the number is always the same.",
 )  # fmt: skip

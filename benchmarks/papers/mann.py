@@ -1,6 +1,6 @@
 """One-shot learning with a memory: Santoro et al., 2016 (sections 3 and 4.1), on glyphs instead of Omniglot.
 
-An episode has five classes that the network has never seen, ten drawings of each, and classes that are numbered anew. A MANN
+An episode has ten drawings of each of five classes that the network has never seen, numbered anew in each episode. A MANN
 writes drawings with their classes to a table and finds them by content. It is compared with an LSTM of as many parameters,
 and with nearest neighbours of the pixels, which learn nothing between episodes.
 """
@@ -16,7 +16,7 @@ from rlbench.benchmarks.tables.results import Results
 
 TASK = "glyph-episodes"
 NEW = sum(1 / k for k in range(1, 6)) / 5
-"""Accuracy at the first instance of a class for who guesses among the numbers that have not occurred yet: 0.46."""
+"""Accuracy at the first instance of a class of a guess among the numbers that have not occurred yet: 0.46."""
 MANN, SHARP, LSTM, UNTRAINED = "MANN", "MANN, learned sharpness", "LSTM", "untrained"
 NEIGHBOURS = {1: "1 nearest neighbour", 4: "4 nearest neighbours"}
 STEP_SIZES = (1e-3, 3e-3)
@@ -24,7 +24,7 @@ TABLE = "slots=50,width=20,heads=2"
 MEMORIES: Mapping[str, Mapping[str, Any]] = {
     MANN: {"memory": f"mann:{TABLE}", "memory_size": 100},
     SHARP: {"memory": f"mann:{TABLE},sharpness=learned", "memory_size": 100},
-    # As many parameters as the MANN, to 1 %.
+    # As many parameters as the MANN, to within 1 %.
     LSTM: {"memory": "lstm", "memory_size": 131},
 }
 
@@ -56,7 +56,7 @@ def _shown(results: Results, method: str) -> str:
 
 
 def _binds(results: Results) -> Verdict:
-    """Of the two forms of the MANN the paper's counts."""
+    """Of the two forms of the MANN, the paper's form counts."""
     mann, lstm = (chosen(results, memory) for memory in (MANN, LSTM))
     second, rival = (100 * results.means(x, TASK, "instance_2").mean() for x in (mann, lstm))
     first = 100 * results.means(mann, TASK, "instance_1").mean()

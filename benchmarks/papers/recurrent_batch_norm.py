@@ -1,7 +1,7 @@
 """Recurrent batch normalisation: Cooijmans et al., 2017, on permuted pixels (section 5.1) of scikit-learn's digits.
 
-An LSTM reads the 64 pixels of a digit in a fixed random order. With batch normalisation at each time step it learns faster,
-if gamma begins small, because large gradients or none would otherwise reach the first steps (section 4).
+An LSTM reads the 64 pixels of a digit in a fixed random order. With batch normalisation at each time step it learns faster
+if gamma begins small; otherwise gradients vanish or explode on their way to the first steps (section 4).
 """
 
 from collections.abc import Mapping
@@ -159,13 +159,13 @@ PAPER = Paper(
         Claim(
             "N1", "An LSTM learns faster with recurrent batch normalisation",
             "test accuracy, mean of 3 seeds, each network with the step size that is best over all evaluations, at the first "
-            f"evaluation at which the LSTM has {REFERENCE:.0%}: at least 5 points more with gamma = {GAINS[0]:g}",
+            f"evaluation at which the LSTM has {REFERENCE:.0%}: at least 5 points higher with gamma = {GAINS[0]:g}",
             _learns_faster,
         ),
         Claim(
             "N2", "With a small gamma the gradient keeps its scale over the sequence, with gamma = 1 it does not",
-            "log10 of |dL/dh_1| / |dL/dh_T| of untrained tanh networks, each of 3: at most 0.5 in size with gamma = "
-            f"{GAINS[0]:g}, at least 1.5 in size with gamma = {GAINS[1]:g} (in either direction)",
+            "log10 of |dL/dh_1| / |dL/dh_T| of each of 3 untrained tanh networks: at most 0.5 in absolute value with "
+            f"gamma = {GAINS[0]:g}, at least 1.5 in absolute value with gamma = {GAINS[1]:g}",
             _keeps_gradients,
         ),
         Claim(

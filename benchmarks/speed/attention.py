@@ -55,7 +55,7 @@ def one(form: str, length: int) -> tuple[float, float, float]:
         layer(x).sum().backward()
 
     forward()  # Draws the pattern.
-    Path("/proc/self/clear_refs").write_text("5")  # The highest memory so far is forgotten.
+    Path("/proc/self/clear_refs").write_text("5")  # Resets the peak memory.
     before = _memory("VmRSS")
     both()
     memory = _memory("VmHWM") - before

@@ -1,8 +1,8 @@
 """`python -m rlbench.benchmarks.speed.hashing`: the cost of noticing changed files.
 
-A run whose data are in the cache until its first update, and a run with a replay buffer: CPU time of the process, part of it in which
-files, data and transitions are hashed or compared with their hashes, and by how much this makes the run longer. Both parts are measured
-in the same process, so that the ratio does not depend on what else the computer does.
+For a run up to its first update, with data from the cache, and for a run with a replay buffer: CPU time of the process, how much of it
+goes into hashing files, data and transitions and comparing the hashes, and by how much this makes the run longer. Both are measured in
+the same process, so that the ratio does not depend on what else the computer does.
 """
 
 import argparse
@@ -38,7 +38,7 @@ RUNS = {
 
 
 class Clock:
-    """CPU time in some functions; a call inside another one counts once."""
+    """CPU time spent in some functions; a call inside another one counts once."""
 
     def __init__(self) -> None:
         """Starts at 0."""

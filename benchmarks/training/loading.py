@@ -133,7 +133,7 @@ def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict
 
     Args:
         learner: A learner that is not trained yet.
-        path: Folder of the other run. Its encoder may be one of those inside the learner's encoder `parts`.
+        path: Folder of the other run. The learner's encoder may be `parts`; then the encoders inside it count.
         trust: See `load_run`.
 
     Returns:

@@ -80,7 +80,7 @@ def _refuse_out_of_reach(evaluator: TrainedEvaluator, target: float) -> None:
     """Refuses a target that hardly any architecture meets; stops measuring as soon as enough do."""
     space, met = evaluator.space, 0
     networks = [network_of(space, space.canonical(x)) for x in random_tokens(space, CHECKED)]
-    # Several at once, because each call may have to wait until another search has trained its children.
+    # Several at once, because each call may have to wait for another search's training.
     for first in range(0, CHECKED, AT_ONCE):
         some = networks[first : first + AT_ONCE]
         found = evaluator.latencies(some)

@@ -42,7 +42,7 @@ SOURCES = NameTable(
             "missions:Missions",
             "sentences of BabyAI's missions; the colour and type of the first object",
         ),
-        "missions-unlabelled": ("missions:unlabelled", "further missions without labels"),
+        "missions-unlabelled": ("missions:unlabelled", "further missions, without labels"),
     },
     group="rlbench.sources",
 )
@@ -60,7 +60,7 @@ PREFIXES = {
 """Beginnings of names to functions of the rest of the name."""
 SHOWN = {
     **SOURCES,
-    "assoc-retrieval-K": "K pairs of a letter and a digit: which digit came after this letter? Also -1-2-4: easier ones in training",
+    "assoc-retrieval-K": "K pairs of a letter and a digit: which digit came after this letter? With -1-2-4, easier ones in training too",
     "assoc-retrieval-long:L": "the same for attention: 2 pairs among L tokens; -far:L with a distant question",
     "signals-B": "noisy signals whose background misleads, B backgrounds per class (2 or 64)",
     "episodes-GAME": "episodes of a multi-agent game with scripted agents; GAME-trained: with trained agents",

@@ -4,16 +4,16 @@
 
 `assoc-retrieval-K` has K pairs of a letter and a digit, the letters all different, two question marks, and one of the
 letters again. In `assoc-retrieval-1-2-4` training sequences have 1, 2 or 4 pairs, and test sequences 4: the easy ones help a
-network to find out what it has to do.
+network to discover what the task is.
 
 `assoc-retrieval-long:L` is a long form for attention: L tokens of which 2 are pairs, at random places, and all others are
-fillers. A pair is one token here, such as b9. The letter is asked for at the second place, beside the first token, whose
+fillers. A pair is one token here, such as b9. The question is at the second place, next to the first token, whose
 features a model reads:
 
     [CLS] b? . . . . a8 . . . . . . b9 . . .    ->    9
 
-`assoc-retrieval-far:L` is the same with the question at a random place. No pair or distant question is among the first 64
-tokens.
+`assoc-retrieval-far:L` is the same with the question at a random place. Neither pairs nor such a question are among the first
+64 tokens.
 
 Ba et al., 2016, https://arxiv.org/abs/1610.06258, section 4.1, for the short form; the long forms are ours.
 """
@@ -34,7 +34,7 @@ from rlbench.sequences import CLS, PAD, SPECIAL, TokenSequence
 
 DIGITS = 10
 TESTS = 8
-"""One sequence in 8 can only be a test sequence; which one, a hash decides."""
+"""One sequence in 8 can only be a test sequence; a hash decides which."""
 LETTERS = len(ascii_lowercase)
 FIRST_LETTER, FIRST_DIGIT = len(SPECIAL), len(SPECIAL) + LETTERS
 QUESTION = FIRST_DIGIT + DIGITS
@@ -53,7 +53,7 @@ LONG_WORDS = (
 )  # fmt: skip
 """Vocabulary of the long form."""
 SHORTEST, LONGEST = 128, 16_384
-"""Tokens of the shortest and the longest sequence; shorter ones would often be equal."""
+"""Tokens of the shortest and the longest sequence; shorter ones would often be the same."""
 
 
 class Hashed(Source):
@@ -61,7 +61,7 @@ class Hashed(Source):
 
     kind = "generated"
     block: ClassVar[int]
-    """Sequences drawn at once; always as many, so that the first examples do not depend on the number of all."""
+    """Sequences drawn at once; a fixed number, so that the first examples do not depend on how many are requested."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, split: Split) -> tuple[Array, Array]:
@@ -179,7 +179,7 @@ def hashed(rows: Array) -> NDArray[np.uint64]:
 
 
 def short(name: str) -> Retrieval:
-    """The source of `assoc-retrieval-K`, from K, or of several numbers with dashes between them."""
+    """The source of `assoc-retrieval-K`, from K or from several numbers with dashes between them."""
     words = name.split("-")
     if not all(word.isdecimal() and int(word) for word in words):
         raise UserError(
@@ -202,6 +202,6 @@ def far(name: str) -> LongRetrieval:
 def _length(name: str) -> int:
     if not name.isdecimal():
         raise UserError(
-            f"{name!r} is no length; give a whole number, as in assoc-retrieval-long:256"
+            f"{name!r} is not a length; give a whole number, as in assoc-retrieval-long:256"
         )
     return int(name)

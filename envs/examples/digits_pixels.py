@@ -1,7 +1,7 @@
 """The handwritten digits pixel by pixel: sequences of 64 numbers, in reading order or in a fixed random order.
 
-The permuted order is the same for all images and seeds. It makes the task harder for a memory, because pixels that
-belong together are far from each other.
+The permuted order is the same for all images and seeds. It makes the task harder for a memory, because neighbouring pixels
+end up far apart.
 
 After Le et al., 2015, https://arxiv.org/abs/1504.00941, section 4.2, with images of 28x28 pixels.
 """

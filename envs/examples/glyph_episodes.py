@@ -1,13 +1,13 @@
 """Episodes of one-shot learning: five glyphs that were never seen before, ten drawings of each, in random order.
 
     obs     50 drawings of 8x8 pixels
-    label   the class of each, 0 to 4; which glyph is which class, each episode decides anew
+    label   the class of each, 0 to 4; the glyphs are numbered anew in each episode
 
-A glyph is a random field of 3x3 normal numbers, scaled up to 8x8 pixels with cubic curves: 1 where it is positive, else 0. A
-drawing of it is moved by up to a pixel in each direction and has noise N(0, 0.15). Glyphs of test episodes do not occur in
+A glyph is a random field of 3x3 normal numbers, scaled up to 8x8 pixels by bicubic interpolation: 1 where it is positive, else 0.
+A drawing of it is moved by up to one pixel in each direction and has noise N(0, 0.15). Glyphs of test episodes do not occur in
 training episodes.
 
-After the episodes of Santoro et al., 2016, https://arxiv.org/abs/1605.06065, section 3, which take characters of Omniglot.
+After the episodes of Santoro et al., 2016, https://arxiv.org/abs/1605.06065, section 3, which have characters of Omniglot.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ CLASSES, DRAWINGS = 5, 10
 """Glyphs of an episode, and drawings of each."""
 STEPS = CLASSES * DRAWINGS
 SIDE, COARSE = 8, 3
-"""Pixels of a side, and random numbers of a side."""
+"""Pixels along a side, and random numbers along a side."""
 NOISE = 0.15
 GLYPHS: Mapping[Split, int] = {"train": 2_000, "test": 400}
 
@@ -87,7 +87,7 @@ def fields(rng: np.random.Generator, count: int) -> Array:
 
 
 def drawings(glyphs: Array, rng: np.random.Generator) -> Array:
-    """One drawing of each glyph, [N, 8, 8]: moved, with 0 where nothing is, and with noise."""
+    """One drawing of each glyph, [N, 8, 8]: moved, padded with 0, and with noise."""
     padded = np.pad(glyphs, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (SIDE, SIDE), axis=(1, 2))
     row, column = rng.integers(3, size=(2, len(glyphs)))

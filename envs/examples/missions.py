@@ -5,12 +5,13 @@
     kind    its type: key
 
 In "A, then B" the first object is that of A, in "B after you A" it is also that of A, although it is mentioned last: a
-reader has to know both sides of each word. In "A and B", in any order, A counts as the first, and of two objects, the one
-that is moved. Labels come from the tree of instructions from which the package minigrid makes the sentence.
+reader has to see both sides of each word. In "A and B", which may be done in any order, A counts as the first; of two objects
+in one instruction, the one that is moved counts. Labels come from the tree of instructions from which the package minigrid
+makes the sentence.
 
 Every mission occurs once. Its words alone decide (by a hash) whether it belongs to the training or the test examples of
-`missions` or of `missions-unlabelled`, so no mission is in two of these four parts, whatever the seeds. Two seeds share an
-eighth of their missions, the short ones, of which there are few.
+`missions` or of `missions-unlabelled`, so no mission is in two of these four parts, whatever the seeds. Two seeds share about
+an eighth of their missions: short ones, of which there are few.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from rlbench.sequences import CLS, PAD, TokenSequence
 
 LEVEL = "BabyAI-BossLevelNoUnlock-v0"
 LENGTH = 48
-"""Tokens of an example; the few missions that are longer, fewer than 1 in 1,000, are left out."""
+"""Tokens of an example; longer missions, fewer than 1 in 1,000, are left out."""
 COLOURS = ("none", "blue", "green", "grey", "purple", "red", "yellow")
 """Classes of `label`; none if the mission names no colour."""
 KINDS = ("ball", "box", "door", "key")
@@ -98,7 +99,7 @@ def unlabelled() -> Missions:
 
 
 def missions_of(seed: int) -> Iterator[Mission]:
-    """All missions of a seed, each once, without end."""
+    """The missions of a seed, each once, in an endless stream."""
     env: Any = make_minigrid(LEVEL).unwrapped
     known = set()
     for level in count():

@@ -3,8 +3,8 @@
     obs     [CLS] s_0 a_0 r_0 s_1 a_1 r_1 ... s_{T-2} [MASK] r_{T-2} s_{T-1}
     label   the hidden action a_{T-2}, for tasks with discrete actions
 
-A state s has one token for each number of the observation, an action one token, or one for each of its numbers, a reward one
-token. Numbers fall into 16 bins that are equally frequent in 2,000 further steps. A model that predicts hidden tokens learns
+A state s has one token for each number of the observation, an action has one token or one for each of its numbers, and a
+reward has one token. Numbers are sorted into 16 bins, which were equally frequent in 2,000 other steps. A model that predicts hidden tokens learns
 the dynamics, and the hidden action is a class for `sequence-classifier`.
 
 Windows do not cross episodes. Training and test windows are from different episodes.
@@ -29,7 +29,7 @@ STEPS = 8
 """States of a window, T."""
 BINS = 16
 FOR_BINS = 2_000
-"""Steps whose numbers decide the bins."""
+"""Steps whose numbers determine the bins."""
 MOST_ATTEMPTS = 1_000
 """Episodes in a row without a whole window after which the task is refused."""
 WIDEST = 1e3
@@ -46,7 +46,7 @@ class Trajectories(Source):
         """Trajectories of the task of a name.
 
         Raises:
-            UserError: Its observations are no vectors, or its actions neither numbers nor vectors.
+            UserError: Its observations are not vectors, or its actions are neither numbers nor vectors.
         """
         self._task = find_task(name)
         with closing(made(name, self._task.make)) as env:

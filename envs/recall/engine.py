@@ -6,8 +6,8 @@
     actions       the 4 values; only the answers to questions count
     reward        1 / K for the value of the key that was asked for, else 0; the episode ends after the last question
 
-The best return is 1. The values are uniform and independent, so no policy that does not remember the pairs has a
-higher expected return than 1/4. What an episode shows does not depend on the actions.
+The best return is 1. The values are uniform and independent, so without remembering the pairs no policy has an
+expected return above 1/4. What an episode shows does not depend on the actions.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ SIZE = KEYS + VALUES + 1
 
 
 def episode(pairs: int, distractors: int, seed: int) -> tuple[Array, Array]:
-    """All that an episode shows, and the answers.
+    """Everything that an episode shows, and the answers.
 
     Args:
         pairs: Number of pairs, K.

@@ -71,6 +71,12 @@ def test_names_with_dots_from_nested_dicts() -> None:
     [
         ("parts", SPACE, "the image 'image'; name its encoder"),
         ("grid", SPACE, "give --encoder parts:image=grid"),
+        ("resnet:units=1,width=8", SPACE, "give --encoder parts:image=resnet/units=1/width=8"),
+        (
+            "token-gru:width=4",
+            SPACE,
+            "are the parts image, heading, text; give --encoder parts:text=token-gru/width=4",
+        ),
         ("parts:image=grid", GRID, "takes Dict observations"),
         ("parts:join=film", Packed(Dict(text=TEXT)), "but the observations have text"),
         ("parts:image=gird", SPACE, "no encoder 'gird'; did you mean grid"),

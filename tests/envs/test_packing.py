@@ -11,9 +11,11 @@ from rlbench.envs.minigrid.words import encode
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.packed import Packed
+from rlbench.sequences import SPECIAL, TokenSequence
 from tests.odd import Line
 
 PLACE = Dict(place=Box(-9, 9, (2,)))
+WORDS = TokenSequence((*SPECIAL, "go"), 2)
 
 
 def test_a_dict_becomes_one_vector_that_passes_the_checks() -> None:
@@ -32,8 +34,11 @@ def test_a_dict_becomes_one_vector_that_passes_the_checks() -> None:
         (lambda x: x, PLACE, "mine returned an observation without 'place'"),
         (lambda x: {"place": x[:1]}, PLACE, r"'place' of shape \[1\], not \[2\]"),
         (lambda x: {"place": ["a", "b"]}, PLACE, "mine returned"),
+        (lambda x: {"text": [1, 9]}, Dict(text=WORDS), "mine returned 'text' with tokens outside its 4 words"),
+        (lambda x: {"text": [1, -1]}, Dict(text=WORDS), "mine returned 'text' with tokens outside"),
+        (lambda x: [1, 9], WORDS, r"returned the tokens \[1, 9\]; expected numbers from 0 to 3"),
         (lambda x: {"place": x * np.nan}, PLACE, "nan at"),
-        (lambda x: {"place": "go"}, Dict(place=Text(3)), "the part of the observations of mine called place is Text"),
+        (lambda x: {"place": "go"}, Dict(place=Text(3)), "in the observations of mine, place is Text"),
     ],
 )  # fmt: skip
 def test_an_observation_that_does_not_fit_is_one_sentence(obs: Any, space: Any, message: str) -> None:  # fmt: skip
