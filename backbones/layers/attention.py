@@ -130,7 +130,8 @@ class Attention(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise UserError(
-                f"the width is {width} and the number of heads {heads}; give a width that is a multiple of the heads"
+                f"the width is {width} and the number of heads {heads}; give a width (of a memory: --memory-size) that is a "
+                "multiple of the heads"
             )
         self.heads, self.dropout = heads, dropout
         self.pattern = Pattern() if pattern is None else pattern

@@ -91,7 +91,7 @@ def test_shares_of_hidden_replaced_and_kept_tokens() -> None:
     assert set(replaced.tolist()) == {3, 4, 5, 6}
 
 
-def test_the_loss_counts_chosen_places_alone() -> None:
+def test_the_loss_counts_only_chosen_places() -> None:
     logits = torch.zeros(2, 3, 4)
     logits[0, 1, 2] = math.log(3)
     tokens = torch.tensor([[0, 2, 0], [1, 1, 1]])

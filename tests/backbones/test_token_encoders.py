@@ -62,7 +62,7 @@ def test_recurrent_units_read_the_last_token_of_each_sequence() -> None:
 
 
 @pytest.mark.parametrize(("reads", "later"), [("both", True), ("past", False)])
-def test_a_token_reads_later_tokens_only_in_both_directions(reads: str, later: bool) -> None:
+def test_only_a_bidirectional_transformer_reads_later_tokens(reads: str, later: bool) -> None:
     layers = made(f"{TRANSFORMER},reads={reads}").layers
     first, second = layers.places(tokens("abc", "abd").long())
     assert torch.equal(first[2], second[2]) != later

@@ -55,7 +55,7 @@ def test_positions_make_a_difference() -> None:
 
 
 def test_far_positions_meet_through_the_learned_tokens() -> None:
-    """Two layers suffice: what is global reads the one and is read by the other."""
+    """Two layers suffice: global tokens read the one and are read by the other."""
 
     def reached(attention: str) -> bool:
         network = made(attention=attention, random=0, window=1)

@@ -222,7 +222,7 @@ def test_batch_normalisation_must_be_ahead_when_the_lstm_reaches_the_reference(
     ("small", "large", "holds"),
     [(0.4, 1.6, True), (-0.4, -1.6, True), (0.6, 1.6, False), (0.4, 1.4, False)],
 )
-def test_gradients_must_keep_their_scale_with_a_small_gamma_alone(
+def test_gradients_must_keep_their_scale_only_with_a_small_gamma(
     small: float, large: float, holds: bool
 ) -> None:
     numbers = {f"gamma 0.1, network {i}: log10 ratio": small * (1 - 0.01 * i) for i in range(3)}

@@ -333,7 +333,7 @@ def test_trust_in_names() -> None:
     assert texts({"x": ["a", ("b", {"y": "c"})], "z": 3, "none": None}) == {"a", "b", "c"}
 
 
-def test_options_of_a_memory_are_no_custom_code() -> None:
+def test_options_of_a_memory_are_not_custom_code() -> None:
     words = ["run", "recurrent-ppo", "--env", "CartPole-v1", "--updates", "1", "--envs", "2"]
     words += ["--memory", "mann:slots=5,width=3", "--rollout-steps", "4", "--eval-episodes", "1"]
     assert main([*words, "--out", "run"]) == 0

@@ -1,4 +1,4 @@
-"""Recall: what an episode shows, what is paid, and that environments keep apart."""
+"""Recall: what an episode shows, which answers are rewarded, and that environments do not affect each other."""
 
 from typing import Any
 

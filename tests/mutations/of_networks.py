@@ -321,6 +321,19 @@ MUTATIONS: list[Mutation] = [
         ("statistics over the channels", "if axis != 1]", "if axis != 0]"),
     ),
     *of_file(
+        "rlbench/sequences.py", "envs/test_packing.py",
+        ("vocabulary without a lower end", "np.min(tokens) >= 0 and ", ""),
+        ("vocabulary without an upper end", " and np.max(tokens) < len(self.words)", ""),
+    ),
+    *of_file(
+        "rlbench/packed.py", "envs/test_packing.py",
+        ("vocabulary of a part not checked", "not part.knows(value)", "False"),
+    ),
+    *of_file(
+        "envs/contract.py", "envs/test_packing.py",
+        ("vocabulary of observations not checked", "not space.knows(obs)", "False"),
+    ),
+    *of_file(
         "rlbench/packed.py", "rlbench/test_packed.py",
         ("parts in another order", "zip(self.parts.items(), self._slices, strict=True):\n            value", "zip(reversed(self.parts.items()), self._slices, strict=True):\n            value"),
         ("shapes not checked", "np.shape(value) != part.shape", "False"),

@@ -121,7 +121,7 @@ MUTATIONS: list[Mutation] = [
         ("a state that the agent reuses", "{name: x.clone() for name, x in self._state.items()}", "{name: x for name, x in self._state.items()}"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "benchmarks/test_trust.py::test_options_of_a_memory_are_no_custom_code",
+        "benchmarks/training/loading.py", "benchmarks/test_trust.py::test_options_of_a_memory_are_not_custom_code",
         ("options of memories are custom code", "not in {*ENCODERS, *MEMORIES}", "not in {*ENCODERS}"),
     ),
 ]  # fmt: skip
