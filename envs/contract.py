@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rlbench.envs.packing import Packing
 from rlbench.errors import FAILURES, Diverged, UserError, raised_by
 from rlbench.interface import Agent
+from rlbench.packed import as_whole
 from rlbench.sequences import TokenSequence
 
 Array = NDArray[Any]
@@ -256,12 +257,6 @@ class Checked:
             if self._dtype is not None:
                 self._refuse(f"returned {obs.dtype} after {self._dtype}", "always the same type")
             self._dtype = obs.dtype
-        space = self.observation_space
-        if isinstance(space, TokenSequence) and not space.knows(obs):
-            self._refuse(
-                f"returned the tokens {obs.astype(int).tolist()}",
-                f"numbers from 0 to {len(space.words) - 1}, those of the words",
-            )
         # The sum of squares is the fastest check; it may overflow on valid numbers.
         flat = obs.ravel()
         finite = obs.dtype == _BYTE or math.isfinite(flat.dot(flat))
@@ -269,6 +264,11 @@ class Checked:
             self._look_at(action)
             place = np.argwhere(~np.isfinite(obs))[0].tolist()
             self._refuse(f"returned an observation that is {obs[tuple(place)]} at {place}", _FINITE)
+        if isinstance(self.observation_space, TokenSequence):
+            try:
+                as_whole(obs, self.observation_space)
+            except ValueError as error:
+                self._refuse(f"returned {error}", "numbers of tokens")
         return obs
 
     def _reward(self, given: Any, action: Any) -> float:

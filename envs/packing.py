@@ -22,7 +22,7 @@ class Packing(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
             name: Its name in errors.
 
         Raises:
-            UserError: The Dict has a part of an unsupported kind.
+            UserError: The Dict has a part of an unsupported kind, no parts, or two of the same name.
         """
         super().__init__(env)
         self._name = name
@@ -35,6 +35,10 @@ class Packing(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
                 "rlbench.sequences.TokenSequence for a text, so convert it in a wrapper "
                 "(gymnasium.wrappers.TransformObservation)"
             ) from None
+        except ValueError as error:
+            raise UserError(
+                f"the observation space of {name} has {error}; correct the keys of its Dict"
+            ) from None
         self.observation_space: Any = self._packed
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
@@ -45,7 +49,7 @@ class Packing(gym.ObservationWrapper[NDArray[np.float32], Any, Any]):
         """
         try:
             return self._packed.pack(observation)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(
                 f"{self._name} returned {error}; expected the parts of its observation space, so correct the "
                 "environment"

@@ -20,6 +20,7 @@ from rlbench.experience import Examples
 from rlbench.files import explaining_os_errors, only_one
 from rlbench.offline_data.cache import entry
 from rlbench.offline_data.dataset import Provenance
+from rlbench.sequences import TokenSequence, padded_at_end
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,10 @@ def _column(given: Array, space: Space[Any], size: int, name: str) -> torch.Tens
         raise UserError(
             f"the column {name} has {what} from {given.min()} to {given.max()}, expected {space}; correct "
             "the source or its fields"
+        )
+    if isinstance(space, TokenSequence) and not padded_at_end(given).all():
+        raise UserError(
+            f"the column {name} has tokens after padding, expected {space}; correct the source"
         )
     kind = np.uint8 if space.dtype == np.uint8 else np.int64 if whole else np.float32
     return torch.from_numpy(np.array(given, dtype=kind))

@@ -4,7 +4,7 @@ Drivers, buffers and checkpoints see one array per step, whatever the environmen
 that an encoder can unpack them: `parts` in `rlbench.backbones.encoders`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,25 @@ class Packed(spaces.Box):
     `gymnasium.spaces.flatten`. Dicts within the Dict become parts with names such as `arm.position`.
     """
 
+    parts: dict[str, Space[Any]]
+    """The parts by name."""
+
     def __init__(self, whole: spaces.Dict) -> None:
         """The space of the packed elements of a Dict space.
 
         Raises:
             TypeError: It has a part of another kind; the message names it.
+            ValueError: It has no parts, or two of the same name; the message says so.
         """
         self.whole = whole
-        self.parts = dict(_parts(whole))
+        found = list(_parts(whole))
+        # A key may itself contain a dot, or be a number.
+        self._keys = {".".join(map(str, keys)): keys for keys, _ in found}
+        if not found:
+            raise ValueError("no parts")
+        if len(self._keys) < len(found):
+            raise ValueError(f"two parts of one name among {', '.join(self._keys)}")
+        self.parts = dict(zip(self._keys, (part for _, part in found), strict=True))
         sizes = [spaces.flatdim(part) for part in self.parts.values()]
         ends = np.cumsum(sizes).tolist()
         self._slices = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
@@ -44,29 +55,26 @@ class Packed(spaces.Box):
         """One element of the Dict space as a vector, [D].
 
         Raises:
-            ValueError: A part is missing or has another shape or kind, or a text has a number without a word.
+            TypeError: A part does not consist of real numbers.
+            ValueError: A part is missing, has another shape, or is not in its space; a Box may be left, as in
+                spaces of a single array.
         """
         packed = np.empty(self.shape, np.float32)
         for (name, part), place in zip(self.parts.items(), self._slices, strict=True):
             value: Any = given
-            for key in name.split("."):
+            for key in self._keys[name]:
                 if not isinstance(value, Mapping) or key not in value:
                     raise ValueError(f"an observation without {name!r}")
                 value = value[key]
-            if isinstance(part, spaces.Box) and np.shape(value) != part.shape:
-                raise ValueError(f"{name!r} of shape {list(np.shape(value))}, not {list(part.shape)}")  # fmt: skip
-            if isinstance(part, TokenSequence) and not part.knows(value):
-                raise ValueError(f"{name!r} with tokens outside its {len(part.words)} words")
-            packed[place] = np.asarray(spaces.flatten(part, value))
+            packed[place] = _flat(name, part, value)
         return packed
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:
-        """The parts [..., *shape] of vectors [..., D], all float32; parts that are not boxes stay flat."""
+        """The parts of vectors [..., D], all float32: images [..., *shape], all others flat."""
         found = {}
         for (name, part), place in zip(self.parts.items(), self._slices, strict=True):
             flat = packed[..., place]
-            shape = part.shape if isinstance(part, spaces.Box) else None
-            found[name] = flat if shape is None else flat.reshape(*packed.shape[:-1], *shape)
+            found[name] = flat.unflatten(-1, part.shape or ()) if is_image(part) else flat
         return found
 
     def __eq__(self, other: object) -> bool:
@@ -81,13 +89,42 @@ def is_image(space: Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and len(space.shape) == 3
 
 
-def _parts(whole: spaces.Dict, within: str = "") -> list[tuple[str, Space[Any]]]:
-    found: list[tuple[str, Space[Any]]] = []
+def _flat(name: str, part: Space[Any], value: Any) -> NDArray[Any]:
+    """The numbers of one part; see `Packed.pack`. Those of a Box are not rounded to its type."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name!r} of the type {array.dtype}, not numbers")
+    if array.shape != part.shape:
+        raise ValueError(f"{name!r} of shape {list(array.shape)}, not {list(part.shape or ())}")
+    if type(part) is spaces.Box:
+        return array.ravel()
+    try:
+        return np.asarray(spaces.flatten(part, as_whole(array, part)))
+    except ValueError as error:
+        raise ValueError(f"{name!r} as {error}") from None
+
+
+def as_whole(given: NDArray[Any], space: Space[Any]) -> NDArray[Any]:
+    """Whole numbers of a space from numbers of any type.
+
+    Raises:
+        ValueError: They are not in the space.
+    """
+    # NaN and decimals differ from the whole numbers that they are converted to.
+    with np.errstate(invalid="ignore"):
+        whole = given.astype(space.dtype)
+    if not (whole == given).all() or not space.contains(whole):
+        raise ValueError(f"{given.tolist()}, which is not in {space}")
+    return whole
+
+
+def _parts(whole: spaces.Dict, *within: Any) -> Iterator[tuple[tuple[Any, ...], Space[Any]]]:
+    """Keys from the outermost Dict to a part, and the part."""
     for key, part in whole.items():
+        keys = (*within, key)
         if isinstance(part, spaces.Dict):
-            found += _parts(part, f"{within}{key}.")
+            yield from _parts(part, *keys)
         elif isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):  # fmt: skip
-            found.append((f"{within}{key}", part))
+            yield keys, part
         else:
-            raise TypeError(f"{within}{key} is {part}")
-    return found
+            raise TypeError(f"{'.'.join(map(str, keys))} is {part}")

@@ -41,10 +41,32 @@ class TokenSequence(Box):
         kind = np.uint8 if largest <= np.iinfo(np.uint8).max else np.int64
         super().__init__(0, largest, (length,), kind)
 
-    def knows(self, tokens: NDArray[Any]) -> bool:
-        """Whether all numbers [..., L] are those of tokens in the vocabulary."""
-        return bool(np.min(tokens) >= 0 and np.max(tokens) < len(self.words))
+    def contains(self, x: Any) -> bool:
+        """Whether x are numbers of tokens, [L], with padding only at the end."""
+        return super().contains(x) and bool(padded_at_end(np.asarray(x)))
+
+    def sample(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
+        """Random tokens, [L]; see `Box`. Padding is moved to the end."""
+        tokens = super().sample(*args, **kwargs)
+        return tokens[np.argsort(tokens == PAD, kind="stable")]
+
+    def __repr__(self) -> str:
+        """The space in errors."""
+        return (
+            f"TokenSequence of {self.shape[0]} numbers below {len(self.words)}, 0 only at the end"
+        )
 
     def text(self, tokens: NDArray[np.integer]) -> str:
         """The tokens [L] as words, without the padding."""
         return " ".join(self.words[token] for token in tokens.tolist() if token != PAD)
+
+
+def padded_at_end(tokens: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each sequence, [..., L], has no token after its padding, [...].
+
+    >>> padded_at_end(np.array([[1, 3, 0, 0], [1, 0, 3, 0]])).tolist()
+    [True, False]
+    """
+    padding = tokens == PAD
+    found: NDArray[np.bool_] = ~(padding[..., :-1] & ~padding[..., 1:]).any(-1)
+    return found

@@ -56,21 +56,19 @@ class Parts(nn.Module):
                 f"with join=film a text acts on an image, but the observations have {', '.join(space.parts)}; give "
                 "join=concat"
             )
-        # Names of modules must not contain dots.
-        self.encoders = nn.ModuleDict(
-            {
-                name.replace(".", " "): make_encoder(
-                    _with_options(image if name in images else text),
-                    space.parts[name] if name in texts else tuple(space.parts[name].shape or ()),
-                )
-                for name in (*images, *texts)
-            }
+        self._images, self._texts = images, texts
+        # Not by name, because names of modules must not be those of methods.
+        self.encoders = nn.ModuleList(
+            make_encoder(
+                _with_options(image if name in images else text),
+                space.parts[name] if name in texts else tuple(space.parts[name].shape or ()),
+            )
+            for name in (*images, *texts)
         )
         self.modulate: nn.Linear | None = None
         if join == "film":
             seen, told = (sum(self._size(x) for x in names) for names in (images, texts))
             self.modulate = nn.Linear(told, 2 * seen)
-        self._images, self._texts = images, texts
 
     def forward(self, packed: Tensor) -> Tensor:
         """Features [B, size] of packed vectors [B, D]."""
@@ -86,7 +84,7 @@ class Parts(nn.Module):
         return torch.cat([film(image, self.modulate(text)), text, *read.values()], dim=-1)
 
     def _encoder(self, part: str) -> nn.Module:
-        return self.encoders[part.replace(".", " ")]
+        return self.encoders[[*self._images, *self._texts].index(part)]
 
     def _size(self, part: str) -> int:
         size = self._encoder(part).size

@@ -31,19 +31,19 @@ def made(name: str) -> Any:
 
 def test_features_are_those_of_the_parts_side_by_side() -> None:
     encoder, obs = made(NAME), packed([1, 3, 0, 0], heading=2, grid=1)[None]
-    inner = encoder.layers.encoders
-    image = inner["image"](torch.ones(1, 7, 7, 3))
-    text = inner["text"](torch.tensor([[1, 3, 0, 0]]))
+    see, hear = encoder.layers.encoders
+    image = see(torch.ones(1, 7, 7, 3))
+    text = hear(torch.tensor([[1, 3, 0, 0]]))
     heading = torch.tensor([[0.0, 0, 1, 0]])
     # The parts of a Dict are in the order in which it was given.
     torch.testing.assert_close(encoder(obs), torch.cat([image, heading, text], dim=1))
-    assert encoder.size == inner["image"].size + 4 + 5
+    assert encoder.size == see.size + 4 + 5
 
 
 def test_with_film_the_text_changes_what_is_read_from_the_image() -> None:
     encoder = made(f"{NAME},join=film")
     first, second = encoder(torch.stack([packed([1, 3, 0, 0]), packed([1, 0, 0, 0])]))
-    size = encoder.layers.encoders["image"].size
+    size = encoder.layers.encoders[0].size
     assert not torch.equal(first[:size], second[:size])
     plain = made(NAME)
     first, second = plain(torch.stack([packed([1, 3, 0, 0]), packed([1, 0, 0, 0])]))
@@ -56,14 +56,26 @@ def test_film_by_hand() -> None:
 
 
 def test_options_of_an_inner_encoder_follow_slashes() -> None:
-    assert made(f"{NAME},join=concat").layers.encoders["text"].size == 5
-    assert made("parts:image=one-hot-grid/head=gap").layers.encoders["image"].size == 32
+    assert made(f"{NAME},join=concat").layers.encoders[1].size == 5
+    assert made("parts:image=one-hot-grid/head=gap").layers.encoders[0].size == 32
 
 
-def test_names_with_dots_from_nested_dicts() -> None:
-    space = Packed(Dict(camera=Dict(left=GRID)))
-    encoder = make_encoder("parts:image=grid", space)
-    assert encoder(torch.zeros(2, 147)).shape == (2, encoder.size)
+@pytest.mark.parametrize(
+    "whole",
+    [Dict(camera=Dict(left=GRID)), Dict({"a b": GRID, "a": Dict(b=GRID)}), Dict(values=GRID), Dict({"": GRID, "0": GRID})],
+)  # fmt: skip
+def test_images_may_have_any_names(whole: Dict) -> None:
+    encoder = make_encoder("parts:image=grid", Packed(whole))
+    space = Packed(whole)
+    assert encoder(torch.zeros(2, *(space.shape or ()))).shape == (2, encoder.size)
+    assert len(encoder.layers.encoders) == len(space.parts)  # type: ignore[arg-type]
+
+
+def test_numbers_matrices_and_stacks_are_read_as_they_are() -> None:
+    shapes: list[tuple[int, ...]] = [(), (2, 2), (2, 1, 1, 2)]
+    whole = Dict({str(len(x)): Box(-9, 9, x) for x in shapes})
+    packed = torch.from_numpy(Packed(whole).pack(whole.sample()))[None]
+    assert torch.equal(make_encoder("parts", Packed(whole))(packed), packed)
 
 
 @pytest.mark.parametrize(

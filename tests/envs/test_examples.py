@@ -25,6 +25,7 @@ from rlbench.experience import Examples
 from rlbench.offline_data import examples as module
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.examples import ExampleSet, open_examples
+from rlbench.sequences import SPECIAL, TokenSequence
 from tests.rlbench.test_cli import refused
 
 Array = NDArray[Any]
@@ -373,6 +374,20 @@ def test_an_hdf5_file_of_other_things_is_refused(tmp_path: Path) -> None:
     hollow = hdf5(tmp_path / "hollow.h5", {"train/obs": h5py.Empty("f"), "test/obs": [1.0]})
     with pytest.raises(UserError, match="has the arrays test/obs; expected the same names"):
         open_examples(find_task(hollow), 4, 0)
+
+
+class Words(Fixed):
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        return {"obs": TokenSequence((*SPECIAL, "go"), 3)}
+
+    def sample(self, split: Split, size: int, seed: int) -> Any:
+        return {"obs": np.tile([[1, 0, 3]], (size, 1))}
+
+
+def test_tokens_after_padding_are_refused() -> None:
+    with pytest.raises(UserError, match="obs of mine has tokens after padding, expected TokenSequence of 3"):  # fmt: skip
+        opened(Words)
 
 
 def test_a_custom_source_is_named_by_its_place() -> None:

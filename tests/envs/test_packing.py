@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Text
+from gymnasium.spaces import Box, Dict, Discrete, Text
 
 from rlbench.envs.contract import check, made
 from rlbench.envs.minigrid.words import encode
@@ -14,8 +14,8 @@ from rlbench.packed import Packed
 from rlbench.sequences import SPECIAL, TokenSequence
 from tests.odd import Line
 
+WORDS = TokenSequence((*SPECIAL, "go"), 3)
 PLACE = Dict(place=Box(-9, 9, (2,)))
-WORDS = TokenSequence((*SPECIAL, "go"), 2)
 
 
 def test_a_dict_becomes_one_vector_that_passes_the_checks() -> None:
@@ -34,10 +34,11 @@ def test_a_dict_becomes_one_vector_that_passes_the_checks() -> None:
         (lambda x: x, PLACE, "mine returned an observation without 'place'"),
         (lambda x: {"place": x[:1]}, PLACE, r"'place' of shape \[1\], not \[2\]"),
         (lambda x: {"place": ["a", "b"]}, PLACE, "mine returned"),
-        (lambda x: {"text": [1, 9]}, Dict(text=WORDS), "mine returned 'text' with tokens outside its 4 words"),
-        (lambda x: {"text": [1, -1]}, Dict(text=WORDS), "mine returned 'text' with tokens outside"),
-        (lambda x: [1, 9], WORDS, r"returned the tokens \[1, 9\]; expected numbers from 0 to 3"),
+        (lambda x: {"text": [1, 9, 0]}, Dict(text=WORDS), r"mine returned 'text' as \[1, 9, 0\], which is not in TokenSequence of 3 numbers below 4"),
         (lambda x: {"place": x * np.nan}, PLACE, "nan at"),
+        (lambda x: {"place": 7}, Dict(place=Discrete(3)), r"'place' as 7, which is not in Discrete\(3\)"),
+        (lambda _: {}, Dict(place=Dict()), "the observation space of mine has no parts"),
+        (lambda _: [1, 0, 3], WORDS, r"mine: reset\(seed=0\) returned \[1.0, 0.0, 3.0\], which is not in TokenSequence of 3"),
         (lambda x: {"place": "go"}, Dict(place=Text(3)), "in the observations of mine, place is Text"),
     ],
 )  # fmt: skip

@@ -63,6 +63,9 @@ def test_a_token_sequence_by_hand() -> None:
     assert space.text(np.array([CLS, 3, 4, MASK, PAD, PAD])) == "[CLS] red ball [MASK]"
     assert space.contains(np.array([CLS, 3, 4, PAD, PAD, PAD], np.uint8))
     assert not space.contains(np.array([CLS, 3, 5, PAD, PAD, PAD], np.uint8))
+    assert not space.contains(np.array([CLS, PAD, 4, PAD, PAD, PAD], np.uint8))
+    space.seed(0)
+    assert all(space.contains(space.sample()) for _ in range(50))
     assert TokenSequence((*SPECIAL, *map(str, range(253))), 1).dtype == np.uint8
     assert TokenSequence((*SPECIAL, *map(str, range(254))), 1).dtype == np.int64
     for words, length in ((("red", *SPECIAL), 6), (SPECIAL, 0)):

@@ -91,6 +91,7 @@ MUTATIONS: list[Mutation] = [
         ("bytes wrap around", "if (given < least).any() or (given > most).any():", "if False:"),
         ("infinite after rounding", 'if given.dtype.kind == "f" and not np.isfinite(given).all():', "if np.isnan(given).any():"),
         ("fractions cut off", "(given != np.floor(given)).any():", "False:"),
+        ("padding anywhere", "not padded_at_end(given).all()", "False"),
         ("one cache for all seeds", '"seed": seed, "version"', '"seed": 0, "version"'),
         ("one cache for all versions", '"version": source.version', '"version": 1'),
         ("columns of the cache in another order", "{name: columns[name] for name in fields}", "columns"),

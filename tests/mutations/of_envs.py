@@ -12,6 +12,10 @@ MUTATIONS: list[Mutation] = [
         ("an episode ends by its limit alone", "over = terminated | truncated", "over = truncated"),
     ),
     *of_file(
+        "envs/contract.py", "envs/test_packing.py",
+        ("tokens not checked", "isinstance(self.observation_space, TokenSequence)", "False"),
+    ),
+    *of_file(
         "envs/contract.py", "envs/test_contract.py",
         ("observations not copied", "as_obs(given, self.observation_space, copy=True)", "as_obs(given, self.observation_space)"),
         ("actions not copied", "return np.array(action)", "return np.asarray(action)"),
