@@ -253,7 +253,7 @@ def test_measuring_changes_nothing_and_looks_at_each_sequence_by_itself() -> Non
         ("flatten", SPACE, "which the encoder flatten does not read; give transformer"),
         (SMALL, Box(-1, 1, (8,)), "needs sequences of tokens"),
         (SMALL, Discrete(3), "single number"),
-        ("token-gru", SPACE, "no features of every token; give transformer"),
+        ("token-gru", SPACE, "no features for each token; give --encoder transformer"),
         ("transformer:heads=3", SPACE, "multiple of the heads"),
         ("transformer:dropout=1.0", SPACE, "dropout of transformer is 1.0"),
         ("transformer:layers=0", SPACE, "layers of transformer is 0"),
