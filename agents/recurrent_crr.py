@@ -119,9 +119,12 @@ class RecurrentCRR(CRR):
                 next_policy[1:][known],
                 next_critic[1:][known],
             )
-        metrics = self._update_critic(
-            unroll(self.critic_memory)[:-1][known], action[:-1][known], target
-        )
+        # A small batch may contain time limits only; the critics have nothing to learn from it.
+        metrics: dict[str, Tensor] = {}
+        if len(target):
+            metrics = self._update_critic(
+                unroll(self.critic_memory)[:-1][known], action[:-1][known], target
+            )
         with torch.no_grad():
             critic_in = unroll(self.critic_memory).flatten(0, 1)
         policy_in = unroll(self.policy_memory).flatten(0, 1)

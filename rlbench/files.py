@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -154,6 +155,16 @@ def explaining_os_errors(path: Path) -> Iterator[None]:
         if number in LASTING:
             raise UserError(f"cannot write {path}: {LASTING[number]}") from error
         raise
+
+
+def refuse_without_space(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Refuses what needs more bytes than the disk of a folder has free; `remedy` is what helps apart from more space."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} needs {needed / 1e9:,.1f} GB, but the disk of {folder} has {free / 1e9:,.1f} GB free; "
+            f"free some space or {remedy}"
+        )
 
 
 @contextmanager

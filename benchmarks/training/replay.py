@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlbench.experience import Transitions
-from rlbench.files import explaining_os_errors, sync_file
+from rlbench.files import explaining_os_errors, refuse_without_space, sync_file
 from rlbench.storage import Layout
 
 ROWS, IMAGES, ENDS = "replay.bin", "replay-images.bin", "replay-ends.bin"
@@ -159,8 +159,13 @@ def _open(path: Path, kind: Any, shape: tuple[int, ...]) -> tuple["np.memmap[Any
 
 def _reserve(path: Path, length: int) -> None:
     """Creates a file with all blocks allocated: a full disk raises an error now instead of crashing later."""
+    refuse_without_space(path.parent, length, "the replay buffer", "give a smaller --replay-size")
     with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, length)
-        else:
-            file.truncate(length)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, length)
+            else:
+                file.truncate(length)
+        except OSError:  # What it allocated before would keep the disk full.
+            path.unlink()
+            raise

@@ -77,17 +77,21 @@ class RunFolder:
             if not tensors.with_suffix(".json").exists():
                 tensors.unlink(missing_ok=True)
 
+    def refuse_other_run(self) -> None:
+        """Refuses a folder that already contains a run."""
+        if (self.path / "config.json").exists():
+            raise UserError(
+                f"{self.path} already contains a run; continue it with `rlbench run --resume "
+                f"{self.path}` or give another --out"
+            )
+
     def start(self, config: Mapping[str, Any]) -> None:
         """Writes config.json of a new run.
 
         Raises:
             UserError: The folder already contains a run.
         """
-        if (self.path / "config.json").exists():
-            raise UserError(
-                f"{self.path} already contains a run; continue it with `rlbench run --resume "
-                f"{self.path}` or give another --out"
-            )
+        self.refuse_other_run()
         self._write_config({"format": FORMAT, **config})
 
     def config(self) -> dict[str, Any]:

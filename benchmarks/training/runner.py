@@ -233,16 +233,15 @@ class Run:
     def start(self) -> None:
         """Starts a new run, from its first update to its last."""
         description = self.description()  # Creates the parts before anything is written.
-        # A model's driver is made first, because it refuses a batch larger than the number of examples; an agent's
-        # driver may write to the folder.
+        # Drivers refuse a batch larger than the number of examples and a replay buffer larger than the disk; that of a model
+        # is made first of all, because that of an agent may write to the folder.
         driver = None if self.examples is None else self.make_driver()
-        with self.folder.locked():
+        with self.folder.locked(), named_as_users(self.learner_class):
+            self.folder.refuse_other_run()
+            driver = driver or self.make_driver()
             self.folder.start(description)
-            with (
-                resumable([self.folder], self.folder.path, self.trust_option),
-                named_as_users(self.learner_class),
-            ):
-                self._train(driver or self.make_driver())
+            with resumable([self.folder], self.folder.path, self.trust_option):
+                self._train(driver)
 
     def finish(self) -> int:
         """Runs the remaining updates of a stopped run; returns their number."""

@@ -28,6 +28,7 @@ from rlbench.envs.data_names import DataName
 from rlbench.envs.episodes import Environments, make_envs, play
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
+from rlbench.files import refuse_without_space
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.formats._reader import Progress, World
 from rlbench.offline_data.recording.behaviour import Behaviour, Controlled, Sampled, Uniform
@@ -139,6 +140,12 @@ def generate(
     world = World.of(find_task(plan.task))
     layout, limit = world.layout, world.max_episode_steps
     assert limit is not None
+    refuse_without_space(
+        folder.parent,
+        np.dtype(np.float32).itemsize * layout.stored.width * plan.size,
+        f"a data set of {plan.size:,} transitions",
+        "ask for fewer transitions",
+    )
     returns: list[float] = []
     bounds = [0]
     jobs = min(jobs or os.cpu_count() or 1, 1 + plan.size // ROWS_PER_WORKER)

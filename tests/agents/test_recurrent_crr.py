@@ -109,6 +109,17 @@ def test_steps_before_a_time_limit_have_no_target() -> None:
     assert counted == [int((batch.truncated[:-1] == 0).sum())]
 
 
+def test_a_batch_of_time_limits_only_leaves_the_critics_as_they_are() -> None:
+    crr, batch = agent(), random_trajectories(UNIT, steps=2, envs=1)
+    batch = Trajectories(**{**vars(batch), "truncated": torch.ones(2, 1)})
+    critic, policy = ([x.clone() for x in net.parameters()] for net in (crr.critic, crr.policy))
+    metrics = crr.learn(batch)
+    assert "critic_loss" not in metrics
+    assert all(value.isfinite() for value in metrics.values())
+    assert all(map(torch.equal, crr.critic.parameters(), critic))
+    assert not all(map(torch.equal, crr.policy.parameters(), policy))
+
+
 def test_choices_work_too() -> None:
     spec = Spec(Box(-1, 1, (2,)), Discrete(3))
     crr, batch = agent(spec), random_trajectories(UNIT)

@@ -1,6 +1,8 @@
 """Drivers of off-policy agents: which steps are taken, kept and drawn, and exact resumes."""
 
 import copy
+import errno
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from torch import Tensor
 from rlbench.benchmarks.training.drivers import DatasetDriver, ReplayDriver
 from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.envs.tasks import Task, find_task
+from rlbench.errors import UserError
 from rlbench.experience import Trajectories, Transitions
 from rlbench.interface import Action, Agent, Spec, State
 from rlbench.offline_data import DataSet, open_data
@@ -169,6 +172,21 @@ def test_the_buffer_holds_what_the_run_can_need(tmp_path: Path) -> None:
         folder.mkdir()
         online(folder, replay_size=size, steps_per_update=steps_per_update)
         assert (folder / "replay.bin").stat().st_size == 4 * 9 * rows
+
+
+def test_a_buffer_that_the_system_cannot_hold_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(file: int, *_: int) -> None:
+        os.write(file, b"some blocks")
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "posix_fallocate", fill)
+    with pytest.raises(
+        UserError, match=r"replay\.bin: your disk quota is used up; free some space"
+    ):
+        online(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cut", range(1, 9))

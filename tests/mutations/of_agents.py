@@ -231,6 +231,7 @@ MUTATIONS: list[Mutation] = [
         ("critic's memory stays", "polyak(self.target_critic_memory, self.critic_memory, rate)", "pass"),
         ("live memory in the target", "unroll(self.target_critic_memory)", "unroll(self.critic_memory)"),
         ("raw observations", "obs, last = self.normaliser(batch.obs), before", "obs, last = batch.obs, before"),
+        ("critics learn from nothing", "if len(target):", "if True:"),
     ),
     *of_file(
         "backbones/models/vib.py", "agents/test_agents_by_hand.py backbones/test_vib.py",

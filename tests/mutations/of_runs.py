@@ -107,6 +107,15 @@ MUTATIONS: list[Mutation] = [
         ("slack is drawn from too", "min(steps, self.capacity)", "min(steps, self.size)"),
         ("ends swapped", "reward, terminated, truncated\n", "reward, truncated, terminated\n"),
         ("not forced to disk", "        self._rows.flush()\n", "        pass\n"),
+        ("a file that could not be allocated stays", "            path.unlink()\n            raise\n", "            raise\n"),
+    ),
+    *of_file(
+        "rlbench/files.py", "rlbench/test_cli.py::test_a_replay_buffer_larger_than_the_disk_is_refused_before_the_run_begins",
+        ("what is larger than the disk is begun", "if needed > free:", "if False:"),
+    ),
+    *of_file(
+        "benchmarks/training/runner.py", "rlbench/test_cli.py::test_a_replay_buffer_larger_than_the_disk_is_refused_before_the_run_begins",
+        ("config.json comes before the replay buffer", "            driver = driver or self.make_driver()\n            self.folder.start(description)\n", "            self.folder.start(description)\n            driver = driver or self.make_driver()\n"),
     ),
     *of_file(
         "benchmarks/training/rollouts.py", "benchmarks/test_rollouts.py",

@@ -117,6 +117,12 @@ def test_a_size_that_ends_with_an_episode_cuts_none() -> None:
     assert (len(data.episode_bounds), len(data.episode_returns)) == (8, 7)
 
 
+def test_a_data_set_larger_than_the_disk_is_refused_at_once() -> None:
+    message = r"^a data set of 1,000,000,000,000 transitions needs .* GB free; .* ask for fewer"
+    with pytest.raises(UserError, match=message):
+        open_data(find_task("point-random"), "generated", size=10**12)
+
+
 def test_an_episode_ends_at_the_limit_that_its_environment_names(tmp_path: Path) -> None:
     plan = generate.Plan("t", "tests.data_files:Endless", "", (Part("random", None),), 12, 0)
     generate.generate(plan, tmp_path, 1, lambda mean: None, lambda done, total: None)

@@ -3,10 +3,12 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -266,6 +268,17 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     weights = [checkpoint.all_in(Path(run, "checkpoint"))[-1] for run in ("run", "whole")]
     one, other = (Path(f"{path}.safetensors").read_bytes() for path in weights)
     assert one == other
+
+
+def test_a_replay_buffer_larger_than_the_disk_is_refused_before_the_run_begins(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    told = refused(capsys, [*ONLINE, "--out", "run"])
+    assert re.search(r"needs .* GB, but the disk of run has 0\.0 GB free; .* a smaller", told)
+    monkeypatch.undo()
+    monkeypatch.chdir(in_folder)
+    assert main([*ONLINE, "--out", "run"]) == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
