@@ -9,7 +9,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
-from rlbench.packed import Packed, is_image
+from rlbench.packed import not_vectors
 from rlbench.sequences import TokenSequence
 
 
@@ -20,15 +20,11 @@ def is_box(space: Space[Any]) -> bool:
 
 def vector_size(space: Space[Any]) -> int:
     """Length of an observation vector; a UserError for a space of another kind."""
-    if isinstance(space, TokenSequence) or (isinstance(space, Packed) and not space.vectors):
-        if isinstance(space, TokenSequence):
-            what, example = "tokens", "token-gru, or another one that reads them (`rlbench list`)"
-        else:
-            image = any(map(is_image, space.parts.values()))
-            what = f"the parts {', '.join(space.parts)}"
-            example = "parts:image=NAME, with an encoder for images or grids" if image else "parts"
+    if what := not_vectors(space):
+        example = "token-gru" if isinstance(space, TokenSequence) else "parts:image=one-hot-grid"
         raise UserError(
-            f"the observations are {what}, which are not one vector; give --encoder {example}"
+            f"the observations are {what}, which are not one vector; give --encoder {example} or another one that "
+            "reads them (`rlbench list`), or another agent if this one has no --encoder"
         )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (

@@ -42,6 +42,8 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
 Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\
 """
 
+# PyTorch has no exception of its own for a CPU's memory, nor for sizes beyond 64 bits.
+_NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "storage size calculation overflowed")  # fmt: skip
 _STOPPED = "stopped; run the same command again to continue"
 
 
@@ -79,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if any(words in str(error).lower() for words in _NO_MEMORY):
+            _complain(
+                f"there is not enough memory ({error}); give smaller sizes, for example of networks, batches or rollouts"
+            )
+            return 2
         _complain(
             f"{type(error).__name__}: {error}; this should not happen, so please report "
             "it with the output of the same command with --debug"

@@ -89,6 +89,15 @@ def is_image(space: Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and len(space.shape) == 3
 
 
+def not_vectors(space: Space[Any]) -> str:
+    """What observations are, if they are tokens or have parts that are images or texts; else an empty text."""
+    if isinstance(space, TokenSequence):
+        return "tokens"
+    if isinstance(space, Packed) and not space.vectors:
+        return f"the parts {', '.join(space.parts)}"
+    return ""
+
+
 def _flat(name: str, part: Space[Any], value: Any) -> NDArray[Any]:
     """The numbers of one part; see `Packed.pack`. Those of a Box are not rounded to its type."""
     array = np.asarray(value)

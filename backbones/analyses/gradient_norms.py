@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.analyses._base import Analysis, Array, Findings, Line, Panel
 from rlbench.backbones.layers.step_norm import StepNorm
+from rlbench.backbones.ranges import NOT_NEGATIVE
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.seeding import initialising
@@ -53,9 +54,9 @@ class GradientNormsConfig:
             raise UserError(
                 f"units, rows and networks are {self.units}, {self.rows} and {self.networks}; give at least 2, 2 and 1"
             )
-        if not self.gains or min(*self.gains, self.noise) < 0:
+        if not self.gains or not all(map(NOT_NEGATIVE.holds, (*self.gains, self.noise))):
             raise UserError(
-                f"gains is {self.gains} and noise is {self.noise}; give one gain or more, and no negative numbers"
+                f"gains is {self.gains} and noise is {self.noise}; give one gain or more, each {NOT_NEGATIVE.words}"
             )
 
 

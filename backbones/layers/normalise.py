@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Spec
-from rlbench.packed import Packed
+from rlbench.packed import not_vectors
 
 _EPSILON = 1e-3  # TD3+BC and CORL.
 _ROUNDING = 4 * torch.finfo(torch.float32).eps
@@ -51,10 +51,9 @@ def obs_normaliser(spec: Spec, *, enabled: bool) -> nn.Module:
     """An `ObsNormaliser` for vectors; images and texts stay as they are, because their encoder reads them."""
     space = spec.observation_space
     shape = space.shape or ()
-    whole = isinstance(space, Packed) and not space.vectors
     return (
         ObsNormaliser(spec, shape[0], enabled=enabled)
-        if len(shape) == 1 and not whole
+        if len(shape) == 1 and not not_vectors(space)
         else nn.Identity()
     )
 
@@ -97,10 +96,9 @@ class RunningNormaliser(nn.Module):
             UserError: The observations have an image or a text, which must not be normalised.
         """
         super().__init__()
-        if enabled and isinstance(space, Packed) and not space.vectors:
+        if enabled and (what := not_vectors(space)):
             raise UserError(
-                f"normalise_obs is on, but the parts {', '.join(space.parts)} of the observations include an image or a text; "
-                "give --no-normalise-obs"
+                f"normalise_obs is on, but the observations are {what}; give --no-normalise-obs"
             )
         self.enabled = enabled
         self.moments = _Moments((space.shape or ()) if enabled else ())

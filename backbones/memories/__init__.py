@@ -5,9 +5,11 @@
 A name may be followed by options: `fast-weights:inner=2,decay=0.9`.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from rlbench.backbones.options import read_options
+from rlbench.errors import UserError
 from rlbench.names import NameTable
 
 if TYPE_CHECKING:
@@ -55,14 +57,19 @@ def make_memory(name: str, observations: "Observations", size: int, more: int = 
         more: Length of additional inputs, such as the last action.
 
     Raises:
-        UserError: There is no such memory or option, or an option is out of range.
+        UserError: There is no such memory or option, the name is that of something else, or an option is out of range.
     """
     from rlbench.backbones.encoders._base import reader, size_of
+    from rlbench.backbones.memories._base import Memory
 
     base, _, given = name.partition(":")
     if base not in MEMORIES:
         base, given = name, ""
     kind = MEMORIES.load(base)
+    if not (inspect.isclass(kind) and issubclass(kind, Memory)):
+        raise UserError(
+            f"the memory {name!r} is {kind!r}; give the name of a class derived from rlbench.backbones.memories.Memory"
+        )
     options = read_options("memory", base, given.split(",") if given else [], kind.__init__)
     memory: Memory = kind(size_of(observations) + more, size, **options)
     memory.reader = reader(observations)

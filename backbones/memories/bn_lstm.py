@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.step_norm import StepNorm
 from rlbench.backbones.memories._base import Memory, forget
-from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, within
+from rlbench.backbones.ranges import NOT_NEGATIVE, SIZE, within
 from rlbench.interface import State
 
 
@@ -54,7 +54,7 @@ class BNLSTM(Memory):
             UserError: An option is out of range.
         """
         super().__init__()
-        within("bn-lstm", COUNT, steps=steps)
+        within("bn-lstm", SIZE, steps=steps)
         within("bn-lstm", NOT_NEGATIVE, gain=gain, noise=noise)
         self.size, self.steps, self.noise = size, steps, noise
         self.inputs = nn.Linear(in_size, 4 * size, bias=False)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rlbench.backbones.memories._base import Memory, forget
-from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, SHARE, within
+from rlbench.backbones.ranges import NOT_NEGATIVE, SHARE, SIZE, within
 from rlbench.interface import State
 
 PIECE = 16
@@ -56,7 +56,7 @@ class FastWeights(Memory):
             UserError: An option is out of range.
         """
         super().__init__()
-        within("fast-weights", COUNT, inner=inner)
+        within("fast-weights", SIZE, inner=inner)
         within("fast-weights", SHARE, decay=decay)
         within("fast-weights", NOT_NEGATIVE, rate=rate, identity=identity)
         self.size, self.inner, self.decay, self.rate = size, inner, decay, rate

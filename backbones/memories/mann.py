@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.memories._base import Memory
-from rlbench.backbones.ranges import COUNT, SHARE, within
+from rlbench.backbones.ranges import SHARE, SIZE, within
 from rlbench.errors import UserError
 from rlbench.interface import State
 
@@ -64,7 +64,7 @@ class MANN(Memory):
             UserError: An option is out of range.
         """
         super().__init__()
-        within("mann", COUNT, slots=slots, width=width, heads=heads)
+        within("mann", SIZE, slots=slots, width=width, heads=heads)
         within("mann", SHARE, decay=decay)
         if heads > slots:
             raise UserError(

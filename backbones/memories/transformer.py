@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.transformer import Transformer
 from rlbench.backbones.memories._base import Memory, forget
-from rlbench.backbones.ranges import COUNT, within
+from rlbench.backbones.ranges import SIZE, within
 from rlbench.interface import State
 
 
@@ -118,7 +118,7 @@ class TransformerMemory(_History):
         Raises:
             UserError: An option is out of range, or W is no multiple of `heads`.
         """
-        within("transformer", COUNT, length=length, layers=layers, heads=heads, widening=widening)
+        within("transformer", SIZE, length=length, layers=layers, heads=heads, widening=widening)
         network = Transformer(size, layers, heads, widening * size, length, causal=True)
         super().__init__(in_size, size, length, network)
 
@@ -155,7 +155,7 @@ class BigBirdMemory(_History):
         Raises:
             UserError: An option is out of range, or W is no multiple of `heads`.
         """
-        within("big-bird", COUNT, length=length, layers=layers, heads=heads, widening=widening)
+        within("big-bird", SIZE, length=length, layers=layers, heads=heads, widening=widening)
         network = Transformer(
             size, layers, heads, widening * size, length, attention="big-bird", causal=True,
             block=block, window=window, random=random,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
-from torch import Tensor
+from torch import Tensor, nn
 
+from rlbench.backbones.layers.normalise import obs_normaliser
 from rlbench.benchmarks.training.loading import encoders_of, load_agent_run
 from rlbench.cli import main
 from rlbench.errors import UserError
@@ -71,6 +72,15 @@ def test_every_weight_of_the_encoders_learns_and_a_resume_is_exact(name: str, sp
 def test_observations_with_an_image_are_not_normalised() -> None:
     with pytest.raises(UserError, match=r"normalise_obs is on, but .* parts image, text"):
         make("ppo", CHOICES, encoder=ENCODER, normalise_obs=True)
+    words = Spec(SPACE.parts["text"], Discrete(3))
+    with pytest.raises(UserError, match="normalise_obs is on, but the observations are tokens"):
+        make("ppo", words, encoder="token-gru", normalise_obs=True)
+
+
+def test_data_sets_of_texts_are_not_normalised() -> None:
+    assert isinstance(obs_normaliser(CHOICES, enabled=True), nn.Identity)
+    words = Spec(SPACE.parts["text"], Discrete(3))
+    assert isinstance(obs_normaliser(words, enabled=True), nn.Identity)
 
 
 def test_babyai_is_run_with_missions_only_if_the_encoder_reads_them(tmp_path: Path) -> None:

@@ -173,6 +173,9 @@ def test_every_option_has_an_effect(name: str, options: tuple[str, ...]) -> None
         ("transformer:heads=3", "the width is 8 and the number of heads 3"),
         ("big-bird:length=0", "length of big-bird is 0; give 1 or more"),
         ("big-bird:random=-1", "block, window and random are 16, 3 and -1"),
+        ("mann:slots=10000000", "slots of mann is 10000000; give 1 or more, up to 1,000,000"),
+        ("os:getcwd", "the memory 'os:getcwd' is <built-in function getcwd>; give the name of a class derived from"),
+        ("os:PathLike", "the memory 'os:PathLike' is <class 'os.PathLike'>; give the name of a class derived from"),
         ("fastweights", "there is no memory 'fastweights'; did you mean fast-weights?"),
     ],
 )  # fmt: skip

@@ -178,7 +178,9 @@ def test_runs_that_do_not_suit_are_refused() -> None:
         (GradientNormsConfig, {"networks": 0}, "at least 2, 2 and 1"),
         (GradientNormsConfig, {"noise": -1.0}, "noise is -1.0"),
         (GradientNormsConfig, {"gains": ()}, "give one gain or more"),
-        (GradientNormsConfig, {"gains": (-1.0,)}, "no negative numbers"),
+        (GradientNormsConfig, {"gains": (-1.0,)}, "each a number from 0 to"),
+        (GradientNormsConfig, {"gains": (float("nan"),)}, "each a number from 0 to"),
+        (GradientNormsConfig, {"noise": float("inf")}, "each a number from 0 to"),
     ],
 )
 def test_settings_out_of_range_are_refused(

@@ -246,6 +246,22 @@ def test_errors_of_the_system_are_one_sentence(
     assert "the system reported Stale file handle at runs/x; what was saved before is kept" in told
 
 
+def test_too_little_memory_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], in_folder: Path
+) -> None:
+    words = [
+        "recurrent-ppo",
+        "--env",
+        "recall-1-2",
+        "--memory",
+        "mann:slots=1000000,width=50000,heads=1",
+        "--out",
+    ]
+    told = refused(capsys, ["run", *words, str(in_folder / "run")])
+    assert "there is not enough memory" in told
+    assert "give smaller sizes" in told
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, where all is full")
 def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
