@@ -321,7 +321,11 @@ MUTATIONS: list[Mutation] = [
         ("statistics over the channels", "if axis != 1]", "if axis != 0]"),
     ),
     *of_file(
-        "rlbench/packed.py", "rlbench/test_packed.py agents/test_parts.py",
+        "rlbench/packed.py", "agents/test_parts.py",
+        ("tokens are vectors", 'return "tokens"', 'return ""'),
+    ),
+    *of_file(
+        "rlbench/packed.py", "rlbench/test_packed.py",
         ("parts in another order", "zip(self.parts.items(), self._slices, strict=True):\n            value", "zip(reversed(self.parts.items()), self._slices, strict=True):\n            value"),
         ("shapes not checked", "array.shape != part.shape", "False"),
         ("texts are vectors", "is_image(x) or isinstance(x, TokenSequence)", "is_image(x)"),
@@ -331,7 +335,6 @@ MUTATIONS: list[Mutation] = [
         ("keys are the words of names", "self._keys[name]:", 'name.split("."):'),
         ("two parts of one name", "len(self._keys) < len(found)", "False"),
         ("decimals are rounded", "(whole == given).all()", "True"),
-        ("tokens are vectors", 'return "tokens"', 'return ""'),
         ("any whole number", "not space.contains(whole)", "False"),
         ("boxes are rounded", "return array.ravel()", "return spaces.flatten(part, array)"),
         ("texts are boxes", "type(part) is spaces.Box", "isinstance(part, spaces.Box)"),
