@@ -113,6 +113,8 @@ def _from_file(file: Path) -> Grid:
             for m in told["method"]
         )
         return Grid(methods, tuple(told["tasks"]), index(told["seeds"]), dict(told.get("run", {})))
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{file} lacks or misspells {error}; it needs seeds, tasks and a [[method]] with an "
@@ -153,6 +155,7 @@ def _check(grid: Grid) -> None:
             f"the task {max(grid.tasks, key=grid.tasks.count)!r} is given twice; give it once"
         )
     _check_names("run", grid.run, RunConfig, {"env", "seed", "seeds", "out"})
+    RunConfig(env="", **grid.run)  # Refuses senseless values before presets are computed from them.
     for method in grid.methods:
         _check_names(method.name, method.settings, load_learner(method.learner).Config, set())
     for task in grid.tasks:

@@ -115,11 +115,16 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
         (
             "settings =",
             "setings =",
-            "a \\[\\[method\\]\\] has setings; give name, agent, settings and nothing else",
+            r"^\S+sweep\.toml: a \[\[method\]\] has setings; give name, agent, settings and nothing else",
         ),
         ("seeds = 2", "seeds = 2\nseed = 1", "the file has seed; give seeds, tasks, method, run"),
         ("seeds = 2", "seeds = 2.5", "lacks or misspells"),
         ("updates = 10", "updates = 10.5", "updates is 10.5; give a whole number"),
+        (
+            "updates = 10\ndata_size = 300\neval_episodes = 2",
+            'updates = 10.5\n\n[[method]]\nagent = "bear"',
+            "^updates is 10.5; give a whole number",
+        ),
         ("updates = 10", 'updates = 10\ncompile = "maybe"', "compile is 'maybe'; give one of"),
         ("point-random", "point-rando", "no task named 'point-rando'; did you mean point-random"),
     ],
