@@ -6,6 +6,7 @@ A name may be followed by options: `fast-weights:inner=2,decay=0.9`.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rlbench.backbones.options import read_options
@@ -65,13 +66,14 @@ def make_memory(name: str, observations: "Observations", size: int, more: int = 
     base, _, given = name.partition(":")
     if base not in MEMORIES:
         base, given = name, ""
-    kind = MEMORIES.load(base)
+    kind: Any = MEMORIES.load(base)
     if not (inspect.isclass(kind) and issubclass(kind, Memory)):
         raise UserError(
             f"the memory {name!r} is {kind!r}; give the name of a class derived from rlbench.backbones.memories.Memory"
         )
     options = read_options("memory", base, given.split(",") if given else [], kind.__init__)
-    memory: Memory = kind(size_of(observations) + more, size, **options)
+    make: Callable[..., Memory] = kind
+    memory = make(size_of(observations) + more, size, **options)
     memory.reader = reader(observations)
     return memory
 
