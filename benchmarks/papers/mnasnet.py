@@ -211,7 +211,7 @@ PAPER = Paper(
     method=CONTROLLER,
     grids=SCALES,
     analyses={scale: _analyses(grids) for scale, grids in SCALES.items()},
-    minutes={"small": 70, "full": 1_500},
+    minutes={"small": 75, "full": 1_500},
     claims=(
         Claim(
             "C1", "A soft reward samples models on both sides of the target, a hard one on its fast side",
