@@ -20,7 +20,8 @@ from rlbench.envs.architectures.tabulated import read_table
 
 TINY, NANO, TRAINED = "archsearch-tiny", "archsearch-nano", "archsearch-digits-shift"
 HARD, ACCURACY = f"{TINY}-hard", f"{TINY}-accuracy"
-CELL, TIGHT = f"{TRAINED}-cell", f"{TRAINED}-tight"
+# With the soft reward, the target is only a factor of all rewards, and the controller normalises them.
+CELL, TIGHT = f"{TRAINED}-cell", f"{TRAINED}-tight-hard"
 CONTROLLER, RANDOM = "controller", "random"
 SHORT, SHORT_RANDOM = "controller, 100 samples", "random, 100 samples"
 SEARCHERS = {
