@@ -176,6 +176,6 @@ class RecurrentPPO(OnPolicyAgent):
 
 
 def _reset(rollout: Trajectories) -> Tensor:
-    """1.0 where an episode begins after the first step, [T, V]; the state before the first step is that of its episode."""
+    """1.0 where an episode begins after the first step, [T, V]; the first step continues from the state in the rollout."""
     over = torch.maximum(rollout.terminated, rollout.truncated)
     return torch.cat([torch.zeros_like(over[:1]), over[:-1]])

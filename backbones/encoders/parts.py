@@ -57,7 +57,7 @@ class Parts(nn.Module):
                 "join=concat"
             )
         self._images, self._texts = images, texts
-        # Not by name, because names of modules must not be those of methods.
+        # Numbered, because a part may have the name of a method of nn.Module.
         self.encoders = nn.ModuleList(
             make_encoder(
                 _with_options(image if name in images else text),
@@ -67,8 +67,8 @@ class Parts(nn.Module):
         )
         self.modulate: nn.Linear | None = None
         if join == "film":
-            seen, told = (sum(self._size(x) for x in names) for names in (images, texts))
-            self.modulate = nn.Linear(told, 2 * seen)
+            of_images, of_texts = (sum(map(self._size, names)) for names in (images, texts))
+            self.modulate = nn.Linear(of_texts, 2 * of_images)
 
     def forward(self, packed: Tensor) -> Tensor:
         """Features [B, size] of packed vectors [B, D]."""

@@ -3,9 +3,9 @@
     x_i = E[token_i],   y = Transformer(x),   features = mean of y_i over all tokens but the padding
 
 It reads both sides of each token, as in BERT (Devlin et al., 2019, https://arxiv.org/abs/1810.04805); with `reads=past` a
-token reads only itself and those before it. With `pool=token` the features are those of one token that reads all others: the
-first, [CLS], as in BERT, or with `reads=past` the last one. This is useful only after training with a loss at that token,
-which predicting hidden words is not. `attention=big-bird` and others are the sparse patterns of `layers/attention.py` for long
+token reads only itself and earlier ones. With `pool=token` a single token, which has read all others, gives the features: the
+first one, [CLS], as in BERT, or with `reads=past` the last one. This is useful only if the training had a loss at that token;
+predicting hidden words has none there. `attention=big-bird` and others are the sparse patterns of `layers/attention.py` for long
 sequences.
 
 An observation is a row of token numbers, see `rlbench.sequences`. The default sizes are for vocabularies of a few dozen
@@ -55,7 +55,7 @@ class TokenTransformer(TokenLayers):
             units: Units between the two linear layers of a block.
             attention: Which tokens a token reads; see `layers/attention.py`, also for the next four.
             reads: Tokens on both sides, or only earlier ones.
-            pool: Features are the mean over all tokens, or those of the one token that has read all others.
+            pool: The features are the mean over all tokens, or come from the one token that has read all others.
             block: Tokens in a block of a sparse pattern.
             window: Blocks in its window.
             random: Its random blocks.

@@ -16,7 +16,7 @@ array, so that its time and memory are linear in the length; the reference is fu
 is also faster if a query would gather as many keys as there are. Both give the same numbers.
 
 Attention: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. Big Bird: Zaheer et al., 2020,
-https://arxiv.org/abs/2007.14062; the blocks are those of the authors' code (https://github.com/google-research/bigbird),
+https://arxiv.org/abs/2007.14062; the blocks are chosen as in the authors' code (https://github.com/google-research/bigbird),
 whose defaults are the defaults here.
 
 Differences from the authors' code: there, the second block never draws the second-to-last one, nor vice versa. The

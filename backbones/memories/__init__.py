@@ -58,7 +58,7 @@ def make_memory(name: str, observations: "Observations", size: int, more: int = 
         more: Length of additional inputs, such as the last action.
 
     Raises:
-        UserError: There is no such memory or option, the name is that of something else, or an option is out of range.
+        UserError: There is no such memory or option, the name is not the name of a memory, or an option is out of range.
     """
     from rlbench.backbones.encoders._base import reader, size_of
     from rlbench.backbones.memories._base import Memory

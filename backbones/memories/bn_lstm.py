@@ -4,8 +4,8 @@
     c = sigmoid(f) c + sigmoid(i) tanh(g)
     h = sigmoid(o) tanh(BN(c; gamma_c, beta_c))
 
-The statistics of time step t are those of the batch at step t, t counted from the start of an episode: activations
-differ most in the first steps. A step beyond the longest sequence so far uses the statistics of the last step that has any. gamma is
+Each time step t, counted from the start of an episode, has statistics of its own, because activations differ most in the
+first steps. A step beyond the longest sequence so far uses the statistics of the last step that has any. gamma is
 shared by all steps and begins at 0.1: with 1, according to the authors, the tanh saturates and gradients vanish.
 
 In training the batch is normalised with its own statistics, in evaluation with their running averages. An agent uses the averages in

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -75,6 +76,15 @@ def classes_of(fields: Mapping[str, Space[Any]], name: str) -> int:
 def normalises_over_batches(network: nn.Module) -> bool:
     """Whether any layer normalises with the statistics of a batch, which a single value does not have."""
     return any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+
+def judged(logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """Accuracy (1 if right), loss in nats and predicted class of each example, [B] each, from logits [B, C] and classes [B]."""
+    return {
+        "accuracy": right(logits, label),
+        "loss": F.cross_entropy(logits, label, reduction="none"),
+        "prediction": logits.argmax(dim=-1),
+    }
 
 
 def right(logits: Tensor, label: Tensor) -> Tensor:

@@ -17,7 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.models._base import classes_of, input_space, normalises_over_batches, right
+from rlbench.backbones.models._base import (
+    classes_of,
+    input_space,
+    judged,
+    normalises_over_batches,
+    right,
+)
 from rlbench.backbones.optim import SGD, gradient_step, one_cycle
 from rlbench.backbones.ranges import Range, check
 from rlbench.errors import UserError
@@ -110,10 +116,4 @@ class Classifier(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each example, [B] each."""
-        label = examples[self.config.label]
-        logits = self.logits(examples["obs"])
-        return {
-            "accuracy": right(logits, label),
-            "loss": F.cross_entropy(logits, label, reduction="none"),
-            "prediction": logits.argmax(dim=-1),
-        }
+        return judged(self.logits(examples["obs"]), examples[self.config.label])

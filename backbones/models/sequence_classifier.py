@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.memories import make_memory
-from rlbench.backbones.models._base import classes_of, input_space, right
+from rlbench.backbones.models._base import classes_of, input_space, judged, right
 from rlbench.backbones.models._sequences import (
     ScheduledConfig,
     scheduled_step,
@@ -160,10 +160,4 @@ class SequenceClassifier(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each sequence, [B] each."""
-        label = examples[self.config.label]
-        logits = self.logits(examples["obs"])
-        return {
-            "accuracy": right(logits, label),
-            "loss": F.cross_entropy(logits, label, reduction="none"),
-            "prediction": logits.argmax(dim=-1),
-        }
+        return judged(self.logits(examples["obs"]), examples[self.config.label])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.bottleneck import Bottleneck, kl, sample
 from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.models._base import classes_of, right, signal_length
+from rlbench.backbones.models._base import classes_of, judged, signal_length
 from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.experience import Examples
@@ -144,13 +144,7 @@ class VIB(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Loss, accuracy and predicted class of each example, [B] each; with a bottleneck, from a sampled code."""
-        label, noise = examples["label"], None
+        noise = None
         if self.acting_noise is not None:
             noise = randn((len(examples), *self.acting_noise), self.measure_generator)
-        logits = self.logits(examples["obs"], noise)
-        loss = F.cross_entropy(logits, label, reduction="none")
-        return {
-            "loss": loss,
-            "accuracy": right(logits, label),
-            "prediction": logits.argmax(dim=-1),
-        }
+        return judged(self.logits(examples["obs"], noise), examples["label"])

@@ -66,7 +66,7 @@ def _task_of(results: Results, form: str) -> str:
 
 
 def _accuracies(results: Results, form: str) -> tuple[dict[str, float], str]:
-    """Mean accuracy in % of each pattern with its best step size, and those of all seeds in words."""
+    """Mean accuracy in % of each pattern with its best step size, and the accuracies of all seeds as a text."""
     at = _task_of(results, form)
     means, shown = {}, []
     for title in PATTERNS:

@@ -233,8 +233,8 @@ class Run:
     def start(self) -> None:
         """Starts a new run, from its first update to its last."""
         description = self.description()  # Creates the parts before anything is written.
-        # Drivers refuse a batch larger than the number of examples and a replay buffer larger than the disk; that of a model
-        # is made first of all, because that of an agent may write to the folder.
+        # Drivers refuse batches larger than the number of examples, and replay buffers larger than the disk. A model's driver
+        # is made before the folder exists; an agent's needs the folder, because it may write there.
         driver = None if self.examples is None else self.make_driver()
         with self.folder.locked(), named_as_users(self.learner_class):
             self.folder.refuse_other_run()

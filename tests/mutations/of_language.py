@@ -40,13 +40,16 @@ MUTATIONS: list[Mutation] = [
         ("schedule late by one", "(update + 1) / (config.decay_updates + 1)", "update / (config.decay_updates + 1)"),
     ),
     *of_file(
+        "backbones/models/_base.py", "backbones/test_sequence_classifier.py",
+        ("loss of the mean", 'F.cross_entropy(logits, label, reduction="none")', "F.cross_entropy(logits, label).expand(len(label))"),
+    ),
+    *of_file(
         "backbones/models/sequence_classifier.py", "backbones/test_sequence_classifier.py",
         ("reads the padding's output", "return out[last, torch.arange(batch, device=obs.device)]", "return out[-1]"),
         ("first step of vectors", "return out[-1]", "return out[0]"),
         ("time and batch swapped", "self.layers(x).transpose(0, 1)", "self.layers(x).transpose(0, 1).flip(0)"),
         ("no ReLU before the memory", "(MLP(inputs, hidden[1:], last), nn.ReLU())", "(MLP(inputs, hidden[1:], last), nn.Identity())"),
         ("another column", "label = experience[self.config.label]", 'label = experience["label"]'),
-        ("loss of the mean", 'F.cross_entropy(logits, label, reduction="none")', "F.cross_entropy(logits, label).expand(len(label))"),
     ),
     *of_file(
         "backbones/models/one_shot.py", "backbones/test_one_shot.py",
