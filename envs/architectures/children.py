@@ -30,7 +30,7 @@ from rlbench.backbones.encoders.mnasnet import MNASNET, build
 from rlbench.backbones.layers.cost import cost
 from rlbench.backbones.optim import Adam, gradient_step, one_cycle
 from rlbench.envs.examples import Source
-from rlbench.envs.examples._base import SPLITS, Array
+from rlbench.envs.examples._base import SPLITS, Array, Split
 from rlbench.errors import UserError
 from rlbench.seeding import derive, initialising
 
@@ -136,19 +136,12 @@ def open_task(source: Source, name: str, settings: ChildSettings, seed: int = 0)
     """
     shape, label = image_shape(source, name), source.fields["label"]
     assert isinstance(label, spaces.Discrete)
-    most = {"train": settings.examples, "test": settings.test_examples}
-    drawn = {
-        split: source.sample(split, min(most[split], source.sizes[split]), seed) for split in SPLITS
-    }
+    sizes = sizes_of(source, name, settings)
+    drawn = {split: source.sample(split, sizes[split], seed) for split in SPLITS}
     last = source.fields["obs"].shape != shape
     parts = {split: _images(drawn[split], last) for split in SPLITS}
     whole, test = parts["train"], parts["test"]
-    count = int(settings.training_share * len(whole.label)) // TOGETHER * TOGETHER
-    if count < settings.batch_size or not len(test.label):
-        raise UserError(
-            f"{name} has {len(whole.label)} training images and {len(test.label)} test images; give at least "
-            f"{_smallest(settings)} and 1, so that a child can learn from a batch of {settings.batch_size}"
-        )
+    count = _learned_from(len(whole.label), settings)
     train, validation = (
         Images(whole.obs[part], whole.label[part]) for part in (slice(count), slice(count, None))
     )
@@ -156,6 +149,27 @@ def open_task(source: Source, name: str, settings: ChildSettings, seed: int = 0)
     for images in (whole, test):
         digest.update(images.obs.tobytes() + images.label.tobytes())
     return ChildTask(int(label.n), train, validation, test, digest.hexdigest())
+
+
+def sizes_of(source: Source, name: str, settings: ChildSettings) -> dict[Split, int]:
+    """Number of images of each split that are drawn from a source.
+
+    Raises:
+        UserError: They are too few.
+    """
+    most: dict[Split, int] = {"train": settings.examples, "test": settings.test_examples}
+    sizes = {split: min(most[split], source.sizes[split]) for split in SPLITS}
+    if _learned_from(sizes["train"], settings) < settings.batch_size or not sizes["test"]:
+        raise UserError(
+            f"{name} has {sizes['train']} training images and {sizes['test']} test images; give at least "
+            f"{_smallest(settings)} and 1, so that a child can learn from a batch of {settings.batch_size}"
+        )
+    return sizes
+
+
+def _learned_from(images: int, settings: ChildSettings) -> int:
+    """How many training images children learn from; the others are for validation."""
+    return int(settings.training_share * images) // TOGETHER * TOGETHER
 
 
 def _images(columns: Mapping[str, Array], last: bool) -> Images:

@@ -4,6 +4,7 @@ from typing import Literal, cast
 
 import numpy as np
 
+from rlbench.envs.architectures.children import sizes_of
 from rlbench.envs.architectures.evaluate import Evaluator
 from rlbench.envs.architectures.names import REWARDS, TABULATED, SearchName
 from rlbench.envs.architectures.objective import Objective
@@ -29,7 +30,7 @@ def make_env(name: SearchName) -> ArchSearchEnv:
     """One search.
 
     Raises:
-        UserError: The source has no labelled images, or the space no architectures that are fast enough.
+        UserError: The source has no labelled images, or too few, or the space no architectures that are fast enough.
     """
     return ArchSearchEnv(*parts(name))
 
@@ -60,6 +61,7 @@ def parts(name: SearchName) -> tuple[Space, Evaluator, Objective]:
     if name.cell:
         space = find_space(space.name + CELL_SUFFIX)
     evaluator = TrainedEvaluator(space, made, name.searched, batch=batch)
+    sizes_of(made, name.searched, evaluator.settings)  # Refuses too few before a run begins.
     if name.tight or batch == 1:
         target = random_target(evaluator, TIGHT_SHARE if name.tight else 0.5)
     else:

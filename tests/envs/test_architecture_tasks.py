@@ -213,3 +213,13 @@ def test_closing_a_vector_ends_the_processes(
     monkeypatch.setattr(TrainedEvaluator, "close", lambda self: closed.append(self))
     make_vector(2).close()
     assert len(closed) == 1
+
+
+def test_too_few_images_are_refused_before_a_run_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = write(tmp_path / "few.npz", 40)
+    out = tmp_path / "run"
+    assert main(["run", "nas", "--env", f"archsearch-{few}", "--out", str(out)]) == 2
+    assert "has 40 training images" in capsys.readouterr().err
+    assert not (out / "config.json").exists()

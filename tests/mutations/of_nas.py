@@ -98,6 +98,7 @@ MUTATIONS: list[Mutation] = [
         "envs/architectures/make.py", "envs/test_architecture_tasks.py",
         ("one space for all sizes", "sorted(shape)[1] >= LARGE", "False"),
         ("rewards of accuracy and latency", "Objective(target, weight=0.0)", "Objective(target)"),
+        ("too few images are found late", "    sizes_of(made, name.searched, evaluator.settings)  # Refuses", "    # Refuses"),
         ("tight targets as others", "TIGHT_SHARE if name.tight else 0.5)\n    else", "0.5)\n    else"),
     ),
     *of_file(
