@@ -116,4 +116,5 @@ class Classifier(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each example, [B] each."""
-        return judged(self.logits(examples["obs"]), examples[self.config.label])
+        label = examples[self.config.label]
+        return judged(self.logits(examples["obs"]), label)

@@ -160,4 +160,5 @@ class SequenceClassifier(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each sequence, [B] each."""
-        return judged(self.logits(examples["obs"]), examples[self.config.label])
+        label = examples[self.config.label]
+        return judged(self.logits(examples["obs"]), label)

@@ -144,7 +144,8 @@ class VIB(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Loss, accuracy and predicted class of each example, [B] each; with a bottleneck, from a sampled code."""
+        label = examples["label"]
         noise = None
         if self.acting_noise is not None:
             noise = randn((len(examples), *self.acting_noise), self.measure_generator)
-        return judged(self.logits(examples["obs"], noise), examples["label"])
+        return judged(self.logits(examples["obs"], noise), label)

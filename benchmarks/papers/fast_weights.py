@@ -16,14 +16,14 @@ from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, V
 from rlbench.benchmarks.tables.results import Results
 
 TASK = "assoc-retrieval-1-2-4"
-FAST, LSTM, GRU, UNTRAINED = "fast weights", "LSTM", "GRU", "untrained"
+FAST, LSTM, UNTRAINED = "fast weights", "LSTM", "untrained"
 UNITS = 50
 STEP_SIZES = (1e-3, 3e-3)
 LAYERS: Mapping[str, Any] = {
     "memory_size": UNITS, "input_layers": (100, 50), "output_layers": (100,), "batch_size": 128,
     "max_grad_norm": 5.0,
 }  # fmt: skip
-MEMORIES = {FAST: "fast-weights:identity=0.5", LSTM: "lstm", GRU: "gru"}
+MEMORIES = {FAST: "fast-weights:identity=0.5", LSTM: "lstm"}
 
 
 def _grids(updates: int) -> tuple[Grid, ...]:
