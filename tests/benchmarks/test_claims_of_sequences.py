@@ -44,11 +44,13 @@ def test_every_grid_has_three_seeds_and_the_same_search_for_all(paper: str) -> N
     assert set(found.grids) == {"small", "full"}
     for scale, grids in found.grids.items():
         assert all(grid.seeds == 3 for grid in grids)
-        methods = [method.name for grid in grids for method in grid.methods]
-        assert len(set(methods)) == len(methods)
-        assert found.method in methods
-        assert "untrained" in methods
-        known = set(methods)
+        columns = [
+            (x, method.name) for grid in grids for x in grid.tasks for method in grid.methods
+        ]
+        assert len(set(columns)) == len(columns)
+        known = {method for _, method in columns}
+        assert found.method in known
+        assert "untrained" in known
         for analysis in found.analyses.get(scale, ()):
             assert set(analysis.methods) <= known
     assert found.minutes["small"] <= 30
