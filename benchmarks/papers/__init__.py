@@ -43,6 +43,14 @@ PAPERS = NameTable(
             "policy_encoders:PAPER",
             "PPO on CoinRun with encoders of several papers",
         ),
+        "policy-memories": (
+            "policy_memories:PAPER",
+            "recurrent PPO with memories of several papers",
+        ),
+        "policy-missions": (
+            "policy_missions:PAPER",
+            "PPO on a level of BabyAI with encoders of its mission",
+        ),
         "recurrent-batch-norm": (
             "recurrent_batch_norm:PAPER",
             "an LSTM with batch normalisation at each time step",

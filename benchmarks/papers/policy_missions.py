@@ -1,0 +1,116 @@
+"""PPO on a level of BabyAI with encoders of the mission: without it, from scratch, and pre-trained.
+
+This is not the table of a single paper: it shows BERT's pre-training in an agent, and feature-wise modulation (FiLM; Perez
+et al., 2018, https://arxiv.org/abs/1709.07871, which BabyAI's authors use as well). In BabyAI-GoToLocalS5N2 the agent sees
+two objects and is told which one to go to.
+"""
+
+from typing import Any
+
+from rlbench.benchmarks.papers.bert import WORDS
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.results import Missing, Result, Results
+
+TASK = "BabyAI-GoToLocalS5N2-v0"
+SUCCESS = 90
+"""Percentage of solved episodes."""
+PPO = {
+    "envs": 32, "rollout_steps": 64, "batch_size": 512, "epochs": 4, "learning_rate": 1e-3, "entropy_coefficient": 0.01,
+}  # fmt: skip
+IMAGE = "one-hot-grid/pool=none"
+WITHOUT, BAG, SCRATCH, PRETRAINED = (
+    "without the mission",
+    "bag of words",
+    "transformer, from scratch",
+    "transformer, pre-trained",
+)
+MODEL = "language model, hidden words"
+
+
+def ppo(text: str) -> dict[str, Any]:
+    """Settings of PPO with an encoder of the mission."""
+    return {**PPO, "encoder": f"parts:image={IMAGE},text={text},join=film"}
+
+
+METHODS = (
+    Method(WITHOUT, "ppo", {**PPO, "encoder": "one-hot-grid:pool=none"}),
+    Method(BAG, "ppo", ppo("bag-of-words")),
+    Method(SCRATCH, "ppo", ppo("transformer")),
+    Method(PRETRAINED, "ppo", ppo("transformer"), pretrained=(MODEL, WORDS)),
+)
+
+
+def _grids(updates: int, words: int) -> tuple[Grid, ...]:
+    model = Method(MODEL, "language-model", {"encoder": "transformer"})
+    long = {"updates": words, "eval_every": 0, "log_every": 100, "checkpoint_every": words // 2}
+    run = {
+        "updates": updates,
+        "eval_every": updates // 5,
+        "eval_episodes": 100,
+        "checkpoint_every": updates // 5,
+    }
+    return Grid((model,), (WORDS,), seeds=3, run=long), Grid(METHODS, (TASK,), seeds=3, run=run)
+
+
+def _solved(run: Result) -> float:
+    """Percentage of solved episodes in the last evaluation."""
+    return 100 * float((run.columns["return"] > 0).mean())
+
+
+def _by_seed(results: Results, method: str) -> list[float]:
+    """The percentage of every seed.
+
+    Raises:
+        Missing: The method has not been run.
+    """
+    runs = results.of(method, TASK)
+    if not runs:
+        raise Missing(f"{method} has not been run")
+    return [_solved(run) for run in runs]
+
+
+def _follows(results: Results) -> Verdict:
+    found = {method.name: _by_seed(results, method.name) for method in METHODS}
+    means = {name: sum(each) / len(each) for name, each in found.items()}
+    shown = (
+        f"{name} {means[name]:.1f} ({'/'.join(f'{x:.1f}' for x in each)})"
+        for name, each in found.items()
+    )
+    holds = max(means.values()) > SUCCESS >= means[WITHOUT]
+    return Verdict(holds, f"solved episodes in % (by seed): {', '.join(shown)}")
+
+
+def _pretraining(results: Results) -> Verdict:
+    parts = []
+    for rival in (SCRATCH, BAG):
+        pairs = results.paired((PRETRAINED, rival), TASK, _solved)
+        found = statistics.paired_difference(*pairs, seed=0)
+        parts.append(f"to {rival} {found.point:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
+    return Verdict(None, f"difference in percentage points, paired by seed: {'; '.join(parts)}")
+
+
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(200, 2_000), "full": _grids(2_000, 50_000)}
+
+PAPER = Paper(
+    name="policy-missions",
+    title="Encoders of the mission in PPO",
+    reference="a table of the suite; the level is from Chevalier-Boisvert et al., 2019, https://arxiv.org/abs/1810.08272",
+    method=SCRATCH,
+    grids=SCALES,
+    minutes={"small": 80, "full": 800},
+    claims=(
+        Claim(
+            "L1", "A policy that reads the mission solves the level, a policy that does not read it fails",
+            f"solved episodes, mean of 3 seeds: above {SUCCESS} % with one of the encoders of the mission, and at most {SUCCESS} % "
+            "without the mission",
+            _follows,
+        ),
+        Claim(
+            "L2", "Pre-training with hidden words helps the policy",
+            "none: the mean difference, paired by seed, is only reported", _pretraining,
+        ),
+    ),
+    notes="Return of an episode: 1 minus 0.9 times the share of the time limit that was used if the right object is reached, else 0; "
+    "100 episodes, greedy actions. All methods have 409,600 steps and the same settings.",
+)  # fmt: skip

@@ -1,0 +1,113 @@
+"""Claims of the tables of memories and missions in agents, judged on made-up results."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlbench.backbones.memories import make_memory
+from rlbench.benchmarks.papers import load_paper, policy_memories, policy_missions
+from rlbench.benchmarks.papers._step_sizes import name
+from rlbench.benchmarks.tables.results import Missing, Results
+from tests.benchmarks.test_claims_of_papers import result, verdict
+
+
+def memories(best: dict[str, float], task: str = policy_memories.RECALL) -> Results:
+    """Every memory has a return of 0.95 with its best step size and 0 with the other, except those that are given."""
+    found = {policy_memories.NONE: 0.25, **dict.fromkeys(policy_memories.MEMORIES, 0.95), **best}
+    sizes = policy_memories.STEP_SIZES
+    return Results(
+        [
+            result(name(title, size), task, seed, **{"return": [mean if size == sizes[1] else 0.0]})
+            for title, mean in found.items()
+            for size in sizes
+            for seed in range(2)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "holds"),
+    [({}, True), ({"MANN": 0.89}, False), ({"no memory": 0.31}, False), ({"MANN": 0.9}, True)],
+)
+def test_every_memory_must_recall_and_a_policy_without_one_must_not(
+    best: dict[str, float], holds: bool
+) -> None:
+    found = verdict(policy_memories.PAPER, "A1", memories(best))
+    assert found.holds == holds
+    assert f"LSTM, {policy_memories.STEP_SIZES[1]:g}: 0.95 [0.95, 0.95]" in found.evidence
+
+
+def test_returns_of_the_corridor_are_reported() -> None:
+    found = verdict(policy_memories.PAPER, "A2", memories({"GRU": 0.5}, policy_memories.CORRIDOR))
+    assert found.holds is None
+    assert "GRU, 0.003: 0.50 [0.50, 0.50]" in found.evidence
+
+
+def test_all_memories_of_agents_are_compared_with_one_search() -> None:
+    assert len(policy_memories.MEMORIES) == 7
+    for memory in policy_memories.MEMORIES.values():
+        assert make_memory(memory, 13, 64).initial_state(2, torch.device("cpu"))
+    for grid in policy_memories.PAPER.grids["small"]:
+        titles = (policy_memories.NONE, *policy_memories.MEMORIES)
+        assert {method.name for method in grid.methods} == {
+            name(title, size) for title in titles for size in policy_memories.STEP_SIZES
+        }
+        shared = [
+            {key: x for key, x in method.settings.items() if key not in ("memory", "learning_rate")}
+            for method in grid.methods
+        ]
+        assert all(settings == shared[0] for settings in shared)
+
+
+def missions(bag: float, without: float = 0.5) -> Results:
+    """Shares of 20 episodes that end with a reward; seed 1 solves one more than seed 0."""
+    shares = {
+        policy_missions.BAG: bag,
+        policy_missions.WITHOUT: without,
+        policy_missions.SCRATCH: 0.5,
+        policy_missions.PRETRAINED: 0.7,
+    }
+    return Results(
+        [
+            result(
+                method, policy_missions.TASK, seed,
+                **{"return": [0.6] * (solved := round(20 * share) + seed) + [0.0] * (20 - solved)},
+            )
+            for method, share in shares.items()
+            for seed in range(2)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bag", "without", "holds"), [(0.9, 0.5, True), (0.85, 0.5, False), (0.95, 0.9, False)]
+)
+def test_a_policy_that_reads_must_solve_the_level_and_one_that_does_not_must_fail(
+    bag: float, without: float, holds: bool
+) -> None:
+    found = verdict(policy_missions.PAPER, "L1", missions(bag, without))
+    assert found.holds == holds
+    assert "transformer, from scratch 52.5 (50.0/55.0)" in found.evidence
+
+
+def test_the_effect_of_pretraining_is_paired_by_seed() -> None:
+    found = verdict(policy_missions.PAPER, "L2", missions(0.9))
+    assert found.holds is None
+    assert (
+        "to transformer, from scratch +20.0 [+20.0, +20.0]; to bag of words -20.0" in found.evidence
+    )
+    with pytest.raises(Missing, match="has not been run"):
+        verdict(policy_missions.PAPER, "L1", Results([]))
+
+
+def test_the_pretrained_policy_starts_from_the_language_model_of_its_seed(tmp_path: Path) -> None:
+    models, policies = load_paper("policy-missions").grids["small"]
+    folders = {job.config.seed: job.config.out for _, job in models.jobs(tmp_path)}
+    starts = {
+        job.config.seed: job.config.pretrained
+        for method, job in policies.jobs(tmp_path)
+        if method == policy_missions.PRETRAINED
+    }
+    assert starts == {seed: str(out) for seed, out in folders.items()}
+    assert set(starts) == {0, 1, 2}
