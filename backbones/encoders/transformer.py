@@ -94,6 +94,11 @@ class TokenTransformer(TokenLayers):
         features: Tensor = self.transformer(self.embedding(tokens), tokens == PAD)
         return features
 
+    def attention(self, tokens: Tensor) -> Tensor:
+        """How much each place reads of each in the last layer, mean of its heads, [B, L, L], of tokens [B, L]."""
+        tokens = tokens.long()
+        return self.transformer.attention(self.embedding(tokens), tokens == PAD)
+
     def read(self, tokens: Tensor, length: Tensor) -> Tensor:
         """The mean of the places that are not `PAD`, or the first place or, if it reads the past only, the last one."""
         places = self.places(tokens)

@@ -170,6 +170,23 @@ class Attention(nn.Module):
         mixed: Tensor = self.outputs(out.transpose(1, 2).flatten(2))
         return mixed
 
+    def weights(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """How much each position reads of each, softmax(q_i . k_j / sqrt(d)), [B, H, L, L], to be looked at.
+
+        Args:
+            x: As in `forward`.
+            padding: As in `forward`. The rows of positions that have nothing to read are zeros.
+        """
+        query, key = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.inputs(x).chunk(3, dim=-1)[:2]
+        )
+        mask = self.mask(x.shape[1])[None]
+        if padding is not None:
+            mask = mask & ~padding[:, None, None]
+        scores: Tensor = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
+
     def mask(self, length: int) -> Tensor:
         """Whether a position reads another, bool [H, length, length]."""
         pattern, device = self.pattern, self.ranks.device

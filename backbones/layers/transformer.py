@@ -47,6 +47,10 @@ class TransformerBlock(nn.Module):
         out: Tensor = transform(x + self.dropout(self._transformed(x)))
         return out
 
+    def weights(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """See `Attention.weights`; of the block's inputs [B, L, W]."""
+        return self.attention.weights(self.norms[0](x) if self.pre else x, padding)
+
     def _transformed(self, x: Tensor) -> Tensor:
         out: Tensor = self.narrow(F.gelu(self.widen(x)))
         return out
@@ -122,6 +126,35 @@ class Transformer(nn.Module):
         Raises:
             UserError: The sequence is longer than `max_length`.
         """
+        x, padding = self._begin(x, padding)
+        for block in self.blocks:
+            x = block(x, padding)
+        x = x[:, self._extra :]
+        return self.norm(x) if self.pre else x
+
+    def attention(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """How much each position reads of each in the last block, mean of its heads, [B, L, L], to be looked at.
+
+        The learned tokens of ETC are left out.
+
+        Args:
+            x: As in `forward`.
+            padding: As in `forward`.
+        """
+        x, padding = self._begin(x, padding)
+        for block in self.blocks[:-1]:
+            x = block(x, padding)
+        last = self.blocks[-1]
+        assert isinstance(last, TransformerBlock)
+        return last.weights(x, padding).mean(1)[:, self._extra :, self._extra :]
+
+    @property
+    def _extra(self) -> int:
+        """Number of the learned tokens in front."""
+        return 0 if self.tokens is None else len(self.tokens)
+
+    def _begin(self, x: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the first block receives."""
         length = x.shape[1]
         if length > self.max_length:
             raise UserError(
@@ -129,16 +162,10 @@ class Transformer(nn.Module):
                 "shorter sequences or a larger max_length"
             )
         x = x + self.positions[:length]
-        tokens = 0
         if self.tokens is not None:
-            tokens = len(self.tokens)
             x = torch.cat([self.tokens.expand(len(x), -1, -1), x], dim=1)
-            padding = None if padding is None else F.pad(padding, (tokens, 0))
-        x = self.dropout(x if self.pre else self.norm(x))
-        for block in self.blocks:
-            x = block(x, padding)
-        x = x[:, tokens:]
-        return self.norm(x) if self.pre else x
+            padding = None if padding is None else F.pad(padding, (self._extra, 0))
+        return self.dropout(x if self.pre else self.norm(x)), padding
 
 
 def initialise(network: nn.Module) -> None:

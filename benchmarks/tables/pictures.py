@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables.results import Result
 from rlbench.errors import UserError
+from rlbench.sequences import PAD, TokenSequence
 from rlbench.trust import Trust
 
 SHOWN = 8
@@ -58,9 +59,12 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
 
     if "confusion" in result.columns:
         return Pictures(title, shown=segmented(result, trust))
+    if result.config["learner"]["name"] == "language-model":
+        return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
         raise UserError("its model has no measure `prediction`, so there is nothing to draw")
-    test = examples_of_run(result.folder, trust=trust).test
+    given = examples_of_run(result.folder, trust=trust)
+    test, space = given.test, given.fields["obs"]
     label = test[result.config["learner"]["settings"].get("label", "label")].numpy()
     prediction = result.columns["prediction"]
     right = np.flatnonzero(prediction == label)[:SHOWN]
@@ -68,7 +72,13 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
     obs = test["obs"].numpy()
 
     def examples(rows: NDArray[Any]) -> tuple[Picture, ...]:
-        return tuple(Picture(image(obs[i]), caption(label[i], prediction[i])) for i in rows)
+        captions = [caption(label[i], prediction[i]) for i in rows]
+        if isinstance(space, TokenSequence):
+            captions = [f"{space.text(obs[i])}: {x}" for i, x in zip(rows, captions, strict=True)]
+            drawn = _reading(result, obs[rows], trust)
+        else:
+            drawn = [image(obs[i]) for i in rows]
+        return tuple(Picture(*both) for both in zip(drawn, captions, strict=True))
 
     return Pictures(title, examples(right), examples(wrong))
 
@@ -101,6 +111,48 @@ def segmented(result: Result, trust: Trust) -> tuple[Picture, ...]:
     return tuple(found)
 
 
+def predicted_words(result: Result, trust: Trust) -> tuple[Picture, ...]:
+    """The first test sequences of a language model: its attention, what it reads, and the most likely words."""
+    import torch
+
+    from rlbench.backbones.models._sequences import tokens_of
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder, trust=trust)
+    given = examples_of_run(result.folder, trust=trust)
+    space = tokens_of(given.fields)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad(), evaluating(learner):
+        read, true, chosen = learner.problem(given.test.take(slice(SHOWN))["obs"], noise)
+        found = learner.logits(read).argmax(-1)
+    captions = []
+    for i, places in enumerate(chosen):
+        pairs = zip(true[i, places].tolist(), found[i, places].tolist(), strict=True)
+        words = (caption(space.words[label], space.words[word]) for label, word in pairs)
+        captions.append(f"{space.text(read[i].numpy())}: {'; '.join(words)}")
+    drawn = _reading(result, read.numpy(), trust)
+    return tuple(Picture(*both) for both in zip(drawn, captions, strict=True))
+
+
+def _reading(result: Result, tokens: NDArray[Any], trust: Trust) -> list[str]:
+    """For each sequence of tokens [B, L], how much each token reads of each, or their colours if the model has no attention."""
+    import torch
+
+    from rlbench.backbones.encoders.transformer import TokenTransformer
+    from rlbench.benchmarks.training.loading import load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder, trust=trust)
+    lengths = (tokens != PAD).sum(1).tolist()
+    layers = learner.encoder.layers
+    if not isinstance(layers, TokenTransformer):
+        return [image(coloured(row[None, :n])) for row, n in zip(tokens, lengths, strict=True)]
+    with torch.no_grad(), evaluating(learner):
+        weights = layers.attention(torch.as_tensor(tokens)).numpy()
+    return [image(x[:n, :n, None]) for x, n in zip(weights, lengths, strict=True)]
+
+
 def coloured(classes: NDArray[Any]) -> NDArray[np.uint8]:
     """Classes [H, W] in colours that differ as much as possible, uint8 [H, W, 3]; class 0 is black."""
     import colorsys
@@ -113,7 +165,7 @@ def coloured(classes: NDArray[Any]) -> NDArray[np.uint8]:
     return picture
 
 
-def caption(label: int, prediction: int) -> str:
+def caption(label: Any, prediction: Any) -> str:
     """The class of an example, and the predicted one if it differs."""
     return str(label) if label == prediction else f"{label}, predicted {prediction}"
 

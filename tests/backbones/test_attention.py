@@ -167,3 +167,13 @@ def test_patterns_that_make_no_sense(options: dict[str, Any], message: str) -> N
 def test_the_width_must_be_a_multiple_of_the_heads() -> None:
     with pytest.raises(UserError, match="the width is 8 and the number of heads 3"):
         Attention(8, 3, 4)
+
+
+@pytest.mark.parametrize(("kind", "causal"), [*FORMS, ("full", False), ("full", True)])
+def test_the_weights_give_the_outputs(kind: str, causal: bool) -> None:
+    attention, x = made(kind, causal), torch.randn(3, 37, 8)
+    for padding in (None, padded(37)):
+        weights = attention.weights(x, padding)
+        values = parts(attention, x)[2]
+        out = attention.outputs((weights @ values).transpose(1, 2).flatten(2))
+        torch.testing.assert_close(out, attention(x, padding), rtol=1e-5, atol=1e-5)

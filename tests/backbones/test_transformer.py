@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlbench.backbones.layers.transformer import Transformer
+from rlbench.backbones.layers.transformer import Transformer, TransformerBlock
 from rlbench.backbones.memories.transformer import BigBirdMemory, TransformerMemory
 from rlbench.errors import UserError
 
@@ -213,3 +213,20 @@ def test_a_memory_reads_long_sequences_in_few_passes() -> None:
     state = memory.initial_state(4, torch.device("cpu"))
     memory.unroll(torch.randn(128, 4, 3), state, torch.zeros(128, 4))
     assert read == [15 * 16 * 4]
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("attention", ["full", "etc"])
+def test_the_attention_shown_is_that_of_the_last_block(attention: str, norm: str) -> None:
+    network, x = made(attention=attention, norm=norm), torch.randn(2, 48, 8)
+    seen: list[torch.Tensor] = []
+    last = network.blocks[-1]
+    assert isinstance(last, TransformerBlock)
+    last.attention.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network(x)
+    extra = seen[0].shape[1] - 48
+    assert extra == (0 if attention == "full" else 4)
+    expected = last.attention.weights(seen[0]).mean(1)[:, extra:, extra:]
+    torch.testing.assert_close(network.attention(x), expected)
+    if not extra:
+        torch.testing.assert_close(network.attention(x).sum(-1), torch.ones(2, 48))

@@ -3,6 +3,7 @@
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rlbench.backbones.models.segmenter import SegmenterConfig
 from rlbench.benchmarks.tables import pictures, report
 from rlbench.benchmarks.tables.pictures import caption, coloured, image
 from rlbench.benchmarks.tables.report import ReportConfig
-from rlbench.benchmarks.tables.results import read_result
+from rlbench.benchmarks.tables.results import Result, read_result
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.runner import Run
@@ -96,3 +97,45 @@ def test_the_report_of_a_model_shows_right_and_wrong_examples(tmp_path: Path) ->
     assert page.count("data:image/png") == len(found.right) + len(found.wrong)
     assert "Wrong predictions" in page
     assert "accuracy" in page
+
+
+def finished(learner: str, out: Path, **settings: Any) -> Result:
+    """The result of two updates on sequences."""
+    config = RunConfig(env="assoc-retrieval-2", data_size=40, updates=2, eval_every=0, out=out)
+    Run(
+        learner, load_learner(learner).Config(batch_size=8, **settings), config, Console(quiet=True)
+    ).start()
+    return read_result(learner, out)
+
+
+SMALL = "transformer:width=8,layers=1,heads=2,units=8"
+
+
+def test_sequences_are_shown_as_words_with_the_attention_to_them(tmp_path: Path) -> None:
+    found = pictures.pictures(finished("sequence-classifier", tmp_path / "run", encoder=SMALL))
+    drawn = (*found.right, *found.wrong)
+    assert len(drawn) >= 8
+    assert all("[CLS]" in x.caption and "[PAD]" not in x.caption for x in drawn)
+    for each in drawn:
+        sentence, _, classes = each.caption.rpartition(": ")
+        words = len(sentence.split())
+        side, across = pixels(each.image).shape
+        assert side == across
+        assert side % words == 0
+        assert (", predicted" in classes) == (each in found.wrong)
+
+
+def test_a_memory_has_a_strip_of_the_colours_of_its_tokens(tmp_path: Path) -> None:
+    result = finished("sequence-classifier", tmp_path / "run", memory="lstm", memory_size=4)
+    found = pictures.pictures(result)
+    strip = pixels((*found.right, *found.wrong)[0].image)
+    assert strip.shape[1] > 3 * strip.shape[0]
+
+
+def test_a_language_model_shows_the_words_that_it_predicts(tmp_path: Path) -> None:
+    found = pictures.pictures(finished("language-model", tmp_path / "run", encoder=SMALL))
+    assert len(found.shown) == 8
+    first = found.shown[0].caption
+    assert "[MASK]" in "".join(x.caption for x in found.shown)
+    assert first.startswith("[CLS]")
+    assert first.rpartition(": ")[2]
