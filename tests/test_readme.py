@@ -84,3 +84,13 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
         if not target.startswith("http"):
             assert (file.parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.slow
+def test_recurrent_agents_learn_from_a_file_as_on_the_page_of_memories(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "papers" / "policy-memories.md").read_text()
+    blocks = dict(re.findall(r"```(?:python|toml)\n# (\w+\.\w+)\n(.*?)```", page, re.DOTALL))
+    run_block("record.py", blocks["record.py"].replace("20_000", "500"), tmp_path)
+    short = blocks["offline.toml"].replace("1_500", "2").replace("seeds = 3", "seeds = 1")
+    (tmp_path / "offline.toml").write_text(short)
+    assert "recurrent CRR, transformer" in rlbench("rlbench sweep offline.toml", tmp_path)
