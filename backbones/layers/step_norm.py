@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOMENTUM = 0.01
-"""Rate of the running averages, in the code of recurrent batch normalisation."""
 EPSILON = 1e-5
 
 
@@ -17,9 +15,20 @@ class StepNorm(nn.Module):
     count: Tensor
     weight: Tensor
 
-    def __init__(self, size: int, gain: float, steps: int, *, shift: bool = False) -> None:
-        """For vectors of length `size`, C; their weight begins at `gain`, and they have a bias if `shift`."""
+    def __init__(
+        self, size: int, gain: float, steps: int, rate: float = 0.01, *, shift: bool = False
+    ) -> None:
+        """For vectors of length `size`, C.
+
+        Args:
+            size: C.
+            gain: Initial weight.
+            steps: Time steps with statistics of their own.
+            rate: Rate of the running averages; the first batches count equally, until one has a smaller share than this.
+            shift: Whether there is a bias.
+        """
         super().__init__()
+        self.rate = rate
         self.weight = nn.Parameter(torch.full((size,), gain))
         self.bias = nn.Parameter(torch.zeros(size)) if shift else None
         self.running = False
@@ -48,7 +57,7 @@ class StepNorm(nn.Module):
         """Moves the running averages of the time steps int64 [B] that occur, towards the batch [B, C]."""
         mean, variance, count = moments(x, time, len(self.count))
         self.count += (count > 0).float()
-        rate = (1 / self.count.clamp(min=1)).clamp(min=MOMENTUM) * (count > 0)
+        rate = (1 / self.count.clamp(min=1)).clamp(min=self.rate) * (count > 0)
         self.mean.lerp_(mean, rate[:, None])
         self.variance.lerp_(variance, rate[:, None])
 

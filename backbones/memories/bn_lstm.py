@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.step_norm import StepNorm
 from rlbench.backbones.memories._base import Memory, forget
-from rlbench.backbones.ranges import NOT_NEGATIVE, SIZE, within
+from rlbench.backbones.ranges import NOT_NEGATIVE, SHARE, SIZE, within
 from rlbench.interface import State
 
 
@@ -40,6 +40,7 @@ class BNLSTM(Memory):
         gain: float = 0.1,
         steps: int = 256,
         noise: float = 0.0,
+        rate: float = 0.01,
     ) -> None:
         """From inputs of length `in_size` to outputs of length `size`, H.
 
@@ -49,6 +50,7 @@ class BNLSTM(Memory):
             gain: Initial gamma.
             steps: Time steps with statistics of their own.
             noise: Standard deviation of the noise on the first h, in training with the statistics of the batch.
+            rate: Rate of the running averages (0.01 in the authors' code); short trainings need a larger one.
 
         Raises:
             UserError: An option is out of range.
@@ -56,13 +58,14 @@ class BNLSTM(Memory):
         super().__init__()
         within("bn-lstm", SIZE, steps=steps)
         within("bn-lstm", NOT_NEGATIVE, gain=gain, noise=noise)
+        within("bn-lstm", SHARE, rate=rate)
         self.size, self.steps, self.noise = size, steps, noise
         self.inputs = nn.Linear(in_size, 4 * size, bias=False)
         self.slow = nn.Linear(size, 4 * size, bias=False)
         self.bias = nn.Parameter(torch.zeros(4 * size))
-        self.input_norm = StepNorm(4 * size, gain, steps)
-        self.slow_norm = StepNorm(4 * size, gain, steps)
-        self.cell_norm = StepNorm(size, gain, steps, shift=True)
+        self.input_norm = StepNorm(4 * size, gain, steps, rate)
+        self.slow_norm = StepNorm(4 * size, gain, steps, rate)
+        self.cell_norm = StepNorm(size, gain, steps, rate, shift=True)
         with torch.no_grad():
             nn.init.orthogonal_(self.inputs.weight)
             gates = self.slow.weight.view(4, size, size)

@@ -30,9 +30,12 @@ def normalised(gain: float) -> str:
     return f"BN-LSTM, gamma {gain:g}"
 
 
+FAST = "BN-LSTM, gamma 0.1, rate 0.1"
+"""Running averages that follow weights that still change quickly: a second attempt, beside the paper's rate of 0.01."""
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     LSTM: {"memory": "lstm"},
     **{normalised(gain): {"memory": f"bn-lstm:gain={gain:g},steps=64,noise=0.1"} for gain in GAINS},
+    FAST: {"memory": "bn-lstm:gain=0.1,steps=64,noise=0.1,rate=0.1"},
 }
 BN = normalised(GAINS[0])
 
@@ -55,7 +58,9 @@ def _grids(updates: int, every: int) -> tuple[Grid, ...]:
 def _analyses() -> tuple[AnalysisGrid, ...]:
     """Statistics with every step size; the untrained networks of the gradients do not depend on it, nor on the run's seed."""
     statistics = (
-        AnalysisGrid("batch-statistics", (name(BN, size),), (TASK,), 3) for size in STEP_SIZES
+        AnalysisGrid("batch-statistics", (name(network, size),), (TASK,), 3)
+        for network in (BN, FAST)
+        for size in STEP_SIZES
     )
     gradients = AnalysisGrid(
         "gradient-norms",
@@ -95,17 +100,19 @@ def _learns_faster(results: Results) -> Verdict:
     reached = np.flatnonzero(curve.mean(0) >= REFERENCE)
     if not len(reached):
         raise Missing(f"{lstm} has not reached an accuracy of {REFERENCE:.0%}")
-    at = int(reached[0])
-    parts, found = [], {}
-    for network in NETWORKS:
-        method = fastest(results, network)
-        values = 100 * accuracies(results, method)[1][:, at]
-        found[network] = float(values.mean())
-        parts.append(f"{method}: {found[network]:.1f} ({'/'.join(f'{x:.1f}' for x in values)})")
+    found, texts = {}, []
+    for at in (int(reached[0]), len(updates) - 1):
+        parts = []
+        for network in NETWORKS:
+            method = fastest(results, network)
+            values = 100 * accuracies(results, method)[1][:, at]
+            found[network, at] = float(values.mean())
+            parts.append(f"{method}: {values.mean():.1f} ({'/'.join(f'{x:.1f}' for x in values)})")
+        texts.append(f"after {updates[at]} updates, {'; '.join(parts)}")
     untrained = 100 * results.means(UNTRAINED, TASK, "accuracy").mean()
     return Verdict(
-        found[BN] >= found[LSTM] + 5,
-        f"accuracy in % after {updates[at]} updates (by seed): {'; '.join(parts)}; {UNTRAINED}: {untrained:.1f}",
+        found[BN, reached[0]] >= found[LSTM, reached[0]] + 5,
+        f"accuracy in % (by seed) {'. '.join(texts)}; {UNTRAINED}: {untrained:.1f}",
     )
 
 
@@ -132,16 +139,21 @@ def _keeps_gradients(results: Results) -> Verdict:
 
 
 def _averages_are_enough(results: Results) -> Verdict:
-    method = best(results, BN, STEP_SIZES, TASK)
-    every = results.analysed("batch-statistics", method, TASK)
-    averages, batch = (
-        100 * np.array([x.numbers[kind] for x in every])
-        for kind in ("running averages", "statistics of the batch")
-    )
-    listed = [f"{a:.1f} and {b:.1f}" for a, b in zip(averages, batch, strict=True)]
+    """With the paper's rate; with the other it is only shown."""
+    close, parts = {}, []
+    for network in (BN, FAST):
+        method = best(results, network, STEP_SIZES, TASK)
+        every = results.analysed("batch-statistics", method, TASK)
+        averages, batch = (
+            100 * np.array([x.numbers[kind] for x in every])
+            for kind in ("running averages", "statistics of the batch")
+        )
+        close[network] = bool(np.abs(averages.mean() - batch.mean()) <= 2)
+        listed = "; ".join(f"{a:.1f} and {b:.1f}" for a, b in zip(averages, batch, strict=True))
+        parts.append(f"{method}: {listed}")
     return Verdict(
-        bool(np.abs(averages.mean() - batch.mean()) <= 2),
-        f"accuracy in % with running averages and with statistics of the batch, by seed: {'; '.join(listed)}",
+        close[BN],
+        f"accuracy in % with running averages and with statistics of the batch, by seed, {'. '.join(parts)}",
     )
 
 

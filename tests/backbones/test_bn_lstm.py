@@ -67,14 +67,16 @@ def test_evaluation_uses_the_averages_of_each_step() -> None:
     torch.testing.assert_close(alone, unrolled(memory, batches[0])[:, :1])
 
 
-def test_averages_by_hand() -> None:
-    norm = StepNorm(1, 0.1, 2)
+@pytest.mark.parametrize("rate", [0.01, 0.02])
+def test_averages_by_hand(rate: float) -> None:
+    norm = StepNorm(1, 0.1, 2, rate)
     for value in range(150):
         norm.update(torch.tensor([[value - 1.0], [value + 1.0], [5.0]]), torch.tensor([0, 0, 1]))
     norm.update(torch.tensor([[5.0]]), torch.tensor([1]))
-    mean = sum(range(100)) / 100
-    for value in range(100, 150):
-        mean += 0.01 * (value - mean)
+    first = round(1 / rate)
+    mean = sum(range(first)) / first
+    for value in range(first, 150):
+        mean += rate * (value - mean)
     assert norm.mean[:, 0].tolist() == pytest.approx([mean, 5.0])
     assert norm.variance[:, 0].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
     norm.eval()

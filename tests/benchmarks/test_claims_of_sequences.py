@@ -215,10 +215,16 @@ def test_batch_normalisation_must_be_ahead_when_the_lstm_reaches_the_reference(
     ours: float, holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = rbn.normalised(1.0)
-    rows = {rbn.LSTM: (0.2, 0.61, 0.9), rbn.BN: (0.3, ours, 0.7), large: (0.1, 0.2, 0.3)}
+    rows = {
+        rbn.LSTM: (0.2, 0.61, 0.9), rbn.BN: (0.3, ours, 0.7), large: (0.1, 0.2, 0.3),
+        rbn.FAST: (0.1, 0.5, 0.99),
+    }  # fmt: skip
     found = verdict(rbn.PAPER, "N1", learning(monkeypatch, rows))
     assert found.holds == holds
-    assert "after 100 updates" in found.evidence
+    assert f"after 100 updates, LSTM, 0.003: {100 * 0.61:.1f}" in found.evidence
+    assert (
+        f"{rbn.FAST}, 0.003: 99.0 (99.0/99.0)" in found.evidence.partition("after 150 updates")[2]
+    )
     with pytest.raises(Missing, match="has not reached"):
         verdict(rbn.PAPER, "N1", learning(monkeypatch, rows | {rbn.LSTM: (0.1, 0.2, 0.5)}))
 
@@ -240,8 +246,13 @@ def test_gradients_must_keep_their_scale_only_with_a_small_gamma(
 
 @pytest.mark.parametrize(("averages", "holds"), [(0.781, True), (0.779, False), (0.821, False)])
 def test_both_statistics_must_give_nearly_the_same_accuracy(averages: float, holds: bool) -> None:
-    runs = searched(rbn.TASK, {rbn.BN: 0.8}, rbn.STEP_SIZES)
+    runs = searched(rbn.TASK, {rbn.BN: 0.8, rbn.FAST: 0.9}, rbn.STEP_SIZES)
     numbers = {"running averages": averages, "statistics of the batch": 0.8}
-    method = name(rbn.BN, rbn.STEP_SIZES[-1])
-    analysed = [(method, rbn.TASK, Analysed("batch-statistics", numbers, (), {}))] * 3
-    assert verdict(rbn.PAPER, "N3", Results(runs, analysed)).holds == holds
+    other = {"running averages": 0.9, "statistics of the batch": 0.9}
+    analysed = [
+        (name(network, rbn.STEP_SIZES[-1]), rbn.TASK, Analysed("batch-statistics", x, (), {}))
+        for network, x in ((rbn.BN, numbers), (rbn.FAST, other))
+    ]
+    found = verdict(rbn.PAPER, "N3", Results(runs, analysed * 3))
+    assert found.holds == holds
+    assert found.evidence.endswith("90.0 and 90.0; 90.0 and 90.0; 90.0 and 90.0")
