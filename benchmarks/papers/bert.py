@@ -80,7 +80,7 @@ def _pretraining_helps(results: Results) -> Verdict:
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {
     "small": _grids(
-        {"updates": 2_000, "eval_every": 500, "log_every": 100, "checkpoint_every": 500}, 200
+        {"updates": 4_000, "eval_every": 1_000, "log_every": 100, "checkpoint_every": 500}, 200
     ),
     "full": _grids(
         {"updates": 50_000, "eval_every": 5_000, "log_every": 500, "checkpoint_every": 5_000}, 1_000
@@ -93,7 +93,7 @@ PAPER = Paper(
     reference="Devlin et al., 2019, https://arxiv.org/abs/1810.04805",
     method=name(tuned(MASKED, FEW), STEP_SIZES[0]),
     grids=SCALES,
-    minutes={"small": 25, "full": 600},
+    minutes={"small": 30, "full": 600},
     claims=(
         Claim(
             "W1", "Pre-training with hidden words helps with few labels, and more than from left to right",
