@@ -12,6 +12,11 @@ from rlbench.errors import UserError
 from rlbench.packed import not_vectors
 from rlbench.sequences import TokenSequence
 
+CHANNELS = (1, 3, 4)
+"""Numbers of channels by which an image is recognised."""
+GRID_SIDE, IMAGE_SIDE = 6, 16
+"""Smallest sides of a grid for the encoder `grid`, and of what counts as an image."""
+
 
 def is_box(space: Space[Any]) -> bool:
     """Whether a space is a Box with one dimension or more."""
@@ -28,7 +33,7 @@ def vector_size(space: Space[Any]) -> int:
         )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (
-            ", or give it an --encoder, such as flatten, if it has one (`rlbench list`)"
+            f", or give it an --encoder, such as {suited_encoder(tuple(space.shape))}, if it has one (`rlbench list`)"
             if is_box(space)
             else ""
         )
@@ -37,6 +42,21 @@ def vector_size(space: Space[Any]) -> int:
             f"so wrap the environment (gymnasium.wrappers.FlattenObservation){encoder}"
         )
     return int(space.shape[0])
+
+
+def suited_encoder(shape: tuple[int, ...]) -> str:
+    """The name of an encoder that reads observations of a shape: of images, of grids if they are small, or of anything.
+
+    >>> suited_encoder((64, 64, 3)), suited_encoder((7, 7, 3)), suited_encoder((10, 2))
+    ('impala', 'grid', 'flatten')
+    """
+    if len(shape) != 3:
+        return "flatten"
+    first = shape[0] in CHANNELS
+    side = min(shape[1:] if first else shape[:2])
+    if not first and GRID_SIDE <= side < IMAGE_SIDE:
+        return "grid"
+    return "impala" if side >= IMAGE_SIDE and (first or shape[2] in CHANNELS) else "flatten"
 
 
 def unbounded(size: int) -> spaces.Box:

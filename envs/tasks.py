@@ -266,8 +266,14 @@ def _multiroom(name: str, floor: Floor, held_out: bool) -> Task:
 def _unknown(name: str, gymnasium_ids: list[str]) -> str:
     if name.startswith(empty_names.PREFIX):
         return (
-            f"{name!r} is not a task; give sizes of {empty_names.SMALLEST} to {empty_names.LARGEST} cells, each once, as in "
+            f"{name!r} is not a task; give sizes of {empty_names.SMALLEST} to {empty_names.LARGEST} cells, each once and without leading "
+            f"zeros, as in "
             f"{empty_names.PREFIX}5-6-8"
+        )
+    if name.startswith(recall_names.PREFIX):
+        return (
+            f"{name!r} is not a task; give {recall_names.PREFIX}K-D with K pairs, 1 to {recall_names.KEYS}, and D distractors, 0 to "
+            f"{recall_names.LONGEST:,}, without leading zeros, as in {recall_names.PREFIX}3-10"
         )
     close = difflib.get_close_matches(name, [*task_names(), *gymnasium_ids], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else "`rlbench list` shows the names;"

@@ -18,6 +18,7 @@ import tyro
 
 from rlbench.errors import Interrupted, RunsFailed, UserError
 from rlbench.stopping import handling
+from rlbench.streams import show_all
 from rlbench.trust import TrustOption
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ Each command has its own help, as in `rlbench run bear --help`. --debug prints t
 
 # PyTorch has no exception of its own for a CPU's memory, nor for sizes beyond 64 bits.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "storage size calculation overflowed")  # fmt: skip
+FEW_FLAGS = 20
+"""Largest number of flags that an error lists."""
 _STOPPED = "stopped; run the same command again to continue"
 
 
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    show_all(sys.stdout, sys.stderr)
     try:
         with handling(signal.default_int_handler):
             _dispatch(words)
@@ -133,8 +137,8 @@ def _run(words: list[str]) -> None:
         known = ("--resume", "--help", "--trust", "--no-trust")
         if others := [x for x in settings if x.split("=")[0] not in known]:
             raise UserError(
-                f"a resumed run keeps its settings, so {others[0]} cannot change; leave it out, or "
-                "start a new run"
+                f"a resumed run keeps its settings, so {others[0]} cannot change; give the folder alone, with --trust "
+                "if it names custom code that you trust, or start a new run"
             )
         options = _parse(_Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
@@ -279,14 +283,20 @@ def _flags(kind: Any) -> list[str]:
 
 def _unknown(word: str, known: Sequence[str], program: str) -> str:
     close = difflib.get_close_matches(word.partition("=")[0], known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "there is no such setting;"
+    hint = "there is no such setting;"
+    if close:
+        hint = f"did you mean {close[0]}?"
+    elif len(known) <= FEW_FLAGS:
+        hint = f"expected one of {', '.join(known)};"
     return f"unknown setting {word!r}: {hint} see `{program} --help`"
 
 
 def _field_names(kind: Any) -> list[str]:
-    """Names of the fields of a dataclass and of the dataclasses inside it."""
+    """Names of the fields of a dataclass and of the dataclasses inside it, without positional ones."""
     names: list[str] = []
     for field in dataclasses.fields(kind):
+        if tyro.conf.Positional in getattr(field.type, "__metadata__", ()):
+            continue
         inner = getattr(field.type, "__origin__", field.type)
         names += _field_names(inner) if dataclasses.is_dataclass(inner) else [field.name]
     return names

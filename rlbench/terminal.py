@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from rlbench.streams import show_all
+
 
 def printable(text: str) -> str:
     r"""The text with control characters, except for tabs and ends of lines, as escape sequences of Python.
@@ -28,6 +30,7 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         """Takes the options of `Console`."""
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+        show_all(self.file)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `Console`; called for every text that is printed, also in tables."""

@@ -108,7 +108,8 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.
     """
-    from rlbench.backbones.encoders._base import CHANNELS, Encoder
+    from rlbench.backbones.encoders._base import Encoder
+    from rlbench.backbones.spaces import CHANNELS, suited_encoder
 
     kind, options = kind_of(name)
     _refuse_other_spaces(name, kind, observations)
@@ -130,9 +131,11 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
         )  # Otherwise it is an image with its channels first.
     if len(obs_shape) != 3 or not accepted:
         hint = ", or add an axis of length 1 at the end" if len(obs_shape) == 2 else ""
+        taken = kind.takes if kind.any_channels else f"{kind.takes} with 1, 3 or 4 channels"
+        taken += ", channels last" * (kind.takes == "grids")
         raise UserError(
-            f"observations have the shape {obs_shape}, but the encoder {name} takes images with 1, 3 "
-            f"or 4 channels; give the encoder flatten or an environment with images{hint}"
+            f"observations have the shape {obs_shape}, but the encoder {name} takes {taken}; "
+            f"give the encoder {suited_encoder(obs_shape)} or an environment with {kind.takes}{hint}"
         )
     try:
         with _refusing_too_large(name, obs_shape):

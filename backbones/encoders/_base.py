@@ -17,9 +17,6 @@ from rlbench.backbones.layers.step_norm import StepNorm
 from rlbench.backbones.ranges import COUNT, within
 from rlbench.errors import UserError
 
-CHANNELS = (1, 3, 4)
-"""Numbers of channels by which an image is recognised."""
-
 
 @dataclass(frozen=True)
 class Kind:

@@ -35,6 +35,14 @@ def lines(names: Mapping[str, str]) -> str:
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
 
 
+def with_tasks(learners: Mapping[str, str]) -> dict[str, str]:
+    """Descriptions of learners, with an example of a task for those that need one of a certain kind."""
+    return {
+        name: f"{text}; try --env {EXAMPLES[name]}" if name in EXAMPLES else text
+        for name, text in learners.items()
+    }
+
+
 def learners_in_words() -> str:
     """The names of agents and models, separated by bars."""
     return "|".join(LEARNERS)
@@ -58,11 +66,11 @@ def everything() -> str:
     searches = "\n".join(f"  {line}" for line in search_names.lines())
     others = "".join(f"\n  {name}" for name in registered_names())
     return (
-        f"Agents\n{lines(AGENTS)}\n\n"
+        f"Agents\n{lines(with_tasks(AGENTS))}\n\n"
         f"Meta-learners, which learn how agents should learn\n{lines(META_LEARNERS)}\n\n"
         f"LPG's update rules, for --rule\n{lines(RULES)}\n"
         "  or the run folder of lpg-meta, or the rule.safetensors that `rlbench export` wrote for it\n\n"
-        f"Models\n{lines(MODELS)}\n\n"
+        f"Models\n{lines(with_tasks(MODELS))}\n\n"
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
         f"Analyses of finished runs, for rlbench analyse\n{lines(ANALYSES)}\n\n"
@@ -92,14 +100,18 @@ def everything() -> str:
 
 EXAMPLES = {
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
+    "language-model": "missions-unlabelled",
     "nas": "archsearch-tiny",
     "nas-evolution": "archsearch-tiny",
     "nas-local": "archsearch-tiny",
     "nas-random": "archsearch-tiny",
+    "nearest": "glyph-episodes",
+    "one-shot": "glyph-episodes",
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",
     "segmenter": "frames-minigrid-s48",
+    "sequence-classifier": "missions",
     "vib": "signals-2",
 }
 """Learners that need a task of a certain kind, with an example."""

@@ -117,7 +117,10 @@ def execute(job: Job) -> Outcome:
     except UserError as error:
         return Outcome(job, str(error))
     except FAILURES as error:  # One run must not end the others.
-        with contextlib.suppress(OSError), (job.folder / "log.txt").open("a") as log:
+        with (
+            contextlib.suppress(OSError),
+            (job.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log,
+        ):
             traceback.print_exc(file=log)
         text = " ".join(str(error).split())
         return Outcome(job, f"{type(error).__name__}: {text}; the traceback is in log.txt")

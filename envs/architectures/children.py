@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlbench.architecture import Architecture
-from rlbench.backbones.encoders._base import CHANNELS
 from rlbench.backbones.encoders.mnasnet import MNASNET, build
 from rlbench.backbones.layers.cost import cost
 from rlbench.backbones.optim import Adam, gradient_step, one_cycle
+from rlbench.backbones.spaces import CHANNELS
 from rlbench.envs.examples import Source
 from rlbench.envs.examples._base import SPLITS, Array, Split
 from rlbench.errors import UserError

@@ -20,5 +20,6 @@ def parse(name: str) -> tuple[int, ...] | None:
     if not name.startswith(PREFIX) or not all(word.isdecimal() for word in words):
         return None
     sizes = tuple(map(int, words))
-    fits = all(SMALLEST <= size <= LARGEST for size in sizes)
-    return sizes if fits and len(set(sizes)) == len(sizes) else None
+    fits = all(SMALLEST <= size <= LARGEST for size in sizes) and len(set(sizes)) == len(sizes)
+    # Each task has one name, so that folders and tables do not hold it twice.
+    return sizes if fits and name == PREFIX + "-".join(map(str, sizes)) else None

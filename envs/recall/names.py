@@ -24,7 +24,9 @@ def parse(name: str) -> tuple[int, int] | None:
     if not name.startswith(PREFIX) or len(words) != 2 or not all(map(str.isdecimal, words)):
         return None
     pairs, distractors = map(int, words)
-    return (pairs, distractors) if 1 <= pairs <= KEYS and distractors <= LONGEST else None
+    fits = 1 <= pairs <= KEYS and distractors <= LONGEST
+    # Each task has one name, so that folders and tables do not hold it twice.
+    return (pairs, distractors) if fits and name == f"{PREFIX}{pairs}-{distractors}" else None
 
 
 def lines() -> list[str]:

@@ -11,6 +11,7 @@ from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders.grid import OneHot
 from rlbench.backbones.heads.noisy import normalise_rows
 from rlbench.backbones.optim import SGD, Adam, gradient_step
+from rlbench.backbones.spaces import suited_encoder
 from rlbench.errors import UserError
 
 
@@ -144,3 +145,26 @@ def test_the_width_of_nature_multiplies_its_filters() -> None:
     assert shapes == [[(32, 3), (64, 32), (64, 64)], [(48, 3), (96, 48), (96, 96)]]
     with pytest.raises(UserError, match="width of nature is 0"):
         make_encoder("nature:width=0", (3, 36, 36))
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((7, 7, 3), "grid"), ((10, 10, 7), "grid"), ((6, 15, 3), "grid"), ((16, 16, 4), "impala"),
+        ((3, 16, 20), "impala"), ((3, 15, 20), "flatten"), ((5, 7, 3), "flatten"), ((64, 64, 2), "flatten"),
+        ((64, 64, 1), "impala"), ((64, 64), "flatten"), ((2, 3, 4, 5), "flatten"),
+    ],
+)  # fmt: skip
+def test_the_suited_encoder_reads_observations(shape: tuple[int, ...], name: str) -> None:
+    assert suited_encoder(shape) == name
+    encoder = make_encoder(name, shape)
+    assert encoder(torch.zeros(2, *shape)).shape == (2, encoder.size)
+
+
+def test_an_encoder_of_grids_names_one_for_images() -> None:
+    with pytest.raises(
+        UserError, match="with 1, 3 or 4 channels, channels last; give the encoder impala"
+    ):
+        make_encoder("one-hot-grid", (3, 84, 84))
+    with pytest.raises(UserError, match="takes grids, channels last; give the encoder impala"):
+        make_encoder("grid", (3, 84, 84))

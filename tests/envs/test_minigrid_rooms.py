@@ -58,7 +58,7 @@ def test_gymnasium_accepts_the_environment() -> None:
     check_env(EmptyRooms((5, 6)), skip_render_check=True)
 
 
-@pytest.mark.parametrize("name", ["4", "17", "5-5", "5-", "", "five"])
+@pytest.mark.parametrize("name", ["4", "17", "5-5", "5-", "", "five", "05", "5-06"])
 def test_names_with_other_sizes_are_refused(name: str) -> None:
     assert names.parse(names.PREFIX + name) is None
     with pytest.raises(UserError, match="5 to 16"):

@@ -107,7 +107,16 @@ def test_it_is_a_gymnasium_environment() -> None:
 
 def test_names() -> None:
     assert parse("recall-8-1000") == (8, 1000)
-    for name in ("recall-0-3", "recall-9-3", "recall-1-1001", "recall-1", "recall-1-x", "coin"):
+    for name in (
+        "recall-0-3",
+        "recall-9-3",
+        "recall-1-1001",
+        "recall-1",
+        "recall-1-x",
+        "coin",
+        "recall-01-2",
+        "recall-1-02",
+    ):
         assert parse(name) is None
     assert {*SHOWN} <= {*task_names()}
     assert lines()[0] == "recall-1-10    1 pair, 10 distractors"
@@ -115,5 +124,5 @@ def test_names() -> None:
     assert isinstance(task.make(), Recall)
     assert task.make_vector is not None
     assert task.make_vector(3).num_envs == 3
-    with pytest.raises(UserError, match="no task named 'recall-9-9'"):
+    with pytest.raises(UserError, match=r"'recall-9-9' is not a task; .*K pairs, 1 to 8, and D"):
         find_task("recall-9-9")

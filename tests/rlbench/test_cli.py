@@ -18,7 +18,11 @@ from rlbench import checkpoint, cli
 from rlbench.agents import RULES
 from rlbench.agents._rule import shipped_rules
 from rlbench.backbones.ranges import LIMIT, RANGES
+from rlbench.benchmarks.commands.listing import EXAMPLES
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.files import only_one
 from tests.run_files import edit
@@ -142,9 +146,15 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["list", "agents"], "takes no arguments"),
         (["data", "inof"], "did you mean info?"),
         (["sweep", "--agents", "bc", "--encoder", "flatten"], "unknown setting '--encoder'"),
+        (["sweep", "--bananas", "3"], "'--bananas': expected one of --agents, --tasks, --seeds,"),
+        (["run", "bc", "--bananas", "3"], "'--bananas': there is no such setting; see"),
         (["run", "bear", "--envs", "point-mixed"], "did you mean --env?"),
         (["run", "--resume", "here", "--updates", "9"], "keeps its settings, so --updates cannot"),
-        (["run", "ppo", "--env", "MiniGrid-Empty-5x5-v0"], "give it an --encoder, such as flatten"),
+        (["run", "--resume", "here", "--seed", "3"], "give the folder alone, with --trust if it"),
+        (
+            ["run", "ppo", "--env", "MiniGrid-Empty-5x5-v0"],
+            "give it an --encoder, such as grid, if",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
@@ -334,7 +344,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("ibac-sni", "multiroom-n1"), ("rfm", "stag-hunt"), ("segmenter", "frames-minigrid-s48")],
+    [("ibac-sni", "multiroom-n1"), ("rfm", "stag-hunt"), ("one-shot", "glyph-episodes")],
 )
 def test_the_example_of_a_learner_suits_it(
     name: str, task: str, capsys: pytest.CaptureFixture[str]
@@ -342,3 +352,31 @@ def test_the_example_of_a_learner_suits_it(
     with pytest.raises(SystemExit):
         main(["run", name, "--help"])
     assert f"Example: rlbench run {name} --env {task}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_list_shows_the_task_that_a_learner_needs(
+    name: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(rf"^  {name} .*; try --env {EXAMPLES[name]}$", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["language-model", "nearest", "one-shot", "rfm-predictor", "vib"])
+def test_a_model_takes_the_examples_of_its_task(name: str) -> None:
+    config = RunConfig(env=EXAMPLES[name], data_size=64)
+    kind = load_learner(name)
+    assert Run(name, kind.Config(**kind.preset(config.env, 10)), config).learner.measured
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_stream_that_lacks_a_character_ends_no_run(encoding: str, in_folder: Path) -> None:
+    words = [sys.executable, "-m", "rlbench", *ONLINE, "--out", "run"]
+    done = subprocess.run(
+        words, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    sign = "±".encode(encoding, "backslashreplace")
+    assert re.search(rb"done: return -[\d,.]+ " + re.escape(sign) + rb" \d", done.stdout)
+    assert RunFolder(Path("run")).complete()

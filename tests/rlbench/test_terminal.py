@@ -26,6 +26,17 @@ def test_text_is_shown_as_it_is_and_controls_nothing(text: str) -> None:
     assert "\x1b[2J" not in out.getvalue()
 
 
+def test_a_console_shows_every_character_on_every_stream() -> None:
+    """Runs that a program starts have no command line that prepares the streams."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    console = Terminal(file=stream, width=60)
+    console.print("5 ± 1")
+    stream.write("漢")
+    stream.flush()
+    assert raw.getvalue() == b"5 \\xb1 1\n\\u6f22"
+
+
 def test_control_characters_become_escape_sequences() -> None:
     assert printable("a\tb\nc ü 漢\x1b\x00\x9b") == "a\tb\nc ü 漢\\x1b\\x00\\x9b"
 
