@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlbench.envs.architectures.names import SearchName
@@ -81,6 +82,12 @@ def _registered(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
         raise UserError(f"{env_id} needs a package that is not installed: {error}") from None
     except gym.error.Error as error:
         raise UserError(f"{env_id} cannot be made: {error}") from None
+
+
+def make_of_module(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
+    """One environment of `package.module:EnvId-v0`, an id that the module registers with Gymnasium."""
+    _imported(env_id)
+    return make_gymnasium(env_id, **options)
 
 
 def make_minigrid(env_id: str, *, whole: bool = False) -> "gym.Env[Any, Any]":
@@ -193,9 +200,23 @@ def source_from_factory(name: str) -> "Source":
 def factory(name: str) -> Callable[[], Any]:
     """The callable that `package.module:factory` names."""
     module_name, _, attribute = name.partition(":")
+    module = _imported(name)
+    found: Any = getattr(module, attribute, None)
+    if not callable(found):
+        raise UserError(
+            f"the module {module_name!r} has no function {attribute!r}; write the task as "
+            "package.module:factory, and let factory() return a Gymnasium environment or a source of "
+            "examples"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _imported(name: str) -> ModuleType:
+    """The module in the name of a task; it may lie in the current folder."""
+    module_name = name.partition(":")[0]
     look_in_current_folder()
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except UserError:
         raise
     except ModuleNotFoundError as error:
@@ -205,14 +226,6 @@ def factory(name: str) -> Callable[[], Any]:
         ) from None
     except FAILURES as error:  # A user's module can fail in any way.
         raise raised_by(name, f"its module {module_name!r}", error, "environment") from error
-    found: Any = getattr(module, attribute, None)
-    if not callable(found):
-        raise UserError(
-            f"the module {module_name!r} has no function {attribute!r}; write the task as "
-            "package.module:factory, and let factory() return a Gymnasium environment or a source of "
-            "examples"
-        )
-    return found  # type: ignore[no-any-return]
 
 
 def register_minigrid(env_id: str) -> None:

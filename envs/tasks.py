@@ -1,6 +1,7 @@
 """Tasks: names for things that can be run. Importing this loads the standard library only."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -100,8 +101,8 @@ def find_task(name: str) -> Task:
             (`digits`, `frames-procgen:coinrun`, or a file of them), a search for an architecture on such a source
             (`archsearch-digits-shift`), a task that a package registered under the entry point `rlbench.tasks`,
             an id of Gymnasium (`Pendulum-v1`) or of the package minigrid
-            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`),
-            `package.module:factory`, or a team (`shared:stag-hunt-4p`, see `rlbench.envs.teams.make.offers`).
+            (`MiniGrid-DoorKey-5x5-v0`, `BabyAI-GoToRedBall-v0`) or minatar (`MinAtar/Breakout-v1`), an id that a module
+            registers with Gymnasium (`package.module:EnvId-v0`), `package.module:factory`, or a team (`shared:stag-hunt-4p`, see `rlbench.envs.teams.make.offers`).
 
     Raises:
         UserError: Nothing has this name.
@@ -156,6 +157,8 @@ def find_task(name: str) -> Task:
         played = name.partition(TRAJECTORIES)[2] if name.startswith(TRAJECTORIES) else None
         imports = find_task(played).imports if played else None
         return Task(name, partial(making.no_episodes, name), source=source, imports=imports)
+    if re.fullmatch(r"[^:]+:.+-v\d+", name):
+        return Task(name, partial(making.make_of_module, name), imports=name)
     if ":" in name:
         return Task(
             name,

@@ -102,26 +102,27 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
     """Reads a whole file and reports what is wrong or unusual in it.
 
     Args:
-        target: One of D4RL's names, or the path of a file in D4RL's format.
+        target: One of D4RL's names, or what `data_file` takes.
         task: The task that it must fit; by default the task of its name, if it has one.
     """
     import torch
 
     from rlbench.offline_data.dataset import DataSet
-    from rlbench.offline_data.formats import hdf5
     from rlbench.offline_data.formats._reader import World
+    from rlbench.offline_data.opening import data_file, format_of
 
     name = data_names.parse(target)
-    file = d4rl.target(name) if isinstance(name, D4RLName) else Path(target).expanduser()
+    file = d4rl.target(name) if isinstance(name, D4RLName) else data_file(target)
     named = name or data_names.parse(file.stem.replace("_", "-"))
     task = task or (find_task(str(named)) if named else None)
+    reader = format_of(file)
     try:
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Its warnings are also in the provenance.
             folder = Path(temporary)
-            world = World.of(task) if task else hdf5.world_of(file)
+            world = World.of(task) if task else reader.world_of(file)
             with explaining_os_errors(folder):
-                hdf5.read(file, folder, world, lambda done, total: None)
+                reader.read(file, folder, world, lambda done, total: None)
             data = DataSet(folder)
     except UserError as error:
         return [Finding("error", str(error))]
@@ -142,7 +143,7 @@ def check_data(target: str, task: Task | None = None) -> list[Finding]:
         findings.append(Finding("note", text))
     mean, score = details["mean_return"], details["score"]
     text = f"{provenance.kind}: {details['transitions']:,} transitions"
-    text += f" of {details['rows_in_file']:,} rows"
+    text += f" of {details['rows_in_file']:,} rows" if "rows_in_file" in details else ""
     text += f", {details['episodes']:,} complete episodes"
     text += "" if mean is None else f", mean return {mean:,.1f}"
     text += "" if score is None else f", score {score:.1f}"
@@ -178,6 +179,7 @@ _REMARKS = {
     "next_obs_apart_from_the_next_row": "in {next_obs_apart_from_the_next_row} rows inside episodes "
     "the next observation differs from the observation of the next row, so ends of episodes may be "
     "missing",
+    "episodes_without_end": "{episodes_without_end} episodes have no end, so they are treated as timed out",
     "contact_forces": "all contact forces are 0, as in D4RL's own files, so evaluations set them to 0 "
     "too and leave out their cost",
     "clipped_actions": "{clipped_actions} actions lie up to {clipped_by_at_most:.3g} outside the "

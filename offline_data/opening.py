@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from rlbench.compute import release_freed_memory
 from rlbench.envs.d4rl.names import D4RLName
@@ -16,7 +17,8 @@ from rlbench.offline_data.formats._reader import READER_VERSION, Progress, World
 from rlbench.offline_data.recording.mixtures import described
 
 Notify = Callable[[str], None]
-Read = Callable[[Path, Path, World, Progress], None]
+MINARI = "minari:"
+"""Prefix of the ids of Minari's data sets."""
 
 
 def _ignore(*_: object) -> None:
@@ -38,8 +40,8 @@ def open_data(
     Args:
         task: The task that it must fit.
         source: `auto` (D4RL's own file if it is in D4RL's folder, otherwise generated),
-            `generated`, `d4rl`, `minari:ID`, the path of an HDF5 file in D4RL's format, or the
-            path of a Stable-Baselines3 model (`.zip`), which then generates the data.
+            `generated`, `d4rl`, `minari:ID`, the path of an HDF5 file in D4RL's format or of the folder of a
+            data set in Minari's, or the path of a Stable-Baselines3 model (`.zip`), which then generates the data.
         size: Transitions to generate.
         seed: Seed of the generated episodes.
         jobs: Processes that generate data; 0 means one per core.
@@ -55,7 +57,6 @@ def open_data(
         source = "d4rl" if local else "generated"
     if source == "generated" or source.endswith(".zip"):
         return _generated(task, source, size, seed, jobs, notify, progress)
-    read: Read = hdf5.read
     if source == "d4rl":
         name = _name(task)
         if not isinstance(name, D4RLName):
@@ -66,11 +67,27 @@ def open_data(
                 f"{name}: D4RL's file is not in {d4rl.folder()}; `rlbench data get {name}` "
                 "downloads it"
             )
-    elif source.startswith("minari:"):
-        file, read = minari.find(source.removeprefix("minari:")), minari.read
     else:
-        file = Path(source).expanduser()
-    return _read(read, file, task, notify, progress)
+        file = data_file(source)
+    return _read(file, task, notify, progress)
+
+
+def data_file(source: str) -> Path:
+    """The file of `minari:ID`, of the path of a file, or of the folder of a data set in Minari's format.
+
+    Raises:
+        UserError: Minari's data set has not been downloaded.
+    """
+    if source.startswith(MINARI):
+        return minari.find(source.removeprefix(MINARI))
+    file = Path(source).expanduser()
+    inside = file / "data" / "main_data.hdf5"
+    return inside if inside.is_file() else file
+
+
+def format_of(file: Path) -> ModuleType:
+    """The module that reads a file: `minari` or `hdf5`, by the file alone."""
+    return minari if minari.holds(file) else hdf5
 
 
 def _name(task: Task) -> DataName:
@@ -104,7 +121,7 @@ def _generated(
     return open_or_make(folder, make, notify)
 
 
-def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:
+def _read(file: Path, task: Task, notify: Notify, progress: Progress) -> DataSet:
     if not file.exists():
         raise UserError(
             f"there is no file {file}; give `auto`, `generated`, `d4rl`, `minari:ID` or the path "
@@ -122,7 +139,7 @@ def _read(read: Read, file: Path, task: Task, notify: Notify, progress: Progress
 
     def make(part: Path) -> None:
         notify(f"reading {file} (once; a copy is kept for the next time)")
-        read(file, part, world, progress)
+        format_of(file).read(file, part, world, progress)
         release_freed_memory()
 
     return open_or_make(entry(file.stem[:40], key), make, notify)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import tyro
@@ -163,7 +164,9 @@ def _run(words: list[str]) -> None:
     task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
     description, defaults, settings = catalog.preset(name, task, _whole(updates))
     both = grouped.options(name, defaults, settings)
-    example = f"Example: rlbench run {name} --env {task or catalog.example_task(name)}"
+    example = (
+        f"Example: rlbench run {quote(name)} --env {quote(task or catalog.example_task(name))}"
+    )
     new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
     from rlbench.benchmarks.commands import run as commands
     from rlbench.benchmarks.training.faults import named_as_users

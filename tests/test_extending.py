@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rlbench import experience
+from rlbench.cli import main
+from rlbench.custom import needed
+from rlbench.interface import Agent
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     page for page in (ROOT / "docs" / "extending").glob("*.md") if "```diff" in page.read_text()
@@ -78,6 +83,65 @@ def test_the_environment_with_an_image_a_text_and_numbers_trains(tmp_path: Path)
             [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+
+
+def python_block(page: str, name: str) -> str:
+    found = re.search(rf"```python\n# {name}\.py\n(.*?)```", page, re.DOTALL)
+    assert found is not None, f"there is no {name}.py"
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "figure"),
+    [("offline", "my_cloning", "score"), ("online", "my_reinforce", "return")],
+)
+def test_the_templates_of_agents_train_as_printed(
+    kind: str, name: str, figure: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    page = (ROOT / "docs" / "extending" / "agent.md").read_text()
+    text = python_block(page, name)
+    Path(f"{name}.py").write_text(text)
+    command = re.search(rf"<!-- {kind} -->\n```bash\nrlbench (.+)\n```", page)
+    assert command is not None
+    short = re.sub(r"--updates \d+", "--updates 4 --log-every 1", command[1]).split()
+    assert main([*short, "--eval-episodes", "2", "--out", "run"]) == 0
+    assert f"done: {figure} " in capsys.readouterr().out
+    assert main([*short, "--eval-episodes", "2", "--out", "again"]) == 0
+    one, other = (Path(run, "metrics.jsonl").read_bytes() for run in ("run", "again"))
+    assert one == other, "it draws from its own generators alone"
+
+
+def test_the_settings_that_drivers_read_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "extending" / "agent.md").read_text()
+    for consumes, explores, words in re.findall(
+        r"^\| `(T\w+)` \| (yes|no) \| (.+) \|$", page, re.MULTILINE
+    ):
+        kind = type(
+            "Kind",
+            (Agent,),
+            {"consumes": getattr(experience, consumes), "explores": explores == "yes"},
+        )
+        assert set(needed(kind)) == {*re.findall(r"`(\w+)`", words)} - {"steps_per_update"}
+
+
+def test_the_task_of_an_entry_point_runs_as_printed(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "extending" / "environment.md").read_text()
+    Path("my_tasks.py").write_text(python_block(page, "my_tasks"))
+    points = re.search(r'entry-points\."(rlbench\.tasks)"\]\n(\S+) = "(\S+)"', page)
+    assert points is not None
+    group, name, place = points.groups()
+    information = Path("my_tasks-1.dist-info")
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: my-tasks\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(f"[{group}]\n{name} = {place}\n")
+    monkeypatch.syspath_prepend(str(in_folder))
+    small = ["--rollout-steps", "8", "--batch-size", "4", "--updates", "1", "--eval-episodes", "2"]
+    assert main(["run", "ppo", "--env", name, *small]) == 0
+    assert re.search("done: score .*, solved 0 %", capsys.readouterr().out)
 
 
 def test_the_model_of_the_page_of_models_runs(tmp_path: Path) -> None:

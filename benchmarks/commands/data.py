@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, ClassVar
 
 import tyro
@@ -64,7 +65,7 @@ class Check:
     """Read a whole file and report errors and peculiarities."""
 
     target: Name
-    """An HDF5 file in D4RL's format, or one of D4RL's names."""
+    """One of D4RL's names, an HDF5 file in D4RL's format, minari:ID, or the folder of a data set in Minari's format."""
     env: str | None = None
     """Task that the file must fit; by default the task in its name."""
 
@@ -161,9 +162,9 @@ def make(options: Make) -> None:
     if options.out is not None:
         write_hdf5(data, options.out)
         say(f"written to {options.out}")
-    option = "" if options.policy is None else f" --data {options.policy}"
+    option = "" if options.policy is None else f" --data {quote(str(options.policy))}"
     size = "" if options.size == Make.size else f" --data-size {options.size}"
-    say(f"next: rlbench run bear --env {options.name}{option}{size}")
+    say(f"next: rlbench run bear --env {quote(options.name)}{option}{size}")
 
 
 def get(options: Get) -> None:
@@ -197,7 +198,9 @@ def examples(options: ExamplesOf) -> None:
             write_examples(
                 Path(options.source), options.size, options.out, line.advance, trust=options.trust
             )
-    say(f"written to {options.out}\nnext: rlbench run nas --env archsearch-{options.out}")
+    say(
+        f"written to {options.out}\nnext: rlbench run nas --env {quote(f'archsearch-{options.out}')}"
+    )
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {

@@ -1,6 +1,7 @@
 """The commands `run` and `run --resume`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -45,7 +46,7 @@ def resume(path: Path, *, trust: bool = False) -> None:
     if job.config.seeds > 1:
         raise UserError(
             f"{path} is one of {job.config.seeds} seeds that learn together; resume all of them: "
-            f"rlbench run --resume {path.parent}"
+            f"rlbench run --resume {quote(str(path.parent))}"
         )
     if job.finish() == 0:
         console.print(f"{path} is already complete", soft_wrap=True)
@@ -67,7 +68,7 @@ def _conclude_all(together: SeedBatchRun, console: Console) -> None:
         text = f"seed {run.config.seed}: {_last(run)}"
         console.print(text, soft_wrap=True)
     console.print(
-        f"kept in {together.path}; next: rlbench report {together.path}",
+        f"kept in {together.path}; next: rlbench report {quote(str(together.path))}",
         soft_wrap=True,
     )
 
@@ -79,7 +80,7 @@ def _conclude(job: Run, console: Console) -> None:
     more = " --episodes 100" if issubclass(job.learner_class, Agent) else ""
     more += job.trust_option
     console.print(
-        f"kept in {path}; next: rlbench evaluate {path}{more}",
+        f"kept in {path}; next: rlbench evaluate {quote(str(path))}{more}",
         soft_wrap=True,
     )
 

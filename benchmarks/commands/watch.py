@@ -13,7 +13,7 @@ import tyro
 from numpy.typing import NDArray
 
 from rlbench.backbones.ranges import FEW, Range, check
-from rlbench.envs.making import make_from_factory, make_gymnasium
+from rlbench.envs.making import make_from_factory, make_gymnasium, make_of_module
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
 from rlbench.errors import FAILURES, UserError, raised_by
@@ -207,7 +207,7 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
     env = make()
     if hasattr(env.unwrapped, "mujoco_renderer"):
         return env, _mujoco(env.unwrapped, size)
-    if env.render_mode is None and kind is make_gymnasium:
+    if env.render_mode is None and kind in (make_gymnasium, make_of_module):
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise UserError(f"{task.name} cannot be drawn (it has no render mode rgb_array)")
         env = make(render_mode="rgb_array")
@@ -223,7 +223,7 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
         except (
             FAILURES
         ) as error:  # Such as a missing pygame; each library raises its own exceptions.
-            if kind is make_from_factory:
+            if kind in (make_from_factory, make_of_module):
                 raise raised_by(task.name, "render", error, "environment") from error
             raise UserError(f"{task.name} cannot be drawn ({error})") from error
         rgb = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,9 @@ def read_result(method: str, folder: Path) -> Result:
     run = RunFolder(folder)
     config = run.config()
     if not run.complete():
-        raise UserError(f"{folder} is not complete; finish it with `rlbench run --resume {folder}`")
+        raise UserError(
+            f"{folder} is not complete; finish it with `rlbench run --resume {quote(str(folder))}`"
+        )
     run.refuse_changed_files()
     columns = run.last_evaluation()
     headline = measures_of(config)[0].name

@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,9 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         config, evaluations = folder.config(), folder.evaluations()
         folder.refuse_changed_files()
         if not unfinished and not folder.complete():
-            raise UserError(f"{path} is not complete; finish it with `rlbench run --resume {path}`")
+            raise UserError(
+                f"{path} is not complete; finish it with `rlbench run --resume {quote(str(path))}`"
+            )
         if not len(evaluations["update"]):
             raise UserError(f"{path} has not been evaluated yet; let it run for longer")
         if measures_of(config)[0] != RETURN:

@@ -30,6 +30,7 @@ from rlbench.benchmarks.tables.results import Results, read_result
 from rlbench.benchmarks.tables.sheet import Format
 from rlbench.benchmarks.tables.table import conclude, scores
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -52,6 +53,8 @@ class SweepConfig:
     """Runs of each agent on each task."""
     updates: int | None = None
     """Gradient updates of each run; None: the agent's default in `rlbench run`."""
+    data: str = RunConfig.data
+    """Data set of the agents, such as an HDF5 file; as --data of `rlbench run`."""
     data_size: int = RunConfig.data_size
     """Transitions to generate, for generated data."""
     eval_every: int | None = None
@@ -90,7 +93,7 @@ def _from_flags(asked: SweepConfig) -> Grid:
         raise UserError(
             "give the runs: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
-    given = {name: getattr(asked, name) for name in ("updates", "data_size", "eval_every")}
+    given = {name: getattr(asked, name) for name in ("updates", "data", "data_size", "eval_every")}
     run = {name: value for name, value in given.items() if value is not None}
     return Grid(
         tuple(_method(name, name, {}) for name in asked.agents), asked.tasks, asked.seeds, run
@@ -164,7 +167,8 @@ def _check(grid: Grid) -> None:
             learner = load_learner(method.learner)
             updates = {**method.run, **grid.run}.get("updates", RunConfig.updates)
             try:
-                learner.Config(**{**learner.preset(task, updates), **method.settings})
+                with named_as_users(learner):
+                    learner.Config(**{**learner.preset(task, updates), **method.settings})
             except UserError as error:
                 raise UserError(f"{method.name} on {task}: {error}") from error
     taken: dict[Path, str] = {}

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import numpy as np
@@ -86,7 +87,7 @@ def conclude(
     for outcome in failed:
         line = f"{outcome.job.folder}: {outcome.error}"
         console.print(line, soft_wrap=True)
-    console.print(f"kept in {folder}; next: rlbench report {folder}", soft_wrap=True)
+    console.print(f"kept in {folder}; next: rlbench report {quote(str(folder))}", soft_wrap=True)
     if failed:
         which = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         raise RunsFailed(f"{which} failed; correct the cause and run the same command again")

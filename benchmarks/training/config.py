@@ -15,7 +15,7 @@ class RunConfig:
     """Task: a D4RL name, a Gymnasium id, a source of examples or package.module:factory; see `rlbench list`."""
     data: str = "auto"
     """Data set of an agent: auto (D4RL's file if it is on this machine, else generated), generated, d4rl,
-    minari:ID, an HDF5 file, a model of Stable-Baselines3 (.zip) that generates the data, or none, so
+    minari:ID, an HDF5 file, the folder of a data set in Minari's format, a model of Stable-Baselines3 (.zip) that generates the data, or none, so
     that the agent gathers its own experience even if the task has data."""
     data_size: int = 1_000_000
     """Number of transitions, if the data are generated; for a model, the most training examples."""

@@ -13,8 +13,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from rlbench.terminal import printable
+
+WIDE, SHORTEST_BAR = 100, 6
+"""Columns of a console from which the bar also counts units, and of the bar itself at least."""
 
 
 class ProgressLine(AbstractContextManager["ProgressLine"]):
@@ -31,9 +35,12 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
+                TextColumn(
+                    "{task.description}", markup=False, table_column=_shrinking(console, unit)
+                ),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                TextColumn("{task.percentage:.0f}%", markup=False),
+                *([MofNCompleteColumn()] if console.width >= WIDE else ()),
                 TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(compact=True),
                 TextColumn("left"),
@@ -83,6 +90,14 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
     def rate(self) -> float:
         """Units per second since the start."""
         return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+
+def _shrinking(console: Console, unit: str) -> Column:
+    """The column of the title, which is cut where percent, speed and time would not fit beside it."""
+    rest = len(f"100% 123,456 {unit}/s 12:34:56 left") + 2 + SHORTEST_BAR
+    if console.width >= WIDE:
+        rest += len("1000000/1000000 ")
+    return Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width - rest, 1))
 
 
 def duration(seconds: float) -> str:

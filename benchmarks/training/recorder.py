@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def stopped(update: int, path: Path, option: str = "") -> Interrupted:
     """
     where = f"and saved at update {update:,}" if update else "before the first checkpoint"
     how = "resume with" if update else "start again with"
-    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {path}{option}`")
+    return Interrupted(f"stopped {where}; {how} `rlbench run --resume {quote(str(path))}{option}`")
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Ite
             raise
         saved = max(set.intersection(*({0, *folder.checkpoints()} for folder in folders)))
         reason = error.reason if isinstance(error, CannotWrite) else str(error)
-        command = f"rlbench run --resume {path}{option}"
+        command = f"rlbench run --resume {quote(str(path))}{option}"
         raise UserError(f"{reason}; afterwards `{command}` continues from update {saved:,}") from (
             error.__cause__ or error
         )

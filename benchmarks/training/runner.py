@@ -132,7 +132,7 @@ class Run:
             return None
         self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
         size = self.config.data_size
-        title = f"making {size:,} transitions of {found.name}"
+        title = f"making {found.name}"
         with ProgressLine(self.console, title, size, "transitions") as line:
             return open_data(
                 found, self.config.data, size=size,

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class SeedBatchRun:
         """Starts new runs, from the first update to the last."""
         if members(self.path):
             raise UserError(
-                f"{self.path} already contains runs; continue them with `rlbench run --resume {self.path}` or give "
+                f"{self.path} already contains runs; continue them with `rlbench run --resume {quote(str(self.path))}` or give "
                 "another --out"
             )
         with self._locked():

@@ -132,9 +132,10 @@ class _Source:
 
 
 def check_column(path: Path, column: Any, shape: tuple[int, ...], task: str) -> None:
-    """Refuses a column that is not numeric or has another shape (N x 1 for N, as in old files, is allowed)."""
+    """Refuses a column that is not numeric or has another shape; N x 1 for N and N for N x 1 are allowed."""
     name = column.name.lstrip("/")
-    if column.shape != shape and column.shape != (*shape, 1):
+    flat = shape[:1] if shape[1:] == (1,) else shape
+    if column.shape not in (shape, (*shape, 1), flat):
         raise UserError(
             f"{path} has {name} of shape {list(column.shape)}, but the task {task} and the number "
             f"of its rewards make {list(shape)}; give a file that was recorded on the task"

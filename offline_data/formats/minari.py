@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.errors import UserError
@@ -43,6 +44,25 @@ def find(dataset_id: str) -> Path:
             f"run `minari download {dataset_id}`"
         )
     return file
+
+
+def holds(path: Path) -> bool:
+    """Whether a path is the main file of a data set in Minari's format, wherever it lies."""
+    return path.name == "main_data.hdf5" and (path.parent / "metadata.json").exists()
+
+
+def world_of(path: Path) -> World:
+    """A world that fits any data set whose observations and actions are arrays."""
+    with opened(path) as file, explaining_damage(path):
+        first = min((name for name in file if name.startswith("episode_")), default=None)
+        group = None if first is None else member(path, file, first)
+        columns = [
+            member(path, group, name) if isinstance(group, h5py.Group) else None
+            for name in _COLUMNS[:2]
+        ]
+        shapes = [x.shape[1:] if isinstance(x, h5py.Dataset) else () for x in columns]
+    obs, action = (spaces.Box(-np.inf, np.inf, shape) for shape in shapes)
+    return World(_metadata(path)[0], obs, action, None, lambda mean_return: None)
 
 
 def read(path: Path, folder: Path, world: World, progress: Progress) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 import rlbench.agents
 import rlbench.names
 from rlbench.agents import AGENTS, load_agent
 from rlbench.agents.bc import BC
 from rlbench.errors import UserError
+from rlbench.experience import Trajectories, Transitions
+from rlbench.interface import Action, Agent
 
 
 def test_names_are_listed_without_pytorch() -> None:
@@ -110,7 +113,7 @@ class Faulty(BC):
     [
         ("Config", None, "the class Faulty has the Config None, expected a frozen dataclass"),
         ("Config", dict, "the class Faulty has the Config <class 'dict'>, expected"),
-        ("Config", Bare, "the class Faulty has a Config without a default for size, so"),
+        ("Config", Bare, "the class Faulty .*; it has a Config without a default for size, so"),
         ("consumes", None, "the class Faulty has consumes = None, expected Transitions or"),
         ("consumes", BC, "the class Faulty has consumes = <class .*BC'>, expected"),
         ("__abstractmethods__", frozenset({"learn"}), "the class Faulty has no method learn"),
@@ -123,3 +126,53 @@ def test_a_class_that_lacks_something_of_an_agent_is_named(
     monkeypatch.setattr(Faulty, name, value)
     with pytest.raises(UserError, match=f"agent 'tests.agents.test_agents:Faulty': {words}"):
         load_agent("tests.agents.test_agents:Faulty")
+
+
+class Empty(Agent):
+    """Lacks everything, and takes an observation alone."""
+
+    Config = Bare
+    explores = True
+
+    def act(self, obs: Tensor) -> Action:  # type: ignore[override]
+        return Action(obs)
+
+
+def test_everything_that_a_class_lacks_is_named_at_once() -> None:
+    with pytest.raises(UserError) as error:
+        load_agent("tests.agents.test_agents:Empty")
+    assert str(error.value) == (
+        "agent 'tests.agents.test_agents:Empty': the class Empty has no method build and learn; it has a method act "
+        "that takes (self, obs: torch.Tensor) -> rlbench.interface.Action, expected (self, obs, *, explore=False, "
+        "state=None); it has consumes = None, expected Transitions or Trajectories; it has a Config without batch_size "
+        "and random_steps and replay_size, so give it each of them (batch_size is the number of transitions in an "
+        "update, random_steps is the number of random steps before the first update, replay_size is the number of "
+        "transitions in the replay buffer); it has a Config without a default for size, so give one to every setting; "
+        "see rlbench.interface.Agent"
+    )
+
+
+@pytest.mark.parametrize(
+    ("consumes", "explores", "words"),
+    [
+        (Transitions, False, "without batch_size, so give it one"),
+        (Trajectories, False, "without batch_size and sequence_length, so"),
+        (Trajectories, True, "without envs and rollout_steps, so"),
+    ],
+)
+def test_the_settings_that_a_driver_reads_must_be_there(
+    consumes: type, explores: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "Config", Bare)
+    monkeypatch.setattr(Faulty, "consumes", consumes)
+    monkeypatch.setattr(Faulty, "explores", explores)
+    with pytest.raises(UserError, match=words):
+        load_agent("tests.agents.test_agents:Faulty")
+
+
+def test_a_property_may_stand_for_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Faulty, "consumes", Trajectories)
+    monkeypatch.setattr(Faulty, "explores", True)
+    monkeypatch.setattr(Faulty, "rollout_steps", property(lambda self: 3), raising=False)
+    monkeypatch.setattr(BC.Config, "envs", property(lambda self: 2), raising=False)
+    assert load_agent("tests.agents.test_agents:Faulty") is Faulty

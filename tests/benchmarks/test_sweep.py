@@ -1,6 +1,7 @@
 """`rlbench sweep`: the grid of flags or a file is run, scored, and refused where it is wrong."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rlbench.benchmarks.tables import executors, sweep
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.jobs import Job
 from rlbench.benchmarks.tables.sweep import SweepConfig
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
 from rlbench.errors import UserError
 
@@ -157,3 +159,70 @@ def test_an_architecture_is_read_from_its_file_once(
     make(tmp_path, TOML.replace("batch_size = 4", setting, 1))
     encoders = {job.settings.get("encoder") for job in seen}
     assert encoders == {f"mnas:{network.options()}", None}
+
+
+FAILING = """
+from rlbench.agents.bc import BC
+
+class Fails(BC):
+    def learn(self, experience):
+        raise KeyError("gain")
+
+class Leaves(BC):
+    def build(self):
+        raise SystemExit(3)
+
+class Unset(BC):
+    @classmethod
+    def preset(cls, task, updates):
+        raise ZeroDivisionError("no updates")
+"""
+
+
+def test_a_failing_agent_ends_only_its_run_which_is_named(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    Path("failing.py").write_text(FAILING)
+    words = [
+        "--tasks",
+        "point-random",
+        "--data-size",
+        "300",
+        "--updates",
+        "2",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+    ]
+    assert main(["sweep", "--agents", "failing:Fails", "failing:Leaves", "bc", *words]) == 1
+    told = capsys.readouterr()
+    assert (
+        "runs/sweep/failing.Fails-point-random-s0: failing:Fails raised KeyError in learn: 'gain'"
+        in told.err.replace("failing-Fails", "failing.Fails")
+    )
+    assert "failing:Leaves raised SystemExit in build: 3" in told.err
+    assert "2 runs failed" in told.err
+    assert "point-random (generated)" in told.out
+    assert RunFolder(Path("runs/sweep/bc-point-random-s0")).complete()
+    assert main(["sweep", "--agents", "bc", "failing:Unset", *words, "--out", "other"]) == 2
+    assert (
+        "failing:Unset on point-random: failing:Unset raised ZeroDivisionError in preset"
+        in capsys.readouterr().err
+    )
+    assert not Path("other").exists()
+
+
+def test_own_data_are_an_option(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "make", "point-random", "--size", "300", "--out", "a file.hdf5"]) == 0
+    words = ["--tasks", "point-expert", "--updates", "2", "--seeds", "1", "--jobs", "1"]
+    assert (
+        main(["sweep", "--agents", "bc", "--data", "a file.hdf5", *words, "--out", "my runs"]) == 0
+    )
+    told = capsys.readouterr()
+    assert "point-expert (generated)" in told.out
+    assert "next: rlbench report 'my runs'" in told.err
+    config = json.loads(Path("my runs/bc-point-expert-s0/config.json").read_text())
+    assert config["run"]["data"] == "a file.hdf5"
+    assert config["data"]["name"] == "a file.hdf5"

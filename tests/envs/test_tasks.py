@@ -125,3 +125,30 @@ def test_the_list_holds_the_rooms() -> None:
     assert {"multiroom-n2", "multiroom-n2-held-out", "multiroom-n3r"} <= set(task_names())
     with pytest.raises(UserError, match="did you mean multiroom-n"):
         find_task("multiroom-n4")
+
+
+REGISTERS = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gym.register("Mine/Pole-v0", CartPoleEnv, max_episode_steps=7)
+"""
+
+
+def test_an_id_that_a_module_registers_is_a_task(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(gym.envs.registration, "registry", {**gym.registry})
+    Path("registers.py").write_text(REGISTERS)
+    task = find_task("registers:Mine/Pole-v0")
+    assert "registers" not in sys.modules, "nothing is imported before it is used"
+    assert task.imports == "registers:Mine/Pole-v0"
+    env = pickle.loads(pickle.dumps(task)).make()
+    assert env.spec.max_episode_steps == 7
+    with pytest.raises(UserError, match="registers:Other-v0 cannot be made"):
+        find_task("registers:Other-v0").make()
+    with pytest.raises(
+        UserError, match="no module named 'no_module' for the task 'no_module:A-v0'"
+    ):
+        find_task("no_module:A-v0").make()

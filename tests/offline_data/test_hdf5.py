@@ -17,6 +17,7 @@ from rlbench.errors import UserError
 from rlbench.offline_data import open_data, write_hdf5
 from rlbench.offline_data.cache import cache_folder
 from rlbench.offline_data.formats import d4rl, hdf5
+from rlbench.offline_data.formats._reader import World
 from tests.data_files import TOY, WORLD, Array, columns_of, random_episodes, read, recording, write
 
 EPISODES = [(3, "terminal"), (5, "timeout"), (2, "terminal"), (2, "cut")]
@@ -292,6 +293,23 @@ def test_reading_a_file_again_comes_from_the_cache(tmp_path: Path) -> None:
     assert first.provenance.details["score"] is None
     write(file, recording([(4, "terminal")] * 9))  # another file under the same path
     assert len(open_data(TOY, str(file), notify=said.append)) == 36
+
+
+def test_columns_of_one_number_may_be_flat(tmp_path: Path) -> None:
+    box = Box(-1, 1, (1,))
+    world = World("flat", box, box, None, lambda mean_return: None)
+    values = np.linspace(-1, 1, 6, dtype=np.float32)
+    columns: dict[str, Any] = {
+        "rewards": values, "terminals": np.arange(6) == 5, "next_observations": values, "observations": values,
+    }  # fmt: skip
+    for actions in (values, values[:, None]):
+        with h5py.File(tmp_path / "flat.hdf5", "w") as file:
+            for name, column in (columns | {"actions": actions}).items():
+                file[name] = column
+        (tmp_path / "set").mkdir(exist_ok=True)
+        got = columns_of(read(tmp_path / "flat.hdf5", tmp_path / "set", world))
+        assert got["action"].tolist() == values[:, None].tolist()
+        assert got["obs"].tolist() == values[:, None].tolist()
 
 
 def test_other_spaces_than_vectors_keep_their_shapes(tmp_path: Path) -> None:

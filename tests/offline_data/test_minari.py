@@ -7,12 +7,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.offline_data import open_data
+from rlbench.offline_data import check_data, open_data
 from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.formats import minari
-from tests.data_files import TOY, WORLD, columns_of
+from tests.data_files import TOY, WORLD, Toy, columns_of
 
 ID = "mujoco/toy/medium-v0"
 
@@ -167,3 +169,37 @@ def test_ids_are_looked_up_in_the_home_folder(
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     path = make([2], tmp_path / ".minari" / "datasets")
     assert minari.find(ID) == path
+
+
+def test_a_data_set_that_lies_elsewhere_is_named_by_its_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make([3, 2], root)
+    named = columns_of(open_data(TOY, f"minari:{ID}"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "/nowhere")
+    for place in (file, root / ID):
+        data = open_data(TOY, str(place))
+        assert np.array_equal(columns_of(data)["obs"], named["obs"])
+        assert data.provenance.kind == "minari"
+    with pytest.raises(UserError, match="is not in /nowhere as HDF5; run `minari download"):
+        open_data(TOY, f"minari:{ID}")
+
+
+@pytest.mark.parametrize("task", [None, TOY])
+def test_a_data_set_is_checked_by_its_id_or_its_folder(task: Any, root: Path) -> None:
+    path = make([2, 2], root)
+    with h5py.File(path, "a") as file:
+        file["episode_0/terminations"][:] = False
+    for target in (f"minari:{ID}", str(root / ID)):
+        *warnings, note = check_data(target, task)
+        assert note.text.startswith("minari: 4 transitions, 2 complete episodes, mean return 2.0")
+        assert [x.text for x in warnings] == [
+            "1 episodes have no end, so they are treated as timed out"
+        ]
+    (finding,) = check_data(f"minari:{ID}", Task("other", Other))
+    assert finding.level == "error"
+    assert "observations of shape [3, 3]" in finding.text
+
+
+class Other(Toy):
+    observation_space = spaces.Box(-1, 1, (4,))
