@@ -14,7 +14,7 @@ from rlbench.sequences import TokenSequence
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels by which an image is recognised."""
-GRID_SIDE, IMAGE_SIDE = 6, 16
+GRID_SIDE, IMAGE_SIDE = 7, 16
 """Smallest sides of a grid for the encoder `grid`, and of what counts as an image."""
 
 

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -34,6 +34,18 @@ SMALL_SIZE, SMALL_FRAMES, SMALL_FPS, SMALL_BYTES = 160, 64, 10, 500_000
 """Pixels, frames, frames per second and largest file of a film for a page: about six seconds."""
 SMALL_MOST = 240
 """Largest picture in pixels if the environment sets the size."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A moment of an episode."""
+
+    picture: Frame
+    """uint8 [H, W, 3]."""
+    step: int
+    """Steps that led to it."""
+    total: float
+    """Return of these steps; of a team, the mean over its agents."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ def make(options: WatchConfig) -> None:
     pictures, fps = frames(
         options.run, options.episodes, options.seed, options.size, max_fps, trust=options.trust
     )
-    film, count = encoded(pictures, fps, ending)
+    film, count = encoded(map(captioned, pictures), fps, ending)
     write_atomically(out, film)
     say(f"{out}: {count:,} frames, {count / fps:.0f} s")
 
@@ -87,8 +99,9 @@ def small_film(run: Path, *, trust: Trust = False) -> bytes:
         UserError: The environment cannot be drawn or is custom code that is not trusted, or imageio is missing.
     """
     _imageio()
-    pictures, fps = frames(run, 1, 1, SMALL_SIZE, SMALL_FPS, trust=trust)
-    shown = [_shrunk(picture) for picture in islice(pictures, SMALL_FRAMES)]
+    shots, fps = frames(run, 1, 1, SMALL_SIZE, SMALL_FPS, trust=trust)
+    some = islice(shots, SMALL_FRAMES)
+    shown = [captioned(replace(shot, picture=_shrunk(shot.picture))) for shot in some]
     film, _ = encoded(shown, fps, ".gif")
     while len(film) > SMALL_BYTES:
         shown = shown[: len(shown) * 3 // 4]
@@ -104,7 +117,7 @@ def frames(
     max_fps: float = math.inf,
     *,
     trust: Trust = False,
-) -> tuple[Iterator[Frame], float]:
+) -> tuple[Iterator[Shot], float]:
     """Plays and draws the policy of a run, without exploration.
 
     Args:
@@ -116,7 +129,7 @@ def frames(
         trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Returns:
-        Pictures, uint8 [H, W, 3] each, drawn on demand; and frames per second.
+        Shots, drawn on demand, the last of each episode with the picture before it ended; and frames per second.
 
     Raises:
         UserError: The environment cannot be drawn, or the folder names custom code that is not trusted.
@@ -136,8 +149,8 @@ def frames(
 
 def _played(
     agent: "Agent", env: "Checked", draw: Callable[[], Frame], episodes: int, seed: int, every: int
-) -> Iterator[Frame]:
-    """A picture before every n-th step.
+) -> Iterator[Shot]:
+    """A shot before every n-th step, and one after the last step, for which nothing is drawn.
 
     If the agent predicts others (the extra "q", empty if it does not) and the environment has the attribute `predictions`, it
     is given them before it is drawn.
@@ -152,7 +165,7 @@ def _played(
     try:
         for episode in range(episodes):
             obs = env.reset(derive(seed, "episode", episode))
-            state, over, step = None, False, 0
+            state, over, step, total = None, False, 0, 0.0
             while not over:
                 with named_as_users(type(agent)):
                     chosen = agent.act(as_tensor(obs, agent)[None], state=state)
@@ -161,13 +174,28 @@ def _played(
                     q = chosen.extras.get("q")
                     if q is not None and q.numel() and hasattr(world, "predictions"):
                         world.predictions = q[0].cpu().numpy()
-                    yield draw()
+                    picture = draw()
+                    yield Shot(picture, step, total)
                 state = chosen.state
-                obs, _, terminated, truncated = env.step(action)
-                step += 1
+                obs, reward, terminated, truncated = env.step(action)
+                step, total = step + 1, total + float(np.mean(reward))
                 over = terminated or truncated or step == longest
+            yield Shot(picture, step, total)
     finally:
         env.close()
+
+
+def captioned(shot: Shot) -> Frame:
+    """The picture with a strip below it that shows the step and the return so far, uint8 [H + S, W, 3]."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width = shot.picture.shape[1]
+    size = min(max(width // 18, 8), 20)
+    strip = Image.new("RGB", (width, 2 * size))  # Even, because H.264 drops an odd last line.
+    text = f"step {shot.step:,}  return {shot.total:,.2f}"
+    where = (size // 2, size // 2)
+    ImageDraw.Draw(strip).text(where, text, fill="white", font=ImageFont.load_default(size))
+    return np.concatenate([shot.picture, np.asarray(strip)])
 
 
 def encoded(pictures: Iterable[Frame], fps: float, ending: str) -> tuple[bytes, int]:

@@ -11,6 +11,8 @@ from rlbench.benchmarks.tables.statistics import Interval
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 380, 8, 210
+DASH = 6
+"""Half the pixels of the dash that stands for a single point."""
 COLOURS = 8
 """Colours of the page; a ninth curve reuses the first."""
 
@@ -66,6 +68,10 @@ def plot(title: str, x_label: str, curves: Sequence[tuple[str, int, Points]]) ->
     y_axis = _Axis(low, high, BOTTOM, TOP)
     drawn = []
     for name, colour, curve in curves:
+        if len(curve) == 1:  # A dash, because a single point would not be seen.
+            ((x, y),) = curve
+            edge, width = DASH / (RIGHT - LEFT), x_axis.high - x_axis.low
+            curve = [(x - edge * width, y), (x + edge * width, y)]
         above = [(x_axis.at(x), y_axis.at(y.high)) for x, y in curve]
         below = [(x_axis.at(x), y_axis.at(y.low)) for x, y in reversed(curve)]
         middle = [(x_axis.at(x), y_axis.at(y.point)) for x, y in curve]
@@ -94,18 +100,18 @@ class _Axis:
     def __init__(self, low: float, high: float, first: float, last: float) -> None:
         if high - low < 1e-9:
             low, high = low - 0.5, high + 0.5
-        self._low, self._high, self._first, self._last = low, high, first, last
+        self.low, self.high, self._first, self._last = low, high, first, last
 
     def at(self, value: float) -> float:
-        share = (value - self._low) / (self._high - self._low)
+        share = (value - self.low) / (self.high - self.low)
         return round(self._first + share * (self._last - self._first), 1)
 
     def ticks(self, about: int) -> list[Tick]:
         """Round tick values on the axis."""
-        raw = (self._high - self._low) / about
+        raw = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(raw))
         step = power * min((1, 2, 5, 10), key=lambda m: abs(m * power - raw))
-        first, last = math.ceil(self._low / step - 1e-9), math.floor(self._high / step + 1e-9)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [Tick(self.at(i * step), f"{i * step:,.10g}") for i in range(first, last + 1)]
 
 

@@ -1,6 +1,5 @@
 """`rlbench report`: runs as one HTML file that needs no network."""
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import tyro
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot
+from rlbench.benchmarks.tables.films import films
 from rlbench.benchmarks.tables.methods import labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
 from rlbench.benchmarks.tables.pictures import pictures
@@ -25,10 +25,10 @@ from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import RETURN
 from rlbench.terminal import say
-from rlbench.trust import Trust, TrustOption
+from rlbench.trust import TrustOption
 
-MAX_FILMS = 4
-"""Larger numbers would make the file too large to send."""
+MAX_PICTURES = 4
+"""Models whose examples are drawn; more would make the page too large to send."""
 THRESHOLDS = 41
 
 
@@ -41,7 +41,7 @@ class ReportConfig:
     out: Path = Path("report.html")
     """File to write."""
     films: bool = True
-    """Film one run of each method, if the environment can render."""
+    """Show the films in run folders, and film one run of each method on each task if the environment can render."""
     trust: TrustOption = False
 
 
@@ -54,21 +54,13 @@ class Group:
     plots: list[Plot] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Film:
-    """A film, or the reason why there is none."""
-
-    title: str
-    data: str = ""
-    why: str = ""
-
-
 def make(asked: ReportConfig) -> None:
     """Writes the file."""
     folders = _complete(asked.runs)
     configs = [RunFolder(path).config() for path in folders]
     methods = labels([label(path) for path in folders], configs, trust=asked.trust)
-    results = Results(_readable(methods, folders), trust=asked.trust)
+    once, again = _apart(_readable(methods, folders))
+    results = Results(once, trust=asked.trust)
     if not results.all:
         raise UserError(
             f"there is no complete run in {', '.join(map(str, asked.runs))}; give run folders or "
@@ -90,12 +82,12 @@ def make(asked: ReportConfig) -> None:
     models = Results(others, trust=asked.trust)
     text = pages.get_template("report.html").render(
         title=title,
-        subtitle=f"{len(results.all)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
-        results=sections,
+        subtitle=f"{len(once) + len(again)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
+        results=[*sections, _means(results)],
         groups=[x for x in (_curves(results), _profiles(results), _analyses(results)) if x.plots],
-        films=list(_films(agents, asked.trust)) if asked.films and agents.all else [],
+        films=list(films(agents, asked.trust)) if asked.films and agents.all else [],
         pictures=[pictures(result, trust=asked.trust) for result in _first_of_each(models)],
-        details=[_runs(results), _data(results), _versions(results)],
+        details=[_runs(results, again), _data(results), _versions(results)],
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
@@ -109,6 +101,17 @@ def _readable(methods: Iterable[str], folders: Iterable[Path]) -> Iterator[Resul
             yield read_result(method, folder)
         except UserError as error:
             say(f"note: a run is left out: {error}")
+
+
+def _apart(results: Iterable[Result]) -> tuple[list[Result], list[tuple[Result, Result]]]:
+    """Runs that count, and repeated ones, each with the run of the same method, task and seed that counts."""
+    first: dict[tuple[str, str, int], Result] = {}
+    again = []
+    for result in results:
+        counts = first.setdefault((result.method, result.task, result.seed), result)
+        if counts is not result:
+            again.append((result, counts))
+    return list(first.values()), again
 
 
 def label(path: Path) -> str:
@@ -161,7 +164,7 @@ def _curves(results: Results) -> Group:
         for colour, method in enumerate(methods):
             found = results.of(method, task)
             updates, scores = _evaluations(found)
-            if len(updates) > 1:
+            if updates:
                 intervals = statistics.mean_intervals(scores, seed=0)
                 curves.append((method, colour, list(zip(updates, intervals, strict=True))))
         if curves:
@@ -233,14 +236,40 @@ def _known(line: Mapping[str, Any]) -> list[tuple[float, statistics.Interval]]:
     return [(x, statistics.Interval(*y)) for x, *y in points if None not in y]
 
 
-def _runs(results: Results) -> Section:
+def _means(results: Results) -> Section:
+    """Mean and interval over the seeds of each method on each task."""
+    rows: list[list[str]] = []
+    best: list[tuple[int, int]] = []
+    for task in _tasks(results):
+        groups = [(m, results.of(m, task)) for m in _methods(results) if results.of(m, task)]
+        means = [float(np.mean([run.score for run in runs])) for _, runs in groups]
+        first = max(means) if groups[0][1][0].headline.higher_is_better else min(means)
+        digits = 1 if max(map(abs, means)) >= 10 else 3
+        for mean, (method, runs) in zip(means, groups, strict=True):
+            scores = np.array([[run.score] for run in runs])
+            (interval,) = statistics.mean_intervals(scores, seed=0)
+            shown = f"{interval.low:,.{digits}f} to {interval.high:,.{digits}f}"
+            if mean == first and len(means) > 1:
+                best.append((len(rows), 3))
+            rows.append([
+                task, method, _unit(runs[0]), f"{mean:,.{digits}f}",
+                shown if len(runs) > 1 else "-", str(len(runs)),
+            ])  # fmt: skip
+    header = ["task", "method", "measure", "mean", "95 % interval", "seeds"]
+    notes = ["Intervals are bootstrapped over seeds; those of few seeds are too narrow."]
+    return Section("Means over seeds", header, rows, notes, best)
+
+
+def _runs(results: Results, again: Sequence[tuple[Result, Result]]) -> Section:
+    every = [(result, str(result.seed)) for result in results.all]
+    every += [(result, f"{result.seed} (repeated)") for result, _ in again]
     rows = [
         [
-            result.method, result.task, str(result.seed), f"{result.config['run']['updates']:,}",
+            result.method, result.task, seed, f"{result.config['run']['updates']:,}",
             f"{result.score:.1f}" if _unit(result) == "score" else "-",
             _spread(result), str(result.count), f"{result.seconds:,.0f}",
         ]
-        for result in results.all
+        for result, seed in every
     ]  # fmt: skip
     header = [
         "method",
@@ -252,7 +281,12 @@ def _runs(results: Results) -> Section:
         "episodes or examples",
         "seconds",
     ]
-    return Section("Runs", header, rows, ["The last checkpoint of each run, never the best."])
+    notes = ["The last checkpoint of each run, never the best."]
+    notes += [
+        f"{result.folder} repeats {counts.folder}: the same method, task and seed. It is left out of means and curves."
+        for result, counts in again
+    ]
+    return Section("Runs", header, rows, notes)
 
 
 def _spread(result: Result) -> str:
@@ -282,9 +316,15 @@ def _data(results: Results) -> Section:
 
 def _versions(results: Results) -> Section:
     found = {json.dumps(result.config["versions"]) for result in results.all}
-    return Section(
-        "Versions", [], [], [", ".join(f"{k} {v}" for k, v in json.loads(x).items()) for x in found]
-    )
+    return Section("Versions", [], [], [_in_words(json.loads(x)) for x in sorted(found)])
+
+
+def _in_words(versions: dict[str, Any]) -> str:
+    """Versions of packages, and the git commit if rlbench ran from a repository."""
+    commit, clean = versions.pop("git_commit", None), versions.pop("git_clean", None)
+    git = "no git repository" if commit is None else f"git commit {commit}"
+    changes = " with uncommitted changes" if clean is False else ""
+    return ", ".join([*(f"{k} {v}" for k, v in versions.items() if v is not None), git + changes])
 
 
 def _settings(results: Results) -> list[tuple[str, str]]:
@@ -303,19 +343,4 @@ def _first_of_each(results: Results) -> Iterator[Result]:
     found: dict[tuple[str, str], Result] = {}
     for result in results.all:
         found.setdefault((result.method, result.task), result)
-    yield from list(found.values())[:MAX_FILMS]
-
-
-def _films(results: Results, trust: Trust) -> Iterator[Film]:
-    """One run of each method, on the task that most methods have."""
-    from rlbench.benchmarks.commands.watch import small_film
-
-    counts = {t: sum(bool(results.of(m, t)) for m in _methods(results)) for t in _tasks(results)}
-    task = max(counts, key=lambda t: counts[t])
-    for method in _methods(results)[:MAX_FILMS]:
-        for result in results.of(method, task)[:1]:
-            title = f"{method} on {task}, seed {result.seed}"
-            try:
-                yield Film(title, base64.b64encode(small_film(result.folder, trust=trust)).decode())
-            except UserError as error:
-                yield Film(title, why=str(error))
+    yield from list(found.values())[:MAX_PICTURES]

@@ -21,6 +21,8 @@ class Section:
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    best: list[tuple[int, int]] = field(default_factory=list)
+    """Row and column of the best values, which LaTeX and HTML mark."""
 
 
 def render(sections: Sequence[Section], form: Format) -> str:
@@ -34,7 +36,9 @@ def render(sections: Sequence[Section], form: Format) -> str:
 def _printable(section: Section) -> Section:
     rows = [[printable(cell) for cell in row] for row in section.rows]
     notes = [printable(note) for note in section.notes]
-    return Section(printable(section.title), [*map(printable, section.header)], rows, notes)
+    return Section(
+        printable(section.title), [*map(printable, section.header)], rows, notes, section.best
+    )
 
 
 def _terminal(section: Section) -> str:
@@ -97,8 +101,10 @@ def _latex(section: Section) -> str:
 
     lines = [f"% {section.title}"]
     if section.rows:
-        lines += [rf"\begin{{tabular}}{{{'l' * len(section.header)}}}", r"\hline"]
-        for i, row in enumerate((section.header, *section.rows)):
-            lines += [" & ".join(map(escaped, row)) + r" \\"] + [r"\hline"] * (i == 0)
-        lines += [r"\hline", r"\end{tabular}"]
+        rows = [[escaped(cell) for cell in row] for row in (section.header, *section.rows)]
+        for row, column in section.best:
+            rows[1 + row][column] = rf"\textbf{{{rows[1 + row][column]}}}"
+        header, *body = [" & ".join(row) + r" \\" for row in rows]
+        lines += [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{'l' * len(section.header)}}}"]
+        lines += [r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, *(f"% {note}" for note in section.notes)])

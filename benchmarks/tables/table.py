@@ -173,17 +173,29 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
         for r in every
     )
     digits = 3 if fine else 1
-    rows = []
+    lower = [run.headline.name for run in every if not run.headline.higher_is_better]
+    rows: list[list[str]] = []
+    best: list[tuple[int, int]] = []
+
+    def mark(means: Sequence[float | None]) -> None:
+        """Marks the best values of the last row; None if a method has no value."""
+        known = [mean for mean in means if mean is not None]
+        if len(known) > 1:
+            first = min(known) if lower else max(known)
+            best.extend((len(rows) - 1, 1 + i) for i, mean in enumerate(means) if mean == first)
+
     for task in _tasks_with_results(grid, results):
         found = [results.of(method, task) for method in methods]
         cells = [_cell([run.score for run in runs], grid.seeds, digits) for runs in found]
         rows.append([f"{task} ({_data(found)})", *cells])
+        mark([_mean([run.score for run in runs]) for runs in found])
         held_out = [[run for run in runs if run.has_held_out] for runs in found]
         if any(held_out):
             cells = [
                 _cell([run.held_out_score for run in runs], grid.seeds, digits) for runs in held_out
             ]
             rows.append([f"{task}, held-out levels", *cells])
+            mark([_mean([run.held_out_score for run in runs]) for runs in held_out])
         rows += _published(task, methods, figures)
     if _comparable(grid, results) and (scored or len(grid.tasks) == 1):
         matrices = [results.matrix(method, grid.tasks) for method in methods]
@@ -192,6 +204,7 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
             f"{iqm.point:.{digits}f} [{iqm.low:.{digits}f}, {iqm.high:.{digits}f}]" for iqm in iqms
         ]
         rows.append(["IQM over tasks [95 %]", *shown])
+        mark([iqm.point for iqm in iqms])
     lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
     updates = " or ".join(f"{updates:,}" for updates in lengths)
     named = {run.headline.title for run in every if run.headline != RETURN}
@@ -199,7 +212,11 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     title = f"{what} after {updates} updates, mean ± std of {grid.seeds} seeds"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
     notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
-    return Section(title, ["task (data)", *methods], rows, notes)
+    return Section(title, ["task (data)", *methods], rows, notes, best)
+
+
+def _mean(scores_of_seeds: Sequence[float]) -> float | None:
+    return float(np.mean(scores_of_seeds)) if scores_of_seeds else None
 
 
 def _data(found: Sequence[Sequence[Result]]) -> str:

@@ -304,7 +304,7 @@ def test_an_agent_without_predictions_is_filmed(tmp_path: Path) -> None:
     config = RunConfig(env="stag-hunt", updates=1, eval_episodes=1, out=tmp_path / "run")
     Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="none"), config).start()
     pictures, _ = frames(tmp_path / "run", 1, 1, 144)
-    assert len(list(pictures)) == 32
+    assert len(list(pictures)) == 33
 
 
 def test_films_show_its_predictions(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_films_show_its_predictions(tmp_path: Path) -> None:
     env: Any = task.make()
     obs, _ = env.reset(seed=derive(1, "episode", 0))
     state, plain = None, True
-    for picture in islice(pictures, 5):
+    for picture in (shot.picture for shot in islice(pictures, 5)):
         chosen = player.act(torch.from_numpy(obs)[None], state=state)
         state = chosen.state
         plain &= np.array_equal(picture, env.render())
@@ -327,7 +327,7 @@ def test_films_show_its_predictions(tmp_path: Path) -> None:
 def test_films_show_agents_that_predict_nothing(tmp_path: Path) -> None:
     config = RunConfig(env="coin", updates=1, eval_episodes=1, out=tmp_path / "run")
     Run("rfm", RFMConfig(hidden=(8,), envs=2, predictor="none"), config).start()
-    assert len(list(frames(tmp_path / "run", 1, 1, 144)[0])) == 10
+    assert len(list(frames(tmp_path / "run", 1, 1, 144)[0])) == 11
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_agents_of_all_kinds_learn_in_teams(name: str, kind: str, tmp_path: Path
 def test_a_run_of_a_team_is_filmed_and_its_export_refused(tmp_path: Path) -> None:
     run("ppo", "independent:stag-hunt", tmp_path, encoder="flatten", hidden=(8,), batch_size=4)
     pictures, _ = frames(tmp_path / "run", 1, seed=0, size=8, max_fps=5)
-    assert len(list(pictures)) == 32
+    assert len(list(pictures)) == 33
     with pytest.raises(UserError, match="policies of a team cannot be exported"):
         export.make(export.ExportConfig(tmp_path / "run"))
     assert not (tmp_path / "run" / "export").exists()

@@ -280,7 +280,7 @@ class TestATaskThatNeverEnds:
         assert main(["evaluate", "run", "--episodes", "3", "--trust"]) == 0
         assert note.format(3, 3) in capsys.readouterr().out
         pictures, _ = film.frames(Path("run"), 1, 1, 16, trust=True)
-        assert len(list(pictures)) == 30
+        assert len(list(pictures)) == 31
 
     def test_is_not_cut_before_a_longer_limit_of_its_own(self) -> None:
         assert longest_episode(None) == longest_episode(12) == 30

@@ -46,12 +46,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawn(*asked: Any) -> tuple[NDArray[np.uint8], float]:
     pictures, fps = film.frames(*asked)
-    return np.stack(list(pictures)), fps
+    return np.stack([shot.picture for shot in pictures]), fps
 
 
 def test_the_film_shows_the_episode_of_its_seed_from_its_first_step(run: Path) -> None:
     pictures, fps = drawn(run, 2, 7, 64)
-    assert pictures.shape == (60, 128, 128, 3)
+    assert pictures.shape == (62, 128, 128, 3)
     assert pictures.dtype == np.uint8
     assert fps == 10
     agent, task = load_agent_run(run)
@@ -60,9 +60,28 @@ def test_the_film_shows_the_episode_of_its_seed_from_its_first_step(run: Path) -
         obs, _ = env.reset(seed=derive(7, "episode", episode))
         for step in range(30):
             picture: Any = env.render()
-            assert np.array_equal(pictures[30 * episode + step], picture)
+            assert np.array_equal(pictures[31 * episode + step], picture)
             action = agent.act(torch.as_tensor(obs)[None]).action[0].numpy()
             obs, *_ = env.step(action)
+
+
+def test_films_carry_the_step_and_the_return(run: Path) -> None:
+    shots = list(film.frames(run, 1, 7, 64, max_fps=1.0)[0])
+    assert [shot.step for shot in shots] == [0, 10, 20, 30]
+    agent, task = load_agent_run(run)
+    env, total = task.make(), 0.0
+    obs, _ = env.reset(seed=derive(7, "episode", 0))
+    for step in range(30):
+        if step % 10 == 0:
+            assert shots[step // 10].total == pytest.approx(total)
+        obs, reward, *_ = env.step(agent.act(torch.as_tensor(obs)[None]).action[0].numpy())
+        total += float(reward)
+    assert shots[-1].total == pytest.approx(total)
+    first, last = film.captioned(shots[0]), film.captioned(shots[-1])
+    assert first.shape == (144, 128, 3)
+    assert np.array_equal(first[:128], shots[0].picture)
+    assert (first[128:] > 128).any()
+    assert not np.array_equal(first[128:], last[128:])
 
 
 def test_rooms_are_drawn_from_above() -> None:
@@ -74,7 +93,7 @@ def test_rooms_are_drawn_from_above() -> None:
 
 def test_pictures_are_drawn_one_by_one(run: Path) -> None:
     pictures, _ = film.frames(run, 10**9, 1, 64)  # All at once would not fit into memory.
-    assert next(pictures).shape == (128, 128, 3)
+    assert next(pictures).picture.shape == (128, 128, 3)
 
 
 @pytest.mark.parametrize(("max_fps", "every"), [(10, 1), (5, 2), (4, 3)])
@@ -84,7 +103,8 @@ def test_fewer_frames_per_second_leave_out_steps_and_keep_the_speed(
     whole, _ = drawn(run, 1, 1, 64)
     some, fps = drawn(run, 1, 1, 64, max_fps)
     assert fps == 10 / every
-    assert np.array_equal(some, whole[::every])
+    assert np.array_equal(some[:-1], whole[:-1:every])
+    assert np.array_equal(some[-1], some[-2]), "the last one is not drawn"
 
 
 @pytest.mark.parametrize(("ending", "lossless"), [(".mp4", False), (".gif", True)])
@@ -93,7 +113,7 @@ def test_a_film_comes_back_with_its_frames_and_speed(
 ) -> None:
     out = tmp_path / f"a{ending}"
     film.make(WatchConfig(run, out=out))
-    pictures, _ = drawn(run, 1, 1, 480)
+    pictures = np.stack([film.captioned(shot) for shot in film.frames(run, 1, 1, 480)[0]])
     back = iio.imread(out, index=None)[..., :3]
     if lossless:  # A GIF shows a frame for longer where the next one is the same.
         assert np.array_equal(back[0], pictures[0])
@@ -101,9 +121,9 @@ def test_a_film_comes_back_with_its_frames_and_speed(
     else:
         assert back.shape == pictures.shape
         assert abs(back.astype(int) - pictures.astype(int)).mean() < 6
-        assert iio.immeta(out)["duration"] == pytest.approx(3.0)
+        assert iio.immeta(out)["duration"] == pytest.approx(3.1)
     assert np.array_equal(back[-1], pictures[-1]) or not lossless
-    assert f"a{ending}: 30 frames, 3 s" in capsys.readouterr().out.replace("\n", "")
+    assert f"a{ending}: 31 frames, 3 s" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_a_film_goes_into_the_run_folder_by_default(run: Path) -> None:
@@ -117,7 +137,7 @@ def test_a_gif_is_slow_enough_for_browsers(
     monkeypatch.setitem(PointNavigation.metadata, "render_fps", 125)
     film.make(WatchConfig(run, out=tmp_path / "a.gif"))
     assert iio.immeta(tmp_path / "a.gif")["duration"] == 40
-    assert len(iio.imread(tmp_path / "a.gif", index=None)) == 6
+    assert len(iio.imread(tmp_path / "a.gif", index=None)) == 7
 
 
 def test_a_small_film_is_as_small_as_promised(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +242,8 @@ def test_small_pictures_are_enlarged_as_far_as_they_fit(
     monkeypatch.setattr(Painted, "picture", picture)
     film_of(Task("mine:ready", ready), monkeypatch, tmp_path / "a.gif", size)
     shown = iio.imread(tmp_path / "a.gif", index=0)
-    assert (shown == np.kron(picture, np.ones((times, times, 1)))).all()
+    assert (shown[: 33 * times] == np.kron(picture, np.ones((times, times, 1)))).all()
+    assert shown.shape[0] == 33 * times + 2 * min(max(47 * times // 18, 8), 20)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
@@ -233,7 +254,7 @@ def test_a_factory_may_draw_itself_and_in_an_odd_size(
     ending: str,
 ) -> None:
     film_of(Task("mine:ready", ready), monkeypatch, tmp_path / f"a{ending}", size=47)
-    height, width = (32, 46) if ending == ".mp4" else (33, 47)
+    height, width = (48, 46) if ending == ".mp4" else (49, 47)
     assert iio.imread(tmp_path / f"a{ending}", index=0).shape[:2] == (height, width)
     assert "WARNING" not in "".join(capfd.readouterr())
 
@@ -338,7 +359,7 @@ def test_halfcheetah_is_drawn(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "rlbench", "watch", str(folder), "--size", "160"]
     subprocess.run(words, check=True)  # In a process of its own, where GL is still to be chosen.
     pictures = iio.imread(folder / "film.mp4", index=None)
-    assert pictures.shape == (1000, 160, 160, 3)
+    assert pictures.shape == (1001, 176, 160, 3)
     # The cheetah is orange and the floor has no colour.
-    orange = pictures[0][..., 0].astype(int) - pictures[0][..., 2] > 40
+    orange = pictures[0, :160][..., 0].astype(int) - pictures[0, :160][..., 2] > 40
     assert 200 < orange.sum() < 5000

@@ -1,5 +1,6 @@
 """`rlbench report`: one file that needs nothing else, and says what the runs gave."""
 
+import base64
 import re
 import shutil
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlbench.benchmarks.commands import watch as film
-from rlbench.benchmarks.tables import report, sweep
+from rlbench.benchmarks.tables import films, report, sweep
 from rlbench.benchmarks.tables.curves import plot
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.report import ReportConfig
@@ -96,7 +97,7 @@ def test_every_run_is_there_with_its_score(swept: Path, tmp_path: Path) -> None:
 def test_names_are_text_and_not_markup(swept: Path, tmp_path: Path) -> None:
     text = made(swept, tmp_path, films=False)
     assert "-narrow----short" in text
-    page = report.Film("<b>", why="a & b")
+    page = films.Film("<b>", why="a & b")
     assert page.data == ""
 
 
@@ -119,9 +120,86 @@ def test_a_film_is_inside_or_the_reason_why_not(
 
     monkeypatch.setattr(film, "small_film", small_film)
     text = made(swept, tmp_path)
-    assert len(seen) == 2
+    assert len(seen) == 4, "each method on each task"
     assert "data:image/gif;base64,R0lGODlh" in text
     assert "there is no GL" in text
+
+
+def test_films_in_run_folders_are_shown(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filmed = []
+    monkeypatch.setattr(film, "small_film", lambda path, *, trust: filmed.append(path.name) or b"G")
+    monkeypatch.setattr(films, "MAX_FILMS", 1)
+    runs = tmp_path / "runs"
+    shutil.copytree(swept, runs)
+    (runs / "td3-point-expert-s0/film.mp4").write_bytes(b"first")
+    (runs / "td3-point-expert-s1/film.gif").write_bytes(b"second")
+    (runs / "td3-point-random-s1/film.mp4").write_bytes(b"x" * 11)
+    monkeypatch.setattr(films, "FILM_BYTES", 10)
+    text = made(runs, tmp_path)
+    for kind, name in (("video/mp4", b"first"), ("image/gif", b"second")):
+        assert f"data:{kind};base64,{base64.b64encode(name).decode()}" in text
+    assert text.count("<video") == 1
+    assert "td3-point-random-s1/film.mp4 is too large for this page (0 MB)" in text
+    assert filmed == ["-narrow----short-point-expert-s0"]
+    assert "not filmed for this page; see `rlbench watch " in text
+
+
+def test_repeated_seeds_are_marked_and_count_once(swept: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(swept, runs)
+    before = Page(made(runs, tmp_path, films=False)).cells
+    shutil.copytree(runs / "td3-point-expert-s1", runs / "td3-point-expert-s1-2")
+    text = made(runs, tmp_path, films=False)
+    assert "9 runs of rlbench" in text
+    after = Page(text).cells
+    assert after.count("1 (repeated)") == 1
+    assert (
+        f"{runs}/td3-point-expert-s1-2 repeats {runs}/td3-point-expert-s1: the same method" in text
+    )
+    assert after[: 4 * 6] == before[: 4 * 6], "means over seeds"
+
+
+def test_means_have_intervals_and_the_best_is_marked(swept: Path, tmp_path: Path) -> None:
+    text = made(swept, tmp_path, films=False)
+    cells = Page(text).cells[: 4 * 6]
+    rows = {(cells[i], cells[i + 1]): cells[i + 2 : i + 6] for i in range(0, 24, 6)}
+    means = []
+    for name, folder in (("td3", "td3"), ("-narrow----short", "-narrow----short")):
+        scores = []
+        for seed in (0, 1):
+            with np.load(swept / f"{folder}-point-expert-s{seed}" / "measures.npz") as saved:
+                scores.append(100 * (saved["return"][-1].mean() + 39.511) / (39.511 - 5.778))
+        unit, mean, interval, seeds = rows["point-expert", name]
+        assert (unit, mean, seeds) == ("score", f"{np.mean(scores):,.1f}", "2")
+        # With two seeds, both are drawn twice in a quarter of the resamples each.
+        assert interval == f"{min(scores):,.1f} to {max(scores):,.1f}"
+        means.append((np.mean(scores), mean))
+    assert f'class="best" title="best">{max(means)[1]}</td>' in text
+    assert text.count('class="best"') == 2
+
+
+def test_a_task_with_one_evaluation_has_a_curve(tmp_path: Path) -> None:
+    (drawn,) = plot("t", "x", [("a", 0, [(50.0, Interval(1.0, 0.0, 2.0))])]).curves
+    assert drawn.line == "206,109 218,109"
+    assert drawn.band == "206,8 218,8 218,210 206,210"
+
+
+def test_versions_are_in_words() -> None:
+    plain = {"rlbench": "1", "envpool": None}
+    assert (
+        report._in_words({**plain, "git_commit": None, "git_clean": None})
+        == "rlbench 1, no git repository"
+    )
+    assert (
+        report._in_words({**plain, "git_commit": "ab", "git_clean": False})
+        == "rlbench 1, git commit ab with uncommitted changes"
+    )
+    assert (
+        report._in_words({**plain, "git_commit": "ab", "git_clean": True})
+        == "rlbench 1, git commit ab"
+    )
 
 
 def test_a_run_with_changed_values_is_left_out(
@@ -156,4 +234,4 @@ def test_a_plot_by_hand() -> None:
     assert curve.band == "44,8 380,8 380,109 44,210"
     assert [(tick.at, tick.label) for tick in drawn.y_ticks][::2] == [(210, "-10"), (109, "0"), (8, "10")]  # fmt: skip
     flat = plot("t", "x", [("a", 0, [(1.0, Interval(2.0, 2.0, 2.0))])])
-    assert flat.curves[0].line == "212,109"
+    assert flat.curves[0].line == "206,109 218,109"

@@ -210,6 +210,16 @@ def test_every_format_says_the_same(finished: Path, capsys: pytest.CaptureFixtur
     for form, shown in (("md", cell), ("csv", cell), ("latex", cell.replace("±", r"$\pm$"))):
         assert shown in text(finished, capsys, format=form)
     assert r"narrow \| or not" in text(finished, capsys, format="md")
+    latex = text(finished, capsys, format="latex")
+    assert r"\toprule" in latex
+    assert r"\hline" not in latex
+    means = [
+        float(cell.split()[0])
+        for cell in json.loads(text(finished, capsys, format="json"))[0]["rows"][0][1:]
+    ]
+    (row,) = re.findall(r"^point-random .*generated.*$", latex, re.MULTILINE)[:1]
+    marked = [cell.startswith(r"\textbf{") for cell in row.removesuffix(r" \\").split(" & ")[1:]]
+    assert marked == [mean == max(means) for mean in means]
     assert (finished / "tiny-small" / "table.md").read_text().startswith("### Score after 20")
 
 
