@@ -190,9 +190,9 @@ def captioned(shot: Shot) -> Frame:
     from PIL import Image, ImageDraw, ImageFont
 
     width = shot.picture.shape[1]
-    size = min(max(width // 18, 8), 20)
+    size = min(max(width // 16, 9), 20)
     strip = Image.new("RGB", (width, 2 * size))  # Even, because H.264 drops an odd last line.
-    text = f"step {shot.step:,}  return {shot.total:,.2f}"
+    text = f"step {shot.step:,}, return {shot.total:,.2f}"
     where = (size // 2, size // 2)
     ImageDraw.Draw(strip).text(where, text, fill="white", font=ImageFont.load_default(size))
     return np.concatenate([shot.picture, np.asarray(strip)])

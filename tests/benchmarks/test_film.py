@@ -78,7 +78,7 @@ def test_films_carry_the_step_and_the_return(run: Path) -> None:
         total += float(reward)
     assert shots[-1].total == pytest.approx(total)
     first, last = film.captioned(shots[0]), film.captioned(shots[-1])
-    assert first.shape == (144, 128, 3)
+    assert first.shape == (146, 128, 3)
     assert np.array_equal(first[:128], shots[0].picture)
     assert (first[128:] > 128).any()
     assert not np.array_equal(first[128:], last[128:])
@@ -243,7 +243,7 @@ def test_small_pictures_are_enlarged_as_far_as_they_fit(
     film_of(Task("mine:ready", ready), monkeypatch, tmp_path / "a.gif", size)
     shown = iio.imread(tmp_path / "a.gif", index=0)
     assert (shown[: 33 * times] == np.kron(picture, np.ones((times, times, 1)))).all()
-    assert shown.shape[0] == 33 * times + 2 * min(max(47 * times // 18, 8), 20)
+    assert shown.shape[0] == 33 * times + 2 * min(max(47 * times // 16, 9), 20)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
@@ -254,7 +254,7 @@ def test_a_factory_may_draw_itself_and_in_an_odd_size(
     ending: str,
 ) -> None:
     film_of(Task("mine:ready", ready), monkeypatch, tmp_path / f"a{ending}", size=47)
-    height, width = (48, 46) if ending == ".mp4" else (49, 47)
+    height, width = (50, 46) if ending == ".mp4" else (51, 47)
     assert iio.imread(tmp_path / f"a{ending}", index=0).shape[:2] == (height, width)
     assert "WARNING" not in "".join(capfd.readouterr())
 
@@ -359,7 +359,7 @@ def test_halfcheetah_is_drawn(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "rlbench", "watch", str(folder), "--size", "160"]
     subprocess.run(words, check=True)  # In a process of its own, where GL is still to be chosen.
     pictures = iio.imread(folder / "film.mp4", index=None)
-    assert pictures.shape == (1001, 176, 160, 3)
+    assert pictures.shape == (1001, 180, 160, 3)
     # The cheetah is orange and the floor has no colour.
     orange = pictures[0, :160][..., 0].astype(int) - pictures[0, :160][..., 2] > 40
     assert 200 < orange.sum() < 5000

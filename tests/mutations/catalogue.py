@@ -9,6 +9,7 @@ from tests.mutations import (
     of_lpg,
     of_nas,
     of_networks,
+    of_plugins,
     of_rfm,
     of_runs,
     of_sequences,
@@ -30,4 +31,5 @@ ALL = [
     *of_social.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
+    *of_plugins.MUTATIONS,
 ]

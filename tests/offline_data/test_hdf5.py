@@ -306,8 +306,7 @@ def test_columns_of_one_number_may_be_flat(tmp_path: Path) -> None:
         with h5py.File(tmp_path / "flat.hdf5", "w") as file:
             for name, column in (columns | {"actions": actions}).items():
                 file[name] = column
-        (tmp_path / "set").mkdir(exist_ok=True)
-        got = columns_of(read(tmp_path / "flat.hdf5", tmp_path / "set", world))
+        got = columns_of(read(tmp_path / "flat.hdf5", tmp_path / f"{actions.ndim}", world))
         assert got["action"].tolist() == values[:, None].tolist()
         assert got["obs"].tolist() == values[:, None].tolist()
 
