@@ -18,6 +18,10 @@ from rlbench.stopping import handling
 Submit = Callable[..., Future[Any]]
 
 
+class WorkerDied(UserError):
+    """A worker process died, and it is not known which call ended it."""
+
+
 @contextmanager
 def workers(jobs: int) -> Iterator[Submit]:
     """A function that runs a call in one of `jobs` processes; one job runs in this process.
@@ -26,7 +30,7 @@ def workers(jobs: int) -> Iterator[Submit]:
     interrupt is passed on to the processes, which save their work; a second one kills them.
 
     Raises:
-        UserError: A worker process died.
+        WorkerDied: A worker process died.
     """
     if jobs == 1:
         threads = torch.get_num_threads()
@@ -55,7 +59,7 @@ def workers(jobs: int) -> Iterator[Submit]:
                 process.terminate()
         raise
     except BrokenProcessPool:
-        raise UserError(
+        raise WorkerDied(
             "a worker process died, perhaps because of too little memory; run the same command again with "
             "fewer jobs (a custom script also needs `if __name__ == '__main__':`)"
         ) from None

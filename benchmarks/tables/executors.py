@@ -76,7 +76,7 @@ def run_all(jobs: Sequence[Job], how: Execution, report: Report) -> None:
         report: Called with every job that ends, in the order of ending.
 
     Raises:
-        UserError: A worker died, or a package is not installed.
+        UserError: A package is not installed, or there is no cluster.
     """
     count = how.jobs or os.cpu_count() or 1
     if how.executor == "ray":
@@ -88,11 +88,33 @@ def run_all(jobs: Sequence[Job], how: Execution, report: Report) -> None:
 
 
 def _on_this_machine(jobs: Sequence[Job], count: int, report: Report) -> None:
-    from rlbench.workers import workers
+    from rlbench.workers import WorkerDied, workers
 
-    with workers(count) as submit:
-        for future in as_completed([submit(execute, job) for job in jobs]):
-            report(future.result())
+    left = dict(enumerate(jobs))
+    try:
+        with workers(count) as submit:
+            numbers = {submit(execute, job): number for number, job in enumerate(jobs)}
+            for future in as_completed(numbers):
+                outcome = future.result()
+                del left[numbers[future]]
+                report(outcome)
+    except WorkerDied:
+        # One after the other, each in a new process, so that the run whose process dies again ends alone.
+        for job in left.values():
+            report(_alone(job))
+
+
+def _alone(job: Job) -> Outcome:
+    """The outcome of a job in a process of its own."""
+    from rlbench.workers import WorkerDied, workers
+
+    try:
+        with workers(2) as submit:
+            outcome: Outcome = submit(execute, job).result()
+            return outcome
+    except WorkerDied:
+        why = "its process died, perhaps because of too little memory or a fault in compiled code; log.txt shows how far it came"
+        return Outcome(job, why)
 
 
 def _on_ray(jobs: Sequence[Job], count: int, address: str, report: Report) -> None:

@@ -84,7 +84,7 @@ def test_the_page_loads_nothing_and_is_well_formed(
 
 
 def test_every_run_is_there_with_its_score(swept: Path, tmp_path: Path) -> None:
-    cells = Page(made(swept, tmp_path, films=False)).cells
+    cells = Page(made(swept, tmp_path, films=False)).cells[4 * 6 :]  # Below the means over seeds.
     with np.load(swept / "td3-point-expert-s1" / "measures.npz") as saved:
         mean = saved["return"][-1].mean()
     score = 100 * (mean + 39.511) / (39.511 - 5.778)

@@ -226,3 +226,32 @@ def test_own_data_are_an_option(in_folder: Path, capsys: pytest.CaptureFixture[s
     config = json.loads(Path("my runs/bc-point-expert-s0/config.json").read_text())
     assert config["run"]["data"] == "a file.hdf5"
     assert config["data"]["name"] == "a file.hdf5"
+
+
+@pytest.mark.slow
+def test_an_agent_that_ends_its_process_ends_only_its_run(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    Path("dying.py").write_text(
+        "import os\nfrom rlbench.agents.bc import BC\n\nclass Dies(BC):\n    def learn(self, experience):\n        os._exit(9)\n"
+    )
+    words = [
+        "--tasks",
+        "point-random",
+        "--data-size",
+        "300",
+        "--updates",
+        "2",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+    ]
+    assert main(["sweep", "--agents", "dying:Dies", "bc", "td3", *words]) == 1
+    told = capsys.readouterr().err
+    assert "dying-Dies-point-random-s0: its process died" in told.replace(
+        "dying.Dies", "dying-Dies"
+    )
+    assert "1 run failed" in told
+    assert all(RunFolder(Path(f"runs/sweep/{x}-point-random-s0")).complete() for x in ("bc", "td3"))
