@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_the_settings_that_drivers_read_are_those_of_the_page() -> None:
     for consumes, explores, words in re.findall(
         r"^\| `(T\w+)` \| (yes|no) \| (.+) \|$", page, re.MULTILINE
     ):
-        kind = type(
+        kind: Any = type(
             "Kind",
             (Agent,),
             {"consumes": getattr(experience, consumes), "explores": explores == "yes"},

@@ -128,8 +128,13 @@ def test_a_film_is_inside_or_the_reason_why_not(
 def test_films_in_run_folders_are_shown(
     swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filmed = []
-    monkeypatch.setattr(film, "small_film", lambda path, *, trust: filmed.append(path.name) or b"G")
+    filmed: list[str] = []
+
+    def small_film(path: Path, *, trust: bool) -> bytes:
+        filmed.append(path.name)
+        return b"GIF89a"
+
+    monkeypatch.setattr(film, "small_film", small_film)
     monkeypatch.setattr(films, "MAX_FILMS", 1)
     runs = tmp_path / "runs"
     shutil.copytree(swept, runs)
