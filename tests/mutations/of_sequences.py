@@ -5,6 +5,8 @@ from tests.mutations.mutation import Mutation, of_file
 MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/layers/attention.py", "backbones/test_attention.py",
+        ("weights without scale", "key.transpose(2, 3) / query.shape[-1] ** 0.5", "key.transpose(2, 3)"),
+        ("weights of the padding", "mask = mask & ~padding[:, None, None]\n        scores", "scores"),
         ("a block twice", "free = ranks[:, :count, :count].masked_fill(fixed | ~past, 1.0)", "free = ranks[:, :count, :count].masked_fill(~past, 1.0)"),
         ("random blocks from the future", "masked_fill(fixed | ~past, 1.0)", "masked_fill(fixed, 1.0)"),
         ("largest numbers", "topk(min(self.random, count), largest=False)", "topk(min(self.random, count), largest=True)"),
@@ -26,13 +28,15 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/layers/transformer.py", "backbones/test_transformer.py",
         ("no positions", "x = x + self.positions[:length]", "x = x + self.positions[:1]"),
-        ("learned tokens are padding", "F.pad(padding, (tokens, 0))", "F.pad(padding, (tokens, 0), value=True)"),
-        ("tokens in the output", "x = x[:, tokens:]", "x = x[:, : x.shape[1] - tokens]"),
+        ("learned tokens are padding", "F.pad(padding, (self._extra, 0))", "F.pad(padding, (self._extra, 0), value=True)"),
+        ("attention of the first block shown", "self.blocks[:-1]", "self.blocks[:0]"),
+        ("inputs not normalised before they are shown", "self.norms[0](x) if self.pre else x, padding)", "x, padding)"),
+        ("tokens in the output", "x = x[:, self._extra :]", "x = x[:, : x.shape[1] - self._extra]"),
         ("no residual connection", "x = x + self.dropout(self.attention(attend(x), padding))", "x = self.dropout(self.attention(attend(x), padding))"),
         ("no last norm", "return self.norm(x) if self.pre else x", "return x"),
         ("same random blocks in all layers", 'derive(seed, "random blocks", layer)', 'derive(seed, "random blocks")'),
         ("wide initial weights", "SPREAD = 0.02", "SPREAD = 0.2"),
-        ("padding ignored", "x = block(x, padding)", "x = block(x)"),
+        ("padding ignored", "x = block(x, padding)\n        x = x[", "x = block(x)\n        x = x["),
     ),
     *of_file(
         "backbones/memories/fast_weights.py", "backbones/test_fast_weights.py backbones/test_memories.py",
