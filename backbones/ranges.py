@@ -69,7 +69,7 @@ SEVERAL = Range(
 
 _NAMES = {
     COUNT: "cycle_updates data_size decay_updates exploration_updates log_every policy_decay_updates policy_every "
-    "replay_size target_every updates",
+    "replay_size steps target_every updates",
     SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
     "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes hidden input_layers lifetimes "
     "memory_size neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "

@@ -159,21 +159,32 @@ def _run(words: list[str]) -> None:
         return
     name, *rest = words
     from rlbench.benchmarks.commands import listing as catalog, options as grouped
+    from rlbench.benchmarks.training.learners import load_learner
 
     plain = [word for word in rest if word not in ("-h", "--help")]
     task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
-    description, defaults, settings = catalog.preset(name, task, _whole(updates))
-    both = grouped.options(name, defaults, settings)
-    example = (
-        f"Example: rlbench run {quote(name)} --env {quote(task or catalog.example_task(name))}"
-    )
-    new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
-    from rlbench.benchmarks.commands import run as commands
-    from rlbench.benchmarks.training.faults import named_as_users
-    from rlbench.benchmarks.training.learners import load_learner
 
-    with named_as_users(load_learner(name)):
-        config, settings, trust = grouped.separate(new, type(settings))
+    def parsed(updates: int | None) -> Any:
+        """The options, with the presets for a number of updates."""
+        description, defaults, settings = catalog.preset(name, task, updates)
+        both = grouped.options(name, defaults, settings)
+        env = quote(task or catalog.example_task(name))
+        example = f"Example: rlbench run {quote(name)} --env {env}"
+        new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
+        from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
+
+        with named_as_users(load_learner(name)):
+            return grouped.separate(new, type(settings))
+
+    config, settings, steps, trust = parsed(_whole(updates))
+    from rlbench.benchmarks.commands import run as commands
+
+    if steps is not None:
+        if updates:
+            raise UserError(f"--updates is {updates} and --steps is {steps}; give only one of them")
+        whole = commands.in_updates(steps, name, settings, config, trust=trust)
+        config, settings, *_ = parsed(whole)
+        config = dataclasses.replace(config, updates=whole)
     commands.run(name, settings, config, trust=trust)
 
 

@@ -16,6 +16,14 @@ from rlbench.trust import TrustOption
 
 ENCODER = ("encoder", "freeze", "pretrained", "memory", "memory_size")
 """Options of the third group, whether they belong to the run or to the learner."""
+StepsOption = Annotated[
+    int | None,
+    tyro.conf.arg(
+        help="Length of the run in environment steps, summed over parallel environments, instead of --updates; for agents "
+        "that gather their own experience. It is rounded up to whole updates."
+    ),
+]
+"""The option `--steps` of every command that begins runs."""
 ABOUT = "How observations become features; `rlbench list` shows the names."
 
 
@@ -39,6 +47,8 @@ def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[An
             default = values.get(each.name, each.default)
             how = field() if default is MISSING else field(default_factory=partial(_same, default))
             groups["encoder" if each.name in ENCODER else title].append((each.name, known, how))
+    after_updates = 1 + [name for name, *_ in groups["run"]].index("updates")
+    groups["run"].insert(after_updates, ("steps", StepsOption, field(default=None)))
     groups["run"].append(("trust", TrustOption, field(default=False)))
     groups["encoder"].sort(key=lambda row: ENCODER.index(row[0]))
     about = {"run": RunConfig.__doc__, own: type(settings).__doc__, "encoder": ABOUT}
@@ -56,14 +66,14 @@ def _same(value: Any) -> Any:
     return value
 
 
-def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any, bool]:
-    """Splits the parsed options into the run's options, the learner's settings, and whether folders are trusted."""
+def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any, int | None, bool]:
+    """Splits the parsed options into the run's options, the learner's settings, `--steps`, and whether folders are trusted."""
     values: dict[str, Any] = {}
     for group in fields(parsed):
         values |= vars(getattr(parsed, group.name))
     run = {x.name: values.pop(x.name) for x in fields(RunConfig)}
-    trust = values.pop("trust")
-    return RunConfig(**run), settings(**values), trust
+    steps, trust = values.pop("steps"), values.pop("trust")
+    return RunConfig(**run), settings(**values), steps, trust
 
 
 def _help(kind: type[Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.lengths import steps_of
 from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
@@ -31,6 +32,20 @@ def run(learner_name: str, settings: Any, config: RunConfig, *, trust: bool = Fa
     console.print(title, soft_wrap=True)
     job.start()
     _conclude(job, console)
+
+
+def in_updates(
+    steps: int, learner_name: str, settings: Any, config: RunConfig, *, trust: bool = False
+) -> int:
+    """The updates in which a run takes at least `steps` environment steps; says so if it takes more."""
+    found = steps_of(steps, learner_name, settings, config, trust=trust)
+    updates = found.updates(steps)
+    if found.at(updates) > steps:
+        Terminal().print(
+            f"{steps:,} environment steps are rounded up to whole updates of {found.each:,}",
+            soft_wrap=True,
+        )
+    return updates
 
 
 def resume(path: Path, *, trust: bool = False) -> None:

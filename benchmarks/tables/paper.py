@@ -42,13 +42,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs of equal length: methods x tasks x seeds."""
+    """Runs of equal length, in updates or in environment steps: methods x tasks x seeds."""
 
     methods: tuple[Method, ...]
     tasks: tuple[str, ...]
     seeds: int
     run: Mapping[str, Any]
     """Fields of RunConfig: updates, data_size, eval_every, ..."""
+    steps: int | None = None
+    """Environment steps of each run, if these give its length; then `updates` has it in updates."""
+    updates: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Updates of a method, by its name, on a task; others have those of `run`."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -69,6 +73,8 @@ class Grid:
                 for seed in range(self.seeds):
                     out = folder / run_name(method.name, task, seed)
                     run = {**method.run, **self.run}
+                    if (method.name, task) in self.updates:
+                        run["updates"] = self.updates[method.name, task]
                     if method.pretrained is not None:
                         run["pretrained"] = str(folder / run_name(*method.pretrained, seed))
                     config = RunConfig(env=task, seed=seed, out=out, **run)

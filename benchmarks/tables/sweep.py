@@ -4,7 +4,7 @@ seeds = 3
 tasks = ["halfcheetah-medium", "point-mixed"]
 
 [run]                      # anything that `rlbench run` takes
-updates = 20_000
+updates = 20_000           # or steps = 500_000, in environments
 
 [[method]]
 name = "BEAR, Laplacian"
@@ -15,7 +15,7 @@ settings = { kernel = "laplacian" }
 import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ import tyro
 
 from rlbench.backbones.encoders import spelled_out
 from rlbench.backbones.ranges import FEW, check
+from rlbench.benchmarks.commands.options import StepsOption
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
@@ -36,7 +37,7 @@ from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
 from rlbench.terminal import Terminal
-from rlbench.trust import TrustOption
+from rlbench.trust import TrustOption, with_names
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class SweepConfig:
     """Runs of each agent on each task."""
     updates: int | None = None
     """Gradient updates of each run; None: the agent's default in `rlbench run`."""
+    steps: StepsOption = None
     data: str = RunConfig.data
     """Data set of the agents, such as an HDF5 file; as --data of `rlbench run`."""
     data_size: int = RunConfig.data_size
@@ -76,6 +78,7 @@ def make(asked: SweepConfig) -> None:
     """Runs the sweep and prints its table."""
     grid = _from_file(asked.file) if asked.file else _from_flags(asked)
     _check(grid)
+    grid = _in_updates(grid, asked.trust)
     console = Terminal(stderr=True)
     named = list(grid.jobs(asked.out, asked.trust))
     refusal = f"another sweep is running in {asked.out}; wait for it or give another --out"
@@ -93,7 +96,8 @@ def _from_flags(asked: SweepConfig) -> Grid:
         raise UserError(
             "give the runs: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
-    given = {name: getattr(asked, name) for name in ("updates", "data", "data_size", "eval_every")}
+    names = ("updates", "steps", "data", "data_size", "eval_every")
+    given = {name: getattr(asked, name) for name in names}
     run = {name: value for name, value in given.items() if value is not None}
     return Grid(
         tuple(_method(name, name, {}) for name in asked.agents), asked.tasks, asked.seeds, run
@@ -157,22 +161,29 @@ def _check(grid: Grid) -> None:
         raise UserError(
             f"the task {max(grid.tasks, key=grid.tasks.count)!r} is given twice; give it once"
         )
-    _check_names("run", grid.run, RunConfig, {"env", "seed", "seeds", "out"})
-    RunConfig(env="", **grid.run)  # Refuses senseless values before presets are computed from them.
+    if {"updates", "steps"} <= grid.run.keys():
+        raise UserError(
+            f"updates is {grid.run['updates']} and steps is {grid.run['steps']}; give only one of them"
+        )
+    run = {name: value for name, value in grid.run.items() if name != "steps"}
+    _check_names("run", run, RunConfig, {"env", "seed", "seeds", "out"}, ("steps",))
+    # Refuses senseless values before presets are computed from them.
+    RunConfig(env="", **run)
+    SweepConfig(steps=grid.run.get("steps"))
     for method in grid.methods:
         _check_names(method.name, method.settings, load_learner(method.learner).Config, set())
     for task in grid.tasks:
         find_task(task)
         for method in grid.methods:
             learner = load_learner(method.learner)
-            updates = {**method.run, **grid.run}.get("updates", RunConfig.updates)
+            updates = {**method.run, **run}.get("updates", RunConfig.updates)
             try:
                 with named_as_users(learner):
                     learner.Config(**{**learner.preset(task, updates), **method.settings})
             except UserError as error:
                 raise UserError(f"{method.name} on {task}: {error}") from error
     taken: dict[Path, str] = {}
-    for name, job in grid.jobs(Path()):
+    for name, job in replace(grid, run=run).jobs(Path()):
         this = f"{name!r} on {job.config.env}"
         if (other := taken.setdefault(job.folder, this)) != this:
             raise UserError(
@@ -180,8 +191,31 @@ def _check(grid: Grid) -> None:
             )
 
 
-def _check_names(where: str, given: Any, kind: type[Any], taken: set[str]) -> None:
-    known = {field.name for field in dataclasses.fields(kind)} - taken
+def _in_updates(grid: Grid, trust: bool) -> Grid:
+    """The grid with the updates of each agent on each task in place of environment steps, if these give its length."""
+    run = {**grid.run}
+    steps = run.pop("steps", None)
+    if steps is None:
+        return grid
+    from rlbench.benchmarks.training.lengths import steps_of  # It loads PyTorch.
+
+    updates: dict[tuple[str, str], int] = {}
+    for task in grid.tasks:
+        for method in grid.methods:
+            learner = load_learner(method.learner)
+            config = RunConfig(env=task, **{**method.run, **run})
+            preset = learner.preset(task, config.updates)
+            settings = learner.Config(**{**preset, **method.settings})
+            allowed = with_names(trust, grid.names)
+            found = steps_of(steps, method.learner, settings, config, trust=allowed)
+            updates[method.name, task] = found.updates(steps)
+    return replace(grid, run=run, steps=steps, updates=updates)
+
+
+def _check_names(
+    where: str, given: Any, kind: type[Any], taken: set[str], more: Sequence[str] = ()
+) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}.union(more) - taken
     for name in given:
         if name not in known:
             raise UserError(

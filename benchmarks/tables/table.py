@@ -22,6 +22,7 @@ from rlbench.benchmarks.tables.sheet import Format, Section
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform, read_analysis
 from rlbench.benchmarks.training.progress import duration
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.errors import RunsFailed, UserError
 from rlbench.files import only_one, write_atomically
 from rlbench.measures import RETURN
@@ -206,17 +207,37 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
         rows.append(["IQM over tasks [95 %]", *shown])
         mark([iqm.point for iqm in iqms])
     lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
-    updates = " or ".join(f"{updates:,}" for updates in lengths)
+    length = " or ".join(f"{updates:,}" for updates in lengths) + " updates"
+    if grid.steps is not None:
+        length = f"{grid.steps:,} environment steps"
     named = {run.headline.title for run in every if run.headline != RETURN}
     what = " or ".join(sorted(named)).capitalize() or "Score"
-    title = f"{what} after {updates} updates, mean ± std of {grid.seeds} seeds"
+    title = f"{what} after {length}, mean ± std of {grid.seeds} seeds"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
     notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
-    return Section(title, ["task (data)", *methods], rows, notes, best)
+    return Section(title, ["task (data)", *methods], rows, notes + _ends(every), best)
 
 
 def _mean(scores_of_seeds: Sequence[float]) -> float | None:
     return float(np.mean(scores_of_seeds)) if scores_of_seeds else None
+
+
+def _ends(runs: Sequence[Result]) -> list[str]:
+    """A note with the environment steps at the end of each method's runs; none if they are equal on every task."""
+    of_task: dict[str, set[int]] = {}
+    of_method: dict[str, set[int]] = {}
+    for run in runs:
+        if (steps := EnvSteps.saved(run.config)) is not None:
+            end = steps.at(run.config["run"]["updates"])
+            of_task.setdefault(run.task, set()).add(end)
+            of_method.setdefault(run.method, set()).add(end)
+    if all(len(ends) == 1 for ends in of_task.values()):
+        return []
+    each = "; ".join(
+        f"{method} {' or '.join(f'{end:,}' for end in sorted(ends))}"
+        for method, ends in of_method.items()
+    )
+    return [f"The methods ended at different numbers of environment steps: {each}."]
 
 
 def _data(found: Sequence[Sequence[Result]]) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.replay import ROWS, ReplayFile
+from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -205,9 +206,9 @@ class ReplayDriver:
         task = task.training or task
         self._env = Checked(task.make(), task.name)
         self._seed = seed
-        self._random_steps = agent.config.random_steps
-        self._steps = getattr(agent.config, "steps_per_update", 1)
-        capacity = min(agent.config.replay_size, self._random_steps + updates * self._steps)
+        steps = EnvSteps.of(agent)
+        self._random_steps, self._steps = steps.first, steps.each
+        capacity = min(agent.config.replay_size, steps.at(updates))
         self._space = self._env.action_space
         seen = self._env.observation_space
         layout = Layout(seen.shape or (), self._space.shape or (), is_images(seen))

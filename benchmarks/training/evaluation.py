@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.faults import Actions, called, named_as_users
-from rlbench.benchmarks.training.formats import HELD_OUT
+from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.envs.contract import as_tensor
 from rlbench.envs.episodes import Record, Separate, make_envs, play
@@ -32,6 +32,8 @@ MAX_ENVS = 10
 """Largest number of environments in parallel; more would only leave more of them idle at the end."""
 MEASURED_AT_ONCE = 500
 """Number of examples in one batch of a model's evaluation."""
+MEASURED_TRAINING_EXAMPLES = 2_000
+"""Number of training examples on which a model is also measured."""
 MAX_STEPS = 10_000
 """An episode is cut after this many steps unless the environment has a longer limit."""
 
@@ -313,6 +315,12 @@ def evaluators_of(learner: Learner, task: Task, count: int) -> list[Any]:
         LifetimesEvaluator(task, count),
         *(LifetimesEvaluator(other, count, prefix=f"{other.name}/") for other in unseen),
     ]
+
+
+def examples_evaluators(test: Examples, train: Examples) -> list[ExamplesEvaluator]:
+    """Evaluators of a model on all test examples, and on some of its training examples."""
+    some = train.take(slice(MEASURED_TRAINING_EXAMPLES))
+    return [ExamplesEvaluator(test), ExamplesEvaluator(some, prefix=TRAIN)]
 
 
 def episodes_evaluators(task: Task, episodes: int) -> list[EpisodesEvaluator]:

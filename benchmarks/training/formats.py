@@ -4,8 +4,10 @@ Format 1 supported agents and returns only: config.json names an `agent`, and re
 Since format 3 config.json holds the hash of its other contents.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -45,7 +47,7 @@ def measures_of(config: Mapping[str, Any]) -> list[Measure]:
 def is_whole(config: Mapping[str, Any]) -> bool:
     """Whether a config has the entries that every reader of runs needs; older runs lack some settings."""
     learner, run, data = config["learner"], config["run"], config["data"]
-    scale = config["reference_returns"]
+    scale, steps = config["reference_returns"], config.get("env_steps")
     return (
         isinstance(learner["name"], str)
         and isinstance(learner["settings"], dict)
@@ -54,4 +56,19 @@ def is_whole(config: Mapping[str, Any]) -> bool:
         and (data is None or {"kind", "name", "source", "details", "sha256"} <= data.keys())
         and (scale is None or len(list(map(float, scale))) == 2)
         and len(measures_of(config)) > 0
+        and (steps is None or all(isinstance(steps[name], int) for name in ("first", "each")))
     )
+
+
+def update_of_line(line: bytes) -> float:
+    """Update of a line in a .jsonl file; infinite if a crash truncated the line."""
+    try:
+        return int(json.loads(line)["update"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def update_of_name(path: Path) -> int | None:
+    """The update in the name of a checkpoint; None for a file that someone else put there."""
+    word, _, number = path.name.partition("-")
+    return int(number) if word == "update" and number.isdecimal() else None

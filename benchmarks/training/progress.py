@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.terminal import printable
 
 WIDE, SHORTEST_BAR = 100, 6
@@ -24,10 +25,21 @@ WIDE, SHORTEST_BAR = 100, 6
 class ProgressLine(AbstractContextManager["ProgressLine"]):
     """One task with a known end."""
 
-    def __init__(self, console: Console, title: str, total: int, unit: str, done: int = 0) -> None:
-        """Shows `title`; `done` of `total` are already done, in a `unit` such as updates."""
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        total: int,
+        unit: str,
+        done: int = 0,
+        env_steps: EnvSteps | None = None,
+    ) -> None:
+        """Shows `title`; `done` of `total` are already done, in a `unit` such as updates.
+
+        The speed is in the same unit, or in environment steps if `env_steps` gives those of an update.
+        """
         self._console = console
-        self._unit = unit
+        self._unit, self._env_steps = unit, env_steps
         self._title = printable(title)
         self._start = self._last_line = time.monotonic()
         self._first = self.done = done
@@ -69,8 +81,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
         self.done = done
         if self._bar is not None:
             self._bar.start()
-            note = f"{self.rate():,.0f} {self._unit}/s"
-            self._bar.update(self._bar.task_ids[0], completed=done, note=note)
+            self._bar.update(self._bar.task_ids[0], completed=done, note=self.speed())
         elif time.monotonic() - self._last_line > 30:
             self._last_line = time.monotonic()
             self._console.print(f"{self._title}: {done:,} of {self.total:,} {self._unit}")
@@ -83,13 +94,22 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
         """Prints a permanent line, with speed and time left if no bar shows them."""
         if self._bar is None:
             self._last_line = time.monotonic()
-            left = (self.total - self.done) / max(self.rate(), 1e-9)
-            text += f", {self.rate():,.0f} {self._unit}/s, {duration(left)} left"
+            done_each_second = (self.done - self._first) / self._seconds()
+            left = (self.total - self.done) / max(done_each_second, 1e-9)
+            text += f", {self.speed()}, {duration(left)} left"
         self.say(text)
 
-    def rate(self) -> float:
-        """Units per second since the start."""
-        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+    def speed(self) -> str:
+        """What was done per second since the start, as in `9,216 steps/s` or `0.42 updates/s`."""
+        done, unit = self.done - self._first, self._unit
+        if self._env_steps is not None:
+            done = self._env_steps.at(self.done) - self._env_steps.at(self._first)
+            unit = "steps"
+        rate = done / self._seconds()
+        return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
+
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._start, 1e-9)
 
 
 def _shrinking(console: Console, unit: str) -> Column:

@@ -17,6 +17,7 @@ from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.envs.tasks import Task
 from rlbench.errors import CannotWrite, Diverged, Interrupted, UserError
 from rlbench.interface import Learner, Model
@@ -42,11 +43,13 @@ class Recorder:
         line: ProgressLine,
         first: int = 0,
         trust_option: str = "",
+        env_steps: EnvSteps | None = None,
     ) -> None:
-        """Begins after update `first`, which is above 0 in a resumed run; see `Run.trust_option`."""
+        """Begins after update `first`, which is above 0 in a resumed run; see `Run.trust_option` and `Run.env_steps`."""
         self._config, self._learner, self._task = config, learner, task
         self._folder, self._evaluators, self._line = folder, evaluators, line
         self._update, self._first, self._trust_option = first, first, trust_option
+        self._env_steps = env_steps
         self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
 
     def after(
@@ -75,8 +78,8 @@ class Recorder:
         self._name_far_update(metrics)
         if self._due(config.log_every) or last:
             seconds = time.monotonic() - self._start
-            rate = (update - self._first) / (seconds - self._evaluating)
-            folder.log(update, self._finite(metrics), rate, self._before + seconds)
+            rates, steps = self._rates(seconds - self._evaluating), self._steps_at(update)
+            folder.log(update, self._finite(metrics), rates, self._before + seconds, steps)
         if self._due(config.eval_every) or last:
             self._finite(metrics)
             self._check_state(self._learner.state_dict())
@@ -115,6 +118,17 @@ class Recorder:
         config = self._config
         every = (config.eval_every, config.snapshot_every, config.checkpoint_every)
         return stopping or update == config.updates or any(x > 0 and update % x == 0 for x in every)
+
+    def _steps_at(self, update: int) -> int | None:
+        return None if self._env_steps is None else self._env_steps.at(update)
+
+    def _rates(self, seconds: float) -> dict[str, float]:
+        """Updates, and environment steps if there are any, per second since the start."""
+        rates = {"updates_per_second": (self._update - self._first) / seconds}
+        if self._env_steps is not None:
+            taken = self._env_steps.at(self._update) - self._env_steps.at(self._first)
+            rates["env_steps_per_second"] = taken / seconds
+        return rates
 
     def _due(self, every: int) -> bool:
         return every > 0 and self._update % every == 0
@@ -155,7 +169,7 @@ class Recorder:
         curves = {name.replace("/", "_"): x for name, x in curves_of(columns).items()}
         if RETURN.name in curves and (score := self._task.score(curves[RETURN.name])) is not None:
             curves["score"] = score
-        self._folder.add_evaluation(self._update, columns, curves)
+        self._folder.add_evaluation(self._update, columns, curves, self._steps_at(self._update))
         seed_in_words = f"seed {self._config.seed}, " if self._config.seeds > 1 else ""
         text = describe(self._task, type(self._learner), columns)
         return f"{seed_in_words}update {self._update:,}: {text}"

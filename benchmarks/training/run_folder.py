@@ -29,6 +29,8 @@ from rlbench.benchmarks.training.formats import (
     FORMAT,
     HASHED,
     is_whole,
+    update_of_line,
+    update_of_name,
     upgraded,
     upgraded_evaluations,
 )
@@ -162,31 +164,38 @@ class RunFolder:
         saved = self._checkpoint(updates).with_name(f"update-{updates:09d}.json").exists()
         return saved and updates in self.evaluations()["update"]
 
-    def log(self, update: int, metrics: Mapping[str, float], rate: float, seconds: float) -> None:
+    def log(
+        self, update: int, metrics: Mapping[str, float], rates: Mapping[str, float], seconds: float,
+        env_steps: int | None = None,
+    ) -> None:  # fmt: skip
         """Adds a line to metrics.jsonl and timing.jsonl, and the curves.
 
         Args:
             update: Updates so far.
             metrics: Metrics of the last update.
-            rate: Updates per second, without the time of evaluations.
+            rates: Speeds, such as `updates_per_second`, without the time of evaluations.
             seconds: Seconds that the run took so far, including evaluations.
+            env_steps: Environment steps so far; None for a learner that takes none.
         """
         self._refuse_removed()
-        timing = {"update": update, "updates_per_second": rate, "seconds": seconds}
-        self._append("metrics.jsonl", {"update": update, **metrics})
-        self._append("timing.jsonl", timing)
+        at = {"update": update} | ({} if env_steps is None else {"env_steps": env_steps})
+        self._append("metrics.jsonl", {**at, **metrics})
+        self._append("timing.jsonl", {**at, **rates, "seconds": seconds})
         curves = {f"train/{name}": value for name, value in metrics.items()}
-        self._curves(update, {**curves, "speed/updates_per_second": rate})
+        speeds = {f"speed/{name}": rate for name, rate in rates.items()}
+        self._curves(update, curves | speeds, env_steps)
 
     def add_evaluation(
-        self, update: int, columns: Mapping[str, NDArray[Any]], curves: Mapping[str, float]
-    ) -> None:
+        self, update: int, columns: Mapping[str, NDArray[Any]], curves: Mapping[str, float],
+        env_steps: int | None = None,
+    ) -> None:  # fmt: skip
         """Adds one evaluation to measures.npz.
 
         Args:
             update: Updates so far.
             columns: Every measure of each episode or example, [E, ...] each.
             curves: Values for TensorBoard.
+            env_steps: See `log`.
 
         Raises:
             UserError: Its columns differ from the columns of the previous evaluation.
@@ -204,7 +213,7 @@ class RunFolder:
             )
         new = {name: np.stack([*old.get(name, ()), column]) for name, column in columns.items()}
         self._write_evaluations({"update": np.append(old["update"], update), **new})
-        self._curves(update, {f"eval/{name}": value for name, value in curves.items()})
+        self._curves(update, {f"eval/{name}": x for name, x in curves.items()}, env_steps)
 
     def evaluations(self) -> dict[str, NDArray[Any]]:
         """All evaluations: `update` int64 [K] and every measure, [K, E, ...].
@@ -254,7 +263,7 @@ class RunFolder:
         from rlbench import checkpoint
 
         found = checkpoint.all_in(self._checkpoint(0).parent)
-        return [update for path in found if (update := _number(path)) is not None]
+        return [update for path in found if (update := update_of_name(path)) is not None]
 
     def load_checkpoint(
         self, device: "torch.device | str" = "cpu", update: int | None = None
@@ -311,7 +320,7 @@ class RunFolder:
         from rlbench import checkpoint
 
         for path in checkpoint.all_in(self.path / "snapshots"):
-            if (update := _number(path)) is not None:
+            if (update := update_of_name(path)) is not None:
                 yield update, checkpoint.load(path, device)["learner"]
 
     def seconds(self) -> float:
@@ -327,7 +336,7 @@ class RunFolder:
         """Removes everything that was written after the checkpoint of `update`."""
         for name in ("metrics.jsonl", "timing.jsonl"):
             if lines := self._lines(name):
-                kept = [line for line in lines if _update_of(line) <= update]
+                kept = [line for line in lines if update_of_line(line) <= update]
                 write_atomically(self.path / name, b"".join(kept))
         old = self.evaluations()
         keep = old["update"] <= update
@@ -341,7 +350,9 @@ class RunFolder:
         for name in sorted(columns):
             kept = np.ascontiguousarray(columns[name][columns["update"] <= update])
             measures.update(f"{name} {kept.dtype} {kept.shape}".encode() + kept.tobytes())
-        log = b"".join(line for line in self._lines("metrics.jsonl") if _update_of(line) <= update)
+        log = b"".join(
+            line for line in self._lines("metrics.jsonl") if update_of_line(line) <= update
+        )
         return {
             "config.json": file_hash(self.path / "config.json"),
             "metrics.jsonl": hashlib.sha256(log).hexdigest(),
@@ -366,19 +377,13 @@ class RunFolder:
         np.savez(buffer, **columns)  # type: ignore[arg-type]
         write_atomically(self.path / "measures.npz", buffer.getvalue())
 
-    def _curves(self, update: int, values: Mapping[str, float]) -> None:
+    def _curves(self, update: int, values: Mapping[str, float], env_steps: int | None) -> None:
         with explaining_os_errors(self.path / "tensorboard"):
             if self._tensorboard is None:
                 from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
 
-                self._tensorboard = TensorBoardLog(self.path / "tensorboard", first_step=update)
-            self._tensorboard.add(update, values)
-
-
-def _number(path: Path) -> int | None:
-    """The update in the name of a checkpoint; None for a file that someone else put there."""
-    word, _, number = path.name.partition("-")
-    return int(number) if word == "update" and number.isdecimal() else None
+                self._tensorboard = TensorBoardLog(self.path / "tensorboard")
+            self._tensorboard.add(update, values, env_steps)
 
 
 def folder_name(words: str) -> str:
@@ -388,11 +393,3 @@ def folder_name(words: str) -> str:
     'bear-my_world-make-s0'
     """
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in words)
-
-
-def _update_of(line: bytes) -> float:
-    """Update of a line in a .jsonl file; infinite if a crash truncated the line."""
-    try:
-        return int(json.loads(line)["update"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

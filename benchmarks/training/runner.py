@@ -30,11 +30,10 @@ from rlbench.benchmarks.training.drivers import (
 )
 from rlbench.benchmarks.training.evaluation import (
     Evaluator,
-    ExamplesEvaluator,
     evaluators_of,
+    examples_evaluators,
 )
 from rlbench.benchmarks.training.faults import named_as_users
-from rlbench.benchmarks.training.formats import TRAIN
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import is_custom, load_learner, without_files
 from rlbench.benchmarks.training.loading import (
@@ -51,6 +50,7 @@ from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
 from rlbench.benchmarks.training.replay import remove_replay
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
@@ -62,9 +62,6 @@ from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
 from rlbench.terminal import Terminal
 from rlbench.trust import Trust, texts, with_names
-
-MEASURED_TRAINING_EXAMPLES = 2_000
-"""Number of training examples on which a model is also measured."""
 
 
 class Run:
@@ -124,12 +121,9 @@ class Run:
     @cached_property
     def data(self) -> DataSet | None:
         """The data set; None for a model, and for an agent that gathers its own experience."""
-        found = self._named
-        if not (
-            issubclass(self.learner_class, Agent)
-            and learns_from_data(self.learner_name, self.learner_class, self.config.data, found)
-        ):
+        if self._gathers or not issubclass(self.learner_class, Agent):
             return None
+        found = self._named
         self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
         size = self.config.data_size
         title = f"making {found.name}"
@@ -138,6 +132,20 @@ class Run:
                 found, self.config.data, size=size,
                 notify=line.say, progress=lambda done, total: line.advance(done),
             )  # fmt: skip
+
+    @cached_property
+    def _gathers(self) -> bool:
+        """Whether the learner is an agent that gathers its own experience."""
+        kind = self.learner_class
+        return issubclass(kind, Agent) and not learns_from_data(
+            self.learner_name, kind, self.config.data, self._named
+        )
+
+    @cached_property
+    def env_steps(self) -> EnvSteps | None:
+        """Environment steps by updates; None for a learner that takes none."""
+        with named_as_users(self.learner_class):
+            return EnvSteps.of(self.learner) if self._gathers else None
 
     @cached_property
     def examples(self) -> ExampleSet | None:
@@ -240,6 +248,8 @@ class Run:
             self.folder.refuse_other_run()
             driver = driver or self.make_driver()
             self.folder.start(description)
+            if self.env_steps is not None:
+                self.console.print(self.env_steps.length(self.config.updates), soft_wrap=True)
             with resumable([self.folder], self.folder.path, self.trust_option):
                 self._train(driver)
 
@@ -297,7 +307,9 @@ class Run:
         try:
             with (
                 Interrupt() as interrupt,
-                ProgressLine(self.console, title, updates, "updates", first) as line,
+                ProgressLine(
+                    self.console, title, updates, "updates", first, self.env_steps
+                ) as line,
             ):
                 recorder = self.recorder(line, first)
                 for update in range(first + 1, updates + 1):
@@ -315,22 +327,13 @@ class Run:
         """The recorder of the run, from update `first` on."""
         evaluators: Sequence[Evaluator]
         if self.examples is not None:
-            some = self.examples.train.take(slice(MEASURED_TRAINING_EXAMPLES))
-            evaluators = [
-                ExamplesEvaluator(self.examples.test), ExamplesEvaluator(some, prefix=TRAIN)
-            ]  # fmt: skip
+            evaluators = examples_evaluators(self.examples.test, self.examples.train)
         else:
             evaluators = evaluators_of(self.learner, self.task, self.config.eval_episodes)
         return Recorder(
-            self.config,
-            self.learner,
-            self.task,
-            self.folder,
-            evaluators,
-            line,
-            first,
-            self.trust_option,
-        )
+            self.config, self.learner, self.task, self.folder, evaluators, line, first,
+            self.trust_option, self.env_steps,
+        )  # fmt: skip
 
     def make_driver(self) -> Driver:
         """The driver, chosen by what the learner consumes and what the task offers."""
@@ -354,6 +357,7 @@ class Run:
             "data": None if self.provenance is None else self.provenance.to_json(),
             "reference_returns": self.task.reference_returns,
             "measures": measures,
+            "env_steps": None if self.env_steps is None else dataclasses.asdict(self.env_steps),
             "pretrained": self._encoder_from,
             "versions": versions(),
         }

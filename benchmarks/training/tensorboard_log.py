@@ -1,4 +1,8 @@
-"""Curves for TensorBoard, written immediately, so that a full disk raises an error at once."""
+"""Curves for TensorBoard, written immediately, so that a full disk raises an error at once.
+
+The axis of a curve is the number of updates. The curves of an agent that acts while it learns are also in a second
+event file, `env_steps/`, whose axis is the number of environment steps; there `eval/return` is `eval_by_env_steps/return`.
+"""
 
 import time
 from collections.abc import Mapping
@@ -10,7 +14,33 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class TensorBoardLog:
-    """One event file."""
+    """The event files of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes to a folder; nothing is created yet."""
+        self._folder = folder
+        self._files: dict[str, _EventFile] = {}
+
+    def add(self, update: int, values: Mapping[str, float], env_steps: int | None = None) -> None:
+        """Adds one point to each curve, whose name is `group/name`; also by environment steps if they are given."""
+        self._file("", update).add(update, values)
+        if env_steps is not None:
+            by_steps = {k.replace("/", "_by_env_steps/", 1): value for k, value in values.items()}
+            self._file("env_steps", env_steps).add(env_steps, by_steps)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files.values():
+            file.close()
+
+    def _file(self, name: str, first_step: int) -> "_EventFile":
+        if name not in self._files:
+            self._files[name] = _EventFile(self._folder / name, first_step)
+        return self._files[name]
+
+
+class _EventFile:
+    """One event file; each axis needs its own, because TensorBoard hides older points by their steps."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Opens a new file; TensorBoard then hides older points from `first_step` on."""

@@ -320,7 +320,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     description = half.description()
     half.folder.start(description)
     for update in (1, 2):
-        half.folder.log(update, {k: float(x) for k, x in driver.update().items()}, 1.0, 1.0)
+        half.folder.log(update, {k: float(x) for k, x in driver.update().items()}, {}, 1.0)
     half.folder.save_checkpoint(
         2, {"learner": half.learner.state_dict(), "driver": driver.state_dict()}
     )

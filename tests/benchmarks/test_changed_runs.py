@@ -44,7 +44,7 @@ def test_changed_results_are_never_shown(name: str, tmp_path: Path) -> None:
         {"learner": {"name": "m", "settings": {}}, "run": run, "data": None, "reference_returns": None}
         | {"measures": measures}
     )  # fmt: skip
-    folder.log(8, {"loss": 1.5}, 1.0, 1.0)
+    folder.log(8, {"loss": 1.5}, {}, 1.0)
     folder.add_evaluation(8, {"seed": np.arange(2), "return": np.ones(2)}, {})
     folder.save_checkpoint(8, {})
     readers = (lambda: read_result("m", tmp_path), lambda: collect([tmp_path]))

@@ -228,7 +228,7 @@ def test_a_resume_goes_back_to_the_newest_checkpoint_and_forgets_what_came_after
     folder = RunFolder(tmp_path)
     folder.start({})
     for update in (1, 2, 3, 4):
-        folder.log(update, {"loss": 0.5}, 1.0, 10.0 * update)
+        folder.log(update, {"loss": 0.5}, {}, 10.0 * update)
         value = np.array([float(update)])
         folder.add_evaluation(update, {"return": value, "held_out/return": -value}, {})
         folder.save_checkpoint(update, {"learner": {"x": update}}, keep=2)

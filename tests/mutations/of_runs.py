@@ -16,7 +16,7 @@ MUTATIONS: list[Mutation] = [
         ("one step for each update", "for _ in range(self._steps):", "for _ in range(1):"),
         ("random actions in half the box", "explorer.uniform(space.low, space.high)", "explorer.uniform(0 * space.low, space.high)"),
         ("no room for the slack", "capacity, slack * self._steps)", "capacity, slack)"),
-        ("buffer too small", "self._random_steps + updates * self._steps", "updates * self._steps"),
+        ("buffer too small", "agent.config.replay_size, steps.at(updates))", "agent.config.replay_size, updates * self._steps)"),
     ),
     *of_file(
         "benchmarks/training/drivers.py", "backbones/test_classifier.py",
@@ -24,6 +24,31 @@ MUTATIONS: list[Mutation] = [
         ("one order for all seeds", 'derive(self._seed, "epoch", epoch)', 'derive(0, "epoch", epoch)'),
         ("batches overlap", "self._order[batch * self._size : (batch", "self._order[max(0, batch * self._size - 1) : (batch"),
         ("a resume begins the first epoch anew", 'self._updates = int(state["updates"])', "self._updates = 0"),
+    ),
+    *of_file(
+        "benchmarks/training/steps.py", "benchmarks/test_steps.py",
+        ("steps of one environment", "config.envs * agent.rollout_steps", "agent.rollout_steps"),
+        ("one step for each update", 'getattr(config, "steps_per_update", 1)', "1"),
+        ("random steps before the first update of nothing", "self.first + self.each * update if update else 0", "self.first + self.each * update"),
+        ("rounded down", "-(-(steps - self.first) // self.each)", "(steps - self.first) // self.each"),
+        ("random steps count as updates", "-(-(steps - self.first) // self.each)", "-(-steps // self.each)"),
+    ),
+    *of_file(
+        "benchmarks/training/progress.py", "benchmarks/test_steps.py",
+        ("steps before a resume count", " - self._env_steps.at(self._first)", ""),
+        ("time left from environment steps", "done_each_second = (self.done - self._first) / self._seconds()", "done_each_second = float(self.speed().split()[0].replace(',', ''))"),
+    ),
+    *of_file(
+        "benchmarks/training/tensorboard_log.py", "benchmarks/test_steps.py",
+        ("updates as the axis of environment steps", "add(env_steps, by_steps)", "add(update, by_steps)"),
+    ),
+    *of_file(
+        "benchmarks/tables/table.py", "benchmarks/test_steps.py",
+        ("a note for equal runs", "if all(len(ends) == 1 for ends in of_task.values()):", "if not of_task:"),
+    ),
+    *of_file(
+        "rlbench/cli.py", "benchmarks/test_steps.py",
+        ("presets for another length", "config, settings, *_ = parsed(whole)", "config, *_ = parsed(whole)"),
     ),
     *of_file(
         "benchmarks/training/evaluation.py", "benchmarks/test_measuring.py backbones/test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
@@ -165,9 +190,9 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_recorder.py",
-        ("a rewind keeps later lines", "kept = [line for line in lines if _update_of(line) <= update]", "kept = [line for line in lines if _update_of(line) <= 2 * update]"),
+        ("a rewind keeps later lines", "kept = [line for line in lines if update_of_line(line) <= update]", "kept = [line for line in lines if update_of_line(line) <= 2 * update]"),
         ("a rewind keeps later evaluations", 'keep = old["update"] <= update', 'keep = old["update"] <= 2 * update'),
-        ("a rewind loses the checkpoint's own line", "kept = [line for line in lines if _update_of(line) <= update]", "kept = [line for line in lines if _update_of(line) < update]"),
+        ("a rewind loses the checkpoint's own line", "kept = [line for line in lines if update_of_line(line) <= update]", "kept = [line for line in lines if update_of_line(line) < update]"),
         ("the first checkpoint is loaded", "there[-1] if update is None else update", "there[0] if update is None else update"),
         ("the first evaluation counts", "column[-1] for name, column", "column[0] for name, column"),
         ("complete before it is saved", "return saved and updates in", "return updates in"),
