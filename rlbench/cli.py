@@ -35,6 +35,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    run agents x tasks x seeds
   rlbench analyse ANALYSIS RUN     analyse a finished run, for example the edge activations of its network
+  rlbench plot [RUN ...]           draw learning curves, with intervals over seeds
   rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
   rlbench watch RUN                film a trained agent
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
@@ -192,6 +193,7 @@ _IMPORTED = {
     "evaluate": ("commands.evaluate", "EvaluateConfig", "make"),
     "table": ("tables.table", "TableConfig", "make"),
     "sweep": ("tables.sweep", "SweepConfig", "make"),
+    "plot": ("tables.plot", "PlotConfig", "make"),
     "report": ("tables.report", "ReportConfig", "make"),
     "watch": ("commands.watch", "WatchConfig", "make"),
     "export": ("commands.export", "ExportConfig", "make"),

@@ -1,13 +1,15 @@
 """Curves with intervals as the coordinates of an SVG drawing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rlbench.benchmarks.tables.statistics import Interval
+from rlbench.benchmarks.training.steps import EnvSteps
+from rlbench.errors import UserError
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 380, 8, 210
@@ -92,6 +94,39 @@ def common_points(
     common = sorted(set.intersection(*(set(places) for places, _ in curves)))
     at = [dict(zip(places, values, strict=True)) for places, values in curves]
     return common, np.array([[values[place] for place in common] for values in at])
+
+
+def x_axis(
+    configs: Sequence[Mapping[str, Any]], over: Literal["auto", "steps", "updates"] = "auto"
+) -> tuple[str, Callable[[Mapping[str, Any], int], int]]:
+    """The horizontal axis of the curves of some runs.
+
+    Args:
+        configs: The config.json of each run.
+        over: Environment steps, updates, or `auto`: environment steps if all runs count them.
+
+    Returns:
+        Its label, and a function from a config and an update to the place on the axis.
+
+    Raises:
+        UserError: Environment steps are wanted, but a run does not count them.
+    """
+    lacking = [config for config in configs if EnvSteps.saved(config) is None]
+    if over == "steps" and lacking:
+        run, learner = lacking[0]["run"], lacking[0]["learner"]["name"]
+        raise UserError(
+            f"the run of {learner} on {run['env']}, seed {run['seed']}, counts no environment steps, because it does not "
+            "gather its own experience or an earlier version began it; choose updates as the axis"
+        )
+    if over == "updates" or lacking:
+        return "updates", lambda config, update: update
+    return "environment steps", _steps_at
+
+
+def _steps_at(config: Mapping[str, Any], update: int) -> int:
+    steps = EnvSteps.saved(config)
+    assert steps is not None
+    return steps.at(update)
 
 
 class _Axis:

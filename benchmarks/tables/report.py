@@ -11,8 +11,9 @@ import tyro
 
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
-from rlbench.benchmarks.tables.curves import Plot, common_points, plot
+from rlbench.benchmarks.tables.curves import Plot, common_points, plot, x_axis
 from rlbench.benchmarks.tables.films import films
+from rlbench.benchmarks.tables.finding import run_folders
 from rlbench.benchmarks.tables.methods import labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
 from rlbench.benchmarks.tables.pictures import pictures
@@ -56,7 +57,7 @@ class Group:
 
 def make(asked: ReportConfig) -> None:
     """Writes the file."""
-    folders = _complete(asked.runs)
+    folders = [path for path in run_folders(asked.runs) if RunFolder(path).complete()]
     configs = [RunFolder(path).config() for path in folders]
     methods = labels([label(path) for path in folders], configs, trust=asked.trust)
     once, again = _apart(_readable(methods, folders))
@@ -122,16 +123,6 @@ def label(path: Path) -> str:
     return agent if name in (path.name, folder_name(agent)) else name
 
 
-def _complete(folders: Iterable[Path]) -> list[Path]:
-    """The complete runs in folders, in order, each once."""
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        for path in [folder, *sorted(path.parent for path in folder.glob("**/config.json"))]:
-            if (path / "config.json").exists() and RunFolder(path).complete():
-                found.setdefault(path.resolve(), path)
-    return list(found.values())
-
-
 def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:
     """The papers whose tables are in the folders."""
     scales: tuple[Scale, ...] = ("small", "full")
@@ -156,20 +147,22 @@ def _unit(result: Result) -> str:
 
 
 def _curves(results: Results) -> Group:
-    """Score over updates for each task."""
+    """Score for each task, over environment steps if all of its runs count them, otherwise over updates."""
     methods = _methods(results)
     plots = []
     for task in _tasks(results):
+        runs = [result for result in results.all if result.task == task]
+        label, place = x_axis([result.config for result in runs])
         curves = []
         for colour, method in enumerate(methods):
             found = results.of(method, task)
             updates, scores = _evaluations(found)
             if updates:
                 intervals = statistics.mean_intervals(scores, seed=0)
-                curves.append((method, colour, list(zip(updates, intervals, strict=True))))
+                places = [place(found[0].config, update) for update in updates]
+                curves.append((method, colour, list(zip(places, intervals, strict=True))))
         if curves:
-            unit = _unit(next(r for r in results.all if r.task == task))
-            plots.append(plot(f"{task}: {unit}", "updates", curves))
+            plots.append(plot(f"{task}: {_unit(runs[0])}", label, curves))
     return Group(
         "Learning curves",
         "Mean over seeds with a pointwise 95 % bootstrap interval, which is too narrow for few seeds "

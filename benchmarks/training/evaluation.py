@@ -68,7 +68,7 @@ class EpisodesEvaluator:
             raise UserError(f"{episodes} episodes cannot be played; give 1 or more")
         self.episodes = episodes
         self.envs = make_envs(task.make, min(episodes, MAX_ENVS), task.name)
-        self._name = task.name
+        self.name = task.name
         self._max_steps: int | None = None
         if isinstance(self.envs, Separate):  # The others end their episodes themselves.
             self._max_steps = longest_episode(self.envs.step_limit)
@@ -120,15 +120,17 @@ class EpisodesEvaluator:
         if not np.isfinite(returns).all():
             first = int(np.flatnonzero(~np.isfinite(returns))[0])
             raise UserError(
-                f"the return of {self._name} is {returns[first]} in the episode with seed "
+                f"the return of {self.name} is {returns[first]} in the episode with seed "
                 f"{seeds[first]}, so a reward or an action of the agent is not finite; correct the "
                 "environment or use a smaller learning rate"
             )
         return seeds, returns
 
-    def columns(self, learner: Agent, seed: int, *, explore: bool = False) -> dict[str, Array]:
-        """See `Evaluator`; with exploration noise if `explore`."""
-        seeds, returns = self.returns(learner, seed, explore=explore)
+    def columns(
+        self, learner: Agent, seed: int, *, explore: bool = False, record: Record | None = None
+    ) -> dict[str, Array]:
+        """See `Evaluator`, and `returns` for `explore` and `record`."""
+        seeds, returns = self.returns(learner, seed, explore=explore, record=record)
         return {f"{self.prefix}seed": np.asarray(seeds), self.prefix + RETURN.name: returns}
 
     def note(self) -> str:
@@ -137,7 +139,7 @@ class EpisodesEvaluator:
             return ""
         return (
             f"note: {self._cut} of {self.episodes} episodes were cut after {self._max_steps:,} steps, "
-            f"because {self._name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
+            f"because {self.name} did not end them; gymnasium.wrappers.TimeLimit sets another limit"
         )
 
 

@@ -47,6 +47,20 @@ MUTATIONS: list[Mutation] = [
         ("a note for equal runs", "if all(len(ends) == 1 for ends in of_task.values()):", "if not of_task:"),
     ),
     *of_file(
+        "benchmarks/tables/curves.py", "benchmarks/test_plot.py",
+        ("steps if any run has them", "if over == \"updates\" or lacking:", "if over == \"updates\" or len(lacking) == len(configs):"),
+        ("updates on the axis of steps", "    return steps.at(update)", "    return update"),
+    ),
+    *of_file(
+        "benchmarks/tables/plot.py", "benchmarks/test_plot.py",
+        ("no band", "axes.fill_between(places, low, high,", "axes.fill_between(places, low, low,"),
+    ),
+    *of_file(
+        "benchmarks/commands/evaluate.py", "benchmarks/test_evaluate.py",
+        ("all threads", "    configure(options.threads)\n", ""),
+        ("idle environments end episodes", "(episode >= 0) & (terminated | truncated)", "terminated | truncated | (episode < 0)"),
+    ),
+    *of_file(
         "rlbench/cli.py", "benchmarks/test_steps.py",
         ("presets for another length", "config, settings, *_ = parsed(whole)", "config, *_ = parsed(whole)"),
     ),
