@@ -18,9 +18,9 @@ import numpy as np
 import tyro
 
 from rlbench.benchmarks.tables.curves import common_points, x_axis
-from rlbench.benchmarks.tables.finding import run_folders
 from rlbench.benchmarks.tables.statistics import mean_intervals
 from rlbench.benchmarks.tables.summary import called, collect, score
+from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.formats import HELD_OUT, measures_of
 from rlbench.errors import UserError
 from rlbench.terminal import say

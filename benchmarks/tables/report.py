@@ -13,7 +13,6 @@ from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot, x_axis
 from rlbench.benchmarks.tables.films import films
-from rlbench.benchmarks.tables.finding import run_folders
 from rlbench.benchmarks.tables.methods import labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
 from rlbench.benchmarks.tables.pictures import pictures
@@ -21,6 +20,7 @@ from rlbench.benchmarks.tables.results import Missing, Result, Results, read_res
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
 from rlbench.benchmarks.training.analysing import read_analysis
+from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.errors import UserError
 from rlbench.files import write_atomically

@@ -9,11 +9,11 @@ import pytest
 
 from rlbench.benchmarks.tables import report
 from rlbench.benchmarks.tables.curves import x_axis
-from rlbench.benchmarks.tables.finding import run_folders
 from rlbench.benchmarks.tables.plot import PlotConfig, make, plot
 from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.statistics import mean_intervals
 from rlbench.benchmarks.tables.summary import collect
+from rlbench.benchmarks.training.finding import run_folders
 from rlbench.cli import main
 from rlbench.errors import UserError
 from tests.benchmarks.test_methods import config, finished

@@ -56,6 +56,20 @@ MUTATIONS: list[Mutation] = [
         ("no band", "axes.fill_between(places, low, high,", "axes.fill_between(places, low, low,"),
     ),
     *of_file(
+        "benchmarks/training/acting.py", "benchmarks/test_acting.py",
+        ("no memory", "explore=explore, state=self._state)", "explore=explore)"),
+        ("dropout while it acts", "named_as_users(type(self.agent)), evaluating(self.agent):", "named_as_users(type(self.agent)):"),
+        ("actions beyond the bounds", "            action = np.clip(action, space.low, space.high)\n", "            pass\n"),
+        ("all forget together", "self._state = forget(self._state, mask)", "self._state = forget(self._state, mask.amax().expand(self._rows))"),
+        ("a reset keeps the memory", "            self._state = None\n        elif", "            pass\n        elif"),
+    ),
+    *of_file(
+        "benchmarks/tables/tidy.py", "benchmarks/test_tidy.py",
+        ("the first evaluation", 'i == len(evaluations["update"]) - 1', "i == 0"),
+        ("returns without scores count as scores", "if scored else None", "if True else None"),
+        ("columns of other runs are missing", "{name: row.get(name) for name in columns}", "row"),
+    ),
+    *of_file(
         "benchmarks/commands/evaluate.py", "benchmarks/test_evaluate.py",
         ("all threads", "    configure(options.threads)\n", ""),
         ("idle environments end episodes", "(episode >= 0) & (terminated | truncated)", "terminated | truncated | (episode < 0)"),
