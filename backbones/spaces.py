@@ -33,7 +33,7 @@ def vector_size(space: Space[Any]) -> int:
         )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         encoder = (
-            f", or give it an --encoder, such as {suited_encoder(tuple(space.shape))}, if it has one (`rlbench list`)"
+            f", or give it an --encoder, such as {suited_encoder(space.shape or ())}, if it has one (`rlbench list`)"
             if is_box(space)
             else ""
         )
