@@ -76,8 +76,10 @@ def clipped_exp(x: Tensor, largest: float) -> Tensor:
     return x.clamp(max=math.log(largest)).exp()
 
 
-def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float) -> Tensor:
-    """One-step target r + discount * V(s'), [B]; only a true end stops the bootstrap."""
+def td_target(
+    reward: Tensor, terminated: Tensor, next_value: Tensor, discount: float | Tensor
+) -> Tensor:
+    """Target r + discount * V(s'), [B]; only a true end stops the bootstrap. The discount may differ by row, [B]."""
     same_shape(reward, terminated, next_value)
     return reward + discount * (1.0 - terminated) * next_value
 

@@ -13,20 +13,24 @@ from rlbench.errors import UserError
 
 @dataclass(frozen=True)
 class Transitions:
-    """Single steps, independent of each other; every column starts with [B]."""
+    """Single steps, or several in one, independent of each other; every column starts with [B]."""
 
     obs: Tensor
     """Observations, [B, D]."""
     action: Tensor
     """Actions in the units of the environment, [B, A]; int64 [B] of a Discrete space."""
     reward: Tensor
-    """Rewards, [B]."""
+    """Rewards, [B]; of several steps, their discounted sums."""
     next_obs: Tensor
     """Observations after the step, of the same episode even if it ended, [B, D]."""
     terminated: Tensor
     """1.0 if the episode terminated, so that no value follows, [B]."""
     truncated: Tensor
     """1.0 if a time limit truncated the episode, [B]."""
+    discount: Tensor | None = None
+    """Discount of the value of `next_obs`, [B]; None: the agent's discount of one step."""
+    frequency: Tensor | None = None
+    """How often each is drawn compared with uniform draws, [B]; None: they are drawn uniformly."""
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,9 @@ class Agent(Learner):
     measured = "episodes"
     explores: ClassVar[bool] = False
     """Whether the algorithm gathers its own experience; offline algorithms do not."""
+    priority: Tensor | None = None
+    """Priorities of the transitions of the last update, [B]: a replay buffer draws each again in proportion to
+    its priority. None: it draws uniformly."""
 
     spec: Spec
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
+from rlbench.benchmarks.training.priorities import Priorities
 from rlbench.benchmarks.training.replay import ROWS, ReplayFile
 from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.envs.contract import Checked, as_tensor, is_images
@@ -173,7 +174,9 @@ class _Position:
 class ReplayDriver:
     """Off-policy: one environment step, one batch from the replay buffer, one update.
 
-    An agent whose config has `steps_per_update` takes that number of steps before each update.
+    An agent whose config has `steps_per_update` takes that number of steps before each update. One whose config
+    has `n_step` learns from transitions of that number of steps, and one that has priorities (`Agent.priority`) draws
+    by them; they are saved with the run, because later updates change them.
     The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
     with the seed of the episode and takes the steps since then again.
     """
@@ -213,6 +216,8 @@ class ReplayDriver:
         seen = self._env.observation_space
         layout = Layout(seen.shape or (), self._space.shape or (), is_images(seen))
         self._replay = ReplayFile(folder / ROWS, layout, capacity, slack * self._steps)
+        self._n_step = getattr(agent.config, "n_step", 1)
+        self._priorities = None if agent.priority is None else Priorities(capacity)
         self._at = _Position(seed, agent.device)
         self._obs = self._reset()
 
@@ -224,25 +229,47 @@ class ReplayDriver:
             chosen = self._agent.act(as_tensor(self._obs, self._agent)[None], explore=True)
             learned = self._at.steps >= self._random_steps + self._steps
             self._step(self._actions(chosen, 1, learned=learned)[0])
-        size = self._agent.config.batch_size
-        batch = self._replay.sample(size, self._at.steps, self._at.sampler, self._agent.device)
+        drawing = self._agent.config.batch_size, self._at.steps, self._at.sampler
+        if self._priorities is None:
+            return self._learn(self._batch(self._replay.draw(*drawing)))
+        steps, frequency = self._priorities.draw(*drawing)
+        batch = dataclasses.replace(self._batch(steps), frequency=frequency.to(self._agent.device))
+        metrics = self._learn(batch)
+        assert self._agent.priority is not None
+        self._priorities.update(steps, self._agent.priority)
+        return metrics
+
+    def _batch(self, steps: Tensor) -> Transitions:
+        """The transitions of steps, [B]."""
+        device = self._agent.device
+        if self._n_step == 1:
+            batch = self._replay.take(steps, device)
+        else:
+            batch = self._replay.take_several(
+                steps, self._at.steps, self._n_step, self._agent.discount, device
+            )
         if isinstance(self._space, Discrete):
             batch = dataclasses.replace(batch, action=batch.action.long())
-        return self._learn(batch)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, random states and the hash of the buffer, whose content is forced to disk."""
+        """Counters, random states, priorities and the hash of the buffer, whose content is forced to disk."""
         self._replay.flush()
-        return {**capture(self._at), "replay": self._replay.hash(self._at.steps)}
+        state = {**capture(self._at), "replay": self._replay.hash(self._at.steps)}
+        if self._priorities is not None:
+            state["priorities"] = self._priorities.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Counters and random states; the environment takes its steps again."""
+        """Counters, random states and priorities; the environment takes its steps again."""
         if self._replay.fresh:
             raise UserError(
                 "the run's replay.bin is missing or truncated; restore it or start again"
             )
         state = dict(state)
         saved = state.pop("replay", None)  # Earlier versions saved no hash.
+        if self._priorities is not None:
+            self._priorities.load_state_dict(state.pop("priorities"))
         restore(self._at, state)
         if saved is not None and saved != self._replay.hash(self._at.steps):
             raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlbench.experience import Transitions
 from rlbench.files import explaining_os_errors, refuse_without_space, sync_file
@@ -34,7 +35,7 @@ class ReplayFile:
         self._rows, self.fresh = _open(path, np.float32, (self.size, layout.stored.width))
         self._offsets = np.cumsum((0, *layout.stored.widths))
         self._hashes = np.zeros(self.size, np.uint64)
-        """Hash of the transition at each place, for all steps before `_hashed` that `sample` can give."""
+        """Hash of the transition at each place, for all steps before `_hashed` that `draw` can give."""
         self._hashed = 0
         self._images: np.memmap[Any, Any] | None = None
         if layout.images:
@@ -65,23 +66,67 @@ class ReplayFile:
         else:
             self._images[(step + 1) % self.size] = next_obs
 
-    def sample(
-        self, size: int, steps: int, generator: torch.Generator, device: torch.device
-    ) -> Transitions:
-        """`size` transitions, uniformly from the last `capacity` of `steps` steps."""
+    def draw(self, size: int, steps: int, generator: torch.Generator) -> Tensor:
+        """Numbers of `size` steps, uniformly from the last `capacity` of `steps` steps, int64 [size]."""
         ages = torch.randint(
             min(steps, self.capacity), (size,), generator=generator, device=generator.device
         )
-        places = ((steps - 1 - ages) % self.size).cpu()
-        rows = torch.from_numpy(self._rows).index_select(0, places)
-        found = self._layout.stored.unpack(rows.to(device))
+        return steps - 1 - ages
+
+    def take(self, steps: Tensor, device: torch.device, last: Tensor | None = None) -> Transitions:
+        """The transitions of steps, on a device.
+
+        Args:
+            steps: Their numbers, int64 [B].
+            device: Where to put them.
+            last: Numbers of later steps, [B]; each transition then leads to the observation after that step, and has
+                that step's end of the episode. Rewards are those of `steps` in any case.
+        """
+        places = (steps % self.size).cpu()
+        after = places if last is None else (last % self.size).cpu()
+        found = self._stored(places, device)
+        if last is not None:
+            end = self._stored(after, device)
+            found = replace(end, obs=found.obs, action=found.action, reward=found.reward)
         if self._images is None:
             return found
         obs = torch.from_numpy(self._images).index_select(0, places)
-        next_obs = torch.from_numpy(self._images).index_select(0, (places + 1) % self.size)
+        next_obs = torch.from_numpy(self._images).index_select(0, (after + 1) % self.size)
         for row in torch.nonzero(found.terminated + found.truncated).flatten().tolist():
-            next_obs[row] = torch.from_numpy(self._next_image(int(places[row])))
+            next_obs[row] = torch.from_numpy(self._next_image(int(after[row])))
         return replace(found, obs=obs.to(device), next_obs=next_obs.to(device))
+
+    def take_several(
+        self, steps: Tensor, written: int, count: int, discount: float, device: torch.device
+    ) -> Transitions:
+        """Transitions of `count` steps, or of fewer if the episode or the steps written so far end before.
+
+        Args:
+            steps: Numbers of their first steps, int64 [B].
+            written: How many steps have been written.
+            count: Number of steps, n.
+            discount: Discount of one step.
+            device: Where to put them.
+
+        Returns:
+            From the observation before the first step to the one after the last of k steps, with the reward
+            r_0 + discount * r_1 + ... + discount^(k-1) * r_(k-1), and with discount^k as the discount.
+        """
+        ahead = torch.arange(count)
+        each = steps.cpu()[:, None] + ahead
+        rows = self._stored((each % self.size).flatten(), torch.device("cpu"))
+        over = (rows.terminated + rows.truncated).view(each.shape).bool() | (each >= written - 1)
+        inside = over.cumsum(1) - over.long() == 0
+        powers = torch.tensor(discount) ** torch.arange(count + 1)
+        reward = (rows.reward.view(each.shape) * inside * powers[:-1]).sum(1)
+        length = inside.sum(1)
+        found = self.take(each[:, 0], device, each[:, 0] + length - 1)
+        return replace(found, reward=reward.to(device), discount=powers[length].to(device))
+
+    def _stored(self, places: Tensor, device: torch.device) -> Transitions:
+        """The rows at places in the file, on a device; without observations if they are images."""
+        rows = torch.from_numpy(self._rows).index_select(0, places)
+        return self._layout.stored.unpack(rows.to(device))
 
     def outcome(self, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Action of a step, and the observation it led to."""
@@ -108,7 +153,7 @@ class ReplayFile:
         return np.frombuffer(content, np.uint8).reshape(self._layout.obs_shape)
 
     def hash(self, steps: int) -> str:
-        """Hash of all that `sample` can give after `steps` steps; reads only what was written since the last call."""
+        """Hash of all that `draw` can give after `steps` steps; reads only what was written since the last call."""
         first = max(0, steps - self.capacity)
         rows = np.asarray(self._rows)  # Faster to index than a memory map.
         for step in range(max(first, self._hashed), steps):

@@ -302,9 +302,8 @@ def test_a_replay_buffer_keeps_images_once(tmp_path: Path) -> None:
         at += 2 if over else 1
         if step < 1:
             continue
-        batch = replay.sample(
-            50, step + 1, torch.Generator().manual_seed(step), torch.device("cpu")
-        )
+        drawn = replay.draw(50, step + 1, torch.Generator().manual_seed(step))
+        batch = replay.take(drawn, torch.device("cpu"))
         for i, reward in enumerate(batch.reward.long().tolist()):
             assert step - 4 < reward <= step
             np.testing.assert_array_equal(batch.obs[i], written[reward][0])

@@ -219,7 +219,7 @@ def test_a_batch_holds_every_age_up_to_the_capacity_and_none_beyond(tmp_path: Pa
     replay = ReplayFile(tmp_path / "replay.bin", Layout((1,), (1,)), capacity=4, slack=3)
     for i in range(20):
         replay.write(i, [i], [10 * i], 0.5 * i, i % 3 == 0, i % 3 == 1, [i + 1])
-        batch = replay.sample(400, i + 1, torch.Generator(), torch.device("cpu"))
+        batch = replay.take(replay.draw(400, i + 1, torch.Generator()), torch.device("cpu"))
         at = batch.obs[:, 0]
         counts = torch.bincount((i - at).long())
         assert len(counts) == min(i + 1, 4)

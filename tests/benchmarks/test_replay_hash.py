@@ -29,7 +29,8 @@ def write(replay: ReplayFile, layout: Layout, steps: range) -> None:
 
 def sampled(replay: ReplayFile, steps: int) -> list[bytes]:
     """Every transition that a batch can hold."""
-    batch = replay.sample(300, steps, torch.Generator().manual_seed(0), torch.device("cpu"))
+    drawn = replay.draw(300, steps, torch.Generator().manual_seed(0))
+    batch = replay.take(drawn, torch.device("cpu"))
     return [getattr(batch, name).numpy().tobytes() for name in COLUMNS]
 
 

@@ -257,7 +257,7 @@ def test_old_transitions_leave_the_buffer(tmp_path: Path) -> None:
     replay = ReplayFile(tmp_path / "replay.bin", layout, capacity=4, slack=3)
     for i in range(20):
         replay.write(i, [i], [0], 0.0, False, False, [i + 1])
-        batch = replay.sample(200, i + 1, torch.Generator(), torch.device("cpu"))
+        batch = replay.take(replay.draw(200, i + 1, torch.Generator()), torch.device("cpu"))
         assert set(batch.obs[:, 0].tolist()) == set(range(max(0, i - 3), i + 1))
 
 
