@@ -52,6 +52,7 @@ COMMANDS = {
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
+    "dqn": "--env CartPole-v1 --updates 6000 --eval-every 1000 --random-steps 500",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
     "language-model": (

@@ -37,6 +37,7 @@ EXAMPLES = {
     "a2c": "--env CartPole-v1 --updates 1000",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
     "cql": "--env point-mixed --data-size 20000 --updates 200",
+    "dqn": "--env CartPole-v1 --updates 6000",
     "ibac-sni": "--env multiroom-n1 --updates 10",
     "language-model": "--env missions-unlabelled --updates 500",
     "lpg": "--env CartPole-v1 --updates 200",

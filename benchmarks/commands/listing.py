@@ -99,6 +99,7 @@ def everything() -> str:
 
 
 EXAMPLES = {
+    "dqn": "CartPole-v1",  # Its actions are discrete.
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
     "language-model": "missions-unlabelled",
     "nas": "archsearch-tiny",
@@ -110,6 +111,7 @@ EXAMPLES = {
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",
+    "sb3-dqn": "CartPole-v1",
     "segmenter": "frames-minigrid-s48",
     "sequence-classifier": "missions",
     "vib": "signals-2",
@@ -128,8 +130,7 @@ def example_task(name: str) -> str:
     learner = load_learner(name)
     if not getattr(learner, "explores", False):
         return "halfcheetah-medium"
-    continuous = hasattr(learner.Config, "random_steps") and name != "sb3-dqn"
-    return "Pendulum-v1" if continuous else "CartPole-v1"
+    return "Pendulum-v1" if hasattr(learner.Config, "random_steps") else "CartPole-v1"
 
 
 def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:

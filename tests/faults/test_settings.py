@@ -44,12 +44,13 @@ ONCE = ["--updates", "1", "--eval-episodes", "1", "--compile", "off"]
 SMALL = ["--hidden", "8", "--batch-size", "4"]
 OFFLINE = ["--env", "point-mixed", "--data-size", "500", *SMALL]
 ONLINE = ["--env", "Pendulum-v1", "--random-steps", "4", *SMALL]
+DISCRETE = ["--env", "CartPole-v1", "--random-steps", "4", *SMALL]
 ROLLOUTS = ["--env", "CartPole-v1", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"]
 SEARCH = ["--env", "archsearch-tiny", "--envs", "2"]
 RELATIONS = ["--env", "episodes-coin", "--data-size", "8", "--batch-size", "4"]
 TINY: dict[str, list[str]] = {
     **dict.fromkeys(("sac", "td3", "sb3-sac", "sb3-td3"), ONLINE),
-    "sb3-dqn": ["--env", "CartPole-v1", "--random-steps", "4", *SMALL],
+    **dict.fromkeys(("dqn", "sb3-dqn"), DISCRETE),
     **dict.fromkeys(("a2c", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-ppo", "lpg"), ROLLOUTS),
     "ibac-sni": ["--env", "multiroom-n1", "--envs", "2", "--rollout-steps", "4", "--code-size", "8"],
     "rfm": ["--env", "stag-hunt", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"],
