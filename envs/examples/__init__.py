@@ -25,6 +25,10 @@ SOURCES = NameTable(
             "digits_pixels:permuted",
             "the same sequences in a fixed random order",
         ),
+        "digit-sets": (
+            "digit_sets:DigitSets",
+            "sets of the same digits, one set for each class: 0 to 4 in training, 5 to 9 in tests",
+        ),
         "digits-shift": (
             "digits_shift:DigitsShift",
             "the same digits somewhere on a noisy 12x12 canvas",
@@ -36,6 +40,10 @@ SOURCES = NameTable(
         "glyph-episodes": (
             "glyph_episodes:GlyphEpisodes",
             "episodes of one-shot learning: ten drawings of each of five new glyphs, 8x8",
+        ),
+        "glyph-sets": (
+            "glyph_sets:GlyphSets",
+            "sets of 20 drawings of one glyph each, 20x20; other glyphs in tests",
         ),
         "glyphs": ("glyphs:Glyphs", "drawings of 20 characters of random strokes, 28x28"),
         "missions": (
@@ -55,6 +63,7 @@ PREFIXES = {
     "frames-minigrid-s": "frames_minigrid_whole:MiniGridLevels",
     "frames-mujoco:": "frames_mujoco:MujocoFrames",
     "frames-procgen:": "frames_procgen:ProcgenFrames",
+    "level-sets:": "level_sets:LevelSets",
     "trajectories:": "trajectories:Trajectories",
 }
 """Beginnings of names to functions of the rest of the name."""
@@ -67,6 +76,7 @@ SHOWN = {
     "frames-minigrid-sS": "whole levels of MiniGrid, S = 40, 48, 64, 80, 96 or 152 pixels, and the type of every pixel",
     "frames-mujoco:FAMILY": "robots in random poses (halfcheetah, hopper, ...): parts, depth, key points",
     "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
+    "level-sets:GAME": "sets of 20 frames of one level of coinrun, ... each; other levels in tests",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }

@@ -60,24 +60,31 @@ def alphabet(count: int, rng: np.random.Generator) -> Array:
     return rng.uniform(0.15, 0.85, (count, STROKES, 3, 2))
 
 
-def drawn(characters: Array, rng: np.random.Generator) -> Array:
-    """One drawing of each character, [N, STROKES, 3, 2], by an unsteady hand."""
+def drawn(characters: Array, rng: np.random.Generator, unsteadiness: float = 1.0) -> Array:
+    """One drawing of each character, [N, STROKES, 3, 2], by an unsteady hand.
+
+    Args:
+        characters: Control points, [N, STROKES, 3, 2].
+        rng: Draws the deviations.
+        unsteadiness: Multiplies all deviations.
+    """
     count = len(characters)
-    points = characters - 0.5 + JITTER * rng.standard_normal(characters.shape)
-    angle, scale = TURN * rng.standard_normal(count), 1 + SCALE * rng.standard_normal(count)
+    jitter, turn_by, scale_by, shift_by = (unsteadiness * x for x in (JITTER, TURN, SCALE, SHIFT))
+    points = characters - 0.5 + jitter * rng.standard_normal(characters.shape)
+    angle, scale = turn_by * rng.standard_normal(count), 1 + scale_by * rng.standard_normal(count)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
-    shift = SHIFT * rng.standard_normal((count, 1, 1, 2))
+    shift = shift_by * rng.standard_normal((count, 1, 1, 2))
     moved: Array = np.einsum("nskx,nyx->nsky", points, turn) + 0.5 + shift
     return moved
 
 
-def render(strokes: Array) -> Array:
-    """Images uint8 [N, SIDE, SIDE] of quadratic curves with control points [N, STROKES, 3, 2]."""
+def render(strokes: Array, side: int = SIDE) -> Array:
+    """Images uint8 [N, side, side] of quadratic curves with control points [N, STROKES, 3, 2]."""
     t = np.linspace(0, 1, POINTS)
     basis = np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2])
     curve = np.einsum("nskx,kt->nstx", strokes, basis).reshape(len(strokes), -1, 1, 2)
-    centres = (np.arange(SIDE) + 0.5) / SIDE
+    centres = (np.arange(side) + 0.5) / side
     # The squared distance of a pixel is a sum over the two axes.
     across = (curve[..., 0] - centres) ** 2
     down = (curve[..., 1] - centres) ** 2

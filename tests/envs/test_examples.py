@@ -162,6 +162,8 @@ def test_drawings_are_turned_scaled_and_shifted_by_hand(monkeypatch: pytest.Monk
     np.testing.assert_allclose(moved, np.broadcast_to([0.6, 0.8], (1, 3, 3, 2)))
     monkeypatch.setattr(glyphs, "JITTER", 0.05)
     np.testing.assert_allclose(drawn(point, One())[0, 0, 0], [0.5, 0.9])  # type: ignore[arg-type]
+    # Twice as unsteady: (0.2, 0.1) is turned by half a circle, has three times its size and moves by 0.2.
+    np.testing.assert_allclose(drawn(point, One(), 2.0)[0, 0, 0], [0.1, 0.4])  # type: ignore[arg-type]
 
 
 def test_drawings_of_one_character_are_more_alike_than_those_of_others() -> None:
