@@ -37,6 +37,10 @@ ENCODERS = NameTable(
         "flatten": ("flatten:FLATTEN", "raw values as one vector"),
         "grid": ("grid:GRID", "three small convolutions over the grids of MiniGrid or MinAtar"),
         "one-hot-grid": ("grid:ONE_HOT_GRID", "the same, over one-hot cells"),
+        "conv4": (
+            "conv4:CONV4",
+            "convolutions with max-pooling, as in few-shot learning; options width, layers, norm",
+        ),
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
         "impala": ("impala:IMPALA", "IMPALA's residual network"),
         "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),

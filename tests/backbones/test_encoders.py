@@ -32,6 +32,9 @@ def parameters(network: nn.Module) -> int:
         ("nature", (64, 64, 3), 1024, 6176 + 32832 + 36928),
         ("impala", (3, 64, 64), 2048, 97_600),
         ("impala", (64, 64, 3), 2048, 97_600),
+        # 9*64, 3 * 9*64*64, and two numbers for each of 4 * 64 channels; 20 -> 10 -> 5 -> 2 -> 1
+        ("conv4", (20, 20, 1), 64, 576 + 3 * 36_864 + 512),
+        ("conv4:width=8,layers=2,norm=none", (3, 9, 9), 32, 216 + 8 + 576 + 8),
     ],
 )
 def test_features_and_parameters(kind: Any, shape: Any, size: int, count: int) -> None:
@@ -58,6 +61,30 @@ def test_channels_may_be_first_or_last_and_values_bytes_or_floats(kind: Any) -> 
     features = first(obs)
     torch.testing.assert_close(last(obs.permute(0, 2, 3, 1)), features)
     assert torch.equal(first(obs.float()), features)
+
+
+def test_conv4_is_what_few_shot_learning_uses_and_has_maps() -> None:
+    encoder = make_encoder("conv4:width=8", (1, 28, 28))
+    theirs = nn.Sequential()
+    for channels in (1, 8, 8, 8):
+        theirs += nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
+        )  # fmt: skip
+    theirs.append(nn.Flatten())
+    for own, other in zip(encoder.parameters(), theirs.parameters(), strict=True):
+        other.data.copy_(own.data)
+    obs = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(obs), theirs(obs / 255))
+    maps = encoder.pyramid(obs)
+    assert {stride: tuple(x.shape) for stride, x in maps.items()} == {
+        2: (3, 8, 14, 14), 4: (3, 8, 7, 7), 8: (3, 8, 3, 3), 16: (3, 8, 1, 1),
+    }  # fmt: skip
+    for words, name in (
+        ("layers of conv4 is 0", "conv4:layers=0"),
+        ("too small", "conv4:layers=5"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_encoder(name, (1, 28, 28))
 
 
 def test_images_are_scaled_to_one_and_grids_are_not() -> None:
