@@ -7,12 +7,20 @@ MODELS = NameTable(
     __name__,
     {
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
+        "facenet": (
+            "facenet:FaceNet",
+            "an embedding in which observations of one class are near each other, by triplets",
+        ),
         "language-model": (
             "language_model:LanguageModel",
             "pre-trains a transformer on sequences: hidden words as in BERT, or the next word",
         ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
+        "prototypical": (
+            "prototypical:Prototypical",
+            "any encoder recognises new classes by the mean of a few examples",
+        ),
         "rfm-predictor": (
             "rfm_predictor:RFMPredictor",
             "relational forward model, ablation or baseline: predicts the next actions of all agents",

@@ -1,0 +1,70 @@
+"""Faults of models that embed sets, and of their sources."""
+
+from tests.mutations.mutation import Mutation, of_file
+
+MUTATIONS: list[Mutation] = [
+    *of_file(
+        "backbones/models/prototypical.py", "backbones/test_prototypical.py",
+        ("sum of the support", "return support.mean(dim=1)", "return support.sum(dim=1)"),
+        ("distances not negative", "return -scale * squared_distances", "return scale * squared_distances"),
+        ("roots of distances", "return -scale * squared_distances(query, centres)", "return -scale * squared_distances(query, centres).sqrt()"),
+        ("cosines without a scale", "return scale * F.normalize(query", "return F.normalize(query"),
+        ("prototypes of the queries", "prototypes(support), config", "prototypes(query), config"),
+        ("classes in another order", "torch.arange(len(label), device=label.device).repeat_interleave(config.query)", "torch.arange(len(label), device=label.device).repeat(config.query)"),
+        ("step size halved once", "0.5**halvings", "0.5 ** min(halvings, 1)"),
+        ("support among the queries", "drawn[:, max(SHOTS) :]", "drawn"),
+        ("the class itself does not take part", "noise.fill_diagonal_(-1.0)", "noise.fill_diagonal_(2.0)"),
+        ("all classes take part", "argsort(dim=1)[:, : config.test_way]", "argsort(dim=1)"),
+        ("one shot for all", "prototypes(drawn[:, :shot])", "prototypes(drawn[:, :1])"),
+        ("measured with the learner's draws", "config, drawing = self.config, self.measure_generator", "config, drawing = self.config, self.generator"),
+        ("equal classes accepted", "if len(label.unique()) < len(label):", "if False:"),
+    ),
+    *of_file(
+        "backbones/models/_embedding.py", "backbones/test_prototypical.py backbones/test_facenet.py",
+        ("the same order for all sets", "torch.rand(sets.shape[:2], generator", "torch.rand((1, sets.shape[1]), generator"),
+        ("distances without the factor 2", "- 2 * x @ y.T", "- x @ y.T"),
+        ("sets mixed up", ".unflatten(0, sets.shape[:2])", ".unflatten(0, sets.shape[:2][::-1]).transpose(0, 1)"),
+        ("too small sets accepted", " or shape[0] < least", ""),
+    ),
+    *of_file(
+        "backbones/models/facenet.py", "backbones/test_facenet.py",
+        ("negatives of the own class", "distance.masked_fill(same, torch.inf)", "distance"),
+        ("the furthest negatives", "place = torch.zeros_like(order)", "place = count - 1 + torch.zeros_like(order)"),
+        ("negatives nearer than the positive", "distance.contiguous(), right=True)", "distance.contiguous(), right=True) - 1"),
+        ("random among all places", "(noise * count).long()", "(noise * len(same)).long()"),
+        ("positive and negative swapped", "(distance - distance.gather(1, negative) + margin)", "(distance.gather(1, negative) - distance + margin)"),
+        ("no margin", "distance.gather(1, negative) + margin)", "distance.gather(1, negative))"),
+        ("an anchor is its own positive", "pairs = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)", "pairs = same"),
+        ("mean over the active pairs", "(losses * pairs).sum() / count, {", "(losses * pairs).sum() / ((losses > 0) & pairs).sum(), {"),
+        ("not on the sphere", "return F.normalize(self.features(obs), dim=-1)", "return self.features(obs)"),
+        ("distances before normalisation", "distance = squared_distances(sphere, sphere)", "distance = squared_distances(features, features)"),
+        ("a pair of one picture with itself", "(anchor + 1 + (draw", "(anchor + (draw"),
+        ("negatives of the same class measured", "masked_fill(~other[:, None], -1.0)", "masked_fill(other[:, None], -1.0)"),
+        ("area above the curve", "return 1 - float(", "return float("),
+        ("equal distances count whole", '("left", "right")', '("left", "left")'),
+        ("spread of one kind of pair", "np.concatenate([same, different]).std()", "same.std()"),
+    ),
+    *of_file(
+        "backbones/encoders/conv4.py", "backbones/test_encoders.py",
+        ("channels of the image in all layers", "width if layer else channels", "channels"),
+        ("maps before the last stage", "for stage in [*self][:-1]:", "for stage in [*self][:-2]:"),
+    ),
+    *of_file(
+        "envs/examples/glyph_sets.py", "envs/test_sets.py",
+        ("test glyphs are training glyphs", 'first = 0 if split == "train" else GLYPHS["train"]', "first = 0"),
+        ("glyphs of each seed alike", 'derive(seed, "glyph-sets", split)', 'derive(0, "glyph-sets", "train")'),
+        ("drawings of all glyphs", "characters[[glyph] * DRAWINGS]", "characters[:DRAWINGS]"),
+        ("a steady hand", "UNSTEADINESS = 1.5", "UNSTEADINESS = 0.5"),
+    ),
+    *of_file(
+        "envs/examples/digit_sets.py", "envs/test_sets.py",
+        ("test digits are training digits", '(0 if split == "train" else CLASSES["train"])', "0"),
+    ),
+    *of_file(
+        "envs/examples/level_sets.py", "envs/test_sets.py",
+        ("levels of the split alike", '(FIRST_TEST_LEVEL if split == "test" else 0)', "0"),
+        ("another action at each step", "seen = pool.step(action)[0]", "seen = pool.step(rng.integers(ACTIONS, size=1, dtype=np.int32))[0]"),
+        ("many levels", '"num_levels": 1}', '"num_levels": 300}'),
+        ("no new episodes", "if frame % FRAMES_OF_EPISODE == 0:", "if frame == 0:"),
+    ),
+]  # fmt: skip
