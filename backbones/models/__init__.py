@@ -7,6 +7,10 @@ MODELS = NameTable(
     __name__,
     {
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
+        "debiasing": (
+            "debiasing:Debiasing",
+            "a classifier whose features hide the scene, by an adversary and masked actors",
+        ),
         "facenet": (
             "facenet:FaceNet",
             "an embedding in which observations of one class are near each other, by triplets",
