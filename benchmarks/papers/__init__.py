@@ -18,6 +18,7 @@ PAPERS = NameTable(
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
+        "facenet": ("facenet:PAPER", "triplets for verifying identities that were never seen"),
         "fast-weights": (
             "fast_weights:PAPER",
             "retrieval by a matrix that is written while it runs",
@@ -51,6 +52,7 @@ PAPERS = NameTable(
             "policy_missions:PAPER",
             "PPO on a level of BabyAI with encoders of its mission",
         ),
+        "prototypical": ("prototypical:PAPER", "few-shot learning by the means of embeddings"),
         "recurrent-batch-norm": (
             "recurrent_batch_norm:PAPER",
             "an LSTM with batch normalisation at each time step",
@@ -59,6 +61,10 @@ PAPERS = NameTable(
         "rfm": (
             "rfm:PAPER",
             "relational forward models: predictions, edges, value of company, agents with one on board",
+        ),
+        "scene-debiasing": (
+            "scene_debiasing:PAPER",
+            "actions whose scenes mislead: an adversary and masked actors",
         ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
     },
