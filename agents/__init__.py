@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     )
     from rlbench.agents.nas_local import NASLocal as NASLocal, NASLocalConfig as NASLocalConfig
     from rlbench.agents.nas_random import NASRandom as NASRandom, NASRandomConfig as NASRandomConfig
+    from rlbench.agents.novelty_ppo import (
+        NoveltyPPO as NoveltyPPO,
+        NoveltyPPOConfig as NoveltyPPOConfig,
+    )
     from rlbench.agents.ppo import PPO as PPO, PPOConfig as PPOConfig
     from rlbench.agents.recurrent_crr import (
         RecurrentCRR as RecurrentCRR,
@@ -84,6 +88,10 @@ AGENTS = NameTable(
             "search for architectures by local search, with restarts",
         ),
         "nas-random": ("nas_random:NASRandom", "random search for architectures"),
+        "novelty-ppo": (
+            "novelty_ppo:NoveltyPPO",
+            "PPO with a bonus for observations that are new in their episode",
+        ),
         "ppo": ("ppo:PPO", "proximal policy optimisation: on-policy, clipped"),
         "recurrent-crr": (
             "recurrent_crr:RecurrentCRR",

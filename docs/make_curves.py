@@ -52,8 +52,9 @@ COMMANDS = {
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
+    "debiasing": "--env scenes-85 --data-size 1000 --pretrain-updates 50 --adversary-updates 10 --updates 100 --eval-every 20",
     "dqn": "--env CartPole-v1 --updates 6000 --eval-every 1000 --random-steps 500",
-    "facenet": "--env glyph-sets --encoder conv4:width=16 --updates 100 --eval-every 10",
+    "facenet": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
     "language-model": (
@@ -67,11 +68,12 @@ COMMANDS = {
     "nas-local": SEARCH,
     "nas-random": SEARCH,
     "nearest": "--env glyph-episodes --data-size 100 --updates 4 --eval-every 1",
+    "novelty-ppo": CART_POLE,
     "one-shot": (
         "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"
     ),
     "ppo": CART_POLE,
-    "prototypical": "--env glyph-sets --encoder conv4:width=16 --updates 100 --eval-every 10",
+    "prototypical": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "recurrent-crr": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "
         "--batch-size 16 --discount 0.97 --target-rate 0.01 --learning-rate 1e-3 --layers mlp --beta 0.1"

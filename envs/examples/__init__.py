@@ -64,6 +64,8 @@ PREFIXES = {
     "frames-mujoco:": "frames_mujoco:MujocoFrames",
     "frames-procgen:": "frames_procgen:ProcgenFrames",
     "level-sets:": "level_sets:LevelSets",
+    "moment-sets:": "moment_sets:MomentSets",
+    "scenes-": "scenes:Scenes",
     "trajectories:": "trajectories:Trajectories",
 }
 """Beginnings of names to functions of the rest of the name."""
@@ -77,6 +79,8 @@ SHOWN = {
     "frames-mujoco:FAMILY": "robots in random poses (halfcheetah, hopper, ...): parts, depth, key points",
     "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
     "level-sets:GAME": "sets of 20 frames of one level of coinrun, ... each; other levels in tests",
+    "moment-sets:TASK": "sets of 8 observations that follow each other in an episode of random actions",
+    "scenes-R": "what a figure does in front of a scene that gives it away in R % of the training frames",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }

@@ -135,7 +135,7 @@ class Trajectories(Source):
             steps: list[Array] = []
             episode, without, ended = episode + 1, without + 1, False
             while not ended:
-                action = self._random(rng)
+                action = random_action(self._actions, rng)
                 after, reward, terminated, truncated = env.step(action)
                 steps.append(np.concatenate([obs, np.reshape(action, -1), [reward]]))
                 obs, ended = after, bool(terminated or truncated)
@@ -147,12 +147,13 @@ class Trajectories(Source):
             "longer episodes"
         )
 
-    def _random(self, rng: np.random.Generator) -> Any:
-        space: Any = self._actions
-        if isinstance(space, spaces.Discrete):
-            return rng.integers(space.start, space.start + space.n)
-        low, high = np.maximum(space.low, -WIDEST), np.minimum(space.high, WIDEST)
-        return rng.uniform(low, high).astype(np.float32)
+
+def random_action(space: Any, rng: np.random.Generator) -> Any:
+    """A uniformly random action of a Box or Discrete space."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.start, space.start + space.n)
+    low, high = np.maximum(space.low, -WIDEST), np.minimum(space.high, WIDEST)
+    return rng.uniform(low, high).astype(np.float32)
 
 
 def tokens_of(rows: Array, edges: list[Array]) -> Array:

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from rlbench.envs.examples import find_source, level_sets
+from rlbench.envs.examples import find_source, level_sets, moment_sets
 from rlbench.envs.examples._base import Source, Split
 from rlbench.envs.examples.digits import Digits
 from rlbench.envs.examples.level_sets import FRAMES, STEPS_BETWEEN
+from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -51,7 +54,12 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
 
 @pytest.mark.parametrize(
     ("name", "train", "test"),
-    [("glyph-sets", 300, 100), ("digit-sets", 5, 5), ("level-sets:coinrun", 300, 100)],
+    [
+        ("glyph-sets", 300, 100),
+        ("digit-sets", 5, 5),
+        ("level-sets:coinrun", 300, 100),
+        ("moment-sets:Pendulum-v1", 300, 100),
+    ],
 )
 def test_every_set_has_its_own_class(name: str, train: int, test: int, pools: type[Pool]) -> None:
     if name == "digit-sets":
@@ -113,6 +121,51 @@ def test_frames_of_a_level_are_ten_steps_apart(pools: type[Pool]) -> None:
     assert pools.made[1].seeds != one.seeds
     assert source_of("level-sets:heist-hard").sample("train", 1, 3)["label"] == [0]
     assert pools.made[-1].options["start_level"] == 600_000
+
+
+class Counting(gym.Env[Any, Any]):
+    """An observation is the number of the episode and of the step; every third episode is short."""
+
+    observation_space = spaces.Box(-1, 9_999, (2,))
+    action_space = spaces.Discrete(2)
+    episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.episodes += 1
+        self.step_number = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.step_number += 1
+        last = 3 if self.episodes % 3 == 0 else 100
+        return self._obs(), 0.0, self.step_number == last, False, {}
+
+    def _obs(self) -> Any:
+        return np.array([self.episodes, self.step_number], np.float32)
+
+
+def test_a_moment_has_steps_that_follow_each_other_in_an_episode_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = Task("counting", make=Counting)
+    monkeypatch.setattr(moment_sets, "find_task", lambda _: task)
+    source = moment_sets.MomentSets("counting")
+    found = source.sample("train", 60, 0)["obs"]
+    episodes, steps = found[..., 0], found[..., 1]
+    assert (np.diff(steps, axis=1) == 1).all()
+    assert (episodes == episodes[:, :1]).all()
+    assert (episodes % 3 != 0).all()
+    assert len(set(episodes[:, 0])) == 60
+    assert set(steps[:, 0]) <= set(range(31))
+    assert len(set(steps[:, 0])) > 15
+    monkeypatch.setattr(moment_sets, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(moment_sets, "OBSERVATIONS", 200)
+    with pytest.raises(UserError, match="episodes of counting in a row ended within 230 steps"):
+        source.sample("train", 1, 0)
+    task = Task("choices", make=lambda: gym.make("FrozenLake-v1"))
+    with pytest.raises(UserError, match="moments need observations in a Box space"):
+        moment_sets.MomentSets("choices")
 
 
 def test_a_game_that_does_not_exist_is_refused() -> None:
