@@ -53,7 +53,9 @@ COMMANDS = {
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
     "debiasing": "--env scenes-85 --data-size 1000 --pretrain-updates 50 --adversary-updates 10 --updates 100 --eval-every 20",
-    "dqn": "--env CartPole-v1 --updates 6000 --eval-every 1000 --random-steps 500",
+    "dqn": (
+        "--env CartPole-v1 --updates 4800 --eval-every 800 --exploration-updates 1000 --learning-rate 5e-4 --target-every 50"
+    ),
     "facenet": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
     "iql": f"{CRITICS} --learning-rate 1e-3",
