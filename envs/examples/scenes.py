@@ -29,18 +29,18 @@ ACTIONS = ("up", "right", "down", "left")
 SIDE = 32
 COLOURS = np.array([[150, 90, 70], [80, 140, 80], [75, 95, 155], [140, 130, 70]], np.float64)
 """Mean colour of each scene."""
-STRIPES, PERIOD = 25.0, 8.0
+STRIPES, PERIOD = 22.0, 8.0
 """Height of the stripes, and their length in pixels."""
-NOISE = 20.0
+NOISE = 16.0
 """Standard deviation of the noise of a pixel."""
-LENGTHS = (5.0, 7.0)
+LENGTHS = (6.0, 8.0)
 """Smallest and largest length of trunk and arm in pixels."""
 POSTURE = 0.25
 """Standard deviation of their angles in radians."""
 PEN = 1.0
 """Half the width of the figure's lines in pixels."""
-BRIGHTNESS = (-70.0, 70.0)
-"""Smallest and largest difference of the figure from its background."""
+BRIGHTNESS = (40.0, 90.0)
+"""How much brighter than its background the figure is, at least and at most."""
 POINTS = 8
 """Points with which a line is drawn."""
 
