@@ -16,9 +16,9 @@ from rlbench.storage import Layout
 CPU = torch.device("cpu")
 
 
-def filled(priority: list[float], capacity: int = 0) -> Priorities:
+def filled(priority: list[float]) -> Priorities:
     """One step for each priority; all have been drawn."""
-    made = Priorities(capacity or len(priority))
+    made = Priorities(len(priority))
     made.draw(1, len(priority), torch.Generator())
     made.update(torch.arange(len(priority)), torch.tensor(priority))
     return made
@@ -65,11 +65,13 @@ def test_new_steps_have_the_largest_priority_so_far_and_old_ones_are_forgotten()
 def test_steps_without_priority_are_never_drawn_whatever_is_rounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = filled([0.1, 0.0, 0.7, 0.0, 0.0, 0.3, 0.0], capacity=7)
+    made = filled([0.25, 0.0, 0.5, 0.0, 0.0, 0.25, 0.0])  # Sums without rounding.
     for value in (0.0, 1.0):  # Real draws lie below 1.
         drawn = torch.full((3,), value, dtype=torch.float64)
         monkeypatch.setattr(torch, "rand", lambda *_, drawn=drawn, **__: drawn)
-        assert {0, 2, 5} >= set(made.draw(3, 7, torch.Generator())[0].tolist())
+        steps, frequency = made.draw(3, 7, torch.Generator())
+        assert {0, 2, 5} >= set(steps.tolist())
+        assert (frequency > 0).all()
 
 
 @pytest.mark.parametrize("capacity", [1, 6, 37])
