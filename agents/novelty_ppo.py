@@ -25,7 +25,6 @@ from torch import Tensor
 
 from rlbench.agents._novelty import EpisodicNovelty
 from rlbench.agents.ppo import PPO, PPOConfig
-from rlbench.backbones.ranges import NOT_NEGATIVE, SIZE, Range
 from rlbench.experience import Trajectories
 from rlbench.interface import Learn
 
@@ -40,8 +39,6 @@ class NoveltyPPOConfig(PPOConfig):
     """Encoder whose features are compared (f), with options after a colon; it has its own weights, which do not learn."""
     bonus_memory: int = 256
     """Earlier observations of an episode with which those of a rollout are compared, in addition to those of the rollout."""
-
-    ranges: ClassVar[Mapping[str, Range]] = {"bonus": NOT_NEGATIVE, "bonus_memory": SIZE}
 
 
 class NoveltyPPO(PPO):

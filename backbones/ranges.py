@@ -70,7 +70,7 @@ SEVERAL = Range(
 _NAMES = {
     COUNT: "correction_updates cycle_updates data_size decay_updates exploration_updates log_every policy_decay_updates policy_every "
     "replay_size steps target_every updates",
-    SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size code code_size "
+    SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size bonus_memory code code_size "
     "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes hidden input_layers lifetimes "
     "memory_size n_step neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "
     "steps_per_update target_samples tournament vae_hidden workers",
@@ -79,7 +79,7 @@ _NAMES = {
     PERIOD: "checkpoint_every eval_every jobs snapshot_every warmup_updates",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
     "target_entropy_scale",
-    NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta cloning_alpha conservatism divergence_weight "
+    NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta bonus cloning_alpha conservatism divergence_weight "
     "entropy_coefficient exploration_noise noise_clip random_steps perturbation policy_entropy policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
     "std_penalty target_noise target_noise_clip value_clip_range value_coefficient weight_decay",

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlbench.envs.tasks import Task
+from rlbench.experience import columns_of as columns
 from rlbench.offline_data.dataset import DataSet
 from rlbench.offline_data.formats import hdf5
 from rlbench.offline_data.formats._reader import World
@@ -102,5 +103,5 @@ def read(path: Path, folder: Path, world: World = WORLD) -> DataSet:
 
 def columns_of(data: DataSet) -> dict[str, Array]:
     """The columns of a data set under the names of `Transitions`."""
-    batch = data.layout.unpack(data.rows)
-    return {name: values.numpy() for name, values in vars(batch).items()}
+    batch = columns(data.layout.unpack(data.rows))
+    return {name: values.numpy() for name, values in batch.items()}

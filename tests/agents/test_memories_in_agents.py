@@ -37,7 +37,7 @@ def test_at_the_first_pass_the_ratio_is_one(memory: str) -> None:
     agent.network.head.out.weight.data.mul_(30)  # A policy that heeds what it remembers.
     steps = driver(agent)
     for _ in range(4):
-        assert abs(float(steps.update()["first_kl"])) < 1e-9
+        assert abs(float(steps.update()["first_kl"])) < 1e-8  # Far below float32's rounding.
 
 
 @pytest.mark.parametrize("memory", NAMES)

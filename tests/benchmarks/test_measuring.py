@@ -342,5 +342,7 @@ def test_a_meta_learner_needs_lifetimes_and_workers(
             Run(name, Crowd(**{setting: 0}), config).start()
     assert not (tmp_path / "x").exists()
     monkeypatch.setattr(Idle, "Config", Unbatched)
-    with pytest.raises(UserError, match="has a Config without lifetimes, so give it one"):
+    with pytest.raises(
+        UserError, match="has a Config without lifetimes and workers, so give it each"
+    ):
         load_learner(name)

@@ -157,14 +157,11 @@ def test_the_same_run_twice_is_refused_and_both_places_are_named(tmp_path: Path)
         collect([a, b])
     with pytest.raises(UserError, match="hold the same run"):
         plot([a, b], tmp_path / "x.svg")
-    with pytest.raises(UserError, match="hold the same run"):
-        report.make(ReportConfig((tmp_path,), out=tmp_path / "r.html", films=False))
     file = tmp_path / "results.json"
     file.write_text(json.dumps(collect([a])))
     with pytest.raises(UserError, match=r"results\.json and .*b hold the same run"):
         collect([file, b])
     assert not (tmp_path / "x.svg").exists()
-    assert not (tmp_path / "r.html").exists()
 
 
 def test_a_summary_averages_only_over_seeds_of_one_method(tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
     if paper.name != "lpg":
         of_models = (
             "accuracy", "perfect_steps_any", "majority", "last_action", "miou", *(f"instance_{n}" for n in (1, 2, 3, 5, 10)),
+            "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence",
         )  # fmt: skip
         for run in runs:
             for name in of_models:
