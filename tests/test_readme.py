@@ -4,8 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.benchmarks.test_acting import RECURRENT, trained
+from tests.benchmarks.test_steps import PPO
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,6 +72,19 @@ def test_the_first_command_runs(tmp_path: Path) -> None:
     short = re.sub(r"--updates \d+ --data-size \d+", "--updates 20 --data-size 2000", run)
     assert short != run
     assert "done: score" in rlbench(f"{short} --eval-episodes 1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "settings"),
+    [("README.md", "ppo", PPO), ("docs/tables.md", "recurrent-ppo", RECURRENT)],
+)
+def test_trained_agents_act_as_in_the_docs(
+    page: str, name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    trained(tmp_path / f"runs/{name}-CartPole-v1-s0", name, "CartPole-v1", settings)
+    text = (ROOT / page).read_text()
+    (block,) = (x for x in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if ".load(" in x)
+    run_block("use.py", f"import numpy as np\nobs = np.zeros(4)\n{block}", tmp_path)
 
 
 def test_ci_runs_exactly_the_test_command() -> None:

@@ -1,7 +1,5 @@
 """`rlbench.load`: trained agents act on NumPy observations as in an evaluation, and keep their memory."""
 
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,27 +189,6 @@ def test_what_does_not_act_is_refused(tmp_path: Path, ppo: Path) -> None:
         rlbench.load(ppo.parent)
     with pytest.raises(UserError, match="nowhere contains no run"):
         rlbench.load(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("page", "name"), [("README.md", "ppo"), ("docs/tables.md", "recurrent-ppo")]
-)
-def test_the_docs_are_right(
-    page: str,
-    name: str,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shutil.copytree(
-        request.getfixturevalue(name.partition("-")[0]), tmp_path / f"runs/{name}-CartPole-v1-s0"
-    )
-    monkeypatch.chdir(tmp_path)
-    text = (Path(rlbench.__file__).parents[1] / page).read_text()
-    (block,) = (x for x in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if ".load(" in x)
-    found: dict[str, Any] = {"obs": np.zeros(4)}
-    exec(block, found)  # noqa: S102
-    assert isinstance(found["agent"], Actor)
 
 
 def test_custom_code_needs_trust(tmp_path: Path) -> None:
