@@ -1,0 +1,105 @@
+"""Features of regions: RoIAlign, and RoIPool, which it replaced.
+
+    RoIAlign    a box of P x P bins; in each bin S x S points at regular distances; the value of a bin is the mean of the map at these
+                points, interpolated bilinearly
+    RoIPool     edges of the box and of its bins are rounded to whole cells; the value of a bin is the largest in it
+
+The centre of cell (i, j) of a map with stride s lies at ((j + 0.5) s, (i + 0.5) s) in the image, so a point x of the image is x / s - 0.5
+in the map. Without the half, as in the first code of RoIAlign, features are moved by half a stride.
+
+He et al., 2017, https://arxiv.org/abs/1703.06870, section 3; RoIPool: Girshick, 2015, https://arxiv.org/abs/1504.08083.
+"""
+
+import torch
+from torch import Tensor
+
+
+def roi_align(
+    features: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    stride: float,
+    bins: int,
+    points: int = 2,
+    *,
+    half: bool = True,
+) -> Tensor:
+    """Features of regions by RoIAlign, [R, C, bins, bins].
+
+    Args:
+        features: Maps, [B, C, H, W].
+        boxes: Regions in pixels of the image, [R, 4].
+        image: The image of each region, int64 [R].
+        stride: Pixels of the image per cell of the map.
+        bins: Bins along a side, P.
+        points: Points along a side of a bin, S.
+        half: Whether the centre of a cell is half a cell from its edge; False is the first, misaligned form.
+    """
+    height, width = features.shape[2:]
+    n = bins * points
+    share = (torch.arange(n, dtype=boxes.dtype, device=boxes.device) + 0.5) / n
+    low, side = boxes[:, :2, None], (boxes[:, 2:] - boxes[:, :2])[..., None]
+    at = (low + side * share) / stride - (0.5 if half else 0.0)  # [R, 2, n]: x, then y.
+    found = _interpolated(features, image, at[:, 1], at[:, 0], (height, width))
+    return found.unflatten(3, (bins, points)).unflatten(2, (bins, points)).mean((3, 5))
+
+
+def _interpolated(
+    features: Tensor, image: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Values [R, C, n, n] at rows y [R, n] and columns x [R, n]; up to one cell outside, the value of the edge; beyond, 0."""
+    (rows, row_weights), (columns, column_weights) = (
+        _corners(at, count) for at, count in zip((y, x), size, strict=True)
+    )
+    channels, width = features.shape[1], size[1]
+    cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    first = image[:, None, None] * (size[0] * width)
+    found: Tensor | float = 0.0
+    for row, by_row in zip(rows, row_weights, strict=True):
+        for column, by_column in zip(columns, column_weights, strict=True):
+            index = first + row[:, :, None] * width + column[:, None]
+            weight = by_row[:, :, None] * by_column[:, None]
+            value = cells.index_select(0, index.flatten()).view(*index.shape, channels)
+            found = found + weight[..., None] * value
+    assert isinstance(found, Tensor)
+    return found.permute(0, 3, 1, 2)
+
+
+def _corners(at: Tensor, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two cells around each point along one axis, int64, and their weights, [R, n] each."""
+    outside = (at < -1) | (at > count)
+    at = at.clamp(0, count - 1)
+    low = at.floor().clamp(max=max(count - 2, 0))
+    share = at - low
+    lower = low.long()
+    upper = (lower + 1).clamp(max=count - 1)
+    inside = (~outside).to(at.dtype)
+    return (lower, upper), ((1 - share) * inside, share * inside)
+
+
+def roi_pool(features: Tensor, boxes: Tensor, image: Tensor, stride: float, bins: int) -> Tensor:
+    """Features of regions by RoIPool, [R, C, bins, bins]; 0 in bins outside of the map. See `roi_align`."""
+    height, width = features.shape[2:]
+    edges = (boxes / stride).round()
+    low, high = edges[:, :2], edges[:, 2:] + 1  # The last cell belongs to the region.
+    masks = [
+        _cells_of_bins(low[:, axis], high[:, axis], bins, count)
+        for axis, count in ((1, height), (0, width))
+    ]
+    found = features[image]
+    for axis, mask in zip((2, 3), masks, strict=True):
+        # [R, C, bins, H, W], then [R, C, bins, bins, W]: the largest along one axis after the other.
+        shape = (len(mask), 1, bins, -1, 1) if axis == 2 else (len(mask), 1, 1, bins, -1)
+        spread = found[:, :, None] if axis == 2 else found[:, :, :, None]
+        found = spread.masked_fill(~mask.view(shape), -torch.inf).amax(axis + 1)
+    return found.masked_fill(found == -torch.inf, 0.0)
+
+
+def _cells_of_bins(low: Tensor, high: Tensor, bins: int, count: int) -> Tensor:
+    """Which of `count` cells each bin of the regions [R] covers along one axis, bool [R, bins, count]."""
+    side = (high - low).clamp(min=1) / bins
+    number = torch.arange(bins, device=low.device)
+    begin = (low[:, None] + (number * side[:, None]).floor())[..., None]
+    end = (low[:, None] + ((number + 1) * side[:, None]).ceil())[..., None]
+    cell = torch.arange(count, device=low.device)
+    return (cell >= begin) & (cell < end)
