@@ -99,17 +99,15 @@ def test_every_true_box_has_a_match_if_forced() -> None:
 def one_after_the_other(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor) -> Tensor:
     """The definition of non-maximum suppression."""
     kept: list[int] = []
+    overlaps = overlap(boxes, boxes).tolist()
     for i in scores.argsort(descending=True, stable=True).tolist():
-        close = (
-            classes[i] == classes[j] and float(overlap(boxes[i, None], boxes[j, None])) > threshold
-            for j in kept
-        )
+        close = (classes[i] == classes[j] and overlaps[i][j] > threshold for j in kept)
         if scores[i] > -math.inf and not any(close):
             kept.append(i)
     return torch.zeros(len(boxes), dtype=torch.bool).index_fill(0, torch.tensor(kept), True)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_suppression_keeps_what_the_definition_keeps(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     boxes = random_boxes(2, 120, seed=seed)
