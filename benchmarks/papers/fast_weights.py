@@ -59,7 +59,7 @@ def _retrieves(results: Results) -> Verdict:
     )
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(20_000), "full": _grids(100_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(8_000), "full": _grids(100_000)}
 
 PAPER = Paper(
     name="fast-weights",
