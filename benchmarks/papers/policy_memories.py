@@ -30,7 +30,12 @@ PPO = {"epochs": 4, "entropy_coefficient": 0.01}
 """For all methods."""
 TASKS: Mapping[str, Mapping[str, Any]] = {
     RECALL: {"envs": 32, "rollout_steps": 48, "batch_size": 768},
-    CORRIDOR: {"envs": 64, "rollout_steps": 64, "batch_size": 1_024, "encoder": "one-hot-grid:pool=none"},
+    CORRIDOR: {
+        "envs": 64,
+        "rollout_steps": 64,
+        "batch_size": 1_024,
+        "encoder": "one-hot-grid:pool=none",
+    },
 }
 """Settings of each task."""
 
