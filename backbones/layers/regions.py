@@ -41,7 +41,8 @@ def roi_align(
     low, side = boxes[:, :2, None], (boxes[:, 2:] - boxes[:, :2])[..., None]
     at = (low + side * share) / stride - (0.5 if half else 0.0)  # [R, 2, n]: x, then y.
     found = _interpolated(features, image, at[:, 1], at[:, 0], (height, width))
-    return found.unflatten(3, (bins, points)).unflatten(2, (bins, points)).mean((3, 5))
+    means: Tensor = found.unflatten(3, (bins, points)).unflatten(2, (bins, points)).mean((3, 5))
+    return means
 
 
 def _interpolated(
