@@ -14,14 +14,14 @@ from rlbench.experience import Trajectories
 class EpisodicNovelty(nn.Module):
     """The squared distance of an embedding to the nearest earlier one of the same episode.
 
-    Embeddings are features of an encoder that does not learn, scaled to length 1. Those of the episodes that go on after a rollout
-    are kept for the next one.
+    Embeddings are features of an encoder that does not learn, scaled to length 1. Those of the episodes that are still running when a
+    rollout ends are kept for the next one.
     """
 
     memory: Tensor
     """The last embeddings of each environment, [V, M, D]."""
     valid: Tensor
-    """Which of them belong to the episode that goes on, bool [V, M]."""
+    """Which of them belong to the episode that is still running, bool [V, M]."""
 
     def __init__(self, space: Space[Any], encoder: str, envs: int, size: int) -> None:
         """Remembers nothing yet.

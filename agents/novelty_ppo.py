@@ -31,14 +31,14 @@ from rlbench.interface import Learn
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltyPPOConfig(PPOConfig):
-    """Settings of PPO, and those of the bonus."""
+    """Settings of PPO and of the bonus."""
 
     bonus: float = 0.01
     """Weight of the novelty, which is from 0 to 4."""
     bonus_encoder: str = "flatten"
     """Encoder whose features are compared (f), with options after a colon; it has its own weights, which do not learn."""
     bonus_memory: int = 256
-    """Earlier observations of an episode with which those of a rollout are compared, in addition to those of the rollout."""
+    """Number of observations of each running episode that are kept from one rollout to the next, to compare new ones with."""
 
 
 class NoveltyPPO(PPO):

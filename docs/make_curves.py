@@ -52,7 +52,7 @@ COMMANDS = {
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
-    "debiasing": "--env scenes-85 --data-size 1000 --pretrain-updates 50 --adversary-updates 10 --updates 100 --eval-every 25",
+    "debiasing": "--env scenes-70 --data-size 2000 --learning-rate 3e-3 --pretrain-updates 80 --adversary-updates 10 --updates 120 --eval-every 20",
     "dqn": (
         "--env CartPole-v1 --updates 4800 --eval-every 800 --exploration-updates 1000 --learning-rate 5e-4 --target-every 50"
     ),

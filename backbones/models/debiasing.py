@@ -16,7 +16,8 @@ added, and then the reversed gradient. The adversary learns from the start. Afte
 Small networks need this recipe: from scratch, with one step size and without LayerNorm, the adversary destroys the features.
 
 `accuracy` is measured on frames whose scene is independent of the action; `adversary` is the accuracy of the adversary, `probe`
-that of a new linear classifier of the scene from z. An adversary at chance does not show that z has no scene: look at the probe.
+that of a new linear classifier of the scene from z. An adversary at chance level does not prove that z holds no information about the scene; the probe
+tests this.
 `confidence` is the largest probability of an action in a frame without an actor, 1/4 at best with four actions.
 
 Differences from the paper: images and not videos; scenes are labelled and not soft predictions of another network; both kinds of

@@ -8,6 +8,7 @@ compared with pre-training from left to right, and with none.
 from collections.abc import Mapping
 from typing import Any
 
+from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers._step_sizes import best, methods, name
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Results
@@ -68,7 +69,7 @@ def _pretraining_helps(results: Results) -> Verdict:
             method = best(results, tuned(start, labels), STEP_SIZES, TASK)
             found = 100 * results.means(method, TASK, "accuracy")
             means[start, labels] = float(found.mean())
-            parts.append(f"{method}: {found.mean():.1f} ({'/'.join(f'{x:.1f}' for x in found)})")
+            parts.append(f"{method}: {by_seed(found)}")
     untrained = 100 * results.means(UNTRAINED, TASK, "accuracy").mean()
     holds = means[MASKED, FEW] >= means[SCRATCH, FEW] + 10 and all(
         means[MASKED, labels] >= means[LEFT_TO_RIGHT, labels] for labels in LABELS

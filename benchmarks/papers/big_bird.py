@@ -8,6 +8,7 @@ that is linear in the length.
 from collections.abc import Mapping
 from typing import Any
 
+from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers._step_sizes import best, methods, name
 from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Results
@@ -81,7 +82,7 @@ def _accuracies(results: Results, form: str) -> tuple[dict[str, float], str]:
         method = best(results, title, STEP_SIZES[form], at)
         found = 100 * results.means(method, at, "accuracy")
         means[title] = float(found.mean())
-        shown.append(f"{method}: {means[title]:.1f} ({'/'.join(f'{x:.1f}' for x in found)})")
+        shown.append(f"{method}: {by_seed(found)}")
     untrained = 100 * results.means(UNTRAINED, at, "accuracy").mean()
     return means, f"accuracy in % (by seed): {'; '.join(shown)}; {UNTRAINED}: {untrained:.1f}"
 

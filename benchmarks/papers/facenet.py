@@ -92,6 +92,6 @@ PAPER = Paper(
             lambda results: _verifies(results, LEVELS),
         ),
     ),
-    notes="Area under the ROC curve; chance is 0.50. A spread near 0 is a collapsed embedding. Two levels can often be told apart by their "
-    "backgrounds, of which all levels share a few.",
+    notes="Area under the ROC curve; chance is 0.50. A spread near 0 is a collapsed embedding. Two levels often "
+    "differ in their backgrounds, of which there are only a few.",
 )  # fmt: skip

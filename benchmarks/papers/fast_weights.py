@@ -11,6 +11,7 @@ question, for more than ten thousand updates.
 from collections.abc import Mapping
 from typing import Any
 
+from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers._step_sizes import best, methods, name
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Results
@@ -50,8 +51,7 @@ def _retrieves(results: Results) -> Verdict:
         method = best(results, title, STEP_SIZES, TASK)
         accuracies = 100 * results.means(method, TASK, "accuracy")
         found[title] = float(accuracies.mean())
-        seeds = "/".join(f"{x:.1f}" for x in accuracies)
-        shown.append(f"{method}: {found[title]:.1f} ({seeds})")
+        shown.append(f"{method}: {by_seed(accuracies)}")
     untrained = 100 * results.means(UNTRAINED, TASK, "accuracy").mean()
     holds = found[FAST] >= 95 and found[FAST] >= found[LSTM] + 20
     return Verdict(

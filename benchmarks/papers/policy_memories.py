@@ -1,7 +1,7 @@
 """Recurrent PPO with every memory on two tasks that need remembering.
 
 This is not the table of a single paper: it shows fast weights, recurrent batch normalisation, MANN, and full and sparse
-attention in an agent, beside an LSTM, a GRU and PPO without a memory. In `recall-1-10` a value is asked for after ten
+attention in an agent, compared with an LSTM, a GRU and PPO without a memory. In `recall-1-10` a value is asked for after ten
 distractors, and the best return is 1; in MiniGrid-MemoryS7 the right one of two objects at the end of a corridor is the
 one seen at its start, and a policy that guesses reaches it in half of the episodes.
 """

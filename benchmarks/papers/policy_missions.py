@@ -2,11 +2,12 @@
 
 This is not the table of a single paper: it shows BERT's pre-training in an agent, and feature-wise modulation (FiLM; Perez
 et al., 2018, https://arxiv.org/abs/1709.07871, which BabyAI's authors use as well). In BabyAI-GoToLocalS5N2 the agent sees
-two objects and is told which one to go to.
+two objects and is told to which of them it should go.
 """
 
 from typing import Any
 
+from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers.bert import WORDS
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
@@ -73,10 +74,7 @@ def _by_seed(results: Results, method: str) -> list[float]:
 def _follows(results: Results) -> Verdict:
     found = {method.name: _by_seed(results, method.name) for method in METHODS}
     means = {name: sum(each) / len(each) for name, each in found.items()}
-    shown = (
-        f"{name} {means[name]:.1f} ({'/'.join(f'{x:.1f}' for x in each)})"
-        for name, each in found.items()
-    )
+    shown = (f"{name} {by_seed(each)}" for name, each in found.items())
     holds = max(means.values()) > SUCCESS >= means[WITHOUT]
     return Verdict(holds, f"solved episodes in % (by seed): {', '.join(shown)}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers._step_sizes import best, methods, name
 from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Missing, Results
@@ -31,7 +32,7 @@ def normalised(gain: float) -> str:
 
 
 FAST = "BN-LSTM, gamma 0.1, rate 0.1"
-"""Running averages that follow weights that still change quickly: a second attempt, beside the paper's rate of 0.01."""
+"""A second attempt, beside the rate of the authors' code, 0.01: running averages that keep up with quickly changing weights."""
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     LSTM: {"memory": "lstm"},
     **{normalised(gain): {"memory": f"bn-lstm:gain={gain:g},steps=64,noise=0.1"} for gain in GAINS},
@@ -107,7 +108,7 @@ def _learns_faster(results: Results) -> Verdict:
             method = fastest(results, network)
             values = 100 * accuracies(results, method)[1][:, at]
             found[network, at] = float(values.mean())
-            parts.append(f"{method}: {values.mean():.1f} ({'/'.join(f'{x:.1f}' for x in values)})")
+            parts.append(f"{method}: {by_seed(values)}")
         texts.append(f"after {updates[at]} updates, {'; '.join(parts)}")
     untrained = 100 * results.means(UNTRAINED, TASK, "accuracy").mean()
     return Verdict(

@@ -52,7 +52,7 @@ class Grid:
     steps: int | None = None
     """Environment steps of each run, if these give its length; then `updates` has it in updates."""
     updates: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Updates of a method, by its name, on a task; others have those of `run`."""
+    """Updates by name of the method and task; all others have the `updates` of `run`."""
 
     @property
     def names(self) -> frozenset[str]:

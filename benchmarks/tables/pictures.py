@@ -55,7 +55,7 @@ def pictures(result: Result, *, trust: Trust = False) -> Pictures:
 
 
 def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
-    from rlbench.benchmarks.training.loading import examples_of_run
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
 
     if "confusion" in result.columns:
         return Pictures(title, shown=segmented(result, trust))
@@ -70,12 +70,14 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
     right = np.flatnonzero(prediction == label)[:SHOWN]
     wrong = np.flatnonzero(prediction != label)[:SHOWN]
     obs = test["obs"].numpy()
+    if isinstance(space, TokenSequence):
+        learner, _ = load_run(result.folder, trust=trust)
 
     def examples(rows: NDArray[Any]) -> tuple[Picture, ...]:
         captions = [caption(label[i], prediction[i]) for i in rows]
         if isinstance(space, TokenSequence):
             captions = [f"{space.text(obs[i])}: {x}" for i, x in zip(rows, captions, strict=True)]
-            drawn = _reading(result, obs[rows], trust)
+            drawn = _reading(learner, obs[rows])
         else:
             drawn = [image(obs[i]) for i in rows]
         return tuple(Picture(*both) for both in zip(drawn, captions, strict=True))
@@ -131,19 +133,17 @@ def predicted_words(result: Result, trust: Trust) -> tuple[Picture, ...]:
         pairs = zip(true[i, places].tolist(), found[i, places].tolist(), strict=True)
         words = (caption(space.words[label], space.words[word]) for label, word in pairs)
         captions.append(f"{space.text(read[i].numpy())}: {'; '.join(words)}")
-    drawn = _reading(result, read.numpy(), trust)
+    drawn = _reading(learner, read.numpy())
     return tuple(Picture(*both) for both in zip(drawn, captions, strict=True))
 
 
-def _reading(result: Result, tokens: NDArray[Any], trust: Trust) -> list[str]:
+def _reading(learner: Any, tokens: NDArray[Any]) -> list[str]:
     """For each sequence of tokens [B, L], how much each token reads of each, or their colours if the model has no attention."""
     import torch
 
     from rlbench.backbones.encoders.transformer import TokenTransformer
-    from rlbench.benchmarks.training.loading import load_run
     from rlbench.interface import evaluating
 
-    learner, _ = load_run(result.folder, trust=trust)
     lengths = (tokens != PAD).sum(1).tolist()
     layers = learner.encoder.layers
     if not isinstance(layers, TokenTransformer):

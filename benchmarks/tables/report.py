@@ -249,7 +249,7 @@ def _means(results: Results) -> Section:
                 shown if len(runs) > 1 else "-", str(len(runs)),
             ])  # fmt: skip
     header = ["task", "method", "measure", "mean", "95 % interval", "seeds"]
-    notes = ["Intervals are bootstrapped over seeds; those of few seeds are too narrow."]
+    notes = ["Bootstrap intervals over seeds, which are too narrow if there are few seeds."]
     return Section("Means over seeds", header, rows, notes, best)
 
 

@@ -4,7 +4,7 @@ seeds = 3
 tasks = ["halfcheetah-medium", "point-mixed"]
 
 [run]                      # anything that `rlbench run` takes
-updates = 20_000           # or steps = 500_000, in environments
+updates = 20_000           # or steps = 500_000, environment steps
 
 [[method]]
 name = "BEAR, Laplacian"

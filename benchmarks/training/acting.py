@@ -102,8 +102,8 @@ class Actor:
         single = found.shape == shape
         if not single and (found.ndim != len(shape) + 1 or found.shape[1:] != shape):
             raise UserError(
-                f"the observations have the shape {list(found.shape)}, but those of {name} have {list(shape)}; give one of "
-                "them or a batch of them; `task.make()` makes the environment as the agent sees it"
+                f"the observations have the shape {list(found.shape)}, but an observation of {name} has {list(shape)}; give "
+                "one observation or a batch; `task.make()` makes the environment as the agent sees it"
             )
         return (found[None] if single else found), single
 

@@ -36,7 +36,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
     ) -> None:
         """Shows `title`; `done` of `total` are already done, in a `unit` such as updates.
 
-        The speed is in the same unit, or in environment steps if `env_steps` gives those of an update.
+        The speed is shown in the same unit, or in environment steps if `env_steps` is given.
         """
         self._console = console
         self._unit, self._env_steps = unit, env_steps

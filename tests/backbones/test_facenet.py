@@ -83,12 +83,13 @@ def test_negatives_and_losses_are_those_of_a_loop(mining: Mining) -> None:
 def test_random_negatives_are_any_of_other_classes() -> None:
     label = torch.tensor([0, 0, 1, 2, 2])
     distance, same = torch.rand(5, 5), label[:, None] == label
-    seen = [set[int]() for _ in range(5)]
-    for seed in range(60):
-        noise = torch.rand(5, 5, generator=torch.Generator().manual_seed(seed))
-        for a, row in enumerate(negatives(distance, same, "random", noise)):
-            seen[a] |= set(row.tolist())
-    assert seen == [{2, 3, 4}, {2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2}, {0, 1, 2}]
+    generator, count = torch.Generator().manual_seed(0), torch.zeros(5, 5)
+    for _ in range(200):
+        found = negatives(distance, same, "random", torch.rand(5, 5, generator=generator))
+        count += F.one_hot(found, 5).sum(1)
+    assert torch.equal(count > 0, ~same)
+    expected = (~same).float() / (~same).sum(1, keepdim=True)
+    torch.testing.assert_close(count / 1_000, expected, atol=0.06, rtol=0)
 
 
 def test_the_area_under_a_curve_is_that_of_scikit_learn() -> None:
@@ -103,17 +104,17 @@ def test_the_area_under_a_curve_is_that_of_scikit_learn() -> None:
 
 
 def test_the_loss_of_an_update_is_the_mean_over_all_pairs() -> None:
-    model = make(pictures=8)
-    twin = make(pictures=8)
+    model, twin = (make(pictures=8, margin=0.02) for _ in range(2))
     examples = batch()
     metrics = model.learn(examples)
     x = F.normalize(twin.features(examples["obs"].flatten(0, 1)), dim=-1).detach()
     label = examples["label"].repeat_interleave(8)
     distance = squared_distances(x, x)
     wanted = by_loop(distance, label, "semi-hard")
-    losses = [max(0.0, float(distance[pair]) - far + 0.2) for pair, far in wanted.items()]
+    losses = [max(0.0, float(distance[pair]) - far + 0.02) for pair, far in wanted.items()]
     assert len(losses) == 12 * 8 * 7
-    assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-3)
+    assert 0.1 < np.mean(np.array(losses) > 0) < 0.9
+    assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=0.02)
     assert float(metrics["active"]) == pytest.approx(np.mean(np.array(losses) > 0), abs=0.01)
     assert float(metrics["spread"]) == pytest.approx(float(distance.std()), rel=1e-3)
 

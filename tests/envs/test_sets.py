@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlbench.envs.examples import find_source, level_sets, moment_sets
+from rlbench.envs.examples import find_source, glyph_sets, level_sets, moment_sets
 from rlbench.envs.examples._base import Source, Split
 from rlbench.envs.examples.digits import Digits
 from rlbench.envs.examples.level_sets import FRAMES, STEPS_BETWEEN
@@ -89,6 +89,14 @@ def test_drawings_of_a_set_are_alike_but_less_than_those_of_a_steady_hand() -> N
     distance = np.square(sets[:, 10:, None] - centre).sum(-1)
     right = (distance.argmin(-1) == np.arange(40)[:, None]).mean()
     assert 0.1 < right < 0.6, "chance is 1/40"
+
+
+def test_every_seed_has_its_own_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glyph_sets, "UNSTEADINESS", 0.0)
+    source = source_of("glyph-sets")
+    sets = [source.sample(split, 2, seed)["obs"] for split in SPLITS for seed in (0, 1)]
+    assert all((x == x[:, :1]).all() for x in sets), "a steady hand always draws the same"
+    assert len({glyph.tobytes() for x in sets for glyph in x[:, 0]}) == 8
 
 
 def test_digits_of_a_set_are_all_of_its_class() -> None:

@@ -115,7 +115,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "envs/examples/glyph_sets.py", "envs/test_sets.py",
         ("test glyphs are training glyphs", 'first = 0 if split == "train" else GLYPHS["train"]', "first = 0"),
-        ("glyphs of each seed alike", 'derive(seed, "glyph-sets", split)', 'derive(0, "glyph-sets", "train")'),
+        ("glyphs of each seed alike", 'derive(seed, "glyph-sets", "glyphs")', 'derive(0, "glyph-sets", "glyphs")'),
         ("drawings of all glyphs", "characters[[glyph] * DRAWINGS]", "characters[:DRAWINGS]"),
         ("a steady hand", "UNSTEADINESS = 1.5", "UNSTEADINESS = 0.5"),
     ),
