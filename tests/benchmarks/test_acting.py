@@ -154,7 +154,10 @@ def test_dict_observations_are_taken_as_they_come() -> None:
 @pytest.mark.parametrize(
     ("obs", "words"),
     [
-        (np.zeros(3), r"have the shape \[3\], but an observation of sums has \[2\]; give one observation or a"),
+        (
+            np.zeros(3),
+            r"have the shape \[3\], but an observation of sums has \[2\]; give one observation or a",
+        ),
         (np.zeros((1, 1, 2)), r"have the shape \[1, 1, 2\]"),
         ("x", "these are no observations of sums: "),
         ([[1.0], [1.0, 2.0]], "these are no observations of sums: "),
