@@ -59,7 +59,7 @@ def _retrieves(results: Results) -> Verdict:
     )
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(8_000), "full": _grids(100_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(5_000), "full": _grids(100_000)}
 
 PAPER = Paper(
     name="fast-weights",
@@ -67,7 +67,7 @@ PAPER = Paper(
     reference="Ba et al., 2016, https://arxiv.org/abs/1610.06258",
     method=name(FAST, STEP_SIZES[0]),
     grids=SCALES,
-    minutes={"small": 25, "full": 300},
+    minutes={"small": 16, "full": 300},
     claims=(
         Claim(
             "F1", "With few units, fast weights retrieve what an LSTM with as many units cannot",
