@@ -49,6 +49,8 @@ Each command has its own help, as in `rlbench run bear --help`. --debug prints t
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "storage size calculation overflowed")  # fmt: skip
 FEW_FLAGS = 20
 """Largest number of flags that an error lists."""
+_NUMBERS = {r"invalid literal for int\(\) with base 10": "a whole number", "could not convert string to float": "a number"}  # fmt: skip
+"""What Python says about a text that is no number, as a pattern, and what was expected."""
 _STOPPED = "stopped; run the same command again to continue"
 
 
@@ -274,13 +276,21 @@ def _parse(kind: type[T], words: Sequence[str], program: str, description: str =
         if not stop.code:
             raise
         _check_flags(kind, words, program)
-        text = _first_part(message.getvalue())
-        # Settings that are out of range have their own error message.
-        refused = re.match(r"Error parsing \S+: (.*; give .*)", text)
-        raise UserError(refused[1] if refused else f"{text}; see `{program} --help`") from None
+        raise UserError(_refusal(_first_part(message.getvalue()), program)) from None
     if unknown:
         raise UserError(_unknown(unknown[0], _flags(kind), program))
     return parsed
+
+
+def _refusal(text: str, program: str) -> str:
+    """What tyro says about words that do not fit, as a sentence."""
+    # Settings that are out of range have their own error message.
+    if refused := re.match(r"Error parsing \S+: (.*; give .*)", text):
+        return refused[1]
+    for reason, expected in _NUMBERS.items():
+        if refused := re.match(rf"Error parsing (\S+): .*{reason}: '([^']*)'", text):
+            return f"{refused[1]} is {refused[2]}; give {expected}"
+    return f"{text}; see `{program} --help`"
 
 
 def _check_flags(kind: Any, words: Sequence[str], program: str) -> None:
