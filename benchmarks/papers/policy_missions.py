@@ -92,7 +92,7 @@ PAPER = Paper(
     claims=(
         Claim(
             "L1", "A policy that reads the mission solves the level, a policy that does not read it fails",
-            f"solved episodes, mean of 3 seeds: above {SUCCESS} % with one of the encoders of the mission, and at most {SUCCESS} % "
+            f"solved episodes, mean of 3 seeds: above {SUCCESS} % from scratch or pre-trained, and at most {SUCCESS} % "
             "without the mission",
             _follows,
         ),
