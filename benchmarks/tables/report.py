@@ -88,7 +88,7 @@ def make(asked: ReportConfig) -> None:
         groups=[x for x in (_curves(results), _profiles(results), _analyses(results)) if x.plots],
         films=list(films(agents, asked.trust)) if asked.films and agents.all else [],
         pictures=[pictures(result, trust=asked.trust) for result in _first_of_each(models)],
-        details=[_runs(results, again), _data(results), _versions(results)],
+        details=[_runs(results, again), *_data(results), _versions(results)],
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
@@ -289,7 +289,8 @@ def _spread(result: Result) -> str:
     return f"{result.headline.name} {column.mean():,.{digits}f} ± {column.std():,.{digits}f}"
 
 
-def _data(results: Results) -> Section:
+def _data(results: Results) -> Iterator[Section]:
+    """The data sets, if any run has one."""
     rows: dict[str, list[str]] = {}
     for result in results.all:
         data = result.config["data"]
@@ -301,10 +302,9 @@ def _data(results: Results) -> Section:
                 "-" if score is None else f"{score:.1f}", data["sha256"][:12],
             ])  # fmt: skip
     header = ["data set", "kind", "recorded by", "transitions", "behaviour's score", "SHA-256"]
-    notes = ["Data marked `generated` are recorded by this suite; they are not D4RL's."] * bool(
-        rows
-    )
-    return Section("Data", header, list(rows.values()), notes)
+    note = "Data marked `generated` are recorded by this suite; they are not D4RL's."
+    if rows:
+        yield Section("Data", header, list(rows.values()), [note])
 
 
 def _versions(results: Results) -> Section:

@@ -1,6 +1,7 @@
 """`rlbench report`: one file that needs nothing else, and says what the runs gave."""
 
 import base64
+import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from rlbench.benchmarks.tables import films, report, sweep
 from rlbench.benchmarks.tables.curves import plot
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.report import ReportConfig
+from rlbench.benchmarks.tables.results import Results, read_result
 from rlbench.benchmarks.tables.statistics import Interval
 from rlbench.benchmarks.tables.sweep import SweepConfig
 from rlbench.errors import UserError
@@ -189,6 +191,15 @@ def test_a_task_with_one_evaluation_has_a_curve(tmp_path: Path) -> None:
     (drawn,) = plot("t", "x", [("a", 0, [(50.0, Interval(1.0, 0.0, 2.0))])]).curves
     assert drawn.line == "206,109 218,109"
     assert drawn.band == "206,8 218,8 218,210 206,210"
+
+
+def test_a_table_of_data_is_shown_if_a_run_has_data(swept: Path) -> None:
+    (path,) = swept.glob("td3-point-expert-s0")
+    offline = read_result("td3", path)
+    online = dataclasses.replace(offline, config=offline.config | {"data": None})
+    assert not list(report._data(Results([online])))
+    (shown,) = report._data(Results([offline]))
+    assert [row[:2] for row in shown.rows] == [["point-expert (generated)", "generated"]]
 
 
 def test_versions_are_in_words() -> None:
