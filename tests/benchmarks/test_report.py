@@ -199,7 +199,7 @@ def test_a_table_of_data_is_shown_if_a_run_has_data(swept: Path) -> None:
     online = dataclasses.replace(offline, config=offline.config | {"data": None})
     assert not list(report._data(Results([online])))
     (shown,) = report._data(Results([offline]))
-    assert [row[:2] for row in shown.rows] == [["point-expert (generated)", "generated"]]
+    assert [row[:2] for row in shown.rows] == [["point-expert", "generated"]]
 
 
 def test_versions_are_in_words() -> None:
