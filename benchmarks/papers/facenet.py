@@ -49,7 +49,7 @@ def chosen(results: Results, network: str, task: str) -> str:
 
 
 def _compared(results: Results, task: str) -> tuple[dict[str, float], str]:
-    """Mean area under the curve of each network with its best step size, and all of them with spreads as a text."""
+    """Mean area under the curve of each network with its best step size, and a text that lists all of them with their spreads."""
     areas, shown = {}, []
     for title in (*NETWORKS, UNTRAINED, PIXELS):
         method = chosen(results, title, task) if title in NETWORKS else title

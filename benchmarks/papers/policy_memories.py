@@ -1,4 +1,4 @@
-"""Recurrent PPO with every memory on two tasks that need remembering.
+"""Recurrent PPO with each memory on two tasks that need one.
 
 This is not the table of a single paper: it shows fast weights, recurrent batch normalisation, MANN, and full and sparse
 attention in an agent, compared with an LSTM, a GRU and PPO without a memory. In `recall-1-10` a value is asked for after ten
@@ -61,7 +61,7 @@ def _grids(updates: Mapping[str, int]) -> tuple[Grid, ...]:
 
 
 def _compared(results: Results, task: str) -> tuple[dict[str, float], str]:
-    """Mean return of each memory with its best step size, and all of them with 95 % intervals of the seeds as a text."""
+    """Mean return of each memory with its best step size, and a text that lists all of them with 95 % intervals over seeds."""
     means, shown = {}, []
     for title in (NONE, *MEMORIES):
         method = best(results, title, STEP_SIZES[task], task, "return")
@@ -106,7 +106,7 @@ PAPER = Paper(
             _remembers,
         ),
         Claim(
-            "A2", "Memories differ in the return of a corridor whose end must be chosen by its start",
+            "A2", "Memories differ in their return in a corridor where the object at the start decides which end is right",
             "none: mean returns on MiniGrid-MemoryS7 with 95 % intervals over seeds are only reported", _corridor,
         ),
     ),

@@ -2,7 +2,7 @@
 
 This is not the table of a single paper: it shows BERT's pre-training in an agent, and feature-wise modulation (FiLM; Perez
 et al., 2018, https://arxiv.org/abs/1709.07871, which BabyAI's authors use as well). In BabyAI-GoToLocalS5N2 the agent sees
-two objects and is told to which of them it should go.
+two objects and is told which of them to go to.
 """
 
 from rlbench.benchmarks.papers._shown import by_seed
@@ -75,7 +75,7 @@ def _pretraining(results: Results) -> Verdict:
     found = statistics.paired_difference(*pairs, seed=0)
     return Verdict(
         None,
-        "difference to learning from scratch, in percentage points, paired by seed: "
+        "difference from learning from scratch, in percentage points, paired by seed: "
         f"{found.point:+.1f} [{found.low:+.1f}, {found.high:+.1f}]",
     )
 
@@ -91,7 +91,7 @@ PAPER = Paper(
     minutes={"small": 40, "full": 800},
     claims=(
         Claim(
-            "L1", "A policy that reads the mission solves the level, a policy that does not read it fails",
+            "L1", "A policy that reads the mission solves the level; one that does not fails",
             f"solved episodes, mean of 3 seeds: above {SUCCESS} % from scratch or pre-trained, and at most {SUCCESS} % "
             "without the mission",
             _follows,

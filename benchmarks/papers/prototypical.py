@@ -27,7 +27,7 @@ WAYS = 20, 5
 
 def _grids(updates: int) -> tuple[Grid, ...]:
     more = WAYS[0] // WAYS[1]
-    # Fewer classes in more episodes: as many drawings in all.
+    # Fewer classes in more episodes: the same number of drawings in all.
     few = {FEW: {"encoder": ENCODER, "batch_size": WAYS[1], "halving_updates": 2_000 * more}}
     fixed = (
         Method(UNTRAINED, "prototypical", {"encoder": ENCODER, "learning_rate": 0.0}),
@@ -88,21 +88,21 @@ PAPER = Paper(
     minutes={"small": 25, "full": 250},
     claims=(
         Claim(
-            "Q1", "Means of embeddings recognise classes that training never saw, with squared Euclidean distances better than with cosines",
+            "Q1", "Means of embeddings recognise classes that training never saw, and do so better with squared Euclidean distances than with cosines",
             "accuracy in episodes of 5 new classes, mean of 3 seeds, each network with its best step size: at least 85 % with one and "
             "93 % with five examples of each class; with both at least 5 points above cosines without a scale, and 30 points above pixels",
             _recognises,
         ),
         Claim(
             "Q2", "Squared Euclidean distances are better than cosines",
-            "none: accuracy with cosines that are multiplied by 10 is only reported, because cosines up to 1 cannot express certainty",
+            "none: only reported, with cosines multiplied by 10, because the softmax of cosines, which are at most 1, is never confident",
             _scale,
         ),
         Claim(
             "Q3", "Training on more classes than in the test helps",
-            "none: accuracy after training episodes of 20 and of 5 classes, with as many drawings in all, is only reported", _ways,
+            "none: accuracy after training episodes of 20 and of 5 classes, with the same number of drawings in all, is only reported", _ways,
         ),
     ),
-    notes="Accuracy with five examples; chance is 0.20. The paper's encoder has 64 channels, here 32, and its episodes 60 classes, here 20. "
+    notes="Accuracy with five examples; chance is 0.20. The encoder has 32 channels (paper: 64), and training episodes have 20 classes (paper: 60). "
     "Batch normalisation uses its running statistics in tests.",
 )  # fmt: skip

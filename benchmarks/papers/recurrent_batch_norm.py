@@ -32,7 +32,7 @@ def normalised(gain: float) -> str:
 
 
 FAST = "BN-LSTM, gamma 0.1, rate 0.1"
-"""A second attempt, beside the rate of the authors' code, 0.01: running averages that keep up with quickly changing weights."""
+"""Running averages that follow the weights faster than at the rate of the authors' code, 0.01."""
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     LSTM: {"memory": "lstm"},
     **{normalised(gain): {"memory": f"bn-lstm:gain={gain:g},steps=64,noise=0.1"} for gain in GAINS},
@@ -140,7 +140,7 @@ def _keeps_gradients(results: Results) -> Verdict:
 
 
 def _averages_are_enough(results: Results) -> Verdict:
-    """With the paper's rate; with the other it is only shown."""
+    """With the rate of the authors' code; with the other it is only shown."""
     close, parts = {}, []
     for network in (BN, FAST):
         method = best(results, network, STEP_SIZES, TASK)

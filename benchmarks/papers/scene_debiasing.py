@@ -1,7 +1,7 @@
 """Actions without their scenes: Choi et al., 2019 (tables 1 to 3), on drawn figures instead of videos.
 
 In 85 % of the training frames the background gives the action away; in tests it does not. A classifier is compared with one
-whose features an adversary cannot use to recognise the scene, and with one that must also be uncertain where nobody acts.
+whose features should hide the scene from an adversary, and with one that should also be uncertain where nobody acts.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def _shown(results: Results, method: str, task: str) -> str:
     return f"{method} {'/'.join(f'{x:.1f}' for x in found)}"
 
 
-WORDS = "accuracy/of the adversary/of a new probe of the scene/confidence without an actor, in %"
+WORDS = "accuracy/accuracy of the adversary/of a new probe of the scene/confidence without an actor, in %"
 
 
 def _debiases(results: Results) -> Verdict:
@@ -84,7 +84,7 @@ PAPER = Paper(
         Claim(
             "G1", "Hiding the scene from an adversary, and uncertainty without an actor, help where scenes mislead",
             "accuracy on frames whose scene is independent of the action, after training with 85 % agreement, mean of 3 seeds, each method "
-            "with its best step size: at least 8 points above a classifier with the adversary, at least 20 with both",
+            "with its best step size: with the adversary at least 8 points above the plain classifier, with both losses at least 20",
             _debiases,
         ),
         Claim(
@@ -92,6 +92,6 @@ PAPER = Paper(
             "none: both are only reported, for an agreement of 95 % and of 70 %", _scratch,
         ),
     ),
-    notes="Accuracy on 2,000 frames; chance is 0.25. An adversary near chance does not show that the features hold no scene: the probe is "
-    "a linear classifier that is trained afterwards.",
+    notes="Accuracy on 2,000 frames; chance is 0.25. An adversary near chance does not show that the scene is gone from the features, so the "
+    "probe, a linear classifier, is trained on them afterwards.",
 )  # fmt: skip
