@@ -1,4 +1,4 @@
-"""How new an observation is in its episode, by distances of embeddings."""
+"""How new an observation is in its episode, by distances between embeddings."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from rlbench.experience import Trajectories
 
 
 class EpisodicNovelty(nn.Module):
-    """The squared distance of an embedding to the nearest earlier one of the same episode.
+    """The squared distance from an embedding to the nearest earlier one of the same episode.
 
     Embeddings are features of an encoder that does not learn, scaled to length 1. Those of the episodes that are still running when a
     rollout ends are kept for the next one.

@@ -1,28 +1,28 @@
 """Deep Q-network (DQN).
 
-Q-learning for discrete actions with a network, from a replay buffer, towards a copy Q' of the network that is
+Q-learning for discrete actions with a network Q, from a replay buffer; targets come from a target network Q', a copy of Q that is
 renewed every C updates:
 
-    y  = r + discount * Q'(s', a'),   a' = argmax_a Q(s', a)    (double; the first DQN: argmax_a Q'(s', a))
+    y  = r + discount * Q'(s', a'),   a' = argmax_a Q(s', a)    (double; the original DQN: argmax_a Q'(s', a))
     Q  : minimise  mean w Huber(y - Q(s, a))
-    act: argmax_a Q(s, a), but with probability epsilon, which falls along a line, a uniformly random action
+    act: argmax_a Q(s, a), but with probability epsilon, which falls linearly, a uniformly random action
 
 Mnih et al., 2015, https://www.nature.com/articles/nature14236, algorithm 1; double Q-learning: van Hasselt et
 al., 2016, https://arxiv.org/abs/1509.06461; duelling networks: Wang et al., 2016,
 https://arxiv.org/abs/1511.06581
 
-With n-step returns (Hessel et al., 2018, https://arxiv.org/abs/1710.02298) the first n rewards of an episode
-replace r, and discount^n the discount. With prioritised replay (Schaul et al., 2016,
+With n-step returns (Hessel et al., 2018, https://arxiv.org/abs/1710.02298) the discounted sum of the next n rewards
+replaces r, and discount^n replaces the discount. With prioritised replay (Schaul et al., 2016,
 https://arxiv.org/abs/1511.05952, proportional) transition i is drawn with the probability
 
     P(i) = p_i / sum_k p_k,   p_i = (|y - Q(s, a)| + floor)^alpha,   w_i = (N P(i))^-beta / max_j w_j
 
-where beta rises to 1 along a line; a transition that has not been drawn yet has the largest p so far.
+where beta rises linearly to 1; a transition that has not been drawn yet has the largest p so far.
 
-Differences from the papers: Adam in place of RMSProp; the loss is clipped as in the first paper and the norm of the
-gradient as in the paper on duelling networks; w_i is divided by the largest weight of the batch; shorter returns
-replace n-step returns at the end of an episode, after a time limit and for the newest steps. Double and duelling are
-the defaults of OpenAI's Baselines (deepq), and so are exploration, priorities, buffer and clips; batch size, step size
+Differences from the papers: Adam in place of RMSProp; the error is clipped as in the first paper and the norm of the
+gradient as in the paper on duelling networks; w_i is divided by the largest weight of the batch; n-step returns have fewer
+steps at the end of an episode, at a time limit and for the newest steps. Double Q-learning, the duelling network and the settings of
+exploration, priorities, buffer and clipping are the defaults of OpenAI's Baselines (deepq); batch size, step size
 and target period were chosen on CartPole-v1.
 """
 
@@ -55,7 +55,7 @@ class DQNConfig(ObservingConfig):
     hidden: tuple[int, ...] = (128, 128)
     """Hidden layer sizes, after the encoder if there is one."""
     double: bool = True
-    """Whether the network itself chooses the action that its copy evaluates; else the copy does both."""
+    """Whether the network itself chooses the action that the target network evaluates; otherwise the target network does both."""
     duelling: bool = True
     """Whether the value of the observation and the advantages of the actions have a last hidden layer each."""
     n_step: int = 1
@@ -67,17 +67,17 @@ class DQNConfig(ObservingConfig):
     learning_rate: float = 1e-3
     """Adam step size."""
     error_clip: float | None = 1.0
-    """Size of the error from which on the loss is a line and not a square (Huber; paper: 1); None: always a square."""
+    """Size of the error beyond which the loss is linear and not quadratic (Huber; paper: 1); None: always quadratic."""
     max_grad_norm: float | None = 10.0
     """Largest gradient norm; larger gradients are scaled down to it. None: no limit."""
     target_every: int = 200
-    """Updates between copies of the network (paper: C = 10,000)."""
+    """Updates after which the target network is renewed (paper: C = 10,000)."""
     exploration_start: float = 1.0
     """Share of uniform actions at the start (paper: epsilon)."""
     exploration_end: float = 0.02
     """Share of uniform actions at the end (paper: 0.1)."""
     exploration_updates: int = 10_000
-    """Updates over which that share falls; by default a tenth of the run."""
+    """Updates over which the share of uniform actions falls; by default a tenth of the run."""
     prioritised: bool = False
     """Online: whether transitions with large errors are drawn more often."""
     priority_exponent: float = 0.6
@@ -85,9 +85,9 @@ class DQNConfig(ObservingConfig):
     priority_floor: float = 1e-6
     """Added to the size of an error in its priority (paper: epsilon)."""
     correction: float = 0.4
-    """Exponent at the start of the weights that correct for the priorities (paper: beta_0); it rises to 1."""
+    """Initial exponent of the importance weights, which correct for the priorities (paper: beta_0); it rises to 1."""
     correction_updates: int = 100_000
-    """Updates over which that exponent rises; by default the whole run."""
+    """Updates over which the exponent of the importance weights rises; by default the whole run."""
     steps_per_update: int = 1
     """Online: environment steps per update (paper: 4)."""
     random_steps: int = 1_000
@@ -127,7 +127,7 @@ class DQN(Agent):
     config: DQNConfig
 
     def build(self) -> None:
-        """The network, its optimiser and its copy."""
+        """The network, its optimiser and the target network."""
         config, spec = self.config, self.spec
         if not isinstance(spec.action_space, Discrete):
             raise UserError(
@@ -139,7 +139,7 @@ class DQN(Agent):
             name, value = ("n_step", 1) if config.n_step > 1 else ("prioritised", False)
             raise UserError(
                 f"{name} is {getattr(config, name)}, but the agent learns from a data set, and only replay buffers "
-                f"have this; set it to {value}, or give --data none"
+                f"support this; set it to {value}, or give --data none"
             )
         self.choices = ActionChoices(int(spec.action_space.n), int(spec.action_space.start))
         self.critic = action_values(
@@ -160,7 +160,7 @@ class DQN(Agent):
         }
 
     def _between(self, start: float, end: float, updates: int) -> Tensor:
-        """A number that moves from `start` to `end` along a line over the first updates, as it is now."""
+        """A number that moves linearly from `start` to `end` over the first updates, as it is now."""
         passed = (self.optimizer.steps / updates).clamp(max=1.0)
         return start + passed * (end - start)
 
@@ -173,7 +173,7 @@ class DQN(Agent):
         )
 
     def explore(self, obs: Tensor) -> Action:
-        """The action of the highest value, or sometimes a uniformly random one."""
+        """The action with the highest value, or sometimes a uniformly random one."""
         best, start = self.decide(obs), self.choices.start
         drawing: Any = {"generator": self.act_generator, "device": self.device}
         uniform = torch.randint(start, start + self.choices.size, best.shape, **drawing)
@@ -181,15 +181,15 @@ class DQN(Agent):
         return Action(torch.where(explores, uniform, best))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The action of the highest value."""
+        """The action with the highest value."""
         return self.choices.from_unit(self.critic(obs))
 
     def phase(self) -> Hashable:
-        """Whether the next update copies the network."""
+        """Whether the next update renews the target network."""
         return self._copies(self.updates + 1)
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
-        """One update of the network and, every `target_every` updates, of its copy."""
+        """One update of the network and, every `target_every` updates, of the target network."""
         config, exploration = self.config, self.exploration
         target, weight = self._target(experience), self._weight(experience)
         value = (self.critic(experience.obs) * self.choices.to_unit(experience.action)).sum(-1)
@@ -215,7 +215,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def _target(self, batch: Transitions) -> Tensor:
-        """Target returns, [B]."""
+        """Targets y, [B]."""
         slow = self.target_critic(batch.next_obs)
         judge = self.critic(batch.next_obs) if self.config.double else slow
         next_value = slow.gather(1, judge.argmax(1, keepdim=True))[:, 0]

@@ -2,19 +2,19 @@
 
     e_t = f(s_t) / |f(s_t)|,    r'_t = r_t + bonus * min over i <= t of |e_{t+1} - e_i|^2
 
-where f is an encoder that does not learn and i are the steps of the same episode. Its weights come from another run, such as that
-of `facenet`, whose squared distances tell whether two observations show the same: `--pretrained RUN` loads them. Without it f is
+where f is an encoder that does not learn and i are the steps of the same episode. `--pretrained RUN` loads its weights from another
+run, such as one of `facenet`, whose squared distances tell whether two observations belong to the same class. Without it f is
 random. Evaluations count the rewards of the environment alone.
 
-The bonus of an episode does not vanish as an agent becomes familiar with its task, and so suits tasks with a new level in each
-episode: there an agent should look at everything once.
+Every episode begins without memory, so the bonus does not vanish as an agent becomes familiar with its task. It suits tasks with a new
+level in each episode, in which an agent should look at everything once.
 
 Badia et al., 2020, https://arxiv.org/abs/2002.06038, section 2, for novelty within an episode by nearest neighbours; Savinov et al.,
 2019, https://arxiv.org/abs/1810.02274, for a trained comparison of observations; embeddings by Schroff et al., 2015,
 https://arxiv.org/abs/1503.03832
 
 Differences from the papers: one nearest neighbour, and no kernel, threshold or novelty across episodes; the embedding is trained
-before and not during the run.
+before the run and not during it.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class NoveltyPPO(PPO):
     config: NoveltyPPOConfig
 
     def build(self) -> None:
-        """PPO's parts, and the memory of episodes."""
+        """PPO's parts, and the embeddings of running episodes."""
         config = self.config
         super().build()
         self.novelty = EpisodicNovelty(

@@ -15,7 +15,7 @@ from rlbench.sequences import TokenSequence
 CHANNELS = (1, 3, 4)
 """Numbers of channels by which an image is recognised."""
 GRID_SIDE, IMAGE_SIDE = 7, 16
-"""Smallest sides of a grid for the encoder `grid`, and of what counts as an image."""
+"""Smallest side of a grid for the encoder `grid`, and of an array that counts as an image."""
 
 
 def is_box(space: Space[Any]) -> bool:
@@ -45,7 +45,7 @@ def vector_size(space: Space[Any]) -> int:
 
 
 def suited_encoder(shape: tuple[int, ...]) -> str:
-    """The name of an encoder that reads observations of a shape: of images, of grids if they are small, or of anything.
+    """The name of an encoder that reads observations of a shape: one for images, one for small grids, or one for any array.
 
     >>> suited_encoder((64, 64, 3)), suited_encoder((7, 7, 3)), suited_encoder((10, 2))
     ('impala', 'grid', 'flatten')

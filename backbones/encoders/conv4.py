@@ -26,7 +26,7 @@ def conv4_layers(
         width: Channels of every convolution.
         layers: Number of convolutions; each halves rows and columns, rounded down.
         norm: After every convolution.
-        head: See `layers/pooling.py`; the papers' is `flatten`.
+        head: See `layers/pooling.py`; `flatten` in the papers.
         levels: See `make_head`.
 
     Raises:

@@ -95,7 +95,7 @@ class TokenTransformer(TokenLayers):
         return features
 
     def attention(self, tokens: Tensor) -> Tensor:
-        """How much each place reads of each in the last layer, mean of its heads, [B, L, L], of tokens [B, L]."""
+        """Attention weights of the last layer, mean of its heads, [B, L, L], for tokens [B, L]."""
         tokens = tokens.long()
         return self.transformer.attention(self.embedding(tokens), tokens == PAD)
 

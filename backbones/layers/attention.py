@@ -171,11 +171,11 @@ class Attention(nn.Module):
         return mixed
 
     def weights(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """How much each position reads of each, softmax(q_i . k_j / sqrt(d)), [B, H, L, L], to be looked at.
+        """Attention weights, softmax(q_i . k_j / sqrt(d)), [B, H, L, L], for inspection; `forward` does not use them.
 
         Args:
             x: As in `forward`.
-            padding: As in `forward`. The rows of positions that have nothing to read are zeros.
+            padding: As in `forward`. Rows of positions that have nothing to read are zeros.
         """
         query, key = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)

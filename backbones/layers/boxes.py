@@ -1,7 +1,7 @@
 """Boxes: overlap, coding relative to default boxes, suppression of duplicates, matching.
 
 A box is (x_1, y_1, x_2, y_2), left, upper, right and lower edge in pixels. Edges lie between pixels: a box around the first
-pixel alone is (0, 0, 1, 1). Images of a batch have different numbers of true boxes, so their arrays are padded, and
+pixel alone is (0, 0, 1, 1). Images of a batch have different numbers of true (ground-truth) boxes, so their arrays are padded, and
 `exists` says which are real.
 
 Default boxes and their coding: Girshick et al., 2014, https://arxiv.org/abs/1311.2524, appendix C; matching: Ren et al., 2015,
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 NONE, IGNORED = -1, -2
-"""Instead of the number of a true box: a default box that is background, and one that does not count."""
+"""In place of the number of a true box: the default box is background, or does not count in the loss."""
 LARGEST = math.log(1000 / 16)
 """Largest logarithm of the ratio of sides in decoding, as in Detectron, so that an untrained network does not overflow."""
 
@@ -84,16 +84,16 @@ def match(
 ) -> Tensor:
     """The true box that each default box has to predict, int64 [B, N], or `NONE`, or `IGNORED`.
 
-    A default box predicts the true box with which it overlaps most if this is at least `positive`; below `negative`
-    it is background, and in between it is ignored. If `forced`, each true box also has the default box with which
-    it overlaps most, whatever the overlap; where two true boxes want the same one, that with the larger overlap has it.
+    A default box predicts the true box with which it overlaps most if this overlap is at least `positive`; below `negative`
+    it is background, and in between it is ignored. If `forced`, each true box is also matched to the default box with which
+    it overlaps most, whatever the overlap; if two true boxes share that default box, the one with the larger overlap gets it.
 
     Args:
         overlaps: Of default and true boxes, [B, N, G].
         exists: Which of the true boxes are real, bool [B, G].
         positive: Threshold of a match.
-        negative: Threshold of the background; the same number if none is ignored.
-        forced: Whether each true box has a match in any case.
+        negative: Threshold of the background; the same as `positive` if none is to be ignored.
+        forced: Whether each true box has a match even below `positive`.
     """
     if not overlaps.shape[2]:
         return torch.full(overlaps.shape[:2], NONE, device=overlaps.device)
@@ -115,10 +115,10 @@ def suppress(
 ) -> Tensor:
     """Non-maximum suppression: which boxes are kept, bool [..., N].
 
-    From the highest score down, a box is kept unless a kept one of the same class with a higher score overlaps with it by
-    more than `threshold`; equal scores count in the order of the boxes. All images and boxes are treated at once: the rule is
-    applied to all boxes until nothing changes, which takes as many rounds as the longest chain of boxes that decide on
-    each other, and not one round for each box.
+    From the highest score down, a box is kept unless a kept box of the same class with a higher score overlaps with it by
+    more than `threshold`; boxes with equal scores are taken in their order. All images and boxes are treated at once: the rule is
+    applied to all boxes until nothing changes, which takes as many rounds as the longest chain of boxes of which each decides
+    about the next, and not one round for each box.
 
     Args:
         boxes: [..., N, 4].

@@ -1,11 +1,11 @@
 """Features of regions: RoIAlign, and RoIPool, which it replaced.
 
-    RoIAlign    a box of P x P bins; in each bin S x S points at regular distances; the value of a bin is the mean of the map at these
+    RoIAlign    a box of P x P bins; in each bin S x S regularly spaced points; the value of a bin is the mean of the map at these
                 points, interpolated bilinearly
-    RoIPool     edges of the box and of its bins are rounded to whole cells; the value of a bin is the largest in it
+    RoIPool     edges of the box and of its bins are rounded to whole cells; the value of a bin is the maximum of its cells
 
 The centre of cell (i, j) of a map with stride s lies at ((j + 0.5) s, (i + 0.5) s) in the image, so a point x of the image is x / s - 0.5
-in the map. Without the half, as in the first code of RoIAlign, features are moved by half a stride.
+in the map. Without the 0.5, as in the first code of RoIAlign, features are shifted by half a cell.
 
 He et al., 2017, https://arxiv.org/abs/1703.06870, section 3; RoIPool: Girshick, 2015, https://arxiv.org/abs/1504.08083.
 """
@@ -29,7 +29,7 @@ def roi_align(
     Args:
         features: Maps, [B, C, H, W].
         boxes: Regions in pixels of the image, [R, 4].
-        image: The image of each region, int64 [R].
+        image: Number of each region's image in the batch, int64 [R].
         stride: Pixels of the image per cell of the map.
         bins: Bins along a side, P.
         points: Points along a side of a bin, S.
@@ -79,7 +79,7 @@ def _corners(at: Tensor, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tenso
 
 
 def roi_pool(features: Tensor, boxes: Tensor, image: Tensor, stride: float, bins: int) -> Tensor:
-    """Features of regions by RoIPool, [R, C, bins, bins]; 0 in bins outside of the map. See `roi_align`."""
+    """Features of regions by RoIPool, [R, C, bins, bins]; 0 in bins outside the map. See `roi_align`."""
     height, width = features.shape[2:]
     edges = (boxes / stride).round()
     low, high = edges[:, :2], edges[:, 2:] + 1  # The last cell belongs to the region.

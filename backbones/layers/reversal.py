@@ -25,7 +25,7 @@ class _Reversal(torch.autograd.Function):
 
 
 def reversed_gradient(x: Tensor, weight: float) -> Tensor:
-    """The same values, whose gradient is multiplied by -weight.
+    """The same values; in the backward pass the gradient is multiplied by -weight.
 
     >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> reversed_gradient(x, 0.5).square().sum().backward()

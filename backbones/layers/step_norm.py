@@ -24,7 +24,7 @@ class StepNorm(nn.Module):
             size: C.
             gain: Initial weight.
             steps: Time steps with statistics of their own.
-            rate: Rate of the running averages; the first batches count equally, until one has a smaller share than this.
+            rate: Rate of the running averages; the first batches count equally, until the share of each is below this.
             shift: Whether there is a bias.
         """
         super().__init__()

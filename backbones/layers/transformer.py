@@ -48,7 +48,7 @@ class TransformerBlock(nn.Module):
         return out
 
     def weights(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """See `Attention.weights`; of the block's inputs [B, L, W]."""
+        """See `Attention.weights`; for the block's inputs [B, L, W]."""
         return self.attention.weights(self.norms[0](x) if self.pre else x, padding)
 
     def _transformed(self, x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Transformer(nn.Module):
         return self.norm(x) if self.pre else x
 
     def attention(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """How much each position reads of each in the last block, mean of its heads, [B, L, L], to be looked at.
+        """Attention weights of the last block, mean of its heads, [B, L, L], for inspection.
 
         The learned tokens of ETC are left out.
 

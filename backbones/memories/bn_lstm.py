@@ -50,7 +50,7 @@ class BNLSTM(Memory):
             gain: Initial gamma.
             steps: Time steps with statistics of their own.
             noise: Standard deviation of the noise on the first h, in training with the statistics of the batch.
-            rate: Rate of the running averages (0.01 in the authors' code); short trainings need a larger one.
+            rate: Rate of the running averages (0.01 in the authors' code); short training needs a larger one.
 
         Raises:
             UserError: An option is out of range.

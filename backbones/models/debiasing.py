@@ -1,4 +1,4 @@
-"""Debiasing: features for an action from which a scene classifier learns little, and no action without an actor.
+"""Debiasing: a classifier of actions whose features hide the scene, and which is uncertain without an actor.
 
     z = LayerNorm(f(x)),   p = softmax(W z + b),   q = softmax(adversary(reversal(z)))
 
@@ -6,22 +6,22 @@
 
 where y is the action, s the scene, and x' the frame without its actor. The gradient of the second term is multiplied by -`reversal`
 before it reaches z: the adversary learns to recognise the scene, the encoder to hide it. The third term is the negative entropy of
-the actions of a frame in which nobody acts. Without both, this is an ordinary classifier.
+the actions of a frame in which nobody acts. Without the last two terms, this is an ordinary classifier.
 
 Choi et al., 2019, https://arxiv.org/abs/1912.05534, equations 1 to 4; gradient reversal: Ganin & Lempitsky, 2015,
 https://arxiv.org/abs/1409.7495
 
-The order of a run: in `pretrain_updates` the classifier alone decides what z is; in `adversary_updates` after that the third term is
-added, and then the reversed gradient. The adversary learns from the start. After pre-training the encoder learns slowly and the heads fast, so that the adversary keeps up.
-Small networks need this recipe: from scratch, with one step size and without LayerNorm, the adversary destroys the features.
+A run has three phases: for `pretrain_updates` the classifier alone trains the encoder; for the next `adversary_updates` the third term
+is added, and after that the reversed gradient. The adversary learns from the start. After pre-training the encoder learns slowly and the
+heads fast, so that the adversary keeps up. Claim G2 of `rlbench table scene-debiasing` shows what happens from scratch, with one step
+size and without LayerNorm.
 
 `accuracy` is measured on frames whose scene is independent of the action; `adversary` is the accuracy of the adversary, `probe`
 that of a new linear classifier of the scene from z. An adversary at chance level does not prove that z holds no information about the scene; the probe
-tests this.
-`confidence` is the largest probability of an action in a frame without an actor, 1/4 at best with four actions.
+tests this. `confidence` is the largest probability of an action in a frame without an actor, 1/4 at best with four actions.
 
-Differences from the paper: images and not videos; scenes are labelled and not soft predictions of another network; both kinds of
-frames are in each update and not in alternate ones; there is no second adversary for the frames without actors.
+Differences from the paper: images and not videos; scenes are labels and not soft predictions of another network; each update uses both kinds of
+frames, instead of one kind in turn; there is no second adversary for the frames without actors.
 """
 
 from collections.abc import Mapping
@@ -61,17 +61,17 @@ class DebiasingConfig:
     reversal: float = 0.5
     """Factor of the reversed gradient of the adversary (paper: lambda); 0: none reaches the encoder."""
     mask_weight: float = 1.0
-    """Weight of the negative entropy on frames without their actor; 0: they are not read."""
+    """Weight of the negative entropy on frames without their actor; 0: these frames are not used."""
     normalise_features: bool = True
-    """LayerNorm of the features, which bounds them; otherwise an encoder escapes its adversary by large features."""
+    """LayerNorm of the features, which bounds them; otherwise an encoder can escape its adversary by large features."""
     adversary_hidden: tuple[int, ...] = (64, 64, 64)
     """Hidden layer sizes of the adversary."""
     pretrain_updates: int = 600
     """Updates of the classifier alone, with `learning_rate` for the encoder and its head."""
     adversary_updates: int = 60
-    """Updates after that in which the adversary does not yet reach the encoder."""
+    """Updates after pre-training in which the gradient of the adversary does not yet reach the encoder."""
     learning_rate: float = 1e-3
-    """Step size of Adam in pre-training."""
+    """Step size of Adam for encoder and classifier in pre-training."""
     encoder_learning_rate: float = 3e-4
     """Step size of Adam for the encoder after pre-training."""
     head_learning_rate: float = 3e-3
@@ -154,7 +154,7 @@ class Debiasing(Model):
         return logits.softmax(dim=-1)
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
-        """One step of gradient descent; the terms depend on how many updates there were, see the module."""
+        """One step of gradient descent; its terms depend on the phase of the run, see the module."""
         config = self.config
         pretraining = self.updates < config.pretrain_updates
         hides = self.updates >= config.pretrain_updates + config.adversary_updates
@@ -228,5 +228,5 @@ def refuse_without_masks(fields: Mapping[str, Space[Any]]) -> None:
     if masked is None or masked.shape != obs.shape:
         raise UserError(
             f"the examples have obs {obs} and masked {masked}; debiasing needs the same frames without their actors in a "
-            "column `masked`, such as --env scenes-85"
+            "column `masked`, as in --env scenes-85"
         )

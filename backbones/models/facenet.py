@@ -5,7 +5,7 @@
     minimise  E[ max(0, d(a, p) - d(a, n) + alpha) ]
 
 over triplets of an anchor a, a positive p of the same class and a negative n of another class. All pairs (a, p) of a batch are used;
-`mining` chooses the negative of each among the batch:
+`mining` chooses a negative from the batch for each:
 
     semi-hard   the nearest one that is further away than the positive; the furthest of all if none is
     random      any
@@ -23,8 +23,8 @@ An example is a set of K observations of one class, and a batch of N sets has N 
 Differences from the paper: the sources are the suite's (`glyph-sets`, `level-sets:GAME`). The loss is the mean over all pairs and not
 their sum, so that it does not depend on the size of the batch; Adam takes the place of Adagrad. The paper's semi-hard negatives are
 all within the margin; here they may be beyond it, where their loss is 0. With `objective=softmax`, the features of a classifier of the
-training classes are compared instead, which the paper says earlier work did. An encoder without weights, such as `flatten` with
-`embedding_size` none, is measured as it is: distances of pixels.
+training classes are compared instead, as in earlier work that the paper describes. An encoder without weights, such as `flatten` with
+`embedding_size` None, is measured as it is: distances in pixel space.
 """
 
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def negatives(distance: Tensor, same: Tensor, mining: Mining, noise: Tensor) -> 
     Args:
         distance: Squared distances, [N, N]; its rows are anchors.
         same: Whether two observations have the same class, bool [N, N]; no row is all true.
-        mining: How it is chosen; see the module.
+        mining: How the negative is chosen; see the module.
         noise: Uniform draws from [0, 1), [N, N], for `random`.
 
     >>> distance = torch.tensor([[0.0, 0.5, 0.4, 0.9], [0.5, 0.0, 0.6, 0.7]])
@@ -130,7 +130,7 @@ def triplet_losses(distance: Tensor, negative: Tensor, margin: float) -> Tensor:
 
 
 def area_under_curve(same: NDArray[Any], different: NDArray[Any]) -> float:
-    """The probability that a distance of `same` is below one of `different`, where equal ones count half.
+    """The probability that a distance in `same` is below one in `different`; ties count half.
 
     >>> area_under_curve(np.array([1.0, 3.0]), np.array([2.0, 3.0]))
     0.625

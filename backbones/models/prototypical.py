@@ -14,13 +14,13 @@ Snell et al., 2017, https://arxiv.org/abs/1703.05175, algorithm 1 and section 2.
 
 An example is a set of K observations of one class. A batch of N sets is an episode, whose support and queries are drawn from each
 set; its sets must be of different classes. In a measurement, `test_episodes` episodes are drawn for every class, with `test_way - 1`
-other classes of the same part of the examples; `accuracy_5` is the accuracy of the queries of this class with 5 support examples.
+other classes of the same split; `accuracy_5` is the accuracy on the queries of this class with 5 support examples.
 
 Differences from the paper: the sources are the suite's (`glyph-sets`). Batch normalisation uses its running statistics in
 measurements, so that a prediction depends on its support and its query alone; with the statistics of the episode, which other
-implementations use, it would also depend on the other queries. `scale` multiplies the negative distances, because cosines, which are
-at most 1, can otherwise express no certainty; with 1 both distances are as in the paper. An encoder without weights, such as
-`flatten`, is measured as it is: prototypes of pixels.
+implementations use, it would also depend on the other queries. `scale` multiplies the negative distances, because the softmax of
+cosines, which are at most 1, is otherwise never confident; with 1 both distances are as in the paper. An encoder without weights, such as
+`flatten`, is measured as it is: prototypes in pixel space.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ class PrototypicalConfig:
     learning_rate: float = 1e-3
     """Step size of Adam."""
     halving_updates: int | None = 2_000
-    """Updates after which the step size is halved, again and again; None: it is constant."""
+    """The step size is halved each time this number of updates has passed; None: it is constant."""
 
     ranges: ClassVar[Mapping[str, Range]] = {"batch_size": TWO, "test_way": TWO} | dict.fromkeys(
         ("shot", "query", "test_query", "test_episodes", "halving_updates"), SIZE
@@ -162,7 +162,7 @@ class Prototypical(Model):
         return {"loss": loss.detach(), "accuracy": right(found.detach(), target).mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Accuracy by number of support examples, and loss with the largest number, of the queries of each class, [B] each."""
+        """Accuracy by number of support examples, and loss with the largest number, on the queries of each class, [B] each."""
         config = self.config
         if len(examples) < config.test_way:
             raise UserError(
