@@ -73,7 +73,7 @@ def open_data(
 
 
 def data_file(source: str) -> Path:
-    """The file of `minari:ID`, of the path of a file, or of the folder of a data set in Minari's format.
+    """The HDF5 file of a source: `minari:ID`, the path of a file, or the folder of a data set in Minari's format.
 
     Raises:
         UserError: Minari's data set has not been downloaded.

@@ -16,7 +16,7 @@ def load(run: "str | Path", device: str = "cpu", *, trust: "Trust" = False) -> "
 
         agent = rlbench.load("runs/ppo-CartPole-v1-s0")
         action = agent(obs)  # of one environment, or of a batch
-        agent.reset()  # where an episode begins, if the agent has a memory
+        agent.reset()  # when an episode begins, if the agent has a memory
 
     Nothing is unpickled.
 

@@ -50,7 +50,7 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "s
 FEW_FLAGS = 20
 """Largest number of flags that an error lists."""
 _NUMBERS = {r"invalid literal for int\(\) with base 10": "a whole number", "could not convert string to float": "a number"}  # fmt: skip
-"""What Python says about a text that is no number, as a pattern, and what was expected."""
+"""Patterns of Python's messages about text that is not a number, and what was expected."""
 _STOPPED = "stopped; run the same command again to continue"
 
 
@@ -283,7 +283,7 @@ def _parse(kind: type[T], words: Sequence[str], program: str, description: str =
 
 
 def _refusal(text: str, program: str) -> str:
-    """What tyro says about words that do not fit, as a sentence."""
+    """Tyro's message about arguments that it refuses, as a sentence."""
     # Settings that are out of range have their own error message.
     if refused := re.match(r"Error parsing \S+: (.*; give .*)", text):
         return refused[1]

@@ -19,7 +19,7 @@ Submit = Callable[..., Future[Any]]
 
 
 class WorkerDied(UserError):
-    """A worker process died, and it is not known which call ended it."""
+    """A worker process died, and it is not known during which call."""
 
 
 @contextmanager

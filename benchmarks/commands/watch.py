@@ -129,7 +129,7 @@ def frames(
         trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Returns:
-        Shots, drawn on demand, the last of each episode with the picture before it ended; and frames per second.
+        Shots, drawn on demand, of which the last of each episode repeats the picture before it; and frames per second.
 
     Raises:
         UserError: The environment cannot be drawn, or the folder names custom code that is not trusted.
@@ -150,7 +150,7 @@ def frames(
 def _played(
     agent: "Agent", env: "Checked", draw: Callable[[], Frame], episodes: int, seed: int, every: int
 ) -> Iterator[Shot]:
-    """A shot before every n-th step, and one after the last step, for which nothing is drawn.
+    """A shot before every n-th step, and one after the last step, which repeats the picture before it.
 
     If the agent predicts others (the extra "q", empty if it does not) and the environment has the attribute `predictions`, it
     is given them before it is drawn.

@@ -116,7 +116,7 @@ def x_axis(
         run, learner = lacking[0]["run"], lacking[0]["learner"]["name"]
         raise UserError(
             f"the run of {learner} on {run['env']}, seed {run['seed']}, counts no environment steps, because it does not "
-            "gather its own experience or an earlier version began it; choose updates as the axis"
+            "gather its own experience or was begun by an earlier version; give --over updates"
         )
     if over == "updates" or lacking:
         return "updates", lambda config, update: update

@@ -113,7 +113,7 @@ def _alone(job: Job) -> Outcome:
             outcome: Outcome = submit(execute, job).result()
             return outcome
     except WorkerDied:
-        why = "its process died, perhaps because of too little memory or a fault in compiled code; log.txt shows how far it came"
+        why = "its process died, perhaps because of too little memory or a fault in compiled code; its log.txt shows how far it got"
         return Outcome(job, why)
 
 

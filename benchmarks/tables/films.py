@@ -1,4 +1,4 @@
-"""Films for the page of a report."""
+"""Films for a report."""
 
 import base64
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def films(results: Results, trust: Trust) -> Iterator[Film]:
                 if made <= MAX_FILMS
                 else Film(
                     _title(runs[0]),
-                    why=f"not filmed for this page; see `rlbench watch {quote(str(runs[0].folder))}`",
+                    why=f"not filmed for this page; `rlbench watch {quote(str(runs[0].folder))}` films it",
                 )
             )
 

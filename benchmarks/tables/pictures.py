@@ -114,7 +114,7 @@ def segmented(result: Result, trust: Trust) -> tuple[Picture, ...]:
 
 
 def predicted_words(result: Result, trust: Trust) -> tuple[Picture, ...]:
-    """The first test sequences of a language model: its attention, what it reads, and the most likely words."""
+    """The first test sequences of a language model: its attention weights, its input, and the most likely words."""
     import torch
 
     from rlbench.backbones.models._sequences import tokens_of
@@ -138,7 +138,7 @@ def predicted_words(result: Result, trust: Trust) -> tuple[Picture, ...]:
 
 
 def _reading(learner: Any, tokens: NDArray[Any]) -> list[str]:
-    """For each sequence of tokens [B, L], how much each token reads of each, or their colours if the model has no attention."""
+    """Pictures of the attention weights within each sequence of tokens [B, L], or of the tokens as colours if the model has no attention."""
     import torch
 
     from rlbench.backbones.encoders.transformer import TokenTransformer

@@ -33,7 +33,7 @@ class PlotConfig:
     """Draw learning curves, with intervals over seeds, from run folders."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
-    """Run folders, folders that contain them, or JSON files of `python -m rlbench.benchmarks.tables.summary`."""
+    """Run folders, folders that contain them, or JSON files that `python -m rlbench.benchmarks.tables.summary` wrote."""
     out: Path = Path("curves.svg")
     """File to write: .svg, .png or .pdf."""
     over: Over = "auto"

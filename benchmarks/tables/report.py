@@ -105,7 +105,7 @@ def _readable(methods: Iterable[str], folders: Iterable[Path]) -> Iterator[Resul
 
 
 def _apart(results: Iterable[Result]) -> tuple[list[Result], list[tuple[Result, Result]]]:
-    """Runs that count, and repeated ones, each with the run of the same method, task and seed that counts."""
+    """Runs that count, and repeated runs, each with the run of the same method, task and seed that counts."""
     first: dict[tuple[str, str, int], Result] = {}
     again = []
     for result in results:

@@ -56,7 +56,7 @@ class SweepConfig:
     """Gradient updates of each run; None: the agent's default in `rlbench run`."""
     steps: StepsOption = None
     data: str = RunConfig.data
-    """Data set of the agents, such as an HDF5 file; as --data of `rlbench run`."""
+    """Data set of the agents, such as an HDF5 file; see --data of `rlbench run`."""
     data_size: int = RunConfig.data_size
     """Transitions to generate, for generated data."""
     eval_every: int | None = None

@@ -37,7 +37,7 @@ def rows(folder: Path, *, every: bool = False, trust: Trust = False) -> list[dic
 
 
 def _readable(folder: Path) -> Iterator[Result]:
-    """The complete runs whose files are sound, with a warning for every other one."""
+    """The complete runs whose files are undamaged, with a warning for every other one."""
     for path in run_folders([folder]):
         try:
             yield read_result("", path)
@@ -64,12 +64,12 @@ def _of_run(method: str, result: Result, *, every: bool) -> Iterator[dict[str, A
 
 
 def _mean(column: NDArray[Any]) -> float | None:
-    """Mean of a measure over episodes or examples; None for a column that is no measure, such as seeds."""
+    """Mean of a measure over episodes or examples; None for a column that is not a measure, such as seeds."""
     return float(np.mean(column)) if column.dtype.kind == "f" and column.ndim == 1 else None
 
 
 def results(folder: str | Path, *, every: bool = False, trust: Trust = False) -> Any:
-    """The same as a DataFrame if pandas is installed; see `rlbench.results`."""
+    """The rows as a DataFrame if pandas is installed; see `rlbench.results`."""
     table = rows(Path(folder), every=every, trust=trust)
     try:
         import pandas

@@ -24,7 +24,7 @@ from rlbench.trust import Trust
 class Actor:
     """A trained agent: call it with observations, and it returns actions.
 
-    If it has a memory, it keeps the memory from call to call, so call `reset` where an episode begins.
+    If it has a memory, it keeps the memory's state from call to call, so call `reset` when an episode begins.
     """
 
     agent: Agent
@@ -52,7 +52,7 @@ class Actor:
             One action for `env.step`, or an array with the actions of B environments, [B, ...].
 
         Raises:
-            UserError: The observations have another shape or are no numbers, or their number differs from the
+            UserError: The observations have another shape or are not numbers, or their number differs from the
                 number of environments in the agent's memory.
         """
         batch, single = self._batch(obs)
@@ -72,8 +72,8 @@ class Actor:
         """Forgets what came before.
 
         Args:
-            begun: Whether a new episode begins in each of the B environments, bool [B]; None: in all of them, of which there may
-                now be another number.
+            begun: Whether a new episode begins in each of the B environments, bool [B]; None: in all of them, and their
+                number may change.
 
         Raises:
             UserError: `begun` has another shape.
@@ -98,7 +98,7 @@ class Actor:
                 obs = space.pack(obs)
             found = as_obs(obs, space)
         except (TypeError, ValueError) as error:
-            raise UserError(f"these are no observations of {name}: {error}") from None
+            raise UserError(f"these are not observations of {name}: {error}") from None
         single = found.shape == shape
         if not single and (found.ndim != len(shape) + 1 or found.shape[1:] != shape):
             raise UserError(
@@ -108,7 +108,7 @@ class Actor:
         return (found[None] if single else found), single
 
     def _for_env(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Copies of actions in the type of the action space, which rounding to float32 may have left."""
+        """Copies of actions in the dtype of the action space, clipped because rounding to float32 may leave it."""
         space = self.agent.spec.action_space
         if isinstance(space, Box):
             action = np.clip(action, space.low, space.high)

@@ -13,7 +13,7 @@ from rlbench.trust import Trust
 def steps_of(
     steps: int, learner_name: str, settings: Any, config: RunConfig, *, trust: Trust = False
 ) -> EnvSteps:
-    """The environment steps of a run that is to take at least `steps` of them, by its updates.
+    """Environment steps as a function of updates, for a run that should take at least `steps` of them.
 
     Makes the environment and the untrained learner, and writes nothing.
 
@@ -32,7 +32,7 @@ def steps_of(
     found = Run(learner_name, settings, config, trust=trust).env_steps
     if found is None:
         raise UserError(
-            f"steps is {steps:,}, but {learner_name} on {config.env} is no agent that gathers its own experience; give "
+            f"steps is {steps:,}, but {learner_name} on {config.env} does not gather its own experience; give "
             "updates instead"
         )
     if steps <= found.first:

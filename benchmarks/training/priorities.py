@@ -42,7 +42,7 @@ class Priorities:
         for _ in range(self._levels):
             node *= 2
             left = self._nodes[node]
-            # By rounding, the rest may reach the total of a subtree: never go where nothing is.
+            # Rounding may make the rest reach the total of a subtree: never descend into an empty one.
             right = (rest >= left) & (self._nodes[node + 1] > 0)
             rest -= left * right
             node += right

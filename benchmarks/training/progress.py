@@ -19,7 +19,7 @@ from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.terminal import printable
 
 WIDE, SHORTEST_BAR = 100, 6
-"""Columns of a console from which the bar also counts units, and of the bar itself at least."""
+"""Width in columns of a console from which on counts are shown next to the bar, and smallest width of the bar itself."""
 
 
 class ProgressLine(AbstractContextManager["ProgressLine"]):
@@ -113,7 +113,7 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
 
 
 def _shrinking(console: Console, unit: str) -> Column:
-    """The column of the title, which is cut where percent, speed and time would not fit beside it."""
+    """The column of the title, which is shortened if percent, speed and time would not fit next to it."""
     rest = len(f"100% 123,456 {unit}/s 12:34:56 left") + 2 + SHORTEST_BAR
     if console.width >= WIDE:
         rest += len("1000000/1000000 ")

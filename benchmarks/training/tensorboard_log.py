@@ -1,6 +1,6 @@
 """Curves for TensorBoard, written immediately, so that a full disk raises an error at once.
 
-The axis of a curve is the number of updates. The curves of an agent that acts while it learns are also in a second
+The axis of a curve is the number of updates. The curves of an agent that gathers its own experience are also in a second
 event file, `env_steps/`, whose axis is the number of environment steps; there `eval/return` is `eval_by_env_steps/return`.
 """
 
@@ -40,7 +40,7 @@ class TensorBoardLog:
 
 
 class _EventFile:
-    """One event file; each axis needs its own, because TensorBoard hides older points by their steps."""
+    """One event file; each axis needs its own, because a resume makes TensorBoard hide older points by their place on the axis."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Opens a new file; TensorBoard then hides older points from `first_step` on."""

@@ -27,7 +27,7 @@ SOURCES = NameTable(
         ),
         "digit-sets": (
             "digit_sets:DigitSets",
-            "sets of the same digits, one set for each class: 0 to 4 in training, 5 to 9 in tests",
+            "sets of images of one handwritten digit each: 0 to 4 in training, 5 to 9 in tests",
         ),
         "digits-shift": (
             "digits_shift:DigitsShift",
@@ -78,9 +78,9 @@ SHOWN = {
     "frames-minigrid-sS": "whole levels of MiniGrid, S = 40, 48, 64, 80, 96 or 152 pixels, and the type of every pixel",
     "frames-mujoco:FAMILY": "robots in random poses (halfcheetah, hopper, ...): parts, depth, key points",
     "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
-    "level-sets:GAME": "sets of 20 frames of one level of coinrun, ... each; other levels in tests",
-    "moment-sets:TASK": "sets of 8 observations that follow each other in an episode of random actions",
-    "scenes-R": "what a figure does in front of a scene that gives it away in R % of the training frames",
+    "level-sets:GAME": "sets of 20 frames of one Procgen level each, of coinrun, ...; other levels in tests",
+    "moment-sets:TASK": "sets of 8 consecutive observations under random actions; other moments in tests",
+    "scenes-R": "actions of a figure; the background gives them away in R % of the training frames",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }

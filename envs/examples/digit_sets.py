@@ -3,7 +3,7 @@
     obs     170 images of 8x8 pixels
     label   their class
 
-These are few classes, but real drawings: a check of what was found on glyphs. Some digits have a few more images, which are left
+These are few classes, but real drawings: a check of what was found on glyphs. Every digit has a few more images, which are left
 out.
 """
 
@@ -17,7 +17,7 @@ from rlbench.envs.examples._base import Array, Source, Split
 from rlbench.envs.examples.digits import Digits
 
 IMAGES = 170
-"""Images of a set; the digit 8 has 174 and all others more."""
+"""Images of a set; the digit 8 has 174, all others more."""
 CLASSES: Mapping[Split, int] = {"train": 5, "test": 5}
 
 

@@ -7,7 +7,7 @@ There is one set for each class, so the classes of a batch are distinct, and a b
 glyphs are characters of random strokes as in `glyphs`, but drawn by a less steady hand, so that the pixels of two drawings of a
 class have less in common.
 
-After the episodes of Snell et al., 2017, https://arxiv.org/abs/1703.05175, section 3.1, which have characters of Omniglot.
+After the episodes of Snell et al., 2017, https://arxiv.org/abs/1703.05175, section 3.1, which use characters of Omniglot.
 """
 
 from collections.abc import Mapping

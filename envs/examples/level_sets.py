@@ -3,9 +3,9 @@
     obs     20 frames, bytes [64, 64, 3]
     label   their level: 0 to 299 in training, 300 to 399 in tests
 
-An agent repeats a random action for `STEPS_BETWEEN` steps, after which a frame is taken. Each seed has its own levels, training and
+Before each frame, a random action is repeated for `STEPS_BETWEEN` steps. Each seed has its own levels, training and
 tests have different ones, and there is one set for each level. Levels share a few themes and backgrounds, which are drawn at random,
-so part of what tells two levels apart is their background.
+so part of what distinguishes two levels is their background.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """Sets of observations of one moment each: do two observations come from nearby steps of one episode?
 
-    obs     8 observations that follow each other
+    obs     8 consecutive observations
     label   the moment: 0 to 299 in training, 300 to 399 in tests
 
 Actions are uniformly random. Every moment is in an episode of its own, after up to `LONGEST_LEAD` steps, and training and tests have
-different episodes. Tasks with one level, or moments that look alike, also have pairs of different moments that cannot be told apart.
+different episodes. If a task has a single level or observations look alike, some pairs of different moments cannot be told apart.
 
 After the comparison of nearby observations of Savinov et al., 2019, https://arxiv.org/abs/1810.02274, section 2.1.
 """
@@ -39,10 +39,10 @@ class MomentSets(Source):
     cached = True
 
     def __init__(self, name: str) -> None:
-        """Moments of the task of a name.
+        """Prepares the moments of a task.
 
         Raises:
-            UserError: Its observations are no array, or its actions are neither numbers nor vectors.
+            UserError: Its observations are not arrays, or its actions are neither numbers nor vectors.
         """
         self._task = find_task(name)
         with closing(made(name, self._task.make)) as env:

@@ -1,4 +1,4 @@
-"""Scenes: what does the figure do, if the place where it usually does so gives it away?
+"""Scenes: what does a figure do, if its usual background gives the action away?
 
     obs     a figure in front of a background, bytes [32, 32, 3]
     masked  the same background without the figure, bytes [32, 32, 3]
@@ -30,7 +30,7 @@ SIDE = 32
 COLOURS = np.array([[150, 90, 70], [80, 140, 80], [75, 95, 155], [140, 130, 70]], np.float64)
 """Mean colour of each scene."""
 STRIPES, PERIOD = 22.0, 8.0
-"""Height of the stripes, and their length in pixels."""
+"""Amplitude of the stripes, and their period in pixels."""
 NOISE = 16.0
 """Standard deviation of the noise of a pixel."""
 LENGTHS = (6.0, 8.0)
@@ -54,7 +54,7 @@ class Scenes(Source):
         """Prepares the frames.
 
         Args:
-            percent: How many of 100 training frames have the scene of their action.
+            percent: Percentage of the training frames that have the scene of their action.
 
         Raises:
             UserError: It is not a whole number from 0 to 100.

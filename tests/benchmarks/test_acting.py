@@ -147,7 +147,7 @@ def test_dict_observations_are_taken_as_they_come() -> None:
     agent = sums(Parts)
     assert agent({"place": np.array([0.5, 0.5]), "kind": 1}) == 2  # One-hot, so 0.5 + 0.5 + 1.
     assert agent({"place": np.array([1.0, -1.0]), "kind": 2}) == 3
-    with pytest.raises(UserError, match="these are no observations of sums: "):
+    with pytest.raises(UserError, match="these are not observations of sums: "):
         agent({"place": np.array([0.5, 0.5])})
 
 
@@ -159,8 +159,8 @@ def test_dict_observations_are_taken_as_they_come() -> None:
             r"have the shape \[3\], but an observation of sums has \[2\]; give one observation or a",
         ),
         (np.zeros((1, 1, 2)), r"have the shape \[1, 1, 2\]"),
-        ("x", "these are no observations of sums: "),
-        ([[1.0], [1.0, 2.0]], "these are no observations of sums: "),
+        ("x", "these are not observations of sums: "),
+        ([[1.0], [1.0, 2.0]], "these are not observations of sums: "),
     ],
 )
 def test_other_observations_are_refused(obs: Any, words: str) -> None:

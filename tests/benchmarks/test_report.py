@@ -150,7 +150,7 @@ def test_films_in_run_folders_are_shown(
     assert text.count("<video") == 1
     assert "td3-point-random-s1/film.mp4 is too large for this page (0 MB)" in text
     assert filmed == ["-narrow----short-point-expert-s0"]
-    assert "not filmed for this page; see `rlbench watch " in text
+    assert "not filmed for this page; `rlbench watch " in text
 
 
 def test_repeated_seeds_are_marked_and_count_once(swept: Path, tmp_path: Path) -> None:

@@ -204,8 +204,8 @@ class TestTheOption:
     @pytest.mark.parametrize(
         ("words", "error"),
         [
-            ("bc --env point-random --steps 5", "bc on point-random is no agent that gathers"),
-            ("classifier --env digits --steps 5", "classifier on digits is no agent that gathers"),
+            ("bc --env point-random --steps 5", "bc on point-random does not gather"),
+            ("classifier --env digits --steps 5", "classifier on digits does not gather"),
             ("ppo --env CartPole-v1 --steps 5 --updates 5", "--updates is 5 and --steps is 5; give only one"),
             ("ppo --env CartPole-v1 --steps=0", "steps is 0; give 1 or more"),
             ("sac --env Pendulum-v1 --steps 5000", "sac takes 5,000 random steps before its first update; give more"),
@@ -291,7 +291,7 @@ settings = {{ random_steps = 10, hidden = [4], batch_size = 4 }}
             ),
             ("steps = 62", "steps = 9", "takes 10 random steps before its first update"),
             ("steps = 62", 'steps = "x"', "steps is 'x'; give a whole number"),
-            ('"sb3-dqn"', '"bc"', "bc on .* is no agent that gathers its own experience"),
+            ('"sb3-dqn"', '"bc"', "bc on .* does not gather its own experience"),
         ],
     )
     def test_refuses_what_does_not_fit_before_anything_runs(
