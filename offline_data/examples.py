@@ -188,7 +188,7 @@ def _column(given: Array, space: Space[Any], size: int, name: str) -> torch.Tens
         )
     least, most = _bounds(space)
     if (given < least).any() or (given > most).any():
-        what = "classes" if isinstance(space, spaces.Discrete) else "values"
+        what = "classes" if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) else "values"
         raise UserError(
             f"the column {name} has {what} from {given.min()} to {given.max()}, expected {space}; correct "
             "the source or its fields"
@@ -205,6 +205,8 @@ def _bounds(space: Space[Any]) -> tuple[Any, ...]:
     """Smallest and largest value, rounded like the values."""
     if isinstance(space, spaces.Discrete):
         return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
     if isinstance(space, spaces.Box):
         with np.errstate(over="ignore"):
             whole = np.issubdtype(space.dtype, np.integer)

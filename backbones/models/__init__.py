@@ -38,6 +38,10 @@ MODELS = NameTable(
             "sequence_classifier:SequenceClassifier",
             "a transformer or any memory over sequences, from scratch or pre-trained",
         ),
+        "ssd": (
+            "ssd:SSD",
+            "boxes and classes of objects, from any encoder with maps of several strides",
+        ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
     },
     group="rlbench.models",

@@ -32,8 +32,8 @@ def drawn(cells: Array, tiles: Array) -> Array:
 
 
 @cache
-def tiles() -> tuple[Array, Array]:
-    """Pictures of all tiles, uint8 [T, 8, 8, 3], and the kind of each of their pixels, uint8 [T, 8, 8].
+def tiles(side: int = TILE) -> tuple[Array, Array]:
+    """Pictures of all tiles, uint8 [T, side, side, 3], and the kind of each of their pixels, uint8 [T, side, side].
 
     A pixel belongs to a thing if it differs from the empty tile.
     """
@@ -50,7 +50,7 @@ def tiles() -> tuple[Array, Array]:
     for kind, thing in (("key", Key), ("ball", Ball), ("box", Box)):
         things += [(kind, thing(colour), None) for colour in COLOURS]
     things += [("agent", None, direction) for direction in range(4)]
-    drawings = [Grid.render_tile(thing, facing, tile_size=TILE) for _, thing, facing in things]
+    drawings = [Grid.render_tile(thing, facing, tile_size=side) for _, thing, facing in things]
     pictures = np.stack(drawings).astype(np.uint8)
     differs = (pictures != pictures[EMPTY]).any(axis=-1)
     numbers = np.array([KINDS.index(kind) for kind, _, _ in things], np.uint8)

@@ -1,0 +1,398 @@
+"""SSD: boxes and classes of all objects of an image at once, from maps of several strides.
+
+A convolution of 3x3 over each map predicts, for each of several default boxes around each of its cells, the scores of the classes
+and of "no object", and a box relative to the default box. Fine maps find small objects, coarse maps large ones. The default boxes of
+scale k have the sides
+
+    s_k sqrt(r),  s_k / sqrt(r)     for r = 1, 2, 1/2;      sqrt(s_k s_{k+1}),  the same      s_k = s_min + (s_max - s_min) (k - 1) / (m - 1)
+
+as shares of the image's side. Scale 1 belongs to the finest map and scale m to the coarsest; with fewer maps than scales, a map
+has several of them.
+
+Matching: a default box predicts the object with which it overlaps by 0.5 or more, and each object has at least the default box that
+overlaps most with it; all others are negatives. Of N matched default boxes,
+
+    minimise  1/N (L_conf + alpha L_loc)
+
+where L_loc is the smooth L1 distance of predicted and true boxes relative to the default boxes, centre and sides divided by 0.1 and
+0.2; and L_conf the cross-entropy of the matched default boxes and, because almost all are negatives, of those negatives alone for
+which it is largest, three for each match in the same image. Images without objects add nothing.
+
+Detections: of all pairs of a default box and a class, those with the highest scores; of two of the same class that overlap by more
+than 0.45 only the better one.
+
+Measures: `map`, the mean average precision over classes at an overlap of 0.5; `map_small`, `map_medium`, `map_large` for objects by size;
+`ap_1`, ..., of each class; see `_detection.py`.
+
+Liu et al., 2016, https://arxiv.org/abs/1512.02325, section 2
+
+Differences from the paper: images have 64 pixels and encoders are small and not pretrained, except with --pretrained; Adam with a
+constant step size; no augmentation. Maps are not normalised before the head, because the encoders do so themselves. The
+boxes are not changed at the edges of the image before they are matched; detections are.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.layers.boxes import (
+    clip,
+    decode,
+    default_boxes,
+    encode,
+    match,
+    overlap,
+    suppress,
+)
+from rlbench.backbones.models._base import normalises_over_batches
+from rlbench.backbones.models._detection import (
+    MAP,
+    average_precisions,
+    coco,
+    judged,
+    objects_of,
+    truth,
+)
+from rlbench.backbones.optim import Adam, gradient_step
+from rlbench.backbones.ranges import INSIDE, NOT_NEGATIVE, SIZE, Range, check
+from rlbench.checks import same_shape
+from rlbench.errors import UserError
+from rlbench.experience import Examples
+from rlbench.interface import Model
+from rlbench.measures import Measure
+from rlbench.seeding import drawing_from
+
+RATIOS = (1.0, 2.0, 0.5)
+"""Width divided by height of the default boxes."""
+BOXES = len(RATIOS) + 1
+"""Default boxes of each scale."""
+CODE_SCALES = (0.1, 0.2)
+"""By which predicted centres and sides are divided; see `encode`. The authors' code calls the squares of them variances."""
+Mining = Literal["hard", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSDConfig:
+    """Settings of SSD."""
+
+    encoder: str = "resnet:units=1,width=8,stages=6"
+    """Encoder of the observations, with options after a colon; it needs a pyramid of maps (see docs/encoders.md)."""
+    maps: int = 4
+    """Number of the encoder's maps that are read, the coarsest ones."""
+    scales: int = 4
+    """Number of scales of default boxes (paper: m), at least one for each map."""
+    smallest_scale: float = 0.1
+    """First scale, as a share of the image's side (paper: s_min, 0.2)."""
+    largest_scale: float = 0.8
+    """Last scale (paper: s_max, 0.9)."""
+    match_overlap: float = 0.5
+    """Overlap with an object from which on a default box predicts it."""
+    mining: Mining = "hard"
+    """Negatives of the classification: hard, the worst ones of each image; none, all of them, and the mean over all default boxes."""
+    negatives: float = 3.0
+    """Hard negatives for each match."""
+    box_weight: float = 1.0
+    """Weight of the boxes in the loss (paper: alpha)."""
+    least_score: float = 0.01
+    """Detections have a higher score."""
+    suppress_overlap: float = 0.45
+    """Largest overlap of two detections of one class."""
+    candidates: int = 100
+    """Detections before duplicates are suppressed."""
+    detections: int = 20
+    """Largest number of detections of an image."""
+    learning_rate: float = 1e-3
+    """Adam step size."""
+    batch_size: int = 16
+    """Examples in one update."""
+
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **dict.fromkeys(("smallest_scale", "largest_scale"), Range(lambda x: 0.01 <= x <= 2, "a number from 0.01 to 2")),
+        **dict.fromkeys(("match_overlap", "suppress_overlap", "least_score"), INSIDE),
+        **dict.fromkeys(("negatives", "box_weight"), NOT_NEGATIVE),
+        **dict.fromkeys(("maps", "scales", "candidates", "detections"), SIZE),
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Refuses settings that are out of range."""
+        check(self)
+        if self.scales < self.maps:
+            raise UserError(
+                f"scales is {self.scales}, fewer than maps, {self.maps}; give a scale for each map or more"
+            )
+
+
+def default_sides(scales: int, smallest: float, largest: float) -> Tensor:
+    """Widths and heights of the default boxes of each scale as shares of the image's side, [scales, BOXES, 2].
+
+    >>> default_sides(2, 0.2, 0.4)[0]
+    tensor([[0.2000, 0.2000],
+            [0.2828, 0.1414],
+            [0.1414, 0.2828],
+            [0.2828, 0.2828]])
+    """
+    step = (largest - smallest) / max(scales - 1, 1)
+    sides = []
+    for k in range(scales):
+        scale, after = smallest + k * step, max(smallest + (k + 1) * step, 0.0)
+        each = [(scale * math.sqrt(r), scale / math.sqrt(r)) for r in RATIOS]
+        sides.append([*each, (math.sqrt(scale * after),) * 2])
+    return torch.tensor(sides)
+
+
+class SSDHead(nn.Module):
+    """Scores of classes and relative boxes of all default boxes, from maps."""
+
+    defaults: Tensor
+
+    def __init__(self, maps: Mapping[int, Tensor], sides: Tensor, classes: int) -> None:
+        """Makes default boxes, from the finest map to the coarsest.
+
+        Args:
+            maps: A map [B, C, H, W] of each stride, as an example.
+            sides: Widths and heights in pixels by scale, [scales, BOXES, 2]; there are as many scales as maps or more.
+            classes: Number of classes, without "no object".
+        """
+        super().__init__()
+        self.strides = sorted(maps)
+        parts = torch.tensor_split(sides, len(self.strides))
+        each = [part.flatten(0, 1) for part in parts]
+        self.outputs = classes + 5
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(maps[stride].shape[1], len(own) * self.outputs, 3, padding=1)
+            for stride, own in zip(self.strides, each, strict=True)
+        )
+        defaults = [
+            default_boxes((maps[stride].shape[2], maps[stride].shape[3]), stride, own)
+            for stride, own in zip(self.strides, each, strict=True)
+        ]
+        self.register_buffer("defaults", torch.cat(defaults), persistent=False)
+
+    def forward(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores [B, N, 1 + classes], "no object" first, and relative boxes [B, N, 4] of the N default boxes."""
+        found = [
+            convolution(maps[stride]).permute(0, 2, 3, 1).reshape(len(maps[stride]), -1, self.outputs)
+            for stride, convolution in zip(self.strides, self.convolutions, strict=True)
+        ]  # fmt: skip
+        joined = torch.cat(found, dim=1)
+        return joined[..., 4:], joined[..., :4]
+
+
+def targets(
+    boxes: Tensor, classes: Tensor, defaults: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """What each default box has to predict: its class, int64 [B, N], 0 for no object, and its relative box, [B, N, 4].
+
+    Args:
+        boxes: True boxes, [B, M, 4].
+        classes: Their classes, int64 [B, M]; 0 if there is none.
+        defaults: Default boxes, [N, 4].
+        threshold: Overlap of a match.
+    """
+    overlaps = overlap(defaults, boxes)
+    found = match(overlaps, classes > 0, threshold, threshold, forced=True)
+    matched, own = found >= 0, found.clamp(min=0)
+    label = torch.where(matched, classes.gather(1, own), 0)
+    box = boxes.gather(1, own[..., None].expand(-1, -1, 4))
+    # Negatives have a box without meaning, but a finite one.
+    box = torch.where(matched[..., None], box, defaults)
+    return label, encode(box, defaults, CODE_SCALES)
+
+
+def hard_negatives(cross: Tensor, matched: Tensor, ratio: float) -> Tensor:
+    """The negatives with the largest losses in each image, `ratio` for each match, bool [B, N].
+
+    >>> cross = torch.tensor([[9.0, 1.0, 3.0, 2.0], [5.0, 6.0, 7.0, 8.0]])
+    >>> hard_negatives(cross, torch.tensor([[True, False, False, False], [False] * 4]), 2.0).int()
+    tensor([[0, 0, 1, 1],
+            [0, 0, 0, 0]], dtype=torch.int32)
+
+    Args:
+        cross: Loss of each default box, [B, N].
+        matched: Which of them are matched, bool [B, N].
+        ratio: Negatives for each match.
+    """
+    order = cross.masked_fill(matched, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    return (rank < ratio * matched.sum(1, keepdim=True)) & ~matched
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Sums over the default boxes of each image, and by how many they are divided, [B] each."""
+
+    classification: Tensor
+    classified: Tensor
+    """Matches, or all default boxes without mining."""
+    localisation: Tensor
+    matches: Tensor
+
+
+def losses(
+    logits: Tensor, codes: Tensor, label: Tensor, code: Tensor, mining: Mining, ratio: float
+) -> Losses:
+    """The two parts of the loss.
+
+    Args:
+        logits: Predicted scores, [B, N, 1 + C].
+        codes: Predicted relative boxes, [B, N, 4].
+        label: True classes, int64 [B, N]; 0 for no object.
+        code: True relative boxes, [B, N, 4].
+        mining: Whether negatives are selected.
+        ratio: See `hard_negatives`.
+    """
+    same_shape(codes, code)
+    matched = label > 0
+    matches = matched.sum(1)
+    cross = F.cross_entropy(logits.transpose(1, 2), label, reduction="none")
+    counted = torch.ones_like(matched)
+    if mining == "hard":
+        counted = matched | hard_negatives(cross.detach(), matched, ratio)
+    distance = F.smooth_l1_loss(codes, code, reduction="none").sum(-1)
+    return Losses(
+        classification=(cross * counted).sum(1),
+        classified=matches if mining == "hard" else counted.sum(1),
+        localisation=(distance * matched).sum(1),
+        matches=matches,
+    )
+
+
+def detections(
+    boxes: Tensor, scores: Tensor, least: float, most_overlap: float, candidates: int, count: int
+) -> Tensor:
+    """The best boxes without duplicates, [B, count, 6]: box, score, class from 1 on; zeros where there are fewer.
+
+    Args:
+        boxes: Boxes, [B, N, 4].
+        scores: Scores of the classes, without "no object", [B, N, C].
+        least: Detections have a higher score.
+        most_overlap: Largest overlap of two detections of one class.
+        candidates: Number of pairs of a box and a class among which duplicates are suppressed.
+        count: Largest number of detections.
+    """
+    classes = scores.shape[2]
+    best, place = scores.flatten(1).topk(min(candidates, scores[0].numel()))
+    label = place % classes + 1
+    box = boxes.gather(1, (place // classes)[..., None].expand(-1, -1, 4))
+    best = best.masked_fill(best <= least, -torch.inf)
+    kept = suppress(box, best, most_overlap, label)
+    best, order = best.masked_fill(~kept, -torch.inf).topk(min(count, best.shape[1]))
+    found = torch.cat([box, label[..., None].to(box)], dim=-1)
+    found = found.gather(1, order[..., None].expand(-1, -1, 5))
+    rows = torch.cat([found[..., :4], best[..., None], found[..., 4:]], dim=-1)
+    rows = rows.masked_fill(best[..., None] == -torch.inf, 0.0)
+    return F.pad(rows, (0, 0, 0, count - rows.shape[1]))
+
+
+class SSD(Model):
+    """SSD."""
+
+    Config: ClassVar[type] = SSDConfig
+    measures = (MAP, Measure("loss", higher_is_better=False))
+    run: ClassVar[Mapping[str, Any]] = {
+        "updates": 1_000, "data_size": 4_000, "eval_every": 250, "checkpoint_every": 250, "log_every": 50,
+    }  # fmt: skip
+    config: SSDConfig
+
+    def build(self) -> None:
+        """Encoder, head and their optimiser."""
+        coco()
+        config, self.objects = self.config, objects_of(self.spec)
+        self.encoder = make_encoder(config.encoder, self.objects.shape)
+        self.encoder.eval()  # A trial pass must change no statistics of batches.
+        maps = self.encoder.pyramid(torch.zeros(1, *self.objects.shape, device=self.device))
+        self.encoder.train()
+        if config.maps > len(maps):
+            raise UserError(
+                f"maps is {config.maps}, but the encoder {config.encoder} has {len(maps)}; give {len(maps)} or fewer, or an "
+                "encoder with more stages"
+            )
+        read = {stride: maps[stride] for stride in sorted(maps)[-config.maps :]}
+        pixels = min(x.shape[2] * x.shape[3] for x in read.values())
+        if config.batch_size == 1 and pixels == 1 and normalises_over_batches(self.encoder):
+            raise UserError(
+                f"batch_size is 1, but the encoder {config.encoder} normalises over a batch and has a map of one pixel; give "
+                "2 or more, or norm=gn"
+            )
+        sides = default_sides(config.scales, config.smallest_scale, config.largest_scale)
+        self.head = SSDHead(read, sides * min(self.objects.size), self.objects.classes)
+        parameters = [*self.encoder.parameters(), *self.head.parameters()]
+        used = torch.autograd.grad(_total(self.head(read)), parameters, allow_unused=True)
+        if any(gradient is None for gradient in used):
+            raise UserError(
+                f"maps is {config.maps}, but the {config.maps} coarsest maps of the encoder {config.encoder} leave layers unread, "
+                f"which would not be trained; give {len(maps)}, or an encoder that does not upsample, such as resnet"
+            )
+        self.optimizer = Adam(parameters, config.learning_rate)
+
+    def predicted(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [B, N, 1 + C] and relative boxes [B, N, 4] of all default boxes."""
+        scores, codes = self.head(self.encoder.pyramid(obs))
+        return scores, codes
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Boxes and probabilities of all default boxes before duplicates are suppressed, [B, N, 4 + 1 + C], "no object" first."""
+        return torch.cat(self._decoded(*self.predicted(obs)), dim=-1)
+
+    def detect(self, obs: Tensor) -> Tensor:
+        """Detections of images, [B, `detections`, 6]; see the function `detections`."""
+        return self._detections(*self.predicted(obs))
+
+    def _decoded(self, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes within the image [B, N, 4] and probabilities [B, N, 1 + C]."""
+        boxes = decode(codes, self.head.defaults, CODE_SCALES)
+        return clip(boxes, self.objects.size), logits.softmax(-1)
+
+    def _detections(self, logits: Tensor, codes: Tensor) -> Tensor:
+        config = self.config
+        boxes, scores = self._decoded(logits, codes)
+        return detections(
+            boxes, scores[..., 1:], config.least_score, config.suppress_overlap,
+            config.candidates, config.detections,
+        )  # fmt: skip
+
+    def _losses(self, logits: Tensor, codes: Tensor, examples: Examples) -> Losses:
+        config = self.config
+        wanted = targets(*truth(examples), self.head.defaults, config.match_overlap)
+        return losses(logits, codes, *wanted, config.mining, config.negatives)
+
+    def learn(self, experience: Examples) -> Mapping[str, Tensor]:
+        """One step of gradient descent."""
+        with drawing_from(self.generator):
+            predicted = self.predicted(experience["obs"])
+        found = self._losses(*predicted, experience)
+        classification = found.classification.sum() / found.classified.sum().clamp(min=1)
+        localisation = found.localisation.sum() / found.matches.sum().clamp(min=1)
+        loss = classification + self.config.box_weight * localisation
+        return {
+            "loss": gradient_step(self.optimizer, loss),
+            "classification": classification.detach(),
+            "localisation": localisation.detach(),
+            "matches": found.matches.float().mean(),
+        }
+
+    def measure(self, examples: Examples) -> Mapping[str, Tensor]:
+        """Loss of each example, [B], and its detections and objects; see `judged`."""
+        predicted = self.predicted(examples["obs"])
+        found = self._losses(*predicted, examples)
+        classification = found.classification / found.classified.clamp(min=1)
+        localisation = found.localisation / found.matches.clamp(min=1)
+        loss = classification + self.config.box_weight * localisation
+        return {"loss": loss, **judged(examples, self._detections(*predicted))}
+
+    def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
+        """Average precisions; see `average_precisions`."""
+        return average_precisions(
+            columns["objects"], columns["detections"], self.objects.classes
+        )
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    total: Tensor = sum((x.sum() for x in parts), torch.zeros(()))
+    return total
