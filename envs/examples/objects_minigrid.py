@@ -3,6 +3,7 @@
 A frame shows 64x64 pixels of a level: a wall with a door divides it, the agent stands somewhere, and one to five keys, balls and
 boxes lie around, of which one may be a goal instead. The tiles of a frame have 4, 6, ... or S pixels, so that the same object has up to S / 4 times the length; the level
 begins anywhere within a tile, so that objects are not at multiples of its size. Objects are never cut off; walls may be.
+An open door of 4 pixels shows nothing, and is no object.
 Columns are those of `_objects.py`; at most `MOST` objects are in a frame.
 
 Training and test frames are drawn from different seeds. The tiles are minigrid's own.
@@ -39,8 +40,8 @@ CLASSES = (NONE, *(kind for kind in KINDS if kind not in ("background", "wall"))
 OTHERS = 5
 """Largest number of objects besides the door and the agent."""
 MOST = OTHERS + 2
-AT_ONCE = 256
-"""Frames that are drawn at once, to limit the memory."""
+AT_ONCE = 32
+"""Frames that are drawn at once."""
 
 
 class MiniGridObjects(Source):
