@@ -6,6 +6,7 @@ MODELS = NameTable(
     "model",
     __name__,
     {
+        "blobs": ("blobs:Blobs", "boxes around blobs of colours, without gradients"),
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
         "debiasing": (
             "debiasing:Debiasing",

@@ -81,7 +81,7 @@ Mining = Literal["hard", "none"]
 class SSDConfig:
     """Settings of SSD."""
 
-    encoder: str = "resnet:units=1,width=8,stages=6"
+    encoder: str = "conv4:layers=5,width=32,norm=gn"
     """Encoder of the observations, with options after a colon; it needs a pyramid of maps (see docs/encoders.md)."""
     maps: int = 4
     """Number of the encoder's maps that are read, the coarsest ones."""
@@ -388,9 +388,7 @@ class SSD(Model):
 
     def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
         """Average precisions; see `average_precisions`."""
-        return average_precisions(
-            columns["objects"], columns["detections"], self.objects.classes
-        )
+        return average_precisions(columns["objects"], columns["detections"], self.objects.classes)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

@@ -67,6 +67,7 @@ PAPERS = NameTable(
             "actions whose scenes mislead: an adversary and masked actors",
         ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
+        "ssd": ("ssd:PAPER", "detection of objects from maps of several strides"),
     },
     group="rlbench.papers",
 )

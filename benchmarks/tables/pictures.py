@@ -15,6 +15,8 @@ from rlbench.trust import Trust
 
 SHOWN = 8
 """Examples of each kind."""
+SURE, ENLARGED = 0.5, 4
+"""Smallest score of the detections that are drawn, and pixels of their pictures per pixel of the image."""
 SIDE = 96
 """Smallest length of a picture's longer side in pixels; small images are enlarged without smoothing."""
 
@@ -59,6 +61,8 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
 
     if "confusion" in result.columns:
         return Pictures(title, shown=segmented(result, trust))
+    if "detections" in result.columns:
+        return Pictures(title, shown=detected(result, trust))
     if result.config["learner"]["name"] == "language-model":
         return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
@@ -111,6 +115,41 @@ def segmented(result: Result, trust: Trust) -> tuple[Picture, ...]:
             )
         )
     return tuple(found)
+
+
+def detected(result: Result, trust: Trust) -> tuple[Picture, ...]:
+    """The first test examples of a detector: the image with its true objects, and with the detections that have high scores."""
+    from rlbench.benchmarks.training.loading import examples_of_run
+
+    test = examples_of_run(result.folder, trust=trust).test.take(slice(SHOWN))
+    found = []
+    columns = (result.columns[name][:SHOWN] for name in ("objects", "detections"))
+    for obs, objects, given in zip(test["obs"].numpy(), *columns, strict=True):
+        objects, given = objects[objects[:, 4] > 0], given[given[:, 4] > SURE]
+        both = [
+            outlined(obs, objects[:, :4], objects[:, 4]),
+            outlined(obs, given[:, :4], given[:, 5]),
+        ]
+        words = (
+            f"{len(objects)} true objects, and {len(given)} detections with a score above {SURE}"
+        )
+        found.append(Picture(image(np.concatenate(both, axis=1)), words))
+    return tuple(found)
+
+
+def outlined(obs: NDArray[Any], boxes: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image [H, W, C] or [C, H, W] enlarged by `ENLARGED`, uint8 [..., 3], with boxes [K, 4] in the colours of their classes [K]."""
+    if obs.shape[-1] not in (1, 3, 4):
+        obs = np.moveaxis(obs, 0, -1)
+    picture = np.broadcast_to(obs[..., :3], (*obs.shape[:2], 3))
+    large: NDArray[np.uint8] = picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    palette = coloured(np.arange(int(classes.max(initial=0)) + 1)[None])[0]
+    for (left, top, right, bottom), label in zip(
+        np.rint(boxes * ENLARGED).astype(int), classes.astype(int), strict=True
+    ):
+        inside = large[top:bottom, left:right]
+        inside[:1] = inside[-1:] = inside[:, :1] = inside[:, -1:] = palette[label]
+    return large
 
 
 def predicted_words(result: Result, trust: Trust) -> tuple[Picture, ...]:

@@ -11,8 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from rich.console import Console
 from torch import Tensor
 
-from rlbench.backbones.layers.boxes import decode, encode, overlap
-from rlbench.backbones.models import _detection, ssd
+from rlbench.backbones.layers.boxes import decode, overlap
 from rlbench.backbones.models._detection import average_precisions
 from rlbench.backbones.models.ssd import (
     BOXES,
@@ -92,7 +91,9 @@ def test_default_boxes_by_hand() -> None:
     # The second cell of the first row of the finest map, and the last cell of the coarsest.
     torch.testing.assert_close(head.defaults[4], torch.tensor([6 - 3.2, 2 - 3.2, 6 + 3.2, 2 + 3.2]))
     half = math.sqrt(0.8 * (0.8 + step)) * 32
-    torch.testing.assert_close(head.defaults[-1], torch.tensor([48 - half, 48 - half, 48 + half, 48 + half]))
+    torch.testing.assert_close(
+        head.defaults[-1], torch.tensor([48 - half, 48 - half, 48 + half, 48 + half])
+    )
 
 
 def test_maps_share_the_scales() -> None:
@@ -100,7 +101,10 @@ def test_maps_share_the_scales() -> None:
     sides = default_sides(3, 0.1, 0.5)
     head = SSDHead(maps, sides, CLASSES)
     assert head.strides == [4, 8]
-    assert [x.out_channels for x in head.convolutions] == [2 * BOXES * (CLASSES + 5), BOXES * (CLASSES + 5)]  # type: ignore[misc]
+    assert [x.out_channels for x in head.convolutions] == [
+        2 * BOXES * (CLASSES + 5),
+        BOXES * (CLASSES + 5),
+    ]  # type: ignore[misc]
     width = head.defaults[:, 2] - head.defaults[:, 0]
     torch.testing.assert_close(width[: 2 * BOXES], sides[:2, :, 0].flatten())
     torch.testing.assert_close(width[-BOXES:], sides[2, :, 0])
@@ -132,12 +136,16 @@ def test_targets_by_hand() -> None:
     # The second object overlaps by 0.36 only, and is forced; the second default box overlaps by 4 / 11 with the first object.
     assert label.tolist() == [[2, 0, 1, 0], [0, 0, 0, 0]]
     assert code.isfinite().all()
-    torch.testing.assert_close(code[0, 0], torch.tensor([0.5 / 8 / 0.1, 0, math.log(7 / 8) / 0.2, 0]))
+    torch.testing.assert_close(
+        code[0, 0], torch.tensor([0.5 / 8 / 0.1, 0, math.log(7 / 8) / 0.2, 0])
+    )
     torch.testing.assert_close(decode(code[0, 2], defaults[2], CODE_SCALES), boxes[0, 1])
     assert targets(boxes, classes, defaults, 0.3)[0].tolist() == [[2, 2, 1, 0], [0, 0, 0, 0]]
 
 
-def slow_losses(logits: Tensor, codes: Tensor, label: Tensor, code: Tensor, ratio: float) -> tuple[float, float]:
+def slow_losses(
+    logits: Tensor, codes: Tensor, label: Tensor, code: Tensor, ratio: float
+) -> tuple[float, float]:
     """Classification and localisation, box by box."""
     classification = localisation = matches = 0.0
     for i in range(len(label)):
@@ -178,10 +186,17 @@ def test_detections_by_hand() -> None:
     found = detections(boxes, scores, 0.01, 0.45, 8, 6)
     # The second box is suppressed in both classes, and the last has no score above 0.01.
     assert found.shape == (1, 6, 6)
-    rows = [[0, 0, 10, 10, 0.9, 1], [20, 20, 30, 30, 0.6, 2], [0, 0, 10, 10, 0.3, 2], [20, 20, 30, 30, 0.2, 1]]
+    rows = [
+        [0, 0, 10, 10, 0.9, 1],
+        [20, 20, 30, 30, 0.6, 2],
+        [0, 0, 10, 10, 0.3, 2],
+        [20, 20, 30, 30, 0.2, 1],
+    ]
     torch.testing.assert_close(found[0, :4], torch.tensor(rows))
     assert not found[0, 4:].any()
-    torch.testing.assert_close(detections(boxes, scores, 0.01, 0.45, 8, 2)[0], torch.tensor(rows[:2]))
+    torch.testing.assert_close(
+        detections(boxes, scores, 0.01, 0.45, 8, 2)[0], torch.tensor(rows[:2])
+    )
     few = detections(boxes, scores, 0.01, 0.45, 2, 3)[0]  # Only the two best pairs are considered.
     torch.testing.assert_close(few, torch.tensor([rows[0], [0.0] * 6, [0.0] * 6]))
     loose = detections(boxes, scores, 0.01, 0.95, 8, 6)[0]
@@ -192,11 +207,15 @@ def slow_precision(objects: Any, found: Any, kind: int) -> float:
     """COCO's average precision at an overlap of 0.5: the best precision at 101 recalls and beyond."""
     true = [[box[:4] for box in image if box[4] == kind] for image in objects]
     used = [[False] * len(image) for image in true]
-    ranked = sorted(((d[4], i, d[:4]) for i, image in enumerate(found) for d in image if d[5] == kind), key=lambda x: -x[0])
+    ranked = sorted(
+        ((d[4], i, d[:4]) for i, image in enumerate(found) for d in image if d[5] == kind),
+        key=lambda x: -x[0],
+    )
     hits = []
     for _, i, box in ranked:
         overlaps = [
-            -1.0 if used[i][k] else float(overlap(torch.tensor(box)[None], torch.tensor(b)[None])) for k, b in enumerate(true[i])
+            -1.0 if used[i][k] else float(overlap(torch.tensor(box)[None], torch.tensor(b)[None]))
+            for k, b in enumerate(true[i])
         ]
         hit = bool(overlaps) and max(overlaps) >= 0.5
         if hit:
@@ -204,7 +223,9 @@ def slow_precision(objects: Any, found: Any, kind: int) -> float:
         hits.append(hit)
     right = np.cumsum(hits)
     recall, precision = right / sum(map(len, true)), right / np.arange(1, len(hits) + 1)
-    return float(np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)]))
+    return float(
+        np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)])
+    )
 
 
 def test_average_precision_matches_its_definition() -> None:
@@ -355,7 +376,9 @@ def test_a_missing_package_is_named_before_anything_is_built(
     import sys
 
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(UserError, match=r"needs the package pycocotools; .* 'rlbench\[detection\]'"):
+    with pytest.raises(
+        UserError, match=r"needs the package pycocotools; .* 'rlbench\[detection\]'"
+    ):
         make()
 
 

@@ -63,6 +63,35 @@ def test_the_masks_of_a_segmenter_are_in_the_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_text().count("image, true and predicted classes") == 16
 
 
+def test_boxes_are_drawn_in_the_colours_of_their_classes() -> None:
+    obs = np.zeros((3, 4, 6), np.uint8)
+    drawn = pictures.outlined(obs, np.array([[1.0, 0, 3, 2]]), np.array([2.0]))
+    assert drawn.shape == (16, 24, 3)
+    outline = drawn.any(-1)
+    assert outline.sum() == 4 * 8 - 4
+    assert outline[0, 4:12].all()
+    assert outline[7, 4:12].all()
+    assert outline[:8, 4].all()
+    assert outline[:8, 11].all()
+    assert drawn[0, 4].tolist() == coloured(np.array([[2]]))[0, 0].tolist()
+    assert not pictures.outlined(obs[:1], np.zeros((0, 4)), np.zeros(0)).any()
+
+
+def test_the_boxes_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    from tests.backbones.test_ssd import SMALL as small
+
+    config = RunConfig(
+        env="tests.backbones.test_ssd:Squares", updates=1, eval_every=0, out=tmp_path / "run"
+    )  # fmt: skip
+    settings = load_learner("ssd").Config(**small, batch_size=8)
+    Run("ssd", settings, config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("ssd", tmp_path / "run"), trust=True)
+    assert len(found.shown) == 8
+    assert pixels(found.shown[0].image).shape == (128, 256, 3)
+    assert found.shown[1].caption.startswith("2 true objects, and ")
+
+
 def test_vectors_are_curves_and_other_shapes_are_refused() -> None:
     assert image(np.array([0.0, 1.0])).startswith("data:image/svg+xml;base64,")
     with pytest.raises(UserError, match=r"shape \[2, 5\] are neither images nor vectors"):

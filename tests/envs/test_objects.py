@@ -29,7 +29,12 @@ def test_columns_by_hand() -> None:
         [[5, 3, 6, 4], [0, 0, 0, 0], [0, 0, 0, 0]],
     ]
     assert found["classes"].tolist() == [[4, 6, 0], [5, 0, 0]]
-    assert found["instances"][0].tolist() == [[1, 0, 0, 0, 0, 0], [0, 0, 2, 2, 2, 2], [0, 0, 2, 2, 2, 2], [0] * 6]
+    assert found["instances"][0].tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [0, 0, 2, 2, 2, 2],
+        [0, 0, 2, 2, 2, 2],
+        [0] * 6,
+    ]
     assert found["instances"][1, 3, 5] == 1
     space: Any = object_fields(4, 6, 3, 6)["boxes"]
     assert space.high[0].tolist() == [6, 4, 6, 4]

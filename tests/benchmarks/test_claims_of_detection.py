@@ -1,0 +1,61 @@
+"""The claim of SSD, judged on made-up results."""
+
+from typing import Any
+
+import pytest
+
+from rlbench.benchmarks.papers import PAPERS, load_paper, ssd
+from rlbench.benchmarks.papers._step_sizes import name
+from rlbench.benchmarks.tables.results import Missing, Results
+from rlbench.benchmarks.training.learners import load_learner
+from tests.benchmarks.test_claims_of_papers import result, verdict
+
+
+def found(**others: tuple[float, float]) -> Results:
+    """Two seeds of each method: `map` and `map_small`; of the step sizes the last one is the best."""
+    each = {ssd.FULL: (0.85, 0.7), ssd.ONE: (0.8, 0.5), ssd.ALL: (0.75, 0.6)} | others
+    fixed = {ssd.BLOBS: (0.2, 0.1), ssd.UNTRAINED: (0.0, 0.0)}
+    methods = {name(k, size): x for k, x in each.items() for size in ssd.STEP_SIZES} | fixed
+    last = f"{ssd.STEP_SIZES[-1]:g}"
+    results = []
+    for method, (mean, small) in methods.items():
+        columns: dict[str, Any] = {
+            "map": mean,
+            "map_small": small,
+            "map_medium": mean,
+            "map_large": mean,
+        }
+        usual = method in fixed or method.endswith(last)
+        for seed in range(2):
+            results.append(
+                result(method, ssd.TASK, seed, **{k: [x * usual] for k, x in columns.items()})
+            )
+    return Results(results)
+
+
+def test_ssd_must_be_precise_and_both_ablations_worse() -> None:
+    judged = verdict(ssd.PAPER, "O1", found())
+    assert judged.holds
+    assert "SSD, 0.003 85.0/70.0/85.0/85.0; one map, 0.003 80.0/50.0" in judged.evidence
+    assert "untrained 0.0/0.0/0.0/0.0; SSD by seed 85.0 (85.0/85.0)" in judged.evidence
+    for worse in (
+        {ssd.FULL: (0.79, 0.7), ssd.ALL: (0.7, 0.5)}, {ssd.ONE: (0.5, 0.56)}, {ssd.ALL: (0.81, 0.3)},
+    ):  # fmt: skip
+        assert not verdict(ssd.PAPER, "O1", found(**worse)).holds
+    with pytest.raises(Missing):
+        verdict(ssd.PAPER, "O1", Results([]))
+
+
+def test_every_grid_has_three_seeds_and_settings_that_exist() -> None:
+    paper = load_paper("ssd")
+    assert "ssd" in PAPERS
+    for grids in paper.grids.values():
+        names = [method.name for grid in grids for method in grid.methods]
+        assert len(set(names)) == len(names)
+        assert {paper.method, ssd.BLOBS, ssd.UNTRAINED} <= set(names)
+        for grid in grids:
+            assert grid.seeds == 3
+            assert grid.tasks == (ssd.TASK,)
+            for method in grid.methods:
+                load_learner(method.learner).Config(**method.settings)
+    assert paper.minutes["small"] <= 15
