@@ -49,6 +49,7 @@ COMMANDS = {
         f"{VAE} --target-actions target-policy --warmup-updates 150"
     ),
     "brac": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3 --alpha 0.1",
+    "blobs": "--env objects-minigrid-s16 --data-size 200 --updates 4 --eval-every 1 --batch-size 20",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
@@ -103,6 +104,9 @@ COMMANDS = {
     ),
     "sequence-classifier": (
         "--env missions --encoder transformer:width=32,layers=1 --updates 100 --eval-every 10 --learning-rate 3e-3"
+    ),
+    "ssd": (
+        "--env objects-minigrid-s16 --data-size 200 --updates 60 --eval-every 20 --batch-size 8 --learning-rate 3e-3"
     ),
     "td3": PENDULUM,
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",

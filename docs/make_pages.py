@@ -35,6 +35,7 @@ BAR = r"\|"  # A bar inside a cell of a Markdown table.
 OFFLINE = "--env point-mixed --data-size 20000 --updates 1000"
 EXAMPLES = {
     "a2c": "--env CartPole-v1 --updates 1000",
+    "blobs": "--env objects-minigrid-s16",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
     "cql": "--env point-mixed --data-size 20000 --updates 200",
     "debiasing": "--env scenes-85 --pretrain-updates 200 --updates 400",
@@ -65,6 +66,7 @@ EXAMPLES = {
     "sb3-td3": "--env Pendulum-v1 --updates 1000",
     "segmenter": "--env frames-minigrid-s48 --encoder resnet:units=1,width=8 --updates 200",
     "sequence-classifier": "--env missions --updates 300",
+    "ssd": "--env objects-minigrid-s16 --updates 300",
     "td3": "--env Pendulum-v1 --updates 1000",
     "vib": "--env signals-2 --data-size 2048 --updates 200",
 }

@@ -99,6 +99,7 @@ def everything() -> str:
 
 
 EXAMPLES = {
+    "blobs": "objects-minigrid-s16",
     "dqn": "CartPole-v1",  # Its actions are discrete.
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
     "language-model": "missions-unlabelled",
@@ -114,6 +115,7 @@ EXAMPLES = {
     "sb3-dqn": "CartPole-v1",
     "segmenter": "frames-minigrid-s48",
     "sequence-classifier": "missions",
+    "ssd": "objects-minigrid-s16",
     "vib": "signals-2",
 }
 """Learners that need a task of a certain kind, with an example."""
