@@ -106,7 +106,7 @@ COMMANDS = {
         "--env missions --encoder transformer:width=32,layers=1 --updates 100 --eval-every 10 --learning-rate 3e-3"
     ),
     "ssd": (
-        "--env objects-minigrid-s16 --data-size 200 --updates 60 --eval-every 20 --batch-size 8 --learning-rate 3e-3"
+        "--env objects-minigrid-s16 --data-size 500 --updates 100 --eval-every 25 --learning-rate 3e-3"
     ),
     "td3": PENDULUM,
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",

@@ -7,7 +7,8 @@ Training frames are only counted: n_kc pixels of colour k lie in boxes of class 
     score of c    prod_x p(colour of x | c), normalised over the classes, over the pixels x of the blob
 
 Objects that touch are one blob, and what differs only in shape is not told apart. The baseline of the table of SSD
-(`rlbench table ssd`); `map` and its parts are measured in the same way.
+(`rlbench table ssd`); `map` and its parts are measured in the same way, and `count_error` is how far the number of blobs is from that of
+objects.
 """
 
 from collections.abc import Mapping
@@ -29,9 +30,11 @@ from rlbench.backbones.models._detection import (
     truth,
 )
 from rlbench.backbones.ranges import SIZE, Range, check
+from rlbench.connected import connected
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
+from rlbench.measures import Measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +58,6 @@ class BlobsConfig:
         check(self)
 
 
-def blobs(foreground: Tensor) -> Tensor:
-    """A number for each blob, int64 [B, H, W], the same for all of its pixels; 0 elsewhere.
-
-    >>> blobs(torch.tensor([[[True, False, False], [False, True, False], [False, False, False], [True, False, True]]]))
-    tensor([[[ 5,  0,  0],
-             [ 0,  5,  0],
-             [ 0,  0,  0],
-             [10,  0, 12]]])
-
-    Args:
-        foreground: Which pixels belong to a blob, bool [B, H, W].
-    """
-    place = torch.arange(1, foreground[0].numel() + 1, device=foreground.device)
-    number = place.view(foreground.shape[1:]).float() * foreground  # Exact up to 2^24 pixels.
-    before = torch.zeros_like(number)
-    while not torch.equal(number, before):
-        before = number
-        number = F.max_pool2d(number[:, None], 3, stride=1, padding=1)[:, 0] * foreground
-    return number.long()
-
-
 def boxes_of(masks: Tensor) -> Tensor:
     """Boxes around the pixels of masks, [..., 4] of bool [..., H, W]; zeros around none."""
     sides = []
@@ -91,7 +73,7 @@ class Blobs(Model):
     """Blobs."""
 
     Config: ClassVar[type] = BlobsConfig
-    measures = (MAP,)
+    measures = (MAP, Measure("count_error", "objects", higher_is_better=False))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 10, "data_size": 1_000, "eval_every": 0, "checkpoint_every": 10, "log_every": 1,
     }  # fmt: skip
@@ -141,7 +123,7 @@ class Blobs(Model):
         """Detections of frames, [B, `detections`, 6]: box, score, class."""
         colours, count = self.colours(obs), self.config.detections
         foreground = self.counts[:, 1:].sum(1) > self.counts[:, 0]
-        number = blobs(foreground[colours]).flatten(1)
+        number = connected(foreground[colours]).flatten(1)
         pixels = number.new_zeros(len(number), number.shape[1] + 1)
         pixels.scatter_add_(1, number, torch.ones_like(number))
         pixels[:, 0] = 0
@@ -157,8 +139,10 @@ class Blobs(Model):
         return F.pad(found, (0, 0, 0, count - found.shape[1]))
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """Detections and objects of each example; see `judged`."""
-        return judged(examples, self.detect(examples["obs"]))
+        """How far the number of detections of each example is from that of objects, [B], and both; see `judged`."""
+        found, (_, classes) = self.detect(examples["obs"]), truth(examples)
+        error = (found[..., 5] > 0).sum(1) - (classes > 0).sum(1)
+        return {"count_error": error.abs().float(), **judged(examples, found)}
 
     def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
         """Average precisions; see `average_precisions`."""

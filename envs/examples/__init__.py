@@ -66,6 +66,7 @@ PREFIXES = {
     "level-sets:": "level_sets:LevelSets",
     "moment-sets:": "moment_sets:MomentSets",
     "objects-minigrid-s": "objects_minigrid:MiniGridObjects",
+    "objects-procgen:": "objects_procgen:ProcgenObjects",
     "scenes-": "scenes:Scenes",
     "trajectories:": "trajectories:Trajectories",
 }
@@ -83,6 +84,7 @@ SHOWN = {
     "moment-sets:TASK": "sets of 8 consecutive observations under random actions; other moments in tests",
     "scenes-R": "actions of a figure; the background gives them away in R % of the training frames",
     "objects-minigrid-sS": "objects of MiniGrid in frames of 64x64 pixels, with their boxes; tiles of 4 to S = 6, 8, ... 16 pixels",
+    "objects-procgen:GAME": "objects of coinrun, starpilot, ... in frames of 64x64 pixels, with their boxes",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }

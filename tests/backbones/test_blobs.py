@@ -7,7 +7,8 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from rlbench.backbones.models.blobs import Blobs, BlobsConfig, blobs, boxes_of
+from rlbench.backbones.models.blobs import Blobs, BlobsConfig, boxes_of
+from rlbench.connected import connected
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from tests.backbones.test_ssd import SPEC, columns, examples
@@ -20,11 +21,11 @@ def make(spec: dict[str, Any] = SPEC, **settings: Any) -> Blobs:
     return Blobs(BlobsConfig(**settings), spec)
 
 
-def test_a_blob_may_wind() -> None:
+def test_a_part_may_wind() -> None:
     spiral = torch.tensor(
         [[1, 1, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     )
-    found = blobs(torch.stack([spiral.bool(), torch.zeros(5, 5).bool()]))
+    found = connected(torch.stack([spiral.bool(), torch.zeros(5, 5).bool()]))
     assert torch.equal(found[0], 25 * spiral)
     assert not found[1].any()
 
@@ -69,6 +70,9 @@ def test_squares_of_two_colours_are_found() -> None:
     assert (found[found[..., 5] > 0][:, 4] > 0.99).all()
     shown = model.summary({k: x.numpy() for k, x in model.measure(given).items()})
     assert shown["map"] > 0.6
+    error = model.measure(given)["count_error"]
+    assert not error[once].any()
+    assert (error[(found[..., 5] > 0).sum(1) != (given["classes"] > 0).sum(1)] >= 1).all()
     assert make(detections=1).detect(given["obs"]).shape == (20, 1, 6)
 
 

@@ -67,7 +67,7 @@ def test_boxes_are_drawn_in_the_colours_of_their_classes() -> None:
     obs = np.zeros((3, 4, 6), np.uint8)
     drawn = pictures.outlined(obs, np.array([[1.0, 0, 3, 2]]), np.array([2.0]))
     assert drawn.shape == (16, 24, 3)
-    outline = drawn.any(-1)
+    outline: Any = drawn.any(-1)
     assert outline.sum() == 4 * 8 - 4
     assert outline[0, 4:12].all()
     assert outline[7, 4:12].all()

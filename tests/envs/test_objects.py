@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlbench.envs.examples import find_source
+from rlbench.envs.examples import find_source, objects_procgen
 from rlbench.envs.examples._objects import object_columns, object_fields
+from rlbench.envs.examples.objects_procgen import ProcgenObjects, objects
+from rlbench.envs.procgen.classes import CLASSES as CLASSES_OF_GAMES, Classes
 from rlbench.errors import UserError
 
 pytest.importorskip("minigrid")
@@ -136,3 +138,65 @@ def test_other_sizes_are_refused(size: str) -> None:
     assert factory is not None
     with pytest.raises(UserError, match=f"there are no tiles of {size} pixels; give objects-mini"):
         factory()
+
+
+TABLE = Classes(
+    {"agent": (0x7FFF7F,), "wall": (0x010203,)}, {"coin": (0xFFBFBF, 0x000001), "saw": (0x7F7FFF,)}
+)
+
+
+def painted(rows: list[list[int]]) -> Any:
+    """A picture [1, H, W, 3] of colours 0xRRGGBB."""
+    return np.array([[[[x >> 16, x >> 8 & 255, x & 255] for x in row] for row in rows]], np.uint8)
+
+
+def test_objects_of_procgen_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, wall, coin, other, saw = 0x7FFF7F, 0x010203, 0xFFBFBF, 0x000001, 0x7F7FFF
+    flat = painted([
+        [agent, agent, wall, coin, coin],
+        [agent, agent, other, coin, coin],
+        [wall, wall, other, wall, wall],
+        [saw, saw, saw, wall, coin],
+        [saw, saw, saw, wall, coin],
+    ])  # fmt: skip
+    bare = np.full_like(flat, 9)
+    bare[0, 3, 0] = 0  # A transparent corner of the saw.
+    monkeypatch.setattr(objects_procgen, "FEWEST", 2)
+    instances, classes = objects(bare, flat, TABLE)
+    # The saw has five pixels, agent and coin four each, then two coins of two; walls are no objects.
+    assert instances[0].tolist() == [
+        [2, 2, 0, 3, 3],
+        [2, 2, 4, 3, 3],
+        [0, 0, 4, 0, 0],
+        [0, 1, 1, 0, 5],
+        [1, 1, 1, 0, 5],
+    ]
+    assert classes[0].tolist() == [3, 1, 2, 2, 2] + [0] * 11
+    monkeypatch.setattr(objects_procgen, "FEWEST", 3)
+    assert objects(bare, flat, TABLE)[0].max() == 3
+    monkeypatch.setattr(objects_procgen, "MOST", 2)
+    few, kinds = objects(bare, flat, TABLE)
+    assert (int(few.max()), kinds.tolist()) == (2, [[3, 1]])
+
+
+def test_frames_of_procgen_become_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ProcgenObjects("starpilot")
+    assert source.classes["classes"][:4] == ("none", "agent", "bullet", "flyer")
+    colours = [x[0] for x in CLASSES_OF_GAMES["starpilot"].objects.values()]
+
+    def fake(name: Any, table: Any, split: Any, seed: int) -> Any:
+        assert (name.game, split, seed) == ("starpilot", "test", 5)
+        for _ in range(2):
+            flat = np.zeros((50, 64, 64, 3), np.uint8)
+            flat[:, 10:14, 20:30] = painted([[colours[1]]])[0, 0, 0]
+            yield flat + 1, flat, flat
+
+    monkeypatch.setattr(objects_procgen, "played", fake)
+    found = source.sample("test", 60, 5)
+    for field, space in source.fields.items():
+        assert len(found[field]) == 60
+        assert all(space.contains(x.astype(space.dtype)) for x in found[field])
+    assert found["boxes"][:, 0].tolist() == [[20, 10, 30, 14]] * 60
+    assert (found["classes"][:, 0] == source.classes["classes"].index("flyer")).all()
+    with pytest.raises(UserError, match="Procgen has no game"):
+        ProcgenObjects("chess")

@@ -35,8 +35,11 @@ MUTATIONS: list[Mutation] = [
         ("a stricter overlap", "OVERLAP = 0.5", "OVERLAP = 0.75"),
     ),
     *of_file(
-        "backbones/models/blobs.py", "backbones/test_blobs.py",
+        "rlbench/connected.py", "backbones/test_blobs.py",
         ("corners do not touch", "F.max_pool2d(number[:, None], 3, stride=1, padding=1)", "F.max_pool2d(number[:, None], (3, 1), stride=1, padding=(1, 0))"),
+    ),
+    *of_file(
+        "backbones/models/blobs.py", "backbones/test_blobs.py",
         ("the background is a blob", "pixels[:, 0] = 0", "pass"),
         ("the background in boxes", "self.counts[:, 1:].sum(1) > self.counts[:, 0]", "self.counts[:, 1:].sum(1) >= 0"),
         ("all colours alike", "evidence = masks.float() @ likelihood[colours.flatten(1)]", "evidence = masks.float() @ (0 * likelihood[colours.flatten(1)])"),
@@ -55,6 +58,13 @@ MUTATIONS: list[Mutation] = [
         ("keys called balls", '"goal", "key", "ball", "box")])', '"goal", "ball", "key", "box")])'),
         ("pixels of the floor belong to objects", "np.where(kinds[tile, y, x] > 0, numbers[every, row, column], 0)", "numbers[every, row, column]"),
         ("splits alike", "self._name, split, side", "self._name, side"),
+    ),
+    *of_file(
+        "envs/examples/objects_procgen.py", "envs/test_objects.py",
+        ("walls are objects", "{AGENT: table.scenery[AGENT], **table.objects}", "{**table.scenery, **table.objects}"),
+        ("parts of several colours", "mine = colours == colour", "mine = np.isin(colours, those)"),
+        ("transparent pixels belong to objects", "parts[~seen] = 0", "pass"),
+        ("the smallest objects", "np.argsort(-pixels[real]", "np.argsort(pixels[real]"),
     ),
     *of_file(
         "benchmarks/papers/ssd.py", "benchmarks/test_claims_of_detection.py",
