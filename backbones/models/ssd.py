@@ -32,7 +32,7 @@ boxes are not changed at the edges of the image before they are matched; detecti
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -323,7 +323,8 @@ class SSD(Model):
         sides = default_sides(config.scales, config.smallest_scale, config.largest_scale)
         self.head = SSDHead(read, sides * min(self.objects.size), self.objects.classes)
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
-        used = torch.autograd.grad(_total(self.head(read)), parameters, allow_unused=True)
+        scores, codes = self.head(read)
+        used = torch.autograd.grad(scores.sum() + codes.sum(), parameters, allow_unused=True)
         if any(gradient is None for gradient in used):
             raise UserError(
                 f"maps is {config.maps}, but the {config.maps} coarsest maps of the encoder {config.encoder} leave layers unread, "
@@ -389,8 +390,3 @@ class SSD(Model):
     def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
         """Average precisions; see `average_precisions`."""
         return average_precisions(columns["objects"], columns["detections"], self.objects.classes)
-
-
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    total: Tensor = sum((x.sum() for x in parts), torch.zeros(()))
-    return total

@@ -79,7 +79,8 @@ def objects(bare: Array, flat: Array, table: Classes) -> tuple[Array, Array]:
         flat: Pictures in the colours of the classes, uint8 [N, H, W, 3].
         table: The classes.
     """
-    colours, seen = packed(flat), bare.any(axis=-1)
+    colours = packed(flat)
+    seen: Array = bare.any(axis=-1)
     parts, kind = np.zeros(seen.shape, np.int64), np.zeros(seen.shape, np.int64)
     for number, those in enumerate(kinds(table).values(), 1):
         for colour in those:

@@ -27,7 +27,7 @@ MUTATIONS: list[Mutation] = [
         ("boxes beyond the image", "return clip(boxes, self.objects.size), logits.softmax(-1)", "return boxes, logits.softmax(-1)"),
     ),
     *of_file(
-        "backbones/models/_detection.py", "backbones/test_ssd.py",
+        "backbones/models/_detection.py", "backbones/test_detection.py backbones/test_ssd.py",
         ("rows and columns swapped", "shape[1:] if shape[0] in (1, 3, 4) else shape[:2]", "shape[:0:-1] if shape[0] in (1, 3, 4) else shape[1::-1]"),
         ("corners instead of sides", "sides = edges[:, 2:] - edges[:, :2]", "sides = edges[:, 2:]"),
         ("small objects are medium", "LIMITS[0] ** 2) - 0.5", "LIMITS[0] ** 2) + 0.5"),
