@@ -20,6 +20,7 @@ from rlbench.backbones.models.ssd import (
     SSDHead,
     default_sides,
     detections,
+    hard_negatives,
     losses,
     targets,
 )
@@ -175,6 +176,27 @@ def test_losses_match_their_definition() -> None:
     every = losses(logits, codes, label, code, "none", 3.0)
     cross = torch.nn.functional.cross_entropy(logits.flatten(0, 1), label.flatten())
     torch.testing.assert_close(every.classification.sum() / every.classified.sum(), cross)
+
+
+def test_hard_negatives_are_negatives_even_if_there_are_few() -> None:
+    matched = torch.tensor([[True, True, False, True]])
+    assert torch.equal(hard_negatives(torch.rand(1, 4), matched, 3.0), ~matched)
+
+
+def test_an_update_reports_the_losses_of_its_batch() -> None:
+    model, given = make(box_weight=0.5), examples(3)
+    with torch.no_grad():
+        logits, codes = model.predicted(given["obs"])
+    wanted = targets(given["boxes"], given["classes"], model.head.defaults, 0.5)
+    each = [slow_losses(*(x[i : i + 1] for x in (logits, codes, *wanted)), 3.0) for i in range(3)]
+    measured = model.measure(given)["loss"]
+    assert measured.tolist() == pytest.approx([a + 0.5 * b for a, b in each], rel=1e-4)
+    together = slow_losses(logits, codes, *wanted, 3.0)
+    found = model.learn(given)
+    shown = [float(found[x]) for x in ("classification", "localisation", "loss", "matches")]
+    matches = float((wanted[0] > 0).sum()) / 3
+    expected = [*together, together[0] + 0.5 * together[1], matches]
+    assert shown == pytest.approx(expected, rel=1e-4)
 
 
 def test_detections_by_hand() -> None:
