@@ -80,7 +80,7 @@ def objects(bare: Array, flat: Array, table: Classes) -> tuple[Array, Array]:
         table: The classes.
     """
     colours = packed(flat)
-    seen: Array = bare.any(axis=-1)
+    seen = np.asarray(bare.any(axis=-1))
     parts, kind = np.zeros(seen.shape, np.int64), np.zeros(seen.shape, np.int64)
     for number, those in enumerate(kinds(table).values(), 1):
         for colour in those:

@@ -188,7 +188,11 @@ def test_an_update_reports_the_losses_of_its_batch() -> None:
     with torch.no_grad():
         logits, codes = model.predicted(given["obs"])
     wanted = targets(given["boxes"], given["classes"], model.head.defaults, 0.5)
-    each = [slow_losses(*(x[i : i + 1] for x in (logits, codes, *wanted)), 3.0) for i in range(3)]
+    label, code = (x.split(1) for x in wanted)
+    each = [
+        slow_losses(a, b, c, d, 3.0)
+        for a, b, c, d in zip(logits.split(1), codes.split(1), label, code, strict=True)
+    ]
     measured = model.measure(given)["loss"]
     assert measured.tolist() == pytest.approx([a + 0.5 * b for a, b in each], rel=1e-4)
     together = slow_losses(logits, codes, *wanted, 3.0)
