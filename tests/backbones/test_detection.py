@@ -73,3 +73,10 @@ def test_average_precision_by_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert average_precisions(objects, np.zeros_like(found), 1) == {"map": 0.0}
     assert average_precisions(np.zeros_like(objects), found, 1) == {"map": 0.0}
     assert not capsys.readouterr().out, "COCO is silent"
+
+
+def test_an_overlap_below_one_half_finds_nothing() -> None:
+    objects = np.array([[[10, 10, 14, 14, 1]]], np.float32)
+    for shift, precision in ((1, 1.0), (2, 0.0)):  # Overlaps of 3 / 5 and 2 / 6.
+        found = np.array([[[10 + shift, 10, 14 + shift, 14, 0.5, 1]]], np.float32)
+        assert average_precisions(objects, found, 1)["map"] == pytest.approx(precision)

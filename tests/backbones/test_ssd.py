@@ -256,7 +256,9 @@ def test_images_with_channels_first_and_of_odd_sizes() -> None:
     model = make(spec=spec)
     assert model.detect(torch.zeros(2, 29, 45, 3)).shape == (2, 20, 6)
     first = spec | {"obs": Box(0, 255, (3, 29, 45), np.uint8)}
-    torch.testing.assert_close(make(spec=first).head.defaults, model.head.defaults)
+    other = make(spec=first)
+    torch.testing.assert_close(other.head.defaults, model.head.defaults)
+    assert model.objects.size == other.objects.size == (29, 45)
 
 
 def test_a_batch_without_objects_changes_nothing_by_matches() -> None:
