@@ -20,8 +20,16 @@ MODELS = NameTable(
             "language_model:LanguageModel",
             "pre-trains a transformer on sequences: hidden words as in BERT, or the next word",
         ),
+        "mask-rcnn": (
+            "mask_rcnn:MaskRCNN",
+            "boxes, classes and masks of objects in two stages, from any encoder with maps",
+        ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
+        "proposals": (
+            "proposals:RegionProposals",
+            "boxes that may hold an object of any class, the first stage of mask-rcnn",
+        ),
         "prototypical": (
             "prototypical:Prototypical",
             "any encoder recognises new classes by the mean of a few examples",

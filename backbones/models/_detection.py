@@ -6,17 +6,19 @@ precision of a class is the area under its curve of precision and recall at an o
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from rlbench.backbones.layers.boxes import suppress
 from rlbench.backbones.models._base import input_space
 from rlbench.errors import UserError
 from rlbench.experience import Examples
@@ -31,9 +33,7 @@ AREAS = {
     "_large": (float(LIMITS[1] ** 2), 1e10),
 }
 """Smallest and largest area in square pixels of the objects of each measure; boxes have whole sides."""
-OVERLAP = 0.5
-"""Smallest overlap of a detection with the object that it finds."""
-MAP = Measure("map")
+MAP, RECALL = Measure("map"), Measure("recall")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,70 @@ def objects_of(fields: Mapping[str, Space[Any]]) -> Objects:
     return Objects(shape, (rows, columns), int(classes.nvec.max()) - 1)
 
 
+def refuse_without_instances(fields: Mapping[str, Space[Any]]) -> None:
+    """Refuses examples without the pixels of their objects.
+
+    Raises:
+        UserError: They have no column `instances` that fits the frames and objects.
+    """
+    objects, instances = objects_of(fields), fields.get("instances")
+    if not (isinstance(instances, spaces.Box) and instances.shape == objects.size):
+        raise UserError(
+            f"the examples have no pixels of objects: a column `instances` {list(objects.size)} with the number of the object at each "
+            f"pixel; they have {', '.join(fields)}; give a source such as objects-minigrid-s16"
+        )
+
+
+def refuse_unread(outputs: Iterable[Tensor], encoder: nn.Module, what: str) -> None:
+    """Refuses an encoder with layers on which no output depends, and which would not be trained.
+
+    Args:
+        outputs: What is read from the encoder.
+        encoder: The encoder.
+        what: The setting that selects the outputs, and the encoder, in errors.
+
+    Raises:
+        UserError: There are such layers.
+    """
+    total: Tensor = sum((x.sum() for x in outputs), torch.zeros(()))
+    found = torch.autograd.grad(total, [*encoder.parameters()], allow_unused=True)
+    if any(gradient is None for gradient in found):
+        raise UserError(
+            f"{what} has layers that lead to none of these maps, and would not be trained; give more maps, or an encoder "
+            "with fewer layers, such as conv4:layers=3"
+        )
+
+
 def truth(examples: Examples) -> tuple[Tensor, Tensor]:
     """Boxes [B, M, 4] and classes, int64 [B, M], of the objects of examples."""
     return examples["boxes"], examples["classes"].long()
+
+
+def detections(
+    boxes: Tensor, scores: Tensor, least: float, most_overlap: float, candidates: int, count: int
+) -> Tensor:
+    """The best boxes without duplicates, [B, count, 6]: box, score, class from 1 on; zeros where there are fewer.
+
+    Args:
+        boxes: Boxes, [B, N, 4].
+        scores: Scores of the classes, without "no object", [B, N, C].
+        least: Detections have a higher score.
+        most_overlap: Largest overlap of two detections of one class.
+        candidates: Number of pairs of a box and a class among which duplicates are suppressed.
+        count: Largest number of detections.
+    """
+    classes = scores.shape[2]
+    best, place = scores.flatten(1).topk(min(candidates, scores[0].numel()))
+    label = place % classes + 1
+    box = boxes.gather(1, (place // classes)[..., None].expand(-1, -1, 4))
+    best = best.masked_fill(best <= least, -torch.inf)
+    kept = suppress(box, best, most_overlap, label)
+    best, order = best.masked_fill(~kept, -torch.inf).topk(min(count, best.shape[1]))
+    found = torch.cat([box, label[..., None].to(box)], dim=-1)
+    found = found.gather(1, order[..., None].expand(-1, -1, 5))
+    rows = torch.cat([found[..., :4], best[..., None], found[..., 4:]], dim=-1)
+    rows = rows.masked_fill(best[..., None] == -torch.inf, 0.0)
+    return F.pad(rows, (0, 0, 0, count - rows.shape[1]))
 
 
 def judged(examples: Examples, found: Tensor) -> dict[str, Tensor]:
@@ -94,24 +155,76 @@ def judged(examples: Examples, found: Tensor) -> dict[str, Tensor]:
 
 
 def average_precisions(
-    objects: NDArray[Any], detections: NDArray[Any], classes: int
+    objects: NDArray[Any],
+    detections: NDArray[Any],
+    classes: int,
+    overlaps: NDArray[Any] | None = None,
+    thresholds: Sequence[float] = (0.5,),
 ) -> dict[str, float]:
-    """`map`, the mean over classes; `map_small`, ... for objects of some sizes; `ap_1`, ... of each class.
+    """Average precisions at the first threshold, and `map_75`, ... at the others.
 
-    Classes and sizes of which there is no object are left out; `map` of no object at all is 0.
+    `map` is the mean over classes; `map_small`, ... that for objects of some sizes; `ap_1`, ... that of each class. Classes and sizes
+    of which there is no object are left out; `map` of no object at all is 0.
 
     Args:
         objects: True boxes and classes, [N, M, 5]; class 0 is none.
         detections: Boxes, scores and classes, [N, K, 6]; class 0 is none.
         classes: Number of classes, C.
+        overlaps: Of detections and objects, [N, K, M], if not those of their boxes but, for example, of their masks.
+        thresholds: Smallest overlaps of a detection with the object that it finds.
     """
+    found = _evaluated(objects, detections, classes, overlaps, thresholds)
+    if found is None:
+        return {MAP.name: 0.0}
+    precision = found.eval["precision"][..., 0].mean(axis=1)  # [thresholds, C, areas]
+    each, there = precision[0], precision[0] > -1
+    means = {
+        MAP.name + name: float(each[there[:, i], i].mean())
+        for i, name in enumerate(AREAS)
+        if there[:, i].any()
+    }
+    stricter = {
+        f"{MAP.name}_{100 * threshold:.0f}": float(own[there[:, 0], 0].mean())
+        for threshold, own in zip(thresholds[1:], precision[1:], strict=True)
+    }
+    of_classes = {f"ap_{k + 1}": float(each[k, 0]) for k in range(classes) if there[k, 0]}
+    return means | stricter | of_classes
+
+
+def average_recalls(objects: NDArray[Any], proposals: NDArray[Any]) -> dict[str, float]:
+    """`recall`, the share of objects that are found by a proposal, a mean over overlaps of 0.5, 0.55, ..., 0.95.
+
+    `recall_small`, ... is that of objects of some sizes. Sizes of which there is no object are left out; `recall` of no object at all
+    is 0.
+
+    Args:
+        objects: True boxes and classes, [N, M, 5]; class 0 is none.
+        proposals: Boxes and scores, [N, K, 5]; score 0 is none.
+    """
+    true = np.concatenate([objects[..., :4], objects[..., 4:] > 0], axis=-1)
+    given = np.concatenate([proposals, proposals[..., 4:] > 0], axis=-1)
+    found = _evaluated(true, given, 1, None, np.linspace(0.5, 0.95, 10))
+    if found is None:
+        return {RECALL.name: 0.0}
+    recall = found.eval["recall"][:, 0, :, 0].mean(axis=0)  # [areas]
+    return {RECALL.name + name: float(x) for name, x in zip(AREAS, recall, strict=True) if x > -1}
+
+
+def _evaluated(
+    objects: NDArray[Any],
+    detections: NDArray[Any],
+    classes: int,
+    overlaps: NDArray[Any] | None,
+    thresholds: Sequence[float] | NDArray[Any],
+) -> Any:
+    """COCO's evaluation; None if there are no objects or no detections. See `average_precisions`."""
     coco_class, evaluation_class = coco()
     true = _listed(objects[..., :4], objects[..., 4])
     for i, entry in enumerate(true, 1):
         entry |= {"id": i, "iscrowd": 0}
     found = _listed(detections[..., :4], detections[..., 5], detections[..., 4])
     if not true or not found:
-        return {MAP.name: 0.0}
+        return None
     with redirect_stdout(io.StringIO()):  # It prints its progress.
         given = coco_class()
         given.dataset = {
@@ -121,21 +234,23 @@ def average_precisions(
         }
         given.createIndex()
         evaluation = evaluation_class(given, _results(given, coco_class, found), "bbox")
-        evaluation.params.iouThrs = np.array([OVERLAP])
+        evaluation.params.iouThrs = np.array(thresholds)
         evaluation.params.areaRng = [list(limits) for limits in AREAS.values()]
         evaluation.params.areaRngLbl = list(AREAS)
         evaluation.params.maxDets = [detections.shape[1]]
+        if overlaps is not None:
+
+            def of_class(image: int, label: int) -> NDArray[Any]:
+                """Overlaps of the detections of a class, from the highest score down, and its objects."""
+                own = np.flatnonzero(detections[image, :, 5] == label)
+                own = own[np.argsort(-detections[image, own, 4], kind="stable")]
+                there = np.flatnonzero(objects[image, :, 4] == label)
+                return overlaps[image][np.ix_(own, there)].astype(np.float64)
+
+            evaluation.computeIoU = of_class
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, :, :, 0]  # [R, C, areas]
-    each = precision.mean(axis=0)
-    there = each > -1
-    means = {
-        MAP.name + name: float(each[there[:, i], i].mean())
-        for i, name in enumerate(AREAS)
-        if there[:, i].any()
-    }
-    return means | {f"ap_{k + 1}": float(each[k, 0]) for k in range(classes) if there[k, 0]}
+    return evaluation
 
 
 def coco() -> tuple[Any, Any]:

@@ -48,15 +48,16 @@ from rlbench.backbones.layers.boxes import (
     encode,
     match,
     overlap,
-    suppress,
 )
 from rlbench.backbones.models._base import normalises_over_batches
 from rlbench.backbones.models._detection import (
     MAP,
     average_precisions,
     coco,
+    detections,
     judged,
     objects_of,
+    refuse_unread,
     truth,
 )
 from rlbench.backbones.optim import Adam, gradient_step
@@ -263,33 +264,6 @@ def losses(
     )
 
 
-def detections(
-    boxes: Tensor, scores: Tensor, least: float, most_overlap: float, candidates: int, count: int
-) -> Tensor:
-    """The best boxes without duplicates, [B, count, 6]: box, score, class from 1 on; zeros where there are fewer.
-
-    Args:
-        boxes: Boxes, [B, N, 4].
-        scores: Scores of the classes, without "no object", [B, N, C].
-        least: Detections have a higher score.
-        most_overlap: Largest overlap of two detections of one class.
-        candidates: Number of pairs of a box and a class among which duplicates are suppressed.
-        count: Largest number of detections.
-    """
-    classes = scores.shape[2]
-    best, place = scores.flatten(1).topk(min(candidates, scores[0].numel()))
-    label = place % classes + 1
-    box = boxes.gather(1, (place // classes)[..., None].expand(-1, -1, 4))
-    best = best.masked_fill(best <= least, -torch.inf)
-    kept = suppress(box, best, most_overlap, label)
-    best, order = best.masked_fill(~kept, -torch.inf).topk(min(count, best.shape[1]))
-    found = torch.cat([box, label[..., None].to(box)], dim=-1)
-    found = found.gather(1, order[..., None].expand(-1, -1, 5))
-    rows = torch.cat([found[..., :4], best[..., None], found[..., 4:]], dim=-1)
-    rows = rows.masked_fill(best[..., None] == -torch.inf, 0.0)
-    return F.pad(rows, (0, 0, 0, count - rows.shape[1]))
-
-
 class SSD(Model):
     """SSD."""
 
@@ -323,13 +297,9 @@ class SSD(Model):
         sides = default_sides(config.scales, config.smallest_scale, config.largest_scale)
         self.head = SSDHead(read, sides * min(self.objects.size), self.objects.classes)
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
-        scores, codes = self.head(read)
-        used = torch.autograd.grad(scores.sum() + codes.sum(), parameters, allow_unused=True)
-        if any(gradient is None for gradient in used):
-            raise UserError(
-                f"maps is {config.maps}, but the {config.maps} coarsest maps of the encoder {config.encoder} leave layers unread, "
-                f"which would not be trained; give {len(maps)}, or an encoder that does not upsample, such as resnet"
-            )
+        refuse_unread(
+            read.values(), self.encoder, f"maps is {config.maps}, but the encoder {config.encoder}"
+        )
         self.optimizer = Adam(parameters, config.learning_rate)
 
     def predicted(self, obs: Tensor) -> tuple[Tensor, Tensor]:
