@@ -245,7 +245,8 @@ def _evaluated(
                 own = np.flatnonzero(detections[image, :, 5] == label)
                 own = own[np.argsort(-detections[image, own, 4], kind="stable")]
                 there = np.flatnonzero(objects[image, :, 4] == label)
-                return overlaps[image][np.ix_(own, there)].astype(np.float64)
+                found: NDArray[Any] = overlaps[image][np.ix_(own, there)].astype(np.float64)
+                return found
 
             evaluation.computeIoU = of_class
         evaluation.evaluate()

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from rlbench.backbones.layers.boxes import decode
+from rlbench.backbones.models._detection import detections
 from rlbench.backbones.models.ssd import (
     BOXES,
     CODE_SCALES,
@@ -19,55 +20,24 @@ from rlbench.backbones.models.ssd import (
     SSDConfig,
     SSDHead,
     default_sides,
-    detections,
     hard_negatives,
     losses,
     targets,
 )
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
-from rlbench.envs.examples._base import Source
-from rlbench.envs.examples._objects import object_columns, object_fields
+from rlbench.envs.examples._objects import object_fields
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from tests.kill_and_resume import assert_equal
 from tests.networks import equal, same, tensors
+from tests.squares import CLASSES, MOST, SIDE, SPEC, examples
 
 pytest.importorskip("pycocotools")
 
-SIDE, MOST, CLASSES = 32, 3, 2
-SPEC: dict[str, Any] = dict(object_fields(SIDE, SIDE, MOST, CLASSES))
 SMALL: dict[str, Any] = {
     "encoder": "conv4:width=8,layers=4,norm=gn", "maps": 2, "scales": 2, "smallest_scale": 0.2, "largest_scale": 0.4,
 }  # fmt: skip
-
-
-def columns(rows: int, seed: int) -> dict[str, Any]:
-    """Black pictures with a red square of 8x8 and, in two of three, a green one of 12x12 pixels; classes 1 and 2."""
-    rng = np.random.default_rng(seed)
-    obs = np.zeros((rows, SIDE, SIDE, 3), np.uint8)
-    instances = np.zeros((rows, SIDE, SIDE), np.uint8)
-    for row in range(rows):
-        for k, side in enumerate((8, 12)[: 1 + (row % 3 > 0)]):
-            y, x = rng.integers(SIDE - side, size=2)
-            obs[row, y : y + side, x : x + side] = 200 * np.eye(3, dtype=np.uint8)[k]
-            instances[row, y : y + side, x : x + side] = k + 1
-    return object_columns(obs, instances, np.tile([1, 2, 0], (rows, 1)))
-
-
-def examples(rows: int = 8, seed: int = 0) -> Examples:
-    return Examples({k: torch.from_numpy(v) for k, v in columns(rows, seed).items()})
-
-
-class Squares(Source):
-    """A source for runs: 24 pictures for training and 8 for tests."""
-
-    fields = SPEC
-    sizes = {"train": 24, "test": 8}  # noqa: RUF012
-
-    def sample(self, split: Any, size: int, seed: int) -> Any:
-        found = columns(24, seed + (split == "test"))
-        return {name: x[:size] for name, x in found.items()}
 
 
 def make(seed: int = 0, spec: dict[str, Any] = SPEC, **settings: Any) -> SSD:
@@ -317,7 +287,7 @@ def test_every_setting_of_detections_has_an_effect(setting: str, value: Any) -> 
         (SPEC | {"obs": Box(0, 1, (7,))}, {}, r"observations have the shape \(7,\); objects are detected in images"),
         (SPEC, {"maps": 5, "scales": 5}, "maps is 5, but the encoder conv4:width=8,layers=4,norm=gn has 4; give 4 or fewer"),
         (SPEC, {"scales": 1}, "scales is 1, fewer than maps, 2"),
-        (SPEC, {"encoder": "unet:width=4", "maps": 1}, "leave layers unread, which would not be trained; give 4"),
+        (SPEC, {"encoder": "unet:width=4", "maps": 1}, "has layers that lead to none of these maps"),
         (SPEC, {"encoder": "conv4:width=4,layers=5", "batch_size": 1}, "has a map of one pixel"),
         (SPEC, {"encoder": "flatten"}, "no pyramid of maps"),
         (SPEC, {"smallest_scale": 0.0}, "smallest_scale is 0.0; give a number from 0.01 to 2"),
@@ -349,7 +319,7 @@ def test_a_stopped_run_is_resumed_bit_for_bit(
 ) -> None:
     def run(out: str) -> Run:
         config = RunConfig(
-            env=f"{__name__}:Squares",
+            env="tests.squares:Squares",
             updates=4,
             eval_every=2,
             checkpoint_every=2,
