@@ -35,47 +35,39 @@ def roi_align(
         points: Points along a side of a bin, S.
         half: Whether the centre of a cell is half a cell from its edge; False is the first, misaligned form.
     """
-    height, width = features.shape[2:]
     n = bins * points
     share = (torch.arange(n, dtype=boxes.dtype, device=boxes.device) + 0.5) / n
     low, side = boxes[:, :2, None], (boxes[:, 2:] - boxes[:, :2])[..., None]
     at = (low + side * share) / stride - (0.5 if half else 0.0)  # [R, 2, n]: x, then y.
-    found = _interpolated(features, image, at[:, 1], at[:, 0], (height, width))
-    means: Tensor = found.unflatten(3, (bins, points)).unflatten(2, (bins, points)).mean((3, 5))
-    return means
-
-
-def _interpolated(
-    features: Tensor, image: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]
-) -> Tensor:
-    """Values [R, C, n, n] at rows y [R, n] and columns x [R, n]; up to one cell outside, the value of the edge; beyond, 0."""
-    (rows, row_weights), (columns, column_weights) = (
-        _corners(at, count) for at, count in zip((y, x), size, strict=True)
+    rows, columns = (
+        interpolation(at[:, axis], count).unflatten(1, (bins, points)).mean(2)
+        for axis, count in ((1, features.shape[2]), (0, features.shape[3]))
     )
-    channels, width = features.shape[1], size[1]
-    cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    first = image[:, None, None] * (size[0] * width)
-    found: Tensor | float = 0.0
-    for row, by_row in zip(rows, row_weights, strict=True):
-        for column, by_column in zip(columns, column_weights, strict=True):
-            index = first + row[:, :, None] * width + column[:, None]
-            weight = by_row[:, :, None] * by_column[:, None]
-            value = cells.index_select(0, index.flatten()).view(*index.shape, channels)
-            found = found + weight[..., None] * value
-    assert isinstance(found, Tensor)
-    return found.permute(0, 3, 1, 2)
+    # Interpolation is a product with one matrix for each axis, and the mean over points is part of the matrices.
+    own = features.permute(0, 2, 3, 1).flatten(2).index_select(0, image)  # [R, H, W * C]
+    found = (rows @ own).unflatten(2, (features.shape[3], -1)).transpose(1, 2).flatten(2)
+    return (columns @ found).unflatten(2, (bins, -1)).permute(0, 3, 2, 1)
 
 
-def _corners(at: Tensor, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two cells around each point along one axis, int64, and their weights, [R, n] each."""
-    outside = (at < -1) | (at > count)
-    at = at.clamp(0, count - 1)
-    low = at.floor().clamp(max=max(count - 2, 0))
-    share = at - low
-    lower = low.long()
-    upper = (lower + 1).clamp(max=count - 1)
-    inside = (~outside).to(at.dtype)
-    return (lower, upper), ((1 - share) * inside, share * inside)
+def interpolation(at: Tensor, count: int) -> Tensor:
+    """Weights of `count` cells in a linear interpolation at points, [..., count].
+
+    Up to one cell outside, the value is that of the first or last cell; beyond, 0.
+
+    >>> interpolation(torch.tensor([0.0, 1.25, -0.5, -1.5]), 3)
+    tensor([[1.0000, 0.0000, 0.0000],
+            [0.0000, 0.7500, 0.2500],
+            [1.0000, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.0000]])
+
+    Args:
+        at: Points, [...]; the centre of cell k is at k.
+        count: Number of cells.
+    """
+    inside = (at >= -1) & (at <= count)
+    cell = torch.arange(count, dtype=at.dtype, device=at.device)
+    near = 1 - (at.clamp(0, count - 1)[..., None] - cell).abs()
+    return near.clamp(min=0) * inside[..., None]
 
 
 def roi_pool(features: Tensor, boxes: Tensor, image: Tensor, stride: float, bins: int) -> Tensor:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.layers.boxes import clip, decode, match, overlap
 from rlbench.backbones.layers.mlp import MLP
-from rlbench.backbones.layers.regions import roi_align, roi_pool
+from rlbench.backbones.layers.regions import interpolation, roi_align, roi_pool
 from rlbench.backbones.models._detection import (
     MAP,
     average_precisions,
@@ -174,9 +174,7 @@ def pasted(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         pixel = torch.arange(count, dtype=boxes.dtype, device=boxes.device) + 0.5
         at = (pixel - low) / (high - low).clamp(min=1e-6) * side - 0.5
         inside = (pixel > low) & (pixel < high)
-        cells = torch.arange(side, dtype=boxes.dtype, device=boxes.device)
-        near = 1 - (at.clamp(0, side - 1)[..., None] - cells).abs()
-        weights.append(near.clamp(min=0) * inside[..., None])
+        weights.append(interpolation(at, side) * inside[..., None])
     rows, columns = weights
     return rows @ masks @ columns.transpose(-1, -2)
 
