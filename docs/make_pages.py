@@ -66,6 +66,8 @@ EXAMPLES = {
     "sb3-td3": "--env Pendulum-v1 --updates 1000",
     "segmenter": "--env frames-minigrid-s48 --encoder resnet:units=1,width=8 --updates 200",
     "sequence-classifier": "--env missions --updates 300",
+    "mask-rcnn": "--env objects-minigrid-s16 --updates 300",
+    "proposals": "--env objects-minigrid-s16 --updates 300",
     "ssd": "--env objects-minigrid-s16 --updates 300",
     "td3": "--env Pendulum-v1 --updates 1000",
     "vib": "--env signals-2 --data-size 2048 --updates 200",

@@ -75,6 +75,8 @@ CHANGE = 0.1
 """Standard deviation of the changes of true boxes, as a share of their sides."""
 COPIES = 4
 """Changed copies of each true box in training."""
+MEASURED_AT_ONCE = 50
+"""Images whose masks are in memory together in a measurement."""
 Pooling = Literal["align", "misaligned", "pool"]
 
 
@@ -102,7 +104,7 @@ class MaskRCNNConfig(ProposalConfig):
     """Detections have a higher score."""
     suppress_overlap: float = 0.5
     """Largest overlap of two detections of one class."""
-    detections: int = 20
+    detections: int = 10
     """Largest number of detections of an image (paper: 100)."""
     learning_rate: float = 1e-3
     """Adam step size."""
@@ -329,17 +331,24 @@ class MaskRCNN(Model):
         found = detections(
             boxes, scores, config.least_score, config.suppress_overlap, scores[0].numel(), config.detections
         )  # fmt: skip
-        own, label = found[..., :4].flatten(0, 1), found[..., 5].flatten().long()
-        features = self.pooled(
-            maps, own, image.repeat_interleave(config.detections), 2 * config.bins
-        )
-        out = self.masks(features)
-        soft = config.mask_loss == "softmax"
+        return found, self._masks(maps, found)
+
+    def masks_of(self, obs: Tensor, found: Tensor) -> Tensor:
+        """The masks of detections [B, K, 6] of images, bool [B, K, H, W]; none where there is no detection."""
+        return self._masks(self.encoder.pyramid(obs), found)
+
+    def _masks(self, maps: Mapping[int, Tensor], found: Tensor) -> Tensor:
+        count, each = found.shape[:2]
+        image = torch.arange(count, device=found.device).repeat_interleave(each)
+        boxes, label = found[..., :4].flatten(0, 1), found[..., 5].flatten().long()
+        out = self.masks(self.pooled(maps, boxes, image, 2 * self.config.bins))
+        soft = self.config.mask_loss == "softmax"
         chance = out.softmax(1) if soft else out.sigmoid()
-        rows = torch.arange(len(label), device=obs.device)
+        rows = torch.arange(len(label), device=found.device)
         inside = chance[rows, label if soft else (label - 1).clamp(min=0)]
-        shown = pasted(inside, own, self.objects.size) > 0.5
-        return found, (shown & (label > 0)[:, None, None]).unflatten(0, (count, -1))
+        shown = pasted(inside, boxes, self.objects.size) > 0.5
+        real: Tensor = shown & (label > 0)[:, None, None]
+        return real.unflatten(0, (count, each))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Detections of images, [B, `detections`, 6]."""
@@ -347,6 +356,13 @@ class MaskRCNN(Model):
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Detections and objects, see `judged`, and the overlaps of their masks, [B, K, M]."""
+        parts = [
+            self._measured(examples.take(slice(first, first + MEASURED_AT_ONCE)))
+            for first in range(0, len(examples), MEASURED_AT_ONCE)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _measured(self, examples: Examples) -> dict[str, Tensor]:
         regions = None
         if self.config.source == "true-boxes":
             boxes, classes = truth(examples)
@@ -354,10 +370,8 @@ class MaskRCNN(Model):
                 regions = changed(boxes, classes > 0, self.objects.size)
         found, masks = self.detect(examples["obs"], regions)
         most = examples["classes"].shape[1]
-        return {
-            **judged(examples, found),
-            "mask_overlaps": mask_overlaps(masks, examples["instances"], most),
-        }
+        overlaps = mask_overlaps(masks, examples["instances"], most)
+        return {**judged(examples, found), "mask_overlaps": overlaps}
 
     def summary(self, columns: Mapping[str, Any]) -> Mapping[str, float]:
         """Average precisions of boxes and of masks; see `average_precisions`."""

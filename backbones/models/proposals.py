@@ -73,8 +73,8 @@ class RegionProposals(Model):
         """One step of gradient descent."""
         boxes, classes = truth(experience)
         with drawing_from(self.generator):
-            predicted = self.proposals(self.encoder.pyramid(experience["obs"]))
-            parts = self.proposals.loss(*predicted, boxes, classes > 0)
+            logits, codes = self.proposals(self.encoder.pyramid(experience["obs"]))
+            parts = self.proposals.loss(logits, codes, boxes, classes > 0)
         objectness, localisation = (part.mean() for part in parts)
         return {
             "loss": gradient_step(self.optimizer, objectness + localisation),

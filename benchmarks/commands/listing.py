@@ -115,6 +115,8 @@ EXAMPLES = {
     "sb3-dqn": "CartPole-v1",
     "segmenter": "frames-minigrid-s48",
     "sequence-classifier": "missions",
+    "mask-rcnn": "objects-minigrid-s16",
+    "proposals": "objects-minigrid-s16",
     "ssd": "objects-minigrid-s16",
     "vib": "signals-2",
 }

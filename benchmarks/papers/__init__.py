@@ -62,6 +62,7 @@ PAPERS = NameTable(
             "rfm:PAPER",
             "relational forward models: predictions, edges, value of company, agents with one on board",
         ),
+        "mask-rcnn": ("mask_rcnn:PAPER", "boxes, classes and masks of objects; RoIAlign"),
         "scene-debiasing": (
             "scene_debiasing:PAPER",
             "actions whose scenes mislead: an adversary and masked actors",

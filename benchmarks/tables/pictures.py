@@ -124,17 +124,46 @@ def detected(result: Result, trust: Trust) -> tuple[Picture, ...]:
     test = examples_of_run(result.folder, trust=trust).test.take(slice(SHOWN))
     found = []
     columns = (result.columns[name][:SHOWN] for name in ("objects", "detections"))
-    for obs, objects, given in zip(test["obs"].numpy(), *columns, strict=True):
-        objects, given = objects[objects[:, 4] > 0], given[given[:, 4] > SURE]
+    masks = _masks(result, test, trust) if "mask_overlaps" in result.columns else [None] * SHOWN
+    for obs, objects, given, own in zip(test["obs"].numpy(), *columns, masks, strict=False):
+        sure = given[:, 4] > SURE
+        objects, given = objects[objects[:, 4] > 0], given[sure]
+        painted = obs if own is None else tinted(obs, own[sure], given[:, 5])
         both = [
             outlined(obs, objects[:, :4], objects[:, 4]),
-            outlined(obs, given[:, :4], given[:, 5]),
+            outlined(painted, given[:, :4], given[:, 5]),
         ]
         words = (
             f"{len(objects)} true objects, and {len(given)} detections with a score above {SURE}"
         )
         found.append(Picture(image(np.concatenate(both, axis=1)), words))
     return tuple(found)
+
+
+def _masks(result: Result, test: Any, trust: Trust) -> NDArray[np.bool_]:
+    """The masks of the detections of test examples, [B, K, H, W]."""
+    import torch
+
+    from rlbench.benchmarks.training.loading import load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder, trust=trust)
+    with torch.no_grad(), evaluating(learner):
+        masks: NDArray[np.bool_] = learner.masks_of(
+            test["obs"], torch.as_tensor(result.columns["detections"][: len(test)])
+        ).numpy()
+    return masks
+
+
+def tinted(obs: NDArray[Any], masks: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image [H, W, C] or [C, H, W] with half of the colours of classes [K] in their masks [K, H, W], uint8 [H, W, 3]."""
+    if obs.shape[-1] not in (1, 3, 4):
+        obs = np.moveaxis(obs, 0, -1)
+    picture = np.array(np.broadcast_to(obs[..., :3], (*obs.shape[:2], 3)))
+    palette = coloured(np.arange(int(classes.max(initial=0)) + 1)[None])[0]
+    for mask, label in zip(masks, classes.astype(int), strict=True):
+        picture[mask] = picture[mask] // 2 + palette[label] // 2
+    return picture
 
 
 def outlined(obs: NDArray[Any], boxes: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:

@@ -11,8 +11,8 @@ from rlbench.backbones.models.blobs import Blobs, BlobsConfig, boxes_of
 from rlbench.connected import connected
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from tests.backbones.test_ssd import SPEC, columns, examples
 from tests.networks import equal
+from tests.squares import SPEC, columns, examples
 
 pytest.importorskip("pycocotools")
 

@@ -73,7 +73,7 @@ def test_outputs_belong_to_the_default_boxes_of_their_cells() -> None:
             layer.weight.zero_()
         network.slide.weight[0, 0, 1, 1] = 1.0
         network.read.weight[:, 0, 0, 0] = 1.0
-        network.read.bias.copy_(100 * torch.arange(30.0))
+        network.read.bias = torch.nn.Parameter(100 * torch.arange(30.0))
     number = torch.arange(64.0).view(1, 1, 8, 8)
     logits, codes = network({4: torch.cat([number, torch.zeros(1, 7, 8, 8)], 1)})
     # Cell 9 is the second one of the second row; its default boxes have the numbers 54 to 59.

@@ -1,10 +1,10 @@
-"""The claim of SSD, judged on made-up results."""
+"""Claims of SSD and Mask R-CNN, judged on made-up results."""
 
 from typing import Any
 
 import pytest
 
-from rlbench.benchmarks.papers import PAPERS, load_paper, ssd
+from rlbench.benchmarks.papers import PAPERS, load_paper, mask_rcnn, ssd
 from rlbench.benchmarks.papers._step_sizes import name
 from rlbench.benchmarks.tables.results import Missing, Results
 from rlbench.benchmarks.training.learners import load_learner
@@ -59,3 +59,43 @@ def test_every_grid_has_three_seeds_and_settings_that_exist() -> None:
             for method in grid.methods:
                 load_learner(method.learner).Config(**method.settings)
     assert paper.minutes["small"] <= 15
+
+
+def masks(**others: tuple[float, float]) -> Results:
+    """Two seeds of each form of Mask R-CNN: `mask_map` and `mask_map_75`; of the step sizes the last one is the best."""
+    each = {
+        mask_rcnn.ALIGN: (0.8, 0.5), mask_rcnn.MISALIGNED: (0.7, 0.3), mask_rcnn.POOL: (0.75, 0.44),
+        mask_rcnn.SOFTMAX: (0.77, 0.4), mask_rcnn.WHOLE: (0.71, 0.3),
+    } | others  # fmt: skip
+    methods = {name(k, size): x for k, x in each.items() for size in mask_rcnn.STEP_SIZES}
+    last = f"{mask_rcnn.STEP_SIZES[-1]:g}"
+    results = []
+    for method, (usual, strict) in {**methods, mask_rcnn.UNTRAINED: (0.0, 0.0)}.items():
+        factor = 1.0 if method.endswith(last) else 0.5
+        for seed in range(2):
+            columns = {"mask_map": usual, "mask_map_75": strict, "map": usual}
+            scaled = {k: [factor * x] for k, x in columns.items()}
+            results.append(result(method, mask_rcnn.TASK, seed, **scaled))
+    return Results(results)
+
+
+def test_mask_rcnn_must_be_more_precise_than_its_ablations() -> None:
+    judged = verdict(mask_rcnn.PAPER, "K1", masks())
+    assert judged.holds
+    assert "RoIPool, 0.003: 44.0 (44.0/44.0)" in judged.evidence
+    assert not verdict(mask_rcnn.PAPER, "K1", masks(RoIPool=(0.75, 0.46))).holds
+    assert not verdict(mask_rcnn.PAPER, "K1", masks(**{mask_rcnn.SOFTMAX: (0.79, 0.4)})).holds
+    whole = verdict(mask_rcnn.PAPER, "K2", masks())
+    assert whole.holds
+    assert "of masks, both stages, 0.003: 71.0 (71.0/71.0); untrained: 0.0" in whole.evidence
+    assert not verdict(mask_rcnn.PAPER, "K2", masks(**{mask_rcnn.WHOLE: (0.69, 0.3)})).holds
+
+
+def test_every_form_of_mask_rcnn_has_settings_that_exist() -> None:
+    for grids in load_paper("mask-rcnn").grids.values():
+        names = [method.name for grid in grids for method in grid.methods]
+        assert len(set(names)) == len(names) == 2 * (len(mask_rcnn.HEADS) + 1) + 1
+        for grid in grids:
+            assert grid.seeds == 3
+            for method in grid.methods:
+                load_learner(method.learner).Config(**method.settings)

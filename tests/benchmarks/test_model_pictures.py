@@ -77,12 +77,35 @@ def test_boxes_are_drawn_in_the_colours_of_their_classes() -> None:
     assert not pictures.outlined(obs[:1], np.zeros((0, 4)), np.zeros(0)).any()
 
 
+def test_masks_are_tinted_in_the_colours_of_their_classes() -> None:
+    obs = np.full((3, 4, 6), 100, np.uint8)
+    masks = np.zeros((1, 4, 6), bool)
+    masks[0, 1, 2] = True
+    drawn = pictures.tinted(obs, masks, np.array([2.0]))
+    assert drawn[1, 2].tolist() == (50 + coloured(np.array([[2]]))[0, 0] // 2).tolist()
+    drawn[1, 2] = 100
+    assert (drawn == 100).all()
+    assert (obs == 100).all()
+
+
+def test_masks_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    from tests.backbones.test_mask_rcnn import SMALL as small
+
+    config = RunConfig(env="tests.squares:Squares", updates=1, eval_every=0, out=tmp_path / "run")
+    settings = load_learner("mask-rcnn").Config(**small, batch_size=8)
+    Run("mask-rcnn", settings, config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("mask-rcnn", tmp_path / "run"), trust=True)
+    assert len(found.shown) == 8
+    assert "true objects, and" in found.shown[0].caption
+
+
 def test_the_boxes_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     from tests.backbones.test_ssd import SMALL as small
 
     config = RunConfig(
-        env="tests.backbones.test_ssd:Squares", updates=1, eval_every=0, out=tmp_path / "run"
+        env="tests.squares:Squares", updates=1, eval_every=0, out=tmp_path / "run"
     )  # fmt: skip
     settings = load_learner("ssd").Config(**small, batch_size=8)
     Run("ssd", settings, config, Console(quiet=True)).start()

@@ -61,6 +61,8 @@ TINY: dict[str, list[str]] = {
     ],
     "classifier": ["--env", "digits", "--encoder", "sigmoid-mlp:units=8,layers=1", "--batch-size", "4"],
     "blobs": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
+    "mask-rcnn": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
+    "proposals": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
     "ssd": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
     "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     "vib": ["--env", "signals-2", "--data-size", "64", *SMALL],
