@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rlbench.agents.brac import BRAC as BRAC, BRACConfig as BRACConfig
     from rlbench.agents.cql import CQL as CQL, CQLConfig as CQLConfig
     from rlbench.agents.crr import CRR as CRR, CRRConfig as CRRConfig
+    from rlbench.agents.decision_transformer import (
+        DecisionTransformer as DecisionTransformer,
+        DecisionTransformerConfig as DecisionTransformerConfig,
+    )
     from rlbench.agents.dqn import DQN as DQN, DQNConfig as DQNConfig
     from rlbench.agents.ibac_sni import IBACSNI as IBACSNI, IBACSNIConfig as IBACSNIConfig
     from rlbench.agents.iql import IQL as IQL, IQLConfig as IQLConfig
@@ -65,6 +69,10 @@ AGENTS = NameTable(
         "brac": ("brac:BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
         "cql": ("cql:CQL", "offline SAC whose critics are pushed down on actions outside the data"),
         "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
+        "decision-transformer": (
+            "decision_transformer:DecisionTransformer",
+            "a causal transformer predicts the actions of the data, given the return that follows them",
+        ),
         "dqn": (
             "dqn:DQN",
             "deep Q-network, off-policy, discrete actions: double, duelling, prioritised, n-step",

@@ -110,10 +110,11 @@ class Team(Agent):
             name: getattr(experience, name)[..., None].expand_as(experience.reward)
             for name in ("terminated", "truncated")
         }
-        columns = {x.name: getattr(experience, x.name) for x in fields(experience)} | ends
+        given = {x.name: getattr(experience, x.name) for x in fields(experience)}
+        columns = {name: x for name, x in given.items() if x is not None} | ends
         extras = self._parts_of(columns.pop("extras"), 1)
         states: Sequence[State | None] = [None] * len(self.members)
-        if (state := columns.pop("state")) is not None:
+        if (state := columns.pop("state", None)) is not None:
             states = self._parts_of(state, 0)
         for part, own, before in zip(self._parts_of(columns, 1), extras, states, strict=True):
             yield Trajectories(**part, extras=own, state=before)

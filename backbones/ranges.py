@@ -70,21 +70,21 @@ SEVERAL = Range(
 _NAMES = {
     COUNT: "correction_updates cycle_updates data_size decay_updates exploration_updates log_every policy_decay_updates policy_every "
     "replay_size steps target_every updates",
-    SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size bonus_memory code code_size "
-    "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes hidden input_layers lifetimes "
+    SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size blocks bonus_memory code code_size "
+    "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes heads hidden input_layers lifetimes "
     "memory_size n_step neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "
-    "steps_per_update target_samples tournament vae_hidden workers",
+    "steps_per_update target_samples time_steps tournament vae_hidden workers",
     FEW: "seeds threads",
     SEED: "seed",
     PERIOD: "checkpoint_every eval_every jobs snapshot_every warmup_updates",
     FINITE: "divergence_threshold gap_threshold kl_threshold mmd_threshold sigma_offset "
-    "target_entropy_scale",
+    "target_entropy_scale target_return",
     NOT_NEGATIVE: "activation_penalty alpha alpha_learning_rate beta bonus cloning_alpha conservatism divergence_weight "
     "entropy_coefficient exploration_noise noise_clip random_steps perturbation policy_entropy policy_penalty policy_rate "
     "prediction_entropy prediction_penalty prediction_rate prediction_spread prediction_weight "
     "std_penalty target_noise target_noise_clip value_clip_range value_coefficient weight_decay",
     POSITIVE: "act_temperature alpha_min priority_floor clip_range fixed_alpha initial_temperature kernel_width "
-    "evolution_noise rms_prop_epsilon std",
+    "evolution_noise return_scale rms_prop_epsilon std",
     LIMIT: "agent_max_norm alpha_max error_clip gradient_clip kl_limit max_grad_norm predictor_max_grad_norm max_norm max_weight target_kl",
     RATE: "critic_learning_rate final_learning_rate learning_rate policy_learning_rate "
     "predictor_learning_rate vae_learning_rate",

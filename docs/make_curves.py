@@ -54,6 +54,10 @@ COMMANDS = {
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
     "debiasing": "--env scenes-70 --data-size 2000 --learning-rate 3e-3 --pretrain-updates 80 --adversary-updates 10 --updates 120 --eval-every 20",
+    "decision-transformer": (
+        "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --embedding-size 32 --blocks 2 --sequence-length 10 "
+        "--batch-size 32 --learning-rate 1e-3"
+    ),
     "dqn": (
         "--env CartPole-v1 --updates 4800 --eval-every 800 --exploration-updates 1000 --learning-rate 5e-4 --target-every 50"
     ),

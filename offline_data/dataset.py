@@ -127,6 +127,8 @@ class DataSet(TransitionTable):
             terminated=rows.terminated,
             truncated=cut * (1 - rows.terminated),
             final_obs=rows.next_obs,
+            time=self._in_episodes[0][index],
+            return_to_go=self._in_episodes[1][index],
         )
 
     @functools.cached_property
@@ -135,6 +137,20 @@ class DataSet(TransitionTable):
         last = torch.zeros(len(self), device=self.rows.device)
         last[torch.from_numpy(self.episode_bounds[1:] - 1).to(last.device)] = 1.0
         return last
+
+    @functools.cached_property
+    def _in_episodes(self) -> tuple[Tensor, Tensor]:
+        """For each row the steps of its episode before it, int64 [N], and its return-to-go, [N]; computed once.
+
+        If the recording was cut within its last episode, the return-to-go there lacks the rewards that are not recorded.
+        """
+        bounds = torch.from_numpy(self.episode_bounds).to(self.rows.device)
+        row = torch.arange(len(self), device=bounds.device)
+        episode = torch.searchsorted(bounds, row, right=True) - 1
+        reward = self.layout.stored.unpack(self.rows).reward.double()
+        before = torch.cat([reward.new_zeros(1), reward.cumsum(0)])
+        to_go = before[bounds[episode + 1]] - before[:-1]
+        return row - bounds[episode], to_go.float()
 
 
 class Columns(NamedTuple):

@@ -53,6 +53,11 @@ class Trajectories:
     """Extras that `act` returned with each step, such as log-probabilities, [T, B, ...]."""
     state: Mapping[str, Tensor] | None = None
     """The agent's state before the first step, [B, ...]; None at the start of all episodes, and for agents without one."""
+    time: Tensor | None = None
+    """Steps of the episode before each step, int64 [T, B]; None unless the steps are from a data set."""
+    return_to_go: Tensor | None = None
+    """Undiscounted rewards from each step to the end of its episode, also to a time limit, [T, B]; None unless the steps are
+    from a data set."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Spec:
 
 
 State = dict[str, Tensor]
+REWARD = "reward"
+"""Entry of a state by which an agent asks for the reward of each step; see `rewarded`."""
 Learn = Callable[[Any], Mapping[str, Tensor]]
 """An update: from experience to metrics."""
 
@@ -79,7 +81,21 @@ class Action:
     """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`. They are
     not copied, so return new tensors from each call."""
     state: State | None = None
-    """Recurrent state to hand to the next `act`, batch first; None if there is none."""
+    """Recurrent state to hand to the next `act`, batch first; None if there is none. If it has the entry `reward`, [B], the
+    reward of the step must first be put there (`rewarded`)."""
+
+
+def rewarded(state: State | None, reward: Any) -> State | None:
+    """A state of `act` after the step that it chose.
+
+    Args:
+        state: The state; it is returned as it is unless it has the entry `reward`.
+        reward: Reward of the step in each environment, [B], as a tensor or an array.
+    """
+    if state is None or REWARD not in state:
+        return state
+    like = state[REWARD]
+    return {**state, REWARD: torch.as_tensor(reward, dtype=like.dtype, device=like.device)}
 
 
 class Learner(ABC):

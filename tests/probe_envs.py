@@ -3,6 +3,7 @@
 Observations have two numbers, because a network with one input is a special case.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +94,18 @@ def random_trajectories(spec: Spec, steps: int = 8, envs: int = 4, seed: int = 0
         for name in ("obs", "action", "reward", "terminated", "truncated", "next_obs")
     }
     final_obs = torch.cat([fold["obs"][1:], fold.pop("next_obs")[-1:]])
-    return Trajectories(**fold, final_obs=final_obs)
+    return in_episodes(Trajectories(**fold, final_obs=final_obs))
+
+
+def in_episodes(batch: Trajectories) -> Trajectories:
+    """The same as stretches of a data set: with times and returns-to-go, as if nothing came before or after."""
+    over = torch.maximum(batch.terminated, batch.truncated)
+    time, to_go = torch.zeros_like(over), batch.reward.clone()
+    for t in range(1, len(over)):
+        time[t] = (time[t - 1] + 1) * (1 - over[t - 1])
+    for t in reversed(range(len(over) - 1)):
+        to_go[t] += to_go[t + 1] * (1 - over[t])
+    return dataclasses.replace(batch, time=time.long(), return_to_go=to_go)
 
 
 def random_experience(agent: Agent, seed: int = 0) -> Transitions | Trajectories:

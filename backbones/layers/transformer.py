@@ -59,6 +59,8 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks with learned positions, from vectors to vectors."""
 
+    positions: Tensor
+
     def __init__(
         self,
         width: int,
@@ -75,6 +77,7 @@ class Transformer(nn.Module):
         norm: Norm = "pre",
         dropout: float = 0.0,
         seed: int = 0,
+        positions: bool = True,
     ) -> None:
         """Initial weights are normal with standard deviation 0.02, truncated at two deviations; biases are 0.
 
@@ -92,6 +95,7 @@ class Transformer(nn.Module):
             norm: LN before each layer, or after it as in BERT.
             dropout: Share of the attention weights and of each layer's outputs that is set to 0 in training.
             seed: Decides the random blocks of all layers.
+            positions: Whether it learns a vector for each position; otherwise the inputs say where they are.
 
         Raises:
             UserError: The sizes do not fit each other.
@@ -99,7 +103,10 @@ class Transformer(nn.Module):
         super().__init__()
         pattern = Pattern(attention, causal, block, window, random)
         self.max_length, self.pre = max_length, norm == "pre"
-        self.positions = nn.Parameter(torch.empty(max_length, width))
+        if positions:
+            self.positions = nn.Parameter(torch.empty(max_length, width))
+        else:
+            self.register_buffer("positions", torch.zeros(1, width), persistent=False)
         extra = block if attention == "etc" else 0
         self.tokens = nn.Parameter(torch.empty(extra, width)) if extra else None
         self.blocks = nn.ModuleList(

@@ -159,6 +159,7 @@ def _played(
     from rlbench.benchmarks.training.faults import Actions, named_as_users
     from rlbench.envs.contract import as_tensor
     from rlbench.envs.episodes import step_limit
+    from rlbench.interface import rewarded
 
     longest, actions = longest_episode(step_limit(env.env)), Actions(agent)
     world = env.env.unwrapped
@@ -176,8 +177,8 @@ def _played(
                         world.predictions = q[0].cpu().numpy()
                     picture = draw()
                     yield Shot(picture, step, total)
-                state = chosen.state
                 obs, reward, terminated, truncated = env.step(action)
+                state = rewarded(chosen.state, np.reshape(reward, (1, *np.shape(reward))))
                 step, total = step + 1, total + float(np.mean(reward))
                 over = terminated or truncated or step == longest
             yield Shot(picture, step, total)

@@ -16,7 +16,7 @@ from rlbench.benchmarks.training.loading import load_agent_run
 from rlbench.envs.contract import as_obs, as_tensor
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, State, evaluating
+from rlbench.interface import REWARD, Agent, State, evaluating, rewarded
 from rlbench.packed import Packed
 from rlbench.trust import Trust
 
@@ -40,20 +40,22 @@ class Actor:
         self._rows = 0
         """Number of environments that the memory belongs to."""
 
-    def __call__(self, obs: Any, *, explore: bool = False) -> Any:
+    def __call__(self, obs: Any, *, explore: bool = False, reward: ArrayLike | None = None) -> Any:
         """The action for one observation, or the actions for a batch.
 
         Args:
             obs: One observation of the task's environment, [...], or one of each of B environments, [B, ...]; if the
                 environment has Dict observations, one of them.
             explore: Whether to act with exploration noise, as in training.
+            reward: Reward of the last step, or of that of each of B environments, [B]. Only some agents need it, such as
+                decision-transformer; at the beginning of an episode it does not count.
 
         Returns:
             One action for `env.step`, or an array with the actions of B environments, [B, ...].
 
         Raises:
-            UserError: The observations have another shape or are not numbers, or their number differs from the
-                number of environments in the agent's memory.
+            UserError: The observations have another shape or are not numbers, their number differs from the number of
+                environments in the agent's memory, or the agent needs rewards and was not given one for each.
         """
         batch, single = self._batch(obs)
         if self._state is not None and len(batch) != self._rows:
@@ -61,6 +63,8 @@ class Actor:
                 f"the agent remembers {self._rows} environments, but was given observations of {len(batch)}; call reset() "
                 "where new episodes begin"
             )
+        if self._state is not None and REWARD in self._state:
+            self._state = rewarded(self._state, self._rewards(reward, single=single))
         on_device = as_tensor(batch, self.agent)
         with named_as_users(type(self.agent)), evaluating(self.agent):
             chosen = self.agent.act(on_device, explore=explore, state=self._state)
@@ -106,6 +110,16 @@ class Actor:
                 "one observation or a batch; `task.make()` makes the environment as the agent sees it"
             )
         return (found[None] if single else found), single
+
+    def _rewards(self, reward: ArrayLike | None, *, single: bool) -> NDArray[np.float32]:
+        """The rewards of the last step, [B]."""
+        given = None if reward is None else np.asarray(reward, dtype=np.float32)
+        if given is None or given.shape != (() if single else (self._rows,)):
+            raise UserError(
+                f"the reward is {reward!r}, but this agent needs the reward of the last step in each environment; call it as "
+                "agent(obs, reward=reward)"
+            )
+        return given.reshape(self._rows)
 
     def _for_env(self, action: NDArray[Any]) -> NDArray[Any]:
         """Copies of actions in the dtype of the action space, clipped because rounding to float32 may leave it."""

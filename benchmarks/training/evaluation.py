@@ -22,7 +22,15 @@ from rlbench.envs.episodes import Record, Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes
-from rlbench.interface import Agent, Learner, MetaLearner, Model, State, evaluating
+from rlbench.interface import (
+    Agent,
+    Learner,
+    MetaLearner,
+    Model,
+    State,
+    evaluating,
+    rewarded,
+)
 from rlbench.measures import RETURN
 from rlbench.seeding import derive
 
@@ -112,9 +120,18 @@ class EpisodesEvaluator:
                 self._cut += int((step + 1 == self._max_steps).sum())
             return action
 
+        def after(
+            episode: Array, step: Array, obs: Array, action: Array, reward: Array,
+            terminated: Array, truncated: Array, next_obs: Array,
+        ) -> None:  # fmt: skip
+            nonlocal state
+            state = rewarded(state, reward)
+            if record is not None:
+                record(episode, step, obs, action, reward, terminated, truncated, next_obs)
+
         try:
             with named_as_users(type(agent)):
-                returns = play(self.envs, seeds, act, record, self._max_steps)
+                returns = play(self.envs, seeds, act, after, self._max_steps)
         finally:
             agent.act_generator.set_state(random_state)
         if not np.isfinite(returns).all():

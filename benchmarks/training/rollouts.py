@@ -18,7 +18,7 @@ from rlbench.envs.episodes import Repeats, make_envs
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Agent, Learn, State
+from rlbench.interface import Agent, Learn, State, rewarded
 from rlbench.seeding import derive
 
 Array = NDArray[Any]
@@ -129,9 +129,9 @@ class RolloutDriver:
             # A copy, because the agent or the environments may reuse the array.
             actions.append(action.copy())
             extras.append(chosen.extras)
-            self._state = chosen.state
             final_obs[t], reward, terminated[t], truncated[t] = self._env.step(action)
             rewards.append(reward.astype(np.float32))
+            self._state = rewarded(chosen.state, rewards[t])
             self._step += 1
             self._return += rewards[t].reshape(count, -1).mean(1)  # A team has several rewards.
             self._obs = final_obs[t]

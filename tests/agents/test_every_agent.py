@@ -135,7 +135,7 @@ def test_acting_without_exploration_changes_nothing_in_the_training(name: str) -
 # Read by the drivers alone, never by the agent.
 DRIVER_SETTINGS = {"batch_size", "random_steps", "replay_size", "sequence_length"}
 # Read by `act` alone.
-ACT_SETTINGS = {"act_mode", "act_samples", "act_temperature", "exploration_noise"}
+ACT_SETTINGS = {"act_mode", "act_samples", "act_temperature", "exploration_noise", "target_return"}
 # On choices or images alone: test_crr.py, test_observing.py.
 ELSEWHERE_SETTINGS = {"conservatism", "encoder", "freeze"}
 FIELDS = [

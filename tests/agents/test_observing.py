@@ -31,6 +31,7 @@ from rlbench.offline_data import open_data
 from rlbench.storage import Layout
 from tests.agents.case import case_of
 from tests.networks import same, tensors
+from tests.probe_envs import in_episodes
 
 IMAGE = Box(0, 255, (6, 6, 3), np.uint8)
 BOX = Spec(IMAGE, Box(-1, 1, (2,)))
@@ -39,7 +40,9 @@ OTHERS = [
     "mobilenet-v2:width=0.1,norm=bn", "fc-densenet:growth=2,pools=2,norm=bn",
     "mnas:first=4,last=0,size=8,norm=bn,head=flatten,blocks=mbconv3_r2_k3_s2_o4_se0.25_identity",
 ]  # fmt: skip
-NAMES = ["awr", "bc", "bcq", "bear", "brac", "cql", "crr", "iql", "recurrent-crr", "sac", "td3"]
+NAMES = [
+    "awr", "bc", "bcq", "bear", "brac", "cql", "crr", "decision-transformer", "iql", "recurrent-crr", "sac", "td3",
+]  # fmt: skip
 QUIET = Console(quiet=True)
 
 
@@ -58,7 +61,7 @@ def experience(agent: Agent, seed: int = 0) -> Any:
     action = 2 * torch.rand(*shape, 2, generator=generator) - 1
     reward, zeros = torch.rand(shape, generator=generator), torch.zeros(shape)
     if agent.consumes is Trajectories:
-        return Trajectories(images(), action, reward, zeros, zeros, images())
+        return in_episodes(Trajectories(images(), action, reward, zeros, zeros, images()))
     return Transitions(images(), action, reward, images(), zeros, zeros)
 
 

@@ -85,6 +85,72 @@ def test_a_batch_is_its_observations_one_by_one(recurrent: Path) -> None:
             )
 
 
+@pytest.fixture(scope="module")
+def rewarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of an agent that needs the reward of each step."""
+    out = tmp_path_factory.mktemp("rewarded") / "run"
+    settings = {
+        "embedding_size": 8,
+        "blocks": 1,
+        "sequence_length": 3,
+        "learning_rate": 1e-2,
+        "warmup_updates": 0,
+    }
+    config = RunConfig(
+        env="point-mixed", data_size=200, updates=20, eval_episodes=12, compile="off", out=out
+    )
+    name = "decision-transformer"
+    Run(name, load_agent(name).Config(**settings), config, QUIET).start()
+    return out
+
+
+def test_an_agent_alone_is_given_the_rewards_that_an_evaluation_gives_it(rewarded: Path) -> None:
+    """Also if there are more episodes than environments, so that some environments play two."""
+    agent = rlbench.load(rewarded)
+    env = agent.task.make()
+    returns: list[float] = []
+    other: list[float] = []
+    for kept, factor in ((returns, 1.0), (other, 0.0)):
+        for episode in range(12):
+            (obs, _), total, over, reward = (
+                env.reset(seed=derive(1, "episode", episode)),
+                0.0,
+                False,
+                9.0,
+            )
+            agent.reset()
+            while not over:
+                obs, got, terminated, truncated, _ = env.step(agent(obs, reward=reward))
+                total, over, reward = (
+                    total + float(got),
+                    terminated or truncated,
+                    factor * float(got),
+                )
+            kept.append(total)
+    _, expected = EpisodesEvaluator(agent.task, 12).returns(agent.agent, seed=1)
+    np.testing.assert_allclose(np.array(returns), expected, rtol=1e-4)
+    assert not np.allclose(other, expected, rtol=1e-4)
+
+
+def test_a_missing_reward_is_one_sentence(rewarded: Path) -> None:
+    agent = rlbench.load(rewarded)
+    obs = np.zeros((3, 2), np.float32)
+    agent(obs)  # No step has been taken yet.
+    for wrong in (None, 1.0, [1.0, 2.0]):
+        with pytest.raises(
+            UserError, match="needs the reward of the last step in each environment"
+        ):
+            agent(obs, reward=wrong)
+    agent(obs, reward=[1.0, 2.0, 3.0])
+    agent.reset(np.array([True, False, False]))
+    agent(obs, reward=[1.0, 2.0, 3.0])
+    agent.reset()
+    agent(obs[0])
+    with pytest.raises(UserError, match=r"the reward is array\(\[1"):
+        agent(obs[0], reward=np.ones(1))
+    agent(obs[0], reward=1.0)
+
+
 class Wide(gym.Env[Any, Any]):
     """Its bounds do not fit in float32."""
 

@@ -62,6 +62,29 @@ def test_an_episode_whose_last_row_is_lost_counts_as_cut(data: DataSet) -> None:
         assert torch.equal(mine.truncated, other.truncated)
 
 
+def test_times_and_returns_to_go_by_hand(data: DataSet) -> None:
+    few = DataSet.__new__(DataSet)
+    few.rows, few.layout, few.frames = data.rows[:7].clone(), data.layout, None
+    few.episode_bounds = np.array([0, 3, 5, 7])  # The last one was cut when the recording ended.
+    reward, terminated, truncated = np.cumsum(few.layout.widths)[1:4]
+    few.rows[:, terminated : truncated + 1] = 0.0
+    few.rows[:, reward] = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+    few.rows[2, truncated] = few.rows[4, terminated] = 1.0
+    got = few.stretches(torch.tensor([0, 1, 2, 3]), 4)
+    assert got.time is not None
+    assert got.return_to_go is not None
+    assert got.time.T.tolist() == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 0], [0, 1, 0, 1]]
+    assert got.return_to_go[:, 0].tolist() == [7.0, 6.0, 4.0, 24.0]  # Also up to a time limit.
+    assert got.return_to_go[:, 3].tolist() == [24.0, 16.0, 96.0, 64.0]
+
+
+def test_the_first_return_to_go_of_an_episode_is_its_return(data: DataSet) -> None:
+    first = torch.from_numpy(data.episode_bounds[: len(data.episode_returns)])
+    to_go = data.stretches(first, 1).return_to_go
+    assert to_go is not None
+    np.testing.assert_allclose(to_go[0].numpy(), data.episode_returns, rtol=1e-5)
+
+
 def test_a_length_beyond_the_data_is_reported(data: DataSet) -> None:
     with pytest.raises(UserError, match="sequence_length is 251, but the data set has 250"):
         data.starts(1, 251, torch.Generator())
@@ -77,9 +100,14 @@ def test_the_range_of_returns_reaches_the_agent(data: DataSet, tmp_path: Path) -
     assert agent.reward_scale == pytest.approx(1000 / (high - low))
 
 
-@pytest.mark.parametrize("name", ["awr", "recurrent-crr"])
-def test_agents_of_trajectories_learn_from_data_and_resume(name: str, tmp_path: Path) -> None:
-    settings = {"hidden": (8,), "batch_size": 3, "sequence_length": 6}
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("awr", {"hidden": (8,)}), ("recurrent-crr", {"hidden": (8,)}), ("decision-transformer", {"embedding_size": 8, "warmup_updates": 2})],
+)  # fmt: skip
+def test_agents_of_trajectories_learn_from_data_and_resume(
+    name: str, size: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**size, "batch_size": 3, "sequence_length": 6}
     ends = {}
     for kind, checkpoint in (("whole", 6), ("cut", 3)):
         config = RunConfig(

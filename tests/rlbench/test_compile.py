@@ -40,7 +40,9 @@ def compare(name: str, updates: int, backend: Any, **settings: Any) -> None:
 
 
 def test_which_agents_are_compiled() -> None:
-    assert set(NAMES) - set(COMPILED) == {"awr", "recurrent-crr", "sb3-sac", "sb3-td3"}
+    assert set(NAMES) - set(COMPILED) == {
+        "awr", "decision-transformer", "recurrent-crr", "sb3-sac", "sb3-td3",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMPILED)
