@@ -8,8 +8,8 @@ weight, no slow copy of the policy, and one standard deviation for all states:
 Nair et al., 2020, https://arxiv.org/abs/2006.09359; settings as in CORL (beta 1/3 on locomotion).
 
 Differences from the sources: CORL's mean is not squashed and its networks have three hidden layers
-without the LayerNorm of CRR. It learns from data here, without the paper's online phase. With
-discrete actions the baseline is the exact expectation, as in CRR.
+without the LayerNorm of CRR. The paper's online phase is a second run, `--data none
+--pretrained RUN`. With discrete actions the baseline is the exact expectation, as in CRR.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,14 @@ class AWACConfig(CRRConfig):
     max_weight: float = 100.0
     target_actions: Literal["target-policy", "policy"] = "policy"
     act_mode: Literal["critic-weighted", "argmax-q", "mode", "sample"] = "mode"
+    random_steps: int = 5_000
+    """Online: environment steps before the first update, with uniform actions unless --pretrained gives it a policy."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps."""
 
 
 class AWAC(CRR):
     """AWAC as a setting of CRR."""
 
     Config: ClassVar[type] = AWACConfig
+    explores = True

@@ -72,6 +72,10 @@ class IQLConfig(ObservingConfig):
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set (authors'
     code: no)."""
+    random_steps: int = 5_000
+    """Online: environment steps before the first update, with uniform actions unless --pretrained gives it a policy."""
+    replay_size: int = 1_000_000
+    """Online: transitions that the replay buffer keeps."""
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
@@ -94,6 +98,7 @@ class IQL(Agent):
 
     Config: ClassVar[type] = IQLConfig
     consumes = Transitions
+    explores = True
     config: IQLConfig
 
     def build(self) -> None:

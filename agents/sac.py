@@ -53,7 +53,7 @@ class SACConfig(ObservingConfig):
     initial_temperature: float = 1.0
     """Weight of the entropy at the start (paper: alpha)."""
     random_steps: int = 5_000
-    """Online: environment steps with uniform actions before the first update."""
+    """Online: environment steps before the first update, with uniform actions unless --pretrained gives it a policy."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps."""
 

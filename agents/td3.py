@@ -60,7 +60,7 @@ class TD3Config(ObservingConfig):
     exploration_noise: float = 0.1
     """Standard deviation of the noise on actions that explore (paper: sigma)."""
     random_steps: int = 25_000
-    """Online: environment steps with uniform actions before the first update."""
+    """Online: environment steps before the first update, with uniform actions unless --pretrained gives it a policy."""
     replay_size: int = 1_000_000
     """Online: transitions that the replay buffer keeps."""
     cloning_alpha: float | None = None

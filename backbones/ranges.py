@@ -89,7 +89,7 @@ _NAMES = {
     RATE: "critic_learning_rate final_learning_rate learning_rate policy_learning_rate "
     "predictor_learning_rate vae_learning_rate",
     SHARE: "correction critic_rate discount exploration_end exploration_start gae_lambda mixing mixture priority_exponent soft_clip target_rate",
-    BELOW_ONE: "baseline_decay dropout momentum",
+    BELOW_ONE: "baseline_decay data_share dropout momentum",
     INSIDE: "expectile",
     TWO: "atoms prediction_size",
     BOUNDS: "log_std_bounds",

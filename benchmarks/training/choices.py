@@ -11,7 +11,7 @@ from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.run_folder import folder_name
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.experience import Lifetimes, Trajectories
+from rlbench.experience import Lifetimes, Trajectories, Transitions
 from rlbench.interface import Agent, Learner
 from rlbench.seeding import derive
 
@@ -19,18 +19,26 @@ COMPILING_PAYS = 50_000
 """Number of steps from which `--compile auto` compiles: from here on it saves more time than it takes."""
 
 
-def learns_from_data(name: str, agent: type[Agent], data: str, task: Task) -> bool:
-    """Whether an agent learns from a data set instead of experience that it gathers.
+def learns_from_data(name: str, agent: type[Agent], config: RunConfig, task: Task) -> bool:
+    """Whether an agent learns from a data set alone; otherwise it gathers its own experience.
 
     Args:
         name: Name of the agent.
         agent: Its class.
-        data: See `RunConfig.data`.
+        config: Options of the run.
         task: Its task.
 
     Raises:
         UserError: The agent can do neither with these options.
     """
+    data = config.data
+    if config.data_share:
+        if data == "none" or not (agent.explores and agent.consumes is Transitions):
+            raise UserError(
+                f"data_share is {config.data_share} and data is {data}, but for both a data set and experience of its own "
+                f"{name} must be an agent such as iql or sac, and data not none; leave --data-share out or change the others"
+            )
+        return False
     if agent.explores and (data == "none" or (task.data is None and data == "auto")):
         return False
     if data == "none":

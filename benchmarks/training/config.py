@@ -17,6 +17,9 @@ class RunConfig:
     """Data set of an agent: auto (D4RL's file if it is on this machine, else generated), generated, d4rl,
     minari:ID, an HDF5 file, the folder of a data set in Minari's format, a model of Stable-Baselines3 (.zip) that generates the data, or none, so
     that the agent gathers its own experience even if the task has data."""
+    data_share: float = 0.0
+    """Share of each batch that an agent with a replay buffer learns from the data set of its task, while it gathers the rest
+    itself, as in iql, sac or td3-bc; 0: it does one or the other."""
     data_size: int = 1_000_000
     """Number of transitions, if the data are generated; for a model, the most training examples."""
     updates: int = 100_000
@@ -48,7 +51,8 @@ class RunConfig:
     """Precision of the matrix products and convolutions of an update. bfloat16 is fast on GPUs and on
     processors with AMX or AVX-512 BF16; others emulate it. Acting is always float32."""
     pretrained: str | None = None
-    """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze."""
+    """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
+    all weights are taken: an agent that learned from data continues in the environment."""
     out: Path | None = None
     """Folder of the run; by default a new one in runs/."""
 

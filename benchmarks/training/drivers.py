@@ -23,7 +23,14 @@ from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
-from rlbench.experience import Examples, Experience, Lifetimes, Transitions
+from rlbench.experience import (
+    Examples,
+    Experience,
+    Lifetimes,
+    Transitions,
+    columns_of,
+    with_columns,
+)
 from rlbench.interface import Agent, Learn, Model
 from rlbench.offline_data.dataset import DataSet
 from rlbench.seeding import derive
@@ -177,6 +184,7 @@ class ReplayDriver:
     An agent whose config has `steps_per_update` takes that number of steps before each update. One whose config
     has `n_step` learns from transitions of that number of steps, and one that has priorities (`Agent.priority`) draws
     by them; they are saved with the run, because later updates change them.
+    An agent that is trained already takes its first steps itself, and a share of each batch may come from a data set.
     The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
     with the seed of the episode and takes the steps since then again.
     """
@@ -190,6 +198,10 @@ class ReplayDriver:
         updates: int,
         slack: int,
         learn: Learn | None = None,
+        *,
+        trained: bool = False,
+        data: DataSet | None = None,
+        share: float = 0.0,
     ) -> None:
         """Prepares the buffer and the environment.
 
@@ -202,10 +214,25 @@ class ReplayDriver:
             slack: Updates between checkpoints; old transitions are kept for this many more updates,
                 because a resume samples them again.
             learn: The agent's `learn` by default.
+            trained: Whether the agent acts in the steps before the first update, which are random otherwise.
+            data: Data set of which a share of each batch is drawn.
+            share: That share, below 1; it is rounded to whole transitions.
+
+        Raises:
+            UserError: An agent with priorities or returns of several steps would learn from a data set.
         """
         self._agent = agent
         self._actions = Actions(agent)
         self._learn = learn or agent.learn
+        self._trained, self._data = trained, data
+        self._from_data = 0 if data is None else round(share * agent.config.batch_size)
+        if data is not None:
+            data.to(agent.device)
+            if agent.priority is not None or getattr(agent.config, "n_step", 1) > 1:
+                raise UserError(
+                    f"data_share is {share}, but this agent has priorities or returns of several steps, which a data set has "
+                    "not; leave --data-share out"
+                )
         task = task.training or task
         self._env = Checked(task.make(), task.name)
         self._seed = seed
@@ -222,14 +249,13 @@ class ReplayDriver:
         self._obs = self._reset()
 
     def update(self) -> Mapping[str, Tensor]:
-        """The first call begins with steps of uniform actions; then the steps of the update, and the update."""
+        """The first call begins with random steps; then the steps of the update, and the update."""
         while self._at.steps < self._random_steps:
-            self._step(self._random_action())
+            self._step(self._own_action() if self._trained else self._random_action())
         for _ in range(self._steps):
-            chosen = self._agent.act(as_tensor(self._obs, self._agent)[None], explore=True)
-            learned = self._at.steps >= self._random_steps + self._steps
-            self._step(self._actions(chosen, 1, learned=learned)[0])
-        drawing = self._agent.config.batch_size, self._at.steps, self._at.sampler
+            self._step(self._own_action())
+        size = self._agent.config.batch_size - self._from_data
+        drawing = size, self._at.steps, self._at.sampler
         if self._priorities is None:
             return self._learn(self._batch(self._replay.draw(*drawing)))
         steps, frequency = self._priorities.draw(*drawing)
@@ -248,6 +274,8 @@ class ReplayDriver:
             batch = self._replay.take_several(
                 steps, self._at.steps, self._n_step, self._agent.discount, device
             )
+        if self._data is not None:
+            batch = joined(batch, self._data.sample(self._from_data, self._at.sampler))
         if isinstance(self._space, Discrete):
             batch = dataclasses.replace(batch, action=batch.action.long())
         return batch
@@ -299,6 +327,12 @@ class ReplayDriver:
     def _reset(self) -> NDArray[Any]:
         return self._env.reset(derive(self._seed, "episode", self._at.episode))
 
+    def _own_action(self) -> Any:
+        """The agent's action with exploration."""
+        chosen = self._agent.act(as_tensor(self._obs, self._agent)[None], explore=True)
+        learned = self._at.steps >= self._random_steps + self._steps
+        return self._actions(chosen, 1, learned=learned)[0]
+
     def _random_action(self) -> Any:
         space, explorer = self._space, self._at.explorer
         if isinstance(space, Discrete):
@@ -323,6 +357,12 @@ class ReplayDriver:
             self._at.episode += 1
             self._at.episode_steps = 0
             self._obs = self._reset()
+
+
+def joined(one: Transitions, other: Transitions) -> Transitions:
+    """The rows of two batches, one after the other."""
+    more = columns_of(other)
+    return with_columns(one, {k: torch.cat([x, more[k]]) for k, x in columns_of(one).items()})  # type: ignore[no-any-return]
 
 
 def strayed(name: str) -> UserError:

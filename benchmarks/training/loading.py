@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Generator, Tensor, nn
 
 from rlbench import compute
@@ -128,8 +129,11 @@ def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, 
     return own
 
 
-def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict[str, Any]:
-    """Gives every encoder of a learner that has the same layers the weights of another run's encoder.
+def load_pretrained(learner: Learner, path: Path, *, trust: Trust = False) -> dict[str, Any]:
+    """Gives a learner the weights of another run: those of its encoder, or all if neither run has an encoder.
+
+    Each encoder of the learner that has the same layers is given the encoder's weights. All weights are the networks, learned
+    tensors and what was taken from the data, such as a scale of rewards; optimisers, counters and random generators begin anew.
 
     Args:
         learner: A learner that is not trained yet.
@@ -140,11 +144,20 @@ def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict
         The origin of the weights, in plain values.
 
     Raises:
-        UserError: There is no encoder on one side, or none has the same layers.
+        UserError: There is an encoder on one side only, or what is there does not fit.
     """
     saved = RunFolder(path).config()
     source, _ = load_run(path, trust=trust)
     mine, theirs = encoders_of(learner), encoders_of(source)
+    origin = {
+        "run": str(path),
+        "learner": saved["learner"],
+        "task": saved["run"]["env"],
+        "update": saved["run"]["updates"],
+    }
+    if not mine and not theirs:
+        state = _take_all(learner, source, path)
+        return {**origin, "parts": "all", "sha256": weights_hash(state)}
     if not mine or not theirs:
         lacking = type(source).__name__ if mine else type(learner).__name__
         raise UserError(
@@ -165,13 +178,59 @@ def load_encoders(learner: Learner, path: Path, *, trust: Trust = False) -> dict
         )
     for encoder in fitting:
         encoder.load_state_dict(state, strict=False)
+    return {**origin, "sha256": weights_hash(state)}
+
+
+def _take_all(learner: Learner, source: Learner, path: Path) -> dict[str, Tensor]:
+    """Gives a learner everything that another one has learned or taken from its data; returns it by name.
+
+    Raises:
+        UserError: The learners differ in their spaces, in their parts or in the shapes of these.
+    """
+    spaces = "observation_space", "action_space"
+    for words in spaces if isinstance(learner, Agent) and isinstance(source, Agent) else ():
+        here, there = getattr(learner.spec, words), getattr(source.spec, words)
+        if here != there and (words == "action_space" or here.shape != there.shape):
+            raise UserError(
+                f"--pretrained {path}: its {words.replace('_', ' ')} is {there}, but that of this run is {here}; give a task "
+                "with the same spaces"
+            )
+    own, given = _learned(learner), _learned(source)
+    try:
+        if own.keys() != given.keys() or not own:
+            raise ValueError(f"it has {sorted(given)}, but this run needs {sorted(own)}")
+        for name, part in given.items():
+            if isinstance(part, float):
+                setattr(learner, name, part)
+            else:
+                _copy(own[name], part)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--pretrained {path}: its {type(source).__name__} does not fit the {type(learner).__name__} of this run "
+            f"({reason}); give a run of the same agent with the same sizes of networks"
+        ) from None
     return {
-        "run": str(path),
-        "learner": saved["learner"],
-        "task": saved["run"]["env"],
-        "update": saved["run"]["updates"],
-        "sha256": weights_hash(state),
+        f"{name}.{key}": x
+        for name, part in given.items()
+        for key, x in (
+            part.state_dict() if isinstance(part, nn.Module) else {"": torch.as_tensor(part)}
+        ).items()
     }
+
+
+def _learned(learner: Learner) -> dict[str, Any]:
+    """Networks, tensors and real numbers of a learner, by name."""
+    return {k: x for k, x in vars(learner).items() if isinstance(x, nn.Module | Tensor | float)}
+
+
+@torch.no_grad()
+def _copy(own: Any, given: Any) -> None:
+    """Copies the content of a network or tensor to another one; an error if they differ in names or shapes."""
+    if isinstance(own, nn.Module):
+        own.load_state_dict(given.state_dict())
+    else:
+        own.copy_(given)
 
 
 def _fits(encoder: Encoder, state: Mapping[str, Tensor]) -> bool:
@@ -197,7 +256,7 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of tensors by name."""
     digest = hashlib.sha256()
     for name, value in state.items():
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -28,11 +28,7 @@ from rlbench.benchmarks.training.drivers import (
     LifetimesDriver,
     ReplayDriver,
 )
-from rlbench.benchmarks.training.evaluation import (
-    Evaluator,
-    evaluators_of,
-    examples_evaluators,
-)
+from rlbench.benchmarks.training.evaluation import Evaluator, evaluators_of, examples_evaluators
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
 from rlbench.benchmarks.training.learners import is_custom, load_learner, without_files
@@ -40,7 +36,7 @@ from rlbench.benchmarks.training.loading import (
     explaining_misfit,
     from_json,
     learner_for,
-    load_encoders,
+    load_pretrained,
     refuse_foreign_code,
     refuse_other_data,
     task_of,
@@ -91,7 +87,7 @@ class Run:
         self.config = config
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
-        self._encoder_from: dict[str, Any] | None = None
+        self.began_from: dict[str, Any] | None = None  # From `load_pretrained`.
         self._trust = trust
 
     @classmethod
@@ -113,15 +109,16 @@ class Run:
         settings = from_json(load_learner(name).Config, saved["learner"]["settings"], path)
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
         run = cls(name, settings, config, console, trust=trust)
-        run._encoder_from = saved.get("pretrained")
+        run.began_from = saved.get("pretrained")
         if run.provenance is not None:
             refuse_other_data(run.provenance, saved, path)
         return run
 
     @cached_property
     def data(self) -> DataSet | None:
-        """The data set; None for a model, and for an agent that gathers its own experience."""
-        if self._gathers or not issubclass(self.learner_class, Agent):
+        """The data set; None for a model, and for an agent that learns only from experience that it gathers."""
+        alone = self._gathers and not self.config.data_share
+        if alone or not issubclass(self.learner_class, Agent):
             return None
         found = self._named
         self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
@@ -136,10 +133,10 @@ class Run:
     @cached_property
     def _gathers(self) -> bool:
         """Whether the learner is an agent that gathers its own experience."""
-        kind = self.learner_class
-        return issubclass(kind, Agent) and not learns_from_data(
-            self.learner_name, kind, self.config.data, self._named
-        )
+        name, kind = self.learner_name, self.learner_class
+        if not issubclass(kind, Agent):
+            return False
+        return not learns_from_data(name, kind, self.config, self._named)
 
     @cached_property
     def env_steps(self) -> EnvSteps | None:
@@ -206,13 +203,13 @@ class Run:
             learner = self.learner_class(self.settings, spec, seed=seed, device=device)
             compiled = compiles(config, learner)
         if config.pretrained is not None and not self.folder.checkpoints():
-            before = self._encoder_from
+            before = self.began_from
             own = (self.learner_name, config.env, *texts(dataclasses.asdict(self.settings)))
             trust = with_names(self._trust, own)
-            self._encoder_from = load_encoders(learner, Path(config.pretrained), trust=trust)
-            if before is not None and before["sha256"] != self._encoder_from["sha256"]:
+            self.began_from = load_pretrained(learner, Path(config.pretrained), trust=trust)
+            if before is not None and before["sha256"] != self.began_from["sha256"]:
                 raise UserError(
-                    f"the encoder of {config.pretrained} has changed since {self.folder.path} began; "
+                    f"the weights of {config.pretrained} have changed since {self.folder.path} began; "
                     "restore that run or start a new one"
                 )
         self.config = dataclasses.replace(config, compile="on" if compiled else "off")
@@ -343,7 +340,8 @@ class Run:
         else:
             learn = learner.compiled(partial(with_products_in, config.precision))
         sources = {"examples": self.examples, "lifetimes": self.lifetimes, "data": self.data}
-        offered = next((name for name, x in sources.items() if x is not None), "episodes")
+        given = () if self._gathers else sources.items()
+        offered = next((name for name, x in given if x is not None), "episodes")
         return DRIVERS[self.learner_class.consumes, offered](self, learn)
 
     def description(self) -> dict[str, Any]:
@@ -358,7 +356,7 @@ class Run:
             "reference_returns": self.task.reference_returns,
             "measures": measures,
             "env_steps": None if self.env_steps is None else dataclasses.asdict(self.env_steps),
-            "pretrained": self._encoder_from,
+            "pretrained": self.began_from,
             "versions": versions(),
         }
 
@@ -377,6 +375,7 @@ def _replay_driver(run: Run, learn: Learn) -> Driver:
     return ReplayDriver(
         run.learner, run.task, run.config.seed, run.folder.path,
         updates=run.config.updates, slack=run.config.checkpoint_every, learn=learn,
+        trained="parts" in (run.began_from or {}), data=run.data, share=run.config.data_share,
     )  # fmt: skip
 
 

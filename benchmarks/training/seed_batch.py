@@ -43,7 +43,7 @@ class SeedBatchRun:
                 "restore the others, or start again with another --out"
             )
         one_program = first.learner.phase() is not None and is_one_program(first.learner)
-        if first.data is None or not one_program:
+        if first.data is None or first.env_steps is not None or not one_program:
             raise UserError(
                 f"--seeds {len(runs)}: {first.learner_name} on {first.config.env} cannot learn several "
                 "seeds as one program; give each seed a separate run (rlbench sweep --seeds)"

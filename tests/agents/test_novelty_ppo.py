@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from rlbench.agents._novelty import EpisodicNovelty
 from rlbench.agents.novelty_ppo import NoveltyPPO, NoveltyPPOConfig
 from rlbench.agents.ppo import PPO, PPOConfig
-from rlbench.benchmarks.training.loading import load_encoders
+from rlbench.benchmarks.training.loading import load_pretrained
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, columns_of
@@ -143,7 +143,7 @@ def test_the_embedding_may_come_from_a_run_of_facenet(tmp_path: Path) -> None:
     agent = NoveltyPPO(NoveltyPPOConfig(encoder="grid", bonus_encoder="one-hot-grid"), spec)
     before = {k: x.clone() for k, x in agent.novelty.encoder.state_dict().items()}
     policy = {k: x.clone() for k, x in agent.network.state_dict().items()}
-    load_encoders(agent, out)
+    load_pretrained(agent, out)
     after = agent.novelty.encoder.state_dict()
     assert not any(torch.equal(x, after[k]) for k, x in before.items() if "weight" in k)
     assert all(torch.equal(x, policy[k]) for k, x in agent.network.state_dict().items())

@@ -4,6 +4,23 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
+        "benchmarks/training/drivers.py", "benchmarks/test_offline_to_online.py",
+        ("a trained agent begins with random steps", "if self._trained else", "if not self._trained else"),
+        ("the whole batch comes from the buffer", "self._from_data = 0 if data is None else", "self._from_data = 0 if True else"),
+        ("rows of data are added to a full batch", "self._agent.config.batch_size - self._from_data", "self._agent.config.batch_size"),
+    ),
+    *of_file(
+        "benchmarks/training/loading.py", "benchmarks/test_offline_to_online.py",
+        ("numbers from the data are not taken", "setattr(learner, name, part)", "pass"),
+        ("networks are not taken", "_copy(own[name], part)", "pass"),
+        ("other spaces", "if here != there and", "if False and"),
+        ("other parts", "if own.keys() != given.keys() or not own:", "if not own:"),
+    ),
+    *of_file(
+        "benchmarks/training/choices.py", "benchmarks/test_offline_to_online.py",
+        ("a share of data for any agent", 'if data == "none" or not (agent.explores and agent.consumes is Transitions):', 'if data == "none":'),
+    ),
+    *of_file(
         "benchmarks/training/drivers.py", "benchmarks/test_drivers.py",
         ("the sampler's state is not put back", 'self.sampler.set_state(state["sampler"].cpu())', "pass"),
         ("batches of the data's own seed", 'torch.Generator(agent.device).manual_seed(derive(seed, "sampling"))\n\n    def update', "torch.Generator(agent.device).manual_seed(0)\n\n    def update"),
