@@ -18,6 +18,10 @@ PAPERS = NameTable(
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
+        "decision-transformer": (
+            "decision_transformer:PAPER",
+            "cloning that is given the return that follows, next to cloning and IQL",
+        ),
         "facenet": ("facenet:PAPER", "triplets for verifying identities that were never seen"),
         "fast-weights": (
             "fast_weights:PAPER",

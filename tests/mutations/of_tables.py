@@ -4,6 +4,11 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
+        "benchmarks/papers/decision_transformer.py", "benchmarks/test_claims_of_decision_transformer.py",
+        ("better on one task is enough", "ahead[0] >= 0 and ahead", "ahead[0] >= 0 or ahead"),
+        ("no margin on Hopper", "ahead[1] >= MARGIN", "ahead[1] >= 0"),
+    ),
+    *of_file(
         "benchmarks/tables/statistics.py", "benchmarks/test_statistics.py",
         ("a third left out", "count // 4 : count - count // 4", "count // 3 : count - count // 3"),
         ("left out at one end", "count // 4 : count - count // 4", "count // 4 :"),
