@@ -73,7 +73,7 @@ _NAMES = {
     SIZE: "act_samples advantage_samples agent_hidden agent_updates batch_size blocks bonus_memory code code_size "
     "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes heads hidden input_layers lifetimes "
     "memory_size n_step neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "
-    "steps_per_update target_samples time_steps tournament vae_hidden workers",
+    "steps_per_update target_samples time_steps tournament vae_hidden width workers",
     FEW: "seeds threads",
     SEED: "seed",
     PERIOD: "checkpoint_every eval_every jobs snapshot_every warmup_updates",

@@ -47,8 +47,14 @@ def make_renderer(model: Any, size: int) -> Any:
         raise no_gl() from error
 
 
-def update_scene(renderer: Any, data: Any, camera: str | int) -> None:
-    """Updates the scene with the positions of all bodies in `data`, without shadows and reflections."""
+def update_scene(renderer: Any, data: Any, camera: Any) -> None:
+    """Updates the scene with the positions of all bodies in `data`, without shadows and reflections.
+
+    Args:
+        renderer: See `make_renderer`.
+        data: The `mujoco.MjData`.
+        camera: Name or number of a camera of the model, or a `mujoco.MjvCamera`.
+    """
     import mujoco
 
     renderer.update_scene(data, camera=camera)

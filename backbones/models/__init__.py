@@ -26,6 +26,10 @@ MODELS = NameTable(
         ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
+        "pretext": (
+            "pretext:Pretext",
+            "pre-trains an encoder by one of ten objectives: autoencoding, depth, actions, ...",
+        ),
         "proposals": (
             "proposals:RegionProposals",
             "boxes that may hold an object of any class, the first stage of mask-rcnn",

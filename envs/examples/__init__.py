@@ -69,6 +69,7 @@ PREFIXES = {
     "objects-procgen:": "objects_procgen:ProcgenObjects",
     "scenes-": "scenes:Scenes",
     "trajectories:": "trajectories:Trajectories",
+    "views-mujoco:": "views_mujoco:MujocoViews",
 }
 """Beginnings of names to functions of the rest of the name."""
 SHOWN = {
@@ -86,6 +87,7 @@ SHOWN = {
     "objects-minigrid-sS": "objects of MiniGrid in frames of 64x64 pixels, with their boxes; tiles of 4 to S = 6, 8, ... 16 pixels",
     "objects-procgen:GAME": "objects of coinrun, starpilot, ... in frames of 64x64 pixels, with their boxes",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
+    "views-mujoco:FAMILY": "robots from all sides, before and after an action: parts, depth, normals, return",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""

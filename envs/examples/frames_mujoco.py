@@ -61,8 +61,8 @@ class MujocoFrames(Source):
             raise UserError(f"there are no frames of {family!r}; give one of {', '.join(FAMILIES)}")
         load_mujoco()
         self._family = family
-        env: Any = make_gymnasium(FAMILIES[family]).unwrapped
-        self._model, self._data = env.model, env.data
+        self._env: Any = make_gymnasium(FAMILIES[family]).unwrapped
+        self._model, self._data = self._env.model, self._env.data
 
     @cached_property
     def parts(self) -> Array:
@@ -110,7 +110,7 @@ class MujocoFrames(Source):
         try:
             for row in range(size):
                 columns["pose"][row] = self._pose(rng)
-                for name, picture in self._pictures(renderer).items():
+                for name, picture in self._pictures(renderer, CAMERA).items():
                     columns[name][row] = picture
                 columns["keypoints3d"][row] = points = self._points()
                 columns["keypoints"][row, :, :2] = pixels(points, self._model.cam(CAMERA).fovy[0])
@@ -152,9 +152,9 @@ class MujocoFrames(Source):
         upright = np.abs(self._data.geom_xmat[self.parts, 8])
         return float((self._data.geom_xpos[self.parts, 2] - radius - half * upright).min())
 
-    def _pictures(self, renderer: Any) -> dict[str, Array]:
-        """The columns `obs`, `seg` and `depth` of the current pose."""
-        update_scene(renderer, self._data, CAMERA)
+    def _pictures(self, renderer: Any, camera: Any) -> dict[str, Array]:
+        """The columns `obs`, `seg` and `depth` of the current pose; the camera as in `update_scene`."""
+        update_scene(renderer, self._data, camera)
         obs = renderer.render().copy()
         renderer.enable_segmentation_rendering()
         # A geom's index, or -1 in the background.

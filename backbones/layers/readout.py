@@ -1,0 +1,33 @@
+"""Small networks that read a code, a map [B, C, H, W], for a picture or for numbers."""
+
+from torch import nn
+
+
+def picture_readout(channels: int, width: int, doublings: int, out: int) -> nn.Sequential:
+    """Maps [B, out, H 2^n, W 2^n] of codes [B, channels, H, W]: a 3x3 convolution, n times its output twice as large, and a 3x3 convolution.
+
+    Args:
+        channels: Channels of the code.
+        width: Channels of the convolutions in between.
+        doublings: n.
+        out: Channels of the result.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    for _ in range(doublings):
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, out, 3, padding=1))
+
+
+def vector_readout(channels: int, width: int, pixels: int, out: int) -> nn.Sequential:
+    """Numbers [B, out] of codes [B, channels, H, W]: a 3x3 convolution and a hidden layer of four times its width.
+
+    Args:
+        channels: Channels of the code.
+        width: Channels of the convolution.
+        pixels: H W.
+        out: Count of the numbers.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(width * pixels, 4 * width), nn.ReLU(), nn.Linear(4 * width, out),
+    )  # fmt: skip
