@@ -38,6 +38,10 @@ ANALYSES = NameTable(
             "the architectures of a search: the best ones, and their front of accuracy and latency",
         ),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
+        "transfers": (
+            "transfers:Transfers",
+            "which objectives of pre-training serve which others, and the best few of them",
+        ),
     },
     group="rlbench.analyses",
 )

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 from warnings import catch_warnings, simplefilter
 
@@ -63,6 +64,10 @@ class Analysis(ABC):
     returns every measure, [E] values each; set before `analyse` is called."""
     environment: Callable[[], Any]
     """Makes an environment of the first run's task; set before `analyse` is called."""
+    folders: Sequence[Path]
+    """Folder of each run; set before `analyse` is called."""
+    several: ClassVar[bool] = False
+    """Whether more runs like the last of `runs` may follow."""
     agents: ClassVar[bool] = False
     """Whether the runs may be runs of agents."""
 

@@ -4,7 +4,10 @@ from torch import nn
 
 
 def picture_readout(channels: int, width: int, doublings: int, out: int) -> nn.Sequential:
-    """Maps [B, out, H 2^n, W 2^n] of codes [B, channels, H, W]: a 3x3 convolution, n times its output twice as large, and a 3x3 convolution.
+    """Maps [B, out, H 2^n, W 2^n] of codes [B, channels, H, W], by 3x3 convolutions at n sizes below the last one.
+
+    The last doubling rearranges channels to pixels (Shi et al., 2016, https://arxiv.org/abs/1609.05158), which saves the convolutions at the
+    largest size.
 
     Args:
         channels: Channels of the code.
@@ -13,9 +16,11 @@ def picture_readout(channels: int, width: int, doublings: int, out: int) -> nn.S
         out: Channels of the result.
     """
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-    for _ in range(doublings):
+    for _ in range(doublings - 1):
         layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, out, 3, padding=1))
+    factor = 2 if doublings else 1
+    last = nn.Conv2d(width, factor**2 * out, 3, padding=1)
+    return nn.Sequential(*layers, last, nn.PixelShuffle(factor))
 
 
 def vector_readout(channels: int, width: int, pixels: int, out: int) -> nn.Sequential:

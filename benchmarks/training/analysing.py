@@ -114,7 +114,8 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
 
     kind = load_analysis(job.name)
     analysis = kind(kind.Config(**job.settings))
-    if len(job.runs) != len(kind.runs):
+    surplus = len(job.runs) - len(kind.runs)
+    if surplus < 0 or (surplus > 0 and not kind.several):
         raise UserError(
             f"{job.name} needs {' and '.join(kind.runs)}; got {len(job.runs)} run{'s' * (len(job.runs) != 1)}"
         )
@@ -122,7 +123,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     trust = with_names(trust, texts(job.settings))
     learners: list[Learner] = []
     tasks: list[Task] = []
-    for path, what in zip(job.runs, kind.runs, strict=True):
+    for path, what in zip(job.runs, [*kind.runs, *kind.runs[-1:] * surplus], strict=True):
         learner, its_task = load_run(path, trust=trust)
         if not isinstance(learner, allowed):
             raise UserError(f"{path} is the run of a {type(learner).__name__}; give {what}")
@@ -139,6 +140,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
         for other in analysis.other_tasks:
             # A source needs at least one training example, which is not used here.
             examples[other] = open_examples(find_task(other), 1, config["seed"]).test
+    analysis.folders = [path.resolve() for path in job.runs]
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make
     analysis.play = partial(_play, learners[0], config["seed"])

@@ -52,7 +52,9 @@ class RunConfig:
     processors with AMX or AVX-512 BF16; others emulate it. Acting is always float32."""
     pretrained: str | None = None
     """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
-    all weights are taken: an agent that learned from data continues in the environment."""
+    all weights are taken: an agent that learned from data continues in the environment. auto:FILE takes the run that
+    `rlbench analyse transfers` chose for this learner: FILE is its transfers.json. A model is served as the target of its own objective,
+    every other learner as `return`; auto:FILE,target=NAME names another target."""
     out: Path | None = None
     """Folder of the run; by default a new one in runs/."""
 

@@ -18,6 +18,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import is_custom, load_learner
+from rlbench.benchmarks.training.pretrained import pretrained_folder
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import PARTS, Task, find_task
 from rlbench.errors import UserError
@@ -129,7 +130,7 @@ def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, 
     return own
 
 
-def load_pretrained(learner: Learner, path: Path, *, trust: Trust = False) -> dict[str, Any]:
+def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> dict[str, Any]:
     """Gives a learner the weights of another run: those of its encoder, or all if neither run has an encoder.
 
     Each encoder of the learner that has the same layers is given the encoder's weights. All weights are the networks, learned
@@ -137,7 +138,7 @@ def load_pretrained(learner: Learner, path: Path, *, trust: Trust = False) -> di
 
     Args:
         learner: A learner that is not trained yet.
-        path: Folder of the other run. The learner's encoder may be `parts`; then the encoders inside it count.
+        given: The other run; see `pretrained_folder`. The learner's encoder may be `parts`; then the encoders inside it count.
         trust: See `load_run`.
 
     Returns:
@@ -146,6 +147,7 @@ def load_pretrained(learner: Learner, path: Path, *, trust: Trust = False) -> di
     Raises:
         UserError: There is an encoder on one side only, or what is there does not fit.
     """
+    path = pretrained_folder(given, learner)
     saved = RunFolder(path).config()
     source, _ = load_run(path, trust=trust)
     mine, theirs = encoders_of(learner), encoders_of(source)

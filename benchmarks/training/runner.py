@@ -206,7 +206,7 @@ class Run:
             before = self.began_from
             own = (self.learner_name, config.env, *texts(dataclasses.asdict(self.settings)))
             trust = with_names(self._trust, own)
-            self.began_from = load_pretrained(learner, Path(config.pretrained), trust=trust)
+            self.began_from = load_pretrained(learner, config.pretrained, trust=trust)
             if before is not None and before["sha256"] != self.began_from["sha256"]:
                 raise UserError(
                     f"the weights of {config.pretrained} have changed since {self.folder.path} began; "

@@ -143,7 +143,7 @@ def test_the_embedding_may_come_from_a_run_of_facenet(tmp_path: Path) -> None:
     agent = NoveltyPPO(NoveltyPPOConfig(encoder="grid", bonus_encoder="one-hot-grid"), spec)
     before = {k: x.clone() for k, x in agent.novelty.encoder.state_dict().items()}
     policy = {k: x.clone() for k, x in agent.network.state_dict().items()}
-    load_pretrained(agent, out)
+    load_pretrained(agent, str(out))
     after = agent.novelty.encoder.state_dict()
     assert not any(torch.equal(x, after[k]) for k, x in before.items() if "weight" in k)
     assert all(torch.equal(x, policy[k]) for k, x in agent.network.state_dict().items())

@@ -1,0 +1,41 @@
+"""The run from which `--pretrained` takes its encoder: a folder, or the choice of `rlbench analyse transfers`."""
+
+import json
+from pathlib import Path
+
+from rlbench.errors import UserError
+from rlbench.interface import Learner
+
+AUTO, TARGET = "auto:", ",target="
+USUAL = "return"
+"""Target of a learner that has no objective of pre-training, such as an agent."""
+
+
+def pretrained_folder(given: str, learner: Learner) -> Path:
+    """The folder of the run.
+
+    Args:
+        given: A folder, or `auto:FILE` or `auto:FILE,target=NAME` with the transfers.json of an analysis.
+        learner: The learner whose encoder is initialised. Without NAME its objective is the target, or `return` if it has none.
+
+    Raises:
+        UserError: The file cannot be read, or serves no such target.
+    """
+    if not given.startswith(AUTO):
+        return Path(given)
+    file, _, named = given.removeprefix(AUTO).partition(TARGET)
+    target = named or getattr(learner.config, "objective", USUAL)
+    try:
+        runs = {
+            name: str(x["run"])
+            for name, x in json.loads(Path(file).read_bytes())["targets"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"--pretrained {given}: {file} cannot be read ({error}); give the transfers.json of `rlbench analyse transfers`"
+        ) from error
+    if target not in runs:
+        raise UserError(
+            f"--pretrained {given}: {file} serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
+        )
+    return Path(runs[target])
