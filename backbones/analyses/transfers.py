@@ -129,7 +129,9 @@ class Transfers(Analysis):
         }  # fmt: skip
         columns = {
             "objectives": np.array(names), "affinity": affinity, "gain": gain, "quality": quality, "random": theirs,
-            "chosen": np.array([[s in x.sources for s in range(count)] for x in chosen]),
+            "chosen": _read(chosen, count), "transfer_sources": _read(transfers, count),
+            "transfer_target": np.array([x.target for x in transfers]),
+            "transfer_affinity": np.array([x.affinity for x in transfers]),
         }  # fmt: skip
         files = {
             "transfers.json": json.dumps(self._recipe(names, chosen, affinity), indent=1) + "\n",
@@ -233,6 +235,11 @@ def objectives(learners: Sequence[Any]) -> list[str]:
             "more, each with another objective and all with the same encoder"
         )
     return names
+
+
+def _read(transfers: Sequence[Transfer], sources: int) -> Array:
+    """Which sources each transfer reads, bool [E, S]."""
+    return np.array([[s in x.sources for s in range(sources)] for x in transfers])
 
 
 def _loss(policy: Sequence[Transfer], scores: Mapping[tuple[tuple[int, ...], int], Array]) -> float:

@@ -134,7 +134,7 @@ class Pretext(Model):
         width = self.config.width
         if len(self._out) == 1:
             return vector_readout(sources * channels, width, rows * columns, self._out[0])
-        doublings = (self._out[1] // rows).bit_length() - 1
+        doublings = max(self._out[1] // rows, 1).bit_length() - 1
         if (rows << doublings, columns << doublings) != tuple(self._out[-2:]):
             raise UserError(
                 f"the encoder {self.config.encoder} has a code of {rows}x{columns} for targets of {self._out[-2]}x{self._out[-1]}, "

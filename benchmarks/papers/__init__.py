@@ -73,6 +73,7 @@ PAPERS = NameTable(
         ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
         "ssd": ("ssd:PAPER", "detection of objects from maps of several strides"),
+        "taskonomy": ("taskonomy:PAPER", "which objectives of pre-training serve which others"),
     },
     group="rlbench.papers",
 )
