@@ -80,6 +80,7 @@ COMMANDS = {
         "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"
     ),
     "ppo": CART_POLE,
+    "pretext": "--env digits --objective denoising --encoder resnet:units=1,width=8,stages=2 --learning-rate 3e-3 --updates 100 --eval-every 10",
     "prototypical": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "recurrent-crr": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --hidden 48 48 --memory-size 48 "

@@ -53,6 +53,7 @@ EXAMPLES = {
     "novelty-ppo": "--env MiniGrid-DoorKey-5x5-v0 --encoder one-hot-grid --bonus-encoder one-hot-grid --envs 16 --rollout-steps 128 --updates 20",
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
     "ppo": "--env CartPole-v1 --updates 20",
+    "pretext": "--env views-mujoco:halfcheetah --objective depth --updates 300",
     "prototypical": "--env glyph-sets --encoder conv4:width=16 --updates 200",
     "recurrent-ppo": "--env CartPole-v1 --updates 20",
     "rfm": "--env stag-hunt --updates 200",

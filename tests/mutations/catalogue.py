@@ -17,6 +17,7 @@ from tests.mutations import (
     of_sequences,
     of_social,
     of_tables,
+    of_transfers,
 )
 
 ALL = [
@@ -29,6 +30,7 @@ ALL = [
     *of_data.MUTATIONS,
     *of_detection.MUTATIONS,
     *of_embeddings.MUTATIONS,
+    *of_transfers.MUTATIONS,
     *of_envs.MUTATIONS,
     *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,
