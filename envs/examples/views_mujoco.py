@@ -33,8 +33,8 @@ from rlbench.envs.mujoco_drawing import make_renderer, update_scene
 from rlbench.seeding import derive
 
 SIDE = 32
-HELD = 10
-"""Steps of the environment in which the action is held."""
+HELD = 3
+"""Steps of the environment in which the action is held: enough to see it, and few enough for the return to depend on the pose."""
 TURN = math.pi / 3
 """Largest angle from the side view."""
 ELEVATION, DISTANCE = -10.0, 2.5
