@@ -53,8 +53,8 @@ def affinities(rates: Array) -> Array:
     """The affinity of each transfer, [E], from win rates [E, E]; the sum is 1."""
     bounded = rates.clip(LEAST, MOST)
     values, vectors = np.linalg.eig(bounded / bounded.T)
-    # The matrix is positive, so that the eigenvector of its largest eigenvalue is real and has one sign.
-    principal = np.abs(vectors[:, values.real.argmax()].real)
+    # The matrix is positive, so that the eigenvector of its largest eigenvalue is real and has one sign, which the sum cancels.
+    principal = vectors[:, values.real.argmax()].real
     scaled: Array = principal / principal.sum()
     return scaled
 

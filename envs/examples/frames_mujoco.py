@@ -61,8 +61,8 @@ class MujocoFrames(Source):
             raise UserError(f"there are no frames of {family!r}; give one of {', '.join(FAMILIES)}")
         load_mujoco()
         self._family = family
-        self._env: Any = make_gymnasium(FAMILIES[family]).unwrapped
-        self._model, self._data = self._env.model, self._env.data
+        env: Any = make_gymnasium(FAMILIES[family]).unwrapped
+        self._env, self._model, self._data = env, env.model, env.data
 
     @cached_property
     def parts(self) -> Array:

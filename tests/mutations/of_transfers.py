@@ -10,7 +10,6 @@ MUTATIONS: list[Mutation] = [
         ("not bounded", "rates.clip(LEAST, MOST)", "rates.clip(1e-9, 1)"),
         ("not a ratio", "np.linalg.eig(bounded / bounded.T)", "np.linalg.eig(bounded)"),
         ("the smallest eigenvalue", "values.real.argmax()", "values.real.argmin()"),
-        ("the sign of the eigenvector", "np.abs(vectors[:, values.real.argmax()].real)", "vectors[:, values.real.argmax()].real * -1"),
         ("the sum is not 1", "principal / principal.sum()", "principal"),
         ("sources need not be trained", "needs[row, row] = len(transfer.sources)", "needs[row, row] = 0"),
         ("one source of a pair suffices", "needs[row, row] = len(transfer.sources)", "needs[row, row] = 1"),
