@@ -98,11 +98,12 @@ def _analysed(results: Results) -> list[Analysed]:
 
 def _solver(results: Results) -> Verdict:
     pairs = []
-    for found in _analysed(results):
-        columns = (found.columns[f"transfer_{x}"] for x in ("sources", "target", "affinity"))
-        pairs.append((found.numbers["sum of the chosen affinities"], exhaustive(*columns, BUDGET)))
-    shown = ", ".join(f"{ours:.4f}/{best:.4f}" for ours, best in pairs)
-    holds = bool(np.allclose(*np.array(pairs).T, rtol=0, atol=1e-6))
+    for each in _analysed(results):
+        columns = (each.columns[f"transfer_{x}"] for x in ("sources", "target", "affinity"))
+        pairs.append((each.numbers["sum of the chosen affinities"], exhaustive(*columns, BUDGET)))
+    shown = ", ".join(f"{x:.4f}/{y:.4f}" for x, y in pairs)
+    found, best = np.array(pairs).T
+    holds = bool(np.allclose(found, best, rtol=0, atol=1e-6))
     return Verdict(
         holds, f"sum of affinities by the programme/by exhaustive search, by seed: {shown}"
     )

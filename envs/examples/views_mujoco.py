@@ -81,7 +81,6 @@ class MujocoViews(MujocoFrames):
         """The columns of one example."""
         import mujoco
 
-        mujoco.mj_resetData(self._model, self._data)
         self._pose(rng)
         turn = rng.uniform(-TURN, TURN, 1)
         low, high = self._env.action_space.low, self._env.action_space.high

@@ -262,7 +262,7 @@ def test_a_killed_run_ends_as_an_unkilled_one(
     examples = {
         f"{split}/obs": batch(seed)["obs"].numpy() for seed, split in enumerate(("train", "test"))
     }
-    np.savez(tmp_path / "pictures.npz", **examples)
+    np.savez(tmp_path / "pictures.npz", **examples)  # type: ignore[arg-type]
 
     def run(out: Path) -> Run:
         settings = PretextConfig(objective="denoising", encoder=ENCODER, batch_size=4)

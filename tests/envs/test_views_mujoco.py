@@ -74,9 +74,6 @@ def test_an_example_is_what_the_environment_does() -> None:
         assert camera[2] == distance == DISTANCE
         env: Any = gym.make("HalfCheetah-v5").unwrapped
         env.reset(seed=0)
-        import mujoco
-
-        mujoco.mj_resetData(env.model, env.data)
         env.set_state(before, np.zeros(env.model.nv))
         np.testing.assert_allclose(target, env.data.xpos[1])
         total = sum(float(env.step(row["action"])[1]) for _ in range(HELD))

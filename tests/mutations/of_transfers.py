@@ -57,7 +57,6 @@ MUTATIONS: list[Mutation] = [
         ("normals turned away", "np.cross(np.gradient(points, axis=1), -np.gradient(points, axis=0))", "np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))"),
         ("corners of pixels", "np.mgrid[:rows, :columns] + 0.5", "np.mgrid[:rows, :columns] + 0.0"),
         ("not at rest", "np.zeros(self._model.nv))", "np.ones(self._model.nv))"),
-        ("forces of the last example", "mujoco.mj_resetData(self._model, self._data)", "pass"),
         ("the camera looks back", "camera.azimuth = 90 + ", "camera.azimuth = 270 + "),
         ("reward of the first step", 'np.array([sum(rewards)])', "np.array([rewards[0]])"),
         ("normals of the sky", 'columns["normals"][columns["depth"] > self._sky] = 0', "pass"),
