@@ -69,8 +69,8 @@ def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> fl
     >>> round(rank_correlation(np.array([1.0, 5, 9]), np.array([2.0, 1, 3])), 6)
     0.5
     """
-    ranks = [np.argsort(np.argsort(x)) for x in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.array([np.argsort(np.argsort(x)) for x in (one, other)], float)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def agreement(affinities: list[NDArray[np.float64]]) -> float:
@@ -99,11 +99,13 @@ def _analysed(results: Results) -> list[Analysed]:
 def _solver(results: Results) -> Verdict:
     pairs = []
     for each in _analysed(results):
-        columns = (each.columns[f"transfer_{x}"] for x in ("sources", "target", "affinity"))
-        pairs.append((each.numbers["sum of the chosen affinities"], exhaustive(*columns, BUDGET)))
+        sources, target, affinity = (
+            each.columns[f"transfer_{x}"] for x in ("sources", "target", "affinity")
+        )
+        best = exhaustive(sources, target, affinity, BUDGET)
+        pairs.append((each.numbers["sum of the chosen affinities"], best))
     shown = ", ".join(f"{x:.4f}/{y:.4f}" for x, y in pairs)
-    found, best = np.array(pairs).T
-    holds = bool(np.allclose(found, best, rtol=0, atol=1e-6))
+    holds = all(abs(x - y) <= 1e-6 for x, y in pairs)
     return Verdict(
         holds, f"sum of affinities by the programme/by exhaustive search, by seed: {shown}"
     )
