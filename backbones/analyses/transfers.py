@@ -100,6 +100,7 @@ class Transfers(Analysis):
         choosing, scoring = slice(0, rest // 2), slice(rest // 2, rest)
         count = len(names)
         affinity, gain, quality = (np.full((count, count), np.nan) for _ in range(3))
+        self._codes: dict[tuple[str, int], Tensor] = {}
         transfers: list[Transfer] = []
         scores: dict[tuple[tuple[int, ...], int], Array] = {}
         for target in range(count):
@@ -151,7 +152,12 @@ class Transfers(Analysis):
         name = model.config.objective
         generator = torch.Generator(model.device).manual_seed(derive(0, "transfers", name))
         views, wanted = model.views(given, generator), model.target(given)
-        codes = {s: x.codes(views) for s, x in enumerate(learners) if s != target}
+        codes = {}
+        for source in (s for s in range(len(learners)) if s != target):
+            seen = model.objective.reads, source
+            if seen not in self._codes:  # Most objectives read the same.
+                self._codes[seen] = learners[source].codes(views)
+            codes[source] = self._codes[seen]
 
         def loss(readout: nn.Module, code: Tensor) -> Array:
             found: Array = model.losses(readout(code[rest]), wanted[rest]).cpu().numpy()

@@ -20,7 +20,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/analyses/transfers.py", "backbones/test_transfers.py",
-        ("a target serves itself", "enumerate(learners) if s != target}", "enumerate(learners)}"),
+        ("a target serves itself", "range(len(learners)) if s != target)", "range(len(learners)))"),
         ("chosen and scored on the same pictures", "choosing, scoring = slice(0, rest // 2), slice(rest // 2, rest)", "choosing, scoring = slice(0, rest), slice(0, rest)"),
         ("measured on the labels", "model.losses(readout(code[rest]), wanted[rest])", "model.losses(readout(code[: len(code[rest])]), wanted[: len(code[rest])])"),
         ("readouts learn from all pictures", "torch.randint(self.config.labels, (size,)", "torch.randint(self.config.labels + 1, (size,)"),
