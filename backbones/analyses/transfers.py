@@ -88,6 +88,11 @@ class Transfers(Analysis):
     several = True
     config: TransfersConfig
 
+    def __init__(self, config: TransfersConfig) -> None:
+        """For one set of runs; see `Analysis`."""
+        super().__init__(config)
+        self._codes: dict[tuple[str, int], Tensor] = {}
+
     def analyse(self, learners: Sequence[Any], examples: Mapping[str, Examples]) -> Findings:
         """See `Analysis`."""
         (given,) = examples.values()
@@ -100,7 +105,6 @@ class Transfers(Analysis):
         choosing, scoring = slice(0, rest // 2), slice(rest // 2, rest)
         count = len(names)
         affinity, gain, quality = (np.full((count, count), np.nan) for _ in range(3))
-        self._codes: dict[tuple[str, int], Tensor] = {}
         transfers: list[Transfer] = []
         scores: dict[tuple[tuple[int, ...], int], Array] = {}
         for target in range(count):

@@ -113,7 +113,6 @@ def test_sources_whose_codes_tell_nothing_are_worst() -> None:
 def test_pairs_are_those_of_the_best_sources_and_read_both_codes() -> None:
     learners = runs(*NAMES)
     analysis = Transfers(TransfersConfig(**SMALL))
-    analysis._codes = {}
     given = batch(rows=60)
     with torch.no_grad():
         losses, scratch, full = analysis._losses(3, learners, given, slice(0, 22))
@@ -154,7 +153,6 @@ def test_the_better_step_size_from_scratch_counts(monkeypatch: pytest.MonkeyPatc
     found = []
     for rates in ((0.0,), (10.0,), (0.0, 10.0)):
         monkeypatch.setattr("rlbench.backbones.analyses.transfers.RATES", rates)
-        analysis._codes = {}
         with torch.no_grad():
             found.append(analysis._losses(0, learners, given, slice(0, 22))[1])
     better = min(found[:2], key=lambda x: float(x[:22].mean()))
