@@ -347,8 +347,8 @@ class MaskRCNN(Model):
         rows = torch.arange(len(label), device=found.device)
         inside = chance[rows, label if soft else (label - 1).clamp(min=0)]
         shown = pasted(inside, boxes, self.objects.size) > 0.5
-        real: Tensor = shown & (label > 0)[:, None, None]
-        return real.unflatten(0, (count, each))
+        real: Tensor = (shown & (label > 0)[:, None, None]).unflatten(0, (count, each))
+        return real
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Detections of images, [B, `detections`, 6]."""
