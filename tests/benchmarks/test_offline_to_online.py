@@ -165,7 +165,9 @@ def test_runs_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
 def test_a_share_of_data_needs_data_and_a_replay_buffer(tmp_path: Path) -> None:
     for name, data in (("iql", "none"), ("bc", "auto"), ("ppo", "auto")):
         settings = load_agent(name).Config()
-        config = RunConfig(env="point-mixed", data_share=0.5, data=data, out=tmp_path / "x")
+        config = RunConfig(
+            env="point-mixed", data_share=0.5, data=data, data_size=200, out=tmp_path / "x"
+        )
         with pytest.raises(UserError, match="for both a data set and experience of its own"):
             Run(name, settings, config, QUIET).start()
     two = dataclasses.replace(
