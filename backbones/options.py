@@ -54,3 +54,13 @@ def read_options(
                 f"{name}:{option}={defaults[option]}"
             ) from None
     return options
+
+
+def inner_name(name: str) -> str:
+    """The name of an encoder that is itself an option, with its options after a colon.
+
+    >>> inner_name("resnet/units=1/width=8")
+    'resnet:units=1,width=8'
+    """
+    base, *options = name.split("/")
+    return ":".join([base, ",".join(options)]) if options else base

@@ -76,6 +76,10 @@ ENCODERS = NameTable(
         "fc-densenet56": ("fc_densenet:FC_DENSENET", "the dense network with 56 layers"),
         "fc-densenet67": ("fc_densenet:FC_DENSENET", "the dense network with 67 layers"),
         "fc-densenet103": ("fc_densenet:FC_DENSENET", "the dense network with 103 layers"),
+        "fpn": (
+            "fpn:FPN_KIND",
+            "a pyramid over the maps of another encoder; options of, width, paths, only",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import Kind
+from rlbench.backbones.options import inner_name
 from rlbench.errors import UserError
 from rlbench.packed import Packed, is_image
 from rlbench.sequences import TokenSequence
@@ -60,7 +61,7 @@ class Parts(nn.Module):
         # Numbered, because a part may have the name of a method of nn.Module.
         self.encoders = nn.ModuleList(
             make_encoder(
-                _with_options(image if name in images else text),
+                inner_name(image if name in images else text),
                 space.parts[name] if name in texts else tuple(space.parts[name].shape or ()),
             )
             for name in (*images, *texts)
@@ -100,12 +101,6 @@ def film(x: Tensor, modulation: Tensor) -> Tensor:
     """
     gamma, beta = modulation.chunk(2, dim=-1)
     return torch.relu((1 + gamma) * x + beta)
-
-
-def _with_options(name: str) -> str:
-    """`resnet/units=1/width=8` as `resnet:units=1,width=8`."""
-    base, *options = name.split("/")
-    return ":".join([base, ",".join(options)]) if options else base
 
 
 PARTS = Kind(Parts, "parts")

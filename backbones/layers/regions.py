@@ -46,7 +46,9 @@ def roi_align(
     # Interpolation is a product with one matrix for each axis, and the mean over points is part of the matrices.
     own = features.permute(0, 2, 3, 1).flatten(2).index_select(0, image)  # [R, H, W * C]
     found = (rows @ own).unflatten(2, (features.shape[3], -1)).transpose(1, 2).flatten(2)
-    means: Tensor = (columns @ found).unflatten(2, (bins, -1))  # [R, bins, bins, C]: columns, then rows.
+    means: Tensor = (columns @ found).unflatten(
+        2, (bins, -1)
+    )  # [R, bins, bins, C]: columns, then rows.
     return means.permute(0, 3, 2, 1)
 
 

@@ -66,6 +66,7 @@ PAPERS = NameTable(
             "rfm:PAPER",
             "relational forward models: predictions, edges, value of company, agents with one on board",
         ),
+        "fpn": ("fpn:PAPER", "region proposals on a pyramid of maps"),
         "mask-rcnn": ("mask_rcnn:PAPER", "boxes, classes and masks of objects; RoIAlign"),
         "scene-debiasing": (
             "scene_debiasing:PAPER",

@@ -1,10 +1,10 @@
-"""Claims of SSD and Mask R-CNN, judged on made-up results."""
+"""Claims of SSD, FPN and Mask R-CNN, judged on made-up results."""
 
 from typing import Any
 
 import pytest
 
-from rlbench.benchmarks.papers import PAPERS, load_paper, mask_rcnn, ssd
+from rlbench.benchmarks.papers import PAPERS, fpn, load_paper, mask_rcnn, ssd
 from rlbench.benchmarks.papers._step_sizes import name
 from rlbench.benchmarks.tables.results import Missing, Results
 from rlbench.benchmarks.training.learners import load_learner
@@ -97,5 +97,37 @@ def test_every_form_of_mask_rcnn_has_settings_that_exist() -> None:
         assert len(set(names)) == len(names) == 2 * (len(mask_rcnn.HEADS) + 1) + 1
         for grid in grids:
             assert grid.seeds == 3
+            for method in grid.methods:
+                load_learner(method.learner).Config(**method.settings)
+
+
+def recalls(**others: tuple[float, float]) -> Results:
+    """Two seeds of each network: recall of small and of large objects; of the step sizes the last one is the best."""
+    each = {
+        fpn.FULL: (0.5, 0.8), fpn.SINGLE: (0.4, 0.81), fpn.LATERAL: (0.47, 0.8), fpn.TOP_DOWN: (0.6, 0.6), fpn.FINEST: (0.6, 0.5),
+    } | others  # fmt: skip
+    methods = {name(k, size): x for k, x in each.items() for size in fpn.STEP_SIZES}
+    last = f"{fpn.STEP_SIZES[-1]:g}"
+    results = []
+    for method, (small, large) in {**methods, fpn.UNTRAINED: (0.1, 0.1)}.items():
+        factor = 1.0 if method.endswith(last) or method == fpn.UNTRAINED else 0.5
+        for seed in range(2):
+            columns = dict(zip(fpn.SIZES, (0.7, small, 0.7, large), strict=True))
+            scaled = {k: [factor * x] for k, x in columns.items()}
+            results.append(result(method, fpn.TASK, seed, **scaled))
+    return Results(results)
+
+
+def test_a_pyramid_must_find_small_objects_and_miss_no_large_ones() -> None:
+    judged = verdict(fpn.PAPER, "P1", recalls())
+    assert judged.holds
+    assert "FPN, 0.003 70.0/50.0/70.0/80.0, by seed 70.0 (70.0/70.0)" in judged.evidence
+    for worse in ({fpn.SINGLE: (0.41, 0.8)}, {fpn.LATERAL: (0.48, 0.8)}, {fpn.SINGLE: (0.4, 0.83)}):
+        assert not verdict(fpn.PAPER, "P1", recalls(**worse)).holds
+
+
+def test_networks_of_the_pyramid_table_have_settings_that_exist() -> None:
+    for grids in load_paper("fpn").grids.values():
+        for grid in grids:
             for method in grid.methods:
                 load_learner(method.learner).Config(**method.settings)

@@ -166,7 +166,8 @@ MUTATIONS: list[Mutation] = [
         ("PyTorch's errors for large layers", "(\"can't allocate\", \"overflow\")", "()"),
     ),
     *of_file(
-        "backbones/options.py", "backbones/test_resnet.py backbones/test_pooling.py",
+        "backbones/options.py", "backbones/test_resnet.py backbones/test_pooling.py backbones/test_parts.py",
+        ("inner options lost", 'return ":".join([base, ",".join(options)]) if options else base', "return base"),
         ("any word for a choice", "if choices and value not in choices:", "if False:"),
         ("an earlier option wins", "options[option] = kind_of_value(value)", "options.setdefault(option, kind_of_value(value))"),
     ),
@@ -366,7 +367,6 @@ MUTATIONS: list[Mutation] = [
         ("film without ReLU", "return torch.relu((1 + gamma) * x + beta)", "return (1 + gamma) * x + beta"),
         ("image not modulated", "film(image, self.modulate(text))", "torch.cat([image], dim=-1)"),
         ("the first encoder for all", "[*self._images, *self._texts].index(part)", "0"),
-        ("inner options lost", 'return ":".join([base, ",".join(options)]) if options else base', "return base"),
     ),
     *of_file(
         "envs/packing.py", "envs/test_packing.py",

@@ -249,7 +249,7 @@ MUTATIONS: list[Mutation] = [
         ("not finite goes on", "if not math.isfinite(value):", "if math.isnan(value) and False:"),
         ("weights that are not finite are saved", "            self._check_state(state[\"learner\"])\n", ""),
         ("saved and not stopped", "if stopping and not last:", "if stopping and last:"),
-        ("the first column counts", "max(len(column) for _, column in found)", "len(found[0][1])"),
+        ("the first column counts", "    rows = max(\n", "    rows = min(\n"),
         ("solved by half", "returns > task.solved_above", "returns >= task.solved_above"),
     ),
     *of_file(
