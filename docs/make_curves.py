@@ -111,7 +111,7 @@ COMMANDS = {
         "--env missions --encoder transformer:width=32,layers=1 --updates 100 --eval-every 10 --learning-rate 3e-3"
     ),
     "mask-rcnn": (
-        "--env objects-minigrid-s16 --data-size 300 --updates 90 --eval-every 30 --learning-rate 3e-3"
+        "--env objects-minigrid-s16 --data-size 300 --updates 100 --eval-every 25 --learning-rate 3e-3"
     ),
     "proposals": (
         "--env objects-minigrid-s16 --data-size 300 --updates 100 --eval-every 25 --learning-rate 3e-3"
