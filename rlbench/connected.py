@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def connected(pixels: Tensor) -> Tensor:
-    """A number for each connected part, int64 [B, H, W], the same for all of its pixels; 0 elsewhere.
+    """The number of the connected part of each pixel, int64 [B, H, W]; 0 elsewhere. Numbers have gaps.
 
-    Pixels are connected if they touch each other, also at corners.
+    Pixels are connected if they touch, also at corners.
 
     >>> connected(torch.tensor([[[True, False, False], [False, True, False], [False, False, False], [True, False, True]]]))
     tensor([[[ 5,  0,  0],

@@ -1,15 +1,15 @@
-"""Feature pyramid network: maps of all strides of another encoder, each of which has seen the whole image.
+"""Feature pyramid network: the maps of another encoder, each combined with all coarser ones.
 
     M_l = conv1x1(C_l) + up2(M_{l+1})       C_l: the maps of the other encoder, from the coarsest to the finest
     P_l = conv3x3(M_l)                      up2: each value is repeated in two rows and columns
 
 All P_l have the same number of channels, and none of these convolutions is followed by a nonlinearity. They are the encoder's
-pyramid; its features are the means of every map.
+pyramid; its features are the spatial means of all maps.
 
 Lin et al., 2017, https://arxiv.org/abs/1612.03144, section 3; weights begin as in the authors' code (Xavier).
 
-Differences from the paper: 32 channels instead of 256, and any encoder with maps instead of a ResNet; the map of the coarsest stride
-is not subsampled once more.
+Differences from the paper: 32 channels instead of 256, and any encoder with maps instead of a ResNet; no subsampled map is added
+above the coarsest one.
 """
 
 from typing import Literal
@@ -29,7 +29,7 @@ TRIAL = 64
 
 
 class FPN(nn.Module):
-    """Another encoder's layers, and the way back from its coarsest map to its finest."""
+    """Another encoder's layers, and the top-down path from its coarsest map to its finest."""
 
     def __init__(
         self, bottom_up: nn.Module, channels: int, width: int, paths: Paths, only: int
@@ -93,7 +93,7 @@ class FPN(nn.Module):
         return [self.out[str(stride)](merged[stride]) for stride in self.strides]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Means of every map, [B, width * maps]."""
+        """Spatial means of all maps, [B, width * maps]."""
         return torch.cat([found.mean((2, 3)) for found in self.maps(x)], dim=1)
 
 
@@ -110,8 +110,8 @@ def fpn_layers(
         channels: Channels of an image.
         of: The encoder whose maps are read (C_l), with its options after slashes, as in `resnet/units=1`.
         width: Channels of every map (paper: d, 256).
-        paths: both; lateral, without the way from coarse maps to fine ones; top-down, without the finer maps of the other encoder.
-        only: Stride of the only map that is given; 0: all.
+        paths: both; lateral, without the top-down path; top-down, without the lateral connections to the finer maps of the other encoder.
+        only: Stride of the only map that is returned; 0: all.
 
     Raises:
         UserError: `of` has no maps, or the value of an option is not allowed.

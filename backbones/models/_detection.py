@@ -1,8 +1,9 @@
 """Code shared by models that detect objects: the columns that they learn from, and the average precision of what they find.
 
-A detection is a box, a score and a class; the numbers of an image are padded to K detections with score and class 0. The average
-precision of a class is the area under its curve of precision and recall at an overlap of 0.5, as computed by COCO's own code
-(Lin et al., 2014, https://arxiv.org/abs/1405.0312; the package pycocotools), but with limits of size that suit small frames.
+A detection is a box, a score and a class; the detections of an image are padded to K with rows of zeros. The overlap of two boxes or
+masks is their intersection over union. The average precision of a class is the area under its precision-recall curve at an overlap
+of 0.5, as computed by COCO's own code (Lin et al., 2014, https://arxiv.org/abs/1405.0312; the package pycocotools), but with size
+limits that suit small frames.
 """
 
 import io
@@ -32,7 +33,7 @@ AREAS = {
     "_medium": (float(LIMITS[0] ** 2), float(LIMITS[1] ** 2) - 0.5),
     "_large": (float(LIMITS[1] ** 2), 1e10),
 }
-"""Smallest and largest area in square pixels of the objects of each measure; boxes have whole sides."""
+"""Smallest and largest area in square pixels of the objects of each measure; the sides of boxes are whole numbers."""
 MAP, RECALL = Measure("map"), Measure("recall")
 
 
@@ -52,7 +53,7 @@ def objects_of(fields: Mapping[str, Space[Any]]) -> Objects:
     """The objects of examples.
 
     Raises:
-        UserError: They have none, or frames are no images.
+        UserError: They have none, or the frames are not images.
     """
     shape = tuple(input_space(fields).shape or ())
     boxes, classes = fields.get("boxes"), fields.get("classes")
@@ -122,7 +123,7 @@ def detections(
         boxes: Boxes, [B, N, 4].
         scores: Scores of the classes, without "no object", [B, N, C].
         least: Detections have a higher score.
-        most_overlap: Largest overlap of two detections of one class.
+        most_overlap: Largest overlap of two detections of the same class.
         candidates: Number of pairs of a box and a class among which duplicates are suppressed.
         count: Largest number of detections.
     """
@@ -163,15 +164,16 @@ def average_precisions(
 ) -> dict[str, float]:
     """Average precisions at the first threshold, and `map_75`, ... at the others.
 
-    `map` is the mean over classes; `map_small`, ... that for objects of some sizes; `ap_1`, ... that of each class. Classes and sizes
-    of which there is no object are left out; `map` of no object at all is 0.
+    `map` is the mean over classes; `map_small`, ... is the same for objects of one size; `ap_1`, ... are those of each class. Classes and sizes
+    of which there is no object are left out. If there are no objects or no detections, the
+    only measure is `map`, and it is 0.
 
     Args:
         objects: True boxes and classes, [N, M, 5]; class 0 is none.
         detections: Boxes, scores and classes, [N, K, 6]; class 0 is none.
         classes: Number of classes, C.
         overlaps: Of detections and objects, [N, K, M], if not those of their boxes but, for example, of their masks.
-        thresholds: Smallest overlaps of a detection with the object that it finds.
+        thresholds: Least overlap of a detection with the object that it finds.
     """
     found = _evaluated(objects, detections, classes, overlaps, thresholds)
     if found is None:
@@ -194,8 +196,8 @@ def average_precisions(
 def average_recalls(objects: NDArray[Any], proposals: NDArray[Any]) -> dict[str, float]:
     """`recall`, the share of objects that are found by a proposal, a mean over overlaps of 0.5, 0.55, ..., 0.95.
 
-    `recall_small`, ... is that of objects of some sizes. Sizes of which there is no object are left out; `recall` of no object at all
-    is 0.
+    `recall_small`, ... is the same for objects of one size. Sizes of which there is no object are left out. If there are no
+    objects or no proposals, the only measure is `recall`, and it is 0.
 
     Args:
         objects: True boxes and classes, [N, M, 5]; class 0 is none.

@@ -1,14 +1,14 @@
 """Region proposals: boxes that may hold an object of any class.
 
-A small network slides over each map of an encoder: a convolution of 3x3, and from its features for each of three default boxes
-(widths to heights 1/2, 1 and 2) a logit of "object" and a box relative to the default box. Its weights are shared by all maps, each of
-which has default boxes of one size.
+A small network slides over each map of an encoder: a 3x3 convolution, from whose features it predicts, for each default box (anchor), a
+logit of "object" and a box relative to the default box. Default boxes have the aspect ratios 1/2, 1 and 2. Several maps share the weights
+of the network, and each has default boxes of one size; a single map has those of all sizes.
 
 A default box is positive if it overlaps with an object by 0.7 or more, or more than any other default box does; negative if
-it overlaps with none by 0.3 or more; and ignored otherwise. In each image `sampled` boxes are drawn, at most half of them positive:
+it overlaps with none by 0.3 or more; and ignored otherwise. In each image up to `sampled` boxes are drawn, at most half of them positive:
 
     minimise  1/n (sum of the cross-entropies of "object" over all n drawn boxes
-                   + sum of the smooth L1 distances of relative boxes over the positive ones)
+                   + sum of the smooth L1 losses of the relative boxes over the positive ones)
 
 Ren et al., 2015, https://arxiv.org/abs/1506.01497, section 3.1; on several maps: Lin et al., 2017, https://arxiv.org/abs/1612.03144,
 section 4.1
@@ -42,11 +42,11 @@ RATIOS = (0.5, 1.0, 2.0)
 CODE_SCALES = (1.0, 1.0)
 """See `encode`; as in the authors' code, relative boxes are not divided."""
 POSITIVE, NEGATIVE = 0.7, 0.3
-"""Overlaps from which on a default box is positive, and below which it is negative."""
+"""Overlaps from which a default box is positive, and below which it is negative."""
 POSITIVE_SHARE = 0.5
 """Largest share of positive boxes among those that are drawn."""
 BETA = 1 / 9
-"""Distance from which on the smooth L1 distance is linear, as in Detectron."""
+"""Distance from which the smooth L1 loss is linear, as in Detectron."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ class ProposalConfig:
     encoder: str = "conv4:layers=3,width=32,norm=gn"
     """Encoder of the observations, with options after a colon; it needs a pyramid of maps (see docs/encoders.md)."""
     strides: tuple[int, ...] = (8,)
-    """Strides of the maps that are read. Several need the same number of channels, as `fpn` has."""
+    """Strides of the maps that are read. Several maps need the same number of channels, as those of `fpn` have."""
     sizes: tuple[float, ...] = (5.0, 9.0, 16.0)
-    """Square roots of the areas of default boxes in pixels: one for each stride, or any number for a single one."""
+    """Square roots of the areas of default boxes in pixels: one for each stride, or any number of them for a single stride."""
     sampled: int = 64
     """Default boxes of an image from which the proposals learn in an update (paper: 256)."""
     candidates: int = 200
@@ -68,7 +68,7 @@ class ProposalConfig:
     proposals: int = 50
     """Largest number of proposals of an image (paper: 300; 1,000 with a pyramid)."""
     width: int = 64
-    """Channels of the convolution that slides over the maps (paper: 256 or 512)."""
+    """Channels of the convolution over the maps (paper: 256 or 512)."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "proposal_overlap": INSIDE, **dict.fromkeys(("sampled", "candidates", "proposals"), SIZE),
@@ -190,7 +190,7 @@ class ProposalNetwork(nn.Module):
         best, place = logits.topk(min(config.candidates, logits.shape[1]))
         code = codes.gather(1, place[..., None].expand(-1, -1, 4))
         boxes = clip(decode(code, self.defaults[place], CODE_SCALES), self.image)
-        # A box that lies outside of the image, or has become thinner than a pixel, holds nothing.
+        # A box outside the image, or thinner than a pixel, holds nothing.
         holds = (boxes[..., 2:] - boxes[..., :2] >= 1).all(-1)
         best = best.masked_fill(~holds, -torch.inf)
         kept = suppress(boxes, best, config.proposal_overlap)
@@ -206,7 +206,7 @@ def draw(positive: Tensor, negative: Tensor, count: int, share: float) -> tuple[
     Args:
         positive: The positive boxes, bool [B, N].
         negative: The negative ones, bool [B, N].
-        count: Boxes to be drawn in an image, if there are as many.
+        count: Boxes to draw in an image, if there are that many.
         share: Largest share of positive ones.
     """
     order = torch.rand(positive.shape, device=positive.device)

@@ -1,14 +1,14 @@
-"""Blobs: detection without gradients, by colours that the background does not have.
+"""Blobs: object detection without gradients, by colours that the background does not have.
 
-Training frames are only counted: n_kc pixels of colour k lie in boxes of class c, n_k0 in none. Then
+Training only counts pixels: n_kc of colour k lie in boxes of class c, n_k0 in none. Then
 
     foreground    pixels whose colour lies in boxes more often than not
     box           around each blob, foreground pixels that touch each other, also at corners
     score of c    prod_x p(colour of x | c), normalised over the classes, over the pixels x of the blob
 
-Objects that touch are one blob, and what differs only in shape is not told apart. The baseline of the table of SSD
-(`rlbench table ssd`); `map` and its parts are measured in the same way, and `count_error` is how far the number of blobs is from that of
-objects.
+Objects that touch become one blob, and objects that differ only in shape are not distinguished. It is the baseline of `rlbench table ssd`.
+
+Measures: `map` and its parts, as for SSD, and `count_error`, the absolute difference between the numbers of detections and of objects.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class BlobsConfig:
     """Settings of blobs."""
 
     levels: int = 8
-    """Levels of each channel by which colours are told apart."""
+    """Levels of each channel by which colours are distinguished."""
     detections: int = 20
     """Largest number of detections of an image, the largest blobs."""
     batch_size: int = 100
@@ -83,7 +83,7 @@ class Blobs(Model):
         """Counts of colours, all 0.
 
         Raises:
-            UserError: Frames have no three channels of bytes.
+            UserError: Frames do not have three channels of bytes.
         """
         coco()
         self.objects = objects_of(self.spec)
@@ -139,7 +139,7 @@ class Blobs(Model):
         return F.pad(found, (0, 0, 0, count - found.shape[1]))
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
-        """How far the number of detections of each example is from that of objects, [B], and both; see `judged`."""
+        """Absolute difference between the numbers of detections and of objects of each example, [B], and both; see `judged`."""
         found, (_, classes) = self.detect(examples["obs"]), truth(examples)
         error = (found[..., 5] > 0).sum(1) - (classes > 0).sum(1)
         return {"count_error": error.abs().float(), **judged(examples, found)}
@@ -150,7 +150,7 @@ class Blobs(Model):
 
 
 def _inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which pixels lie in each box, bool [B, M, H, W], of boxes [B, M, 4]; those around nothing hold none."""
+    """Which pixels lie in each box, bool [B, M, H, W], of boxes [B, M, 4]; empty boxes hold none."""
     rows, columns = (torch.arange(n, device=boxes.device) + 0.5 for n in size)
     left, top, right, bottom = boxes[..., None].unbind(2)
     across, down = (left < columns) & (columns < right), (top < rows) & (rows < bottom)

@@ -1,30 +1,30 @@
 """Mask R-CNN: boxes, classes and masks of objects, in two stages.
 
 1. Proposals: boxes that may hold an object of any class; see `_proposals.py`.
-2. For each of them, features of a fixed size are read from the maps of the encoder by RoIAlign. From these, two heads predict its
-   class ("no object" among them) with a better box, and its mask:
+2. For each of them, features of a fixed size are read from the maps of the encoder by RoIAlign. From these, one head predicts its
+   class (or "no object") and a better box, and another its mask:
 
        L  =  L_proposals + L_class + L_box + L_mask
 
-L_class is the cross-entropy over all regions that were drawn: of each image `regions`, at most a quarter of them positive, which is an
-overlap of 0.5 or more with an object. L_box is the smooth L1 distance of relative boxes, and L_mask the mean over the pixels of a mask
-of the binary cross-entropy, both of positive regions. A mask is predicted for each class, by a sigmoid, and only that of the true class
-has a loss: classes do not compete for pixels, because the other head decides about the class.
+L_class is the mean cross-entropy of the drawn regions: up to `regions` of each image, at most a quarter of them positive, that is, with an
+overlap of 0.5 or more with an object. L_box is the sum of the smooth L1 losses of the relative boxes, divided by the number of all drawn
+regions, and L_mask the mean binary cross-entropy of the pixels of the masks, both over positive regions. A mask is predicted for each class,
+by a sigmoid, and only that of the true class has a loss: classes do not compete for pixels, because the other head decides the class.
 
-RoIAlign does not round the edges of regions to cells; the ablations are `pooling` pool, RoIPool, which does, and misaligned, RoIAlign
-without the shift of half a cell; `mask_loss` softmax, by which the classes compete for each pixel; and `source` true-boxes, which
-replaces the proposals by the boxes of the objects with random changes, in training and in tests, so that only the heads count.
+RoIAlign does not round the edges of regions to cells. The ablations are `pooling` pool, which is RoIPool and does, and misaligned, which is
+RoIAlign without the shift of half a cell; `mask_loss` softmax, by which the classes compete for each pixel; and `source` true-boxes, which
+replaces the proposals with randomly changed boxes of the objects, in training and in tests, so that only the heads are compared.
 
-Detections are boxes of the second stage, of which duplicates of the same class are suppressed; their masks are read from the
-predicted class after that.
+Detections are the boxes of the second stage after non-maximum suppression within each class; a mask is then predicted for each, and that
+of the predicted class is taken.
 
-Measures: `map`, the mean average precision of boxes, and of objects by size, as for SSD; `mask_map` and `mask_map_75`, of masks at
+Measures: `map`, the mean average precision of boxes, also by object size, as for SSD; `mask_map` and `mask_map_75`, that of masks at
 overlaps of 0.5 and 0.75; see `_detection.py`.
 
 He et al., 2017, https://arxiv.org/abs/1703.06870, sections 3 and 3.1
 
-Differences from the paper: images have 64 pixels, and encoders and heads are small and not pretrained, except with --pretrained; Adam with
-a constant step size; one relative box for all classes; the stages are trained together from the start, as in the authors' later code.
+Differences from the paper: images have 64 pixels, and encoders and heads are small and not pre-trained, except with --pretrained; Adam with
+a constant step size; one relative box shared by all classes; the stages are trained together from the start, as in the authors' later code.
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ from rlbench.seeding import drawing_from
 CODE_SCALES = (0.1, 0.2)
 """By which relative boxes of the second stage are divided; see `encode`."""
 OVERLAP = 0.5
-"""Overlap from which on a region is positive."""
+"""Overlap from which a region is positive."""
 POSITIVE_SHARE = 0.25
 """Largest share of positive regions among those that are drawn."""
 CHANGE = 0.1
@@ -76,7 +76,7 @@ CHANGE = 0.1
 COPIES = 4
 """Changed copies of each true box in training."""
 MEASURED_AT_ONCE = 50
-"""Images whose masks are in memory together in a measurement."""
+"""Images whose masks are in memory at once in an evaluation."""
 Pooling = Literal["align", "misaligned", "pool"]
 
 
@@ -89,21 +89,21 @@ class MaskRCNNConfig(ProposalConfig):
     pooling: Pooling = "align"
     """How features of regions are read: align, RoIAlign; misaligned, the same without the shift of half a cell; pool, RoIPool."""
     mask_loss: Literal["sigmoid", "softmax"] = "sigmoid"
-    """Whether a pixel is decided for each class alone, or classes compete for it."""
+    """sigmoid: a pixel is decided for each class alone; softmax: the classes compete for it."""
     regions: int = 32
     """Regions of an image from which the second stage learns in an update (paper: 64; 512 with a pyramid)."""
     bins: int = 4
     """Bins along a side of the features from which class and box are predicted (paper: 7); twice as many for the mask."""
     hidden: tuple[int, ...] = (128, 128)
-    """Hidden layer sizes of the head of class and box (paper: 1,024, 1,024)."""
+    """Hidden layer sizes of the head for class and box (paper: 1,024, 1,024)."""
     mask_width: int = 32
-    """Channels of the head of the mask (paper: 256)."""
+    """Channels of the mask head (paper: 256)."""
     mask_layers: int = 2
-    """Its convolutions before the one that doubles the resolution (paper: 4)."""
+    """Convolutions of that head before the one that doubles the resolution (paper: 4)."""
     least_score: float = 0.05
     """Detections have a higher score."""
     suppress_overlap: float = 0.5
-    """Largest overlap of two detections of one class."""
+    """Largest overlap of two detections of the same class."""
     detections: int = 10
     """Largest number of detections of an image (paper: 100)."""
     learning_rate: float = 1e-3
@@ -279,7 +279,7 @@ class MaskRCNN(Model):
     def _first_stage(
         self, maps: Mapping[int, Tensor], examples: Examples
     ) -> tuple[Tensor, Proposals]:
-        """The loss of the proposals, and the boxes of which regions are drawn; true boxes are among them, as in the authors' code."""
+        """The loss of the proposals, and the boxes from which regions are drawn; true boxes are among them, as in the authors' code."""
         boxes, classes = truth(examples)
         if self.config.source == "true-boxes":
             copies = boxes.repeat(1, COPIES, 1), (classes > 0).repeat(1, COPIES)

@@ -1,14 +1,14 @@
 """Region proposals alone: boxes that may hold an object of any class, measured by how many objects they find.
 
-The equations are in `_proposals.py`. With the encoder `fpn`, whose maps of all strides are equally wide and have seen the whole image, this
-is the experiment of feature pyramid networks: each map has default boxes of one size, instead of one map with all of them.
+The equations are in `_proposals.py`. With the encoder `fpn`, all of whose maps have the same number of channels, this is the experiment of
+feature pyramid networks: each map has default boxes of one size, instead of one map with all sizes.
 
-Measures: `recall`, the average recall of COCO: the share of objects that one of the `proposals` boxes finds, a mean over overlaps from 0.5
+Measures: `recall`, COCO's average recall: the share of objects that one of the `proposals` boxes finds, averaged over overlaps from 0.5
 to 0.95; `recall_small`, `recall_medium`, `recall_large` for objects by size; see `_detection.py`. Classes are not used.
 
 Lin et al., 2017, https://arxiv.org/abs/1612.03144, section 5.1; Ren et al., 2015, https://arxiv.org/abs/1506.01497
 
-Differences from the papers: images have 64 pixels, encoders are small and not pretrained, except with --pretrained; Adam with a constant step
+Differences from the papers: images have 64 pixels, encoders are small and not pre-trained, except with --pretrained; Adam with a constant step
 size; duplicates are suppressed among the proposals of all maps together.
 """
 
@@ -56,7 +56,7 @@ class RegionProposals(Model):
     config: ProposalsConfig
 
     def build(self) -> None:
-        """Encoder, network of proposals, and their optimiser."""
+        """Encoder, proposal network and their optimiser."""
         coco()
         config, self.objects = self.config, objects_of(self.spec)
         self.encoder, maps = encoder_with_maps(config, self.objects)

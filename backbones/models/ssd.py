@@ -1,32 +1,35 @@
 """SSD: boxes and classes of all objects of an image at once, from maps of several strides.
 
-A convolution of 3x3 over each map predicts, for each of several default boxes around each of its cells, the scores of the classes
-and of "no object", and a box relative to the default box. Fine maps find small objects, coarse maps large ones. The default boxes of
-scale k have the sides
+A 3x3 convolution over each map predicts, for each of several default boxes around each of its cells, the scores of the classes
+and of "no object", and a box relative to the default box. Fine maps find small objects, coarse maps large ones. With the scales
 
-    s_k sqrt(r),  s_k / sqrt(r)     for r = 1, 2, 1/2;      sqrt(s_k s_{k+1}),  the same      s_k = s_min + (s_max - s_min) (k - 1) / (m - 1)
+    s_k = s_min + (s_max - s_min) (k - 1) / (m - 1)
+
+the default boxes of scale k have the widths and heights
+
+    s_k sqrt(r) x s_k / sqrt(r)    for r = 1, 2, 1/2,     and     sqrt(s_k s_{k+1}) x sqrt(s_k s_{k+1})
 
 as shares of the image's side. Scale 1 belongs to the finest map and scale m to the coarsest; with fewer maps than scales, a map
 has several of them.
 
-Matching: a default box predicts the object with which it overlaps by 0.5 or more, and each object has at least the default box that
-overlaps most with it; all others are negatives. Of N matched default boxes,
+Matching: a default box predicts the object with which it overlaps most if that overlap (intersection over union) is 0.5 or more, and each
+object is also matched to the default box that overlaps most with it; all other default boxes are negatives. With N matched default boxes,
 
     minimise  1/N (L_conf + alpha L_loc)
 
-where L_loc is the smooth L1 distance of predicted and true boxes relative to the default boxes, centre and sides divided by 0.1 and
-0.2; and L_conf the cross-entropy of the matched default boxes and, because almost all are negatives, of those negatives alone for
-which it is largest, three for each match in the same image. Images without objects add nothing.
+where L_loc is the smooth L1 loss between predicted and true boxes relative to the default boxes, with centres and sides divided by 0.1 and
+0.2. L_conf is the cross-entropy of the matched default boxes and of the hard negatives: because almost all default boxes are negatives, only
+those with the largest loss count, three for each match in the same image. Images without objects then add nothing.
 
-Detections: of all pairs of a default box and a class, those with the highest scores; of two of the same class that overlap by more
-than 0.45 only the better one.
+Detections: of all pairs of a default box and a class, those with the highest scores after non-maximum suppression, which keeps only the
+better of two boxes of the same class that overlap by more than 0.45.
 
 Measures: `map`, the mean average precision over classes at an overlap of 0.5; `map_small`, `map_medium`, `map_large` for objects by size;
 `ap_1`, ..., of each class; see `_detection.py`.
 
 Liu et al., 2016, https://arxiv.org/abs/1512.02325, section 2
 
-Differences from the paper: images have 64 pixels and encoders are small and not pretrained, except with --pretrained; Adam with a
+Differences from the paper: images have 64 pixels and encoders are small and not pre-trained, except with --pretrained; Adam with a
 constant step size; no augmentation. Maps are not normalised before the head, because the encoders do so themselves. The
 boxes are not changed at the edges of the image before they are matched; detections are.
 """
@@ -93,9 +96,9 @@ class SSDConfig:
     largest_scale: float = 0.8
     """Last scale (paper: s_max, 0.9)."""
     match_overlap: float = 0.5
-    """Overlap with an object from which on a default box predicts it."""
+    """Overlap with an object from which a default box predicts it."""
     mining: Mining = "hard"
-    """Negatives of the classification: hard, the worst ones of each image; none, all of them, and the mean over all default boxes."""
+    """Negatives of the classification: hard, those with the largest losses in each image; none, all of them, with a mean over all default boxes."""
     negatives: float = 3.0
     """Hard negatives for each match."""
     box_weight: float = 1.0
@@ -103,7 +106,7 @@ class SSDConfig:
     least_score: float = 0.01
     """Detections have a higher score."""
     suppress_overlap: float = 0.45
-    """Largest overlap of two detections of one class."""
+    """Largest overlap of two detections of the same class."""
     candidates: int = 100
     """Detections before duplicates are suppressed."""
     detections: int = 20
@@ -201,7 +204,7 @@ def targets(
     matched, own = found >= 0, found.clamp(min=0)
     label = torch.where(matched, classes.gather(1, own), 0)
     box = boxes.gather(1, own[..., None].expand(-1, -1, 4))
-    # Negatives have a box without meaning, but a finite one.
+    # The box of a negative has no meaning, but must be finite.
     box = torch.where(matched[..., None], box, defaults)
     return label, encode(box, defaults, CODE_SCALES)
 

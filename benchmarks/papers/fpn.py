@@ -1,8 +1,8 @@
 """FPN: Lin et al., 2017 (table 1), on MiniGrid's objects at mixed sizes.
 
 Region proposals on a pyramid, each of whose maps has default boxes of one size, are compared with proposals on a single map that has
-those of all sizes, on maps that do not see coarser ones, on maps that come from the coarsest one alone, and on the finest map of the
-pyramid.
+those of all sizes, on a pyramid without the top-down path, on one without lateral connections, and on the finest map of the
+pyramid alone.
 """
 
 from collections.abc import Mapping

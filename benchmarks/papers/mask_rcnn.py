@@ -1,7 +1,7 @@
 """Mask R-CNN: He et al., 2017 (table 2), on MiniGrid's objects at mixed sizes.
 
-The heads alone are compared first: their regions are the true boxes with random changes, and features are read by RoIAlign, RoIAlign
-without the shift of half a cell, and RoIPool; and masks are decided for each class alone, or classes compete for the pixels. Then
+The heads alone are compared first, with regions that are the true boxes with random changes: features are read by RoIAlign, by RoIAlign
+without the shift of half a cell, or by RoIPool, and each pixel of a mask is decided for each class alone, or the classes compete for it. Then
 both stages are trained together.
 """
 
@@ -90,5 +90,5 @@ PAPER = Paper(
             "average precision of masks at an overlap of 0.5, mean of 3 seeds, best step size: at least 70 %", _finds,
         ),
     ),
-    notes="Mean average precision over six classes on 1,000 frames. All networks have one map of stride 8; objects have 3 to 14 pixels.",
+    notes="Mean average precision over six classes on 1,000 frames. All networks have one map of stride 8; objects have sides of 1 to 16 pixels.",
 )  # fmt: skip

@@ -1,8 +1,7 @@
 """SSD: Liu et al., 2016 (tables 2 and 3), on MiniGrid's objects at mixed sizes.
 
 A detector whose maps of four strides have default boxes of four scales is compared with one that has all scales on a single map,
-with one that learns from all negatives instead of the hard ones, with blobs of colours, which learn by counting alone, and with an
-untrained one.
+with one that learns from all negatives instead of the hard ones, with blobs, which only counts colours, and with an untrained one.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`python -m rlbench.benchmarks.speed.detection`: suppression, RoIAlign and SSD, compared with the simplest correct forms.
+"""`python -m rlbench.benchmarks.speed.detection`: non-maximum suppression and RoIAlign, compared with their simplest correct forms, and SSD.
 
 CPU time on one thread: the median of several rounds, in which all forms take turns, so that other load on the machine affects all of them.
 """

@@ -1,9 +1,9 @@
 """Objects of MiniGrid at mixed sizes: which are there, and where?
 
-A frame shows 64x64 pixels of a level: a wall with a door divides it, the agent stands somewhere, and one to five keys, balls and
-boxes lie around, of which one may be a goal instead. The tiles of a frame have 4, 6, ... or S pixels, so that the same object has up to S / 4 times the length; the level
-begins anywhere within a tile, so that objects are not at multiples of its size. Objects are never cut off; walls may be.
-An open door of 4 pixels shows nothing, and is no object.
+A frame shows 64x64 pixels of a level: a wall with a door divides it, the agent stands somewhere, and one to five other objects lie
+around: keys, balls, boxes and at most one goal. The tiles of a frame have sides of 4, 6, ... or S pixels, so that an object of one kind
+varies in length by a factor of up to S / 4. The frame begins anywhere within a tile, so that objects do not lie at multiples of the tile's size.
+Objects are never cut off; walls may be. An open door in a tile of 4 pixels shows nothing and is not an object.
 Columns are those of `_objects.py`; at most `MOST` objects are in a frame.
 
 Training and test frames are drawn from different seeds. The tiles are minigrid's own.
@@ -93,7 +93,7 @@ class MiniGridObjects(Source):
             mine = np.arange(turn, size, len(self._sizes))
             for first in range(0, len(mine), AT_ONCE):
                 rows = mine[first : first + AT_ONCE]
-                # Always as many, so that the first ones do not depend on the size.
+                # Always the same number, so that the first frames do not depend on `size`.
                 found = frames(rng, AT_ONCE, side)
                 for name, column in found.items():
                     columns[name][rows] = column[: len(rows)]

@@ -3,10 +3,10 @@
 Frames, levels and the three groups of environments are those of `frames_procgen.py`: one draws as usual, one without backgrounds, and
 one draws each object as a rectangle in the colour of its class. An object is a connected part of one of these colours, and its pixels
 are those of this part that are not black without the background. Objects are the agent and what it should look for or avoid; walls and
-effects are none. Parts with fewer than `FEWEST` pixels, often cut off by the edge of the frame, are left out.
+effects are not objects. Parts with fewer than `FEWEST` pixels, often cut off by the edge of the frame, are left out.
 Columns are those of `_objects.py`; of more than `MOST` objects the largest are kept.
 
-Objects of one colour that touch are one object here, and one that another covers in the middle is two.
+Objects of one colour that touch count as one object, and an object whose middle is covered by another counts as two.
 """
 
 from collections.abc import Mapping
