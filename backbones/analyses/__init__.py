@@ -40,7 +40,7 @@ ANALYSES = NameTable(
         "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
         "transfers": (
             "transfers:Transfers",
-            "which objectives of pre-training serve which others, and the best few of them",
+            "how well objectives of pre-training transfer to each other, and the best few",
         ),
     },
     group="rlbench.analyses",

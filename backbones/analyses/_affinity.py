@@ -1,4 +1,4 @@
-"""From the losses of transfers to affinities, and from these to the best sources under a budget.
+"""Affinities from the losses of transfers, and the best sources under a budget from affinities.
 
 For one target, w_ij is the share of images on which transfer i has a smaller loss than transfer j. The analytic hierarchy process
 turns these comparisons into one number for each transfer, whatever the scale of the losses:
@@ -13,8 +13,8 @@ sources to train, and which transfer serves each target, is a binary integer pro
                 sum of x_e over the transfers to t = 1   for each target t
                 sum_s x_s <= budget
 
-Zamir et al., 2018, https://arxiv.org/abs/1804.08328, sections 3.3 and 3.4; here all sources cost the same and all targets count the
-same.
+Zamir et al., 2018, https://arxiv.org/abs/1804.08328, sections 3.3 and 3.4; here all sources have the same cost and all targets the same
+weight.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def affinities(rates: Array) -> Array:
     """The affinity of each transfer, [E], from win rates [E, E]; the sum is 1."""
     bounded = rates.clip(LEAST, MOST)
     values, vectors = np.linalg.eig(bounded / bounded.T)
-    # The matrix is positive, so that the eigenvector of its largest eigenvalue is real and has one sign, which the sum cancels.
+    # The matrix is positive, so the eigenvector of its largest eigenvalue is real and all of its entries have one sign, which cancels.
     principal = vectors[:, values.real.argmax()].real
     scaled: Array = principal / principal.sum()
     return scaled
@@ -62,7 +62,7 @@ def affinities(rates: Array) -> Array:
 def best_sources(
     transfers: Sequence[Transfer], sources: int, targets: int, budget: int
 ) -> tuple[Transfer, ...]:
-    """The transfer that serves each target, in their order, in the solution of the binary integer programme.
+    """The transfer that serves each target in the solution of the binary integer programme, in the order of the targets.
 
     Args:
         transfers: All that may be used.
@@ -71,7 +71,7 @@ def best_sources(
         budget: Largest number of sources.
 
     Raises:
-        UserError: So many sources cannot serve every target, or SciPy is not installed.
+        UserError: No set of `budget` sources serves every target, or SciPy is not installed.
     """
     try:
         from scipy.optimize import Bounds, LinearConstraint, milp
@@ -99,7 +99,7 @@ def best_sources(
     )
     if not found.success:
         raise UserError(
-            f"no {budget} sources serve all {targets} targets by other sources than themselves; give a larger budget"
+            f"no {budget} sources serve all {targets} targets, none of which may be served by itself; give a larger budget"
         )
     chosen = [transfer for transfer, x in zip(transfers, found.x, strict=False) if x > 0.5]
     return tuple(sorted(chosen, key=lambda transfer: transfer.target))

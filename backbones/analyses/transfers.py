@@ -1,16 +1,16 @@
-"""Which objectives of pre-training serve which others, and which few of them serve all (Taskonomy).
+"""How well objectives of pre-training transfer to each other, and which few of them serve all (Taskonomy).
 
-The runs are of `pretext` with different objectives; each is a source and a target. A transfer reads the frozen codes of one source, or
-of two, by a new readout that learns the target from few labelled pictures. The test pictures, which no run has learned from, have three
+The runs are runs of `pretext` with different objectives; each is a source and a target. A transfer is a new readout of the frozen codes of
+one or two sources, which learns the target from a few labelled pictures. The test pictures, which no run has learned from, have three
 uses: the first `labels` train the readouts, half of the others decide the affinities, and the last half scores what they decided.
 
     gain       share of the last pictures on which a transfer has a smaller loss than a network that learns from the same labels from
                scratch, with the better of two step sizes
     quality    the same against the target's own run, which has learned from all of its labels
 
-No target is served by its own run, because the labels that this learned from are what a transfer saves. Affinities and the programme are
-in `_affinity.py`. The sources that it chooses are compared with random ones: loss of a choice is the mean over the targets of the
-logarithm of the loss, so that the scales of losses do not count.
+No target is served by its own run, because a transfer should save the labels that this run learned from. The affinities and the integer
+programme are in `_affinity.py`. The sources that the programme chooses are compared with random ones: the loss of a choice is the mean over the
+targets of the logarithm of the loss, so that the scales of the losses do not matter.
 
     transfers.json     the sources of each target, and the run from which `--pretrained auto:transfers.json` starts
     affinities.svg     the affinities of single sources as a heat map, in hundredths
@@ -67,7 +67,7 @@ class TransfersConfig:
     learning_rate: float = 3e-3
     """Adam step size of the readouts."""
     candidates: int = 5
-    """The best sources of each target, whose pairs are tried too; 1: none."""
+    """Number of the best sources of each target whose pairs are tried too; 1: no pairs."""
     budget: int = 3
     """Largest number of sources that are chosen."""
     policies: int = 1_000
@@ -149,7 +149,7 @@ class Transfers(Analysis):
     ) -> tuple[Losses, Array, Array]:
         """Loss of each picture that is not a label's [N]: of all transfers to a target, from scratch, and of its own run.
 
-        Transfers of two sources follow those of one, whose losses on the pictures `choosing` tell which are the best.
+        Transfers of two sources follow those of one, whose losses on the pictures `choosing` decide which sources are the best.
         """
         config, model = self.config, learners[target]
         few, rest = slice(0, config.labels), slice(config.labels, None)
@@ -195,7 +195,7 @@ class Transfers(Analysis):
 
     @torch.enable_grad()
     def _trained(self, model: Any, sources: int, code: Tensor, wanted: Tensor) -> nn.Module:
-        """A new readout of the joined codes [M, C, H, W] of some sources, which has learned the targets [M, ...]."""
+        """A trained readout of the concatenated codes [M, C, H, W] of some sources, for the targets [M, ...]."""
         with initialising(derive(0, "readout")):
             readout: nn.Module = model.make_readout(sources).to(model.device)
         optimizer = Adam(readout.parameters(), self.config.learning_rate)
@@ -230,7 +230,7 @@ def objectives(learners: Sequence[Any]) -> list[str]:
     """The objective of each run.
 
     Raises:
-        UserError: A run has none, two runs have the same, or their encoders differ.
+        UserError: A run has none, two runs have the same one, there are fewer than three runs, or their encoders differ.
     """
     for learner in learners:
         if not hasattr(learner, "make_readout"):
@@ -241,8 +241,8 @@ def objectives(learners: Sequence[Any]) -> list[str]:
     encoders = {learner.config.encoder for learner in learners}
     if len({*names}) < max(3, len(names)) or len(encoders) > 1:
         raise UserError(
-            f"the runs have the objectives {', '.join(names)} and the encoders {', '.join(sorted(encoders))}; give three runs or "
-            "more, each with another objective and all with the same encoder"
+            f"the runs have the objectives {', '.join(names)} and the encoders {', '.join(sorted(encoders))}; give three or "
+            "more runs, each with a different objective and all with the same encoder"
         )
     return names
 

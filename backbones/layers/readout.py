@@ -4,9 +4,9 @@ from torch import nn
 
 
 def picture_readout(channels: int, width: int, doublings: int, out: int) -> nn.Sequential:
-    """Maps [B, out, H 2^n, W 2^n] of codes [B, channels, H, W], by 3x3 convolutions at n sizes below the last one.
+    """Maps [B, out, H 2^n, W 2^n] of codes [B, channels, H, W], by 3x3 convolutions at every size but the largest.
 
-    The last doubling rearranges channels to pixels (Shi et al., 2016, https://arxiv.org/abs/1609.05158), which saves the convolutions at the
+    The last doubling rearranges channels into pixels (Shi et al., 2016, https://arxiv.org/abs/1609.05158), so that no convolution runs at the
     largest size.
 
     Args:
@@ -30,7 +30,7 @@ def vector_readout(channels: int, width: int, pixels: int, out: int) -> nn.Seque
         channels: Channels of the code.
         width: Channels of the convolution.
         pixels: H W.
-        out: Count of the numbers.
+        out: How many numbers there are.
     """
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Flatten(),

@@ -6,9 +6,9 @@ values:
     autoencoding      x from x                    segmentation      the class of each pixel
     denoising         x from x with noise         depth             1 / distance of each pixel
     colourisation     x from g                    normals           the unit normal at each pixel
-    edges             |grad g|, by Sobel's masks  azimuth           the camera's angle
+    edges             |grad g|, by Sobel filters  azimuth           the camera's angle
     inverse-dynamics  the action between two pictures, from both
-    return            the return from here on
+    return            the return from this picture on
 
 Losses are the mean squared error, and for classes the mean cross-entropy.
 """
@@ -38,7 +38,7 @@ class Objective:
     target: Callable[[Mapping[str, Tensor]], Tensor]
     """What is predicted, [B, D] or [B, C, H, W], from the columns of examples; `picture` is x, [B, C, H, W]."""
     columns: tuple[str, ...] = ()
-    """Columns that it needs apart from `obs`."""
+    """Columns that it needs in addition to `obs`."""
     reads: Literal["picture", "noisy", "grey", "both"] = "picture"
     """What the encoder reads; `both` is the picture and the one after it."""
     classes: bool = False
@@ -46,14 +46,14 @@ class Objective:
 
 
 def grey(picture: Tensor) -> Tensor:
-    """Grey values, [B, 1, H, W], of pictures [B, C, H, W] with 3 channels; of others the mean of the channels."""
+    """Grey values, [B, 1, H, W], of pictures [B, C, H, W] with 3 channels; of others, the mean of the channels."""
     if picture.shape[1] != len(GREY):
         return picture.mean(1, keepdim=True)
     return (picture * picture.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
 
 
 def edges(x: Tensor) -> Tensor:
-    """Length of the gradient by Sobel's masks, per pixel, [B, 1, H, W] of grey values [B, 1, H, W].
+    """Length of the gradient by Sobel filters at each pixel, [B, 1, H, W] of grey values [B, 1, H, W].
 
     >>> edges(torch.arange(4.0).expand(1, 1, 3, 4))[0, 0, 1].tolist()
     [0.5, 1.0, 1.0, 0.5]

@@ -2,19 +2,20 @@
 
     minimise  E[ loss( D(E(v_1), ..., E(v_k)), y ) ]
 
-E is the encoder up to its last map, the code; v are the pictures that the objective reads, mostly one; D is a small readout of the
-codes, whose channels are joined; y is the target. The objectives are in `_objectives.py`. All have the same encoder, so that any agent or
-model can start from it (`--pretrained RUN`), and so that objectives can be compared as in Taskonomy (`rlbench analyse transfers`).
-`--pretrained RUN --freeze` is one of its transfers: only the readout is trained.
+E is the encoder up to its last map, the code; v are the pictures that the objective reads, one for most objectives; D is a small readout of
+the codes, whose channels are concatenated; y is the target. The objectives are in `_objectives.py`. The architecture of the encoder does not
+depend on the objective, so any agent or model with the same encoder can start from its weights (`--pretrained RUN`), and objectives can be
+compared as in Taskonomy (`rlbench analyse transfers`). With `--pretrained RUN --freeze` only the readout is trained, as in one of its
+transfers.
 
-Measures: `loss`, and `explained`, 1 - loss / the loss of the best constant prediction on the same examples, which is 0 without
-learning and 1 at best.
+Measures: `loss`, and `explained`, 1 - loss / the loss of the best constant prediction on the same examples, which is 0 for
+that prediction and 1 at best.
 
 Zamir et al., 2018, https://arxiv.org/abs/1804.08328, section 3.1
 
 Differences from the paper: pictures of 32x32 pixels of simulated robots instead of 512x512 of buildings; a ResNet of width 8 with
-codes of 8x8x32 instead of a ResNet-50 with 16x16x8; one small readout for all objectives, of squared errors and cross-entropies,
-where the paper has 15 layers and for some objectives an adversary; objectives of control, which the paper does not have.
+codes of 8x8x32 instead of a ResNet-50 with 16x16x8; small readouts trained with squared errors or cross-entropies, where the
+paper's have 15 layers and, for some objectives, an adversarial loss; two objectives of control, which the paper does not have.
 """
 
 from collections.abc import Mapping
@@ -56,8 +57,8 @@ class PretextConfig:
         "autoencoding", "denoising", "colourisation", "edges", "segmentation", "depth", "normals", "azimuth",
         "inverse-dynamics", "return",
     ] = "autoencoding"  # fmt: skip
-    """What is learned: the picture from itself, from itself with noise or from its grey values; edges, the body part, the depth or the
-    surface normal at each pixel; the camera's angle; the action between two pictures; or the return."""
+    """What is predicted: the picture from itself, from itself with noise or from its grey values; the edges, the class (such as a body part), the
+    depth or the surface normal at each pixel; the camera's angle; the action between two pictures; or the return."""
     encoder: str = "resnet:units=1,width=8"
     """Encoder of the observations, with options after a colon; it needs a pyramid of maps (see docs/encoders.md)."""
     freeze: bool = False
@@ -128,7 +129,7 @@ class Pretext(Model):
         """A new readout for the target of this objective, of the codes of a number of encoders like this one.
 
         Raises:
-            UserError: The code does not have a whole number of pixels for each of the picture's.
+            UserError: The sides of the picture are not those of the code times a power of 2.
         """
         channels, rows, columns = self._code
         width = self.config.width
@@ -160,7 +161,7 @@ class Pretext(Model):
         return [obs]
 
     def codes(self, views: list[Tensor]) -> Tensor:
-        """The last maps of the encoder for each view, with all channels joined, [B, C, H, W]."""
+        """The last map of the encoder for each view, with the channels concatenated, [B, C, H, W]."""
         maps = [self.encoder.pyramid(x) for x in views]
         layers = self.encoder.layers
         assert isinstance(layers, Maps)  # `pyramid` refuses others.

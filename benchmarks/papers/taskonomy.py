@@ -1,7 +1,7 @@
 """Taskonomy: Zamir et al., 2018 (figures 7 and 9 to 12), on views of a simulated robot instead of buildings.
 
-Ten objectives pre-train one encoder each. Which of them serve which others with few labels is measured by transfers, and an integer
-programme chooses three of them that serve all ten.
+Ten objectives pre-train one encoder each. Transfers measure how well each of them serves the others with few labels, and an integer
+programme chooses three that serve all ten.
 """
 
 from itertools import combinations
@@ -23,7 +23,8 @@ BUDGET = 3
 LENGTHS: dict[Scale, tuple[int, int]] = {"small": (600, 150), "full": (20_000, 2_000)}
 """Updates of a run, and of each readout of a transfer."""
 SHARE, BEATEN, AGREEMENT = 0.7, 0.95, 0.6
-"""Least share of targets that transfer serves, of random choices that are worse, and least rank correlation of seeds."""
+"""Least share of targets that a transfer serves better than scratch, least share of random choices that are worse, and least rank correlation
+between seeds."""
 
 
 def _grids(updates: int) -> tuple[Grid, ...]:
@@ -80,7 +81,7 @@ def agreement(affinities: list[NDArray[np.float64]]) -> float:
         affinities: Matrix of each seed, [S, T]; NaN where a source is the target.
 
     Raises:
-        Missing: There is one seed only.
+        Missing: There is only one seed.
     """
     if len(affinities) < 2:
         raise Missing("the order of sources can be compared between two seeds or more")
@@ -163,6 +164,6 @@ PAPER = Paper(
         ),
         Claim("T3", "Every objective can be learned", "none: only reported", _objectives),
     ),
-    notes="Part of the loss of the best constant prediction that a run explains, on 1,000 views; 0 is the level of chance. Losses of different "
+    notes="Part of the loss of the best constant prediction that a run explains, on 1,000 views; 0 is that of the constant. Losses of different "
     "objectives are not comparable.",
 )  # fmt: skip

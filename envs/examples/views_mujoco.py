@@ -1,8 +1,8 @@
-"""Pictures of MuJoCo's robots from all sides, before and after a random action, with labels of perception and of control.
+"""Pictures of MuJoCo's robots from random angles, before and after a random action, with labels of perception and of control.
 
 Poses are those of `frames-mujoco`. The robot starts at rest, and a uniformly random action is held for `HELD` steps of its environment.
-A free camera looks at the robot's trunk, does not move in these steps, and is turned about the vertical by a random angle from the side
-view. Columns, with A actuators:
+A free camera looks at the robot's trunk from the side view turned about the vertical by a random angle, and does not move in these steps.
+Columns, with A actuators:
 
     obs        bytes [32, 32, 3]
     next_obs   the picture after the action
@@ -36,7 +36,7 @@ SIDE = 32
 HELD = 3
 """Steps of the environment in which the action is held: enough to see it, and few enough for the return to depend on the pose."""
 TURN = math.pi / 3
-"""Largest angle from the side view."""
+"""Largest angle from the side view, in radians."""
 ELEVATION, DISTANCE = -10.0, 2.5
 """Angle of the camera above the horizon in degrees, and its distance in metres; both as in the side view of the films."""
 

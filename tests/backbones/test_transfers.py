@@ -192,7 +192,9 @@ def test_every_setting_has_an_effect() -> None:
 
 def test_other_runs_and_settings_are_refused() -> None:
     for names in (("edges", "edges", "return"), ("edges", "return")):
-        with pytest.raises(UserError, match="give three runs or more, each with another objective"):
+        with pytest.raises(
+            UserError, match="give three or more runs, each with a different objective"
+        ):
             analysed(runs(*names), batch())
     other = [*runs("edges", "return"), make("depth", encoder="conv4:layers=2,width=4")]
     with pytest.raises(UserError, match="all with the same encoder"):
