@@ -71,7 +71,7 @@ AGENTS = NameTable(
         "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
         "decision-transformer": (
             "decision_transformer:DecisionTransformer",
-            "a causal transformer predicts the actions of the data, given the return that follows them",
+            "a causal transformer that predicts the actions of the data from the return that follows them",
         ),
         "dqn": (
             "dqn:DQN",

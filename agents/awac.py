@@ -8,7 +8,7 @@ weight, no slow copy of the policy, and one standard deviation for all states:
 Nair et al., 2020, https://arxiv.org/abs/2006.09359; settings as in CORL (beta 1/3 on locomotion).
 
 Differences from the sources: CORL's mean is not squashed and its networks have three hidden layers
-without the LayerNorm of CRR. The paper's online phase is a second run, `--data none
+without the LayerNorm of CRR. The paper's online phase is a second run with `--data none
 --pretrained RUN`. With discrete actions the baseline is the exact expectation, as in CRR.
 """
 

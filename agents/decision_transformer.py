@@ -1,23 +1,23 @@
-"""Decision Transformer: cloning, given the return that follows.
+"""Decision Transformer: behaviour cloning conditioned on the return that follows.
 
-A causal transformer reads the last K steps of an episode, three tokens each, and predicts the actions of the data:
+A causal transformer reads the last K steps of an episode as three tokens each and predicts the actions of the data:
 
     g_t  = r_t + r_t+1 + ... + r_end                         the return-to-go, undiscounted
     pi   : minimise  E[ |tanh(net(g_1, s_1, a_1, ..., g_t, s_t)) - a_t|^2 ],   or the cross-entropy of discrete actions
     act  : g_1 = target return,   g_t+1 = g_t - r_t
 
-Nothing is bootstrapped. What an action is worth shows only in g, so that a higher target return asks for the actions of
+Nothing is bootstrapped. The value of an action enters only through g, so a higher target return asks for the actions of
 better episodes.
 
 Chen et al., 2021, https://arxiv.org/abs/2106.01345; the numeric settings are those of the authors' code for MuJoCo
 (https://github.com/kzl/decision-transformer).
 
-A stretch of the data begins at any step and counts up to the end of its episode, also by a time limit.
+A stretch of the data begins at any step; steps after the end of its episode, which may be a time limit, do not count.
 
 Differences from the authors' code: returns-to-go are divided by the largest return of the data, theirs by 1000
 (`return_scale`); the target return is that of the data's best episode, theirs are chosen by hand (`target_return`); GELU instead of ReLU;
-weight decay leaves biases and LayerNorms alone; the heads that predict states and returns, which the paper does not train, are left
-out; a part of the last episode whose rest was not recorded counts as one that was cut.
+biases and LayerNorms have no weight decay; the heads that predict states and returns, which the paper does not train, are left
+out; a last episode that was recorded only in part counts as truncated.
 """
 
 from collections.abc import Mapping
@@ -48,16 +48,16 @@ class DecisionTransformerConfig(ObservingConfig):
     """Settings of Decision Transformer."""
 
     target_return: float | None = None
-    """Return that it is asked for when it acts, undiscounted and in the units of the rewards; None: that of the best
+    """Return that is asked for when acting, undiscounted and in the units of the rewards; None: that of the best
     episode of the data set (authors' code: 12,000 or 6,000 on HalfCheetah, 3,600 or 1,800 on Hopper, 5,000 or 2,500 on Walker2d)."""
     return_scale: float | None = None
     """Returns-to-go are divided by this; None: the largest absolute return of the data set's episodes (authors' code: 1000)."""
     sequence_length: int = 20
-    """Steps of a stretch, and most steps that it remembers when it acts (paper: K)."""
+    """Steps of a stretch, and number of steps remembered when acting (paper: K)."""
     batch_size: int = 64
     """Stretches of trajectories in one update."""
     embedding_size: int = 128
-    """Length of the vectors of the tokens."""
+    """Size of the token embeddings."""
     blocks: int = 3
     """Blocks of the transformer (paper: layers)."""
     heads: int = 1
@@ -65,20 +65,20 @@ class DecisionTransformerConfig(ObservingConfig):
     dropout: float = 0.1
     """Share of attention weights and of outputs of layers that is set to 0 in an update."""
     time_steps: int = 1000
-    """Steps of an episode with a learned vector each; later steps share the last one."""
+    """Number of steps of an episode that have an embedding of their own; later steps share the last one."""
     learning_rate: float = 1e-4
     """Step size of AdamW."""
     weight_decay: float = 1e-4
     """Weight decay of AdamW."""
     warmup_updates: int = WARM_UP
-    """Updates in which the step size rises along a line; short runs take a tenth of theirs."""
+    """Updates in which the step size rises linearly; `rlbench run` takes a tenth of the updates if that is less."""
     gradient_clip: float | None = 0.25
     """Largest gradient norm; None: no limit."""
     normalise_obs: bool = True
     """Bring observations to zero mean and unit variance with the statistics of the data set."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that are out of range, and heads that do not share the vectors equally."""
+        """Refuses settings that are out of range, and an embedding size that is not a multiple of the heads."""
         check(self)
         if self.embedding_size % self.heads:
             raise UserError(
@@ -88,7 +88,7 @@ class DecisionTransformerConfig(ObservingConfig):
 
 
 class DecisionTransformer(Agent):
-    """A policy that is given the return that should follow."""
+    """A policy conditioned on the return that should follow."""
 
     Config: ClassVar[type] = DecisionTransformerConfig
     consumes = Trajectories
@@ -118,13 +118,13 @@ class DecisionTransformer(Agent):
 
     @property
     def target_return(self) -> float:
-        """Return that it is asked for: the setting, or that of the data set's best episode."""
+        """Return that is asked for: the setting, or that of the data set's best episode."""
         given = self.config.target_return
         return self.best_return if given is None else given
 
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
-        """The predicted action; a sample of discrete ones if `explore`. The state holds the last K steps."""
+        """The predicted action, or a sample if actions are discrete and `explore` is set. The state holds the last K steps."""
         state = self._following(obs, state or self._initial_state(obs))
         length = self.config.sequence_length
         ago = torch.arange(length - 1, -1, -1, device=self.device)
@@ -154,7 +154,7 @@ class DecisionTransformer(Agent):
         batch = experience
         if batch.time is None or batch.return_to_go is None:
             raise UserError(
-                "the trajectories have no `time` and `return_to_go`, from which decision-transformer learns; give stretches of "
+                "the trajectories have no `time` and `return_to_go`, which decision-transformer needs; give stretches of "
                 "a data set"
             )
         if self.config.target_return is None and self.spec.return_range is None:

@@ -140,9 +140,9 @@ class DataSet(TransitionTable):
 
     @functools.cached_property
     def _in_episodes(self) -> tuple[Tensor, Tensor]:
-        """For each row the steps of its episode before it, int64 [N], and its return-to-go, [N]; computed once.
+        """For each row the number of steps of its episode before it, int64 [N], and its return-to-go, [N]; computed once.
 
-        If the recording was cut within its last episode, the return-to-go there lacks the rewards that are not recorded.
+        If the recording stops within its last episode, returns-to-go there lack the rewards that were not recorded.
         """
         bounds = torch.from_numpy(self.episode_bounds).to(self.rows.device)
         row = torch.arange(len(self), device=bounds.device)

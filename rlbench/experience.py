@@ -54,10 +54,10 @@ class Trajectories:
     state: Mapping[str, Tensor] | None = None
     """The agent's state before the first step, [B, ...]; None at the start of all episodes, and for agents without one."""
     time: Tensor | None = None
-    """Steps of the episode before each step, int64 [T, B]; None unless the steps are from a data set."""
+    """Number of steps of the episode before each step, int64 [T, B]; None unless the steps are from a data set."""
     return_to_go: Tensor | None = None
-    """Undiscounted rewards from each step to the end of its episode, also to a time limit, [T, B]; None unless the steps are
-    from a data set."""
+    """Undiscounted sum of the rewards from each step to the end of its episode, which may be a time limit, [T, B]; None unless the
+    steps are from a data set."""
 
 
 @dataclass(frozen=True)

@@ -81,15 +81,15 @@ class Action:
     """Values to store with the step, [B, ...]; they come back in `Trajectories.extras`. They are
     not copied, so return new tensors from each call."""
     state: State | None = None
-    """Recurrent state to hand to the next `act`, batch first; None if there is none. If it has the entry `reward`, [B], the
-    reward of the step must first be put there (`rewarded`)."""
+    """Recurrent state to hand to the next `act`, batch first; None if there is none. If it has the entry `reward`, [B],
+    put the reward of the step there first (`rewarded`)."""
 
 
 def rewarded(state: State | None, reward: Any) -> State | None:
-    """A state of `act` after the step that it chose.
+    """The state that `act` returned, with the reward of the step if the agent asks for it.
 
     Args:
-        state: The state; it is returned as it is unless it has the entry `reward`.
+        state: The state; returned unchanged unless it has the entry `reward`.
         reward: Reward of the step in each environment, [B], as a tensor or an array.
     """
     if state is None or REWARD not in state:

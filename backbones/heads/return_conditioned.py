@@ -1,7 +1,7 @@
 """A causal transformer from returns-to-go, observations and past actions to actions.
 
-    tokens     g_1, o_1, a_1, g_2, o_2, a_2, ...   a linear layer each, plus a vector for the step of the episode, then LayerNorm
-    output t   a linear layer of the transformer at o_t, which reads g_1, o_1, a_1, ..., g_t, o_t
+    tokens     g_1, o_1, a_1, g_2, o_2, a_2, ...   a linear layer each, plus an embedding of the step of the episode, then LayerNorm
+    output t   a linear layer of the transformer's output at o_t, which depends on g_1, o_1, a_1, ..., g_t, o_t
 
 Chen et al., 2021, https://arxiv.org/abs/2106.01345, section 3.
 """
@@ -14,7 +14,7 @@ from rlbench.backbones.layers.transformer import Transformer
 
 
 class ReturnConditioned(nn.Module):
-    """Reads stretches of episodes."""
+    """Actions of stretches of episodes."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class ReturnConditioned(nn.Module):
         Args:
             observations: Length of the observations, or their encoder.
             actions: Length of an action, A.
-            width: Length of the tokens' vectors.
-            blocks: Blocks of the transformer, whose inner layers have 4 `width` units.
+            width: Size of the token embeddings.
+            blocks: Blocks of the transformer; their hidden layers have 4 `width` units.
             heads: Attention heads of each block.
             dropout: Share of what is set to 0 in training.
-            steps: Most steps of a stretch.
-            time_steps: Steps of an episode that have a vector of their own; later ones share the last.
+            steps: Largest number of steps of a stretch.
+            time_steps: Number of steps of an episode that have an embedding of their own; later ones share the last.
         """
         super().__init__()
         self.reader = reader(observations)
@@ -67,13 +67,13 @@ class ReturnConditioned(nn.Module):
         time: Tensor,
         padding: Tensor | None = None,
     ) -> Tensor:
-        """Outputs [B, T, A], of which number t depends on actions before t and on nothing after t.
+        """Outputs [B, T, A]; output t depends on the actions before t and on nothing after t.
 
         Args:
             to_go: Scaled returns-to-go, [B, T].
             obs: Observations, [B, T, ...].
             action: Actions, [B, T, A].
-            time: Steps of the episode before each, int64 [B, T].
+            time: Number of steps of the episode before each step, int64 [B, T].
             padding: True at steps that do not exist, bool [B, T]; nothing reads them.
         """
         tokens = torch.stack(

@@ -1,7 +1,7 @@
-"""Decision Transformer next to cloning and IQL on data of many policies.
+"""Decision Transformer compared with cloning and IQL on data of many policies.
 
-The paper's question here is whether cloning that is given the return that follows does what Q-learning does: choose the better
-actions among those of many policies. The two data sets are the ones on which it matters most.
+The question is whether return-conditioned cloning does what Q-learning does: choose the better actions among those of many policies.
+The two data sets are made by many policies, from poor to good ones.
 """
 
 from rlbench.benchmarks.papers.published import published
@@ -17,7 +17,7 @@ SMALL = {
     "batch_size": 32,
     "learning_rate": 1e-3,
 }
-"""Settings with a thirtieth of the work of the defaults in each update."""
+"""Settings with about 1/24 of the work of the defaults in each update."""
 LIGHT = {"hidden": (128, 128), "batch_size": 128}
 RUN = {"eval_every": 0, "eval_episodes": 20}
 MARGIN = 5.0

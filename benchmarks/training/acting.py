@@ -47,15 +47,15 @@ class Actor:
             obs: One observation of the task's environment, [...], or one of each of B environments, [B, ...]; if the
                 environment has Dict observations, one of them.
             explore: Whether to act with exploration noise, as in training.
-            reward: Reward of the last step, or of that of each of B environments, [B]. Only some agents need it, such as
-                decision-transformer; at the beginning of an episode it does not count.
+            reward: Reward of the last step, or the rewards of the last step in B environments, [B]. Only some agents need it, such as
+                decision-transformer; at the beginning of an episode it is ignored.
 
         Returns:
             One action for `env.step`, or an array with the actions of B environments, [B, ...].
 
         Raises:
             UserError: The observations have another shape or are not numbers, their number differs from the number of
-                environments in the agent's memory, or the agent needs rewards and was not given one for each.
+                environments in the agent's memory, or the agent needs rewards and was not given one for each environment.
         """
         batch, single = self._batch(obs)
         if self._state is not None and len(batch) != self._rows:

@@ -35,8 +35,8 @@ def learns_from_data(name: str, agent: type[Agent], config: RunConfig, task: Tas
     if config.data_share:
         if data == "none" or not (agent.explores and agent.consumes is Transitions):
             raise UserError(
-                f"data_share is {config.data_share} and data is {data}, but for both a data set and experience of its own "
-                f"{name} must be an agent such as iql or sac, and data not none; leave --data-share out or change the others"
+                f"data_share is {config.data_share}, the agent is {name} and data is {data}, but a share of a data set needs an agent with a "
+                "replay buffer, such as iql or sac, and data other than none; leave out --data-share or change the others"
             )
         return False
     if agent.explores and (data == "none" or (task.data is None and data == "auto")):

@@ -18,8 +18,8 @@ class RunConfig:
     minari:ID, an HDF5 file, the folder of a data set in Minari's format, a model of Stable-Baselines3 (.zip) that generates the data, or none, so
     that the agent gathers its own experience even if the task has data."""
     data_share: float = 0.0
-    """Share of each batch that an agent with a replay buffer learns from the data set of its task, while it gathers the rest
-    itself, as in iql, sac or td3-bc; 0: it does one or the other."""
+    """Share of each batch that is drawn from the data set of the task, while the agent gathers the rest itself; for agents with a
+    replay buffer, such as iql, sac or td3-bc. 0: the agent learns from only one of the two."""
     data_size: int = 1_000_000
     """Number of transitions, if the data are generated; for a model, the most training examples."""
     updates: int = 100_000
@@ -52,9 +52,9 @@ class RunConfig:
     processors with AMX or AVX-512 BF16; others emulate it. Acting is always float32."""
     pretrained: str | None = None
     """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
-    all weights are taken: an agent that learned from data continues in the environment. auto:FILE takes the run that
-    `rlbench analyse transfers` chose for this learner: FILE is its transfers.json. A model is served as the target of its own objective,
-    every other learner as `return`; auto:FILE,target=NAME names another target."""
+    all weights are taken, so that an agent that learned from data continues in the environment. auto:FILE takes the run that
+    `rlbench analyse transfers` chose for this learner; FILE is its transfers.json. The target is the learner's own
+    objective, as in pretext, or `return` if it has none; auto:FILE,target=NAME names another."""
     out: Path | None = None
     """Folder of the run; by default a new one in runs/."""
 

@@ -184,7 +184,7 @@ class ReplayDriver:
     An agent whose config has `steps_per_update` takes that number of steps before each update. One whose config
     has `n_step` learns from transitions of that number of steps, and one that has priorities (`Agent.priority`) draws
     by them; they are saved with the run, because later updates change them.
-    An agent that is trained already takes its first steps itself, and a share of each batch may come from a data set.
+    An agent that is already trained takes its first steps itself, and a share of each batch may come from a data set.
     The buffer is a file in the run folder. The environment itself is not saved: a resume resets it
     with the seed of the episode and takes the steps since then again.
     """
@@ -214,8 +214,8 @@ class ReplayDriver:
             slack: Updates between checkpoints; old transitions are kept for this many more updates,
                 because a resume samples them again.
             learn: The agent's `learn` by default.
-            trained: Whether the agent acts in the steps before the first update, which are random otherwise.
-            data: Data set of which a share of each batch is drawn.
+            trained: Whether the agent chooses the actions before the first update, which are otherwise random.
+            data: Data set from which a share of each batch is drawn.
             share: That share, below 1; it is rounded to whole transitions.
 
         Raises:
@@ -230,8 +230,8 @@ class ReplayDriver:
             data.to(agent.device)
             if agent.priority is not None or getattr(agent.config, "n_step", 1) > 1:
                 raise UserError(
-                    f"data_share is {share}, but this agent has priorities or returns of several steps, which a data set has "
-                    "not; leave --data-share out"
+                    f"data_share is {share}, but this agent has priorities or returns of several steps, which data sets do "
+                    "not have; leave out --data-share"
                 )
         task = task.training or task
         self._env = Checked(task.make(), task.name)

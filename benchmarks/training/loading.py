@@ -133,7 +133,7 @@ def with_generators_of(learner: Learner, state: Mapping[str, Any]) -> dict[str, 
 def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> dict[str, Any]:
     """Gives a learner the weights of another run: those of its encoder, or all if neither run has an encoder.
 
-    Each encoder of the learner that has the same layers is given the encoder's weights. All weights are the networks, learned
+    The weights of an encoder go to every encoder of the learner that has the same layers. All weights are the networks, the learned
     tensors and what was taken from the data, such as a scale of rewards; optimisers, counters and random generators begin anew.
 
     Args:
@@ -145,7 +145,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         The origin of the weights, in plain values.
 
     Raises:
-        UserError: There is an encoder on one side only, or what is there does not fit.
+        UserError: Only one of the runs has an encoder, or the weights do not fit.
     """
     path = pretrained_folder(given, learner)
     saved = RunFolder(path).config()
@@ -228,7 +228,7 @@ def _learned(learner: Learner) -> dict[str, Any]:
 
 @torch.no_grad()
 def _copy(own: Any, given: Any) -> None:
-    """Copies the content of a network or tensor to another one; an error if they differ in names or shapes."""
+    """Copies the content of a network or tensor to another one; raises an error if they differ in names or shapes."""
     if isinstance(own, nn.Module):
         own.load_state_dict(given.state_dict())
     else:

@@ -1,4 +1,4 @@
-"""The run from which `--pretrained` takes its encoder: a folder, or the choice of `rlbench analyse transfers`."""
+"""The run from which `--pretrained` takes its weights: a folder, or the choice of `rlbench analyse transfers`."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
 
     Args:
         given: A folder, or `auto:FILE` or `auto:FILE,target=NAME` with the transfers.json of an analysis.
-        learner: The learner whose encoder is initialised. Without NAME its objective is the target, or `return` if it has none.
+        learner: The learner that is initialised. Without NAME its objective is the target, or `return` if it has none.
 
     Raises:
-        UserError: The file cannot be read, or serves no such target.
+        UserError: The file cannot be read, or has no such target.
     """
     if not given.startswith(AUTO):
         return Path(given)

@@ -247,7 +247,7 @@ def _means(measures: Sequence[Measure], columns: Mapping[str, Array], prefix: st
         f"{measure.name} {column.mean():.3f}" + (f" {measure.unit}" if measure.unit else "")
         for measure, column in found
     ]
-    # A measure of all examples at once has one row, the other columns have one for each example.
+    # A measure of all examples at once has one row; the other columns have one for each example.
     rows = max(
         len(column)
         for name, column in columns.items()

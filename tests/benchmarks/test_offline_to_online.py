@@ -168,7 +168,9 @@ def test_a_share_of_data_needs_data_and_a_replay_buffer(tmp_path: Path) -> None:
         config = RunConfig(
             env="point-mixed", data_share=0.5, data=data, data_size=200, out=tmp_path / "x"
         )
-        with pytest.raises(UserError, match="for both a data set and experience of its own"):
+        with pytest.raises(
+            UserError, match="a share of a data set needs an agent with a replay buffer"
+        ):
             Run(name, settings, config, QUIET).start()
     two = dataclasses.replace(
         online(None, "iql", data="auto", data_share=0.5).config, seeds=2, out=tmp_path / "y"
