@@ -6,7 +6,10 @@ MODELS = NameTable(
     "model",
     __name__,
     {
-        "blobs": ("blobs:Blobs", "boxes around blobs of colours, without gradients"),
+        "blobs": (
+            "blobs:Blobs",
+            "boxes around connected pixels of foreground colours, without gradients",
+        ),
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
         "debiasing": (
             "debiasing:Debiasing",

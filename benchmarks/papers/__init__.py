@@ -20,7 +20,7 @@ PAPERS = NameTable(
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
         "decision-transformer": (
             "decision_transformer:PAPER",
-            "cloning that is given the return that follows, next to cloning and IQL",
+            "return-conditioned cloning, compared with cloning and IQL",
         ),
         "facenet": ("facenet:PAPER", "triplets for verifying identities that were never seen"),
         "fast-weights": (
@@ -73,8 +73,11 @@ PAPERS = NameTable(
             "actions whose scenes mislead: an adversary and masked actors",
         ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
-        "ssd": ("ssd:PAPER", "detection of objects from maps of several strides"),
-        "taskonomy": ("taskonomy:PAPER", "which objectives of pre-training serve which others"),
+        "ssd": ("ssd:PAPER", "object detection from maps of several strides"),
+        "taskonomy": (
+            "taskonomy:PAPER",
+            "how well objectives of pre-training transfer to each other",
+        ),
     },
     group="rlbench.papers",
 )

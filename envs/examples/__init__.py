@@ -84,10 +84,10 @@ SHOWN = {
     "level-sets:GAME": "sets of 20 frames of one Procgen level each, of coinrun, ...; other levels in tests",
     "moment-sets:TASK": "sets of 8 consecutive observations under random actions; other moments in tests",
     "scenes-R": "actions of a figure; the background gives them away in R % of the training frames",
-    "objects-minigrid-sS": "objects of MiniGrid in frames of 64x64 pixels, with their boxes; tiles of 4 to S = 6, 8, ... 16 pixels",
+    "objects-minigrid-sS": "objects of MiniGrid in frames of 64x64 pixels, with their boxes; tiles of 4 to S = 4, 6, ... or 16 pixels",
     "objects-procgen:GAME": "objects of coinrun, starpilot, ... in frames of 64x64 pixels, with their boxes",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
-    "views-mujoco:FAMILY": "robots from all sides, before and after an action: parts, depth, normals, return",
+    "views-mujoco:FAMILY": "robots from random angles, before and after an action: parts, depth, normals, return",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }
 """Names and descriptions that `rlbench list` shows."""
