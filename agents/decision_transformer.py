@@ -7,7 +7,7 @@ A causal transformer reads the last K steps of an episode as three tokens each a
     act  : g_1 = target return,   g_t+1 = g_t - r_t
 
 Nothing is bootstrapped. The value of an action enters only through g, so a higher target return asks for the actions of
-better episodes.
+better episodes. `rlbench table decision-transformer` compares it with cloning and IQL.
 
 Chen et al., 2021, https://arxiv.org/abs/2106.01345; the numeric settings are those of the authors' code for MuJoCo
 (https://github.com/kzl/decision-transformer).

@@ -91,7 +91,7 @@ class DQNConfig(ObservingConfig):
     steps_per_update: int = 1
     """Online: environment steps per update (paper: 4)."""
     random_steps: int = 1_000
-    """Online: environment steps with uniform actions before the first update."""
+    """Online: environment steps before the first update, with uniform actions unless --pretrained gives it a policy."""
     replay_size: int = 50_000
     """Online: transitions that the replay buffer keeps (paper: 1,000,000)."""
 
