@@ -53,8 +53,8 @@ class RunConfig:
     pretrained: str | None = None
     """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
     all weights are taken, so that an agent that learned from data continues in the environment. auto:FILE takes the run that
-    `rlbench analyse transfers` chose for this learner; FILE is its transfers.json. The target is the learner's own
-    objective, as in pretext, or `return` if it has none; auto:FILE,target=NAME names another."""
+    `rlbench analyse transfers` chose for this learner; FILE is its transfers.json. The target is the objective of a
+    run of pretext, and `return` for every other learner; auto:FILE,target=NAME names another."""
     out: Path | None = None
     """Folder of the run; by default a new one in runs/."""
 

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+from rlbench.backbones.models.pretext import Pretext
 from rlbench.errors import UserError
 from rlbench.interface import Learner
 
 AUTO, TARGET = "auto:", ",target="
 USUAL = "return"
-"""Target of a learner that has no objective of pre-training, such as an agent."""
+"""Target of a learner that is not a run of `pretext`, such as an agent."""
 
 
 def pretrained_folder(given: str, learner: Learner) -> Path:
@@ -16,7 +17,7 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
 
     Args:
         given: A folder, or `auto:FILE` or `auto:FILE,target=NAME` with the transfers.json of an analysis.
-        learner: The learner that is initialised. Without NAME its objective is the target, or `return` if it has none.
+        learner: The learner that is initialised. Without NAME the target is the objective of a `Pretext`, and `return` for every other learner.
 
     Raises:
         UserError: The file cannot be read, or has no such target.
@@ -24,7 +25,7 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
     if not given.startswith(AUTO):
         return Path(given)
     file, _, named = given.removeprefix(AUTO).partition(TARGET)
-    target = named or getattr(learner.config, "objective", USUAL)
+    target = named or (learner.config.objective if isinstance(learner, Pretext) else USUAL)
     try:
         runs = {
             name: str(x["run"])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rlbench.backbones.analyses._heat_map import heat_map
 from rlbench.backbones.analyses.transfers import Transfers, TransfersConfig, _loss
 from rlbench.benchmarks.training.analysing import read_analysis
 from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import pretrained_folder
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.interface import evaluating
@@ -208,6 +210,17 @@ def test_other_runs_and_settings_are_refused() -> None:
     for name in ("labels", "updates", "batch_size", "candidates", "budget", "policies"):
         with pytest.raises(UserError, match=f"{name} is 0"):
             TransfersConfig(**{name: 0})
+
+
+def test_the_target_of_a_learner_that_is_no_pretext_is_the_return(tmp_path: Path) -> None:
+    file = tmp_path / "transfers.json"
+    file.write_text(
+        json.dumps({"targets": {x: {"run": f"/runs/{x}"} for x in ("return", "edges")}})
+    )
+    other: Any = SimpleNamespace(config=SimpleNamespace(objective="triplet"))
+    assert pretrained_folder(f"auto:{file}", other) == Path("/runs/return")
+    assert pretrained_folder(f"auto:{file},target=edges", other) == Path("/runs/edges")
+    assert pretrained_folder(f"auto:{file}", make("edges")) == Path("/runs/edges")
 
 
 def test_a_heat_map_by_hand() -> None:

@@ -32,8 +32,9 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/pretrained.py", "backbones/test_transfers.py",
-        ("the objective of a model does not count", 'named or getattr(learner.config, "objective", USUAL)', "named or USUAL"),
-        ("a named target does not count", 'named or getattr(learner.config, "objective", USUAL)', 'getattr(learner.config, "objective", USUAL)'),
+        ("the objective of a model does not count", "named or (learner.config.objective if isinstance(learner, Pretext) else USUAL)", "named or USUAL"),
+        ("a named target does not count", "target = named or (", "target = ("),
+        ("any objective is one of pre-training", "if isinstance(learner, Pretext) else USUAL", 'if hasattr(learner.config, "objective") else USUAL'),
     ),
     *of_file(
         "backbones/models/_objectives.py", "backbones/test_pretext.py",
