@@ -184,7 +184,9 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
     if paper.name != "lpg":
         of_models = (
             "accuracy", "perfect_steps_any", "majority", "last_action", "miou", *(f"instance_{n}" for n in (1, 2, 3, 5, 10)),
-            "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence",
+            "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence", "explained",
+            *(f"{measure}{size}" for measure in ("map", "recall") for size in ("", "_small", "_medium", "_large")),
+            "mask_map", "mask_map_75",
         )  # fmt: skip
         for run in runs:
             for name in of_models:
@@ -213,8 +215,18 @@ class Anything(dict[str, Any]):
 
 def every_analysis(paper: Paper, folder: Path) -> list[tuple[str, str, Analysed]]:
     """A result for every analysis of the small scale."""
+    # Five objectives, each of which is the source of one transfer to the first one.
+    transfers = {
+        "objectives": np.array([*"abcde"]), "chosen": np.ones((5, 5), bool), "affinity": np.ones((5, 5)),
+        "transfer_sources": np.eye(5, dtype=bool), "transfer_target": np.zeros(5, int), "transfer_affinity": np.ones(5),
+    }  # fmt: skip
+    columns = {"transfers": transfers}
     return [
-        (method, task, Analysed(job.name, Anything(0.5), (), Anything(np.ones(5))))
+        (
+            method,
+            task,
+            Analysed(job.name, Anything(0.5), (), columns.get(job.name, Anything(np.ones(5)))),
+        )
         for method, task, job in paper.analysis_jobs("small", folder)
     ]
 
