@@ -176,8 +176,9 @@ def average_precisions(
         thresholds: Least overlap of a detection with the object that it finds.
     """
     found = _evaluated(objects, detections, classes, overlaps, thresholds)
+    strict = [f"{MAP.name}_{100 * threshold:.0f}" for threshold in thresholds[1:]]
     if found is None:
-        return {MAP.name: 0.0}
+        return dict.fromkeys((MAP.name, *strict), 0.0)
     precision = found.eval["precision"][..., 0].mean(axis=1)  # [thresholds, C, areas]
     each, there = precision[0], precision[0] > -1
     means = {
@@ -186,8 +187,8 @@ def average_precisions(
         if there[:, i].any()
     }
     stricter = {
-        f"{MAP.name}_{100 * threshold:.0f}": float(own[there[:, 0], 0].mean())
-        for threshold, own in zip(thresholds[1:], precision[1:], strict=True)
+        name: float(own[there[:, 0], 0].mean())
+        for name, own in zip(strict, precision[1:], strict=True)
     }
     of_classes = {f"ap_{k + 1}": float(each[k, 0]) for k in range(classes) if there[k, 0]}
     return means | stricter | of_classes

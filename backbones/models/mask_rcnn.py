@@ -379,7 +379,7 @@ class MaskRCNN(Model):
         masks = average_precisions(*given, columns["mask_overlaps"], thresholds=(0.5, 0.75))
         return {
             **average_precisions(*given),
-            **{f"mask_{x}": masks[x] for x in ("map", "map_75") if x in masks},
+            **{f"mask_{x}": masks[x] for x in ("map", "map_75")},
         }
 
 

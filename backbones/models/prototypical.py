@@ -41,7 +41,7 @@ from rlbench.backbones.models._embedding import (
     squared_distances,
 )
 from rlbench.backbones.optim import gradient_step
-from rlbench.backbones.ranges import SIZE, TWO, Range, check
+from rlbench.backbones.ranges import POSITIVE, SIZE, TWO, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
@@ -80,9 +80,11 @@ class PrototypicalConfig:
     halving_updates: int | None = 2_000
     """The step size is halved each time this number of updates has passed; None: it is constant."""
 
-    ranges: ClassVar[Mapping[str, Range]] = {"batch_size": TWO, "test_way": TWO} | dict.fromkeys(
-        ("shot", "query", "test_query", "test_episodes", "halving_updates"), SIZE
-    )
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "batch_size": TWO,
+        "test_way": TWO,
+        "scale": POSITIVE,
+    } | dict.fromkeys(("shot", "query", "test_query", "test_episodes", "halving_updates"), SIZE)
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""

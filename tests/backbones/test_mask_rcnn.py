@@ -122,6 +122,7 @@ def test_given_overlaps_take_the_place_of_those_of_boxes() -> None:
     assert usual == pytest.approx(average_precisions(objects, given, 2, boxes, both))
     assert 0 < usual["map_75"] < usual["map"] < 1
     assert average_precisions(objects, given, 2, 0 * boxes, both)["map"] == 0
+    assert average_precisions(objects, 0 * given, 2, boxes, both) == {"map": 0.0, "map_75": 0.0}
 
 
 def test_regions_are_drawn_with_their_classes_boxes_and_masks() -> None:

@@ -47,11 +47,23 @@ ONLINE = ["--env", "Pendulum-v1", "--random-steps", "4", *SMALL]
 DISCRETE = ["--env", "CartPole-v1", "--random-steps", "4", *SMALL]
 ROLLOUTS = ["--env", "CartPole-v1", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"]
 SEARCH = ["--env", "archsearch-tiny", "--envs", "2"]
+OBJECTS = ["--env", "tests.squares:Squares", "--data-size", "8", "--batch-size", "4"]
+SETS = [
+    "--env",
+    "glyph-sets",
+    "--data-size",
+    "30",
+    "--batch-size",
+    "3",
+    "--encoder",
+    "conv4:width=4",
+]
+GLYPHS = ["--env", "glyph-episodes", "--data-size", "8", "--batch-size", "4"]
 RELATIONS = ["--env", "episodes-coin", "--data-size", "8", "--batch-size", "4"]
 TINY: dict[str, list[str]] = {
     **dict.fromkeys(("sac", "td3", "sb3-sac", "sb3-td3"), ONLINE),
     **dict.fromkeys(("dqn", "sb3-dqn"), DISCRETE),
-    **dict.fromkeys(("a2c", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-ppo", "lpg"), ROLLOUTS),
+    **dict.fromkeys(("a2c", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-ppo", "lpg", "novelty-ppo"), ROLLOUTS),
     "ibac-sni": ["--env", "multiroom-n1", "--envs", "2", "--rollout-steps", "4", "--code-size", "8"],
     "rfm": ["--env", "stag-hunt", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"],
     **dict.fromkeys(("nas", "nas-evolution", "nas-local", "nas-random"), SEARCH),
@@ -60,10 +72,14 @@ TINY: dict[str, list[str]] = {
         "--hidden", "4",
     ],
     "classifier": ["--env", "digits", "--encoder", "sigmoid-mlp:units=8,layers=1", "--batch-size", "4"],
-    "blobs": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
-    "mask-rcnn": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
-    "proposals": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
-    "ssd": ["--env", "objects-minigrid-s4", "--data-size", "8", "--batch-size", "4"],
+    "decision-transformer": ["--env", "point-mixed", "--data-size", "500", "--batch-size", "4", "--embedding-size", "8"],
+    "debiasing": ["--env", "scenes-85", "--data-size", "64", "--batch-size", "4", "--encoder", "conv4:width=4"],
+    "language-model": ["--env", "missions-unlabelled", "--data-size", "64", "--batch-size", "4"],
+    "sequence-classifier": ["--env", "missions", "--data-size", "64", "--batch-size", "4"],
+    "pretext": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
+    **dict.fromkeys(("blobs", "mask-rcnn", "proposals", "ssd"), OBJECTS),
+    **dict.fromkeys(("facenet", "prototypical"), SETS),
+    **dict.fromkeys(("nearest", "one-shot"), GLYPHS),
     "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     "vib": ["--env", "signals-2", "--data-size", "64", *SMALL],
     "rfm-predictor": RELATIONS,
