@@ -234,6 +234,8 @@ def test_too_few_or_equal_classes_are_refused() -> None:
         PrototypicalConfig(shot=0)
     with pytest.raises(UserError, match="test_way is 1"):
         PrototypicalConfig(test_way=1)
+    with pytest.raises(UserError, match="scale is nan; give a number from"):
+        PrototypicalConfig(scale=float("nan"))
 
 
 class Killed(BaseException):
