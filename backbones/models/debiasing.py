@@ -87,8 +87,6 @@ class DebiasingConfig:
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""
         check(self)
-        if any(size < 1 for size in self.adversary_hidden):
-            raise UserError(f"adversary_hidden is {self.adversary_hidden}; give sizes of 1 or more")
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
