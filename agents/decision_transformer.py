@@ -15,7 +15,7 @@ Chen et al., 2021, https://arxiv.org/abs/2106.01345; the numeric settings are th
 A stretch of the data begins at any step; steps after the end of its episode, which may be a time limit, do not count.
 
 Differences from the authors' code: returns-to-go are divided by the largest return of the data, theirs by 1000
-(`return_scale`); the target return is that of the data's best episode, theirs are chosen by hand (`target_return`); GELU instead of ReLU;
+(`return_scale`); the target return is that of the data's best episode, whereas theirs were chosen by hand (`target_return`); GELU instead of ReLU;
 biases and LayerNorms have no weight decay; the heads that predict states and returns, which the paper does not train, are left
 out; a last episode that was recorded only in part counts as truncated.
 """
@@ -48,7 +48,7 @@ class DecisionTransformerConfig(ObservingConfig):
     """Settings of Decision Transformer."""
 
     target_return: float | None = None
-    """Return that is asked for when acting, undiscounted and in the units of the rewards; None: that of the best
+    """Target return when acting, undiscounted and in the units of the rewards; None: that of the best
     episode of the data set (authors' code: 12,000 or 6,000 on HalfCheetah, 3,600 or 1,800 on Hopper, 5,000 or 2,500 on Walker2d)."""
     return_scale: float | None = None
     """Returns-to-go are divided by this; None: the largest absolute return of the data set's episodes (authors' code: 1000)."""
@@ -118,7 +118,7 @@ class DecisionTransformer(Agent):
 
     @property
     def target_return(self) -> float:
-        """Return that is asked for: the setting, or that of the data set's best episode."""
+        """Target return when acting: the setting, or the return of the data set's best episode."""
         given = self.config.target_return
         return self.best_return if given is None else given
 

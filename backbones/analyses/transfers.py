@@ -149,7 +149,7 @@ class Transfers(Analysis):
     ) -> tuple[Losses, Array, Array]:
         """Loss of each picture that is not a label's [N]: of all transfers to a target, from scratch, and of its own run.
 
-        Transfers of two sources follow those of one, whose losses on the pictures `choosing` decide which sources are the best.
+        Single sources come first; their losses on the pictures `choosing` decide which of them are also tried in pairs.
         """
         config, model = self.config, learners[target]
         few, rest = slice(0, config.labels), slice(config.labels, None)

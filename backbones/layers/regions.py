@@ -55,7 +55,7 @@ def roi_align(
 def interpolation(at: Tensor, count: int) -> Tensor:
     """Weights of `count` cells in a linear interpolation at points, [..., count].
 
-    Up to one cell outside, the value is that of the first or last cell; beyond, 0.
+    At points up to one cell outside, the first or last cell has the weight 1; farther outside all weights are 0.
 
     >>> interpolation(torch.tensor([0.0, 1.25, -0.5, -1.5]), 3)
     tensor([[1.0000, 0.0000, 0.0000],

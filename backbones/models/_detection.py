@@ -172,7 +172,7 @@ def average_precisions(
         objects: True boxes and classes, [N, M, 5]; class 0 is none.
         detections: Boxes, scores and classes, [N, K, 6]; class 0 is none.
         classes: Number of classes, C.
-        overlaps: Of detections and objects, [N, K, M], if not those of their boxes but, for example, of their masks.
+        overlaps: Overlaps of detections and objects, [N, K, M], for example of their masks; None: those of their boxes.
         thresholds: Least overlap of a detection with the object that it finds.
     """
     found = _evaluated(objects, detections, classes, overlaps, thresholds)

@@ -16,9 +16,9 @@ is added, and after that the reversed gradient. The adversary learns from the st
 heads fast, so that the adversary keeps up. Claim G2 of `rlbench table scene-debiasing` shows what happens from scratch, with one step
 size and without LayerNorm.
 
-`accuracy` is measured on frames whose scene is independent of the action; `adversary` is the accuracy of the adversary, `probe`
-that of a new linear classifier of the scene from z. An adversary at chance level does not prove that z holds no information about the scene; the probe
-tests this. `confidence` is the largest probability of an action in a frame without an actor, 1/4 at best with four actions.
+Measures: `accuracy`, on frames whose scene is independent of the action; `adversary`, the accuracy of the adversary; `probe`, the
+accuracy of a new linear classifier of the scene from z, because z may still show the scene when the adversary is at chance level;
+`confidence`, the largest probability of an action in a frame without an actor, 1/4 at best with four actions.
 
 Differences from the paper: images and not videos; scenes are labels and not soft predictions of another network; each update uses both kinds of
 frames, instead of one kind in turn; there is no second adversary for the frames without actors.

@@ -155,11 +155,16 @@ def _masks(result: Result, test: Any, trust: Trust) -> NDArray[np.bool_]:
     return masks
 
 
-def tinted(obs: NDArray[Any], masks: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image [H, W, C] or [C, H, W] with half of the colours of classes [K] in their masks [K, H, W], uint8 [H, W, 3]."""
+def _rgb(obs: NDArray[Any]) -> NDArray[np.uint8]:
+    """A copy of an image [H, W, C] or [C, H, W] with three channels, uint8 [H, W, 3]."""
     if obs.shape[-1] not in (1, 3, 4):
         obs = np.moveaxis(obs, 0, -1)
-    picture = np.array(np.broadcast_to(obs[..., :3], (*obs.shape[:2], 3)))
+    return np.array(np.broadcast_to(obs[..., :3], (*obs.shape[:2], 3)))
+
+
+def tinted(obs: NDArray[Any], masks: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image [H, W, C] or [C, H, W] with half of the colours of classes [K] in their masks [K, H, W], uint8 [H, W, 3]."""
+    picture = _rgb(obs)
     palette = coloured(np.arange(int(classes.max(initial=0)) + 1)[None])[0]
     for mask, label in zip(masks, classes.astype(int), strict=True):
         picture[mask] = picture[mask] // 2 + palette[label] // 2
@@ -168,10 +173,7 @@ def tinted(obs: NDArray[Any], masks: NDArray[Any], classes: NDArray[Any]) -> NDA
 
 def outlined(obs: NDArray[Any], boxes: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.uint8]:
     """An image [H, W, C] or [C, H, W] enlarged by `ENLARGED`, uint8 [..., 3], with boxes [K, 4] in the colours of their classes [K]."""
-    if obs.shape[-1] not in (1, 3, 4):
-        obs = np.moveaxis(obs, 0, -1)
-    picture = np.broadcast_to(obs[..., :3], (*obs.shape[:2], 3))
-    large: NDArray[np.uint8] = picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    large: NDArray[np.uint8] = _rgb(obs).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     palette = coloured(np.arange(int(classes.max(initial=0)) + 1)[None])[0]
     for (left, top, right, bottom), label in zip(
         np.rint(boxes * ENLARGED).astype(int), classes.astype(int), strict=True
