@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 
 from rlbench.envs.examples._base import Source
 from rlbench.envs.examples._objects import object_columns, object_fields
@@ -39,3 +41,20 @@ class Squares(Source):
     def sample(self, split: Any, size: int, seed: int) -> Any:
         found = columns(24, seed + (split == "test"))
         return {name: x[:size] for name, x in found.items()}
+
+
+class LeftOrRight(gym.Env[Any, Any]):
+    """One step in a picture of squares; action 1 is right if the red square is in the right half of the picture."""
+
+    observation_space = Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        found = columns(3, int(self.np_random.integers(2**31)))
+        row = int(self.np_random.integers(3))
+        self.obs, self.right = found["obs"][row], found["boxes"][row, 0, ::2].mean() > SIDE / 2
+        return self.obs, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.obs, float(bool(action) == self.right), True, False, {}

@@ -80,6 +80,10 @@ ENCODERS = NameTable(
             "fpn:FPN_KIND",
             "a pyramid over the maps of another encoder; options of, width, paths, only",
         ),
+        "objects": (
+            "objects:OBJECTS",
+            "objects that a trained SSD detects, as a set: objects:RUN",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (
@@ -145,9 +149,16 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
             f"observations have the shape {obs_shape}, but the encoder {name} takes {taken}; "
             f"give the encoder {suited_encoder(obs_shape)} or an environment with {kind.takes}{hint}"
         )
+    given: Any = channels
+    if kind.sized:
+        if fitting.get("padding", "keep") != "keep":
+            raise UserError(
+                f"the encoder {name} reads images of one size as they are; leave padding out"
+            )
+        given = (channels, *(obs_shape[:2] if last else obs_shape[1:]))
     try:
         with _refusing_too_large(name, obs_shape):
-            return Encoder(kind, kind.layers(channels, **options), obs_shape, last, **fitting)
+            return Encoder(kind, kind.layers(given, **options), obs_shape, last, **fitting)
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:

@@ -30,6 +30,8 @@ class Kind:
     channels last; images with their channels first or last; `rlbench.sequences.TokenSequence`; `rlbench.packed.Packed`."""
     any_channels: bool = False
     """Whether grids may have any number of channels, and not only 1, 3 or 4."""
+    sized: bool = False
+    """Whether the layers are made for one size of images and are given [C, H, W], the shape, in place of C."""
     scale: float = 1.0
     """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlbench.backbones.layers.boxes import suppress
 from rlbench.backbones.models._base import input_space
 from rlbench.errors import UserError
 from rlbench.experience import Examples
@@ -112,33 +110,6 @@ def refuse_unread(outputs: Iterable[Tensor], encoder: nn.Module, what: str) -> N
 def truth(examples: Examples) -> tuple[Tensor, Tensor]:
     """Boxes [B, M, 4] and classes, int64 [B, M], of the objects of examples."""
     return examples["boxes"], examples["classes"].long()
-
-
-def detections(
-    boxes: Tensor, scores: Tensor, least: float, most_overlap: float, candidates: int, count: int
-) -> Tensor:
-    """The best boxes without duplicates, [B, count, 6]: box, score, class from 1 on; zeros where there are fewer.
-
-    Args:
-        boxes: Boxes, [B, N, 4].
-        scores: Scores of the classes, without "no object", [B, N, C].
-        least: Detections have a higher score.
-        most_overlap: Largest overlap of two detections of the same class.
-        candidates: Number of pairs of a box and a class among which duplicates are suppressed.
-        count: Largest number of detections.
-    """
-    classes = scores.shape[2]
-    best, place = scores.flatten(1).topk(min(candidates, scores[0].numel()))
-    label = place % classes + 1
-    box = boxes.gather(1, (place // classes)[..., None].expand(-1, -1, 4))
-    best = best.masked_fill(best <= least, -torch.inf)
-    kept = suppress(box, best, most_overlap, label)
-    best, order = best.masked_fill(~kept, -torch.inf).topk(min(count, best.shape[1]))
-    found = torch.cat([box, label[..., None].to(box)], dim=-1)
-    found = found.gather(1, order[..., None].expand(-1, -1, 5))
-    rows = torch.cat([found[..., :4], best[..., None], found[..., 4:]], dim=-1)
-    rows = rows.masked_fill(best[..., None] == -torch.inf, 0.0)
-    return F.pad(rows, (0, 0, 0, count - rows.shape[1]))
 
 
 def judged(examples: Examples, found: Tensor) -> dict[str, Tensor]:

@@ -38,11 +38,11 @@ from torch import Tensor, nn
 from rlbench.backbones.layers.boxes import clip, decode, match, overlap
 from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.layers.regions import interpolation, roi_align, roi_pool
+from rlbench.backbones.layers.single_shot import detections
 from rlbench.backbones.models._detection import (
     MAP,
     average_precisions,
     coco,
-    detections,
     judged,
     objects_of,
     refuse_without_instances,

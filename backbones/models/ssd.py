@@ -34,30 +34,28 @@ constant step size; no augmentation. Maps are not normalised before the head, be
 boxes are not changed at the edges of the image before they are matched; detections are.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.layers.boxes import (
-    clip,
-    decode,
-    default_boxes,
-    encode,
-    match,
-    overlap,
+from rlbench.backbones.layers.boxes import encode, match, overlap
+from rlbench.backbones.layers.single_shot import (
+    CODE_SCALES,
+    SSDHead,
+    decoded,
+    default_sides,
+    detections,
 )
 from rlbench.backbones.models._base import normalises_over_batches
 from rlbench.backbones.models._detection import (
     MAP,
     average_precisions,
     coco,
-    detections,
     judged,
     objects_of,
     refuse_unread,
@@ -72,12 +70,6 @@ from rlbench.interface import Model
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
-RATIOS = (1.0, 2.0, 0.5)
-"""Width divided by height of the default boxes."""
-BOXES = len(RATIOS) + 1
-"""Default boxes of each scale."""
-CODE_SCALES = (0.1, 0.2)
-"""By which predicted centres and sides are divided; see `encode`. The authors' code calls the squares of them variances."""
 Mining = Literal["hard", "none"]
 
 
@@ -130,62 +122,6 @@ class SSDConfig:
             raise UserError(
                 f"scales is {self.scales}, fewer than maps, {self.maps}; give a scale for each map or more"
             )
-
-
-def default_sides(scales: int, smallest: float, largest: float) -> Tensor:
-    """Widths and heights of the default boxes of each scale as shares of the image's side, [scales, BOXES, 2].
-
-    >>> default_sides(2, 0.2, 0.4)[0]
-    tensor([[0.2000, 0.2000],
-            [0.2828, 0.1414],
-            [0.1414, 0.2828],
-            [0.2828, 0.2828]])
-    """
-    step = (largest - smallest) / max(scales - 1, 1)
-    sides = []
-    for k in range(scales):
-        scale, after = smallest + k * step, max(smallest + (k + 1) * step, 0.0)
-        each = [(scale * math.sqrt(r), scale / math.sqrt(r)) for r in RATIOS]
-        sides.append([*each, (math.sqrt(scale * after),) * 2])
-    return torch.tensor(sides)
-
-
-class SSDHead(nn.Module):
-    """Scores of classes and relative boxes of all default boxes, from maps."""
-
-    defaults: Tensor
-
-    def __init__(self, maps: Mapping[int, Tensor], sides: Tensor, classes: int) -> None:
-        """Makes default boxes, from the finest map to the coarsest.
-
-        Args:
-            maps: A map [B, C, H, W] of each stride, as an example.
-            sides: Widths and heights in pixels by scale, [scales, BOXES, 2]; there are as many scales as maps or more.
-            classes: Number of classes, without "no object".
-        """
-        super().__init__()
-        self.strides = sorted(maps)
-        parts = torch.tensor_split(sides, len(self.strides))
-        each = [part.flatten(0, 1) for part in parts]
-        self.outputs = classes + 5
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(maps[stride].shape[1], len(own) * self.outputs, 3, padding=1)
-            for stride, own in zip(self.strides, each, strict=True)
-        )
-        defaults = [
-            default_boxes((maps[stride].shape[2], maps[stride].shape[3]), stride, own)
-            for stride, own in zip(self.strides, each, strict=True)
-        ]
-        self.register_buffer("defaults", torch.cat(defaults), persistent=False)
-
-    def forward(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Scores [B, N, 1 + classes], "no object" first, and relative boxes [B, N, 4] of the N default boxes."""
-        found = [
-            convolution(maps[stride]).permute(0, 2, 3, 1).reshape(len(maps[stride]), -1, self.outputs)
-            for stride, convolution in zip(self.strides, self.convolutions, strict=True)
-        ]  # fmt: skip
-        joined = torch.cat(found, dim=1)
-        return joined[..., 4:], joined[..., :4]
 
 
 def targets(
@@ -312,20 +248,15 @@ class SSD(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Boxes and probabilities of all default boxes before duplicates are suppressed, [B, N, 4 + 1 + C], "no object" first."""
-        return torch.cat(self._decoded(*self.predicted(obs)), dim=-1)
+        return torch.cat(decoded(self.head, *self.predicted(obs), self.objects.size), dim=-1)
 
     def detect(self, obs: Tensor) -> Tensor:
         """Detections of images, [B, `detections`, 6]; see the function `detections`."""
         return self._detections(*self.predicted(obs))
 
-    def _decoded(self, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes within the image [B, N, 4] and probabilities [B, N, 1 + C]."""
-        boxes = decode(codes, self.head.defaults, CODE_SCALES)
-        return clip(boxes, self.objects.size), logits.softmax(-1)
-
     def _detections(self, logits: Tensor, codes: Tensor) -> Tensor:
         config = self.config
-        boxes, scores = self._decoded(logits, codes)
+        boxes, scores = decoded(self.head, logits, codes, self.objects.size)
         return detections(
             boxes, scores[..., 1:], config.least_score, config.suppress_overlap,
             config.candidates, config.detections,

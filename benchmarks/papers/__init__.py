@@ -56,6 +56,10 @@ PAPERS = NameTable(
             "policy_missions:PAPER",
             "PPO on a level of BabyAI with encoders of its mission",
         ),
+        "policy-objects": (
+            "policy_objects:PAPER",
+            "PPO on StarPilot with detected objects as a set and as a graph",
+        ),
         "prototypical": ("prototypical:PAPER", "few-shot learning by the means of embeddings"),
         "recurrent-batch-norm": (
             "recurrent_batch_norm:PAPER",

@@ -13,7 +13,9 @@ from torch import Generator, Tensor, nn
 from rlbench import compute
 from rlbench.agents._team import team_of
 from rlbench.backbones.encoders import ENCODERS, Encoder
+from rlbench.backbones.encoders.objects import Detector, Objects
 from rlbench.backbones.memories import MEMORIES
+from rlbench.backbones.models.ssd import SSD
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
@@ -157,6 +159,10 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         "task": saved["run"]["env"],
         "update": saved["run"]["updates"],
     }
+    detectors = [x.layers.detector for x in mine if isinstance(x.layers, Objects)]
+    if detectors and isinstance(source, SSD):
+        state = _take_detector(detectors, source, path)
+        return {**origin, "parts": "detector", "sha256": weights_hash(state)}
     if not mine and not theirs:
         state = _take_all(learner, source, path)
         return {**origin, "parts": "all", "sha256": weights_hash(state)}
@@ -166,11 +172,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
             f"--pretrained {path}: {lacking} has no encoder with weights; give both runs an encoder, such as "
             "--encoder resnet20"
         )
-    state = {
-        name: value
-        for name, value in theirs[0].state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    state = _weights(theirs[0])
     fitting = [encoder for encoder in mine if _fits(encoder, state)]
     if not fitting:
         raise UserError(
@@ -181,6 +183,22 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     for encoder in fitting:
         encoder.load_state_dict(state, strict=False)
     return {**origin, "sha256": weights_hash(state)}
+
+
+def _take_detector(detectors: list[Detector], source: SSD, path: Path) -> dict[str, Tensor]:
+    """Gives detectors the weights of a trained one; returns them by name.
+
+    Raises:
+        UserError: The detectors differ in their layers or in their classes.
+    """
+    state = _weights(Detector(source.encoder, source.head))
+    for detector in detectors:
+        if not _fits(detector, state):
+            raise UserError(
+                f"--pretrained {path}: the encoder `objects` of this run has other layers or classes; give --encoder objects:{path}"
+            )
+        detector.load_state_dict(state, strict=False)
+    return state
 
 
 def _take_all(learner: Learner, source: Learner, path: Path) -> dict[str, Tensor]:
@@ -235,13 +253,15 @@ def _copy(own: Any, given: Any) -> None:
         own.copy_(given)
 
 
-def _fits(encoder: Encoder, state: Mapping[str, Tensor]) -> bool:
-    """Whether weights have the names and shapes of an encoder's."""
-    own = {
-        name: x.shape
-        for name, x in encoder.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    """Weights and statistics by name, without the counters of batches, which not every batch normalisation has."""
+    given = network.state_dict().items()
+    return {name: x for name, x in given if not name.endswith("num_batches_tracked")}
+
+
+def _fits(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names and shapes of a network's."""
+    own = {name: x.shape for name, x in _weights(network).items()}
     return own == {name: x.shape for name, x in state.items()}
 
 

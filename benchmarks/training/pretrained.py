@@ -1,9 +1,14 @@
-"""The run from which `--pretrained` takes its weights: a folder, or the choice of `rlbench analyse transfers`."""
+"""The run from which weights are taken: that of `--pretrained`, a folder or the choice of `rlbench analyse transfers`, or a detector's."""
 
 import json
+import math
 from pathlib import Path
 
+import torch
+
+from rlbench.backbones.layers.single_shot import BOXES
 from rlbench.backbones.models.pretext import Pretext
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.interface import Learner
 
@@ -40,3 +45,35 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
             f"--pretrained {given}: {file} serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
         )
     return Path(runs[target])
+
+
+def detector_options(run: str) -> str:
+    """The options of the encoder `objects` for the detector of a run of `ssd`.
+
+    Raises:
+        UserError: It is not such a run, or has no checkpoint.
+    """
+    folder = RunFolder(Path(run))
+    learner = folder.config()["learner"]
+    if learner["name"] != "ssd":
+        raise UserError(
+            f"--encoder objects:{run}: this is a run of {learner['name']}, which detects no objects; give a run of ssd"
+        )
+    state = folder.load_checkpoint(torch.device("cpu"))
+    if state is None:
+        raise UserError(
+            f"--encoder objects:{run}: this run has no checkpoint yet; let it continue for longer"
+        )
+    settings = learner["settings"]
+    maps, scales = settings["maps"], settings["scales"]
+    outputs = len(state["learner"]["head"]["convolutions.0.bias"])
+    options = {
+        "of": settings["encoder"].replace(":", "/").replace(",", "/"),
+        "maps": maps,
+        "scales": scales,
+        "smallest": settings["smallest_scale"],
+        "largest": settings["largest_scale"],
+        # Of each default box, four numbers are its position, and one is the score of "no object".
+        "classes": outputs // (BOXES * math.ceil(scales / maps)) - 5,
+    }
+    return ",".join(f"{name}={value}" for name, value in options.items())

@@ -83,8 +83,8 @@ class Run:
                 the names in the description of the run itself may in any case.
         """
         self.console = console or Terminal()
-        self.learner_name, self.settings = learner_name, without_files(settings)
-        self.config = config
+        self.learner_name = learner_name
+        self.settings, self.config = without_files(settings, config)
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
         self.began_from: dict[str, Any] | None = None  # From `load_pretrained`.

@@ -12,18 +12,14 @@ from rich.console import Console
 from torch import Tensor
 
 from rlbench.backbones.layers.boxes import decode
-from rlbench.backbones.models._detection import detections
-from rlbench.backbones.models.ssd import (
+from rlbench.backbones.layers.single_shot import (
     BOXES,
     CODE_SCALES,
-    SSD,
-    SSDConfig,
     SSDHead,
     default_sides,
-    hard_negatives,
-    losses,
-    targets,
+    detections,
 )
+from rlbench.backbones.models.ssd import SSD, SSDConfig, hard_negatives, losses, targets
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.examples._objects import object_fields

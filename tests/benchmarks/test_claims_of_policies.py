@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.encoders.objects import Objects
 from rlbench.backbones.memories import make_memory
-from rlbench.benchmarks.papers import load_paper, policy_memories, policy_missions
+from rlbench.backbones.models.ssd import SSD
+from rlbench.benchmarks.papers import load_paper, policy_memories, policy_missions, policy_objects
 from rlbench.benchmarks.papers._step_sizes import name
 from rlbench.benchmarks.tables.results import Missing, Results
+from rlbench.envs.tasks import find_task
 from tests.benchmarks.test_claims_of_papers import result, verdict
 
 
@@ -114,3 +118,31 @@ def test_the_pretrained_policy_starts_from_the_language_model_of_its_seed(tmp_pa
     }
     assert starts == {seed: str(out) for seed, out in folders.items()}
     assert set(starts) == {0, 1, 2}
+
+
+def test_objects_are_compared_on_training_and_on_held_out_levels() -> None:
+    runs = [
+        result(method.name, policy_objects.TASK, seed, **{"return": [k], "held_out/return": [2 * k]})
+        for k, method in enumerate(policy_objects.METHODS) for seed in range(2)
+    ]  # fmt: skip
+    with pytest.raises(Missing):
+        verdict(policy_objects.PAPER, "D1", Results(runs))
+    runs += [result(policy_objects.DETECTOR, policy_objects.FRAMES, 0, map=[0.5])]
+    found = verdict(policy_objects.PAPER, "D1", Results(runs))
+    assert found.holds is None
+    assert "training levels: Nature 0.00 [0.00, 0.00], IMPALA 1.00" in found.evidence
+    assert "held-out levels: Nature 0.00 [0.00, 0.00], IMPALA 2.00" in found.evidence
+    assert "mean average precision is 50.0 %" in found.evidence
+
+
+def test_detectors_of_the_table_fit_the_encoders_of_its_policies() -> None:
+    pytest.importorskip("pycocotools")
+    source = find_task(policy_objects.FRAMES).source
+    assert source is not None
+    ssd, policies = load_paper("policy-objects").grids["small"]
+    model = SSD(SSD.Config(**ssd.methods[0].settings), source().fields)
+    for method in policies.methods:
+        encoder = make_encoder(method.settings["encoder"], (64, 64, 3)).layers
+        if isinstance(encoder, Objects):
+            own = {k: x.shape for k, x in encoder.detector.head.state_dict().items()}
+            assert own == {k: x.shape for k, x in model.head.state_dict().items()}

@@ -55,11 +55,11 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/runner.py", "backbones/test_mnasnet.py",
-        ("a run keeps the file's name", "learner_name, without_files(settings)", "learner_name, settings"),
+        ("a run keeps the file's name", "without_files(settings, config)", "settings, config"),
     ),
     *of_file(
         "benchmarks/tables/sweep.py", "benchmarks/test_sweep.py",
-        ("a sweep keeps the file's name", '{"encoder": spelled_out(encoder)}', '{"encoder": encoder}'),
+        ("a sweep keeps the file's name", '{"encoder": found}', '{"encoder": encoder}'),
     ),
     *of_file(
         "backbones/layers/stages.py", "backbones/test_mobilenet_v2.py backbones/test_mnasnet.py",
