@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlbench.backbones.encoders import make_encoder
+from rlbench.backbones.encoders import Encoder, make_encoder
 from rlbench.backbones.encoders.objects import Objects
 from rlbench.backbones.models.blobs import BlobsConfig
 from rlbench.backbones.models.ssd import SSD, SSDConfig
@@ -31,9 +31,12 @@ def made(reads: str = "sum", options: str = "objects=3,score=0.2") -> tuple[Any,
     """An encoder and its layers, with a detector that finds something."""
     torch.manual_seed(0)
     encoder = make_encoder(f"{OPTIONS},{options},reads={reads}", (SIDE, SIDE, 3))
-    layers = encoder.layers
-    assert isinstance(layers, Objects)
-    return encoder, layers
+    return encoder, layers_of(encoder)
+
+
+def layers_of(encoder: Encoder) -> Objects:
+    assert isinstance(encoder.layers, Objects)
+    return encoder.layers
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_defaults_are_those_of_ssd() -> None:
         f"objects:of={spelled},maps={usual.maps},scales={usual.scales},"
         f"smallest={usual.smallest_scale},largest={usual.largest_scale}"
     )
-    one, other = (make_encoder(name, (64, 64, 3)).layers for name in ("objects", given))
+    one, other = (layers_of(make_encoder(name, (64, 64, 3))) for name in ("objects", given))
     assert torch.equal(one.detector.head.defaults, other.detector.head.defaults)
     assert one.state_dict().keys() == other.state_dict().keys()
 
@@ -160,9 +163,9 @@ def test_an_agent_reads_the_objects_of_a_run_and_does_not_need_it_afterwards(
     shutil.rmtree(detector)
     agent, _ = load_agent_run(tmp_path / "ppo", trust=True)
     (encoder,) = encoders_of(agent)[:1]
-    assert isinstance(encoder.layers, Objects)
-    assert same(encoder.layers.detector.encoder.state_dict(), source.encoder.state_dict())
-    assert same(encoder.layers.detector.head.state_dict(), source.head.state_dict())
+    detector_copy = layers_of(encoder).detector
+    assert same(detector_copy.encoder.state_dict(), source.encoder.state_dict())
+    assert same(detector_copy.head.state_dict(), source.head.state_dict())
 
 
 def test_runs_that_are_no_detectors_are_refused(tmp_path: Path) -> None:
