@@ -1,6 +1,8 @@
 """Every test has folders of its own for caches and data, and one thread."""
 
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,16 @@ import torch
 from rlbench import compute
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that do not exist yet; pytest would look through all existing ones for each new one."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path_factory.mktemp("home")
+def _own_folders(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next(_homes)
     monkeypatch.setenv("RLBENCH_CACHE", str(folder / "cache"))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(folder / "d4rl"))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))

@@ -46,6 +46,10 @@ SOURCES = NameTable(
             "sets of 20 drawings of one glyph each, 20x20; other glyphs in tests",
         ),
         "glyphs": ("glyphs:Glyphs", "drawings of 20 characters of random strokes, 28x28"),
+        "goal-sets": (
+            "goal_sets:GoalSets",
+            "sets of 100 views with the same thing in front of the agent; other things in tests",
+        ),
         "missions": (
             "missions:Missions",
             "sentences of BabyAI's missions; the colour and type of the first object",

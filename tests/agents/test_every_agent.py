@@ -193,17 +193,27 @@ def learnt(name: str, probe: probe_envs.Probe, updates: int, **settings: Any) ->
 WITH_CRITICS = [case.name for case in OFFLINE.values() if case.fast and case.critic_values]
 
 
+PROBES = {
+    "constant": probe_envs.constant_reward,
+    "observation": probe_envs.reward_is_observation,
+    "later": probe_envs.reward_one_step_later,
+    "action": probe_envs.reward_is_action,
+}
+# The reward that comes later depends on the observation and is discounted, so it alone is quick.
+QUICK_PROBES = {(name, "later") for name in WITH_CRITICS if not name.startswith("sb3")}
+
+
 @pytest.mark.parametrize(
-    "probe",
+    ("name", "probe"),
     [
-        probe_envs.constant_reward(),
-        probe_envs.reward_is_observation(),
-        probe_envs.reward_one_step_later(),
-        probe_envs.reward_is_action(),
+        pytest.param(
+            name, PROBES[probe](), id=f"{name}-{probe}",
+            marks=() if (name, probe) in QUICK_PROBES else pytest.mark.slow,
+        )
+        for name in WITH_CRITICS
+        for probe in PROBES
     ],
-    ids=["constant", "observation", "later", "action"],
-)
-@pytest.mark.parametrize("name", WITH_CRITICS)
+)  # fmt: skip
 def test_critics_find_the_values_of_the_probes(name: str, probe: probe_envs.Probe) -> None:
     critic_values = OFFLINE[name].critic_values
     assert critic_values is not None

@@ -49,6 +49,7 @@ ONLINE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -30,7 +30,10 @@ def test_the_scene_predicts_the_action_in_training_alone() -> None:
         assert agree["test"] == pytest.approx(0.25, abs=0.03)
 
 
-def test_columns_are_in_their_spaces_and_no_two_splits_or_seeds_share_a_frame() -> None:
+def test_columns_are_in_their_spaces_and_no_two_splits_or_seeds_share_a_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scenes.Scenes, "sizes", {"train": 60, "test": 40})
     source, parts = source_of("scenes-85"), []
     for seed in (0, 1):
         for split in ("train", "test"):

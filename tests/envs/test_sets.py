@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlbench.envs.examples import find_source, glyph_sets, level_sets, moment_sets
+from rlbench.envs.examples import find_source, glyph_sets, goal_sets, level_sets, moment_sets
 from rlbench.envs.examples._base import Source, Split
 from rlbench.envs.examples.digits import Digits
 from rlbench.envs.examples.level_sets import FRAMES, STEPS_BETWEEN
+from rlbench.envs.making import make_minigrid
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 
@@ -188,3 +189,41 @@ def test_levels_of_coinrun() -> None:
     own = np.abs(frames - frames.mean(1, keepdims=True)).mean()
     other = np.abs(frames - frames.mean(1, keepdims=True)[::-1]).mean()
     assert own < other
+
+
+def test_goals_of_tests_are_new_pairs_of_kinds_and_colours_that_training_shows() -> None:
+    train, test = (set(goal_sets.THINGS[split]) for split in SPLITS)
+    assert not train & test
+    assert len(train | test) == len(goal_sets.KINDS) * len(goal_sets.COLOURS) + 2
+    for part in (0, 1):
+        assert {thing[part] for thing in test} <= {thing[part] for thing in train}
+    pytest.importorskip("minigrid")
+    source = source_of("goal-sets")
+    names = source.classes["label"]
+    assert (names[12], names[13], names[-1]) == ("wall", "nothing", "red key")
+    found = {split: source.sample(split, 2, 0) for split in SPLITS}
+    assert [found[split]["label"].tolist() for split in SPLITS] == [[0, 1], [14, 15]]
+    again = source.sample("test", 1, 0)["obs"]
+    assert np.array_equal(again, found["test"]["obs"][:1]), "a prefix"
+    assert not np.array_equal(again, source.sample("test", 1, 1)["obs"])
+    assert all(source.fields["obs"].contains(x) for x in found["train"]["obs"])
+
+
+@pytest.mark.parametrize("thing", [("key", "blue"), ("box", "grey"), ("wall", ""), ("nothing", "")])
+def test_the_thing_is_in_front_of_the_agent(thing: tuple[str, str]) -> None:
+    pytest.importorskip("minigrid")
+    env, rng = make_minigrid(goal_sets.ROOM), np.random.default_rng(0)
+    room, seen = env.unwrapped, set()
+    for _ in range(30):
+        picture = goal_sets.view(room, thing, rng)
+        front = room.grid.get(*room.front_pos)
+        assert thing == (
+            ("nothing", "")
+            if front is None
+            else (front.type, "" if front.type == "wall" else front.color)
+        )
+        assert np.array_equal(picture, room.get_pov_render(tile_size=8))
+        assert room.grid.get(*room.agent_pos) is None
+        seen.add((room.agent_pos, room.agent_dir))
+    assert len(seen) > 10
+    env.close()

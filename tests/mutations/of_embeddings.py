@@ -113,6 +113,13 @@ MUTATIONS: list[Mutation] = [
         ("always from the start", "rng.integers(LONGEST_LEAD + 1)", "rng.integers(1)"),
     ),
     *of_file(
+        "envs/examples/goal_sets.py", "envs/test_sets.py",
+        ("goals of tests in training", "if (kind, colour) not in NEW", "if True"),
+        ("things in front at random", "made[kind](colour) if kind in made else None", "made[kind](COLOURS[0]) if kind in made else None"),
+        ("walls everywhere", 'if outside == (kind == "wall"):', "if True:"),
+        ("objects under the agent", "    env.grid.set(*env.agent_pos, None)\n", ""),
+    ),
+    *of_file(
         "envs/examples/glyph_sets.py", "envs/test_sets.py",
         ("test glyphs are training glyphs", 'first = 0 if split == "train" else GLYPHS["train"]', "first = 0"),
         ("glyphs of each seed alike", 'derive(seed, "glyph-sets", "glyphs")', 'derive(0, "glyph-sets", "glyphs")'),
