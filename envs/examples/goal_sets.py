@@ -88,9 +88,9 @@ def view(env: Any, thing: tuple[str, str], rng: np.random.Generator) -> Array:
         thing: Kind and colour.
         rng: Draws the place, the direction and the other objects.
     """
+    from minigrid.core.constants import DIR_TO_VEC
     from minigrid.core.grid import Grid
     from minigrid.core.world_object import Ball, Box, Key
-    from minigrid.minigrid_env import DIR_TO_VEC
 
     made = {"key": Key, "ball": Ball, "box": Box}
     kind, colour = thing
