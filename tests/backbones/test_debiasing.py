@@ -24,6 +24,7 @@ from rlbench.backbones.models.debiasing import (
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
 from rlbench.benchmarks.training.runner import Run
+from rlbench.envs.examples.scenes import Scenes
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from tests.backbones.test_prototypical import Killed
@@ -203,6 +204,8 @@ def test_what_it_cannot_learn_from_is_refused() -> None:
 def test_a_run_killed_between_checkpoints_ends_as_one_never_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Scenes, "sizes", {"train": 40, "test": 20})
+
     def run(out: Path) -> Run:
         config = RunConfig(
             env="scenes-85", data_size=20, updates=4, eval_every=3, log_every=1, checkpoint_every=1, out=out

@@ -23,6 +23,7 @@ from rlbench.backbones.models.one_shot import (
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import ExamplesEvaluator
 from rlbench.benchmarks.training.runner import Run
+from rlbench.envs.examples.glyph_episodes import GlyphEpisodes
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from tests.kill_and_resume import assert_equal
@@ -156,6 +157,8 @@ class Killed(BaseException):
 def test_a_run_killed_between_checkpoints_ends_as_one_never_killed(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(GlyphEpisodes, "sizes", {"train": 20, "test": 20})
+
     def run(out: Path) -> Run:
         config = RunConfig(
             env="glyph-episodes", data_size=20, updates=3, eval_every=2, log_every=1, checkpoint_every=1, out=out

@@ -86,7 +86,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
 
 def small_run(folder: Path, **options: Any) -> Run:
     chosen: dict[str, Any] = {
-        "env": "halfcheetah-random", "data_size": 1000, "updates": 6, "eval_every": 3,
+        "env": "point-mixed", "data_size": 1000, "updates": 6, "eval_every": 3,
         "eval_episodes": 2, "log_every": 2, "checkpoint_every": 4, "out": folder / "run",
     }  # fmt: skip
     return Run("bc", BCConfig(hidden=(8,)), RunConfig(**chosen | options))
@@ -129,9 +129,9 @@ def test_the_trained_agent_can_be_loaded_and_acts_the_same(tmp_path: Path) -> No
     run = small_run(tmp_path)
     run.start()
     agent, task = load_run(tmp_path / "run")
-    obs = torch.randn(5, 17)
+    obs = torch.randn(5, *run.learner.spec.observation_space.shape)
     assert torch.equal(agent.act(obs).action, run.learner.act(obs).action)
-    assert task.name == "halfcheetah-random"
+    assert task.name == "point-mixed"
 
 
 def test_an_agent_trained_on_a_gpu_acts_on_a_cpu(
@@ -150,7 +150,7 @@ def test_an_agent_trained_on_a_gpu_acts_on_a_cpu(
 
     monkeypatch.setattr(RunFolder, "load_checkpoint", on_gpu)
     agent, _ = load_run(tmp_path / "run")
-    obs = torch.randn(5, 17)
+    obs = torch.randn(5, *run.learner.spec.observation_space.shape)
     assert torch.equal(agent.act(obs).action, run.learner.act(obs).action)
 
 
