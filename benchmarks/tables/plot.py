@@ -4,8 +4,8 @@
     rlbench plot results.json --out curves.svg
 
 Runs of an agent on a task that differ only in the seed form one curve: their mean at the evaluations that they
-share, with its 95 % bootstrap interval over the seeds at each of them, and a thin line for each seed. Curves for held-out
-levels are dashed. Runs may be unfinished.
+share, with its 95 % bootstrap interval over the seeds at each of them, and a thin line for each seed. A single evaluation
+is drawn as a point. Curves for held-out levels are dashed. Runs may be unfinished.
 """
 
 from collections import defaultdict
@@ -45,17 +45,23 @@ def make(asked: PlotConfig) -> None:
     found: list[Path] = []
     for path in asked.runs:
         found += [path] if path.suffix == ".json" else run_folders([path]) or [path]
-    plot(found, asked.out, asked.over)
+    if plot(found, asked.out, asked.over) == 1:
+        say(
+            "note: every run has one evaluation, drawn as a point; for curves, train with a smaller --eval-every"
+        )
     say(f"{asked.out}")
 
 
-def plot(runs: Sequence[Path], out: Path, over: Over = "auto") -> None:
+def plot(runs: Sequence[Path], out: Path, over: Over = "auto") -> int:
     """Draws the score (the return if there is no score) over environment steps or updates.
 
     Args:
         runs: Run folders or JSON files; see `rlbench.benchmarks.tables.summary.collect`.
         out: File to write.
         over: See `PlotConfig`.
+
+    Returns:
+        The largest number of evaluations of a run.
 
     Raises:
         UserError: matplotlib is not installed, a folder holds no run, a run is given twice or lacks environment
@@ -107,19 +113,24 @@ def plot(runs: Sequence[Path], out: Path, over: Over = "auto") -> None:
         figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
     except ValueError as error:  # An unknown suffix.
         raise UserError(f"{out} cannot be written ({error}); give .svg, .png or .pdf") from None
+    return max(len(places) for seeds in curves.values() for places, _ in seeds)
 
 
 def _draw(axes: Any, name: str, seeds: Sequence[tuple[list[int], Any]], colour: str) -> None:
     """Draws the curve of some seeds: each thinly, their mean, and its interval if there are several."""
     style = "--" if name.endswith(", held out") else "-"
     for places, values in seeds:
-        axes.plot(places, values, style, color=colour, linewidth=0.7, alpha=0.35)
+        dot = "." if len(places) == 1 else ""
+        axes.plot(places, values, style, marker=dot, color=colour, linewidth=0.7, alpha=0.35)
     places, matrix = common_points(seeds)
     if len(seeds) > 1 and places:
         intervals = mean_intervals(matrix, seed=0)
         low, high = [x.low for x in intervals], [x.high for x in intervals]
+        if len(places) == 1:
+            axes.vlines(places, low, high, color=colour, alpha=0.4, linewidth=4)
         axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     seeds_in_words = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
     axes.plot(
-        places, matrix.mean(axis=0), style, color=colour, linewidth=2, label=f"{name}, {seeds_in_words}"
+        places, matrix.mean(axis=0), style, marker="o" if len(places) == 1 else "", color=colour, linewidth=2,
+        label=f"{name}, {seeds_in_words}",
     )  # fmt: skip

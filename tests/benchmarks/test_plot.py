@@ -37,6 +37,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (axes,) = self.axes
         lines = [x for x in axes.lines if not x.get_label().startswith("_")]
         seen["label"], seen["out"] = axes.get_xlabel(), out
+        seen["markers"] = [x.get_marker() for x in lines]
         seen["curves"] = {x.get_label(): (x.get_xdata(), x.get_ydata()) for x in lines}
         seen["bands"] = [path.vertices for x in axes.collections for path in x.get_paths()]
         seen["title"] = self.legends[0].get_title().get_text()
@@ -91,6 +92,23 @@ def test_the_band_is_the_interval_over_seeds(tmp_path: Path, drawn: dict[str, An
     assert drawn["title"].startswith("bands: 95 %")
     plot(runs[:1], tmp_path / "x.svg")
     assert (drawn["bands"], drawn["title"]) == ([], ""), "one seed has no interval"
+
+
+def test_single_evaluations_are_points_with_an_interval(
+    tmp_path: Path, drawn: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        finished(tmp_path / f"runs/{seed}", online("ppo", PPO, seed=seed), {10: float(seed)})
+    make(PlotConfig((tmp_path / "runs",), tmp_path / "x.svg"))
+    assert drawn["markers"] == ["o"]
+    (interval,) = mean_intervals([[0], [1], [2]], seed=0)
+    bar = next(band for band in drawn["bands"] if len(band) == 2)
+    assert np.allclose(bar, [[640, interval.low], [640, interval.high]])
+    assert "every run has one evaluation" in capsys.readouterr().out.replace("\n", " ")
+    several = finished(tmp_path / "several", online("ppo", PPO), {5: 1.0, 10: 2.0})
+    make(PlotConfig((several,), tmp_path / "x.svg"))
+    assert drawn["markers"] == [""]
+    assert "one evaluation" not in capsys.readouterr().out
 
 
 def test_the_command_takes_folders_of_runs(tmp_path: Path, drawn: dict[str, Any]) -> None:
