@@ -13,10 +13,10 @@ settings = { kernel = "laplacian" }
 """
 
 import dataclasses
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import index
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,14 @@ from rlbench.errors import UserError
 from rlbench.files import only_one
 from rlbench.terminal import Terminal
 from rlbench.trust import TrustOption, with_names
+
+_KINDS = {
+    "seeds": (int, "a whole number"),
+    "tasks": (list, 'a list, as in ["point-mixed"]'),
+    "method": (list, "tables with two brackets, [[method]]"),
+    "run": (dict, "a table, [run]"),
+}
+"""Keys of a file: what they must be, and how an error says it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class SweepConfig:
     data_size: int = RunConfig.data_size
     """Transitions to generate, for generated data."""
     eval_every: int | None = None
-    """Updates between evaluations; the last update is always evaluated. None: as `updates`."""
+    """Updates between evaluations; the last update is always evaluated. None: the agent's default in `rlbench run`."""
     out: Path = Path("runs/sweep")
     """Where the run folders are."""
     format: Format = "terminal"
@@ -110,7 +118,10 @@ def _from_file(file: Path) -> Grid:
         raise UserError(f"there is no file {file}; give the TOML file of a sweep") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not valid TOML ({error}); correct it") from None
-    _known_keys(file, "the file", told, ("seeds", "tasks", "method", "run"))
+    _known_keys(file, "the file", told, tuple(_KINDS))
+    for name, (kind, what) in _KINDS.items():
+        if name in told and not isinstance(told[name], kind):
+            raise UserError(f"{file}: {name} is {told[name]!r}; give {what}")
     try:
         for m in told["method"]:
             _known_keys(file, "a [[method]]", m, ("name", "agent", "settings"))
@@ -118,7 +129,7 @@ def _from_file(file: Path) -> Grid:
             _method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
             for m in told["method"]
         )
-        return Grid(methods, tuple(told["tasks"]), index(told["seeds"]), dict(told.get("run", {})))
+        return Grid(methods, tuple(told["tasks"]), told["seeds"], dict(told.get("run", {})))
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -169,7 +180,7 @@ def _check(grid: Grid) -> None:
             f"updates is {grid.run['updates']} and steps is {grid.run['steps']}; give only one of them"
         )
     run = {name: value for name, value in grid.run.items() if name != "steps"}
-    _check_names("run", run, RunConfig, {"env", "seed", "seeds", "out"}, ("steps",))
+    _check_names("[run]", run, RunConfig, {"env", "seed", "seeds", "out"}, ("steps",))
     # Refuses senseless values before presets are computed from them.
     RunConfig(env="", **run)
     SweepConfig(steps=grid.run.get("steps"))
@@ -221,6 +232,6 @@ def _check_names(
     known = {field.name for field in dataclasses.fields(kind)}.union(more) - taken
     for name in given:
         if name not in known:
-            raise UserError(
-                f"{where}: there is no setting {name!r}; there are {', '.join(sorted(known))}"
-            )
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+            raise UserError(f"{where}: there is no setting {name!r}; {hint}")

@@ -100,8 +100,16 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
         ("seeds = 2", "seeds = ", "is not valid TOML"),
         ('agent = "td3"', 'agent = "td4"', "there is no agent 'td4'; did you mean td3"),
         ('agent = "td3"', 'agent = "bc"\nname = "narrow, short"', "two methods are called"),
-        ("hidden = [4]", "hiden = [4]", "narrow, short: there is no setting 'hiden'"),
-        ("updates = 10", "update = 10", "run: there is no setting 'update'"),
+        (
+            "hidden = [4]",
+            "hiden = [4]",
+            "narrow, short: there is no setting 'hiden'; did you mean hidden",
+        ),
+        (
+            "updates = 10",
+            "update = 10",
+            r"\[run\]: there is no setting 'update'; did you mean updates",
+        ),
         ('["point-random"]', '["point-random", "point-random"]', "'point-random' is given twice"),
         ('agent = "td3"', 'agent = "td3"\nname = "narrow- short"', "would share the folder"),
         (
@@ -120,7 +128,14 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
             r"^\S+sweep\.toml: a \[\[method\]\] has setings; give name, agent, settings and nothing else",
         ),
         ("seeds = 2", "seeds = 2\nseed = 1", "the file has seed; give seeds, tasks, method, run"),
-        ("seeds = 2", "seeds = 2.5", "lacks or misspells"),
+        (
+            "updates = 10",
+            "zzz = 10",
+            r"\[run\]: there is no setting 'zzz'; there are checkpoint_every,",
+        ),
+        ("seeds = 2", "seeds = 2.5", "seeds is 2.5; give a whole number"),
+        ("seeds = 2", 'seeds = "2"', "seeds is '2'; give a whole number"),
+        ('["point-random"]', '"point-random"', "tasks is 'point-random'; give a list, as in"),
         ("updates = 10", "updates = 10.5", "updates is 10.5; give a whole number"),
         (
             "updates = 10\ndata_size = 300\neval_episodes = 2",
@@ -139,6 +154,13 @@ def test_a_mistake_is_one_sentence_before_anything_runs(
         make(tmp_path, TOML.replace(old, new, 1))
     assert "\n" not in str(error.value).strip()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_single_table_of_a_method_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"method is {'agent': 'bc'}; give tables with two brackets"
+    ):
+        make(tmp_path, TOML.partition("[[method]]")[0] + '[method]\nagent = "bc"\n')
 
 
 def test_nothing_to_run_and_a_missing_file_are_one_sentence(tmp_path: Path) -> None:
