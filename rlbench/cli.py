@@ -289,8 +289,16 @@ def _refusal(text: str, program: str) -> str:
         return refused[1]
     for reason, expected in _NUMBERS.items():
         if refused := re.match(rf"Error parsing (\S+): .*{reason}: '([^']*)'", text):
-            return f"{refused[1]} is {refused[2]}; give {expected}"
+            return f"{refused[1]} is {refused[2]}; give {expected}{_written_out(refused[2])}"
     return f"{text}; see `{program} --help`"
+
+
+def _written_out(text: str) -> str:
+    """How to write a number such as 1e4 as a whole number; empty for other text."""
+    with contextlib.suppress(ValueError):
+        if (number := float(text)).is_integer():
+            return f", here {number:.0f}"
+    return ""
 
 
 def _check_flags(kind: Any, words: Sequence[str], program: str) -> None:

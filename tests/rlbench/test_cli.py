@@ -135,7 +135,7 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["run", "bear", "--env", "halfcheetah-medium", "--sigma", "3"], "--sigma"),
         (["run", "bear", "--env", "halfcheetah-medium", "--critcs", "3"], "--critics"),
         ([*ONLINE, "--updates", "many"], "--updates is many; give a whole number"),
-        ([*ONLINE, "--steps", "1e4"], "--steps is 1e4; give a whole number"),
+        ([*ONLINE, "--steps", "1e4"], "--steps is 1e4; give a whole number, here 10000"),
         ([*ONLINE, "--learning-rate", "fast"], "--learning-rate is fast; give a number"),
         (["run", "bear", "--env", "halfcheetah-medium", "--kernel", "cosine"], "laplacian"),
         (["run", "bear"], "--env"),
