@@ -50,7 +50,7 @@ def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Consol
         return failed
     done = len(jobs) - len(left)
     with ProgressLine(console, title, len(jobs), "runs", done) as line:
-        line.say(f"{len(left)} of {len(jobs)} runs are missing; each logs to log.txt in its folder")
+        line.say(f"missing runs: {len(left)} of {len(jobs)}; each logs to log.txt in its folder")
         line.advance(done)
 
         def report(outcome: Outcome) -> None:

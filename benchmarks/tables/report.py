@@ -92,7 +92,7 @@ def make(asked: ReportConfig) -> None:
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
-    say(f"{asked.out} ({asked.out.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    say(f"{asked.out} ({asked.out.stat().st_size / 1e3:,.0f} kB); open it in a browser")
 
 
 def _readable(methods: Iterable[str], folders: Iterable[Path]) -> Iterator[Result]:

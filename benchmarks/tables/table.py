@@ -210,9 +210,10 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     length = " or ".join(f"{updates:,}" for updates in lengths) + " updates"
     if grid.steps is not None:
         length = f"{grid.steps:,} environment steps"
-    named = {run.headline.title for run in every if run.headline != RETURN}
+    named = {"score" if run.config["reference_returns"] else run.headline.title for run in every}
     what = " or ".join(sorted(named)).capitalize() or "Score"
-    title = f"{what} after {length}, mean ± std of {grid.seeds} seeds"
+    seeds = "1 seed" if grid.seeds == 1 else f"{grid.seeds} seeds"
+    title = f"{what} after {length}, mean ± std of {seeds}"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
     notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
     return Section(title, ["task (data)", *methods], rows, notes + _ends(every), best)

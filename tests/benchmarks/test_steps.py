@@ -249,7 +249,7 @@ settings = {{ random_steps = 10, hidden = [4], batch_size = 4 }}
     ) -> None:
         self.make(tmp_path, self.TOML)
         (section,) = json.loads(capsys.readouterr().out)
-        assert section["title"] == "Score after 62 environment steps, mean ± std of 1 seeds"
+        assert section["title"] == "Return after 62 environment steps, mean ± std of 1 seed"
         ends = "The methods ended at different numbers of environment steps: ppo 75; sb3-dqn 62."
         assert section["notes"] == [ends]
         updates = {
@@ -265,7 +265,7 @@ settings = {{ random_steps = 10, hidden = [4], batch_size = 4 }}
     ) -> None:
         self.make(tmp_path, self.TOML.replace("steps = 62", "updates = 4"))
         (section,) = json.loads(capsys.readouterr().out)
-        assert section["title"].startswith("Score after 4 updates")
+        assert section["title"].startswith("Return after 4 updates")
         assert section["notes"] == [
             "The methods ended at different numbers of environment steps: ppo 60; sb3-dqn 26."
         ]
