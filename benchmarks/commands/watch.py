@@ -1,6 +1,7 @@
 """`rlbench watch`: films a trained policy."""
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -135,6 +136,9 @@ def frames(
         UserError: The environment cannot be drawn, or the folder names custom code that is not trusted.
     """
     load_mujoco()
+    # Pictures need no window, and without a desktop SDL prints a complaint when it looks for one.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     from rlbench.benchmarks.training.loading import load_agent_run
     from rlbench.envs.contract import Checked
 
