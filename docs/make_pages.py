@@ -133,7 +133,15 @@ Fields of `{learner.Config.__name__}`; on the command line, `learning_rate` is `
 | setting | default | meaning |
 |---|---|---|
 {_settings(learner.Config)}
-{_results(name)}"""
+{_derived(learner)}{_results(name)}"""
+
+
+def _derived(learner: type[Learner]) -> str:
+    """What `rlbench run` sets by itself, in the words of the learner's `preset`; empty if it has none."""
+    words = inspect.getdoc(learner.preset) or ""
+    if words == inspect.getdoc(Learner.preset):
+        return ""
+    return f"\nUnless given, `rlbench run` sets some of these by the task and the number of updates: {words[0].lower()}{words[1:]}\n"
 
 
 def _generated(source: str) -> str:
