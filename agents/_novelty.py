@@ -14,8 +14,8 @@ from rlbench.experience import Trajectories
 class EpisodicNovelty(nn.Module):
     """The squared distance from an embedding to the nearest earlier one of the same episode.
 
-    Embeddings are features of an encoder that does not learn, scaled to length 1. Those of the episodes that are still running when a
-    rollout ends are kept for the next one.
+    Embeddings are features of an encoder that does not learn, scaled to length 1; features that are all 0 stay 0. Those of the
+    episodes that are still running when a rollout ends are kept for the next one.
     """
 
     memory: Tensor
@@ -47,13 +47,15 @@ class EpisodicNovelty(nn.Module):
         ended = over.cumsum(dim=1)
         episode = torch.cat([self.valid.long() - 1, ended - over.long()], dim=1)
         every = torch.cat([self.memory, now], dim=1)
-        similar = after @ every.transpose(1, 2)
-        past = torch.ones_like(similar[0], dtype=torch.bool).tril(size)
+        # Lengths are 1, or 0 of features that are all 0.
+        lengths = after.square().sum(-1)[:, :, None] + every.square().sum(-1)[:, None]
+        distance = lengths - 2 * after @ every.transpose(1, 2)
+        past = torch.ones_like(distance[0], dtype=torch.bool).tril(size)
         same = episode[:, size:, None] == episode[:, None]
-        nearest = similar.masked_fill(~(past & same), -torch.inf).amax(dim=2)
+        nearest = distance.masked_fill(~(past & same), torch.inf).amin(dim=2)
         self.memory.copy_(every[:, steps:])
         self.valid.copy_((episode == ended[:, -1:])[:, steps:])
-        return (2 - 2 * nearest).clamp(min=0).T
+        return nearest.clamp(min=0).T
 
     def _embedded(self, obs: Tensor) -> Tensor:
         """Embeddings [V, T, D] of observations [T, V, ...]."""

@@ -148,3 +148,11 @@ def test_the_embedding_may_come_from_a_run_of_facenet(tmp_path: Path) -> None:
     assert not any(torch.equal(x, after[k]) for k, x in before.items() if "weight" in k)
     assert all(torch.equal(x, policy[k]) for k, x in agent.network.state_dict().items())
     assert not list(agent.novelty.parameters())
+
+
+def test_features_that_are_all_0_are_new_only_once() -> None:
+    # Such as those of frames without objects: 0, 0, then a vector of length 1, then 0 again.
+    obs = torch.tensor([0.0, 0, 3, 0])[:, None, None] * torch.tensor([1.0, 0])
+    none = torch.zeros(4, 1)
+    steps = Trajectories(obs, none.long(), none, none, none, torch.cat([obs[1:], obs[:1]]))
+    assert novelty()(steps).flatten().tolist() == [0, 1, 0, 0]

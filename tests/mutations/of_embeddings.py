@@ -91,10 +91,11 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "agents/_novelty.py", "agents/test_novelty_ppo.py",
-        ("similar is new", "return (2 - 2 * nearest)", "return (2 + 2 * nearest)"),
+        ("similar is new", "lengths - 2 * after @", "lengths + 2 * after @"),
+        ("features that are all 0 are new", "lengths - 2 * after", "2 - 2 * after"),
         ("looks into the future", ".tril(size)", ".tril(size + 1)"),
         ("the current observation is not compared", ".tril(size)", ".tril(size - 1)"),
-        ("episodes are not told apart", "masked_fill(~(past & same), -torch.inf)", "masked_fill(~past, -torch.inf)"),
+        ("episodes are not told apart", "masked_fill(~(past & same), torch.inf)", "masked_fill(~past, torch.inf)"),
         ("an episode ends a step early", "ended - over.long()", "ended"),
         ("what is kept of others counts", "(episode == ended[:, -1:])[:, steps:]", "torch.ones_like(self.valid)"),
         ("nothing is kept", "(episode == ended[:, -1:])[:, steps:]", "torch.zeros_like(self.valid)"),
