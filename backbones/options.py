@@ -1,6 +1,7 @@
 """Options after a name, as in `resnet:units=1,width=8`; importing this loads the standard library only."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -57,10 +58,22 @@ def read_options(
 
 
 def inner_name(name: str) -> str:
-    """The name of an encoder that is itself an option, with its options after a colon.
+    """The name of an encoder that is itself an option, with its options after a colon; each further level has one more slash.
 
     >>> inner_name("resnet/units=1/width=8")
     'resnet:units=1,width=8'
+    >>> inner_name("fpn/of=conv4//layers=3/width=16")
+    'fpn:of=conv4/layers=3,width=16'
     """
-    base, *options = name.split("/")
+    base, *options = re.split("(?<!/)/(?!/)", name)
+    options = [re.sub("/(/+)", r"\1", option) for option in options]
     return ":".join([base, ",".join(options)]) if options else base
+
+
+def as_option(name: str) -> str:
+    """The name of an encoder as an option of another one: the inverse of `inner_name`.
+
+    >>> as_option("fpn:of=conv4/layers=3,width=16")
+    'fpn/of=conv4//layers=3/width=16'
+    """
+    return re.sub("/+", r"\g<0>/", name).replace(":", "/").replace(",", "/")

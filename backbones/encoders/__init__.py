@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlbench.architecture import MNASNET_A1, MNASNET_B1, MNASNET_SMALL, read_architecture
-from rlbench.backbones.options import read_options
+from rlbench.backbones.options import as_option, inner_name, read_options
 from rlbench.errors import UserError
 from rlbench.names import NameTable
 
@@ -175,7 +175,7 @@ def _refuse_other_spaces(
     from rlbench.sequences import TokenSequence
 
     found = {TokenSequence: "tokens", Packed: "parts"}.get(type(observations), "")
-    inner = name.replace(":", "/").replace(",", "/")
+    inner = as_option(name)
     if kind.takes in ("tokens", "parts") and kind.takes != found:
         what = "sequences of tokens" if kind.takes == "tokens" else "Dict observations"
         given, other = str(observations), "another --encoder"
@@ -260,11 +260,20 @@ def spelled_out(name: str) -> str:
     Raises:
         UserError: The file cannot be read, or holds no architecture.
     """
-    base, _, given = name.partition(":")
-    file, comma, others = given.partition(",")
-    if base != "mnas" or not file.endswith(".json"):
-        return name
-    return f"{base}:{read_architecture(Path(file)).options()}{comma}{others}"
+    base, colon, given = name.partition(":")
+    # The name of the file may have commas.
+    file, ending, others = given.rpartition(".json")
+    if base == "mnas" and ending and others[:1] in ("", ","):
+        return f"{base}:{read_architecture(Path(file + ending)).options()}{others}"
+    return base + colon + ",".join(map(_option_spelled_out, given.split(",")))
+
+
+def _option_spelled_out(word: str) -> str:
+    """An option such as `of=mnas/FILE.json`, the name of an encoder, without its file; every other one as it is."""
+    option, equals, value = word.partition("=")
+    if value.partition("/")[0] not in ENCODERS:
+        return word
+    return option + equals + as_option(spelled_out(inner_name(value)))
 
 
 def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":

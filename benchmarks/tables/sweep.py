@@ -31,7 +31,7 @@ from rlbench.benchmarks.tables.sheet import Format
 from rlbench.benchmarks.tables.table import conclude, scores
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.faults import named_as_users
-from rlbench.benchmarks.training.learners import encoder_and_run, load_learner
+from rlbench.benchmarks.training.learners import changes_without_files, load_learner
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
@@ -149,12 +149,10 @@ def _known_keys(file: Path, where: str, given: Mapping[str, Any], known: Sequenc
 
 def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
     run = {**load_learner(agent).run}
-    if isinstance(encoder := settings.get("encoder"), str):
-        found, pretrained = encoder_and_run(encoder)
-        settings = settings | {"encoder": found}
-        if pretrained is not None:
-            run["pretrained"] = pretrained
-    return Method(name, agent, settings, run)
+    changed, pretrained = changes_without_files(settings, None)
+    if pretrained is not None:
+        run["pretrained"] = pretrained
+    return Method(name, agent, settings | changed, run)
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:

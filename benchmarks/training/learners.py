@@ -1,6 +1,8 @@
 """Agents and models by name, for every command that runs one; importing this loads no PyTorch."""
 
 import dataclasses
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlbench.agents import AGENTS, META_LEARNERS
@@ -11,6 +13,10 @@ from rlbench.errors import UserError
 
 if TYPE_CHECKING:
     from rlbench.interface import Learner
+
+
+ENCODER_SETTINGS = "encoder", "bonus_encoder"
+"""Settings of the suite's learners that name an encoder."""
 
 
 def load_learner(name: str) -> "type[Learner]":
@@ -40,22 +46,40 @@ def is_custom(name: str) -> bool:
 
 
 def without_files(settings: Any, config: RunConfig) -> tuple[Any, RunConfig]:
-    """The settings of a learner and the options of its run with an encoder that reads no file; see `encoder_and_run`.
+    """The settings of a learner and the options of its run with encoders that read no file; see `encoder_and_run`.
 
     Raises:
         UserError: The encoder's file or run cannot be read, or the weights would come from two runs.
     """
-    encoder = getattr(settings, "encoder", None)
-    if not isinstance(encoder, str):
-        return settings, config
-    name, run = encoder_and_run(encoder)
-    if run is not None and config.pretrained not in (None, run):
-        raise UserError(
-            f"--pretrained {config.pretrained}: the encoder {encoder} takes its weights from {run}; leave --pretrained out"
-        )
-    if run is not None:
-        config = dataclasses.replace(config, pretrained=run)
-    return (settings if name == encoder else dataclasses.replace(settings, encoder=name)), config
+    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    changed, run = changes_without_files(own, config.pretrained)
+    return dataclasses.replace(settings, **changed), dataclasses.replace(config, pretrained=run)
+
+
+def changes_without_files(
+    settings: Mapping[str, Any], pretrained: str | None
+) -> tuple[dict[str, str], str | None]:
+    """New values of the settings that name encoders, which read no file, and the run from which weights come.
+
+    Args:
+        settings: Settings of a learner by name.
+        pretrained: The run from which weights would come without the encoders.
+
+    Raises:
+        UserError: An encoder's file or run cannot be read, or the weights would come from two runs.
+    """
+    changed = {}
+    for setting in ENCODER_SETTINGS:
+        if not isinstance(encoder := settings.get(setting), str):
+            continue
+        changed[setting], run = encoder_and_run(encoder)
+        if run is not None and pretrained not in (None, run):
+            raise UserError(
+                f"the encoder {encoder} takes its weights from {run}, but --pretrained or another encoder names {pretrained}; "
+                "leave --pretrained out, and give encoders the same run"
+            )
+        pretrained = run or pretrained
+    return changed, pretrained
 
 
 def encoder_and_run(encoder: str) -> tuple[str, str | None]:
@@ -67,9 +91,13 @@ def encoder_and_run(encoder: str) -> tuple[str, str | None]:
         UserError: The file or run cannot be read.
     """
     base, _, given = encoder.partition(":")
-    run, comma, others = given.partition(",")
-    if base != "objects" or not run or "=" in run:
+    words = given.split(",")
+    # The name of a folder may have commas and equals signs.
+    folders = [n for n in range(len(words), 0, -1) if os.path.isdir(",".join(words[:n]))]
+    length = folders[0] if folders else 1
+    run, others = ",".join(words[:length]), words[length:]
+    if base != "objects" or not run or ("=" in run and not folders):
         return spelled_out(encoder), None
     from rlbench.benchmarks.training.pretrained import detector_options
 
-    return f"{base}:{detector_options(run)}{comma}{others}", run
+    return f"{base}:{','.join([detector_options(run), *others])}", run

@@ -8,6 +8,7 @@ import torch
 
 from rlbench.backbones.layers.single_shot import BOXES
 from rlbench.backbones.models.pretext import Pretext
+from rlbench.backbones.options import as_option
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.interface import Learner
@@ -68,7 +69,7 @@ def detector_options(run: str) -> str:
     maps, scales = settings["maps"], settings["scales"]
     outputs = len(state["learner"]["head"]["convolutions.0.bias"])
     options = {
-        "of": settings["encoder"].replace(":", "/").replace(",", "/"),
+        "of": as_option(settings["encoder"]),
         "maps": maps,
         "scales": scales,
         "smallest": settings["smallest_scale"],

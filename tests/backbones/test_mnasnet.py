@@ -221,6 +221,17 @@ def test_a_file_names_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert spelled_out("mnas:found.json,norm=none") == f"mnas:{SMALL.options()},norm=none"
     assert spelled_out("mnas:found.json") == f"mnas:{SMALL.options()}"
     assert spelled_out("resnet:units=1") == "resnet:units=1"
+    Path("one,two=3.json").write_text(json.dumps(SMALL.to_json()))
+    assert spelled_out("mnas:one,two=3.json,norm=none") == f"mnas:{SMALL.options()},norm=none"
+    inner = SMALL.options().replace(",", "/")
+    assert (
+        spelled_out("fpn:width=8,of=mnas/found.json/stem=1")
+        == f"fpn:width=8,of=mnas/{inner}/stem=1"
+    )
+    assert (
+        spelled_out("parts:image=fpn/of=mnas//found.json")
+        == f"parts:image=fpn/of=mnas//{inner.replace('/', '//')}"
+    )
     Path("found.json").write_text("{}")
     with pytest.raises(UserError, match=r"found.json: an architecture has the fields"):
         make_encoder("mnas:found.json", (16, 16, 3))
