@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from gymnasium import Space
@@ -312,6 +312,7 @@ class OnPolicyAgent(Agent):
 
     consumes = Trajectories
     explores = True
+    unlearned: ClassVar[tuple[str, ...]] = ("clip_range", "scaler.returns")
     network: nn.Module
 
     def build(self) -> None:

@@ -124,6 +124,7 @@ class DQN(Agent):
     Config: ClassVar[type] = DQNConfig
     consumes = Transitions
     explores = True
+    unlearned = ("priority",)
     config: DQNConfig
 
     def build(self) -> None:

@@ -45,6 +45,7 @@ class NoveltyPPO(PPO):
     """PPO with a bonus for novelty."""
 
     Config: ClassVar[type] = NoveltyPPOConfig
+    unlearned = (*PPO.unlearned, "novelty.memory", "novelty.valid")
     config: NoveltyPPOConfig
 
     def build(self) -> None:

@@ -117,6 +117,10 @@ class Learner(ABC):
     run: ClassVar[Mapping[str, Any]] = {}
     """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
+    unlearned: ClassVar[tuple[str, ...]] = ()
+    """Tensors that `--pretrained` does not take from another run: settings, and what belongs to a running rollout. Those of a
+    network have its name in front, as in `scaler.returns`."""
+
     config: Any
 
     def __init__(

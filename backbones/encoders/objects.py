@@ -94,7 +94,7 @@ class Objects(nn.Module):
         super().__init__()
         at_least_one("objects", maps=maps, scales=scales, classes=classes, objects=objects, width=width)  # fmt: skip
         within("objects", INSIDE, score=score)
-        self.objects, self.score = objects, score
+        self.shape, self.objects, self.score = shape, objects, score
         encoder = make_encoder(inner_name(of), shape)
         use_running_statistics(encoder)
         with torch.no_grad():

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,9 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         "task": saved["run"]["env"],
         "update": saved["run"]["updates"],
     }
-    detectors = [x.layers.detector for x in mine if isinstance(x.layers, Objects)]
-    if detectors and isinstance(source, SSD):
-        state = _take_detector(detectors, source, path)
+    readers = [x.layers for x in mine if isinstance(x.layers, Objects)]
+    if readers and isinstance(source, SSD):
+        state = _take_detector(readers, source, path)
         return {**origin, "parts": "detector", "sha256": weights_hash(state)}
     if not mine and not theirs:
         state = _take_all(learner, source, path)
@@ -185,17 +186,28 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     return {**origin, "sha256": weights_hash(state)}
 
 
-def _take_detector(detectors: list[Detector], source: SSD, path: Path) -> dict[str, Tensor]:
-    """Gives detectors the weights of a trained one; returns them by name.
+def _take_detector(readers: list[Objects], source: SSD, path: Path) -> dict[str, Tensor]:
+    """Gives the detectors of encoders the weights of a trained one; returns them by name.
 
     Raises:
-        UserError: The detectors differ in their layers or in their classes.
+        UserError: The detectors differ in the shape of their images, in their layers, classes or default boxes.
     """
     state = _weights(Detector(source.encoder, source.head))
-    for detector in detectors:
-        if not _fits(detector, state):
+    size = source.objects.size
+    shape = (math.prod(source.objects.shape) // math.prod(size), *size)
+    for reader in readers:
+        detector = reader.detector
+        if reader.shape != shape:
+            there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, reader.shape))
             raise UserError(
-                f"--pretrained {path}: the encoder `objects` of this run has other layers or classes; give --encoder objects:{path}"
+                f"--pretrained {path}: its detector learned from images of {there} (rows, columns, channels), but those of this "
+                f"run are {here}; give a task with images of that shape"
+            )
+        boxes = source.head.defaults.to(detector.head.defaults)
+        if not _fits(detector, state) or not torch.equal(detector.head.defaults, boxes):
+            raise UserError(
+                f"--pretrained {path}: the encoder `objects` of this run has other layers, classes or default boxes; give "
+                f"--encoder objects:{path} without options of the detector, such as maps or smallest"
             )
         detector.load_state_dict(state, strict=False)
     return state
@@ -216,14 +228,16 @@ def _take_all(learner: Learner, source: Learner, path: Path) -> dict[str, Tensor
                 "with the same spaces"
             )
     own, given = _learned(learner), _learned(source)
+    taken = {name: x for name, x in given.items() if name not in learner.unlearned}
+    own = {name: x for name, x in own.items() if name not in learner.unlearned}
     try:
-        if own.keys() != given.keys() or not own:
-            raise ValueError(f"it has {sorted(given)}, but this run needs {sorted(own)}")
-        for name, part in given.items():
+        if own.keys() != taken.keys() or not own:
+            raise ValueError(f"it has {sorted(taken)}, but this run needs {sorted(own)}")
+        for name, part in taken.items():
             if isinstance(part, float):
                 setattr(learner, name, part)
             else:
-                _copy(own[name], part)
+                _copy(own[name], part, name, learner.unlearned)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -245,10 +259,14 @@ def _learned(learner: Learner) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _copy(own: Any, given: Any) -> None:
-    """Copies the content of a network or tensor to another one; raises an error if they differ in names or shapes."""
+def _copy(own: Any, given: Any, name: str, unlearned: Sequence[str]) -> None:
+    """Copies the content of a network or tensor to another one, except for its `unlearned` tensors.
+
+    Raises an error if they differ in names or shapes.
+    """
     if isinstance(own, nn.Module):
-        own.load_state_dict(given.state_dict())
+        kept = {k: x for k, x in own.state_dict().items() if f"{name}.{k}" in unlearned}
+        own.load_state_dict({**given.state_dict(), **kept})
     else:
         own.copy_(given)
 

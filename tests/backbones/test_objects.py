@@ -6,19 +6,24 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 
 from rlbench.backbones.encoders import Encoder, make_encoder
 from rlbench.backbones.encoders.objects import Objects
 from rlbench.backbones.models.blobs import BlobsConfig
 from rlbench.backbones.models.ssd import SSD, SSDConfig
+from rlbench.backbones.options import as_option
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.loading import encoders_of, load_agent_run
+from rlbench.benchmarks.training.learners import encoder_and_run, without_files
+from rlbench.benchmarks.training.loading import encoders_of, load_agent_run, load_pretrained
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
+from rlbench.interface import Spec
 from tests.networks import same
-from tests.squares import CLASSES, SIDE, SPEC, examples
+from tests.squares import CLASSES, SIDE, SPEC, LeftOrRight, examples
 
 SETTINGS: dict[str, Any] = {
     "encoder": "conv4:width=8,layers=4,norm=gn", "maps": 2, "scales": 2, "smallest_scale": 0.2, "largest_scale": 0.4,
@@ -179,3 +184,55 @@ def test_runs_that_are_no_detectors_are_refused(tmp_path: Path) -> None:
     Run("blobs", BlobsConfig(batch_size=8), blobs).start()
     with pytest.raises(UserError, match=r"a run of blobs.*give a run of ssd"):
         Run("ppo", PPO.Config(encoder=f"objects:{tmp_path / 'blobs'}"), other)
+
+
+def test_detectors_for_other_images_or_with_other_default_boxes_are_refused(
+    tmp_path: Path,
+) -> None:
+    from rlbench.agents.ppo import PPO
+
+    detector = detector_run(tmp_path / "ssd")
+    images: Any = LeftOrRight.observation_space
+    agent = PPO(PPO.Config(encoder=f"{OPTIONS},smallest=0.3"), Spec(images, Discrete(2)))
+    with pytest.raises(UserError, match="without options of the detector, such as maps or smallest"):  # fmt: skip
+        load_pretrained(agent, str(detector), trust=True)
+    images = Box(0, 255, (3, 48, 48), np.uint8)
+    agent = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))
+    with pytest.raises(UserError, match=r"images of 32x32x3 .* are 48x48x3; give a task"):
+        load_pretrained(agent, str(detector), trust=True)
+    images = Box(0, 255, (3, SIDE, SIDE), np.uint8)
+    first = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))
+    assert load_pretrained(first, str(detector), trust=True)["parts"] == "detector"
+
+
+@pytest.mark.parametrize("name", ["ssd", "lr=1,v2", "a:b", "of=c"])
+def test_folders_with_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    detector_run(Path(name))
+    assert encoder_and_run(f"objects:{name}") == (OPTIONS, name)
+    assert encoder_and_run(f"objects:{name},objects=4") == (f"{OPTIONS},objects=4", name)
+    assert encoder_and_run("objects:objects=4") == ("objects:objects=4", None)
+
+
+def test_the_bonus_of_novelty_ppo_reads_objects_too(tmp_path: Path) -> None:
+    from rlbench.agents.novelty_ppo import NoveltyPPOConfig
+
+    detector = detector_run(tmp_path / "ssd")
+    config = RunConfig(env="tests.squares:LeftOrRight")
+    settings = NoveltyPPOConfig(encoder="impala", bonus_encoder=f"objects:{detector}")
+    found, run = without_files(settings, config)
+    assert (found.bonus_encoder, run.pretrained) == (OPTIONS, str(detector))
+    settings = NoveltyPPOConfig(encoder=f"objects:{detector}", bonus_encoder=f"objects:{detector}/")
+    with pytest.raises(UserError, match="give encoders the same run"):
+        without_files(settings, config)
+
+
+def test_a_detector_may_read_the_maps_of_a_pyramid() -> None:
+    name = "fpn:of=conv4/layers=4/width=8/norm=gn,width=8"
+    settings = SSDConfig(**SETTINGS | {"encoder": name, "maps": 4, "scales": 4})
+    model = SSD(settings, SPEC)
+    options = OPTIONS.replace("conv4/width=8/layers=4/norm=gn,maps=2,scales=2", f"{as_option(name)},maps=4,scales=4")  # fmt: skip
+    encoder = make_encoder(options, (SIDE, SIDE, 3))
+    mine, theirs = layers_of(encoder).detector.encoder.state_dict(), model.encoder.state_dict()
+    assert {k: x.shape for k, x in mine.items()} == {k: x.shape for k, x in theirs.items()}
+    assert torch.equal(layers_of(encoder).detector.head.defaults, model.head.defaults)

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from rlbench.agents import load_agent
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import ReplayDriver, joined
-from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.loading import load_pretrained, load_run
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun
+from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
+from rlbench.interface import Spec
 from tests.benchmarks.test_steps import QUIET
 from tests.kill_and_resume import killed_equals_unkilled
-from tests.networks import equal, tensors
+from tests.networks import equal, same, tensors
 from tests.probe_envs import UNIT, random_batch
 
 SMALL: dict[str, Any] = {"hidden": (8,), "batch_size": 6}
@@ -179,6 +181,44 @@ def test_a_share_of_data_needs_data_and_a_replay_buffer(tmp_path: Path) -> None:
         SeedBatchRun.begin("iql", online(None, "iql").settings, two, QUIET)
     with pytest.raises(UserError, match=r"data_share is 1\.0; give 0 or more and below 1"):
         RunConfig(env="point-mixed", data_share=1.0)
+
+
+def finished(name: str, out: Path, env: str, **settings: Any) -> Path:
+    """A short run with two environments."""
+    small = {"hidden": (8,), "envs": 2, "rollout_steps": 4, "batch_size": 4, "epochs": 1}
+    config = RunConfig(env=env, updates=2, eval_every=0, eval_episodes=1, compile="off", out=out)
+    Run(name, load_agent(name).Config(**small | settings), config, QUIET).start()
+    return out
+
+
+@pytest.mark.parametrize("name", ["ppo", "novelty-ppo", "recurrent-ppo"])
+def test_settings_and_running_episodes_of_the_other_run_are_not_taken(
+    name: str, tmp_path: Path
+) -> None:
+    source = finished(name, tmp_path / "a", "recall-1-0", decay_updates=2, normalise_reward=True)
+    small: dict[str, Any] = {"hidden": (8,), "envs": 3, "clip_range": 0.3, "normalise_reward": True}
+    spec = Spec.of(find_task("recall-1-0").make())
+    learner: Any = load_agent(name)(load_agent(name).Config(**small), spec)
+    load_pretrained(learner, str(source))
+    trained, _ = load_run(source)
+    assert float(trained.clip_range) == pytest.approx(0.1)
+    assert float(learner.clip_range) == pytest.approx(0.3)
+    assert len(learner.scaler.returns) == 3
+    assert not learner.scaler.returns.any()
+    assert same(learner.scaler.moments.state_dict(), trained.scaler.moments.state_dict())
+    assert same(learner.network.state_dict(), trained.network.state_dict())
+
+
+def test_a_prioritised_agent_continues_one_that_was_not(tmp_path: Path) -> None:
+    spec = Spec.of(find_task("recall-1-0").make())
+    config = RunConfig(env="recall-1-0", data="none", updates=2, eval_every=0, eval_episodes=1, compile="off", out=tmp_path / "a")  # fmt: skip
+    DQN = load_agent("dqn")
+    small: dict[str, Any] = {"hidden": (8,), "random_steps": 8}
+    Run("dqn", DQN.Config(**small, batch_size=4), config, QUIET).start()
+    for size in (4, 6):
+        agent: Any = DQN(DQN.Config(**small, batch_size=size, prioritised=True), spec)
+        load_pretrained(agent, str(tmp_path / "a"))
+        assert agent.priority.tolist() == [1.0] * size
 
 
 @pytest.mark.slow

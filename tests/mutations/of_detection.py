@@ -48,6 +48,8 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/loading.py", "backbones/test_objects.py",
         ("no weights of the detector", "        detector.load_state_dict(state, strict=False)\n", ""),
+        ("default boxes of other scales", "or not torch.equal(detector.head.defaults, boxes)", ""),
+        ("images of another shape", "if reader.shape != shape:", "if False:"),
     ),
     *of_file(
         "backbones/models/_detection.py", "backbones/test_detection.py backbones/test_ssd.py",

@@ -12,9 +12,11 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/loading.py", "benchmarks/test_offline_to_online.py",
         ("numbers from the data are not taken", "setattr(learner, name, part)", "pass"),
-        ("networks are not taken", "_copy(own[name], part)", "pass"),
+        ("networks are not taken", "_copy(own[name], part, name, learner.unlearned)", "pass"),
         ("other spaces", "if here != there and", "if False and"),
-        ("other parts", "if own.keys() != given.keys() or not own:", "if not own:"),
+        ("other parts", "if own.keys() != taken.keys() or not own:", "if not own:"),
+        ("settings of the other run", "given.items() if name not in learner.unlearned", "given.items()"),
+        ("the rollout of the other run", "{**given.state_dict(), **kept}", "given.state_dict()"),
     ),
     *of_file(
         "benchmarks/training/choices.py", "benchmarks/test_offline_to_online.py",
