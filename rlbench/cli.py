@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -54,6 +55,18 @@ _NUMBERS = {r"invalid literal for int\(\) with base 10": "a whole number", "coul
 _STOPPED = "stopped; run the same command again to continue"
 
 
+@contextlib.contextmanager
+def _warnings_in_words(debug: bool) -> Iterator[None]:
+    """Shows warnings without the file and the line of code that they are from, unless `debug` is on."""
+    usual = warnings.formatwarning
+    if not debug:
+        warnings.formatwarning = lambda message, *_, **__: f"rlbench: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 success, 2 an error of the user, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -61,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     show_all(sys.stdout, sys.stderr)
     try:
-        with handling(signal.default_int_handler):
+        with handling(signal.default_int_handler), _warnings_in_words(debug):
             _dispatch(words)
     except BrokenPipeError:  # such as `rlbench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

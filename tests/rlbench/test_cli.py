@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -382,3 +383,22 @@ def test_a_stream_that_lacks_a_character_ends_no_run(encoding: str, in_folder: P
     sign = "±".encode(encoding, "backslashreplace")
     assert re.search(rb"done: return -[\d,.]+ " + re.escape(sign) + rb" \d", done.stdout)
     assert RunFolder(Path("run")).complete()
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_warnings_show_no_place_in_the_code(
+    debug: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_dispatch", lambda words: warnings.warn("look at this", stacklevel=1))
+    usual = warnings.formatwarning
+
+    def show(*given: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(*given[:4]))
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.showwarning = show
+        assert main(["list", *debug]) == 0
+    said = capfd.readouterr().err
+    assert (said == "rlbench: warning: look at this\n") == (not debug)
+    assert warnings.formatwarning is usual
