@@ -397,7 +397,7 @@ def test_warnings_show_no_place_in_the_code(
 
     with warnings.catch_warnings():
         warnings.resetwarnings()
-        warnings.showwarning = show
+        monkeypatch.setattr(warnings, "showwarning", show)
         assert main(["list", *debug]) == 0
     said = capfd.readouterr().err
     assert (said == "rlbench: warning: look at this\n") == (not debug)
