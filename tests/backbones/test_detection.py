@@ -51,6 +51,8 @@ def test_average_precision_matches_its_definition() -> None:
     assert [shown["ap_1"], shown["ap_2"]] == pytest.approx(each)
     assert shown["map"] == pytest.approx(sum(each) / 2), "class 3 does not occur"
     assert "ap_3" not in shown
+    overlaps = overlap(torch.from_numpy(found[..., :4]), torch.from_numpy(objects[..., :4])).numpy()
+    assert average_precisions(objects, found, 3, overlaps) == pytest.approx(shown)
 
 
 def test_average_precision_by_size(capsys: pytest.CaptureFixture[str]) -> None:
