@@ -4,6 +4,7 @@ Vinyals et al., 2016, https://arxiv.org/abs/1606.04080, section 3.1; Snell et al
 section 3.1
 """
 
+import torch
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders._base import Kind, at_least_one
@@ -57,4 +58,4 @@ class Conv4(nn.Sequential):
         return found
 
 
-CONV4 = Kind(conv4_layers, "images", scale=1 / 255)
+CONV4 = Kind(conv4_layers, "images", scale=1 / 255, memory_format=torch.channels_last)

@@ -35,6 +35,8 @@ from rlbench.errors import UserError
 
 CANDIDATES = 4
 """Detections before duplicates are suppressed, for each object that is read."""
+AT_ONCE = 16
+"""Images that a CPU passes through the detector at once: their maps stay in its cache, which makes it about three times as fast."""
 SUPPRESS = 0.45
 """Largest overlap of two detections of the same class, as in SSD."""
 
@@ -130,7 +132,8 @@ class Objects(nn.Module):
         Args:
             images: Raw values, [B, channels, H, W].
         """
-        boxes, scores = self.detector(images)
+        parts = images.split(AT_ONCE) if images.device.type == "cpu" else (images,)
+        boxes, scores = map(torch.cat, zip(*map(self.detector, parts), strict=True))
         found = detections(
             boxes, scores[..., 1:], self.score, SUPPRESS, CANDIDATES * self.objects, self.objects
         )

@@ -87,7 +87,9 @@ def decoded(
         codes: Relative boxes, [B, N, 4].
         size: Rows and columns of the image.
     """
-    return clip(decode(codes, head.defaults, CODE_SCALES), size), logits.softmax(-1)
+    # A softmax over short rows is several times slower than one over columns.
+    scores = logits.transpose(1, 2).contiguous().softmax(1).transpose(1, 2)
+    return clip(decode(codes, head.defaults, CODE_SCALES), size), scores
 
 
 def detections(

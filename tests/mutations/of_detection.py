@@ -25,7 +25,7 @@ MUTATIONS: list[Mutation] = [
         ("coarse scales on fine maps", "parts = torch.tensor_split(sides,", "parts = torch.tensor_split(sides.flip(0),"),
         ("outputs by box before cell", ".permute(0, 2, 3, 1).reshape(", ".reshape("),
         ("boxes in other units", "decode(codes, head.defaults, CODE_SCALES)", "decode(codes, head.defaults, (1.0, 1.0))"),
-        ("boxes beyond the image", "return clip(decode(codes, head.defaults, CODE_SCALES), size), logits", "return decode(codes, head.defaults, CODE_SCALES), logits"),
+        ("boxes beyond the image", "return clip(decode(codes, head.defaults, CODE_SCALES), size), scores", "return decode(codes, head.defaults, CODE_SCALES), scores"),
         ("duplicates across classes", "suppress(box, best, most_overlap, label)", "suppress(box, best, most_overlap)"),
         ("all detections, whatever their scores", "best.masked_fill(best <= least, -torch.inf)", "best"),
     ),
