@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.results import Results
+
 
 def by_seed(values: Iterable[float]) -> str:
     """The mean of a number over seeds, and the number of each seed.
@@ -13,3 +16,20 @@ def by_seed(values: Iterable[float]) -> str:
     """
     each = list(values)
     return f"{np.mean(each):.1f} ({'/'.join(f'{x:.1f}' for x in each)})"
+
+
+def returns(results: Results, task: str, methods: Iterable[str], prefix: str = "") -> str:
+    """Mean return of each method on a task, with a 95 % interval of its seeds.
+
+    Args:
+        results: The runs.
+        task: The task.
+        methods: Names of methods.
+        prefix: Of the measure, such as that of held-out levels.
+    """
+    shown = []
+    for name in methods:
+        found = results.means(name, task, "return", prefix)[:, None]
+        mean = statistics.bootstrap_interval(statistics.mean, found, seed=0)
+        shown.append(f"{name} {mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
+    return ", ".join(shown)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlbench.benchmarks.papers._shown import returns
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Missing, Results
@@ -70,18 +71,8 @@ def _grids(updates: int, episodes: int) -> tuple[Grid, Grid]:
     )
 
 
-def _returns(results: Results, names: tuple[str, ...], prefix: str = "") -> str:
-    """Mean return of each method, with a 95 % interval of its seeds."""
-    shown = []
-    for name in names:
-        found = results.means(name, TASK, "return", prefix)[:, None]
-        mean = statistics.bootstrap_interval(statistics.mean, found, seed=0)
-        shown.append(f"{name} {mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
-    return ", ".join(shown)
-
-
 def _both(results: Results, names: tuple[str, ...]) -> str:
-    return f"training levels: {_returns(results, names)}; held-out levels: {_returns(results, names, HELD_OUT)}"
+    return f"training levels: {returns(results, TASK, names)}; held-out levels: {returns(results, TASK, names, HELD_OUT)}"
 
 
 def _encoders(results: Results) -> Verdict:

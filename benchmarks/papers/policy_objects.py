@@ -6,7 +6,7 @@ controls are PPO with two encoders of pixels, and a detector that was not traine
 
 from typing import Any
 
-from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.papers._shown import returns
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Results
 from rlbench.benchmarks.training.formats import HELD_OUT
@@ -55,21 +55,12 @@ def _grids(updates: int, episodes: int, detector: int) -> tuple[Grid, Grid]:
     return Grid((ssd,), (FRAMES,), seeds=3, run=long), Grid(METHODS, (TASK,), seeds=3, run=run)
 
 
-def _returns(results: Results, prefix: str = "") -> str:
-    """Mean return of each method, with a 95 % interval of its seeds."""
-    shown = []
-    for method in METHODS:
-        found = results.means(method.name, TASK, "return", prefix)[:, None]
-        mean = statistics.bootstrap_interval(statistics.mean, found, seed=0)
-        shown.append(f"{method.name} {mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
-    return ", ".join(shown)
-
-
 def _objects(results: Results) -> Verdict:
+    names = [method.name for method in METHODS]
     found = 100 * results.means(DETECTOR, FRAMES, "map")
     return Verdict(
         None,
-        f"training levels: {_returns(results)}; held-out levels: {_returns(results, HELD_OUT)}; the detector's "
+        f"training levels: {returns(results, TASK, names)}; held-out levels: {returns(results, TASK, names, HELD_OUT)}; the detector's "
         f"mean average precision is {found.mean():.1f} %",
     )
 
