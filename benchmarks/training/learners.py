@@ -51,9 +51,11 @@ def without_files(settings: Any, config: RunConfig) -> tuple[Any, RunConfig]:
     Raises:
         UserError: The encoder's file or run cannot be read, or the weights would come from two runs.
     """
-    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    own = {name: getattr(settings, name, None) for name in ENCODER_SETTINGS}
     changed, run = changes_without_files(own, config.pretrained)
-    return dataclasses.replace(settings, **changed), dataclasses.replace(config, pretrained=run)
+    if changed:
+        settings = dataclasses.replace(settings, **changed)
+    return settings, dataclasses.replace(config, pretrained=run)
 
 
 def changes_without_files(
