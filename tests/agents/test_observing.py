@@ -208,6 +208,10 @@ def test_memories_step_and_unroll_alike(name: str) -> None:
         out, state = memory.step(memory.read(images[t], more[t]), state)
         torch.testing.assert_close(out, whole[t])
     assert same(last, state)
+    seen, _ = memory.unroll(
+        memory.read(255 - images, more), memory.initial_state(2, torch.device("cpu")), reset
+    )
+    assert not torch.isclose(seen, whole).any(), "it sees the images"
 
 
 class Lights(gym.Env[Any, Any]):

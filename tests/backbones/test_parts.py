@@ -51,8 +51,8 @@ def test_with_film_the_text_changes_what_is_read_from_the_image() -> None:
 
 
 def test_film_by_hand() -> None:
-    x, modulation = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 1.0, -1.0, 5.0]])
-    assert film(x, modulation).tolist() == [[0.5, 1.0]]
+    x, modulation = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 1.0, -1.0, 3.0]])
+    assert film(x, modulation).tolist() == [[0.5, 0.0]], "1.5 - 1, and the ReLU of -4 + 3"
 
 
 def test_options_of_an_inner_encoder_follow_slashes() -> None:
