@@ -107,6 +107,16 @@ def test_the_loss_counts_only_chosen_places() -> None:
     assert mean_where(found, torch.zeros_like(chosen)) == 0
 
 
+def test_learning_reports_the_loss_at_the_chosen_places() -> None:
+    model, obs = make(), batch()["obs"]
+    again = torch.Generator()
+    again.set_state(model.generator.get_state())
+    given, tokens, chosen = model.problem(obs, again)
+    assert 0 < chosen.sum() < (tokens != PAD).sum()
+    expected = losses(model.logits(given), tokens)[chosen].mean()
+    torch.testing.assert_close(model.learn(batch())["loss"], expected.detach())
+
+
 def test_the_head_is_tied_to_the_embedding() -> None:
     head = TiedHead(2, 3)
     with torch.no_grad():
