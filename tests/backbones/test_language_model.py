@@ -257,6 +257,28 @@ def test_measuring_changes_nothing_and_looks_at_each_sequence_by_itself() -> Non
     assert equal(train(model, 2, first=2), train(quiet, 2, first=2))
 
 
+def test_measuring_draws_masks_of_its_own() -> None:
+    model, quiet = (train(make(), 2) for _ in range(2))
+    found = [model.measure(batch(5))["loss"] for _ in range(2)]
+    assert not torch.equal(*found)
+    assert torch.equal(model.generator.get_state(), quiet.generator.get_state())
+
+
+def test_features_are_means_over_the_words() -> None:
+    encoder = make().encoder.eval()
+    longest = torch.tensor([[CLS, 3, 4, 5, 6, 3, 4, 5], [CLS, 5, 6, PAD, PAD, PAD, PAD, PAD]])
+    torch.testing.assert_close(encoder(longest)[1:], encoder(longest[1:]))
+
+
+def test_the_head_has_an_activation() -> None:
+    model, obs = make(), batch()["obs"].long()
+    with torch.no_grad():
+        model.head.dense.bias.fill_(-30)  # GELU makes this 0, and so does the normalisation.
+        model.head.bias.copy_(torch.arange(len(SPACE.words)))
+        found = model.logits(obs)
+    torch.testing.assert_close(found, model.head.bias.detach().expand_as(found))
+
+
 @pytest.mark.parametrize(
     ("encoder", "space", "words"),
     [

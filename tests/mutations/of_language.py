@@ -100,7 +100,7 @@ MUTATIONS: list[Mutation] = [
         ("always the first pair", "asked = rng.integers(count)", "asked = 0 * rng.integers(count)"),
         ("pairs near the start", "NEAR + order[:, : KEYS + 1]", "2 + order[:, : KEYS + 1]"),
         ("question always beside the start", 'places[:, KEYS] if self._question == "anywhere" else 1', "1"),
-        ("left-over pairs", "obs[np.arange(self._length) >= end[:, None]] = PAD", "obs[np.arange(self._length) > end[:, None] + 2] = PAD"),
+        ("left-over pairs", "obs[np.arange(self._length) >= end[:, None]] = PAD", "obs[np.arange(self._length) > end[:, None] + 4] = PAD"),
         ("hash not folded", "return found ^ (found >> np.uint64(32))", "return found"),
     ),
     *of_file(
