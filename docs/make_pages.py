@@ -141,7 +141,7 @@ def _derived(learner: type[Learner]) -> str:
     words = inspect.getdoc(learner.preset) or ""
     if words == inspect.getdoc(Learner.preset):
         return ""
-    return f"\nUnless given, `rlbench run` sets some of these by the task and the number of updates: {words[0].lower()}{words[1:]}\n"
+    return f"\n`rlbench run` chooses some settings from the task and the number of updates, unless they are given: {words[0].lower()}{words[1:]}\n"
 
 
 def _generated(source: str) -> str:

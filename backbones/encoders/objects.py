@@ -16,6 +16,7 @@ Frames without objects have the features 0 with `sum`. An agent's copy of the de
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
@@ -26,7 +27,7 @@ from rlbench.backbones.encoders._base import (
     freeze,
     use_running_statistics,
 )
-from rlbench.backbones.layers.graph import Graph, GraphBlock, Widths, connect
+from rlbench.backbones.layers.graph import Graph, GraphBlock, Widths, absent, connect
 from rlbench.backbones.layers.mlp import MLP
 from rlbench.backbones.layers.single_shot import SSDHead, decoded, default_sides, detections
 from rlbench.backbones.options import inner_name
@@ -139,8 +140,7 @@ class Objects(nn.Module):
         )
         low, high, score, kind = found[..., :2], found[..., 2:4], found[..., 4:5], found[..., 5]
         side = low.new_tensor([images.shape[3], images.shape[2]])
-        classes = scores.shape[2] - 1
-        one_hot = torch.eye(classes + 1, classes + 1, device=low.device)[:, 1:][kind.long()]
+        one_hot = F.one_hot(kind.long(), scores.shape[2])[..., 1:]
         nodes = torch.cat([(low + high) / 2 / side, (high - low) / side, score, one_hot], dim=-1)
         return nodes, (kind > 0).float()
 
@@ -150,9 +150,7 @@ class Objects(nn.Module):
         if self.phi is not None:
             return (self.phi(nodes) * exist[..., None]).sum(dim=1)  # type: ignore[no-any-return]
         mask, nodes = exist.T, nodes.transpose(0, 1)
-        graph = Graph(
-            nodes.new_zeros(len(self.links.senders), *nodes.shape[1:2], 0), nodes, nodes[0, :, :0]
-        )
+        graph = Graph(absent(nodes, len(self.links.senders)), nodes, nodes[0, :, :0])
         for block in self.blocks:
             graph = block(graph, self.links, mask)
         return torch.relu(graph.context)

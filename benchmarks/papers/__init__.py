@@ -22,7 +22,7 @@ PAPERS = NameTable(
             "decision_transformer:PAPER",
             "return-conditioned cloning, compared with cloning and IQL",
         ),
-        "dqn": ("dqn:PAPER", "deep Q-networks beside two other libraries"),
+        "dqn": ("dqn:PAPER", "deep Q-networks, compared with two other libraries"),
         "facenet": ("facenet:PAPER", "triplets for verifying identities that were never seen"),
         "fast-weights": (
             "fast_weights:PAPER",

@@ -25,7 +25,7 @@ def returns(results: Results, task: str, methods: Iterable[str], prefix: str = "
         results: The runs.
         task: The task.
         methods: Names of methods.
-        prefix: Of the measure, such as that of held-out levels.
+        prefix: Put before the name of the measure, such as `HELD_OUT`.
     """
     shown = []
     for name in methods:

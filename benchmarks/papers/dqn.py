@@ -1,4 +1,4 @@
-"""DQN beside two other libraries: Mnih et al., 2015, on CartPole and on MinAtar's Breakout.
+"""DQN compared with two other libraries: Mnih et al., 2015, on CartPole and on MinAtar's Breakout.
 
 On CartPole, the plain network has the settings and steps of CleanRL's `dqn.py`, and Stable-Baselines3's DQN has the same ones except that its
 loss is linear for errors above 1. Double Q-learning with a duelling network is compared with it on both tasks.
@@ -106,5 +106,5 @@ PAPER = Paper(
         ),
     ),
     notes="Return of 20 episodes with the greedy policy after the last update. CartPole: 500,000 environment steps, of which 10,000 are random; the best "
-    "return is 500. MinAtar's Breakout: 305,000 steps; its authors train for 5 million.",
+    "return is 500. MinAtar's Breakout: 305,000 steps.",
 )  # fmt: skip

@@ -83,6 +83,6 @@ PAPER = Paper(
             "none: mean returns with 95 % intervals over seeds are only reported", _objects,
         ),
     ),
-    notes="Return of an episode: one for each enemy that is hit, and ten at the end of the level. 500 training levels, "
+    notes="Return of an episode: one for each enemy that is destroyed, and ten at the end of the level. 500 training levels, "
     "100,000 held-out ones. The small scale has 81,920 frames; the full scale has 25 million, as in Procgen's paper, and has not been run.",
 )  # fmt: skip

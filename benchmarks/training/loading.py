@@ -246,7 +246,7 @@ def _take_all(learner: Learner, source: Learner, path: Path) -> dict[str, Tensor
         ) from None
     return {
         f"{name}.{key}": x
-        for name, part in given.items()
+        for name, part in taken.items()
         for key, x in (
             part.state_dict() if isinstance(part, nn.Module) else {"": torch.as_tensor(part)}
         ).items()

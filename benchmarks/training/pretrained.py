@@ -1,4 +1,7 @@
-"""The run from which weights are taken: that of `--pretrained`, a folder or the choice of `rlbench analyse transfers`, or a detector's."""
+"""The run from which weights are taken.
+
+`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN` by the folder of a detector.
+"""
 
 import json
 import math

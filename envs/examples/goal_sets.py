@@ -7,7 +7,7 @@ Things are keys, balls and boxes in six colours, a wall, and nothing. Tests have
 although it shows each kind and each colour in other pairs. The agent stands somewhere in a room with up to `OTHERS` other objects, of
 any kind and colour.
 
-The pictures are minigrid's own, as of its wrapper `RGBImgPartialObsWrapper`.
+The pictures are those of minigrid's wrapper `RGBImgPartialObsWrapper`.
 """
 
 from collections.abc import Mapping

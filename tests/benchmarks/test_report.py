@@ -82,7 +82,10 @@ def test_the_page_loads_nothing_and_is_well_formed(
     assert page.loads == ["data:,"]
     assert "http" not in re.sub(r"https://arxiv\.org/\S+", "", text)
     assert page.open == []
-    assert " kB); open it in a browser" in capsys.readouterr().out.replace("\n", "")
+    kilobytes = round(len(text.encode()) / 1e3)
+    assert f"r.html ({kilobytes} kB); open it in a browser" in capsys.readouterr().out.replace(
+        "\n", ""
+    )
 
 
 def test_every_run_is_there_with_its_score(swept: Path, tmp_path: Path) -> None:
