@@ -67,7 +67,7 @@ def _verifies(results: Results, task: str) -> Verdict:
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {
-    "small": _grids({GLYPHS: 600, LEVELS: 200}),
+    "small": _grids({GLYPHS: 300, LEVELS: 100}),
     "full": _grids({GLYPHS: 6_000, LEVELS: 4_000}),
 }
 CRITERION = (

@@ -62,7 +62,7 @@ def _finds_small(results: Results) -> Verdict:
     return Verdict(bool(holds), f"average recall in %, of all/small/medium/large objects: {shown}")
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(300), "full": _grids(6_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(150), "full": _grids(6_000)}
 
 PAPER = Paper(
     name="fpn",

@@ -67,7 +67,7 @@ def _finds(results: Results) -> Verdict:
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {
-    "small": _grids({"heads": 300, "whole": 600}),
+    "small": _grids({"heads": 150, "whole": 450}),
     "full": _grids({"heads": 6_000, "whole": 12_000}),
 }
 

@@ -77,7 +77,7 @@ def _ways(results: Results) -> Verdict:
     return Verdict(None, _shown(results, *(chosen(results, x) for x in (EUCLID, FEW))))
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(1_000), "full": _grids(10_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(500), "full": _grids(10_000)}
 
 PAPER = Paper(
     name="prototypical",

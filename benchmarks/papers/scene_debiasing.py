@@ -71,7 +71,7 @@ def _scratch(results: Results) -> Verdict:
     return Verdict(None, f"{WORDS}: {'; '.join(shown)}")
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(600, 300), "full": _grids(6_000, 3_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(400, 200), "full": _grids(6_000, 3_000)}
 
 PAPER = Paper(
     name="scene-debiasing",

@@ -69,7 +69,7 @@ def _detects(results: Results) -> Verdict:
     return Verdict(bool(holds), f"{words}: {'; '.join(shown)}; SSD by seed {seeds}")
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(500, 4_000), "full": _grids(10_000, 4_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(300, 4_000), "full": _grids(10_000, 4_000)}
 
 PAPER = Paper(
     name="ssd",

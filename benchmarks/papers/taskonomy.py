@@ -20,7 +20,7 @@ OBJECTIVES = (
     "inverse-dynamics", "return",
 )  # fmt: skip
 BUDGET = 3
-LENGTHS: dict[Scale, tuple[int, int]] = {"small": (600, 150), "full": (20_000, 2_000)}
+LENGTHS: dict[Scale, tuple[int, int]] = {"small": (300, 100), "full": (20_000, 2_000)}
 """Updates of a run, and of each readout of a transfer."""
 SHARE, BEATEN, AGREEMENT = 0.7, 0.95, 0.6
 """Least share of targets that a transfer serves better than scratch, least share of random choices that are worse, and least rank correlation
