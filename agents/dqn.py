@@ -175,11 +175,13 @@ class DQN(Agent):
 
     def explore(self, obs: Tensor) -> Action:
         """The action with the highest value, or sometimes a uniformly random one."""
-        best, start = self.decide(obs), self.choices.start
+        start, count = self.choices.start, (len(obs),)
         drawing: Any = {"generator": self.act_generator, "device": self.device}
-        uniform = torch.randint(start, start + self.choices.size, best.shape, **drawing)
-        explores = torch.rand(best.shape, **drawing) < self.exploration
-        return Action(torch.where(explores, uniform, best))
+        uniform = torch.randint(start, start + self.choices.size, count, **drawing)
+        explores = torch.rand(count, **drawing) < self.exploration
+        if bool(explores.all()):  # Saves the network, which takes most of the time of such a step.
+            return Action(uniform)
+        return Action(torch.where(explores, uniform, self.decide(obs)))
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action with the highest value."""
