@@ -41,7 +41,7 @@ def test_extensions_are_only_reported() -> None:
 
 
 def test_the_runs_have_the_steps_that_the_notes_name() -> None:
-    steps = {dqn.POLE: 500_000, dqn.BREAKOUT: 305_000}
+    steps = {dqn.POLE: 500_000, dqn.BREAKOUT: 165_000}
     for grid in load_paper("dqn").grids["small"]:
         for method in grid.methods:
             config = load_learner(method.learner).Config(**method.settings)
