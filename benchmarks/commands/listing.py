@@ -99,9 +99,11 @@ def everything() -> str:
 
 
 EXAMPLES = {
+    "awac": "halfcheetah-medium",  # It may also explore, but is made for data.
     "blobs": "objects-minigrid-s16",
     "dqn": "CartPole-v1",  # Its actions are discrete.
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
+    "iql": "halfcheetah-medium",
     "language-model": "missions-unlabelled",
     "nas": "archsearch-tiny",
     "nas-evolution": "archsearch-tiny",

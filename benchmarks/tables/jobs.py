@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlbench.benchmarks.tables.defaults import Defaults, defaults, keep
-from rlbench.benchmarks.tables.methods import FREE
+from rlbench.benchmarks.tables.methods import FREE, keep_name
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import FAILURES, Interrupted, UserError
@@ -33,6 +33,8 @@ class Job:
     """Settings of the learner; all others are its preset for the task."""
     config: RunConfig
     """Task, data, lengths and seed; `out` is the folder."""
+    method: str = ""
+    """Name in the table or sweep; the learner's if it is empty."""
     trust: Trust = ()
     """Names of custom code that may be imported from run folders, such as all names in the table; True allows any."""
 
@@ -105,6 +107,7 @@ def execute(job: Job) -> Outcome:
             console = Terminal(file=log, width=100)
             console.print(time.strftime("%Y-%m-%d %H:%M:%S"))
             keep(job.folder, job.learner, job.config.env, job.config.updates)
+            keep_name(job.folder, job.method or job.learner)
             if (job.folder / "config.json").exists():
                 Run.resume(job.folder, console, trust=job.trust).finish()
             else:

@@ -8,12 +8,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlbench.benchmarks.tables.defaults import field_defaults
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import is_custom
+from rlbench.benchmarks.training.run_folder import folder_name
 from rlbench.errors import UserError
+from rlbench.files import write_atomically
 from rlbench.trust import Trust, trusts
 
 Config = Mapping[str, Any]
@@ -25,6 +28,29 @@ UNDECISIVE = FREE | {"seeds", "eval_every", "log_every", "checkpoint_every", "sn
 """Options that do not affect the last evaluation of a run."""
 HASH_LENGTH = 8
 """Number of hash digits in a label."""
+NAME = "method.txt"
+"""File in the folder of a run of a table or sweep with the name of its method, such as `BEAR, Laplacian`."""
+
+
+def keep_name(folder: Path, method: str) -> None:
+    """Stores the name of a run's method in its folder."""
+    write_atomically(folder / NAME, f"{method}\n".encode())
+
+
+def kept_name(folder: Path, config: Config) -> str:
+    """The name of a run's method in the table or sweep that made it; otherwise the name of its learner.
+
+    Args:
+        folder: Folder of the run. Older ones have the method in their own name, without spaces and commas.
+        config: Its config.json.
+    """
+    try:
+        return (folder / NAME).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        pass
+    end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
+    name, learner = folder.name.removesuffix(end), str(config["learner"]["name"])
+    return learner if name in (folder.name, folder_name(learner)) else name
 
 
 def labels(names: Sequence[str], configs: Sequence[Config], *, trust: Trust = False) -> list[str]:

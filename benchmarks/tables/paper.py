@@ -78,7 +78,10 @@ class Grid:
                     if method.pretrained is not None:
                         run["pretrained"] = str(folder / run_name(*method.pretrained, seed))
                     config = RunConfig(env=task, seed=seed, out=out, **run)
-                    yield method.name, Job(method.learner, method.settings, config, trust)
+                    yield (
+                        method.name,
+                        Job(method.learner, method.settings, config, method.name, trust),
+                    )
 
 
 @dataclass(frozen=True)

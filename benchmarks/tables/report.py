@@ -13,7 +13,7 @@ from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot, x_axis
 from rlbench.benchmarks.tables.films import films
-from rlbench.benchmarks.tables.methods import labels
+from rlbench.benchmarks.tables.methods import kept_name, labels
 from rlbench.benchmarks.tables.paper import Paper, Scale
 from rlbench.benchmarks.tables.pictures import pictures
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
@@ -21,7 +21,7 @@ from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
 from rlbench.benchmarks.training.analysing import read_analysis
 from rlbench.benchmarks.training.finding import run_folders
-from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import RETURN
@@ -59,7 +59,8 @@ def make(asked: ReportConfig) -> None:
     """Writes the file."""
     folders = [path for path in run_folders(asked.runs) if RunFolder(path).complete()]
     configs = [RunFolder(path).config() for path in folders]
-    methods = labels([label(path) for path in folders], configs, trust=asked.trust)
+    names = [kept_name(path, config) for path, config in zip(folders, configs, strict=True)]
+    methods = labels(names, configs, trust=asked.trust)
     once, again = _apart(_readable(methods, folders))
     results = Results(once, trust=asked.trust)
     if not results.all:
@@ -113,14 +114,6 @@ def _apart(results: Iterable[Result]) -> tuple[list[Result], list[tuple[Result, 
         if counts is not result:
             again.append((result, counts))
     return list(first.values()), again
-
-
-def label(path: Path) -> str:
-    """The method's name in the table or sweep that made the folder, otherwise the name of its agent."""
-    config = RunFolder(path).config()
-    end = folder_name(f"-{config['run']['env']}-s{config['run']['seed']}")
-    name, agent = path.name.removesuffix(end), str(config["learner"]["name"])
-    return agent if name in (path.name, folder_name(agent)) else name
 
 
 def _papers(folders: Iterable[Path]) -> Iterator[tuple[Paper, Scale, Path]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.benchmarks.tables.methods import labels, refuse_repeats
+from rlbench.benchmarks.tables.methods import kept_name, labels, refuse_repeats
 from rlbench.benchmarks.training.formats import (
     is_whole,
     measures_of,
@@ -59,7 +59,10 @@ def collect(runs: Sequence[Path], *, unfinished: bool = False) -> list[dict[str,
         if measures_of(config)[0] != RETURN:
             evaluations = _means(evaluations)
         raw = {name: column.tolist() for name, column in evaluations.items()}
-        collected.append({**config, "seconds": folder.seconds(), "evaluations": raw})
+        method = kept_name(path, config)
+        collected.append(
+            {**config, "method": method, "seconds": folder.seconds(), "evaluations": raw}
+        )
         places.append(path)
     keys = zip(called(collected), collected, strict=True)
     refuse_repeats([(name, x["run"]["env"], x["run"]["seed"]) for name, x in keys], places)
@@ -90,12 +93,14 @@ def _read(file: Path) -> list[dict[str, Any]]:
 def called(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The method name of each run.
 
-    This is the agent, with the precision if it is not float32 (older runs do not record it) and with the
-    settings in which runs of the agent on a task differ.
+    This is the name in its table or sweep, or the agent, with the precision if it is not float32 (older runs do not record it)
+    and with the settings in which runs of the method on a task differ.
     """
     names = []
     for run in runs:
-        name, precision = run["learner"]["name"], run["run"].get("precision", "float32")
+        # JSON files of earlier versions lack the method.
+        name = run.get("method", run["learner"]["name"])
+        precision = run["run"].get("precision", "float32")
         names.append(name if precision == "float32" else f"{name} in {precision}")
     return labels(names, runs)
 

@@ -204,7 +204,8 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
         shown = [
             f"{iqm.point:.{digits}f} [{iqm.low:.{digits}f}, {iqm.high:.{digits}f}]" for iqm in iqms
         ]
-        rows.append(["IQM over tasks [95 %]", *shown])
+        over = "over tasks" if len(grid.tasks) > 1 else "over seeds"
+        rows.append([f"IQM {over} [95 %]", *shown])
         mark([iqm.point for iqm in iqms])
     lengths = sorted({job.config.updates for _, job in grid.jobs(Path())})
     length = " or ".join(f"{updates:,}" for updates in lengths) + " updates"

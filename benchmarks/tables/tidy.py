@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlbench.benchmarks.tables.methods import labels
-from rlbench.benchmarks.tables.report import label
+from rlbench.benchmarks.tables.methods import kept_name, labels
 from rlbench.benchmarks.tables.results import Result, read_result
 from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.run_folder import RunFolder
@@ -25,7 +24,7 @@ def rows(folder: Path, *, every: bool = False, trust: Trust = False) -> list[dic
         raise UserError(
             f"there is no complete run in {folder}; give the folder of a run or one above it"
         )
-    names = [label(result.folder) for result in found]
+    names = [kept_name(result.folder, result.config) for result in found]
     methods = labels(names, [result.config for result in found], trust=trust)
     table = [
         row

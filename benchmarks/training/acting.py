@@ -54,7 +54,7 @@ class Actor:
             One action for `env.step`, or an array with the actions of B environments, [B, ...].
 
         Raises:
-            UserError: The observations have another shape or are not numbers, their number differs from the number of
+            UserError: The observations have another shape or are not finite numbers, their number differs from the number of
                 environments in the agent's memory, or the agent needs rewards and was not given one for each environment.
         """
         batch, single = self._batch(obs)
@@ -108,6 +108,11 @@ class Actor:
             raise UserError(
                 f"the observations have the shape {list(found.shape)}, but an observation of {name} has {list(shape)}; give "
                 "one observation or a batch; `task.make()` makes the environment as the agent sees it"
+            )
+        if not np.isfinite(found).all():
+            place = np.argwhere(~np.isfinite(found))[0].tolist()
+            raise UserError(
+                f"the observations have the value {found[tuple(place)]} at {place}; give finite numbers"
             )
         return (found[None] if single else found), single
 

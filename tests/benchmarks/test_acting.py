@@ -226,6 +226,7 @@ def test_dict_observations_are_taken_as_they_come() -> None:
         ),
         (np.zeros((1, 1, 2)), r"have the shape \[1, 1, 2\]"),
         ("x", "these are not observations of sums: "),
+        ([0.0, np.nan], r"the observations have the value nan at \[1\]; give finite numbers"),
         ([[1.0], [1.0, 2.0]], "these are not observations of sums: "),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlbench.benchmarks.tables import report
-from rlbench.benchmarks.tables.methods import labels
+from rlbench.benchmarks.tables.methods import kept_name, labels
 from rlbench.benchmarks.tables.plot import plot
 from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.summary import collect, markdown
@@ -210,7 +210,7 @@ def test_a_folder_of_a_custom_agent_has_the_agents_name(tmp_path: Path) -> None:
     name = "my_world:Mine"
     for end in ("", "-2"):
         path = finished(tmp_path / f"my_world-Mine-point-random-s0{end}", config(name), {10: 0.0})
-        assert report.label(path) == name
+        assert kept_name(path, RunFolder(path).config()) == name
 
 
 def test_curves_are_averaged_at_the_updates_that_all_seeds_have(

@@ -12,6 +12,7 @@ from rlbench.architecture import Architecture, Block
 from rlbench.benchmarks.tables import executors, sweep
 from rlbench.benchmarks.tables.executors import Execution
 from rlbench.benchmarks.tables.jobs import Job
+from rlbench.benchmarks.tables.summary import called, collect
 from rlbench.benchmarks.tables.sweep import SweepConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.cli import main
@@ -61,6 +62,8 @@ def test_a_file_is_run_once(
     config = json.loads((tmp_path / "out/narrow--short-point-random-s1/config.json").read_text())
     assert config["learner"]["settings"]["hidden"] == [4]
     assert (config["run"]["seed"], config["run"]["updates"]) == (1, 10)
+    runs = [tmp_path / f"out/{m}-point-random-s0" for m in ("narrow--short", "td3")]
+    assert called(collect(runs)) == ["narrow, short", "td3"]
     monkeypatch.setattr(executors, "run_all", lambda *_: pytest.fail("trains again"))
     make(tmp_path, TOML)
     assert capsys.readouterr().out == told.out
