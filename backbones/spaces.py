@@ -14,6 +14,8 @@ from rlbench.sequences import TokenSequence
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels by which an image is recognised."""
+PAIR = 6
+"""Channels of two frames with colours, which must be last."""
 GRID_SIDE, IMAGE_SIDE = 7, 16
 """Smallest side of a grid for the encoder `grid`, and of an array that counts as an image."""
 
@@ -56,7 +58,9 @@ def suited_encoder(shape: tuple[int, ...]) -> str:
     side = min(shape[1:] if first else shape[:2])
     if not first and GRID_SIDE <= side < IMAGE_SIDE:
         return "grid"
-    return "impala" if side >= IMAGE_SIDE and (first or shape[2] in CHANNELS) else "flatten"
+    return (
+        "impala" if side >= IMAGE_SIDE and (first or shape[2] in (*CHANNELS, PAIR)) else "flatten"
+    )
 
 
 def unbounded(size: int) -> spaces.Box:

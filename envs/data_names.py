@@ -5,15 +5,33 @@ from dataclasses import dataclass
 from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.d4rl.names import D4RLName
 
-OWN_LEVELS = {"point": ("random", "mixed", "medium", "expert")}
+PIXELS = {
+    "halfcheetah-pixels": ("HalfCheetahPixels-v0", "halfcheetah"),
+    "hopper-pixels": ("HopperPixels-v0", "hopper"),
+    "walker2d-pixels": ("Walker2dPixels-v0", "walker2d"),
+}
+"""Family of D4RL's tasks seen as pictures to its Gymnasium id and to D4RL's family; see `rlbench.envs.mujoco_pixels`."""
+
+OWN_LEVELS = {
+    "point": ("random", "mixed", "medium", "expert"),
+    **dict.fromkeys(PIXELS, ("random", "medium", "expert")),
+}
 """Family to the levels of the suite's own data sets."""
 
-OWN_ENVIRONMENTS = {"point": "rlbench.envs.point_navigation:rlbench/PointNavigation-v0"}
+OWN_ENVIRONMENTS = {
+    "point": "rlbench.envs.point_navigation:rlbench/PointNavigation-v0",
+    **{
+        family: f"rlbench.envs.mujoco_pixels:rlbench/{name}" for family, (name, _) in PIXELS.items()
+    },
+}
 """Family to Gymnasium id, with the module that registers it."""
 
-OWN_REFERENCE_RETURNS = {"point": (-39.511, -5.778)}
+OWN_REFERENCE_RETURNS = {
+    "point": (-39.511, -5.778),
+    **{family: d4rl_names.REFERENCE_RETURNS[behind] for family, (_, behind) in PIXELS.items()},
+}
 """Family to the returns that score 0 and 100: for `point` the returns of a random policy and of the
-controller clip(6 (goal - x), -1, 1), means of 20,000 episodes each (standard errors 0.05, 0.01)."""
+controller clip(6 (goal - x), -1, 1), means of 20,000 episodes each (standard errors 0.05, 0.01); for pictures those of D4RL."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ def parse(name: str) -> DataName | None:
     >>> parse("point-replay") is None
     True
     """
-    family, _, level = name.partition("-")
+    family, _, level = name.rpartition("-")
     if level in OWN_LEVELS.get(family, ()):
         return OwnName(family, level)
     return d4rl_names.parse(name)

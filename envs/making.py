@@ -68,6 +68,14 @@ def make_gymnasium(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
     return made(env_id, partial(_registered, env_id, **options))
 
 
+def make_mujoco_pixels(env_id: str) -> "gym.Env[Any, Any]":
+    """One environment of a Gymnasium id whose observations MuJoCo draws without a screen."""
+    from rlbench.envs.mujoco_drawing import load_mujoco
+
+    load_mujoco()  # Before anything else loads it.
+    return make_gymnasium(env_id)
+
+
 def _registered(env_id: str, **options: Any) -> "gym.Env[Any, Any]":
     import gymnasium as gym
 

@@ -95,7 +95,7 @@ def find_task(name: str) -> Task:
     """The task of a name.
 
     Args:
-        name: A data set's name (`halfcheetah-medium`, `point-mixed`), rooms with doors
+        name: A data set's name (`halfcheetah-medium`, `halfcheetah-pixels-medium`, `point-mixed`), rooms with doors
             (`multiroom-n2`), empty rooms (`minigrid-empty-5-8`), recall (`recall-3-10`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
             `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, `frames-procgen:coinrun`, or a file of them), a search for an architecture on such a source
@@ -110,7 +110,9 @@ def find_task(name: str) -> Task:
     data = data_names.parse(name)
     if data is not None:
         options = {"use_contact_forces": True} if data.family == "ant" else {}
-        make = partial(making.make_gymnasium, data_names.environment(data), **options)
+        pixels = data.family in data_names.PIXELS
+        maker = making.make_mujoco_pixels if pixels else making.make_gymnasium
+        make = partial(maker, data_names.environment(data), **options)
         return Task(name, make, data, data_names.reference_returns(data))
     rooms = multiroom_names.parse(name)
     if rooms is not None:

@@ -197,13 +197,21 @@ class Recording:
         if self._frames is not None:
             self._frames.close()
 
-    def append(self, rows: Array) -> None:
-        """Adds the next rows, [n, width], which must not change afterwards."""
-        columns = Columns.of(rows, self._layout)
+    def append(self, rows: Array, obs: Array | None = None, next_obs: Array | None = None) -> None:
+        """Adds the next rows, [n, width], which must not change afterwards.
+
+        Args:
+            rows: Packed rows; those of `layout.stored` if the images are given apart from them.
+            obs: Images before the transitions, uint8 [n, ...].
+            next_obs: Images after them.
+        """
+        columns = Columns.of(rows, self._layout if obs is None else self._layout.stored)
         if self._frames is not None:
-            self._frames.append(columns.obs.astype(np.uint8), columns.next_obs.astype(np.uint8))
-            obs, _, _, _, _, next_obs = self._layout.widths
-            rows = rows[:, obs : self._layout.width - next_obs]
+            if obs is None or next_obs is None:
+                obs, next_obs = (x.astype(np.uint8) for x in (columns.obs, columns.next_obs))
+                before, _, _, _, _, after = self._layout.widths
+                rows = rows[:, before : self._layout.width - after]
+            self._frames.append(obs.reshape(len(rows), -1), next_obs.reshape(len(rows), -1))
         rows = np.ascontiguousarray(rows, dtype="<f4")
         self._hash_next(rows.data)
         self._file.write(rows.data)

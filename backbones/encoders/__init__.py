@@ -84,6 +84,10 @@ ENCODERS = NameTable(
             "objects:OBJECTS",
             "objects that a trained SSD detects, as a set: objects:RUN",
         ),
+        "keypoints": (
+            "keypoints:KEYPOINTS",
+            "where a trained pose-mrf finds key points: keypoints:RUN",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (
@@ -95,6 +99,8 @@ ENCODERS = NameTable(
 )
 FITTING = ("padding", "side")
 """Options of all image encoders; see `Encoder`."""
+FROM_RUNS = ("objects", "keypoints")
+"""Encoders that read observations through the trained network of a run: `objects:RUN`; see `FromRun`."""
 PRESETS = {
     "resnet20": "units=3",
     "resnet56": "units=9",
@@ -114,14 +120,14 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
     Args:
         name: A key of `ENCODERS`, with options after a colon if it has any, as in
             `resnet:units=1,norm=none`.
-        observations: Shape or space of one observation; an image has its channels (1, 3 or 4) first or last, and a
+        observations: Shape or space of one observation; an image has its channels (1, 3 or 4) first or last, two frames have 6 channels last, and a
             grid has any number of channels last.
 
     Raises:
         UserError: There is no such encoder or option, or it does not take observations of this shape.
     """
     from rlbench.backbones.encoders._base import Encoder
-    from rlbench.backbones.spaces import CHANNELS, suited_encoder
+    from rlbench.backbones.spaces import CHANNELS, PAIR, suited_encoder
 
     kind, options = kind_of(name)
     _refuse_other_spaces(name, kind, observations)
@@ -136,14 +142,16 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
             return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
-    accepted = channels in CHANNELS
+    accepted = channels in CHANNELS or (last and channels == PAIR)
     if kind.any_channels:
         accepted |= (
             obs_shape[0] not in CHANNELS
         )  # Otherwise it is an image with its channels first.
     if len(obs_shape) != 3 or not accepted:
         hint = ", or add an axis of length 1 at the end" if len(obs_shape) == 2 else ""
-        taken = kind.takes if kind.any_channels else f"{kind.takes} with 1, 3 or 4 channels"
+        taken = (
+            kind.takes if kind.any_channels else f"{kind.takes} with 1, 3, 4 or, last, 6 channels"
+        )
         taken += ", channels last" * (kind.takes == "grids")
         raise UserError(
             f"observations have the shape {obs_shape}, but the encoder {name} takes {taken}; "

@@ -1,9 +1,9 @@
 """Code shared by all encoders, from raw observations to features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -225,6 +225,35 @@ def freeze(network: nn.Module) -> None:
             module.register_buffer(name, parameter.detach())
         if isinstance(module, RunningBatchNorm):
             module.momentum = None
+
+
+class FromRun(nn.Module):
+    """Layers that read observations through the frozen network of a trained model: `NAME:RUN` gives its options and weights."""
+
+    model: ClassVar[str]
+    """Name of the model."""
+    fixed: ClassVar[tuple[str, str]]
+    """What must be as in the model, and examples of options that would change it, in errors."""
+    shape: tuple[int, ...]
+    """Channels, rows and columns of the images that the network reads."""
+    detector: nn.Module
+    """The network; `freeze` it."""
+
+    @staticmethod
+    def network_of(model: Any) -> nn.Module:
+        """The network of a model, with the same names of its weights as `detector`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def options_of(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the layers for a model with these settings and this state."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
+        """The network stays in evaluation mode."""
+        super().train(mode)
+        self.detector.eval()
+        return self
 
 
 def batch_normalised(encoder: Encoder, obs_shape: tuple[int, ...]) -> None:

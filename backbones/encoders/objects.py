@@ -13,7 +13,9 @@ and the features do not depend on the order of the nodes:
 Frames without objects have the features 0 with `sum`. An agent's copy of the detector is saved with its other weights.
 """
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import (
     Encoder,
+    FromRun,
     Kind,
     at_least_one,
     freeze,
@@ -29,8 +32,8 @@ from rlbench.backbones.encoders._base import (
 )
 from rlbench.backbones.layers.graph import Graph, GraphBlock, Widths, absent, connect
 from rlbench.backbones.layers.mlp import MLP
-from rlbench.backbones.layers.single_shot import SSDHead, decoded, default_sides, detections
-from rlbench.backbones.options import inner_name
+from rlbench.backbones.layers.single_shot import BOXES, SSDHead, decoded, default_sides, detections
+from rlbench.backbones.options import as_option, inner_name
 from rlbench.backbones.ranges import INSIDE, within
 from rlbench.errors import UserError
 
@@ -56,8 +59,11 @@ class Detector(nn.Module):
         return decoded(self.head, logits, codes, (images.shape[2], images.shape[3]))
 
 
-class Objects(nn.Module):
+class Objects(FromRun):
     """From images to a set of detected objects, and from the set to features."""
+
+    model = "ssd"
+    fixed = "layers, classes or default boxes", "maps or smallest"
 
     one_program = False
     """How often duplicates are looked for depends on the detections."""
@@ -120,11 +126,26 @@ class Objects(nn.Module):
             self.blocks.append(GraphBlock(between, between, width, "mean"))
             self.links = connect(objects, 0)
 
-    def train(self, mode: bool = True) -> "Objects":
-        """The detector stays in evaluation mode."""
-        super().train(mode)
-        self.detector.eval()
-        return self
+    @staticmethod
+    def network_of(model: Any) -> Detector:
+        """See `FromRun`."""
+        return Detector(model.encoder, model.head)
+
+    @staticmethod
+    def options_of(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+        """See `FromRun`."""
+        maps, scales = settings["maps"], settings["scales"]
+        return {
+            "of": as_option(settings["encoder"]),
+            "maps": maps,
+            "scales": scales,
+            "smallest": settings["smallest_scale"],
+            "largest": settings["largest_scale"],
+            # Of each default box, four numbers are its position, and one is the score of "no object".
+            "classes": len(state["head"]["convolutions.0.bias"])
+            // (BOXES * math.ceil(scales / maps))
+            - 5,
+        }
 
     @torch.no_grad()
     def nodes(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,10 @@ MODELS = NameTable(
         ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
+        "pose-mrf": (
+            "pose_mrf:PoseMRF",
+            "key points of robots: a ConvNet's heat maps and messages between them, trained together",
+        ),
         "pretext": (
             "pretext:Pretext",
             "pre-trains an encoder by one of ten objectives: autoencoding, depth, actions, ...",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlbench.agents import AGENTS, META_LEARNERS
-from rlbench.backbones.encoders import spelled_out
+from rlbench.backbones.encoders import FROM_RUNS, spelled_out
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.errors import UserError
@@ -87,7 +87,8 @@ def changes_without_files(
 def encoder_and_run(encoder: str) -> tuple[str, str | None]:
     """An encoder's name that reads no file, and the run from which its weights come, if there is one.
 
-    `objects:RUN` becomes `objects` with the settings of the SSD that the folder RUN holds; for others see `spelled_out`.
+    `objects:RUN` becomes `objects` with the settings of the SSD that the folder RUN holds, and likewise for the others of `FROM_RUNS`; for
+    all others see `spelled_out`.
 
     Raises:
         UserError: The file or run cannot be read.
@@ -98,8 +99,8 @@ def encoder_and_run(encoder: str) -> tuple[str, str | None]:
     folders = [n for n in range(len(words), 0, -1) if os.path.isdir(",".join(words[:n]))]
     length = folders[0] if folders else 1
     run, others = ",".join(words[:length]), words[length:]
-    if base != "objects" or not run or ("=" in run and not folders):
+    if base not in FROM_RUNS or not run or ("=" in run and not folders):
         return spelled_out(encoder), None
     from rlbench.benchmarks.training.pretrained import detector_options
 
-    return f"{base}:{','.join([detector_options(run), *others])}", run
+    return f"{base}:{','.join([detector_options(base, run), *others])}", run

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,10 @@ from torch import Generator, Tensor, nn
 
 from rlbench import compute
 from rlbench.agents._team import team_of
-from rlbench.backbones.encoders import ENCODERS, Encoder
-from rlbench.backbones.encoders.objects import Detector, Objects
+from rlbench.backbones.encoders import ENCODERS, FROM_RUNS, Encoder
+from rlbench.backbones.encoders._base import FromRun
 from rlbench.backbones.memories import MEMORIES
-from rlbench.backbones.models.ssd import SSD
+from rlbench.backbones.spaces import CHANNELS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import lifetimes_of
 from rlbench.benchmarks.training.faults import named_as_users
@@ -160,8 +159,8 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         "task": saved["run"]["env"],
         "update": saved["run"]["updates"],
     }
-    readers = [x.layers for x in mine if isinstance(x.layers, Objects)]
-    if readers and isinstance(source, SSD):
+    readers = [x.layers for x in mine if isinstance(x.layers, FromRun)]
+    if readers and all(saved["learner"]["name"] == reader.model for reader in readers):
         state = _take_detector(readers, source, path)
         return {**origin, "parts": "detector", "sha256": weights_hash(state)}
     if not mine and not theirs:
@@ -186,31 +185,43 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     return {**origin, "sha256": weights_hash(state)}
 
 
-def _take_detector(readers: list[Objects], source: SSD, path: Path) -> dict[str, Tensor]:
-    """Gives the detectors of encoders the weights of a trained one; returns them by name.
+def _take_detector(readers: list[FromRun], source: Learner, path: Path) -> dict[str, Tensor]:
+    """Gives the networks of encoders the weights of a trained one; returns them by name.
 
     Raises:
-        UserError: The detectors differ in the shape of their images, in their layers, classes or default boxes.
+        UserError: The networks differ in the shape of their images, in their layers or in what they keep besides weights.
     """
-    state = _weights(Detector(source.encoder, source.head))
-    size = source.objects.size
-    shape = (math.prod(source.objects.shape) // math.prod(size), *size)
+    first, *inner = source.spec["obs"].shape
+    shape = (first, *inner) if first in CHANNELS else (inner[-1], first, *inner[:-1])
     for reader in readers:
-        detector = reader.detector
+        network, own = reader.network_of(source), reader.detector
+        state = _weights(network)
         if reader.shape != shape:
             there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, reader.shape))
             raise UserError(
                 f"--pretrained {path}: its detector learned from images of {there} (rows, columns, channels), but those of this "
                 f"run are {here}; give a task with images of that shape"
             )
-        boxes = source.head.defaults.to(detector.head.defaults)
-        if not _fits(detector, state) or not torch.equal(detector.head.defaults, boxes):
+        if not _fits(own, state) or not _same_constants(own, network):
+            name = next(x for x in FROM_RUNS if ENCODERS.load(x).layers is type(reader))
+            what, options = reader.fixed
             raise UserError(
-                f"--pretrained {path}: the encoder `objects` of this run has other layers, classes or default boxes; give "
-                f"--encoder objects:{path} without options of the detector, such as maps or smallest"
+                f"--pretrained {path}: the encoder `{name}` of this run has other {what}; give --encoder {name}:{path} without "
+                f"options of the detector, such as {options}"
             )
-        detector.load_state_dict(state, strict=False)
+        own.load_state_dict(state, strict=False)
     return state
+
+
+def _same_constants(one: nn.Module, other: nn.Module) -> bool:
+    """Whether the buffers of two networks that are no part of their state, such as default boxes, are the same."""
+    kept = [
+        {k: x for k, x in network.named_buffers() if k not in network.state_dict()}
+        for network in (one, other)
+    ]
+    return kept[0].keys() == kept[1].keys() and all(
+        torch.equal(x, kept[1][k].to(x)) for k, x in kept[0].items()
+    )
 
 
 def _take_all(learner: Learner, source: Learner, path: Path) -> dict[str, Tensor]:

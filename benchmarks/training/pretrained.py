@@ -1,17 +1,17 @@
 """The run from which weights are taken.
 
-`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN` by the folder of a detector.
+`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN` or `keypoints:RUN` by the
+folder of a detector.
 """
 
 import json
-import math
 from pathlib import Path
 
 import torch
 
-from rlbench.backbones.layers.single_shot import BOXES
+from rlbench.backbones.encoders import ENCODERS
+from rlbench.backbones.encoders._base import FromRun
 from rlbench.backbones.models.pretext import Pretext
-from rlbench.backbones.options import as_option
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.interface import Learner
@@ -51,33 +51,27 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
     return Path(runs[target])
 
 
-def detector_options(run: str) -> str:
-    """The options of the encoder `objects` for the detector of a run of `ssd`.
+def detector_options(encoder: str, run: str) -> str:
+    """The options of an encoder for the network that a run trained.
+
+    Args:
+        encoder: One of `FROM_RUNS`.
+        run: The folder of a run of the encoder's model.
 
     Raises:
         UserError: It is not such a run, or has no checkpoint.
     """
+    layers: type[FromRun] = ENCODERS.load(encoder).layers
     folder = RunFolder(Path(run))
     learner = folder.config()["learner"]
-    if learner["name"] != "ssd":
+    if learner["name"] != layers.model:
         raise UserError(
-            f"--encoder objects:{run}: this is a run of {learner['name']}, which detects no objects; give a run of ssd"
+            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which finds no {encoder}; give a run of {layers.model}"
         )
     state = folder.load_checkpoint(torch.device("cpu"))
     if state is None:
         raise UserError(
-            f"--encoder objects:{run}: this run has no checkpoint yet; let it continue for longer"
+            f"--encoder {encoder}:{run}: this run has no checkpoint yet; let it continue for longer"
         )
-    settings = learner["settings"]
-    maps, scales = settings["maps"], settings["scales"]
-    outputs = len(state["learner"]["head"]["convolutions.0.bias"])
-    options = {
-        "of": as_option(settings["encoder"]),
-        "maps": maps,
-        "scales": scales,
-        "smallest": settings["smallest_scale"],
-        "largest": settings["largest_scale"],
-        # Of each default box, four numbers are its position, and one is the score of "no object".
-        "classes": outputs // (BOXES * math.ceil(scales / maps)) - 5,
-    }
+    options = layers.options_of(learner["settings"], state["learner"])
     return ",".join(f"{name}={value}" for name, value in options.items())

@@ -1,7 +1,9 @@
 """Behaviour policies, which record the generated data sets."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import Space, spaces
@@ -93,3 +95,20 @@ class Sampled:
         raw = mean + log_std.exp() * torch.from_numpy(noise)
         action: Array = self._agent.box.from_unit(raw.tanh()).numpy()
         return action
+
+
+class OnStates:
+    """A policy that acts on the states behind pictures; see `rlbench.envs.mujoco_pixels`."""
+
+    def __init__(self, behaviour: Behaviour, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        """Acts by `behaviour` in environments with the attribute `state`."""
+        self._behaviour, self._envs = behaviour, envs
+
+    def draw(self, generator: np.random.Generator, steps: int) -> Array:
+        """See `Behaviour`."""
+        return self._behaviour.draw(generator, steps)
+
+    def act(self, obs: Array, noise: Array) -> Array:
+        """See `Behaviour`; the observations are not read."""
+        states = np.stack([env.get_wrapper_attr("state") for env in self._envs])
+        return self._behaviour.act(states, noise)

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from numpy.typing import NDArray
 
 from rlbench.envs import data_names
 from rlbench.envs.data_names import DataName
-from rlbench.envs.episodes import Environments, make_envs, play
+from rlbench.envs.episodes import Environments, Separate, make_envs, play
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
 from rlbench.files import refuse_without_space
 from rlbench.offline_data.dataset import Columns, Provenance, Recording
 from rlbench.offline_data.formats._reader import Progress, World
-from rlbench.offline_data.recording.behaviour import Behaviour, Controlled, Sampled, Uniform
+from rlbench.offline_data.recording.behaviour import (
+    Behaviour,
+    Controlled,
+    OnStates,
+    Sampled,
+    Uniform,
+)
 from rlbench.offline_data.recording.mixtures import Controller, Part, SB3Model, recipe
 from rlbench.offline_data.recording.policy_cards import Weights
 from rlbench.offline_data.recording.sb3_policy import SB3Policy
@@ -47,6 +54,8 @@ PARALLEL = 16
 """Number of environments of a chunk."""
 CHUNK_ROWS = 4_000
 """Target size of a chunk in rows: enough to keep most environments busy until its end."""
+MOST_PICTURES = 100_000
+"""Largest number of transitions with pictures."""
 ROWS_PER_WORKER = 50_000
 """Starting another process for fewer rows takes longer than recording them."""
 
@@ -87,6 +96,11 @@ def make_plan(name: DataName, size: int, seed: int) -> Plan:
         UserError: The size is not positive, or a policy is not shipped.
     """
     _check_size(size)
+    if name.family in data_names.PIXELS and size > MOST_PICTURES:
+        raise UserError(
+            f"{size:,} transitions of {name} were requested, whose pictures are drawn one by one and take 24 kB each; give "
+            f"--data-size 10000, or any number up to {MOST_PICTURES:,}"
+        )
     # No version of D4RL in the title, because these are not D4RL's data.
     title = f"{name.family}-{name.level}"
     return Plan(title, title, data_names.environment(name), recipe(name), size, seed)
@@ -140,9 +154,10 @@ def generate(
     world = World.of(find_task(plan.task))
     layout, limit = world.layout, world.max_episode_steps
     assert limit is not None
+    picture = prod(layout.obs_shape) if layout.images else 0
     refuse_without_space(
         folder.parent,
-        np.dtype(np.float32).itemsize * layout.stored.width * plan.size,
+        (np.dtype(np.float32).itemsize * layout.stored.width + picture) * plan.size,
         f"a data set of {plan.size:,} transitions",
         "ask for fewer transitions",
     )
@@ -165,7 +180,7 @@ def generate(
             # A short part needs at most as many episodes as fill it at full length.
             episodes = range(max(1, min(PARALLEL, -(-wanted // limit))))
             first = Chunk(plan.task, part, plan.seed, episodes, Path(chunks))
-            for rows, recorded in _chunks(first, wanted, submit, jobs):
+            for taken, recorded in _chunks(first, wanted, submit, jobs):
                 start = bounds[-1]
                 ends = start + np.cumsum(recorded.lengths)
                 whole = int((ends <= end).sum())
@@ -173,7 +188,7 @@ def generate(
                 bounds += ends[:whole].tolist()
                 # Only the last part is cut within an episode, as D4RL stitches medium to expert.
                 stop = end if last and ends[-1] > end else bounds[-1]
-                out.append(rows[: stop - start])
+                out.append(*(x[: stop - start] for x in taken))
                 progress(stop, plan.size)
         if bounds[-1] < plan.size:
             bounds.append(plan.size)
@@ -217,7 +232,7 @@ class Chunk:
     @property
     def path(self) -> Path:
         """File to which the worker writes the rows."""
-        return self.folder / f"{self.part.level}-{self.episodes.start}.npy"
+        return self.folder / f"{self.part.level}-{self.episodes.start}.npz"
 
 
 @dataclass(frozen=True)
@@ -232,8 +247,8 @@ class Recorded:
 
 def _chunks(
     first: Chunk, wanted: int, submit: Submit, jobs: int
-) -> Iterator[tuple[Array, Recorded]]:
-    """Yields chunks until `wanted` rows are recorded.
+) -> Iterator[tuple[tuple[Array, ...], Recorded]]:
+    """Yields chunks, as arguments of `Recording.append`, until `wanted` rows are recorded.
 
     The mean episode length of the first chunk determines the number of episodes of the others.
     """
@@ -258,10 +273,16 @@ def _chunks(
         got += int(recorded.lengths.sum())
 
 
-def _take(chunk: Chunk) -> Array:
-    rows: Array = np.load(chunk.path)
+def _take(chunk: Chunk) -> tuple[Array, ...]:
+    """The rows of a chunk, and the pictures before and after them if there are any."""
+    with np.load(chunk.path) as file:
+        rows, pictures, lengths = (file[name] for name in ("rows", "pictures", "lengths"))
     chunk.path.unlink()
-    return rows
+    if not pictures.size:
+        return (rows,)
+    # Each episode has one picture more than rows.
+    before = np.arange(len(rows)) + np.repeat(np.arange(len(lengths)), lengths)
+    return rows, pictures[before], pictures[before + 1]
 
 
 def record_chunk(chunk: Chunk) -> Recorded:
@@ -275,9 +296,12 @@ def record_chunk(chunk: Chunk) -> Recorded:
     )
     slot = np.arange(PARALLEL)
     noise = np.zeros((PARALLEL, stage.limit, *stage.layout.action_shape), dtype=np.float32)
-    current = np.zeros((PARALLEL, stage.limit, stage.layout.width), dtype=np.float32)
-    columns = Columns.of(current, stage.layout)
-    episodes: list[Array] = [np.empty(0)] * len(seeds)
+    layout = stage.layout
+    current = np.zeros((PARALLEL, stage.limit, layout.stored.width), dtype=np.float32)
+    columns = Columns.of(current, layout.stored)
+    shape = layout.obs_shape if layout.images else (0,)
+    pictures = np.zeros((PARALLEL, stage.limit + 1, *shape), np.uint8)
+    episodes: list[tuple[Array, Array]] = [(np.empty(0), np.empty(0))] * len(seeds)
 
     def act(obs: Array, episode: Array, step: Array) -> Array:
         for v in np.flatnonzero((step == 0) & (episode >= 0)):
@@ -289,19 +313,24 @@ def record_chunk(chunk: Chunk) -> Recorded:
         episode: Array, step: Array, obs: Array, action: Array, reward: Array,
         terminated: Array, truncated: Array, next_obs: Array,
     ) -> None:  # fmt: skip
-        columns.obs[slot, step] = obs
+        if layout.images:
+            pictures[slot, step], pictures[slot, step + 1] = obs, next_obs
+        else:
+            columns.obs[slot, step], columns.next_obs[slot, step] = obs, next_obs
         columns.action[slot, step] = action
         columns.reward[slot, step, 0] = reward
         columns.terminated[slot, step, 0] = terminated
         columns.truncated[slot, step, 0] = truncated
-        columns.next_obs[slot, step] = next_obs
         for v in np.flatnonzero((terminated | truncated) & (episode >= 0)):
-            episodes[episode[v]] = current[v, : step[v] + 1].copy()
+            end = step[v] + 1
+            episodes[episode[v]] = current[v, :end].copy(), pictures[v, : end + 1].copy()
 
     # Some environments name a limit but leave its enforcement to a wrapper, which may be missing.
     returns = play(stage.envs, seeds, act, record, max_steps=stage.limit)
-    np.save(chunk.path, np.concatenate(episodes))
-    return Recorded(np.array([len(rows) for rows in episodes]), returns)
+    lengths = np.array([len(rows) for rows, _ in episodes])
+    rows, drawn = map(np.concatenate, zip(*episodes, strict=True))
+    np.savez(chunk.path, rows=rows, pictures=drawn, lengths=lengths)
+    return Recorded(lengths, returns)
 
 
 @dataclass(frozen=True)
@@ -322,12 +351,17 @@ def _stage(task: str) -> _Stage:
 @functools.lru_cache(maxsize=1)
 def _behaviour(task: str, source: Weights | SB3Model | Controller | None) -> Behaviour:
     """The acting policy, kept from chunk to chunk."""
-    env = _stage(task).envs
+    stage = _stage(task)
+    env = stage.envs
     box = env.action_space
     assert isinstance(box, spaces.Box)
     if source is None:
         return Uniform(box)
     if isinstance(source, Weights):
+        if stage.layout.images:
+            assert isinstance(env, Separate)
+            worlds = [x.env for x in env.envs]
+            return OnStates(Sampled(source, worlds[0].unwrapped.observation_space, box), worlds)
         return Sampled(source, env.observation_space, box)
     if isinstance(source, SB3Model):
         return SB3Policy(source.path, env.observation_space, box)

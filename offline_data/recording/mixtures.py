@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlbench.envs.d4rl.names import D4RLName
-from rlbench.envs.data_names import DataName
+from rlbench.envs.data_names import PIXELS, DataName
 from rlbench.errors import UserError
 from rlbench.files import file_hash
 from rlbench.offline_data.recording.policy_cards import (
@@ -88,11 +87,12 @@ def recipe(name: DataName) -> tuple[Part, ...]:
     Raises:
         UserError: It cannot be generated, or a policy that it needs is not shipped.
     """
-    if not isinstance(name, D4RLName):
+    family = PIXELS[name.family][1] if name.family in PIXELS else name.family
+    if family == "point":
         return POINT[name.level]
     parts: list[Part] = []
     for level in ("medium", "expert") if name.level == "medium-expert" else (name.level,):
-        file = None if level == "random" else weights_file(name.family, level)
+        file = None if level == "random" else weights_file(family, level)
         if file is None and level != "random":
             raise UserError(
                 f"{name.family}-{name.level}: no behaviour policy is shipped yet; `rlbench data "
