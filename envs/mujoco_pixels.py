@@ -2,9 +2,11 @@
 
 An observation is uint8 [64, 64, 6]: the colours of the frame before the last action, then those of the frame after it; a first observation has
 the same frame twice. Frames are drawn as in `frames-mujoco`, by the camera that follows the robot. Two frames show velocities: of
-the joints directly, and of the robot by the floor, which moves past the camera.
+the joints directly, and of the robot by the floor, which moves past the camera. The floor of the model ends after 20 or 40 m, but its pattern
+repeats, so it is drawn without an end: the robot is moved by a multiple of the pattern's length.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -27,10 +29,16 @@ class MujocoPixels(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         """Draws `env`, whose model has a camera called track."""
+        import mujoco
+
         super().__init__(env)
         self.observation_space = Box(0, 255, (SIDE, SIDE, 6), np.uint8)
         self.state: Array = np.zeros(env.observation_space.shape or ())
         """The observation of the environment behind the pictures."""
+        self._world: Any = env.unwrapped
+        # Apart from the simulation, which must not notice that it is drawn.
+        self._drawn = mujoco.MjData(self._world.model)
+        self._period = period(self._world.model)
         self._renderer: Any = None
         self._last = np.zeros((SIDE, SIDE, 3), np.uint8)
 
@@ -47,10 +55,16 @@ class MujocoPixels(gym.Wrapper[Any, Any, Any, Any]):
         return (np.concatenate([before, self._last], axis=2), *rest)  # type: ignore[return-value]
 
     def _frame(self) -> Array:
-        world: Any = self.env.unwrapped
+        import mujoco
+
+        model, drawn = self._world.model, self._drawn
         if self._renderer is None:
-            self._renderer = make_renderer(world.model, SIDE)
-        update_scene(self._renderer, world.data, CAMERA)
+            self._renderer = make_renderer(model, SIDE)
+        drawn.qpos[:] = self._world.data.qpos
+        drawn.qpos[0] = math.remainder(drawn.qpos[0], self._period)
+        for compute in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            compute(model, drawn)
+        update_scene(self._renderer, drawn, CAMERA)
         frame: Array = self._renderer.render().copy()
         return frame
 
@@ -60,6 +74,13 @@ class MujocoPixels(gym.Wrapper[Any, Any, Any, Any]):
             self._renderer.close()
             self._renderer = None
         super().close()
+
+
+def period(model: Any) -> float:
+    """Length in metres after which the pattern of the floor repeats."""
+    floor = next(i for i in range(model.ngeom) if model.geom_bodyid[i] == 0)
+    repeats = model.mat_texrepeat[model.geom_matid[floor], 0]
+    return float(2 * model.geom_size[floor, 0] / repeats)
 
 
 def make(env_id: str, **options: Any) -> MujocoPixels:
