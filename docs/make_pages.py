@@ -52,6 +52,7 @@ EXAMPLES = {
     "nearest": "--env glyph-episodes",
     "novelty-ppo": "--env MiniGrid-DoorKey-5x5-v0 --encoder one-hot-grid --bonus-encoder one-hot-grid --envs 16 --rollout-steps 128 --updates 20",
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
+    "pose-mrf": "--env frames-mujoco-clutter:halfcheetah --detector-updates 300 --spatial-updates 100 --updates 600",
     "ppo": "--env CartPole-v1 --updates 20",
     "pretext": "--env views-mujoco:halfcheetah --objective depth --updates 300",
     "prototypical": "--env glyph-sets --encoder conv4:width=16 --updates 200",

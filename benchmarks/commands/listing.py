@@ -111,6 +111,7 @@ EXAMPLES = {
     "nas-random": "archsearch-tiny",
     "nearest": "glyph-episodes",
     "one-shot": "glyph-episodes",
+    "pose-mrf": "frames-mujoco-clutter:halfcheetah",
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",

@@ -49,6 +49,10 @@ PAPERS = NameTable(
             "policy_encoders:PAPER",
             "PPO on CoinRun with encoders of several papers",
         ),
+        "policy-keypoints": (
+            "policy_keypoints:PAPER",
+            "behaviour cloning on HalfCheetah from pictures, read by key points",
+        ),
         "policy-memories": (
             "policy_memories:PAPER",
             "recurrent PPO with memories of several papers",
@@ -82,6 +86,10 @@ PAPERS = NameTable(
         "taskonomy": (
             "taskonomy:PAPER",
             "how well objectives of pre-training transfer to each other",
+        ),
+        "tompson": (
+            "tompson:PAPER",
+            "pose by a ConvNet and a spatial model that are trained together",
         ),
     },
     group="rlbench.papers",

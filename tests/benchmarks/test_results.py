@@ -184,7 +184,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
     if paper.name != "lpg":
         of_models = (
             "accuracy", "perfect_steps_any", "majority", "last_action", "miou", *(f"instance_{n}" for n in (1, 2, 3, 5, 10)),
-            "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence", "explained",
+            "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence", "explained", "pck", "clean_pck", "error",
             *(f"{measure}{size}" for measure in ("map", "recall") for size in ("", "_small", "_medium", "_large")),
             "mask_map", "mask_map_75",
         )  # fmt: skip

@@ -100,7 +100,7 @@ def test_the_floor_has_no_end_and_the_simulation_does_not_notice() -> None:
     while not isinstance(pixels, MujocoPixels):
         pixels = pixels.env
     frames = []
-    for x in (0.25, 0.25 + 4 / 3, 0.25 - 70 * 4 / 3, 0.75):
+    for x in (0.2505, 0.2505 + 4 / 3, 0.2505 - 70 * 4 / 3, 0.75):
         world.data.qpos[0] = x
         frames.append(pixels._frame())
         assert world.data.qpos[0] == x

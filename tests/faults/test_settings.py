@@ -76,6 +76,7 @@ TINY: dict[str, list[str]] = {
     "debiasing": ["--env", "scenes-85", "--data-size", "64", "--batch-size", "4", "--encoder", "conv4:width=4"],
     "language-model": ["--env", "missions-unlabelled", "--data-size", "64", "--batch-size", "4"],
     "sequence-classifier": ["--env", "missions", "--data-size", "64", "--batch-size", "4"],
+    "pose-mrf": ["--env", "tests.robots:Robots", "--data-size", "8", "--batch-size", "4", "--encoder", "conv4:layers=2,width=4"],
     "pretext": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     **dict.fromkeys(("blobs", "mask-rcnn", "proposals", "ssd"), OBJECTS),
     **dict.fromkeys(("facenet", "prototypical"), SETS),
