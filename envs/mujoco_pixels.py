@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from rlbench.envs.d4rl.names import ENVIRONMENTS
 from rlbench.envs.data_names import PIXELS
+from rlbench.envs.examples.frames_mujoco import CAMERA, SIDE
 from rlbench.envs.mujoco_drawing import make_renderer, update_scene
 
 Array = NDArray[Any]
-
-SIDE, CAMERA = 64, "track"
 
 
 class MujocoPixels(gym.Wrapper[Any, Any, Any, Any]):

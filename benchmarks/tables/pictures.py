@@ -63,6 +63,8 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
         return Pictures(title, shown=segmented(result, trust))
     if "detections" in result.columns:
         return Pictures(title, shown=detected(result, trust))
+    if "points" in result.columns:
+        return Pictures(title, shown=posed(result, trust))
     if result.config["learner"]["name"] == "language-model":
         return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
@@ -138,6 +140,31 @@ def detected(result: Result, trust: Trust) -> tuple[Picture, ...]:
         )
         found.append(Picture(image(np.concatenate(both, axis=1)), words))
     return tuple(found)
+
+
+def posed(result: Result, trust: Trust) -> tuple[Picture, ...]:
+    """The first test examples of a model of key points: the image with the visible true points, and with the predicted ones."""
+    from rlbench.benchmarks.training.loading import examples_of_run
+
+    test = examples_of_run(result.folder, trust=trust).test.take(slice(SHOWN))
+    columns = (result.columns[name][:SHOWN] for name in ("seen", "points", "pixels"))
+    found = []
+    for obs, true, seen, points, pixels in zip(
+        test["obs"].numpy(), test["keypoints"].numpy(), *columns, strict=True
+    ):
+        label = np.arange(1, len(true) + 1)
+        both = [
+            outlined(obs, around(true[seen, :2]), label[seen]),
+            outlined(obs, around(points), label),
+        ]
+        words = f"true and predicted key points; the visible ones are {pixels[seen].mean():.1f} pixels apart"
+        found.append(Picture(image(np.concatenate(both, axis=1)), words))
+    return tuple(found)
+
+
+def around(points: NDArray[Any]) -> NDArray[Any]:
+    """Boxes of 2x2 pixels around points [K, 2], [K, 4], cut off at the upper and left edges of the image."""
+    return np.concatenate([points - 1, points + 1], axis=1).clip(0)
 
 
 def _masks(result: Result, test: Any, trust: Trust) -> NDArray[np.bool_]:

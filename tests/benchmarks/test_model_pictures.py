@@ -100,6 +100,18 @@ def test_masks_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
     assert "true objects, and" in found.shown[0].caption
 
 
+def test_key_points_are_in_the_report(tmp_path: Path) -> None:
+    from tests.backbones.test_keypoints import pose_run
+
+    pose_run(tmp_path / "run")
+    found = pictures.pictures(read_result("pose-mrf", tmp_path / "run"), trust=True)
+    assert len(found.shown) == 8
+    assert "true and predicted key points" in found.shown[0].caption
+    assert pixels(found.shown[0].image).shape[:2] == (32 * 4, 2 * 32 * 4)
+    wanted = [[0, 0, 1.5, 2], [4, 5, 6, 7]]
+    assert pictures.around(np.array([[0.5, 1.0], [5.0, 6.0]])).tolist() == wanted
+
+
 def test_the_boxes_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     from tests.backbones.test_ssd import SMALL as small

@@ -12,6 +12,7 @@ from tests.mutations import (
     of_nas,
     of_networks,
     of_plugins,
+    of_pose,
     of_rfm,
     of_runs,
     of_sequences,
@@ -38,4 +39,5 @@ ALL = [
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
     *of_plugins.MUTATIONS,
+    *of_pose.MUTATIONS,
 ]
