@@ -81,7 +81,7 @@ COMMANDS = {
     ),
     "pose-mrf": (
         "--env frames-mujoco-clutter:halfcheetah --data-size 500 --encoder conv4:layers=2,width=8,norm=gn --width 16 --kernel 1 --branches 1 "
-        "--learning-rate 1e-2 --detector-updates 100 --spatial-updates 40 --updates 200 --eval-every 20"
+        "--learning-rate 1e-2 --detector-updates 100 --spatial-updates 40 --updates 200 --eval-every 25"
     ),
     "ppo": CART_POLE,
     "pretext": "--env digits --objective denoising --encoder resnet:units=1,width=8,stages=2 --learning-rate 3e-3 --updates 100 --eval-every 10",

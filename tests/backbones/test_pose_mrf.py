@@ -249,6 +249,18 @@ def test_the_spatial_model_starts_with_the_displacements_of_the_first_stage() ->
     assert not torch.equal(at_once.network.spatial.kernels, SpatialModel(POINTS, (8, 8)).kernels)
 
 
+def test_the_kernels_start_once() -> None:
+    model = train(make(detector_updates=1, spatial_updates=9, spatial_learning_rate=1e-3), 1)
+    given = examples(16, seed=1)
+    model.learn(given)
+    start = SpatialModel(POINTS, (8, 8))
+    start.start(model.counts)
+    for _ in range(4):
+        model.learn(given)
+    moved = (model.network.spatial.kernels - start.kernels).abs().max()
+    assert moved > 3e-3, "five steps of Adam, each about 1e-3"
+
+
 def test_an_update_reports_the_loss_of_visible_key_points() -> None:
     model, given = make(stages="detector"), examples(16)
     position, seen = places(given["keypoints"], (4.0, 4.0))
@@ -292,6 +304,10 @@ def test_measurements_agree_with_answers() -> None:
     torch.testing.assert_close(found["pixels"], distance)
     torch.testing.assert_close(found["cells"], distance / 4)
     with torch.no_grad():
+        own = peaks(model.logits(given["obs"])[0]).flip(-1) * 4
+        apart = (own - given["keypoints"][..., :2]).norm(dim=-1) / 4
+        torch.testing.assert_close(found["detector_cells"], apart)
+        assert not torch.allclose(found["cells"], apart)
         clean = model.decide(given["clean"])
     torch.testing.assert_close(found["clean_points"], peaks(clean).flip(-1) * 4)
     without = Examples({k: x for k, x in given.columns.items() if k != "clean"})

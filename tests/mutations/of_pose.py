@@ -20,7 +20,7 @@ MUTATIONS: list[Mutation] = [
         ("all branches at full resolution", "F.avg_pool2d(images, 2**n)", "images"),
     ),
     *of_file(
-        "backbones/models/_key_points.py", "backbones/test_pose_mrf.py backbones/models/_key_points.py",
+        "backbones/models/_key_points.py", "backbones/test_pose_mrf.py rlbench/backbones/models/_key_points.py",
         ("columns before rows", "keypoints[..., [1, 0]]", "keypoints[..., [0, 1]]"),
         ("hidden points count as seen", "keypoints[..., 2] > 0", "keypoints[..., 2] >= 0"),
         ("rounded to the nearest border", "position.floor().long()", "position.round().long()"),
@@ -33,7 +33,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/models/pose_mrf.py", "backbones/test_pose_mrf.py",
-        ("the detector is not detached", 'torch.set_grad_enabled(stage != "spatial")', "torch.set_grad_enabled(True)"),
+        ("the wrong part is trained", 'self.detector_optimizer if stage == "detector" else self.spatial_optimizer', "self.detector_optimizer"),
         ("displacements count in all stages", 'if stage == "detector" or first:', "if True:"),
         ("kernels start again in each update", 'if first and stage != "detector":', 'if stage != "detector":'),
         ("no histogram", "self.network.spatial.start(self.counts)", "pass"),
