@@ -34,10 +34,11 @@ class MujocoPixels(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = Box(0, 255, (SIDE, SIDE, 6), np.uint8)
         self.state: Array = np.zeros(env.observation_space.shape or ())
         """The observation of the environment behind the pictures."""
-        self._world: Any = env.unwrapped
+        world: Any = env.unwrapped
+        self._world = world
         # Apart from the simulation, which must not notice that it is drawn.
-        self._drawn = mujoco.MjData(self._world.model)
-        self._period = period(self._world.model)
+        self._drawn = mujoco.MjData(world.model)
+        self._period = period(world.model)
         self._renderer: Any = None
         self._last = np.zeros((SIDE, SIDE, 3), np.uint8)
 

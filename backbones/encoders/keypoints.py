@@ -53,6 +53,7 @@ class KeyPoints(FromRun):
     """From images to the places of key points."""
 
     model = "pose-mrf"
+    detector: PoseNetwork
     fixed = "layers or key points", "branches or points"
 
     def __init__(

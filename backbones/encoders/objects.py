@@ -63,6 +63,7 @@ class Objects(FromRun):
     """From images to a set of detected objects, and from the set to features."""
 
     model = "ssd"
+    detector: Detector
     fixed = "layers, classes or default boxes", "maps or smallest"
 
     one_program = False

@@ -27,7 +27,7 @@ def image_shape(fields: Mapping[str, Space[Any]]) -> tuple[int, int, int]:
             f"observations have the shape {shape}; key points are found in images, [H, W, channels] or [channels, H, W] with 1, 3 or "
             "4 channels, such as those of frames-mujoco:halfcheetah"
         )
-    return shape if shape[0] in CHANNELS else (shape[2], shape[0], shape[1])  # type: ignore[return-value]
+    return shape if shape[0] in CHANNELS else (shape[2], shape[0], shape[1])
 
 
 def points_of(fields: Mapping[str, Space[Any]]) -> int:

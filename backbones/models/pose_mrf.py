@@ -191,7 +191,8 @@ class PoseMRF(Model):
     @staticmethod
     def _distances(logits: Tensor, position: Tensor) -> Tensor:
         """Distances from peaks [B, K, h, w] to true positions [B, K, 2], in cells, [B, K]."""
-        return (peaks(logits.detach()) - position).norm(dim=-1)
+        found: Tensor = (peaks(logits.detach()) - position).norm(dim=-1)
+        return found
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Loss [B]; for each key point whether it is seen, and its distances, in cells and in pixels, [B, K] each; predicted columns and rows, [B, K, 2]."""

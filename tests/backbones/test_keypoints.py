@@ -118,14 +118,13 @@ def pose_run(folder: Path, updates: int = 4, **settings: Any) -> Path:
 
 
 def test_the_maps_of_a_run_are_those_that_it_has_trained(tmp_path: Path) -> None:
-    for number, (settings, maps) in enumerate(
-        [
-            ({}, "spatial"),
-            ({"stages": "staged"}, "spatial"),
-            ({"stages": "detector"}, "detector"),
-            ({"detector_updates": 4}, "detector"),
-        ]
-    ):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "spatial"),
+        ({"stages": "staged"}, "spatial"),
+        ({"stages": "detector"}, "detector"),
+        ({"detector_updates": 4}, "detector"),
+    ]
+    for number, (settings, maps) in enumerate(cases):
         folder = pose_run(tmp_path / str(number), **settings)
         wanted = OPTIONS.replace("maps=spatial", f"maps={maps}")
         assert encoder_and_run(f"keypoints:{folder}") == (wanted, str(folder))

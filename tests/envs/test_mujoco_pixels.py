@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from rlbench.envs import data_names, mujoco_pixels
-from rlbench.envs.mujoco_pixels import SIDE, MujocoPixels, period
+from rlbench.envs.examples.frames_mujoco import SIDE
+from rlbench.envs.mujoco_pixels import MujocoPixels, period
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data.dataset import DataSet
@@ -26,6 +27,8 @@ SCALE = 1_000
 
 class Painter:
     """In place of a renderer: a frame whose colours are the position of what it was shown."""
+
+    qpos: Any
 
     def __init__(self, model: Any, side: int) -> None:
         self.side = side
