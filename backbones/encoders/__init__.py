@@ -142,17 +142,16 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
             return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
-    accepted = channels in CHANNELS or (last and channels == PAIR)
+    pair = kind.takes == "images" and last and channels == PAIR
+    accepted = pair or channels in CHANNELS
     if kind.any_channels:
         accepted |= (
             obs_shape[0] not in CHANNELS
         )  # Otherwise it is an image with its channels first.
     if len(obs_shape) != 3 or not accepted:
         hint = ", or add an axis of length 1 at the end" if len(obs_shape) == 2 else ""
-        taken = (
-            kind.takes if kind.any_channels else f"{kind.takes} with 1, 3, 4 or, last, 6 channels"
-        )
-        taken += ", channels last" * (kind.takes == "grids")
+        taken = kind.takes if kind.any_channels else f"{kind.takes} with 1, 3 or 4 channels"
+        taken += ", channels last" if kind.takes == "grids" else ", or 6, last, for two frames"
         raise UserError(
             f"observations have the shape {obs_shape}, but the encoder {name} takes {taken}; "
             f"give the encoder {suited_encoder(obs_shape)} or an environment with {kind.takes}{hint}"

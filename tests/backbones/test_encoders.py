@@ -188,6 +188,16 @@ def test_the_suited_encoder_reads_observations(shape: tuple[int, ...], name: str
     assert encoder(torch.zeros(2, *shape)).shape == (2, encoder.size)
 
 
+def test_images_may_be_two_frames_with_their_channels_last() -> None:
+    encoder = make_encoder("nature", (64, 64, 6))
+    obs = torch.randint(256, (2, 64, 64, 6), dtype=torch.uint8)
+    assert encoder(obs).shape == (2, encoder.size)
+    assert suited_encoder((64, 64, 6)) == "impala"
+    for name, shape in (("nature", (6, 64, 64)), ("one-hot-grid", (10, 10, 6))):
+        with pytest.raises(UserError, match="channels"):
+            make_encoder(name, shape)
+
+
 def test_an_encoder_of_grids_names_one_for_images() -> None:
     with pytest.raises(
         UserError, match="with 1, 3 or 4 channels, channels last; give the encoder impala"

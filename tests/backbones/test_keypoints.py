@@ -101,7 +101,7 @@ def test_nothing_of_it_is_trained() -> None:
         ("of=flatten", (SIDE, SIDE, 3), "pyramid"),
         ("points=2", (SIDE, SIDE, 4), "4 channels, but the encoder keypoints reads frames of 3"),
         ("points=2", (SIDE, SIDE, 1), "1 channels, but the encoder keypoints reads frames of 3"),
-        ("points=2", (6, SIDE, SIDE), "takes images with 1, 3, 4 or, last, 6 channels"),
+        ("points=2", (6, SIDE, SIDE), "takes images with 1, 3 or 4 channels, or 6, last, for two frames"),
     ],
 )  # fmt: skip
 def test_options_and_images_that_do_not_fit(

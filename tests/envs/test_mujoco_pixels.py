@@ -31,14 +31,15 @@ class Painter:
     qpos: Any
 
     def __init__(self, model: Any, side: int) -> None:
-        self.side = side
+        self.side, self.closed = side, False
 
     def render(self) -> Any:
+        assert not self.closed
         shown = np.floor(self.qpos * SCALE).astype(int) % 256
         return np.resize(shown.astype(np.uint8), (self.side, self.side, 3))
 
     def close(self) -> None:
-        pass
+        self.closed = True
 
 
 @pytest.fixture
