@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     )
     from rlbench.agents.dqn import DQN as DQN, DQNConfig as DQNConfig
     from rlbench.agents.ibac_sni import IBACSNI as IBACSNI, IBACSNIConfig as IBACSNIConfig
+    from rlbench.agents.imitation_ppo import (
+        ImitationPPO as ImitationPPO,
+        ImitationPPOConfig as ImitationPPOConfig,
+    )
     from rlbench.agents.iql import IQL as IQL, IQLConfig as IQLConfig
     from rlbench.agents.lpg import LPG as LPG, LPGConfig as LPGConfig
     from rlbench.agents.lpg_meta import LPGMeta as LPGMeta, LPGMetaConfig as LPGMetaConfig
@@ -80,6 +84,10 @@ AGENTS = NameTable(
         "ibac-sni": (
             "ibac_sni:IBACSNI",
             "PPO with an information bottleneck and selective noise injection",
+        ),
+        "imitation-ppo": (
+            "imitation_ppo:ImitationPPO",
+            "PPO rewarded by the similarity of its pose to a demonstration that another camera sees",
         ),
         "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
         "lpg": ("lpg:LPG", "on-policy; learns by an update rule that was itself learned"),

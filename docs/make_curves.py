@@ -63,6 +63,10 @@ COMMANDS = {
     ),
     "facenet": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "ibac-sni": "--env multiroom-n1 --updates 30 --eval-every 3",
+    "imitation-ppo": (
+        "--env follow-swimmer --reward procrustes --envs 8 --rollout-steps 60 --batch-size 120 --discount 0.8 --learning-rate 1e-3 "
+        "--updates 30 --eval-every 5 --eval-episodes 5"
+    ),
     "iql": f"{CRITICS} --learning-rate 1e-3",
     "language-model": (
         "--env missions-unlabelled --data-size 1000 --encoder transformer:width=32,layers=1 --updates 200 --eval-every 20 "
@@ -84,6 +88,10 @@ COMMANDS = {
         "--learning-rate 1e-2 --detector-updates 100 --spatial-updates 40 --updates 200 --eval-every 25"
     ),
     "ppo": CART_POLE,
+    "pose-nearest": "--env poses:humanoid --data-size 1000 --updates 4 --eval-every 1",
+    "pr-vipe": (
+        "--env poses:humanoid --data-size 1000 --encoder pose:width=128 --samples 3 --batch-size 48 --kappa 0.175 --updates 200 --eval-every 50"
+    ),
     "pretext": "--env digits --objective denoising --encoder resnet:units=1,width=8,stages=2 --learning-rate 3e-3 --updates 100 --eval-every 10",
     "prototypical": "--env glyph-sets --data-size 60 --encoder conv4:width=8 --updates 50 --eval-every 10",
     "recurrent-crr": (

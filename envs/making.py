@@ -164,6 +164,20 @@ def make_recall_vector(pairs: int, distractors: int, count: int) -> "VectorEnv[A
     return RecallVector(pairs, distractors, count)
 
 
+def make_follow(family: str) -> "gym.Env[Any, Any]":
+    """One environment in which a robot follows a demonstration."""
+    from rlbench.envs.poses.follow import Follow
+
+    return Follow(family)
+
+
+def make_follow_vector(family: str, count: int) -> "VectorEnv[Any, Any, Any]":
+    """`count` environments in which a robot follows a demonstration, stepped as a batch."""
+    from rlbench.envs.poses.follow import FollowVector
+
+    return FollowVector(family, count)
+
+
 def make_grid(name: GridName, render_mode: str | None = "rgb_array") -> "gym.Env[Any, Any]":
     """One level of a grid or chain."""
     from rlbench.envs.grids.single import GridEnv

@@ -19,6 +19,7 @@ from rlbench.envs.making import MINATAR
 from rlbench.envs.minigrid import names as empty_names
 from rlbench.envs.multiroom import names as multiroom_names
 from rlbench.envs.multiroom.names import Floor
+from rlbench.envs.poses import names as pose_names
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.procgen.names import ProcgenName
 from rlbench.envs.recall import names as recall_names
@@ -96,7 +97,7 @@ def find_task(name: str) -> Task:
 
     Args:
         name: A data set's name (`halfcheetah-medium`, `halfcheetah-pixels-medium`, `point-mixed`), rooms with doors
-            (`multiroom-n2`), empty rooms (`minigrid-empty-5-8`), recall (`recall-3-10`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
+            (`multiroom-n2`), empty rooms (`minigrid-empty-5-8`), recall (`recall-3-10`), a demonstration to follow (`follow-humanoid`), a level of a grid or chain (`grid-dense`, `grid-levels-small-level-3`,
             `chain-short`), a multi-agent game (`coin`), a game of Procgen (`coinrun`) or Atari (`atari-pong`), a source of examples
             (`digits`, `frames-procgen:coinrun`, or a file of them), a search for an architecture on such a source
             (`archsearch-digits-shift`), a task that a package registered under the entry point `rlbench.tasks`,
@@ -128,6 +129,13 @@ def find_task(name: str) -> Task:
             partial(making.make_recall, *recall),
             make_vector=partial(making.make_recall_vector, *recall),
             solved_above=1 - 0.5 / recall[0],
+        )
+    robot = pose_names.parse(name)
+    if robot is not None:
+        return Task(
+            name,
+            partial(making.make_follow, robot),
+            make_vector=partial(making.make_follow_vector, robot),
         )
     game = procgen_names.parse(name)
     if game is not None:
@@ -194,7 +202,7 @@ def find_task(name: str) -> Task:
 def task_names() -> list[str]:
     """Names that `rlbench list` shows: of data sets, rooms, grids, games, examples and tasks of other packages."""
     return [
-        *data_names.short_names(), *multiroom_names.names(), *recall_names.SHOWN, *grid_names.names(), *social_names.names(),
+        *data_names.short_names(), *multiroom_names.names(), *recall_names.SHOWN, *pose_names.names(), *grid_names.names(), *social_names.names(),
         *procgen_names.names(), *atari_names.names(), *SOURCES, "signals-2", "signals-64", *registered_names(),
     ]  # fmt: skip
 

@@ -88,6 +88,10 @@ ENCODERS = NameTable(
             "keypoints:KEYPOINTS",
             "where a trained pose-mrf finds key points: keypoints:RUN",
         ),
+        "pose": (
+            "pose:POSE",
+            "a Gaussian embedding of key points in the plane; options size, width, blocks, dropout, torso",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (

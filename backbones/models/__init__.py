@@ -33,6 +33,14 @@ MODELS = NameTable(
             "pose_mrf:PoseMRF",
             "key points of robots: a ConvNet's heat maps and messages between them, trained together",
         ),
+        "pose-nearest": (
+            "pose_nearest:PoseNearest",
+            "retrieval of poses by the distance of their key points, without learning",
+        ),
+        "pr-vipe": (
+            "pr_vipe:PrVIPE",
+            "an embedding of key points in which views of the same pose are near each other",
+        ),
         "pretext": (
             "pretext:Pretext",
             "pre-trains an encoder by one of ten objectives: autoencoding, depth, actions, ...",

@@ -19,6 +19,7 @@ from rlbench.envs.d4rl import names as d4rl_names
 from rlbench.envs.examples import SHOWN
 from rlbench.envs.grids import names as grid_names
 from rlbench.envs.multiroom import names as multiroom_names
+from rlbench.envs.poses import names as pose_names
 from rlbench.envs.procgen import names as procgen_names
 from rlbench.envs.recall import names as recall_names
 from rlbench.envs.social import names as social_names
@@ -80,6 +81,8 @@ def everything() -> str:
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         "Recall of pairs, for memories: recall-PAIRS-DISTRACTORS\n"
         f"{recall}\n\n"
+        "Robots that follow a demonstration which another camera sees\n"
+        f"  {pose_names.PREFIX}{{{','.join(pose_names.FAMILIES)}}}\n\n"
         f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
         f"Multi-agent games: one learner, scripted partners\n{social}\n\n"
         f"Teams, in which all agents learn; NAME is such a game or package.module:factory of a PettingZoo ParallelEnv\n"
@@ -103,6 +106,7 @@ EXAMPLES = {
     "blobs": "objects-minigrid-s16",
     "dqn": "CartPole-v1",  # Its actions are discrete.
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
+    "imitation-ppo": "follow-humanoid",
     "iql": "halfcheetah-medium",
     "language-model": "missions-unlabelled",
     "nas": "archsearch-tiny",
@@ -112,6 +116,8 @@ EXAMPLES = {
     "nearest": "glyph-episodes",
     "one-shot": "glyph-episodes",
     "pose-mrf": "frames-mujoco-clutter:halfcheetah",
+    "pose-nearest": "poses:humanoid",
+    "pr-vipe": "poses:humanoid",
     "rfm": "stag-hunt",
     "rfm-predictor": "episodes-coin",
     "rfm-returns": "episodes-coin",

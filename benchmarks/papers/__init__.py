@@ -53,6 +53,10 @@ PAPERS = NameTable(
             "policy_keypoints:PAPER",
             "behaviour cloning on HalfCheetah from pictures, read by key points",
         ),
+        "policy-imitation": (
+            "policy_imitation:PAPER",
+            "PPO that imitates a demonstration from another camera",
+        ),
         "policy-memories": (
             "policy_memories:PAPER",
             "recurrent PPO with memories of several papers",
@@ -64,6 +68,10 @@ PAPERS = NameTable(
         "policy-objects": (
             "policy_objects:PAPER",
             "PPO on StarPilot with detected objects as a set and as a graph",
+        ),
+        "pr-vipe": (
+            "pr_vipe:PAPER",
+            "retrieval of poses across views by a probabilistic embedding",
         ),
         "prototypical": ("prototypical:PAPER", "few-shot learning by the means of embeddings"),
         "recurrent-batch-norm": (

@@ -58,12 +58,17 @@ SETS = [
     "--encoder",
     "conv4:width=4",
 ]
+POSES = ["--env", "poses:swimmer", "--data-size", "8", "--batch-size", "4"]
 GLYPHS = ["--env", "glyph-episodes", "--data-size", "8", "--batch-size", "4"]
 RELATIONS = ["--env", "episodes-coin", "--data-size", "8", "--batch-size", "4"]
 TINY: dict[str, list[str]] = {
     **dict.fromkeys(("sac", "td3", "sb3-sac", "sb3-td3"), ONLINE),
     **dict.fromkeys(("dqn", "sb3-dqn"), DISCRETE),
     **dict.fromkeys(("a2c", "ppo", "recurrent-ppo", "sb3-a2c", "sb3-ppo", "lpg", "novelty-ppo"), ROLLOUTS),
+    "imitation-ppo": [
+        "--env", "follow-swimmer", "--envs", "2", "--rollout-steps", "4", "--hidden", "8", "--reward-encoder", "pose:width=8,torso=2",
+    ],
+    **dict.fromkeys(("pose-nearest", "pr-vipe"), POSES),
     "ibac-sni": ["--env", "multiroom-n1", "--envs", "2", "--rollout-steps", "4", "--code-size", "8"],
     "rfm": ["--env", "stag-hunt", "--envs", "2", "--rollout-steps", "4", "--hidden", "8"],
     **dict.fromkeys(("nas", "nas-evolution", "nas-local", "nas-random"), SEARCH),

@@ -1,0 +1,1 @@
+"""Robots of MuJoCo as points: their poses, without physics and pictures."""
