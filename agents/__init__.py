@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rlbench.agents.bcq import BCQ as BCQ, BCQConfig as BCQConfig
     from rlbench.agents.bear import BEAR as BEAR, BEARConfig as BEARConfig
     from rlbench.agents.brac import BRAC as BRAC, BRACConfig as BRACConfig
+    from rlbench.agents.count_ppo import CountPPO as CountPPO, CountPPOConfig as CountPPOConfig
     from rlbench.agents.cql import CQL as CQL, CQLConfig as CQLConfig
     from rlbench.agents.crr import CRR as CRR, CRRConfig as CRRConfig
     from rlbench.agents.decision_transformer import (
@@ -71,6 +72,10 @@ AGENTS = NameTable(
             "offline Q-learning constrained to the support of the data by the MMD",
         ),
         "brac": ("brac:BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
+        "count-ppo": (
+            "count_ppo:CountPPO",
+            "PPO with a bonus for observations that were seldom seen, by pseudo-counts of a PixelCNN",
+        ),
         "cql": ("cql:CQL", "offline SAC whose critics are pushed down on actions outside the data"),
         "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
         "decision-transformer": (

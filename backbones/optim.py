@@ -66,6 +66,12 @@ class Adam:
             weight_decay=self._constants[1], amsgrad=False, maximize=False,
         )  # fmt: skip
 
+    @property
+    def second_moments(self) -> list[Tensor]:
+        """Running mean of the squared gradients of each parameter, without its bias towards 0; 0 before the first step."""
+        share = 1 - 0.999 ** self.steps.clamp(min=1)
+        return [x / share for x in self._squares]
+
     def state_dict(self) -> dict[str, Any]:
         """Moments, number of steps and learning rate."""
         return capture(self)

@@ -52,6 +52,10 @@ COMMANDS = {
     "blobs": "--env objects-minigrid-s16 --data-size 200 --updates 4 --eval-every 1 --batch-size 20",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
+    "count-ppo": (
+        "--env multiroom-n1 --encoder one-hot-grid --levels 11 --no-quantise --density-width 4 --density-layers 1 "
+        "--envs 8 --rollout-steps 64 --batch-size 128 --epochs 4 --learning-rate 1e-3 --updates 10 --eval-every 2"
+    ),
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
     "debiasing": "--env scenes-70 --data-size 2000 --learning-rate 3e-3 --pretrain-updates 80 --adversary-updates 10 --updates 120 --eval-every 20",
     "decision-transformer": (
@@ -87,6 +91,7 @@ COMMANDS = {
         "--env frames-mujoco-clutter:halfcheetah --data-size 500 --encoder conv4:layers=2,width=8,norm=gn --width 16 --kernel 1 --branches 1 "
         "--learning-rate 1e-2 --detector-updates 100 --spatial-updates 40 --updates 200 --eval-every 25"
     ),
+    "pixelcnn": "--env digits --levels 17 --width 8 --layers 3 --learning-rate 1e-2 --updates 100 --eval-every 20",
     "ppo": CART_POLE,
     "pose-nearest": "--env poses:humanoid --data-size 1000 --updates 4 --eval-every 1",
     "pr-vipe": (
@@ -133,6 +138,10 @@ COMMANDS = {
     ),
     "td3": PENDULUM,
     "td3-bc": f"{CRITICS} --learning-rate 1e-3",
+    "vq-vae": (
+        "--env frames-minigrid-s40 --data-size 200 --width 16 --code-size 8 --blocks 1 --codes 32 --batch-size 8 --updates 100 "
+        "--eval-every 20 --learning-rate 3e-3"
+    ),
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
 }
 """Arguments of `rlbench run NAME` without `--seed`; other learners use `USUAL`."""

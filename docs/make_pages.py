@@ -37,6 +37,7 @@ EXAMPLES = {
     "a2c": "--env CartPole-v1 --updates 1000",
     "blobs": "--env objects-minigrid-s16",
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
+    "count-ppo": "--env multiroom-n2 --encoder one-hot-grid --levels 11 --no-quantise --envs 16 --rollout-steps 128 --batch-size 256 --updates 10",
     "cql": "--env point-mixed --data-size 20000 --updates 200",
     "debiasing": "--env scenes-85 --pretrain-updates 200 --updates 400",
     "dqn": "--env CartPole-v1 --updates 6000",
@@ -55,6 +56,7 @@ EXAMPLES = {
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
     "pose-mrf": "--env frames-mujoco-clutter:halfcheetah --detector-updates 300 --spatial-updates 100 --updates 600",
     "pose-nearest": "--env poses:humanoid",
+    "pixelcnn": "--env digits --levels 17 --width 16 --layers 4 --condition label --learning-rate 3e-3 --updates 300",
     "ppo": "--env CartPole-v1 --updates 20",
     "pr-vipe": "--env poses:humanoid --encoder pose:width=256 --samples 3 --batch-size 96 --updates 300",
     "pretext": "--env views-mujoco:halfcheetah --objective depth --updates 300",
@@ -75,6 +77,7 @@ EXAMPLES = {
     "proposals": "--env objects-minigrid-s16 --updates 300",
     "ssd": "--env objects-minigrid-s16 --updates 300",
     "td3": "--env Pendulum-v1 --updates 1000",
+    "vq-vae": "--env frames-minigrid-s64 --data-size 1000 --width 32 --code-size 16 --blocks 1 --batch-size 16 --updates 200",
     "vib": "--env signals-2 --data-size 2048 --updates 200",
 }
 """Arguments of `rlbench run NAME` on its page, for a run of about a minute; `OFFLINE` for the others."""

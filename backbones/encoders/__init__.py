@@ -92,6 +92,10 @@ ENCODERS = NameTable(
             "pose:POSE",
             "a Gaussian embedding of key points in the plane; options size, width, blocks, dropout, torso",
         ),
+        "codes": (
+            "codes:CODES",
+            "codes of a trained VQ-VAE, with learned vectors: codes:RUN",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (
@@ -103,7 +107,7 @@ ENCODERS = NameTable(
 )
 FITTING = ("padding", "side")
 """Options of all image encoders; see `Encoder`."""
-FROM_RUNS = ("objects", "keypoints")
+FROM_RUNS = ("objects", "keypoints", "codes")
 """Encoders that read observations through the trained network of a run: `objects:RUN`; see `FromRun`."""
 PRESETS = {
     "resnet20": "units=3",

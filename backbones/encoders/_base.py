@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         lead = obs.dim() - self.obs_dims
         if lead > 1:
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
-        return read(self.layers, self._images(obs), self.padding, self.side)
+        return read(self.layers, self.images(obs), self.padding, self.side)
 
     @property
     def one_program(self) -> bool:
@@ -127,11 +127,11 @@ class Encoder(nn.Module):
                 f"an encoder with padding={self.padding} has no maps of the whole image; give padding=keep"
             )
         lead = obs.shape[: obs.dim() - self.obs_dims]
-        maps = self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))
+        maps = self.layers.maps(self.images(obs.flatten(0, len(lead) - 1)))
         found = zip(self.layers.strides, (x.unflatten(0, lead) for x in maps), strict=True)
         return dict(sorted(found, key=lambda pair: pair[0]))
 
-    def _images(self, obs: Tensor) -> Tensor:
+    def images(self, obs: Tensor) -> Tensor:
         """Input of the layers, [B, C, H, W], from observations with one leading dimension."""
         if self.channels_last:
             obs = obs.permute(0, 3, 1, 2)
@@ -236,12 +236,15 @@ class FromRun(nn.Module):
     """What must be as in the model, and examples of options that would change it, in errors."""
     shape: tuple[int, ...]
     """Channels, rows and columns of the images that the network reads."""
-    detector: nn.Module
-    """The network; `freeze` it."""
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network; `freeze` it."""
+        raise NotImplementedError
 
     @staticmethod
     def network_of(model: Any) -> nn.Module:
-        """The network of a model, with the same names of its weights as `detector`."""
+        """The network of a model, with the same names of its weights as `trained`."""
         raise NotImplementedError
 
     @staticmethod
@@ -252,7 +255,7 @@ class FromRun(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """The network stays in evaluation mode."""
         super().train(mode)
-        self.detector.eval()
+        self.trained.eval()
         return self
 
 

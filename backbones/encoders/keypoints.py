@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import (
@@ -92,6 +92,11 @@ class KeyPoints(FromRun):
         use_running_statistics(self.detector)
         freeze(self.detector)
         self.expected = SpatialSoftmax()
+
+    @property
+    def trained(self) -> nn.Module:
+        """See `FromRun`."""
+        return self.detector
 
     @staticmethod
     def network_of(model: Any) -> PoseNetwork:

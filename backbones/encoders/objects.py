@@ -127,6 +127,11 @@ class Objects(FromRun):
             self.blocks.append(GraphBlock(between, between, width, "mean"))
             self.links = connect(objects, 0)
 
+    @property
+    def trained(self) -> nn.Module:
+        """See `FromRun`."""
+        return self.detector
+
     @staticmethod
     def network_of(model: Any) -> Detector:
         """See `FromRun`."""

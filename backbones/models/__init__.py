@@ -41,6 +41,10 @@ MODELS = NameTable(
             "pr_vipe:PrVIPE",
             "an embedding of key points in which views of the same pose are near each other",
         ),
+        "pixelcnn": (
+            "pixelcnn:PixelCNN",
+            "the probability of an image, pixel by pixel, and samples: gated or plain PixelCNN",
+        ),
         "pretext": (
             "pretext:Pretext",
             "pre-trains an encoder by one of ten objectives: autoencoding, depth, actions, ...",
@@ -71,6 +75,10 @@ MODELS = NameTable(
             "boxes and classes of objects, from any encoder with maps of several strides",
         ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
+        "vq-vae": (
+            "vq_vae:VQVAE",
+            "images as one or two grids of codes of a codebook, and back",
+        ),
     },
     group="rlbench.models",
 )

@@ -30,6 +30,10 @@ PAPERS = NameTable(
         ),
         "fc-densenet": ("fc_densenet:PAPER", "segmentation with few parameters"),
         "fcn": ("fcn:PAPER", "segmentation from maps of several strides"),
+        "gated-pixelcnn": (
+            "gated_pixelcnn:PAPER",
+            "images pixel by pixel, samples of a class, and pseudo-counts",
+        ),
         "ibac-sni": ("ibac_sni:PAPER", "the information bottleneck and selective noise injection"),
         "identity-mappings": (
             "identity_mappings:PAPER",
@@ -56,6 +60,10 @@ PAPERS = NameTable(
         "policy-imitation": (
             "policy_imitation:PAPER",
             "PPO that imitates a demonstration from another camera",
+        ),
+        "policy-exploration": (
+            "policy_exploration:PAPER",
+            "PPO on MultiRoom with pseudo-counts, with novelty and without a bonus",
         ),
         "policy-memories": (
             "policy_memories:PAPER",
@@ -99,6 +107,7 @@ PAPERS = NameTable(
             "tompson:PAPER",
             "pose by a ConvNet and a spatial model that are trained together",
         ),
+        "vq-vae-2": ("vq_vae_2:PAPER", "images as two grids of codes, compared with one"),
     },
     group="rlbench.papers",
 )

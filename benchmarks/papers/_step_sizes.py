@@ -40,8 +40,10 @@ def best(
     step_sizes: Iterable[float],
     task: str,
     measure: str = "accuracy",
+    *,
+    lowest: bool = False,
 ) -> str:
-    """The method whose step size gives a network the highest mean of a measure over seeds.
+    """The method whose step size gives a network the highest mean of a measure over seeds, or the lowest one.
 
     Raises:
         Missing: One of them has not been run.
@@ -50,4 +52,6 @@ def best(
         name(network, size): float(results.means(name(network, size), task, measure).mean())
         for size in step_sizes
     }
+    if lowest:
+        return min(found, key=lambda method: found[method])
     return max(found, key=lambda method: found[method])

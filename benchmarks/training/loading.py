@@ -161,8 +161,8 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     }
     readers = [x.layers for x in mine if isinstance(x.layers, FromRun)]
     if readers and all(saved["learner"]["name"] == reader.model for reader in readers):
-        state = _take_detector(readers, source, path)
-        return {**origin, "parts": "detector", "sha256": weights_hash(state)}
+        state = _take_network(readers, source, path)
+        return {**origin, "parts": "network", "sha256": weights_hash(state)}
     if not mine and not theirs:
         state = _take_all(learner, source, path)
         return {**origin, "parts": "all", "sha256": weights_hash(state)}
@@ -185,7 +185,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     return {**origin, "sha256": weights_hash(state)}
 
 
-def _take_detector(readers: list[FromRun], source: Learner, path: Path) -> dict[str, Tensor]:
+def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[str, Tensor]:
     """Gives the networks of encoders the weights of a trained one; returns them by name.
 
     Raises:
@@ -194,12 +194,12 @@ def _take_detector(readers: list[FromRun], source: Learner, path: Path) -> dict[
     first, *inner = source.spec["obs"].shape
     shape = (first, *inner) if first in CHANNELS else (inner[-1], first, *inner[:-1])
     for reader in readers:
-        network, own = reader.network_of(source), reader.detector
+        network, own = reader.network_of(source), reader.trained
         state = _weights(network)
         if reader.shape != shape:
             there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, reader.shape))
             raise UserError(
-                f"--pretrained {path}: its detector learned from images of {there} (rows, columns, channels), but those of this "
+                f"--pretrained {path}: its network learned from images of {there} (rows, columns, channels), but those of this "
                 f"run are {here}; give a task with images of that shape"
             )
         if not _fits(own, state) or not _same_constants(own, network):
@@ -207,7 +207,7 @@ def _take_detector(readers: list[FromRun], source: Learner, path: Path) -> dict[
             what, options = reader.fixed
             raise UserError(
                 f"--pretrained {path}: the encoder `{name}` of this run has other {what}; give --encoder {name}:{path} without "
-                f"options of the detector, such as {options}"
+                f"options of the network, such as {options}"
             )
         own.load_state_dict(state, strict=False)
     return state

@@ -1,7 +1,7 @@
 """The run from which weights are taken.
 
-`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN` or `keypoints:RUN` by the
-folder of a detector.
+`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN`, `keypoints:RUN` or `codes:RUN` by the
+folder of a trained network.
 """
 
 import json
@@ -66,7 +66,7 @@ def detector_options(encoder: str, run: str) -> str:
     learner = folder.config()["learner"]
     if learner["name"] != layers.model:
         raise UserError(
-            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which finds no {encoder}; give a run of {layers.model}"
+            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {layers.model}"
         )
     state = folder.load_checkpoint(torch.device("cpu"))
     if state is None:

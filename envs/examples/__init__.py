@@ -55,6 +55,10 @@ SOURCES = NameTable(
             "sentences of BabyAI's missions; the colour and type of the first object",
         ),
         "missions-unlabelled": ("missions:unlabelled", "further missions, without labels"),
+        "room-visits": (
+            "room_visits:RoomVisits",
+            "MultiRoom's levels with the agent in the first room; in tests also in rooms that are new to it",
+        ),
     },
     group="rlbench.sources",
 )

@@ -102,15 +102,23 @@ def make(name: str, spec: Spec = SPEC, seed: int = 0, **settings: Any) -> Agent:
 
 def noise(agent: Agent, rows: int) -> Tensor:
     """Observations of the agent's shape without meaning, [B, ...]."""
-    return torch.randn(rows, *(agent.spec.observation_space.shape or ()))
+    return observations(agent, (rows,), None)
+
+
+def observations(agent: Agent, lead: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Random observations [*lead, ...]; 0 to 3 if they are whole numbers."""
+    space = agent.spec.observation_space
+    shape = (*lead, *(space.shape or ()))
+    if np.issubdtype(space.dtype or np.float32, np.integer):
+        return torch.randint(4, shape, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 def experience(agent: Agent, seed: int) -> Experience:
     """Random experience with the agent's own actions; a third of the steps terminate and a third are truncated."""
     drawn = torch.Generator().manual_seed(seed)
     shape = (24,) if agent.consumes is Transitions else (6, 4)
-    size = agent.spec.observation_space.shape or ()
-    obs, next_obs = (torch.randn(*shape, *size, generator=drawn) for _ in range(2))
+    obs, next_obs = (observations(agent, shape, drawn) for _ in range(2))
     reward = torch.randn(shape, generator=drawn)
     ends = torch.randint(3, shape, generator=drawn)
     terminated, truncated = (ends == 0).float(), (ends == 1).float()

@@ -143,7 +143,7 @@ def test_an_agent_reads_the_key_points_of_a_run_and_does_not_need_it_afterwards(
     Run("ppo", settings, config, Console(quiet=True), trust=True).start()
     saved = json.loads((tmp_path / "ppo/config.json").read_text())
     assert saved["learner"]["settings"]["encoder"] == OPTIONS
-    assert saved["pretrained"]["parts"] == "detector"
+    assert saved["pretrained"]["parts"] == "network"
     source = trained(0)
     state = Run.resume(folder, trust=True).folder.load_checkpoint(torch.device("cpu"))
     assert state is not None
@@ -159,7 +159,7 @@ def test_other_runs_images_and_networks_are_refused(tmp_path: Path) -> None:
     from rlbench.agents.ppo import PPO
 
     folder = pose_run(tmp_path / "pose")
-    with pytest.raises(UserError, match=r"--encoder objects:.*a run of pose-mrf, which finds no objects; give a run of ssd"):  # fmt: skip
+    with pytest.raises(UserError, match=r"--encoder objects:.*a run of pose-mrf, which has no objects; give a run of ssd"):  # fmt: skip
         encoder_and_run(f"objects:{folder}")
     other = PPO(PPO.Config(encoder=f"{OPTIONS},points=4"), Spec(HeadLeftOrRight.observation_space, Discrete(2)))  # fmt: skip
     with pytest.raises(UserError, match=r"`keypoints` of this run has other layers or key points; give --encoder keypoints:.* such as branches or points"):  # fmt: skip

@@ -194,7 +194,7 @@ def test_detectors_for_other_images_or_with_other_default_boxes_are_refused(
     detector = detector_run(tmp_path / "ssd")
     images: Any = LeftOrRight.observation_space
     agent = PPO(PPO.Config(encoder=f"{OPTIONS},smallest=0.3"), Spec(images, Discrete(2)))
-    with pytest.raises(UserError, match="without options of the detector, such as maps or smallest"):  # fmt: skip
+    with pytest.raises(UserError, match="without options of the network, such as maps or smallest"):  # fmt: skip
         load_pretrained(agent, str(detector), trust=True)
     images = Box(0, 255, (3, 48, 48), np.uint8)
     agent = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))
@@ -202,7 +202,7 @@ def test_detectors_for_other_images_or_with_other_default_boxes_are_refused(
         load_pretrained(agent, str(detector), trust=True)
     images = Box(0, 255, (3, SIDE, SIDE), np.uint8)
     first = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))
-    assert load_pretrained(first, str(detector), trust=True)["parts"] == "detector"
+    assert load_pretrained(first, str(detector), trust=True)["parts"] == "network"
 
 
 @pytest.mark.parametrize("name", ["ssd", "lr=1,v2", "a:b", "of=c"])

@@ -158,7 +158,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/encoders/_base.py", "backbones/test_pooling.py",
         ("coarse maps first", "key=lambda pair: pair[0]", "key=lambda pair: -pair[0]"),
-        ("maps of unscaled images", "self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)))", "self.layers.maps(self._images(obs.flatten(0, len(lead) - 1)) / self.kind.scale)"),
+        ("maps of unscaled images", "self.layers.maps(self.images(obs.flatten(0, len(lead) - 1)))", "self.layers.maps(self.images(obs.flatten(0, len(lead) - 1)) / self.kind.scale)"),
         ("0 units", "within(encoder, COUNT, **counts)", "pass"),
     ),
     *of_file(
