@@ -83,6 +83,10 @@ COMMANDS = {
     "nas-local": SEARCH,
     "nas-random": SEARCH,
     "nearest": "--env glyph-episodes --data-size 100 --updates 4 --eval-every 1",
+    "nerfies": (
+        "--env captures:humanoid --width 16 --bands 3 --warp-width 16 --samples 8 --rays 256 --learning-rate 1e-2 "
+        "--updates 100 --eval-every 25"
+    ),
     "novelty-ppo": CART_POLE,
     "one-shot": (
         "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"

@@ -52,6 +52,7 @@ EXAMPLES = {
     "nas-local": "--env archsearch-digits-shift",
     "nas-random": "--env archsearch-digits-shift",
     "nearest": "--env glyph-episodes",
+    "nerfies": "--env captures:humanoid --bands 5 --samples 24 --rays 512 --learning-rate 1e-2 --elastic-weight 0.03 --updates 300",
     "novelty-ppo": "--env MiniGrid-DoorKey-5x5-v0 --encoder one-hot-grid --bonus-encoder one-hot-grid --envs 16 --rollout-steps 128 --updates 20",
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
     "pose-mrf": "--env frames-mujoco-clutter:halfcheetah --detector-updates 300 --spatial-updates 100 --updates 600",

@@ -28,6 +28,10 @@ MODELS = NameTable(
             "boxes, classes and masks of objects in two stages, from any encoder with maps",
         ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
+        "nerfies": (
+            "nerfies:Nerfies",
+            "a moving scene from pictures with known cameras: a radiance field and a field of motions",
+        ),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
         "pose-mrf": (
             "pose_mrf:PoseMRF",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.table import Table
 
-from rlbench.backbones.ranges import COUNT, MOST, Range, check
+from rlbench.backbones.ranges import COUNT, MOST, PERIOD, Range, check
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -87,6 +87,24 @@ class ExamplesOf:
     ranges: ClassVar[Mapping[str, Range]] = {
         "size": Range(lambda x: 4 <= x <= MOST, f"4 or more, up to {MOST:,}")
     }
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
+
+
+@dataclass(frozen=True)
+class CaptureOf:
+    """Write part of an episode as pictures of the robot by two cameras, for the model nerfies; for tasks of MuJoCo."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder of an agent, which acts now."""
+    after: int = 0
+    """Steps of the episode before the 40 steps that are shown."""
+    out: Path = Path("capture.npz")
+    """File of examples; its name is a task for models."""
+    trust: TrustOption = False
+    ranges: ClassVar[Mapping[str, Range]] = {"after": PERIOD}
 
     def __post_init__(self) -> None:
         """Refuses options of a wrong type or out of range."""
@@ -203,6 +221,14 @@ def examples(options: ExamplesOf) -> None:
     )
 
 
+def capture(options: CaptureOf) -> None:
+    """Writes the capture of an agent."""
+    from rlbench.benchmarks.training.capturing import write_capture
+
+    write_capture(options.run, options.after, options.out, trust=options.trust)
+    say(f"written to {options.out}\nnext: rlbench run nerfies --env {quote(str(options.out))}")
+
+
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "list": (List, show_list),
     "info": (Info, show_info),
@@ -210,5 +236,6 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "get": (Get, get),
     "check": (Check, check_file),
     "examples": (ExamplesOf, examples),
+    "capture": (CaptureOf, capture),
 }
 """Name of a command to its options and its function."""

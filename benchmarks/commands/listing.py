@@ -114,6 +114,7 @@ EXAMPLES = {
     "nas-local": "archsearch-tiny",
     "nas-random": "archsearch-tiny",
     "nearest": "glyph-episodes",
+    "nerfies": "captures:humanoid",
     "one-shot": "glyph-episodes",
     "pose-mrf": "frames-mujoco-clutter:halfcheetah",
     "pose-nearest": "poses:humanoid",

@@ -49,6 +49,7 @@ PAPERS = NameTable(
             "mobilenet_v2:PAPER",
             "linear bottlenecks and their shortcuts; a ReLU in few dimensions",
         ),
+        "nerfies": ("nerfies:PAPER", "a moving robot from new angles, by a field of motions"),
         "policy-encoders": (
             "policy_encoders:PAPER",
             "PPO on CoinRun with encoders of several papers",

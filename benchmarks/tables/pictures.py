@@ -65,6 +65,8 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
         return Pictures(title, shown=detected(result, trust))
     if "points" in result.columns:
         return Pictures(title, shown=posed(result, trust))
+    if result.config["learner"]["name"] == "nerfies":
+        return Pictures(title, shown=rendered(result, trust))
     if result.config["learner"]["name"] == "language-model":
         return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
@@ -117,6 +119,37 @@ def segmented(result: Result, trust: Trust) -> tuple[Picture, ...]:
             )
         )
     return tuple(found)
+
+
+def rendered(result: Result, trust: Trust) -> tuple[Picture, ...]:
+    """Test frames, true and drawn by a radiance field, and one of them from the cameras of the others."""
+    import torch
+
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder, trust=trust)
+    test = examples_of_run(result.folder, trust=trust).test
+    rows = np.linspace(0, len(test) - 1, min(SHOWN, len(test))).astype(int)
+    some = test.take(torch.from_numpy(rows))
+    views = torch.cat([some["camera"], some["frame"][:, None]], dim=1)
+    still = views.clone()
+    still[:, -1] = views[0, -1]
+    with torch.no_grad(), evaluating(learner):
+        own, others = ((255 * learner.decide(x)).byte().numpy() for x in (views, still))
+    found = [
+        Picture(
+            image(np.concatenate([obs, drawn], axis=1)),
+            f"frame {int(frame)}: true and drawn, {result.columns['psnr'][row]:.1f} dB, "
+            f"{result.columns['robot_psnr'][row]:.1f} dB inside the mask",
+        )
+        for row, frame, obs, drawn in zip(
+            rows, some["frame"], some["obs"].numpy(), own, strict=True
+        )
+    ]
+    turned = image(np.concatenate([some["obs"][0].numpy(), *others], axis=1))
+    words = f"frame {int(some['frame'][0])}: true, and drawn from {len(rows)} angles"
+    return (*found, Picture(turned, words))
 
 
 def detected(result: Result, trust: Trust) -> tuple[Picture, ...]:

@@ -62,7 +62,7 @@ def write_examples(
             drawn = derive(seed, "examples", split)
             obs, action = recorded(agent, task, count, drawn, partial(_advance, progress, first))
             columns |= {f"{split}/obs": obs, f"{split}/label": action}
-    _write(columns, out)
+    write_columns(columns, out)
 
 
 def write_examples_of_data(task: Task, source: str, size: int, out: Path) -> None:
@@ -98,7 +98,7 @@ def write_examples_of_data(task: Task, source: str, size: int, out: Path) -> Non
         rows = data.take(torch.arange(first, first + count))
         action = rows.action.reshape(count).long() - int(space.start)
         columns |= {f"{split}/obs": rows.obs.numpy(), f"{split}/label": action.numpy()}
-    _write(columns, out)
+    write_columns(columns, out)
 
 
 def _check(size: int, out: Path) -> None:
@@ -108,7 +108,8 @@ def _check(size: int, out: Path) -> None:
         raise UserError(f"{out} has no name of examples; give a file that ends in .npz")
 
 
-def _write(columns: Mapping[str, Array], out: Path) -> None:
+def write_columns(columns: Mapping[str, Array], out: Path) -> None:
+    """Writes columns, such as `train/obs`, as an .npz file."""
     content = io.BytesIO()
     np.savez_compressed(content, **columns)  # type: ignore[arg-type]
     write_atomically(out, content.getvalue())

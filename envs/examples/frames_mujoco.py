@@ -121,12 +121,17 @@ class MujocoFrames(Source):
 
     def _pose(self, rng: np.random.Generator) -> Array:
         """Puts the robot into a random pose and returns the angles of its joints, [J]."""
+        low, high = self._model.jnt_range[self.joints].T
+        angles: Array = rng.uniform(low, high)
+        turn, tilt, axis = rng.uniform((-math.pi, -TILT, -math.pi), (math.pi, TILT, math.pi))
+        self._put(angles, turn, tilt, axis)
+        return angles
+
+    def _put(self, angles: Array, turn: float = 0.0, tilt: float = 0.0, axis: float = 0.0) -> None:
+        """Puts the robot on the floor, with given angles of its joints [J]; see `quaternion` for the others."""
         import mujoco
 
         model, data = self._model, self._data
-        low, high = model.jnt_range[self.joints].T
-        angles: Array = rng.uniform(low, high)
-        turn, tilt, axis = rng.uniform((-math.pi, -TILT, -math.pi), (math.pi, TILT, math.pi))
         data.qpos[:] = model.qpos0
         data.qpos[model.jnt_qposadr[self.joints]] = angles
         height = None
@@ -144,7 +149,6 @@ class MujocoFrames(Source):
             mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
-        return angles
 
     def _lowest(self) -> float:
         """Height of the lowest point of the robot, whose parts are capsules and spheres."""

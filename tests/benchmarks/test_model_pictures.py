@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from rlbench.backbones.models.segmenter import SegmenterConfig
@@ -16,6 +17,7 @@ from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.results import Result, read_result
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 
@@ -125,6 +127,30 @@ def test_the_boxes_of_a_detector_are_in_the_report(tmp_path: Path) -> None:
     assert len(found.shown) == 8
     assert pixels(found.shown[0].image).shape == (128, 256, 3)
     assert found.shown[1].caption.startswith("2 true objects, and ")
+
+
+def test_a_radiance_field_draws_frames_that_it_has_not_seen(tmp_path: Path) -> None:
+    from tests.backbones.test_nerfies import SMALL as small, floor
+
+    config = RunConfig(env="tests.backbones.test_nerfies:source", updates=1, eval_every=0, out=tmp_path / "run")  # fmt: skip
+    Run("nerfies", load_learner("nerfies").Config(**small), config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("nerfies", tmp_path / "run"), trust=True)
+    assert [x.caption.partition(":")[0] for x in found.shown[:-1]] == [f"frame {i}" for i in range(6)]  # fmt: skip
+    assert "dB inside the mask" in found.shown[0].caption
+    assert found.shown[-1].caption == "frame 0: true, and drawn from 6 angles"
+    own, turned = (pixels(found.shown[i].image) for i in (0, -1))
+    assert own.shape == (48, 96, 3)
+    times = turned.shape[0] // 8
+    assert turned.shape == (8 * times, 56 * times, 3)
+    small = turned[::times, ::times]
+    true = floor()["obs"][0].numpy().astype(int)
+    assert np.abs(small[:, :8].astype(int) - true).max() <= 2
+    # The first angle is that of the frame's own camera, and the others see the same frame.
+    assert np.array_equal(small[:, :16], own[::6, ::6])
+    learner, _ = load_run(tmp_path / "run", trust=True)
+    view = torch.cat([floor()["camera"][5:6], torch.zeros(1, 1)], dim=1)
+    drawn = (255 * learner.decide(view)[0]).byte().int().numpy()
+    assert np.abs(small[:, 48:].astype(int) - drawn).max() <= 2
 
 
 def test_vectors_are_curves_and_other_shapes_are_refused() -> None:

@@ -133,6 +133,17 @@ def test_a_command_imports_what_a_folder_names_only_with_trust(
     assert imported()
 
 
+def test_a_capture_imports_what_a_folder_names_only_with_trust(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "capture", "run"]
+    assert "run names the custom code world:make" in refused(capsys, words)
+    assert not imported()
+    assert main([*words, "--trust"]) == 2  # It is imported, and no world of MuJoCo.
+    assert imported()
+    assert "no robot of MuJoCo on a floor" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_report_shows_the_reason_in_place_of_a_film(run: Path) -> None:
     for more, expected in (([], False), (["--trust"], True)):
         assert main(["report", "run", *more]) == 0

@@ -90,6 +90,9 @@ TINY: dict[str, list[str]] = {
     **dict.fromkeys(("nearest", "one-shot"), GLYPHS),
     "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     "vq-vae": ["--env", "frames-minigrid-s40", "--data-size", "8", "--width", "4", "--codes", "4", "--batch-size", "4"],
+    "nerfies": [
+        "--env", "tests.backbones.test_nerfies:source", "--batch-size", "4", "--width", "8", "--warp-width", "8", "--rays", "8", "--samples", "4",
+    ],
     "vib": ["--env", "signals-2", "--data-size", "64", *SMALL],
     "rfm-predictor": RELATIONS,
     "rfm-returns": RELATIONS,
