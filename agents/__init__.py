@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from rlbench.agents.rfm import RFM as RFM, RFMConfig as RFMConfig
     from rlbench.agents.sac import SAC as SAC, SACConfig as SACConfig
+    from rlbench.agents.style_ppo import StylePPO as StylePPO, StylePPOConfig as StylePPOConfig
     from rlbench.agents.td3 import TD3 as TD3, TD3Config as TD3Config
     from rlbench.agents.td3_bc import TD3BC as TD3BC, TD3BCConfig as TD3BCConfig
     from rlbench.interface import Agent
@@ -131,6 +132,7 @@ AGENTS = NameTable(
             "td3:TD3",
             "twin delayed deterministic policy gradient: online or on data, unconstrained",
         ),
+        "style-ppo": ("style_ppo:StylePPO", "PPO on frames that a style network redraws"),
         "sb3-a2c": ("sb3_on_policy:SB3A2C", "Stable-Baselines3: advantage actor-critic, on-policy"),
         "sb3-dqn": ("sb3:SB3DQN", "Stable-Baselines3: deep Q-network, off-policy"),
         "sb3-ppo": ("sb3_on_policy:SB3PPO", "Stable-Baselines3: proximal policy optimisation"),

@@ -32,6 +32,7 @@ class Adam:
         *,
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        momentum: float = 0.9,
     ) -> None:
         """For parameters on one device; their moments begin at 0.
 
@@ -39,10 +40,11 @@ class Adam:
             parameters: Parameters to optimise.
             learning_rate: Step size (paper: alpha).
             epsilon: Added to the root of the second moment.
+            momentum: Decay rate of the first moment (paper: beta_1).
             weight_decay: This times each parameter is added to its gradient.
         """
         self.parameters = list(parameters)
-        self._constants = epsilon, weight_decay
+        self._constants = epsilon, weight_decay, momentum
         sizes = [p.numel() for p in self.parameters]
         device = self.parameters[0].device
         self.learning_rate = torch.tensor(learning_rate, device=device)
@@ -62,7 +64,7 @@ class Adam:
         torch._fused_adam_(
             self.parameters, gradients, self._means, self._squares, [],
             [self.steps] * len(self.parameters),
-            lr=self.learning_rate, beta1=0.9, beta2=0.999, eps=self._constants[0],
+            lr=self.learning_rate, beta1=self._constants[2], beta2=0.999, eps=self._constants[0],
             weight_decay=self._constants[1], amsgrad=False, maximize=False,
         )  # fmt: skip
 

@@ -57,6 +57,10 @@ COMMANDS = {
         "--envs 8 --rollout-steps 64 --batch-size 128 --epochs 4 --learning-rate 1e-3 --updates 10 --eval-every 2"
     ),
     "crr": f"{CRITICS} --learning-rate 1e-3 --layers mlp --beta 0.1",
+    "dance": (
+        "--env motion-pairs:halfcheetah --data-size 25 --width 4 --judge-width 4 --blocks 1 --encoder vgg:width=4 --learning-rate 3e-3 "
+        "--updates 80 --eval-every 20"
+    ),
     "debiasing": "--env scenes-70 --data-size 2000 --learning-rate 3e-3 --pretrain-updates 80 --adversary-updates 10 --updates 120 --eval-every 20",
     "decision-transformer": (
         "--env point-mixed --data-size 20000 --updates 400 --eval-every 40 --embedding-size 32 --blocks 2 --sequence-length 10 "
@@ -87,6 +91,7 @@ COMMANDS = {
         "--env captures:humanoid --width 16 --bands 3 --warp-width 16 --samples 8 --rays 256 --learning-rate 1e-2 "
         "--updates 100 --eval-every 25"
     ),
+    "nearest-frame": "--env motion-pairs:halfcheetah --data-size 25 --batch-size 5 --updates 4 --eval-every 1",
     "novelty-ppo": CART_POLE,
     "one-shot": (
         "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"
@@ -145,6 +150,11 @@ COMMANDS = {
     "vq-vae": (
         "--env frames-minigrid-s40 --data-size 200 --width 16 --code-size 8 --blocks 1 --codes 32 --batch-size 8 --updates 100 "
         "--eval-every 20 --learning-rate 3e-3"
+    ),
+    "style-network": "--env digits --encoder vgg:width=8,blocks=2 --width 8 --blocks 1 --updates 100 --eval-every 10",
+    "style-ppo": (
+        "--env coinrun --encoder nature --styles 2 --painter-width 4 --painter-blocks 1 --envs 16 --rollout-steps 32 --batch-size 128 "
+        "--epochs 2 --updates 16 --eval-every 4"
     ),
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
 }

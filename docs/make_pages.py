@@ -39,6 +39,7 @@ EXAMPLES = {
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200",
     "count-ppo": "--env multiroom-n2 --encoder one-hot-grid --levels 11 --no-quantise --envs 16 --rollout-steps 128 --batch-size 256 --updates 10",
     "cql": "--env point-mixed --data-size 20000 --updates 200",
+    "dance": "--env motion-pairs:halfcheetah --data-size 125 --updates 300",
     "debiasing": "--env scenes-85 --pretrain-updates 200 --updates 400",
     "dqn": "--env CartPole-v1 --updates 6000",
     "facenet": "--env glyph-sets --encoder conv4:width=16 --updates 200",
@@ -53,6 +54,7 @@ EXAMPLES = {
     "nas-random": "--env archsearch-digits-shift",
     "nearest": "--env glyph-episodes",
     "nerfies": "--env captures:humanoid --bands 5 --samples 24 --rays 512 --learning-rate 1e-2 --elastic-weight 0.03 --updates 300",
+    "nearest-frame": "--env motion-pairs:halfcheetah",
     "novelty-ppo": "--env MiniGrid-DoorKey-5x5-v0 --encoder one-hot-grid --bonus-encoder one-hot-grid --envs 16 --rollout-steps 128 --updates 20",
     "one-shot": "--env glyph-episodes --memory lstm --updates 500",
     "pose-mrf": "--env frames-mujoco-clutter:halfcheetah --detector-updates 300 --spatial-updates 100 --updates 600",
@@ -79,6 +81,8 @@ EXAMPLES = {
     "ssd": "--env objects-minigrid-s16 --updates 300",
     "td3": "--env Pendulum-v1 --updates 1000",
     "vq-vae": "--env frames-minigrid-s64 --data-size 1000 --width 32 --code-size 16 --blocks 1 --batch-size 16 --updates 200",
+    "style-network": "--env photographs --updates 200",
+    "style-ppo": "--env minigrid-empty-5 --encoder nature --updates 4 --rollout-steps 64",
     "vib": "--env signals-2 --data-size 2048 --updates 200",
 }
 """Arguments of `rlbench run NAME` on its page, for a run of about a minute; `OFFLINE` for the others."""

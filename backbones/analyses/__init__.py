@@ -38,6 +38,10 @@ ANALYSES = NameTable(
             "the architectures of a search: the best ones, and their front of accuracy and latency",
         ),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
+        "style": (
+            "style:Style",
+            "style transfer with the network of a run, and Gram distances between pictures",
+        ),
         "transfers": (
             "transfers:Transfers",
             "how well objectives of pre-training transfer to each other, and the best few",

@@ -45,8 +45,8 @@ class Findings:
     panels: Sequence[Panel] = ()
     columns: Mapping[str, Array] = field(default_factory=dict)
     """Raw results for each example, [N, ...]."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Text of further files, by name."""
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    """Contents of further files, by name."""
 
 
 class Analysis(ABC):

@@ -56,6 +56,10 @@ ENCODERS = NameTable(
             "unet:UNET",
             "U-Net: downsamples and upsamples again; options width, pools, norm, head",
         ),
+        "vgg": (
+            "vgg:VGG_KIND",
+            "a small VGG network, for style transfer; options width, blocks, pool, norm",
+        ),
         "resnet20": ("resnet:RESNET", "the residual network with 20 layers"),
         "resnet56": ("resnet:RESNET", "the residual network with 56 layers"),
         "mobilenet-v2": (

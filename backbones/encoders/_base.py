@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         """
         if not isinstance(self.layers, Maps):
             raise UserError(
-                "this encoder has no pyramid of maps; use mobilenet-v2, mnasnet-a1, resnet, impala, conv4, fc-densenet, unet or fpn"
+                "this encoder has no pyramid of maps; use mobilenet-v2, mnasnet-a1, resnet, vgg, impala, conv4, fc-densenet, unet or fpn"
             )
         if self.padding != "keep":
             raise UserError(

@@ -11,6 +11,10 @@ MODELS = NameTable(
             "boxes around connected pixels of foreground colours, without gradients",
         ),
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
+        "dance": (
+            "dance:Dance",
+            "draws a robot in the poses of another one, from stick figures, by adversarial training",
+        ),
         "debiasing": (
             "debiasing:Debiasing",
             "a classifier whose features hide the scene, by an adversary and masked actors",
@@ -31,6 +35,10 @@ MODELS = NameTable(
         "nerfies": (
             "nerfies:Nerfies",
             "a moving scene from pictures with known cameras: a radiance field and a field of motions",
+        ),
+        "nearest-frame": (
+            "nearest_frame:NearestFrame",
+            "copies the training frame with the most similar stick figure",
         ),
         "one-shot": ("one_shot:OneShot", "any memory learns new classes within an episode"),
         "pose-mrf": (
@@ -77,6 +85,10 @@ MODELS = NameTable(
         "ssd": (
             "ssd:SSD",
             "boxes and classes of objects, from any encoder with maps of several strides",
+        ),
+        "style-network": (
+            "style_network:StyleNetwork",
+            "redraws pictures in the styles of others, in one pass, for style-ppo",
         ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
         "vq-vae": (

@@ -104,6 +104,7 @@ def everything() -> str:
 EXAMPLES = {
     "awac": "halfcheetah-medium",  # It may also explore, but is made for data.
     "blobs": "objects-minigrid-s16",
+    "dance": "motion-pairs:halfcheetah",
     "dqn": "CartPole-v1",  # Its actions are discrete.
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
     "imitation-ppo": "follow-humanoid",
@@ -115,6 +116,7 @@ EXAMPLES = {
     "nas-random": "archsearch-tiny",
     "nearest": "glyph-episodes",
     "nerfies": "captures:humanoid",
+    "nearest-frame": "motion-pairs:halfcheetah",
     "one-shot": "glyph-episodes",
     "pose-mrf": "frames-mujoco-clutter:halfcheetah",
     "pose-nearest": "poses:humanoid",
@@ -128,6 +130,8 @@ EXAMPLES = {
     "mask-rcnn": "objects-minigrid-s16",
     "proposals": "objects-minigrid-s16",
     "ssd": "objects-minigrid-s16",
+    "style-network": "photographs",
+    "style-ppo": "coinrun",
     "vib": "signals-2",
 }
 """Learners that need a task of a certain kind, with an example."""

@@ -14,6 +14,7 @@ import tyro
 from numpy.typing import NDArray
 
 from rlbench.backbones.ranges import FEW, Range, check
+from rlbench.benchmarks.commands.dancing import dancer
 from rlbench.envs.making import make_from_factory, make_gymnasium, make_of_module
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
@@ -64,6 +65,8 @@ class WatchConfig:
     size: int = 480
     """Width and height in pixels, if the environment allows a choice (MuJoCo); smaller pictures are
     enlarged by the largest whole factor that fits."""
+    drawn_by: Path | None = None
+    """Folder of a run of dance, which draws the robot of a MuJoCo environment as its target robot."""
     trust: TrustOption = False
     ranges: ClassVar[Mapping[str, Range]] = {
         "size": Range(lambda x: 16 <= x <= 4_096, "16 to 4,096"),
@@ -86,7 +89,13 @@ def make(options: WatchConfig) -> None:
     _imageio()  # Missing packages are reported before minutes of drawing.
     max_fps = GIF_FPS if ending == ".gif" else math.inf
     pictures, fps = frames(
-        options.run, options.episodes, options.seed, options.size, max_fps, trust=options.trust
+        options.run,
+        options.episodes,
+        options.seed,
+        options.size,
+        max_fps,
+        options.drawn_by,
+        trust=options.trust,
     )
     film, count = encoded(map(captioned, pictures), fps, ending)
     write_atomically(out, film)
@@ -116,6 +125,7 @@ def frames(
     seed: int,
     size: int,
     max_fps: float = math.inf,
+    drawn_by: Path | None = None,
     *,
     trust: Trust = False,
 ) -> tuple[Iterator[Shot], float]:
@@ -127,6 +137,7 @@ def frames(
         seed: Seed of the episodes.
         size: Width and height, if we do the drawing.
         max_fps: Largest number of frames per second; steps in between are not drawn.
+        drawn_by: Folder of a run of `dance` that draws the robot, if there is one.
         trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Returns:
@@ -145,6 +156,12 @@ def frames(
     agent, task = load_agent_run(run, trust=trust)
     agent.act_generator.manual_seed(derive(seed, "actions"))
     env, draw = _drawing(task, size)
+    if drawn_by is not None:
+        if not hasattr(env.unwrapped, "mujoco_renderer"):
+            raise UserError(
+                f"{task.name} has no robot of MuJoCo, which --drawn-by needs; leave it out, or give a run on HalfCheetah-v5"
+            )
+        draw = dancer(drawn_by, env.unwrapped, size, trust=trust)
     steps_per_second = float(env.metadata.get("render_fps") or 30)
     every = math.ceil(steps_per_second / max_fps) or 1
     played = _played(agent, Checked(env, task.name), draw, episodes, seed, every)

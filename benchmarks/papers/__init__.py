@@ -23,6 +23,10 @@ PAPERS = NameTable(
             "return-conditioned cloning, compared with cloning and IQL",
         ),
         "dqn": ("dqn:PAPER", "deep Q-networks, compared with two other libraries"),
+        "everybody-dance-now": (
+            "everybody_dance_now:PAPER",
+            "a robot drawn in the poses of another one, from stick figures",
+        ),
         "facenet": ("facenet:PAPER", "triplets for verifying identities that were never seen"),
         "fast-weights": (
             "fast_weights:PAPER",
@@ -82,6 +86,10 @@ PAPERS = NameTable(
             "pr_vipe:PAPER",
             "retrieval of poses across views by a probabilistic embedding",
         ),
+        "policy-style": (
+            "policy_style:PAPER",
+            "PPO on CoinRun with frames that a style network redraws",
+        ),
         "prototypical": ("prototypical:PAPER", "few-shot learning by the means of embeddings"),
         "recurrent-batch-norm": (
             "recurrent_batch_norm:PAPER",
@@ -97,6 +105,10 @@ PAPERS = NameTable(
         "scene-debiasing": (
             "scene_debiasing:PAPER",
             "actions whose scenes mislead: an adversary and masked actors",
+        ),
+        "style-transfer": (
+            "style_transfer:PAPER",
+            "a photograph in the style of textures, with an untrained network",
         ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
         "ssd": ("ssd:PAPER", "object detection from maps of several strides"),

@@ -17,6 +17,8 @@ SHOWN = 8
 """Examples of each kind."""
 SURE, ENLARGED = 0.5, 4
 """Smallest score of the detections that are drawn, and pixels of their pictures per pixel of the image."""
+REDRAWING = ("dance", "nearest-frame", "style-network")
+"""Models that draw pictures."""
 SIDE = 96
 """Smallest length of a picture's longer side in pixels; small images are enlarged without smoothing."""
 
@@ -67,6 +69,8 @@ def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
         return Pictures(title, shown=posed(result, trust))
     if result.config["learner"]["name"] == "nerfies":
         return Pictures(title, shown=rendered(result, trust))
+    if result.config["learner"]["name"] in REDRAWING:
+        return Pictures(title, shown=redrawn(result, trust))
     if result.config["learner"]["name"] == "language-model":
         return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
@@ -150,6 +154,28 @@ def rendered(result: Result, trust: Trust) -> tuple[Picture, ...]:
     turned = image(np.concatenate([some["obs"][0].numpy(), *others], axis=1))
     words = f"frame {int(some['frame'][0])}: true, and drawn from {len(rows)} angles"
     return (*found, Picture(turned, words))
+
+
+def redrawn(result: Result, trust: Trust) -> tuple[Picture, ...]:
+    """The first test examples of a model that draws pictures: a frame and the drawn one, or rows of the source, drawn and true frames of a clip."""
+    import torch
+
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.interface import evaluating
+
+    learner, _ = load_run(result.folder, trust=trust)
+    test = examples_of_run(result.folder, trust=trust).test.take(slice(SHOWN))
+    with torch.no_grad(), evaluating(learner):
+        made = learner.decide(test["obs"]).round().byte().numpy()
+    if "frames" not in test.columns:
+        pairs = zip(test["obs"].numpy(), made, strict=True)
+        both = (np.concatenate([_rgb(x), _rgb(y)], axis=1) for x, y in pairs)
+        return tuple(Picture(image(x), "a frame, and the same redrawn") for x in both)
+    rows = [made, test["frames"].numpy()]
+    rows = [test["source"].numpy(), *rows] if "source" in test.columns else rows
+    words = f"{'source, ' if len(rows) > 2 else ''}drawn and true frames"
+    clips = (np.concatenate([np.concatenate(x, axis=1) for x in clip]) for clip in zip(*rows, strict=True))  # fmt: skip
+    return tuple(Picture(image(clip), words) for clip in clips)
 
 
 def detected(result: Result, trust: Trust) -> tuple[Picture, ...]:

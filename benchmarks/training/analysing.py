@@ -207,7 +207,7 @@ def _write(job: AnalysisJob, found: "Findings") -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found.columns)  # type: ignore[arg-type]
     write_atomically(folder / "columns.npz", buffer.getvalue())
-    drawn = {name: text.encode() for name, text in found.files.items()} | {
+    drawn = {name: x.encode() if isinstance(x, str) else x for name, x in found.files.items()} | {
         "curves.csv": _csv(found.panels).encode() if found.panels else None,
         "curves.png": _picture(found.panels) if found.panels else None,
     }

@@ -59,6 +59,10 @@ SOURCES = NameTable(
             "room_visits:RoomVisits",
             "MultiRoom's levels with the agent in the first room; in tests also in rooms that are new to it",
         ),
+        "photographs": (
+            "photographs:Photographs",
+            "pieces of six photographs and textures, 64x64; other halves of them in tests",
+        ),
     },
     group="rlbench.sources",
 )
@@ -75,6 +79,7 @@ PREFIXES = {
     "frames-procgen:": "frames_procgen:ProcgenFrames",
     "level-sets:": "level_sets:LevelSets",
     "moment-sets:": "moment_sets:MomentSets",
+    "motion-pairs:": "motion_pairs:MotionPairs",
     "objects-minigrid-s": "objects_minigrid:MiniGridObjects",
     "objects-procgen:": "objects_procgen:ProcgenObjects",
     "poses:": "poses:Poses",
@@ -96,6 +101,7 @@ SHOWN = {
     "frames-procgen:GAME": "frames of coinrun, starpilot, ... and the class of every pixel",
     "level-sets:GAME": "sets of 20 frames of one Procgen level each, of coinrun, ...; other levels in tests",
     "moment-sets:TASK": "sets of 8 consecutive observations under random actions; other moments in tests",
+    "motion-pairs:FAMILY": "clips of a robot and of another one in the same poses (halfcheetah, hopper, walker2d), as stick figures and pictures",
     "scenes-R": "actions of a figure; the background gives them away in R % of the training frames",
     "objects-minigrid-sS": "objects of MiniGrid in frames of 64x64 pixels, with their boxes; tiles of 4 to S = 4, 6, ... or 16 pixels",
     "objects-procgen:GAME": "objects of coinrun, starpilot, ... in frames of 64x64 pixels, with their boxes",

@@ -104,7 +104,7 @@ def test_front_by_hand(tmp_path: Path) -> None:
     assert list(by_architectures.x) == [1, 2, 3, 4]
     for name, tokens in (("best-1", GOOD), ("best-2", FAST), ("best-3", SLOW)):
         file = tmp_path / f"{name}.json"
-        file.write_text(found.files[file.name])
+        file.write_text(str(found.files[file.name]))
         assert read_architecture(file) == SPACE.decode(tokens)
     assert len(found.files) == 3
 

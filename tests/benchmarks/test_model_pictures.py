@@ -10,7 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from rlbench.backbones.models import style_network
+from rlbench.backbones.models.nearest_frame import NearestFrameConfig
 from rlbench.backbones.models.segmenter import SegmenterConfig
+from rlbench.backbones.models.style_network import StyleNetworkConfig
 from rlbench.benchmarks.tables import pictures, report
 from rlbench.benchmarks.tables.pictures import caption, coloured, image
 from rlbench.benchmarks.tables.report import ReportConfig
@@ -20,6 +23,8 @@ from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
+from tests.backbones import test_dance
+from tests.backbones.test_style import drawing
 
 
 def pixels(address: str) -> np.ndarray:
@@ -229,3 +234,38 @@ def test_a_language_model_shows_the_words_that_it_predicts(tmp_path: Path) -> No
     assert "[MASK]" in "".join(x.caption for x in found.shown)
     assert first.startswith("[CLS]")
     assert first.rpartition(": ")[2]
+
+
+def test_drawn_clips_are_in_the_report(tmp_path: Path) -> None:
+    config = RunConfig(
+        env="tests.backbones.test_dance:source", updates=1, eval_every=0, out=tmp_path / "run"
+    )
+    settings = NearestFrameConfig(memory=4, batch_size=4)
+    Run("nearest-frame", settings, config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("nearest-frame", tmp_path / "run"), trust=True)
+    assert len(found.shown) == 4
+    assert found.shown[0].caption == "drawn and true frames"
+    drawn = pixels(found.shown[0].image)
+    true = test_dance.batch(1, 4)["frames"][0].numpy()
+    below = np.concatenate(list(true), axis=1)
+    assert drawn.shape == (2 * true.shape[1], 3 * true.shape[2], 3)
+    np.testing.assert_allclose(drawn[true.shape[1] :], np.rint(below * (255 / below.max())), atol=1)
+
+
+def test_redrawn_frames_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style_network, "photograph", drawing)
+    obs = np.random.default_rng(0).integers(256, size=(3, 100, 100, 3), dtype=np.uint8)
+    np.savez(tmp_path / "frames.npz", **{"train/obs": obs, "test/obs": obs})
+    config = RunConfig(
+        env=str(tmp_path / "frames.npz"), updates=1, eval_every=0, out=tmp_path / "run"
+    )
+    settings = StyleNetworkConfig(
+        encoder="vgg:width=2,blocks=1", styles=("brick",), width=2, blocks=1, batch_size=2
+    )
+    Run("style-network", settings, config, Console(quiet=True)).start()
+    found = pictures.pictures(read_result("style-network", tmp_path / "run"), trust=True)
+    assert len(found.shown) == 3
+    shown = pixels(found.shown[0].image)
+    assert shown.shape == (100, 200, 3)
+    np.testing.assert_allclose(shown[:, :100], obs[0], atol=1)
+    assert not np.array_equal(shown[:, :100], shown[:, 100:])

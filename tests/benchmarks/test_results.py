@@ -186,7 +186,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
             "accuracy", "perfect_steps_any", "majority", "last_action", "miou", *(f"instance_{n}" for n in (1, 2, 3, 5, 10)),
             "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence", "explained", "pck", "clean_pck", "error",
             *(f"{measure}{size}" for measure in ("map", "recall") for size in ("", "_small", "_medium", "_large")),
-            "mask_map", "mask_map_75", "ambiguity", *(f"{kind}_{k}" for kind in ("exact", "match") for k in (1, 5, 20)),"bits", "blind", "leaks", "recognised", "judge_accuracy", "mse", "perplexity_bottom", "perplexity_top", "low","robot_psnr", "psnr", "stretch", "pose_r2",
+            "mask_map", "mask_map_75", "ambiguity", *(f"{kind}_{k}" for kind in ("exact", "match") for k in (1, 5, 20)), "bits", "blind", "leaks", "recognised", "judge_accuracy", "mse", "perplexity_bottom", "perplexity_top", "low", "robot_psnr", "psnr", "stretch", "pose_r2", "style_loss", "start", "ssim", "flicker", "face_error", "face_before",
         )  # fmt: skip
         for run in runs:
             for name in of_models:
@@ -220,7 +220,12 @@ def every_analysis(paper: Paper, folder: Path) -> list[tuple[str, str, Analysed]
         "objectives": np.array([*"abcde"]), "chosen": np.ones((5, 5), bool), "affinity": np.ones((5, 5)),
         "transfer_sources": np.eye(5, dtype=bool), "transfer_target": np.zeros(5, int), "transfer_affinity": np.ones(5),
     }  # fmt: skip
-    columns = {"transfers": transfers}
+    # Three pictures, one in each style.
+    style = {
+        "style": np.array(["brick", "grass", "gravel"]), "distances": np.ones((3, 3)),
+        **{x: np.ones(3) for x in ("start_loss", "style_loss", "content_loss", "layout", "correlation", "content_weight", "stride")},
+    }  # fmt: skip
+    columns = {"transfers": transfers, "style": style}
     return [
         (
             method,

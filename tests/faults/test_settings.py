@@ -78,6 +78,11 @@ TINY: dict[str, list[str]] = {
     ],
     "classifier": ["--env", "digits", "--encoder", "sigmoid-mlp:units=8,layers=1", "--batch-size", "4"],
     "decision-transformer": ["--env", "point-mixed", "--data-size", "500", "--batch-size", "4", "--embedding-size", "8"],
+    "dance": [
+        "--env", "motion-pairs:halfcheetah", "--data-size", "4", "--batch-size", "1", "--width", "4", "--judge-width", "4", "--blocks", "1",
+        "--encoder", "vgg:width=4",
+    ],
+    "nearest-frame": ["--env", "motion-pairs:halfcheetah", "--data-size", "4", "--batch-size", "2", "--memory", "4"],
     "debiasing": ["--env", "scenes-85", "--data-size", "64", "--batch-size", "4", "--encoder", "conv4:width=4"],
     "language-model": ["--env", "missions-unlabelled", "--data-size", "64", "--batch-size", "4"],
     "sequence-classifier": ["--env", "missions", "--data-size", "64", "--batch-size", "4"],
@@ -88,6 +93,8 @@ TINY: dict[str, list[str]] = {
     **dict.fromkeys(("blobs", "mask-rcnn", "proposals", "ssd"), OBJECTS),
     **dict.fromkeys(("facenet", "prototypical"), SETS),
     **dict.fromkeys(("nearest", "one-shot"), GLYPHS),
+    "style-network": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4", "--styles", "brick", "--width", "4"],
+    "style-ppo": ["--env", "minigrid-empty-5", "--encoder", "nature", "--envs", "2", "--styles", "1", "--rollout-steps", "4", "--hidden", "8"],
     "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     "vq-vae": ["--env", "frames-minigrid-s40", "--data-size", "8", "--width", "4", "--codes", "4", "--batch-size", "4"],
     "nerfies": [

@@ -3,6 +3,7 @@
 from tests.mutations import (
     of_agents,
     of_architectures,
+    of_dance,
     of_data,
     of_densities,
     of_detection,
@@ -20,6 +21,7 @@ from tests.mutations import (
     of_runs,
     of_sequences,
     of_social,
+    of_style,
     of_tables,
     of_transfers,
 )
@@ -32,6 +34,7 @@ ALL = [
     *of_sequences.MUTATIONS,
     *of_language.MUTATIONS,
     *of_data.MUTATIONS,
+    *of_dance.MUTATIONS,
     *of_detection.MUTATIONS,
     *of_densities.MUTATIONS,
     *of_embeddings.MUTATIONS,
@@ -42,6 +45,7 @@ ALL = [
     *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,
     *of_social.MUTATIONS,
+    *of_style.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
     *of_plugins.MUTATIONS,
