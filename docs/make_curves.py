@@ -50,7 +50,12 @@ COMMANDS = {
     ),
     "brac": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3 --alpha 0.1",
     "blobs": "--env objects-minigrid-s16 --data-size 200 --updates 4 --eval-every 1 --batch-size 20",
+    "born-again": (
+        "--env digits --data-size 300 --encoder conv4:layers=2,width=8,norm=bn --cycle-updates 60 --learning-rate 0.03 --batch-size 32 "
+        "--updates 180 --eval-every 20"
+    ),
     "classifier": "--env digits --encoder resnet:units=1,width=8 --updates 200 --eval-every 20",
+    "contrastive": "--env digit-grids-1 --data-size 2000 --updates 200 --eval-every 20",
     "cql": f"{CRITICS} --learning-rate 1e-3 --policy-learning-rate 1e-3",
     "count-ppo": (
         "--env multiroom-n1 --encoder one-hot-grid --levels 11 --no-quantise --density-width 4 --density-layers 1 "
@@ -76,6 +81,7 @@ COMMANDS = {
         "--updates 30 --eval-every 5 --eval-episodes 5"
     ),
     "iql": f"{CRITICS} --learning-rate 1e-3",
+    "fedavg": "--env digit-clients-iid --learning-rate 0.3 --updates 40 --eval-every 4",
     "language-model": (
         "--env missions-unlabelled --data-size 1000 --encoder transformer:width=32,layers=1 --updates 200 --eval-every 20 "
         "--learning-rate 3e-3"
@@ -93,6 +99,9 @@ COMMANDS = {
     ),
     "nearest-frame": "--env motion-pairs:halfcheetah --data-size 25 --batch-size 5 --updates 4 --eval-every 1",
     "novelty-ppo": CART_POLE,
+    "mixmatch": (
+        "--env digits-labelled-20 --encoder conv4:layers=2,width=8,norm=bn --average 0.98 --unlabelled-weight 25 --updates 300 --eval-every 30"
+    ),
     "one-shot": (
         "--env glyph-episodes --memory lstm --memory-size 64 --data-size 2000 --updates 300 --eval-every 30 --learning-rate 3e-3"
     ),
@@ -156,6 +165,11 @@ COMMANDS = {
         "--env coinrun --encoder nature --styles 2 --painter-width 4 --painter-blocks 1 --envs 16 --rollout-steps 32 --batch-size 128 "
         "--epochs 2 --updates 16 --eval-every 4"
     ),
+    "smooth-adversarial": (
+        "--env digits --encoder conv4:layers=2,width=8,norm=gn --learning-rate 0.03 --samples 100 --updates 200 --eval-every 50"
+    ),
+    "supermask": "--env digits --updates 200 --eval-every 20",
+    "tickets": "--env digits --data-size 300 --rounds 7 --round-updates 80 --updates 640 --eval-every 80",
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
 }
 """Arguments of `rlbench run NAME` without `--seed`; other learners use `USUAL`."""

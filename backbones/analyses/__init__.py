@@ -12,6 +12,10 @@ ANALYSES = NameTable(
     "analysis",
     __name__,
     {
+        "acting": (
+            "acting:Acting",
+            "returns of a classifier of actions, also under noise and attacks",
+        ),
         "attention-cost": (
             "attention_cost:AttentionCost",
             "how the time of attention grows with the length, sparse and full",
@@ -23,6 +27,10 @@ ANALYSES = NameTable(
         "edges": (
             "edges:EdgeNorms",
             "norms of an RFM's edge activations before agents take items, alone or together",
+        ),
+        "certify": (
+            "certify:Certify",
+            "the radius within which a classifier's answers under noise cannot change",
         ),
         "company": (
             "company:Company",

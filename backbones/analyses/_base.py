@@ -59,9 +59,10 @@ class Analysis(ABC):
 
     history: Callable[[], Iterator[tuple[int, Any]]]
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
-    play: Callable[[str, int, bool], Mapping[str, Array]]
-    """Plays the first run's agent on a task for a number of episodes, with exploration noise if the last argument is true, and
-    returns every measure, [E] values each; set before `analyse` is called."""
+    play: Callable[..., Mapping[str, Array]]
+    """Plays the first run's agent on a task for a number of episodes, with exploration noise if the third argument is true, and
+    returns every measure, [E] values each. A model acts by a fourth argument, from observations [B, ...] to numbers of actions [B].
+    Set before `analyse` is called."""
     environment: Callable[[], Any]
     """Makes an environment of the first run's task; set before `analyse` is called."""
     folders: Sequence[Path]

@@ -44,6 +44,10 @@ ENCODERS = NameTable(
         "nature": ("nature:NATURE", "the convolutions of the deep Q-network"),
         "impala": ("impala:IMPALA", "IMPALA's residual network"),
         "resnet": ("resnet:RESNET", "residual network; options units, width, block, norm, ..."),
+        "mlp": (
+            "mlp:MLP_KIND",
+            "fully connected layers over all values; option units, as in 300-100",
+        ),
         "sigmoid-mlp": (
             "sigmoid_mlp:SIGMOID_MLP",
             "sigmoid layers, with or without batch normalisation; options units, layers, norm",
@@ -109,7 +113,7 @@ ENCODERS = NameTable(
     },
     group="rlbench.encoders",
 )
-FITTING = ("padding", "side")
+FITTING = ("padding", "side", "zeros")
 """Options of all image encoders; see `Encoder`."""
 FROM_RUNS = ("objects", "keypoints", "codes")
 """Encoders that read observations through the trained network of a run: `objects:RUN`; see `FromRun`."""
@@ -151,7 +155,8 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
     fitting = {option: options.pop(option) for option in FITTING if option in options}
     if kind.takes == "anything":
         with _refusing_too_large(name, obs_shape):
-            return Encoder(kind, kind.layers(0, **options), obs_shape, channels_last=False)
+            given: Any = obs_shape if kind.sized else 0
+            return Encoder(kind, kind.layers(given, **options), obs_shape, False, **fitting)
     last = kind.takes == "grids" or obs_shape[0] not in CHANNELS
     channels = obs_shape[-1] if last else obs_shape[0]
     pair = kind.takes == "images" and last and channels == PAIR
@@ -168,7 +173,7 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
             f"observations have the shape {obs_shape}, but the encoder {name} takes {taken}; "
             f"give the encoder {suited_encoder(obs_shape)} or an environment with {kind.takes}{hint}"
         )
-    given: Any = channels
+    given = channels
     if kind.sized:
         if fitting.get("padding", "keep") != "keep":
             raise UserError(
@@ -315,6 +320,10 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
         from rlbench.backbones.encoders._base import Encoder
 
         makers.append(Encoder.__init__)
+    elif kind.takes in ("anything", "grids"):
+        from rlbench.backbones.encoders._base import weight_options
+
+        makers.append(weight_options)
     lists = [words for words in (PRESETS.get(base, ""), given) if words]
     words = [word for words in lists for word in words.split(",")]
     return kind, read_options("encoder", base, words, *makers)

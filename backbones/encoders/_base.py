@@ -31,7 +31,7 @@ class Kind:
     any_channels: bool = False
     """Whether grids may have any number of channels, and not only 1, 3 or 4."""
     sized: bool = False
-    """Whether the layers are made for one size of images and are given [C, H, W], the shape, in place of C."""
+    """Whether the layers are made for one size and are given the shape, [C, H, W] for images, in place of C."""
     scale: float = 1.0
     """Factor by which the values are multiplied."""
     memory_format: torch.memory_format = torch.contiguous_format
@@ -61,6 +61,7 @@ class Encoder(nn.Module):
         channels_last: bool,
         padding: Padding = "keep",
         side: int = 64,
+        zeros: Literal["learn", "keep"] = "learn",
     ) -> None:
         """Finds the number of features with a trial pass.
 
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
             channels_last: Observations are [B, H, W, C].
             padding: How the padding of images is treated; see `layers/sizes.py`.
             side: Rows and columns after `resize` and `crop`.
+            zeros: Whether weights that are 0 learn as others do or stay 0, such as those of a lottery ticket; biases always learn.
 
         Raises:
             UserError: `side` is below 1, or the layers do not fit `padding`.
@@ -83,7 +85,10 @@ class Encoder(nn.Module):
                 "on the size; give head=spp, gap or spatial-softmax"
             )
         self.layers = layers
-        self.padding, self.side = padding, side
+        self.padding, self.side, self.zeros = padding, side, zeros
+        if zeros == "keep":
+            for weight in (x for x in layers.parameters() if x.dim() > 1):
+                weight.register_hook(partial(_without_zeros, weight))
         self.channels_last = channels_last
         self.kind = kind
         self.obs_dims = len(obs_shape)
@@ -104,7 +109,7 @@ class Encoder(nn.Module):
     @property
     def one_program(self) -> bool:
         """Whether the operations are the same for all observations of its shape, so that it can be compiled."""
-        return self.padding == "keep"
+        return self.padding == "keep" and self.zeros == "learn"
 
     def pyramid(self, obs: Tensor) -> dict[int, Tensor]:
         """Maps by stride, from fine to coarse.
@@ -140,6 +145,15 @@ class Encoder(nn.Module):
             memory_format=self.kind.memory_format if on_cpu else torch.contiguous_format
         )
         return obs.float() * self.kind.scale
+
+
+def weight_options(zeros: Literal["learn", "keep"] = "learn") -> None:
+    """The options of `Encoder` that encoders of grids and of any array have too; only images can be padded."""
+
+
+def _without_zeros(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a weight, 0 if it is 0."""
+    return gradient * (weight.detach() != 0)
 
 
 Observations = int | Encoder

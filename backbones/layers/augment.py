@@ -1,6 +1,6 @@
-"""Cut-out: rectangles of random colour over an image, which a policy must learn to ignore.
+"""Augmentation of images: random rectangles and shifts.
 
-At most five rectangles, each side uniform in 10 to 35 % of the image, as in CoinRun's training
+Cut-out: rectangles of random colour over an image, which a policy must learn to ignore. At most five rectangles, each side uniform in 10 to 35 % of the image, as in CoinRun's training
 (Cobbe et al., 2019, https://arxiv.org/abs/1812.02341, section 5.3).
 """
 
@@ -64,3 +64,25 @@ def cut_out(obs: Tensor, rectangles: Tensor, *, channels_last: bool = False) -> 
         paint = (255 * torch.stack(colour, dim=1)).to(obs.dtype)[:, :, None, None]
         obs = torch.where(inside, paint, obs)
     return obs
+
+
+def shifted(obs: Tensor, offsets: Tensor, *, channels_last: bool = False) -> Tensor:
+    """Shifts each image down and to the right by whole pixels; the pixels at its edges are repeated.
+
+    >>> image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> shifted(image, torch.tensor([[0, 1]])).tolist()
+    [[[[1.0, 1.0], [3.0, 3.0]]]]
+
+    Args:
+        obs: [B, C, H, W], or [B, H, W, C].
+        offsets: Rows and columns, int64 [B, 2]; negative ones shift up and to the left.
+        channels_last: Whether `obs` is [B, H, W, C].
+    """
+    if channels_last:
+        return shifted(obs.movedim(-1, 1), offsets).movedim(1, -1)
+    each = torch.arange(len(obs), device=obs.device)[:, None, None]
+    height, width = obs.shape[-2:]
+    y, x = (torch.arange(n, device=obs.device) for n in (height, width))
+    rows = (y - offsets[:, :1]).clamp(0, height - 1)
+    columns = (x - offsets[:, 1:]).clamp(0, width - 1)
+    return obs[each, :, rows[:, :, None], columns[:, None]].movedim(-1, 1)

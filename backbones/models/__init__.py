@@ -10,10 +10,18 @@ MODELS = NameTable(
             "blobs:Blobs",
             "boxes around connected pixels of foreground colours, without gradients",
         ),
+        "born-again": (
+            "born_again:BornAgain",
+            "a classifier in generations, each of which learns from the one before it",
+        ),
         "classifier": ("classifier:Classifier", "any encoder with a linear head, by cross-entropy"),
         "dance": (
             "dance:Dance",
             "draws a robot in the poses of another one, from stick figures, by adversarial training",
+        ),
+        "contrastive": (
+            "contrastive:Contrastive",
+            "features that tell which observations belong together: CPC, or WPC with a Lipschitz constraint",
         ),
         "debiasing": (
             "debiasing:Debiasing",
@@ -23,6 +31,10 @@ MODELS = NameTable(
             "facenet:FaceNet",
             "an embedding in which observations of one class are near each other, by triplets",
         ),
+        "fedavg": (
+            "fedavg:FedAvg",
+            "federated averaging: a classifier from clients that keep their examples",
+        ),
         "language-model": (
             "language_model:LanguageModel",
             "pre-trains a transformer on sequences: hidden words as in BERT, or the next word",
@@ -30,6 +42,10 @@ MODELS = NameTable(
         "mask-rcnn": (
             "mask_rcnn:MaskRCNN",
             "boxes, classes and masks of objects in two stages, from any encoder with maps",
+        ),
+        "mixmatch": (
+            "mixmatch:MixMatch",
+            "a classifier from few labelled and many unlabelled examples",
         ),
         "nearest": ("nearest:Nearest", "nearest neighbours within an episode, without learning"),
         "nerfies": (
@@ -82,6 +98,10 @@ MODELS = NameTable(
             "sequence_classifier:SequenceClassifier",
             "a transformer or any memory over sequences, from scratch or pre-trained",
         ),
+        "smooth-adversarial": (
+            "smooth_adversarial:SmoothAdversarial",
+            "a classifier whose answers under noise are certified, by adversarial training",
+        ),
         "ssd": (
             "ssd:SSD",
             "boxes and classes of objects, from any encoder with maps of several strides",
@@ -89,6 +109,14 @@ MODELS = NameTable(
         "style-network": (
             "style_network:StyleNetwork",
             "redraws pictures in the styles of others, in one pass, for style-ppo",
+        ),
+        "supermask": (
+            "supermask:Supermask",
+            "a classifier with random weights, of which it learns which ones to leave out",
+        ),
+        "tickets": (
+            "tickets:Tickets",
+            "lottery tickets: a classifier that is trained, pruned and restarted again and again",
         ),
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
         "vq-vae": (

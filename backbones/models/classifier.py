@@ -65,7 +65,9 @@ class Classifier(Model):
     """The classifier."""
 
     Config: ClassVar[type] = ClassifierConfig
-    measures = (Measure("accuracy"), Measure("loss", "nats", higher_is_better=False))
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure("accuracy"), Measure("loss", "nats", higher_is_better=False),
+    )  # fmt: skip
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 2_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 100,
     }  # fmt: skip

@@ -105,11 +105,14 @@ EXAMPLES = {
     "awac": "halfcheetah-medium",  # It may also explore, but is made for data.
     "blobs": "objects-minigrid-s16",
     "dance": "motion-pairs:halfcheetah",
+    "contrastive": "digit-grids-9",
     "dqn": "CartPole-v1",  # Its actions are discrete.
+    "fedavg": "digit-clients-iid",
     "ibac-sni": "multiroom-n1",  # Its encoder reads grids.
     "imitation-ppo": "follow-humanoid",
     "iql": "halfcheetah-medium",
     "language-model": "missions-unlabelled",
+    "mixmatch": "digits-labelled-20",
     "nas": "archsearch-tiny",
     "nas-evolution": "archsearch-tiny",
     "nas-local": "archsearch-tiny",

@@ -16,11 +16,16 @@ PAPERS = NameTable(
         "bert": ("bert:PAPER", "pre-training on sentences with hidden words"),
         "big-bird": ("big_bird:PAPER", "sparse attention to long sequences"),
         "bear": ("bear:PAPER", "BEAR on mixtures of good and bad data"),
+        "born-again": ("born_again:PAPER", "students that learn from networks like themselves"),
         "crr": ("crr:PAPER", "CRR against cloning and unweighted critics"),
         "d4rl": ("d4rl:PAPER", "all offline agents on D4RL's locomotion tasks"),
         "decision-transformer": (
             "decision_transformer:PAPER",
             "return-conditioned cloning, compared with cloning and IQL",
+        ),
+        "deconstructing-tickets": (
+            "deconstructing_tickets:PAPER",
+            "which weights a lottery ticket keeps, and what of them matters",
         ),
         "dqn": ("dqn:PAPER", "deep Q-networks, compared with two other libraries"),
         "everybody-dance-now": (
@@ -32,6 +37,7 @@ PAPERS = NameTable(
             "fast_weights:PAPER",
             "retrieval by a matrix that is written while it runs",
         ),
+        "fedavg": ("fedavg:PAPER", "rounds of communication with more and less local work"),
         "fc-densenet": ("fc_densenet:PAPER", "segmentation with few parameters"),
         "fcn": ("fcn:PAPER", "segmentation from maps of several strides"),
         "gated-pixelcnn": (
@@ -48,6 +54,7 @@ PAPERS = NameTable(
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
         "mann": ("mann:PAPER", "one-shot learning with a table that is read by content"),
+        "mixmatch": ("mixmatch:PAPER", "20 labelled and 1,400 unlabelled images"),
         "mnasnet": ("mnasnet:PAPER", "a search for accurate and fast networks"),
         "mobilenet-v2": (
             "mobilenet_v2:PAPER",
@@ -110,6 +117,10 @@ PAPERS = NameTable(
             "style_transfer:PAPER",
             "a photograph in the style of textures, with an untrained network",
         ),
+        "smooth-adversarial": (
+            "smooth_adversarial:PAPER",
+            "certified radii after adversarial training under noise",
+        ),
         "spp": ("spp:PAPER", "spatial pyramid pooling: one network for images of all sizes"),
         "ssd": ("ssd:PAPER", "object detection from maps of several strides"),
         "taskonomy": (
@@ -121,6 +132,14 @@ PAPERS = NameTable(
             "pose by a ConvNet and a spatial model that are trained together",
         ),
         "vq-vae-2": ("vq_vae_2:PAPER", "images as two grids of codes, compared with one"),
+        "ticket-transfer": (
+            "ticket_transfer:PAPER",
+            "lottery tickets on other data and with other optimisers",
+        ),
+        "wasserstein-dependency": (
+            "wasserstein_dependency:PAPER",
+            "contrastive learning if observations have much in common",
+        ),
     },
     group="rlbench.papers",
 )

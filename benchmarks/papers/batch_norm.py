@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlbench.benchmarks.papers._curves import updates_to
 from rlbench.benchmarks.tables.paper import AnalysisGrid, Claim, Grid, Method, Paper, Scale, Verdict
-from rlbench.benchmarks.tables.results import Missing, Result, Results
+from rlbench.benchmarks.tables.results import Missing, Results
 
 STEP_SIZES = (0.1, 0.5, 2.0)
 NORMS = {"no normalisation": "none", "batch normalisation": "bn"}
@@ -44,22 +45,13 @@ def _grid(scale: Scale) -> Grid:
     return Grid(methods, ("digits",), seeds=3, run=run)
 
 
-def updates_to(run: Result) -> float:
-    """Updates until the test accuracy first reached the target; infinite if it never did."""
-    from rlbench.benchmarks.training.run_folder import RunFolder
-
-    saved = RunFolder(run.folder).evaluations()
-    reached = saved["update"][saved["accuracy"].mean(1) >= TARGET]
-    return float(reached[0]) if len(reached) else np.inf
-
-
 def _counts(results: Results, norm: str) -> dict[float, NDArray[Any]]:
     found = {}
     for size in STEP_SIZES:
         runs = results.of(name(norm, size), "digits")
         if not runs:
             raise Missing(f"{name(norm, size)} has not been run")
-        found[size] = np.array([updates_to(run) for run in runs])
+        found[size] = np.array([updates_to(run, "accuracy", TARGET) for run in runs])
     return found
 
 

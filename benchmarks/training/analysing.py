@@ -108,6 +108,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.benchmarks.training.playing import play
     from rlbench.envs.tasks import Task, find_task
     from rlbench.interface import Agent, Learner, Model, evaluating
     from rlbench.offline_data.examples import open_examples
@@ -143,7 +144,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     analysis.folders = [path.resolve() for path in job.runs]
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make
-    analysis.play = partial(_play, learners[0], config["seed"])
+    analysis.play = partial(play, learners[0], config["seed"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for learner in learners:
@@ -167,32 +168,6 @@ def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
     for update, state in RunFolder(path).snapshots(learner.device):
         learner.load_state_dict(with_generators_of(learner, state))
         yield update, learner
-
-
-def _play(
-    agent: Any, seed: int, task: str, episodes: int, explore: bool
-) -> Mapping[str, NDArray[Any]]:
-    """Every measure of episodes of an agent on a task with its spaces.
-
-    Raises:
-        UserError: The task has other spaces.
-    """
-    from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
-    from rlbench.envs.tasks import find_task
-    from rlbench.interface import Spec
-
-    found = find_task(task)
-    with contextlib.closing(found.make()) as env:
-        mine, theirs = agent.spec, Spec.of(env)
-    for name in ("observation_space", "action_space"):
-        if getattr(mine, name) != getattr(theirs, name):
-            raise UserError(
-                f"{task} has the {name.replace('_', ' ')} {getattr(theirs, name)}, but the agent learned with "
-                f"{getattr(mine, name)}; give a task with the same spaces"
-            )
-    evaluator = EpisodesEvaluator(found, episodes)
-    with contextlib.closing(evaluator.envs):
-        return evaluator.columns(agent, seed, explore=explore)
 
 
 def _write(job: AnalysisJob, found: "Findings") -> None:

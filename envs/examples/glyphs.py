@@ -29,14 +29,18 @@ AT_ONCE = 256
 
 
 class Glyphs(Source):
-    """Images [28, 28, 1] of bytes, bright on dark, and classes 0 to 19."""
+    """Images [side, side, 1] of bytes, bright on dark, and classes 0 to 19."""
 
     kind = "generated"
+
+    def __init__(self, side: int = SIDE) -> None:
+        """Images of `side` pixels."""
+        self._side = side
 
     @property
     def fields(self) -> Mapping[str, Space[Any]]:
         """See `Source`."""
-        image = spaces.Box(0, 255, (SIDE, SIDE, 1), np.uint8)
+        image = spaces.Box(0, 255, (self._side, self._side, 1), np.uint8)
         return {"obs": image, "label": spaces.Discrete(CLASSES)}
 
     @property
@@ -50,9 +54,15 @@ class Glyphs(Source):
         rng = np.random.default_rng(derive(seed, "glyphs", split))
         labels = rng.integers(CLASSES, size=size)
         images = [
-            render(drawn(classes[labels[i : i + AT_ONCE]], rng)) for i in range(0, size, AT_ONCE)
+            render(drawn(classes[labels[i : i + AT_ONCE]], rng), self._side)
+            for i in range(0, size, AT_ONCE)
         ]
         return {"obs": np.concatenate(images)[..., None], "label": labels}
+
+
+def small() -> Glyphs:
+    """The same characters in 8x8 pixels, the size of the digits."""
+    return Glyphs(side=8)
 
 
 def alphabet(count: int, rng: np.random.Generator) -> Array:

@@ -72,11 +72,15 @@ class MomentSets(Source):
 
     def sample(self, split: Split, size: int, seed: int) -> Mapping[str, Array]:
         """See `Source`."""
-        name = self._task.name
         label = np.arange(size) + (0 if split == "train" else MOMENTS["train"])
+        return {"obs": self._moments(split, size, seed), "label": label}
+
+    def _moments(self, split: Split, size: int, seed: int) -> Array:
+        """The observations of the first moments of a split, [size, 8, ...]."""
+        name = self._task.name
         with closing(Checked(made(name, self._task.make), name)) as env:
             sets = [self._moment(env, derive(seed, "moment-sets", split, i)) for i in range(size)]
-        return {"obs": np.stack(sets), "label": label}
+        return np.stack(sets)
 
     def _moment(self, env: Checked, seed: int) -> Array:
         """The observations of one moment, [8, ...]."""

@@ -173,7 +173,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
         "policy_entropy", "prediction_entropy", "policy_target",
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    evaluations = {name: np.full((2, 5), 0.75) for name in ("accuracy", "return")}
+    evaluations = {name: np.full((2, 5), 0.75) for name in ("accuracy", "return", "supermask")}
     np.savez(folder / "measures.npz", update=[1, 2], **evaluations)  # type: ignore[arg-type]
     (folder / "metrics.jsonl").write_text(json.dumps(dict.fromkeys(names, 0.5)) + "\n")
     data = {"kind": "generated", "details": {"score": 1.0}}
@@ -186,7 +186,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
             "accuracy", "perfect_steps_any", "majority", "last_action", "miou", *(f"instance_{n}" for n in (1, 2, 3, 5, 10)),
             "accuracy_1", "accuracy_5", "auc", "spread", "adversary", "probe", "confidence", "explained", "pck", "clean_pck", "error",
             *(f"{measure}{size}" for measure in ("map", "recall") for size in ("", "_small", "_medium", "_large")),
-            "mask_map", "mask_map_75", "ambiguity", *(f"{kind}_{k}" for kind in ("exact", "match") for k in (1, 5, 20)), "bits", "blind", "leaks", "recognised", "judge_accuracy", "mse", "perplexity_bottom", "perplexity_top", "low", "robot_psnr", "psnr", "stretch", "pose_r2", "style_loss", "start", "ssim", "flicker", "face_error", "face_before",
+            "mask_map", "mask_map_75", "ambiguity", *(f"{kind}_{k}" for kind in ("exact", "match") for k in (1, 5, 20)), "bits", "blind", "leaks", "recognised", "judge_accuracy", "mse", "perplexity_bottom", "perplexity_top", "low", "robot_psnr", "psnr", "stretch", "pose_r2", "style_loss", "start", "ssim", "flicker", "face_error", "face_before","radius",
         )  # fmt: skip
         for run in runs:
             for name in of_models:

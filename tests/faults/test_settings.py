@@ -59,6 +59,8 @@ SETS = [
     "conv4:width=4",
 ]
 POSES = ["--env", "poses:swimmer", "--data-size", "8", "--batch-size", "4"]
+MLP = ["--encoder", "mlp:units=8", "--batch-size", "4"]
+DIGITS = ["--env", "digits", "--data-size", "8", *MLP]
 GLYPHS = ["--env", "glyph-episodes", "--data-size", "8", "--batch-size", "4"]
 RELATIONS = ["--env", "episodes-coin", "--data-size", "8", "--batch-size", "4"]
 TINY: dict[str, list[str]] = {
@@ -92,6 +94,10 @@ TINY: dict[str, list[str]] = {
     "pretext": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     **dict.fromkeys(("blobs", "mask-rcnn", "proposals", "ssd"), OBJECTS),
     **dict.fromkeys(("facenet", "prototypical"), SETS),
+    **dict.fromkeys(("born-again", "smooth-adversarial", "supermask", "tickets"), DIGITS),
+    "contrastive": ["--env", "digit-grids-1", "--data-size", "8", *MLP],
+    "fedavg": ["--env", "digit-clients-iid", *MLP],
+    "mixmatch": ["--env", "digits-labelled-20", "--data-size", "8", *MLP],
     **dict.fromkeys(("nearest", "one-shot"), GLYPHS),
     "style-network": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4", "--styles", "brick", "--width", "4"],
     "style-ppo": ["--env", "minigrid-empty-5", "--encoder", "nature", "--envs", "2", "--styles", "1", "--rollout-steps", "4", "--hidden", "8"],

@@ -23,6 +23,7 @@ from tests.mutations import (
     of_social,
     of_style,
     of_tables,
+    of_training,
     of_transfers,
 )
 
@@ -41,6 +42,7 @@ ALL = [
     *of_poses.MUTATIONS,
     *of_transfers.MUTATIONS,
     *of_radiance.MUTATIONS,
+    *of_training.MUTATIONS,
     *of_envs.MUTATIONS,
     *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,

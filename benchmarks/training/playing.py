@@ -1,0 +1,93 @@
+"""Episodes of trained learners for analyses: of agents, and of models whose classes are the actions of a task."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
+from rlbench.envs.tasks import find_task
+from rlbench.errors import UserError
+from rlbench.interface import Agent, Model, Spec
+
+Act = Callable[[Tensor], Tensor]
+"""From observations [B, ...] to the numbers of actions, int64 [B], from 0."""
+
+
+class Acting(Agent):
+    """An agent that acts by a function and never learns."""
+
+    consumes = ()  # type: ignore[assignment]
+
+    def __init__(self, act: Act, spec: Spec, start: int) -> None:
+        """Keeps the function; the first action has the number `start`."""
+        super().__init__(None, spec)
+        self._act, self._start = act, start
+
+    def learn(self, experience: Any) -> Mapping[str, Tensor]:
+        """Not available."""
+        raise NotImplementedError
+
+    def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The function's actions in the numbers of the environment, int64 [B]."""
+        return self._act(obs) + self._start
+
+
+def play(
+    learner: Any, seed: int, task: str, episodes: int, explore: bool, act: Act | None = None
+) -> Mapping[str, NDArray[Any]]:
+    """Every measure of episodes on a task, [E] each.
+
+    Args:
+        learner: An agent, or a model whose observations and classes are those of the task.
+        seed: Decides the episodes.
+        task: Name of the task.
+        episodes: Number of episodes.
+        explore: Whether an agent acts with its exploration noise.
+        act: How a model acts; None: the class with the largest number in `decide`.
+
+    Raises:
+        UserError: The task has other spaces.
+    """
+    found = find_task(task)
+    with contextlib.closing(found.make()) as env:
+        spec = Spec.of(env)
+    if isinstance(learner, Model):
+        space = _refuse_other_classes(learner, spec, task)
+        agent: Any = Acting(act or (lambda obs: learner.decide(obs).argmax(dim=1)), spec, int(space.start))  # fmt: skip
+    else:
+        agent = learner
+        for name in ("observation_space", "action_space"):
+            mine, theirs = getattr(agent.spec, name), getattr(spec, name)
+            if mine != theirs:
+                raise UserError(
+                    f"{task} has the {name.replace('_', ' ')} {theirs}, but the agent learned with {mine}; give a task with the same "
+                    "spaces"
+                )
+    evaluator = EpisodesEvaluator(found, episodes)
+    with contextlib.closing(evaluator.envs):
+        return evaluator.columns(agent, seed, explore=explore)
+
+
+def _refuse_other_classes(model: Model, spec: Spec, task: str) -> Discrete:
+    """The action space of a task whose observations and actions a model knows as examples and classes."""
+    label = getattr(model.config, "label", "label")
+    mine, theirs, classes = model.spec["obs"], spec.observation_space, model.spec.get(label)
+    actions = spec.action_space
+    # A class that never occurred in the examples has no number, so there may be fewer than actions.
+    fits = (
+        isinstance(actions, Discrete)
+        and isinstance(classes, Discrete)
+        and classes.n <= actions.n
+        and (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+    )
+    if not fits:
+        raise UserError(
+            f"{task} has the observations {theirs} and the actions {actions}, but the model learned from {mine} with the classes "
+            f"{classes}; give the task whose examples it learned from, as `rlbench data examples` writes them"
+        )
+    assert isinstance(actions, Discrete)
+    return actions
