@@ -61,8 +61,10 @@ def test_similarities_are_expected_match_probabilities() -> None:
     assert encoder is not None
     layers = encoder.layers
     assert isinstance(layers, PoseEmbedding)
+    layers.mean.weight.mul_(200)  # So that embeddings differ.
     own, shown = torch.randn(4, POINTS, 2), torch.randn(4, POINTS, 2)
     found = module(observations(own, shown), generator())
+    assert found.mean() < module(observations(own, own), generator()).mean() - 0.05
     gaussians = torch.cat([encoder(own), encoder(shown)])
     mean, std = gaussians.chunk(2, dim=1)
     noise = torch.randn(20_000, 8, 2)

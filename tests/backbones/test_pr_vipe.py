@@ -306,6 +306,14 @@ def test_a_measurement_has_two_views_of_each_pose() -> None:
     assert found["embedding"].shape == (12, 2, 6)
 
 
+def test_embeddings_are_compared_by_their_means() -> None:
+    query, index = torch.randn(3, 6), torch.randn(4, 6)
+    wanted = torch.cdist(query[:, :3], index[:, :3])
+    torch.testing.assert_close(make().distances(query, index), wanted)
+    wanted = torch.cdist(query, index)
+    torch.testing.assert_close(make(objective="distance").distances(query, index), wanted)
+
+
 def test_hidden_key_points_are_limbs_in_the_middle_of_the_torso() -> None:
     model = make(keypoint_dropout=0.4)
     views = torch.randn(2_000, POINTS, 2)
@@ -363,6 +371,7 @@ def test_ambiguity_is_a_correlation_with_near_views() -> None:
     # Three views that look alike, with a large deviation, and two others with a small one.
     views = torch.zeros(5, 2, POINTS, 2)
     views[3:] = torch.tensor([5.0, 9.0])[:, None, None, None]
+    views[4, 1] = 30.0  # How near the other view of the same pose is does not count.
     std = torch.tensor([2.0, 2.0, 2.0, 1.0, 1.0])[:, None, None].expand(5, 2, 3)
     columns = {
         **fixed(torch.randn(5, POINTS, 3), views), "embedding": torch.cat([torch.zeros(5, 2, 3), std], 2).numpy(),
