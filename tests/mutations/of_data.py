@@ -67,7 +67,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "offline_data/recording/generate.py", "offline_data/test_generate_by_hand.py offline_data/test_generate.py::test_rows_are_whole_episodes_and_a_cut_one offline_data/test_generate.py::test_a_size_that_ends_with_an_episode_cuts_none offline_data/test_generate.py::test_medium_expert_is_medium_then_expert envs/test_point_navigation.py::test_mixed_data_hold_their_shares",
         ("noise of the start's seed", 'for use in ("start", "noise")', 'for use in ("start", "start")'),
-        ("the last row of an episode lost", "current[v, : step[v] + 1]", "current[v, : step[v]]"),
+        ("the last row of an episode lost", "current[v, :end].copy()", "current[v, : end - 1].copy()"),
         ("an episode that does not fit", "whole = int((ends <= end).sum())", "whole = int((ends < end).sum())"),
         ("every part is cut", "stop = end if last and ends[-1] > end", "stop = end if ends[-1] > end"),
         ("the same episodes in every chunk", "episodes=range(upcoming, upcoming + episodes)", "episodes=range(episodes)"),

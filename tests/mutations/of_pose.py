@@ -54,7 +54,7 @@ MUTATIONS: list[Mutation] = [
         ("an untrained spatial model", '"maps": "spatial" if trained else "detector"', '"maps": "spatial"'),
     ),
     *of_file(
-        "backbones/encoders/_base.py", "backbones/test_keypoints.py",
+        "backbones/encoders/_base.py", "backbones/test_keypoints.py backbones/test_objects.py",
         ("the network of a run in training mode", "        self.detector.eval()\n", ""),
     ),
     *of_file(
