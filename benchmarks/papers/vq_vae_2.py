@@ -61,7 +61,8 @@ def chosen(results: Results, network: str) -> str:
 
 def _hierarchy(results: Results) -> Verdict:
     two, one = chosen(results, TWO), chosen(results, ONE)
-    errors = [results.means(method, TASK, "mse") for method in (two, one, UNTRAINED)]
+    pairs = results.paired((two, one), TASK, lambda run: run.mean("mse"))
+    errors = [*pairs, results.means(UNTRAINED, TASK, "mse")]
     ratio = errors[0] / errors[1]
     sizes = {(two, "bottom"): CODES, (two, "top"): CODES, (one, "bottom"): CODES_OF_ONE}
     used = {
