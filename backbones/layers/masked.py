@@ -200,7 +200,7 @@ class PlainLayer(nn.Module):
 
     def conditioned(self, condition: Tensor | None) -> Tensor | float:
         """What is added to the convolution, [B, width, H or 1, W or 1]."""
-        return 0.0 if condition is None else self.conditions[0](condition)  # type: ignore[no-any-return]
+        return 0.0 if condition is None else self.conditions[0](condition)
 
     def forward(self, v: Tensor, h: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """`v` unchanged, and the output, [B, width, H, W]."""
@@ -227,7 +227,8 @@ class CausalAttention(nn.Module):
 
     def heads(self, x: Tensor) -> Tensor:
         """Pixels in raster order, [B, groups, H * W, width / groups], of maps [B, width, H, W]."""
-        return x.flatten(2).unflatten(1, (self.groups, -1)).transpose(2, 3)
+        found: Tensor = x.flatten(2).unflatten(1, (self.groups, -1)).transpose(2, 3)
+        return found
 
     def forward(self, h: Tensor) -> Tensor:
         """Maps [B, width, H, W] with what was read from earlier pixels added."""

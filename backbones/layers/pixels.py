@@ -129,8 +129,9 @@ class PixelNetwork(nn.Module):
         for layer, attention in zip(self.layers, self.attention, strict=True):
             v, h = layer(v, h, condition)
             h = attention(h)
-        found: Tensor = self.out(torch.relu(self.hidden(torch.relu(h))))
-        return found.unflatten(1, (self.shape[0], self.levels))
+        found = self.out(torch.relu(self.hidden(torch.relu(h))))
+        split: Tensor = found.unflatten(1, (self.shape[0], self.levels))
+        return split
 
 
 def receptive_field(network: PixelNetwork, channel: int, row: int, column: int) -> Tensor:

@@ -59,7 +59,7 @@ def test_features_depend_on_the_codes_alone_and_only_their_readers_are_trained()
     names = {name.split(".")[0] for name, _ in layers.named_parameters()}
     assert names == {"vectors", "read", "out"}
     before = encoder(images())
-    layers.quantiser.decoder[0].weight.fill_(7.0)  # type: ignore[union-attr,operator]
+    layers.quantiser.decoder[0].weight.fill_(7.0)  # type: ignore[operator]
     assert torch.equal(encoder(images()), before)
     with torch.no_grad():
         layers.quantiser.to_bottom.weight.mul_(-1)

@@ -234,7 +234,7 @@ def test_the_encoder_learns_with_the_rest() -> None:
     assert isinstance(model.network, PixelNetwork)
     first = model.network.layers[0]
     assert isinstance(first, GatedLayer)
-    assert [x.weight.shape[1] for x in first.conditions] == [40, 40]
+    assert [tuple(x.weight.shape)[1] for x in first.conditions] == [40, 40]  # type: ignore[arg-type]
     model = make(encoder="sigmoid-mlp:units=5,layers=1")
     before = copy.deepcopy(model.encoder)
     train(model, 1)
