@@ -153,8 +153,8 @@ class Dance(Model):
         """The square around the face, [B, 3, CROP, CROP], corrected."""
         square = crops(drawn, face)
         residual = self.face_network(torch.cat([crops(sticks, face), square], dim=1))
-        square = (square + residual).clamp(-1, 1)
-        return square
+        corrected: Tensor = (square + residual).clamp(-1, 1)
+        return corrected
 
     @property
     def has_face(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from rlbench.backbones.layers.similarity import ssim
 from rlbench.backbones.layers.translation import (
     MultiScale,
+    Residual,
     discriminator_loss,
     feature_matching,
     judgement,
@@ -96,6 +97,8 @@ def test_shapes_of_the_networks() -> None:
     found = network(torch.randn(2, 5, 16, 12))
     assert found.shape == (2, 3, 16, 12)
     assert found.abs().max() < 1
+    block, x = Residual(3), torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(block(x) - x, block.layers(x))
     judged = MultiScale(5, 4, 2)(torch.randn(1, 5, 32, 32))
     assert [[x.shape[1] for x in each] for each in judged] == [[4, 8, 16, 1]] * 2
     assert [each[-1].shape[2] for each in judged] == [11, 7]

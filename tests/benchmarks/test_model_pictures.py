@@ -255,7 +255,8 @@ def test_drawn_clips_are_in_the_report(tmp_path: Path) -> None:
 def test_redrawn_frames_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style_network, "photograph", drawing)
     obs = np.random.default_rng(0).integers(256, size=(3, 100, 100, 3), dtype=np.uint8)
-    np.savez(tmp_path / "frames.npz", **{"train/obs": obs, "test/obs": obs})
+    columns = {"train/obs": obs, "test/obs": obs}
+    np.savez(tmp_path / "frames.npz", **columns)  # type: ignore[arg-type]
     config = RunConfig(
         env=str(tmp_path / "frames.npz"), updates=1, eval_every=0, out=tmp_path / "run"
     )

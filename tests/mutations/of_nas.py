@@ -114,7 +114,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/analysing.py", "envs/test_architecture_tasks.py",
         ("files of an earlier analysis stay", "            (folder / old).unlink(missing_ok=True)", "            pass"),
-        ("files are not written", "{name: text.encode() for name, text in found.files.items()} | {", "{"),
+        ("files are not written", "{name: x.encode() if isinstance(x, str) else x for name, x in found.files.items()} | {", "{"),
     ),
     *of_file(
         "backbones/analyses/front.py", "backbones/test_front.py",
