@@ -107,5 +107,5 @@ class Painter(Encoder):
 
     def paint(self, obs: Tensor, style: Tensor) -> Tensor:
         """Pictures [B, ...] with values from 0 to 255, redrawn in the styles int64 [B], as numbers from 0 to 255."""
-        made = 255 * self.layers.paint(self._images(obs), style)
+        made = 255 * self.layers.paint(self.images(obs), style)
         return made.permute(0, 2, 3, 1) if self.channels_last else made

@@ -40,4 +40,5 @@ def moved(rotation: Tensor, translation: Tensor, x: Tensor) -> Tensor:
     a, b, c = coefficients(rotation.square().sum(-1, keepdim=True))
     inner = b * x + c * translation
     turned = a * x + b * translation + torch.linalg.cross(rotation, inner)
-    return x + translation + torch.linalg.cross(rotation, turned)
+    moved: Tensor = x + translation + torch.linalg.cross(rotation, turned)
+    return moved

@@ -11,7 +11,8 @@ from rlbench.benchmarks.training.acting import Actor, load
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.teaching import write_columns
 from rlbench.envs.examples._base import SPLITS
-from rlbench.envs.examples.captures import FRAMES, SIDE, Rig, arcs
+from rlbench.envs.examples.captures import FRAMES, Rig, arcs
+from rlbench.envs.examples.frames_mujoco import SIDE
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer
 from rlbench.errors import UserError
 from rlbench.seeding import derive
@@ -102,7 +103,7 @@ def drawn(model: Any, data: Any, positions: Array, seed: int) -> dict[str, Array
 
     put(0)
     rig, renderer = Rig(model, data), make_renderer(model, SIDE)
-    columns = {}
+    columns: dict[str, Array] = {}
     try:
         for split in SPLITS:
             angles = arcs(np.random.default_rng(derive(seed, "cameras")), split)
@@ -110,7 +111,8 @@ def drawn(model: Any, data: Any, positions: Array, seed: int) -> dict[str, Array
             rows = []
             for frame in range(len(positions)):
                 put(frame)
-                rows.append(rig.view(renderer, *angles[frame], spots))
+                azimuth, elevation = angles[frame]
+                rows.append(rig.view(renderer, azimuth, elevation, spots))
             columns |= {f"{split}/{name}": np.stack([x[name] for x in rows]) for name in rows[0]}
             columns[f"{split}/mask"] = columns[f"{split}/mask"].astype(np.uint8)
             columns[f"{split}/frame"] = np.arange(len(positions))

@@ -158,7 +158,8 @@ class Captures(MujocoFrames):
         try:
             for frame in range(size):
                 self._put(poses[frame], turns[frame], tilts[frame], axis)
-                view = self._rig.view(renderer, *angles[frame], spots)
+                azimuth, elevation = angles[frame]
+                view = self._rig.view(renderer, azimuth, elevation, spots)
                 rows.append(view | {"frame": np.array(frame), "pose": poses[frame]})
         finally:
             renderer.close()

@@ -147,15 +147,15 @@ def test_a_radiance_field_draws_frames_that_it_has_not_seen(tmp_path: Path) -> N
     assert own.shape == (48, 96, 3)
     times = turned.shape[0] // 8
     assert turned.shape == (8 * times, 56 * times, 3)
-    small = turned[::times, ::times]
+    tiny = turned[::times, ::times]
     true = floor()["obs"][0].numpy().astype(int)
-    assert np.abs(small[:, :8].astype(int) - true).max() <= 2
+    assert np.abs(tiny[:, :8].astype(int) - true).max() <= 2
     # The first angle is that of the frame's own camera, and the others see the same frame.
-    assert np.array_equal(small[:, :16], own[::6, ::6])
+    assert np.array_equal(tiny[:, :16], own[::6, ::6])
     learner, _ = load_run(tmp_path / "run", trust=True)
     view = torch.cat([floor()["camera"][5:6], torch.zeros(1, 1)], dim=1)
     drawn = (255 * learner.decide(view)[0]).byte().int().numpy()
-    assert np.abs(small[:, 48:].astype(int) - drawn).max() <= 2
+    assert np.abs(tiny[:, 48:].astype(int) - drawn).max() <= 2
 
 
 def test_vectors_are_curves_and_other_shapes_are_refused() -> None:
