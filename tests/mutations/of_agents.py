@@ -209,7 +209,7 @@ MUTATIONS: list[Mutation] = [
         ("priorities without exponent", "(error + config.priority_floor) ** config.priority_exponent", "(error + config.priority_floor)"),
         ("no floor", "(error + config.priority_floor)", "error"),
         ("exploration never ends to fall", "(self.optimizer.steps / updates).clamp(max=1.0)", "(self.optimizer.steps / updates)"),
-        ("explores with the best action", "torch.where(explores, uniform, best)", "torch.where(explores, best, uniform)"),
+        ("explores with the best action", "torch.where(explores, uniform, self.decide(obs))", "torch.where(explores, self.decide(obs), uniform)"),
         ("exploration counts from 0", "torch.randint(start, start + self.choices.size", "torch.randint(0, self.choices.size"),
         ("the copy moves half-way", "polyak(self.target_critic, self.critic, 1.0)", "polyak(self.target_critic, self.critic, 0.5)"),
         ("squares beyond the clip", "    return F.huber_loss(", "    return 0.5 * (value - target) ** 2 + 0 * F.huber_loss("),

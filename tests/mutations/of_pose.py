@@ -55,7 +55,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/encoders/_base.py", "backbones/test_keypoints.py backbones/test_objects.py",
-        ("the network of a run in training mode", "        self.detector.eval()\n", ""),
+        ("the network of a run in training mode", "        self.trained.eval()\n", ""),
     ),
     *of_file(
         "benchmarks/training/loading.py", "backbones/test_keypoints.py",
