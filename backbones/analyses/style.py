@@ -109,8 +109,7 @@ def transferred(
         style_weight: Weight of the style.
         iterations: Largest number of iterations.
     """
-    # Contiguous, as the gradient below, because L-BFGS flattens them without a copy.
-    picture = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    picture = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS(
         [picture], max_iter=iterations, max_eval=None, tolerance_grad=0, tolerance_change=0,
         line_search_fn="strong_wolfe",
@@ -123,7 +122,7 @@ def transferred(
             job.content_weight * kept + style_weight * style_loss(list(maps.values()), grams)
         ).sum()
         (gradient,) = torch.autograd.grad(total, picture)
-        picture.grad = gradient.contiguous()
+        picture.grad = gradient.contiguous()  # L-BFGS flattens it without a copy.
         return total
 
     search.step(loss)  # With gradients, also where others are switched off.

@@ -27,7 +27,6 @@ MUTATIONS: list[Mutation] = [
         ("style without its weight", "+ style_weight * style_loss(", "+ style_loss("),
         ("content of the finest map", "content_loss(maps[job.stride], content)", "content_loss(maps[min(maps)], content)"),
         ("gradients in any order", "gradient.contiguous()", "gradient"),
-        ("pictures in any order", ".clone(memory_format=torch.contiguous_format)", ".clone()"),
         ("no limits of colours", "picture.detach().clamp(0, 1)", "picture.detach()"),
         ("the finest map by default", "config.content_strides or (strides[-1],)", "config.content_strides or (strides[0],)"),
         ("other weights for all styles", "yield Job(config.styles[0], other, first)", "yield Job(config.styles[-1], other, first)"),
