@@ -301,7 +301,6 @@ class _Gated:
 
     def begin_row(self, r: int, above: Tensor | None) -> Tensor | None:
         """The row r - 1 of the output of the vertical stack, from the same row of its input; None if there is none."""
-        self.h.zero_()
         if above is None:
             return None
         reach = self.reach

@@ -21,7 +21,6 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/layers/pixels.py", "backbones/test_pixelcnn.py",
         ("the last channel is not kept", "steps[0].keep(r, c, network.planes(x[:, :, r : r + 1, c : c + 1]))", "pass"),
-        ("rows to the left are not forgotten", "self.h.zero_()", "pass"),
         ("condition of the first row", "return gate(column + _at(self.above, r - 1))", "return gate(column + _at(self.above, 0))"),
         ("link of the row before", "self.link = self.layer.link(column)", "self.link = self.nothing"),
         ("drawn from the complement", "<= noise[:, None]).sum", "> noise[:, None]).sum"),
