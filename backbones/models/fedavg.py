@@ -112,7 +112,7 @@ class FedAvg(Model):
         start = {name: x.detach() for name, x in self.network.named_parameters()}
         with drawing_from(self.generator):  # For encoders with noise.
             local = local_weights(
-                self._loss, start, rows, count, epochs=config.local_epochs,
+                self.loss, start, rows, count, epochs=config.local_epochs,
                 batch_size=config.local_batch_size, learning_rate=config.learning_rate,
                 generator=torch.Generator(obs.device).manual_seed(self._seed()),
             )  # fmt: skip
@@ -139,7 +139,7 @@ class FedAvg(Model):
             return examples["count"].long().reshape(clients)
         return torch.full((clients,), most, device=self.device)
 
-    def _loss(self, weights: Weights, rows: Mapping[str, Tensor], share: Tensor) -> Tensor:
+    def loss(self, weights: Weights, rows: Mapping[str, Tensor], share: Tensor) -> Tensor:
         """The mean loss of some examples of a client."""
         logits = functional_call(self.network, weights, (rows["obs"],))
         return (share * F.cross_entropy(logits, rows["label"], reduction="none")).sum()

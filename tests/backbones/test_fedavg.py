@@ -33,7 +33,7 @@ def test_clients_as_a_batch_learn_as_one_after_the_other(epochs: int, size: int 
     count, start = given["count"][:, 0], parameters(model)
     rows = {"obs": given["obs"], "label": given["label"]}
     options: dict[str, Any] = {"epochs": epochs, "batch_size": size, "learning_rate": 0.1}
-    found = local_weights(model._loss, start, rows, count, **options, generator=torch.Generator().manual_seed(3))  # fmt: skip
+    found = local_weights(model.loss, start, rows, count, **options, generator=torch.Generator().manual_seed(3))  # fmt: skip
     generator = torch.Generator().manual_seed(3)
     orders = []
     for _ in range(epochs):
