@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.table import Table
 
-from rlbench.backbones.ranges import COUNT, MOST, PERIOD, Range, check
+from rlbench.backbones.ranges import COUNT, MOST, PERIOD, SIZE, Range, check
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
@@ -91,6 +91,30 @@ class ExamplesOf:
     def __post_init__(self) -> None:
         """Refuses options of a wrong type or out of range."""
         check(self)
+
+
+@dataclass(frozen=True)
+class ClientsOf:
+    """Write what several agents saw and did as clients of federated learning, for the model fedavg."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders of agents with discrete actions on the same task, which act now."""
+    size: int = 4_000
+    """Training examples, of each agent equally many; a quarter as many test examples are added."""
+    clients: int = 20
+    """Clients, a multiple of the number of agents; each knows consecutive steps of one agent."""
+    out: Path = Path("clients.npz")
+    """File of clients; its name is a task for fedavg."""
+    trust: TrustOption = False
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "size": Range(lambda x: 4 <= x <= MOST, f"4 or more, up to {MOST:,}"), "clients": SIZE,
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Refuses options of a wrong type or out of range."""
+        check(self)
+        if not self.runs:
+            raise UserError("no runs are given; give the folders of runs of agents")
 
 
 @dataclass(frozen=True)
@@ -221,6 +245,23 @@ def examples(options: ExamplesOf) -> None:
     )
 
 
+def clients(options: ClientsOf) -> None:
+    """Writes the clients of several agents."""
+    from rlbench.benchmarks.training.teaching import TESTS, write_clients
+
+    count = options.size + options.size // TESTS
+    with ProgressLine(Terminal(), "playing", count, "examples") as line:
+        write_clients(
+            options.runs,
+            options.size,
+            options.clients,
+            options.out,
+            line.advance,
+            trust=options.trust,
+        )
+    say(f"written to {options.out}\nnext: rlbench run fedavg --env {quote(str(options.out))}")
+
+
 def capture(options: CaptureOf) -> None:
     """Writes the capture of an agent."""
     from rlbench.benchmarks.training.capturing import write_capture
@@ -236,6 +277,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "get": (Get, get),
     "check": (Check, check_file),
     "examples": (ExamplesOf, examples),
+    "clients": (ClientsOf, clients),
     "capture": (CaptureOf, capture),
 }
 """Name of a command to its options and its function."""

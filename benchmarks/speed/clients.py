@@ -73,9 +73,12 @@ def main() -> None:
             "obs": torch.randint(256, (clients, IMAGES, 8, 8, 1)).float(),
             "label": torch.randint(CLASSES, (clients, IMAGES)),
         }
-        ours, theirs = (form(model, start, rows, size, 0) for form in (as_a_batch, one_by_one))
+        ours, theirs = (
+            as_a_batch(model, start, rows, size, 0),
+            one_by_one(model, start, rows, size, 0),
+        )
         for name, x in ours.items():
-            torch.testing.assert_close(x, torch.stack([each[name] for each in theirs]), atol=1e-5, rtol=1e-4)  # type: ignore[index]  # fmt: skip
+            torch.testing.assert_close(x, torch.stack([each[name] for each in theirs]), atol=1e-5, rtol=1e-4)  # fmt: skip
         forms = {"ours": as_a_batch, "loop": one_by_one}
         spent = times({name: partial(form, model, start, rows, size, 0) for name, form in forms.items()})  # fmt: skip
         title = f"{clients} clients, {EPOCHS} epochs, {'all images' if size is None else f'{size} images'} in a step"

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -77,6 +77,10 @@ def _refuse_other_classes(model: Model, spec: Spec, task: str) -> Discrete:
     label = getattr(model.config, "label", "label")
     mine, theirs, classes = model.spec["obs"], spec.observation_space, model.spec.get(label)
     actions = spec.action_space
+    if isinstance(classes, Box) and isinstance(mine, Box) and classes.shape == mine.shape[:1]:
+        # Sets of observations with the class of each, as in federated learning.
+        mine = Box(mine.low[0], mine.high[0], dtype=mine.dtype.type)
+        classes = Discrete(int(classes.high.max()) + 1)
     # A class that never occurred in the examples has no number, so there may be fewer than actions.
     fits = (
         isinstance(actions, Discrete)

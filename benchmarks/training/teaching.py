@@ -5,7 +5,7 @@ different episodes, whose steps follow each other.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,13 @@ def write_examples(
         UserError: The agent's actions are not discrete, or a value is out of range.
     """
     _check(size, out)
+    write_columns(_of_run(run, size, progress, trust=trust), out)
+
+
+def _of_run(
+    run: Path, size: int, progress: Callable[[int], object], *, trust: Trust = False
+) -> dict[str, Array]:
+    """The columns of a file of examples of an agent; see `write_examples`."""
     agent, task = load_agent_run(run, trust=trust)
     if not isinstance(agent.spec.action_space, spaces.Discrete):
         raise UserError(
@@ -62,6 +69,54 @@ def write_examples(
             drawn = derive(seed, "examples", split)
             obs, action = recorded(agent, task, count, drawn, partial(_advance, progress, first))
             columns |= {f"{split}/obs": obs, f"{split}/label": action}
+    return columns
+
+
+def write_clients(
+    runs: Sequence[Path],
+    size: int,
+    clients: int,
+    out: Path,
+    progress: Callable[[int], object],
+    *,
+    trust: Trust = False,
+) -> None:
+    """Writes the observations and actions of several trained agents as clients of federated learning.
+
+    Every client knows consecutive steps of one agent, and all clients the same number of steps.
+
+    Args:
+        runs: Folders of runs of agents on the same task.
+        size: Number of training examples, of each agent equally many; a quarter as many test examples are added.
+        clients: Number of clients, a multiple of the number of agents.
+        out: An .npz file, which the task of its name reads.
+        progress: Called with the number of examples so far.
+        trust: See `write_examples`.
+
+    Raises:
+        UserError: The numbers do not fit, the actions are not discrete, or the agents have different observations.
+    """
+    _check(size, out)
+    each, own = size // len(runs), clients // len(runs)
+    if clients % len(runs) or own * TESTS > each:
+        raise UserError(
+            f"there are {len(runs)} runs, {clients} clients and {size} examples; give a multiple of {len(runs)} clients, and at least "
+            f"{TESTS} examples for each client"
+        )
+    parts = []
+    for number, run in enumerate(runs):
+        first = number * (each + each // TESTS)
+        parts.append(_of_run(run, each, partial(_advance, progress, first), trust=trust))
+    steps = each // own
+    columns: dict[str, Array] = {}
+    for name in parts[0]:
+        # Test sets are as large as those of clients.
+        sets = [x[name][: len(x[name]) // steps * steps] for x in parts]
+        if len({x.shape[1:] for x in sets}) > 1:
+            raise UserError(
+                f"the agents have observations of the shapes {', '.join(str(x.shape[1:]) for x in sets)}; give runs on the same task"
+            )
+        columns[name] = np.concatenate([x.reshape(-1, steps, *x.shape[1:]) for x in sets])
     write_columns(columns, out)
 
 

@@ -121,7 +121,8 @@ class Arrays(Source):
         if column.dtype.kind in "iub":
             highest = max((int(x.max()) for x in parts if x.size), default=0)
             lowest = min((int(x.min()) for x in parts if x.size), default=0)
-            if len(shape) > 1 and highest < LARGEST:  # Such as the class of each pixel.
+            # Such as the class of each pixel, or of each observation of a set.
+            if (len(shape) > 1 or (shape and name != "obs")) and highest < LARGEST:
                 dtype = np.uint8 if all(x.dtype == np.uint8 for x in parts) else np.int64
                 return spaces.Box(min(lowest, 0), highest, shape, dtype)
             return spaces.Box(-LARGEST - 1, LARGEST, shape, np.int64)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlbench.benchmarks.commands import data as data_commands
 from rlbench.benchmarks.training import teaching
-from rlbench.benchmarks.training.teaching import recorded, write_examples
+from rlbench.benchmarks.training.teaching import recorded, write_clients, write_examples
 from rlbench.cli import main
 from rlbench.envs.architectures.children import image_shape
 from rlbench.envs.examples._base import SPLITS
@@ -177,4 +177,35 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         UserError, match=r"the actions of .* give the run of an agent with discrete"
     ):
         write_examples(tmp_path, 4, out, print)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("_trained")
+def test_clients_know_consecutive_steps_of_one_agent(tmp_path: Path) -> None:
+    one, out = tmp_path / "teacher.npz", tmp_path / "clients.npz"
+    write_examples(tmp_path, 40, one, print)
+    write_clients([tmp_path, tmp_path], 80, 8, out, print)
+    with np.load(one) as alone, np.load(out) as saved:
+        assert saved["train/obs"].shape == (8, 10, 5, 5, 1)
+        assert saved["train/label"].shape == (8, 10)
+        assert saved["test/obs"].shape == (2, 10, 5, 5, 1)
+        # Both runs are the same here, so both have the same steps.
+        for half in (slice(4), slice(4, 8)):
+            assert np.array_equal(saved["train/obs"][half].reshape(40, 5, 5, 1), alone["train/obs"])
+            assert np.array_equal(saved["train/label"][half].ravel(), alone["train/label"])
+    source = read(out)
+    label = source.fields["label"]
+    assert isinstance(label, spaces.Box)
+    assert (label.shape, label.low.min(), label.high.max()) == ((10,), 0, 2)
+
+
+@pytest.mark.usefixtures("_trained")
+def test_numbers_of_clients_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "clients.npz"
+    for size, clients in ((80, 7), (80, 22), (8, 4)):
+        with pytest.raises(
+            UserError, match="give a multiple of 2 clients, and at least 4 examples"
+        ):
+            write_clients([tmp_path, tmp_path], size, clients, out, print)
+    assert main(["data", "clients", "--out", str(out)]) == 2
     assert not out.exists()
