@@ -25,7 +25,7 @@ PAPERS = NameTable(
         ),
         "deconstructing-tickets": (
             "deconstructing_tickets:PAPER",
-            "which weights a lottery ticket keeps, and what of them matters",
+            "which weights a lottery ticket keeps, and what about them matters",
         ),
         "dqn": ("dqn:PAPER", "deep Q-networks, compared with two other libraries"),
         "everybody-dance-now": (
@@ -138,7 +138,7 @@ PAPERS = NameTable(
         ),
         "wasserstein-dependency": (
             "wasserstein_dependency:PAPER",
-            "contrastive learning if observations have much in common",
+            "contrastive learning when observations have much in common",
         ),
     },
     group="rlbench.papers",

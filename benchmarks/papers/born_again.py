@@ -1,6 +1,6 @@
 """Born-again networks: Furlanello et al., 2018 (tables 1 to 3), with 300 handwritten digits.
 
-A student that learns from its teacher's probabilities is compared with one that learns from labels, with the same first weights and the same
+A student that learns from its teacher's probabilities is compared with one that learns from labels, with the same initial weights and the same
 batches: what a student gains by chance is the same in both.
 """
 

@@ -1,7 +1,7 @@
 """Federated averaging: McMahan et al., 2017 (table 2), with digits divided among 100 clients, ten of which learn in each round.
 
-How many rounds does it take to reach a test accuracy of 93 %? More local work is compared with one step on all examples of each client, if
-clients have the same distribution and if each knows two or three digits only. Each method has the same search of step sizes.
+How many rounds does it take to reach a test accuracy of 93 %? More local work is compared with one step on all examples of each client, for
+clients with the same distribution and for clients that mostly have images of two or three digits. Each method has the same grid of step sizes.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ PAPER = Paper(
             "F1", "Local work saves rounds of communication", CRITERION.format("2"), lambda results: _fewer(results, IID),
         ),
         Claim(
-            "F2", "It does so even if every client knows a few classes only", CRITERION.format("1.5"),
+            "F2", "It does so even if every client has examples of only a few classes", CRITERION.format("1.5"),
             lambda results: _fewer(results, SHARDS),
         ),
     ),

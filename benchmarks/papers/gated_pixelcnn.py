@@ -1,7 +1,7 @@
 """Density of images pixel by pixel: van den Oord et al., 2016, on handwritten digits and on MiniGrid's views.
 
 The gated form is compared with the plain masked form, which has about as many weights, and with a distribution of each value by itself;
-samples of one class with a classifier's opinion of them; and prediction gains of views of visited and of new rooms.
+a classifier judges samples of each class; prediction gains of views of visited rooms are compared with those of new rooms.
 """
 
 from collections.abc import Mapping
@@ -113,7 +113,7 @@ def _classes(results: Results) -> Verdict:
     shown = "; ".join(f"{x} {100 * y.mean():.1f} %" for x, y in share.items())
     return Verdict(
         bool(holds),
-        f"samples recognised as the class that was asked for: {shown}; the classifier is right on {100 * judge:.1f} % of the test digits; "
+        f"samples recognised as the requested class: {shown}; the classifier is right on {100 * judge:.1f} % of the test digits; "
         f"bits per value with and without classes: {bits[0]:.3f} and {bits[1]:.3f}",
     )
 
@@ -140,8 +140,8 @@ PAPER = Paper(
     claims=(
         Claim(
             "X1a", "Two stacks have no blind spot",
-            "gradients: no pixel within reach that comes before the last row's middle pixel fails to affect its prediction in the gated form, "
-            "some fail in the plain form, and no later value affects it in either", _field,
+            "gradients: every pixel within reach that comes before the last row's middle pixel affects its prediction in the gated form, some "
+            "do not in the plain form, and no later value affects it in either", _field,
         ),
         Claim(
             "X1b", "Gated layers model images better than plain masked ones",
@@ -150,11 +150,11 @@ PAPER = Paper(
         ),
         Claim(
             "X1c", "Conditioning on a class gives samples of that class",
-            f"share of samples in which a classifier sees the class that was asked for, mean of 3 seeds: at least {RECOGNISED:.0%} with classes, "
+            f"share of samples in which a classifier recognises the requested class, mean of 3 seeds: at least {RECOGNISED:.0%} with classes, "
             "less without", _classes,
         ),
         Claim(
-            "X1d", "Prediction gains tell new rooms from visited ones (Ostrovski et al., 2017)",
+            "X1d", "Prediction gains distinguish new rooms from visited ones (Ostrovski et al., 2017)",
             f"area under the ROC curve over unseen views of visited rooms and views of other rooms, mean of 3 seeds: at least {AREA}", _counts,
         ),
     ),

@@ -79,12 +79,12 @@ PAPER = Paper(
     claims=(
         Claim(
             "X1", "Unlabelled examples lower the error of a classifier with few labels",
-            f"test error with 20 labels, mean of {SEEDS} seeds, each with other labelled images, and each method with its best step size: at most "
+            f"test error with 20 labels, mean of {SEEDS} seeds, each with different labelled images, and each method with its best step size: at most "
             f"{SHARE} times the error of supervised learning with the same augmentation and MixUp",
             _better,
         ),
         Claim(
-            "X2", "Sharpening, the mean over two augmentations and MixUp each lower it",
+            "X2", "Sharpening, the mean over two augmentations and MixUp each lower the error",
             f"test error, mean of {SEEDS} seeds, each method with its best step size: higher without each of them", _parts,
         ),
     ),

@@ -1,7 +1,7 @@
 """A moving robot from new angles: Park et al., 2021, on captures of a simulated humanoid instead of people with phones.
 
 Training sees each of 40 moments from one angle, and tests show the same moments from a second, synchronised camera (table 1). A field of motions
-is compared with a radiance field that reads a code for each frame, and with one that takes the scene for static; then without coarse-to-fine
+is compared with a radiance field that reads a code for each frame, and with one that treats the scene as static; then without coarse-to-fine
 frequencies and without the elastic loss.
 """
 
@@ -26,7 +26,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     NO_ELASTIC: {"elastic_weight": 0.0},
 }
 SMALL: Mapping[str, Any] = {"bands": 5, "samples": 24, "rays": 512, "elastic_weight": 0.03}
-"""Few and low frequencies are learned soonest, and a short run needs a stronger elastic loss than the authors' 0.001 to feel it."""
+"""Fewer and lower frequencies, and a stronger elastic loss than the authors' 0.001, for short runs."""
 FULL: Mapping[str, Any] = {
     "width": 256, "depth": 8, "warp_width": 128, "warp_depth": 6, "samples": 128, "fine_samples": 128, "rays": 6_144,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """PPO that imitates a demonstration of a humanoid from another camera, rewarded by Pr-VIPE.
 
 This is not the table of a single paper: it shows Pr-VIPE's embedding in an agent. The controls are the reward by Procrustes distances in
-the plane, which cameras mislead, an embedding that was not trained, and the environment's own reward, the similarity in space.
+the plane, which depend on the cameras, an embedding that was not trained, and the environment's own reward, the similarity in space.
 """
 
 from typing import Any
@@ -62,7 +62,7 @@ PAPER = Paper(
     minutes={"small": 10, "full": 6_000},
     claims=(
         Claim(
-            "I1", "A policy can imitate a pose that another camera sees by the match probability of Pr-VIPE",
+            "I1", "With the match probability of Pr-VIPE as its reward, a policy can imitate poses seen by another camera",
             "none: mean returns with 95 % intervals over seeds are only reported", _imitates,
         ),
     ),

@@ -71,10 +71,10 @@ PAPER = Paper(
     minutes={"small": 30, "full": 1_500},
     claims=(
         Claim(
-            "K1", "Policies that read key points have other returns than policies that read pixels or states",
+            "K1", "Policies that read key points have different returns from policies that read pixels or states",
             "none: mean returns with 95 % intervals over seeds are only reported", _compared,
         ),
     ),
-    notes="Return of an episode of 1,000 steps; a random policy has -280. The data are 10,000 transitions of the same episodes, as states and "
+    notes="Return of an episode of 1,000 steps; a random policy has a return of -280. The data are 10,000 transitions of the same episodes, as states and "
     "as pictures.",
 )  # fmt: skip

@@ -79,7 +79,7 @@ PAPER = Paper(
     minutes={"small": 45, "full": 20_000},
     claims=(
         Claim(
-            "D1", "Policies that read detected objects have other returns than policies that read pixels",
+            "D1", "Policies that read detected objects have different returns from policies that read pixels",
             "none: mean returns with 95 % intervals over seeds are only reported", _objects,
         ),
     ),

@@ -67,10 +67,10 @@ PAPER = Paper(
     minutes={"small": 30, "full": 10_000},
     claims=(
         Claim(
-            "Y2", "Policies that learn from frames in several styles have other returns on held-out levels",
+            "Y2", "Policies that learn from frames in several styles have different returns on held-out levels",
             "none: mean returns and the difference, paired by seed, with 95 % intervals are only reported", _styles,
         ),
     ),
-    notes="Return of an episode: 10 if the coin is reached, else 0. 500 training levels, 100,000 held-out ones; evaluations show frames as they are. "
+    notes="Return of an episode: 10 if the coin is reached, else 0. 500 training levels, 100,000 held-out ones; evaluations show the original frames. "
     "The small scale has 81,920 frames; the full scale has 25 million, as in Procgen's paper, and has not been run.",
 )  # fmt: skip

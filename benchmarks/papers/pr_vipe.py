@@ -16,7 +16,7 @@ VIPE, DISTANCE, LIFTING = "Pr-VIPE", "L2-VIPE", "lifting"
 UNTRAINED, PLANE, PROCRUSTES = "untrained", "2-D L2", "2-D Procrustes"
 STEP_SIZES = (1e-3, 3e-3)
 KAPPA = 0.175
-"""About 0.4 % of all pairs of poses match. With the paper's 0.1 hardly any do, because random joint angles differ more than people."""
+"""About 0.4 % of all pairs of poses match. With the paper's 0.1 hardly any do, as random joint angles probably differ more than the poses of people."""
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     VIPE: {},
     DISTANCE: {"objective": "distance", "margin": 0.2},
@@ -108,7 +108,7 @@ PAPER = Paper(
             _ambiguity,
         ),
         Claim(
-            "V3", "Compared with a prediction of the points in space, which are then aligned",
+            "V3", "Pr-VIPE is compared with lifting, which predicts the points in space and then aligns them",
             "none: retrieval by all methods is only reported", _lifting,
         ),
     ),

@@ -1,6 +1,6 @@
 """Joint training of a ConvNet and a spatial model for pose: Tompson et al., 2014, on simulated robots instead of people.
 
-Key points of HalfCheetah in frames with pasted limbs, which take the part of the other people in the paper's photographs. A part detector alone,
+Key points of HalfCheetah in frames with pasted limbs, in place of the other people in the paper's photographs. A part detector alone,
 a spatial model trained on the finished detector, and both trained together are compared at one and at two resolutions. The
 head of the detector has 1x1 convolutions, so that at one resolution it sees a quarter of the robot, as the paper's detector sees of a person.
 """
