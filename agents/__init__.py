@@ -75,7 +75,7 @@ AGENTS = NameTable(
         "brac": ("brac:BRAC", "offline actor-critic with a KL penalty to a behaviour model"),
         "count-ppo": (
             "count_ppo:CountPPO",
-            "PPO with a bonus for observations that were seldom seen, by pseudo-counts of a PixelCNN",
+            "PPO with a bonus for rarely seen observations, from pseudo-counts of a PixelCNN",
         ),
         "cql": ("cql:CQL", "offline SAC whose critics are pushed down on actions outside the data"),
         "crr": ("crr:CRR", "clones the actions of the data set that the critic rates highly"),
@@ -93,7 +93,7 @@ AGENTS = NameTable(
         ),
         "imitation-ppo": (
             "imitation_ppo:ImitationPPO",
-            "PPO rewarded by the similarity of its pose to a demonstration that another camera sees",
+            "PPO rewarded by the similarity of its pose to a demonstration seen by another camera",
         ),
         "iql": ("iql:IQL", "offline Q-learning by expectiles, only on actions of the data"),
         "lpg": ("lpg:LPG", "on-policy; learns by an update rule that was itself learned"),

@@ -1,4 +1,4 @@
-"""PPO with a bonus for observations that were seldom seen, by pseudo-counts of a density model.
+"""PPO with a bonus for rarely seen observations, from pseudo-counts of a density model.
 
     PG(x)  = log p'(x) - log p(x)                              prediction gain: p' has learned x once more
     N(x)   = 1 / (exp(c n^-1/2 max(PG(x), 0)) - 1)             pseudo-count after n steps
@@ -6,14 +6,14 @@
 
 where the density p is a gated PixelCNN that learns online from the agent's own observations, and x_{t+1} is the observation after the step.
 An observation that the agent has seen often is predicted well, so that learning it once more changes little: its pseudo-count is large
-and its bonus small. Unlike the novelty of `novelty-ppo`, counts continue over episodes. Evaluations count the rewards of the environment
+and its bonus small. Unlike the novelty of `novelty-ppo`, counts continue across episodes. Evaluations use the rewards of the environment
 alone.
 
 Bellemare et al., 2016, https://arxiv.org/abs/1606.01868; Ostrovski et al., 2017, https://arxiv.org/abs/1703.01310, section 3
 
 Differences from the papers: PPO in place of DQN with Monte Carlo returns. The density learns from a whole rollout at once, with Adam; p' is
 one step of RMSProp on x alone from the density before the rollout, so that the gain does not depend on the other observations. Observations
-are not made smaller, and categories keep their values. The first rollout, from which the density has yet to learn, has no bonus.
+are not downscaled, and categories keep their values. The first rollout, from which the density has yet to learn, has no bonus.
 """
 
 from collections.abc import Mapping
@@ -42,9 +42,9 @@ class CountPPOConfig(PPOConfig):
     gain_scale: float = 0.1
     """Scale of the prediction gain (paper: c)."""
     gain: float = 1e-4
-    """Step size of the step of RMSProp in the prediction gain."""
+    """Step size of RMSProp in the prediction gain."""
     levels: int | None = None
-    """Number of values of an observation; None: as many as it can have. See `rlbench run pixelcnn --help`."""
+    """Number of values of a pixel; None: as many as observations can have. See `rlbench run pixelcnn --help`."""
     quantise: bool = True
     """Whether values of bytes are brightness; otherwise they are categories, such as 11 levels in MiniGrid and MultiRoom."""
     density_width: int = 16

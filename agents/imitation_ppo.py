@@ -1,10 +1,10 @@
-"""PPO that imitates a demonstration which another camera sees, by the similarity of key points.
+"""PPO that imitates a demonstration seen by another camera, rewarded by the similarity of key points.
 
     r'_t = p(m | x_{t+1}, y_{t+1})
 
 where x are the agent's own key points and y those of the demonstration, at the same time from another camera, and p(m | x, y) is the match
 probability of the encoder `pose`, which does not learn. `--pretrained RUN` loads its weights from a run of `pr-vipe`; without it they are
-random. The rewards of the environment are not used in training; evaluations count nothing else. With `--reward procrustes`
+random. The rewards of the environment are not used in training; evaluations use these alone. With `--reward procrustes`
 r' is 1 minus the Procrustes distance of the key points in the plane, which depends on the cameras.
 
 Observations have the parts `view` and `demonstration`, key points [K, 2] each, as in the tasks `follow-FAMILY`.
@@ -48,7 +48,7 @@ class ImitationPPOConfig(PPOConfig):
     reward_encoder: str = "pose"
     """The encoder `pose` that compares key points, with options after a colon; its weights do not learn."""
     samples: int = 20
-    """Samples of each embedding, all pairs of which make a match probability."""
+    """Samples of each embedding; a match probability is a mean over all pairs of them."""
 
     ranges: ClassVar[Mapping[str, Range]] = {"samples": FEW}
 

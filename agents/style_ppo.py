@@ -1,13 +1,13 @@
-"""PPO that learns from frames in several styles, so that its policy depends less on colours and textures.
+"""PPO that learns from frames in several styles, so that its policy should depend less on colours and textures.
 
     s'_v = f_{v mod (K + 1)}(s_v),   f_0(s) = s,   f_1, ..., f_K: the styles of a trained `style-network`
 
 The environment with number v shows its observations in the style v mod (K + 1) throughout the run: one in K + 1 environments shows them
 as they are. Evaluations, and all acting without exploration, use observations as they are. Everything else is PPO. `--pretrained RUN`
-loads the style network from a run of `style-network`; without it, the styles are random drawings.
+loads the style network from a run of `style-network`; without it, the style network is untrained.
 
 Geirhos et al., 2019, https://arxiv.org/abs/1811.12231, for training with redrawn pictures against a bias to textures; Tobin et al., 2017,
-https://arxiv.org/abs/1703.06907, for random looks of an environment; Johnson et al., 2016, https://arxiv.org/abs/1603.08155, for the network
+https://arxiv.org/abs/1703.06907, for environments with random appearances; Johnson et al., 2016, https://arxiv.org/abs/1603.08155, for the network
 
 Differences from the papers: a few fixed styles in place of thousands of paintings, because one network has to draw them while the agent acts; the
 style belongs to the environment, so that consecutive observations look alike and PPO's ratios begin at 1.
@@ -40,7 +40,7 @@ class StylePPOConfig(PPOConfig):
     envs: int = 8
     """Number of environments in parallel (paper: N), more than there are styles."""
     styles: int = 3
-    """Number of styles of the style network; its run must have the same."""
+    """Number of styles of the style network; its run must have the same number."""
     painter_width: int = 16
     """Channels of the style network, as `width` of its run."""
     painter_blocks: int = 2
@@ -55,7 +55,7 @@ class StylePPOConfig(PPOConfig):
         super().__post_init__()
         if self.envs <= self.styles:
             raise UserError(
-                f"envs is {self.envs}, but there are {self.styles} styles and the observations as they are; give at least "
+                f"envs is {self.envs}, but there are {self.styles} styles and the original observations; give at least "
                 f"{self.styles + 1} environments, or fewer --styles"
             )
 

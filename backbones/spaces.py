@@ -15,7 +15,7 @@ from rlbench.sequences import TokenSequence
 CHANNELS = (1, 3, 4)
 """Numbers of channels by which an image is recognised."""
 PAIR = 6
-"""Channels of two frames with colours, which must be last."""
+"""Channels of two colour frames, which must be last."""
 GRID_SIDE, IMAGE_SIDE = 7, 16
 """Smallest side of a grid for the encoder `grid`, and of an array that counts as an image."""
 

@@ -1,9 +1,9 @@
-"""D4RL's locomotion tasks seen as pictures: the last two frames take the place of the observation, dynamics and rewards are the same.
+"""D4RL's locomotion tasks seen as pictures: the last two frames take the place of the observation; dynamics and rewards do not change.
 
 An observation is uint8 [64, 64, 6]: the colours of the frame before the last action, then those of the frame after it; a first observation has
 the same frame twice. Frames are drawn as in `frames-mujoco`, by the camera that follows the robot. Two frames show velocities: of
 the joints directly, and of the robot by the floor, which moves past the camera. The floor of the model ends after 20 or 40 m, but its pattern
-repeats, so it is drawn without an end: the robot is moved by a multiple of the pattern's length.
+repeats, so it is drawn as if it had no end: the robot is moved by a multiple of the pattern's length.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""Lets a classifier of actions act: its return, and what noise and attacks on its observations cost.
+"""Runs a classifier of actions as a policy: its return, and what noise and attacks on its observations cost.
 
 A model that learned from the observations and actions of an agent (`rlbench data examples RUN`) chooses the action that it predicts. With
 `sigma` it acts as a smoothed policy: it takes the action that it predicts most often for observations with Gaussian noise, and the radius within
 which no change of the observation can change that action is certified at every step (Cohen et al., 2019, https://arxiv.org/abs/1902.02918). With
-`attack`, every observation is first moved by up to this distance against the most probable action, by gradient ascent on its loss
+`attack`, every observation is first perturbed by up to this distance to make the most probable action less probable, by gradient ascent on its loss
 (Salman et al., 2019, https://arxiv.org/abs/1906.04584, section 2.2).
 """
 
@@ -24,7 +24,7 @@ from rlbench.experience import Examples
 ALPHA = 0.001
 """Probability that a certificate is wrong."""
 NOISES = 16
-"""Draws of the noise in the loss that an attack raises."""
+"""Draws of the noise in the loss that an attack increases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class ActingConfig:
     samples: int = 100
     """Further draws that certify it."""
     attack: float = 0.0
-    """Largest distance by which an observation is moved against the policy; 0: observations stay as they are."""
+    """Largest distance by which an attack perturbs an observation; 0: no attack."""
     attack_steps: int = 5
     """Steps of the attack."""
 
@@ -103,7 +103,7 @@ class Acting(Analysis):
     def _against(
         self, logits: Any, x: Tensor, generator: torch.Generator, *, bounded: bool
     ) -> Tensor:
-        """Observations moved against the action that the policy would take."""
+        """Observations perturbed against the action that the policy would take."""
         config = self.config
         draws = NOISES if config.sigma else 1
         noise = config.sigma * torch.randn((draws, *x.shape), generator=generator, device=x.device)

@@ -23,7 +23,7 @@ from rlbench.experience import Examples
 RADII = 41
 """Radii at which the certified accuracy is shown."""
 NOISES = 16
-"""Draws of the noise in the loss that an attack raises."""
+"""Draws of the noise in the loss that an attack increases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class CertifyConfig:
     examples: int = 200
     """Test examples, the first ones."""
     attack_steps: int = 10
-    """Steps of the attack on certified examples, each with 16 draws of the noise; 0: there is none."""
+    """Steps of the attack on certified examples, each with 16 draws of the noise; 0: no attack."""
     seed: int = 0
     """Seed of the noise."""
 

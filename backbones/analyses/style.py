@@ -4,7 +4,7 @@
 
 by L-BFGS with a strong-Wolfe line search. The content is compared in one map of the network, the style in all maps of its pyramid;
 `layers/style.py` has both losses. The network is not changed. It may be untrained, and any learner with an encoder that has a pyramid may
-provide it. Values beyond black and white are cut off at the end, not while the picture is optimised, where they would have no gradient.
+provide it. Values beyond black and white are clipped at the end, not while the picture is optimised, where they would have no gradient.
 
 Results for each pair of a style and setting: both losses, the style loss before, the style loss with respect to every style (how
 far the Gram matrices of the result are from it), and two correlations with the content: of all pixels, and of means over 1/8 of each side. Files:
@@ -54,7 +54,7 @@ class StyleConfig:
     styles: tuple[str, ...] = ("brick", "grass", "gravel")
     """Pictures with the styles, named in the same way."""
     content_weights: tuple[float, ...] = (1.0,)
-    """Weight of the content (paper: alpha). The first is used for all styles, further ones for the first style only."""
+    """Weights of the content (paper: alpha). The first is used for all styles, further ones for the first style only."""
     style_weight: float = 20.0
     """Weight of the style (paper: beta)."""
     content_strides: tuple[int, ...] = ()
@@ -165,7 +165,7 @@ class Style(Analysis):
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"the run's encoder does not read pictures of {config.side}x{config.side} pixels in three colours ({reason}); give another "
+                f"the run's encoder does not read pictures of {config.side}x{config.side} pixels with three colour channels ({reason}); give another "
                 "--side, or a run on a task with such observations"
             ) from error
         grams = {name: [gram(x) for x in features(y).values()] for name, y in styles.items()}
@@ -264,7 +264,7 @@ def picture_of(name: str, frames: Tensor | None, side: int, channels_last: bool)
         found = found if channels_last else np.moveaxis(found, 0, -1)
         if found.ndim != 3 or found.shape[0] != found.shape[1] or found.shape[2] != 3:
             raise UserError(
-                f"the test examples have the shape {tuple(found.shape)}; style transfer needs square pictures with three colours, so give photographs"
+                f"the test examples have the shape {tuple(found.shape)}; style transfer needs square pictures with three colour channels, so give photographs"
             )
     picture = torch.from_numpy(scaled(found, side)).float()[None] / 255
     return picture if channels_last else picture.permute(0, 3, 1, 2).contiguous()

@@ -94,7 +94,7 @@ ENCODERS = NameTable(
         ),
         "keypoints": (
             "keypoints:KEYPOINTS",
-            "where a trained pose-mrf finds key points: keypoints:RUN",
+            "positions of the key points that a trained pose-mrf finds: keypoints:RUN",
         ),
         "pose": (
             "pose:POSE",

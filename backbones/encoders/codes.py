@@ -49,7 +49,7 @@ class Codes(FromRun):
             units: Number of features.
 
         Raises:
-            UserError: An option is below 1, or the sides of images are no multiples of 8, or of 4 without a top grid.
+            UserError: An option is below 1, or the sides of images are not multiples of 8, or of 4 without a top grid.
         """
         super().__init__()
         at_least_one("codes", codes=codes, size=size, channels=channels, width=width, units=units)

@@ -1,7 +1,7 @@
 """Encoder of key points: where a trained network of the model `pose-mrf` finds them.
 
 The network's weights are frozen. The features are the expected row and column of each key point under its heat map, from -1 to 1
-(spatial soft-argmax). Of images with several frames of three channels, as in `halfcheetah-pixels-medium`, each frame is read by itself, and
+(spatial soft-argmax). If images have several frames of three channels, as in `halfcheetah-pixels-medium`, each frame is read by itself, and
 the features are all those of the first frame, then all those of the next one. An agent's copy of the network is saved with its
 other weights.
 """
@@ -50,7 +50,7 @@ def make_network(
 
 
 class KeyPoints(FromRun):
-    """From images to the places of key points."""
+    """From images to the positions of key points."""
 
     model = "pose-mrf"
     detector: PoseNetwork
@@ -84,7 +84,7 @@ class KeyPoints(FromRun):
         at_least_one("keypoints", branches=branches, hidden=hidden, kernel=kernel, points=points)
         if shape[0] % CHANNELS:
             raise UserError(
-                f"images have {shape[0]} channels, but the encoder keypoints reads frames of {CHANNELS}; give a task with colours"
+                f"images have {shape[0]} channels, but the encoder keypoints reads frames of {CHANNELS}; give a task with colour images"
             )
         self.shape = (CHANNELS, *shape[1:])
         self.spatial = maps == "spatial"

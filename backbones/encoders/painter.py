@@ -9,7 +9,7 @@ Johnson et al., 2016, https://arxiv.org/abs/1603.08155, for the network; Ulyanov
 instance normalisation; Dumoulin et al., 2017, https://arxiv.org/abs/1610.07629, for its styles
 
 Differences from the papers: one halving of the picture instead of two, two residual blocks instead of five, fewer channels and 3x3 instead of 9x9
-convolutions at both ends, because pictures are small and agents need their details.
+convolutions at both ends, because the pictures are small and agents need their details.
 """
 
 import torch
@@ -92,13 +92,13 @@ class Painter(Encoder):
             blocks: Number of residual blocks.
 
         Raises:
-            UserError: A number is below 1, or observations are no pictures.
+            UserError: A number is below 1, or observations are not pictures.
         """
         at_least_one("the painter", styles=styles, width=width, blocks=blocks)
         colours = (1, 3)
         if len(obs_shape) != 3 or not {obs_shape[0], obs_shape[-1]} & {*colours}:
             raise UserError(
-                f"observations have the shape {obs_shape}; styles need pictures with 1 or 3 colours, so give a task such as coinrun"
+                f"observations have the shape {obs_shape}; styles need pictures with 1 or 3 channels, so give a task such as coinrun"
             )
         last = obs_shape[0] not in colours
         canvas = Canvas(obs_shape[-1 if last else 0], styles, width, blocks)

@@ -52,7 +52,9 @@ class PoseEmbedding(nn.Module):
         at_least_one("pose", size=size, width=width, blocks=blocks)
         within("pose", BELOW_ONE, dropout=dropout)
         if torso < 2:
-            raise UserError(f"torso of pose is {torso}; give 2 or more points, which have a size")
+            raise UserError(
+                f"torso of pose is {torso}; give 2 or more points, so that the torso has a size"
+            )
         self.torso, self.width = torso, width
         with catch_warnings():
             simplefilter("ignore", UserWarning)  # PyTorch warns that lazy modules may change.

@@ -73,7 +73,7 @@ def pointwise(inputs: int, outputs: int, groups: int, gain: float = 1.0) -> Caus
 
 
 def whole(inputs: int, outputs: int, rows: int, columns: int, gain: float = 1.0) -> CausalConv:
-    """A convolution without a mask, [outputs, inputs, rows, columns], for maps that contain no pixel of the present row."""
+    """A convolution without a mask, [outputs, inputs, rows, columns], for maps that contain no pixel of the current row."""
     mask = torch.ones(outputs, inputs, rows, columns).bool()
     return CausalConv(mask, left=columns // 2, gain=gain)
 
@@ -220,7 +220,7 @@ class CausalAttention(nn.Module):
         super().__init__()
         self.groups = groups
         self.position = nn.Parameter(torch.zeros(width, rows, columns))
-        """What a pixel adds to its features, so that attention can depend on places."""
+        """What a pixel adds to its features, so that attention can depend on positions."""
         self.query = pointwise(width, width, groups)
         self.key, self.value = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
         self.out = pointwise(width, width, groups)

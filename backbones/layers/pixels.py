@@ -60,7 +60,7 @@ class PixelNetwork(nn.Module):
         attention: int = 0,
         condition: int = 0,
     ) -> None:
-        """A network without training.
+        """An untrained network.
 
         Args:
             channels: Channels of the image, C.

@@ -105,7 +105,7 @@ class SpatialModel(nn.Module):
     eye: Tensor
 
     def __init__(self, points: int, size: tuple[int, int]) -> None:
-        """Kernels at first say nothing: all displacements are alike.
+        """Kernels are uniform at first: all displacements are equally likely.
 
         Args:
             points: Number of key points (K).

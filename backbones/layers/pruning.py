@@ -28,7 +28,7 @@ Kept = Literal[
 Pruned = Literal["zero", "freeze_init", "freeze_init_zero_mask", "freeze_init_zero_all"]
 
 LEAST_SHARE = 0.01
-"""Share of its weights that a layer keeps at least if all layers are pruned together: without any, nothing passes."""
+"""Smallest share of its weights that a layer keeps if all layers are pruned together: without any, no signal passes."""
 
 
 def _same_sign(first: Tensor, last: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def rendering_weights(density: Tensor, depth: Tensor, length: Tensor) -> Tensor:
 
 
 def window(bands: int, alpha: float) -> Tensor:
-    """Weights of frequency bands that come in one after the other as alpha grows from 0 to their number, [bands].
+    """Weights of frequency bands that are added one after the other as alpha grows from 0 to their number, [bands].
 
     >>> window(3, 1.5)
     tensor([1.0000, 0.5000, 0.0000])

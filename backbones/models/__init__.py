@@ -21,7 +21,7 @@ MODELS = NameTable(
         ),
         "contrastive": (
             "contrastive:Contrastive",
-            "features that tell which observations belong together: CPC, or WPC with a Lipschitz constraint",
+            "features that identify which observations belong together: CPC, or WPC with a Lipschitz constraint",
         ),
         "debiasing": (
             "debiasing:Debiasing",
@@ -112,7 +112,7 @@ MODELS = NameTable(
         ),
         "supermask": (
             "supermask:Supermask",
-            "a classifier with random weights, of which it learns which ones to leave out",
+            "a classifier with random weights, which learns which of them to leave out",
         ),
         "tickets": (
             "tickets:Tickets",
@@ -121,7 +121,7 @@ MODELS = NameTable(
         "vib": ("vib:VIB", "classifier with an information bottleneck, weight decay or dropout"),
         "vq-vae": (
             "vq_vae:VQVAE",
-            "images as one or two grids of codes of a codebook, and back",
+            "images as one or two grids of codes from a codebook, and back",
         ),
     },
     group="rlbench.models",

@@ -33,7 +33,7 @@ def shape_of(fields: Mapping[str, Space[Any]]) -> Shape:
     """The shape of the clips of a source.
 
     Raises:
-        UserError: The examples are no such clips.
+        UserError: The examples are not such clips.
     """
     found = {name: fields.get(name) for name in ("obs", "frames", "mask", "face")}
     shapes = {name: tuple(x.shape or ()) for name, x in found.items() if isinstance(x, spaces.Box)}
@@ -44,7 +44,7 @@ def shape_of(fields: Mapping[str, Space[Any]]) -> Shape:
     if not fits or clip[0] < 2 or min(clip[1:3]) < CROP:
         raise UserError(
             f"the examples have the columns {', '.join(fields)}; this model needs clips of 2 or more stick figures [T, H, W, K] with pictures, "
-            f"masks and places of a face, of {CROP} or more pixels, so give a source such as motion-pairs:halfcheetah"
+            f"masks and positions of a face, of {CROP} or more pixels, so give a source such as motion-pairs:halfcheetah"
         )
     return Shape(*clip)
 
@@ -91,7 +91,7 @@ def scores(made: Tensor, examples: Examples) -> dict[str, Tensor]:
         examples: The clips.
 
     Returns:
-        `ssim`; `l1`, the mean absolute error in shares of white; `flicker`, the mean absolute error of the differences of consecutive frames, near
+        `ssim`; `l1`, the mean absolute error as a share of the range from black to white; `flicker`, the mean absolute error of the differences of consecutive frames, near
         the body; `face_error`, as `l1` in the square around the face.
     """
     made, true = ((x + 1) / 2 for x in (made, moved(examples["frames"])))

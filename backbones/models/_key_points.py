@@ -19,7 +19,7 @@ def image_shape(fields: Mapping[str, Space[Any]]) -> tuple[int, int, int]:
     """Channels, rows and columns of the images that a model reads.
 
     Raises:
-        UserError: The input is no image.
+        UserError: The input is not an image.
     """
     shape = tuple(input_space(fields).shape or ())
     if len(shape) != 3 or not {shape[0], shape[-1]} & set(CHANNELS):

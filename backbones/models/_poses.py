@@ -44,9 +44,9 @@ class PoseConfig:
     distance: float = 5.0
     """Distance of the camera from the torso, in the unit of the points, which is metres for poses:FAMILY; larger than that of any point."""
     kappa: float = 0.1
-    """Poses match if their points are this near after alignment, on average, in units of the torso (paper: kappa)."""
+    """Poses match if their points are at most this far apart after alignment, on average, in units of the torso (paper: kappa)."""
     batch_size: int = 256
-    """Poses of a batch."""
+    """Poses in a batch."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         **dict.fromkeys(("azimuth", "elevation", "roll"), ANGLE),

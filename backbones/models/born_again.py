@@ -8,7 +8,7 @@ probabilities p of the generation before it, the teacher, on the same examples. 
     dkpp      as soft, with all probabilities but the largest permuted at random     (dark knowledge with permuted predictions)
     labels    -log q_y                                                               (no teacher: the control with the same weights and batches)
 
-plus `label_weight` times -log q_y. The gradient of `soft` for the logits is q - p: its part for the true class is that of the labels, weighted
+plus `label_weight` times -log q_y. The gradient of `soft` with respect to the logits is q - p: its part for the true class is that of the labels, weighted
 by the teacher's confidence, and the rest is the teacher's dark knowledge. `cwtm` keeps only the first, `dkpp` only the amounts of the
 second. With a `temperature` T, both networks' logits are divided by T and the loss is multiplied by T^2 (Hinton et al.).
 
@@ -51,7 +51,7 @@ class BornAgainConfig(ClassifierConfig):
     generations: int = 3
     """Number of generations, the first of which has no teacher."""
     cycle_updates: int = 500
-    """Updates of each generation, in which the step size rises and falls once; give --updates the product of both numbers."""
+    """Updates of each generation, in which the step size rises and falls once; set --updates to the product of both numbers."""
     objective: Objective = "soft"
     """What later generations learn from: the teacher's probabilities (soft), labels weighted by its confidence (cwtm), its probabilities with all
     but the largest permuted (dkpp), or labels alone."""
@@ -123,7 +123,7 @@ class BornAgain(Classifier):
         """The learning network and its optimiser, and the networks of all generations."""
         super().build()
         space, classes = input_space(self.spec), self.head.out_features
-        # Generation k has its first weights here until it begins, and its last ones when it has ended.
+        # Generation k has its initial weights here until it begins, and its last ones when it has ended.
         self.generations = nn.ModuleList([deepcopy(self.student)])
         for _ in range(1, self.config.generations):
             encoder = make_encoder(self.config.encoder, space)
@@ -164,7 +164,7 @@ class BornAgain(Classifier):
 
     @torch.no_grad()
     def _begin(self, ended: int) -> None:
-        """Keeps the weights of the generation that ended, and takes the first ones of the next."""
+        """Keeps the weights of the generation that ended, and takes the initial ones of the next."""
         self.generations[ended].load_state_dict(self.student.state_dict())
         self.student.load_state_dict(self.generations[ended + 1].state_dict())
         self.optimizer.velocities.zero_()

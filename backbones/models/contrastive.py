@@ -1,4 +1,4 @@
-"""Contrastive predictive coding, and its Wasserstein form: features that tell which of many observations comes with an observation.
+"""Contrastive predictive coding, and its Wasserstein form: features that identify an observation's partner among many.
 
 For B pairs (x_i, y_i), such as two moments of an episode, with the critic f(x, y) = g(x)^T h(y),
 
@@ -56,7 +56,7 @@ class ContrastiveConfig:
     """Settings of contrastive learning."""
 
     objective: Literal["cpc", "wpc"] = "wpc"
-    """Without or with the Lipschitz constraint on the critic."""
+    """The loss: cpc without, wpc with the Lipschitz constraint on the critic."""
     encoder: str = "mlp:units=256-256"
     """Encoder of both observations, with options after a colon; see docs/encoders.md."""
     embedding_size: int = 64

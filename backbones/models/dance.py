@@ -60,7 +60,7 @@ class DanceConfig:
     """Settings of Everybody Dance Now."""
 
     smoothing: bool = True
-    """Draw each frame with the one before it, and judge pairs of frames."""
+    """Draw each frame given the one before it, and judge pairs of frames."""
     face_after: int | None = None
     """Updates after which the networks of whole pictures are fixed and the face is learned; None: no face."""
     width: int = 16
@@ -72,7 +72,7 @@ class DanceConfig:
     judge_width: int = 16
     """Channels of a discriminator's first layer (64 in the paper)."""
     scales: int = 2
-    """Number of discriminators, each of which sees half the size of the one before it."""
+    """Number of discriminators, each of which sees pictures of half the size of the one before it."""
     matching_weight: float = 10.0
     """Weight of feature matching (paper: lambda_FM)."""
     perceptual_weight: float = 5.0
@@ -82,7 +82,7 @@ class DanceConfig:
     learning_rate: float = 1e-3
     """Adam step size of all networks (2e-4 in the paper)."""
     batch_size: int = 2
-    """Clips in one update, of each of which two consecutive frames are drawn."""
+    """Clips in one update; two consecutive frames of each are drawn."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "halvings": Range(lambda x: 1 <= x <= 10, "1 to 10"), "scales": Range(lambda x: 1 <= x <= 10, "1 to 10"), "judge_width": SIZE,

@@ -9,15 +9,15 @@ from w_k = w, and the server continues with the mean of what comes back,
     w <- sum_k n_k w_k / sum_k n_k
 
 With E = 1 and one batch of all examples (`local_epochs=1`, `local_batch_size=None`) this is a step of gradient descent on the examples of all M
-clients (FedSGD). More local work needs fewer rounds, and so less communication.
+clients (FedSGD). More local work should need fewer rounds, and so less communication.
 
 McMahan et al., 2017, https://arxiv.org/abs/1602.05629, algorithm 1
 
 An example is a client: a set of N labelled observations, of which the first `count` are real if there is such a column (see
-`digit-clients-iid`). Measures are means over the observations of each test set. The metric `bytes` counts what was sent so far, both ways.
+`digit-clients-iid`). Measures are means over the observations of each test set. The metric `bytes` is the number of bytes sent so far, in both directions.
 
-Differences from the paper: small networks and images. Clients learn as one batch (`torch.func.vmap`), which gives the weights of
-one client after the other up to rounding. Encoders with batch normalisation are refused, because their statistics differ between clients.
+Differences from the paper: small networks and images. Clients learn as one batch (`torch.func.vmap`), which gives the same weights
+as one client after the other, up to rounding. Encoders with batch normalisation are refused, because their statistics differ between clients.
 """
 
 from collections.abc import Mapping

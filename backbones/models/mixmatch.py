@@ -13,7 +13,7 @@ and the network minimises, with C classes,
 
     mean over X' of -sum_c q'_c log p(c | x')    +    lambda_U mean over U' of 1/C sum_c (q'_c - p(c | x'))^2
 
-lambda_U rises along a line from 0. No gradient flows through the guesses. Measurements use a moving average of the weights.
+lambda_U rises linearly from 0. No gradient flows through the guesses. Measurements use a moving average of the weights.
 
 Berthelot et al., 2019, https://arxiv.org/abs/1905.02249, sections 3.1 to 3.5; MixUp: https://arxiv.org/abs/1710.09412
 
@@ -66,7 +66,7 @@ class MixMatchConfig:
     copies: int = 2
     """Augmented copies of each unlabelled example (paper: K)."""
     temperature: float = 0.5
-    """Sharpens guessed labels (paper: T); 1: they stay as they are."""
+    """Temperature that sharpens guessed labels (paper: T); 1: they do not change."""
     mixing: float = 0.75
     """Both parameters of the beta distribution of MixUp (paper: alpha); 0: examples are not mixed."""
     unlabelled_weight: float = 75.0
@@ -80,7 +80,7 @@ class MixMatchConfig:
     learning_rate: float = 2e-3
     """Step size of Adam."""
     decay: float = 0.02
-    """This times the step size is the share that matrices and kernels lose in each update."""
+    """Weight decay of matrices and kernels: in each update they shrink by this share times the step size."""
     batch_size: int = 32
     """Labelled, and as many unlabelled, examples in one update."""
 
@@ -132,7 +132,7 @@ class MixMatch(Model):
             )
         if config.shift and len(space.shape or ()) != 3:
             raise UserError(
-                f"shift is {config.shift}, but observations have the shape {space.shape}, which is no image; give --shift 0"
+                f"shift is {config.shift}, but observations have the shape {space.shape}, which is not an image; give --shift 0"
             )
         encoder = make_encoder(config.encoder, space)
         if config.batch_size == 1 and normalises_over_batches(encoder):

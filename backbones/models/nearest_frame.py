@@ -5,7 +5,7 @@
 where B takes means over 4x4 pixels, so that limbs that are near each other are similar. It remembers the frames of the last `memory` clips that it was
 given. Measures are those of `dance`.
 
-Efros et al., 2003, "Recognizing Action at a Distance", for copies of frames of another person
+Efros et al., 2003, "Recognizing Action at a Distance", for copying frames of another person
 """
 
 from collections.abc import Mapping

@@ -14,9 +14,9 @@ encoding gamma_alpha has frequencies 2^j with weights that rise one after the ot
     minimise  E |C(r) - pixel|^2 + lambda E[ rho(sum_k (log s_k)^2) ] + mu E[ rho(|W(x) - x|^2) ]
 
 The second term keeps the warp elastic: s_k are the singular values of its Jacobian, 1 for rigid motions, at the surfaces that rays meet. The third
-holds points of the background, which do not move. rho is the Geman-McClure loss.
+keeps points of the background where they are. rho is the Geman-McClure loss.
 
-`deformation=none` is NeRF, which takes the scene for static; with `latent` it reads the code of the frame, as NeRF with latent codes does.
+`deformation=none` is NeRF, which treats the scene as static; with `latent` it reads the code of the frame, as NeRF with latent codes does.
 
 Measures, on pictures from other cameras: `psnr`, -10 log10 of the mean squared error, in dB, and `robot_psnr`, the same inside the mask (of the
 whole picture if the mask is empty); `stretch`, the mean |log s_k| at the surfaces inside the mask. If examples have a `pose`, `pose_r2` is the
@@ -27,7 +27,7 @@ Park et al., 2021, https://arxiv.org/abs/2011.12948; settings from https://githu
 Differences from the authors' code: small networks and few samples by default, and no second network for finer samples unless `fine_samples` is
 given. The elastic loss is taken at `elastic_samples` samples, drawn in proportion to the weights w_i, instead of at all samples, weighted by them:
 the same in expectation. No code for each camera, because training has one camera. Samples are in equal steps from the nearest to the furthest
-depth that the examples name.
+depth that the examples give.
 """
 
 from collections.abc import Mapping
@@ -110,13 +110,13 @@ class NerfiesConfig:
     background_weight: float = 1.0
     """Weight of the loss of background points (paper: mu); needs the column `points`."""
     anneal_updates: int | None = None
-    """Updates in which all frequencies of the warp come in; by default 32 % of the run. None in code: all from the start."""
+    """Updates in which the frequencies of the warp are added one after the other; by default 32 % of the run. None in code: all from the start."""
     decay_updates: int | None = None
     """Updates in which the step size falls exponentially to a tenth; by default the whole run. None in code: constant."""
     learning_rate: float = 1e-3
     """First Adam step size."""
     batch_size: int = 20
-    """Pictures of which one update draws rays."""
+    """Pictures from which one update draws rays."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "depth": LAYERS, "warp_depth": LAYERS, "warp_width": SIZE, "rays": SIZE, "elastic_samples": SIZE,

@@ -14,7 +14,7 @@ predicted one after the other.
 
 Measures: `bits`, -log2 p(x | h) for each value of an image, so that uniform predictions give log2(levels); `blind`, the pixels that come
 before a pixel of the last row, within the reach of the network, but do not affect it; `leaks`, the pixels that affect it but do not come
-before it. With `judge`, a classifier is trained next to the model, and `recognised` is the share of samples in which it sees
+before it. With `judge`, a classifier is trained next to the model, and `recognised` is the share of samples to which it assigns
 the class for which they were drawn. With `gain`, the prediction gain of each example (Ostrovski et al., 2017); if examples have a column `novel`, `auc` is the
 probability that a novel example has a larger gain than another one.
 
@@ -89,7 +89,7 @@ class PixelCNNConfig:
     kernel: int = 3
     """Side of the kernels (paper: n), an odd number."""
     attention: int = 0
-    """Number of layers, the last ones, that are followed by self-attention to all earlier pixels."""
+    """Number of layers, counted from the last one, that are followed by self-attention to all earlier pixels."""
     judge: str | None = None
     """Encoder of a classifier of the column `label` that is trained next to the model and classifies samples in measurements."""
     gain: float = 0.0
@@ -155,7 +155,7 @@ class PixelCNN(Model):
             )
         if config.attention and config.width % channels:
             raise UserError(
-                f"width is {config.width}, which is no multiple of the {channels} channels, each of which needs a head of attention; "
+                f"width is {config.width}, which is not a multiple of the {channels} channels, each of which needs a head of attention; "
                 f"give {channels * math.ceil(config.width / channels)}"
             )
         self.classes = classes_of(self.spec, config.condition) if config.condition else 0

@@ -15,7 +15,7 @@ the histogram of the displacements in the training examples.
     minimise  the mean over visible key points of the cross-entropy of p_A or p'_A and the target, 3x3 binomial weights around the true cell
 
 There are three stages: the detector alone, whose updates also count the displacements; the spatial model alone, on heat maps without
-gradients; then both together. `stages` ends after the first or the second one.
+gradients; then both together. With `stages`, training can end after the first or the second one.
 
 Measures: `pck`, the percentage of correct key points, as a share: of all visible ones, those whose predicted cell has its middle at most 1.5
 cells away; `error`, the mean distance in pixels; `detector_pck`, the same as `pck` for the maps of the detector; `clean_pck` and `clean_error` on the

@@ -11,7 +11,7 @@ and the loss of a batch, in which the positive p of the anchor a is another view
 
 where the first mean is over the triplets whose loss is not 0. Negatives n are views of poses that do not match: after alignment in space, the
 mean distance of their points is kappa or more, in units of the torso. Of these a triplet has the semi-hard one, the nearest one that is
-further away than the positive. Every view is that of a new random camera. `_poses.py` has the measures of retrieval across views.
+further away than the positive. Every view is from a new random camera. `_poses.py` has the measures of retrieval across views.
 
 `ambiguity` is the correlation, over queries, of the mean standard deviation of the embedding with the number of views of other poses
 whose key points are within kappa in the plane.
@@ -64,7 +64,7 @@ class PrVIPEConfig(PoseConfig):
     objective: Literal["probability", "distance", "lifting"] = "probability"
     """Pr-VIPE, or a baseline with the same network; see the module."""
     samples: int = 20
-    """Samples of each embedding, all pairs of which make a match probability (paper: K)."""
+    """Samples of each embedding; a match probability is a mean over all pairs of them (paper: K)."""
     margin: float = math.log(2)
     """How much further away than the positive a negative should be (paper: alpha); at most 4 with distances on the unit sphere."""
     positive_weight: float = 0.005

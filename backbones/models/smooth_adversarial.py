@@ -7,7 +7,7 @@ same m draws e_1, ..., e_m in all of the following,
     x_adv = x + d,   d <- projected( d + 2 epsilon / T  grad J / |grad J| ),   T steps from d = 0,   |d| <= epsilon, 0 <= x + d <= 1
     minimise  E[ 1/m sum_i -log p(y | x_adv + e_i) ]
 
-epsilon rises along a line in the first `warmup_updates`. `attack=gaussian` trains with the noise alone (Cohen et al.), `attack=none` without noise.
+epsilon rises linearly from 0 in the first `warmup_updates`. `attack=gaussian` trains with the noise alone (Cohen et al.), `attack=none` without noise.
 
 Salman et al., 2019, https://arxiv.org/abs/1906.04584, algorithm 1 (SmoothAdv-PGD); noise alone: Cohen et al., 2019,
 https://arxiv.org/abs/1902.02918

@@ -1,4 +1,4 @@
-"""A learned supermask: a network with random weights that solves its task because most of them are left out, and none is trained.
+"""A learned supermask: a network with random weights learns which of them to leave out, and none is trained.
 
     minimise over m  E[ loss of the network with the weights  W = b . w,   b ~ Bernoulli(sigmoid(m)) ]
 
@@ -51,7 +51,7 @@ class SupermaskConfig:
     rescale: bool = True
     """Whether the weights that are drawn are multiplied so that their sum does not depend on their number."""
     samples: int = 10
-    """Masks of an evaluation."""
+    """Masks drawn in an evaluation."""
     learning_rate: float = 100.0
     """Step size of gradient descent on the scores."""
     momentum: float = 0.9

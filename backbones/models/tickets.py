@@ -19,7 +19,7 @@ Measures: `accuracy` and `loss` of the network; `supermask`, the accuracy of the
 that are not pruned.
 
 Differences from the papers: small networks. Weights are those of linear layers and convolutions; biases and normalisations are never pruned, and
-restart as they were. With `together`, a layer keeps 1 % of its weights at least.
+restart as they were. With `together`, a layer keeps at least 1 % of its weights.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ class TicketsConfig:
     rounds: int = 11
     """Number of prunings; the network is trained once more than this."""
     round_updates: int = 250
-    """Updates before each pruning; give --updates this times one more than the rounds."""
+    """Updates before each pruning; set --updates to this times the number of rounds plus one."""
     rewind_updates: int = 0
     """Updates of the first round after which the early weights w_i are taken."""
     keep: float = 0.8
@@ -78,7 +78,7 @@ class TicketsConfig:
     keep_output: float = 0.9
     """The same for the output layer; 1: it is never pruned, as in transfers to other classes."""
     together: bool = False
-    """Whether all layers with a share below 1 are pruned by one threshold, and not each for itself."""
+    """Whether all layers with a share below 1 are pruned by one common threshold, and not each by its own."""
     criterion: Criterion = "large_final"
     """Which weights are kept: those with the largest score; see `layers/pruning.py`."""
     kept: Kept = "rewind"

@@ -6,7 +6,7 @@
 
     N_k <- gamma N_k + (1 - gamma) n_k,   m_k <- gamma m_k + (1 - gamma) sum z,   e_k = m_k / N_k
 
-where n_k of a batch's outputs z have the code k, and sg stops gradients. The decoder's gradient passes from e to z as it is
+where n_k of a batch's outputs z have the code k, and sg stops gradients. The decoder's gradient passes from e to z unchanged
 (straight through). With `top`, a grid of half the resolution is quantised first and decoded; the bottom grid, of a quarter of the image's
 resolution, is computed from the image and from it, so that it only has to add details.
 
@@ -17,7 +17,7 @@ frequencies (means of 16x16 pixels) remains if only the bottom codes are exchang
 Razavi et al., 2019, https://arxiv.org/abs/1906.00446; van den Oord et al., 2017, https://arxiv.org/abs/1711.00937
 
 Differences from the papers: the layers are those of a smaller reimplementation (see `layers/quantised.py`). Vectors begin as outputs of the encoder for
-the first batch, and those that are used less than once a batch start again from outputs; otherwise many codes are never used.
+the first batch, and those that are used less than once a batch start again from outputs; otherwise many codes may never be used.
 """
 
 import math
@@ -80,7 +80,7 @@ def image_shape(space: Space[Any], multiple: int) -> tuple[tuple[int, int, int],
     """Channels, rows and columns of images, and whether the channels are last.
 
     Raises:
-        UserError: Observations are no images of bytes, or their sides are no multiples of a number.
+        UserError: Observations are not images of bytes, or their sides are not multiples of a number.
     """
     shape = tuple(space.shape or ())
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(shape) != 3:

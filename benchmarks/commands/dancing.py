@@ -16,7 +16,7 @@ from rlbench.trust import Trust
 def dancer(
     run: Path, world: Any, size: int, *, trust: Trust = False
 ) -> Callable[[], NDArray[np.uint8]]:
-    """A function that draws the present pose, given the frame that it drew before; see `drawn_as`.
+    """A function that draws the current pose, given the frame that it drew before; see `drawn_as`.
 
     Args:
         run: Folder of the run of `dance`.
@@ -42,7 +42,7 @@ def dancer(
 def drawn_as(
     learner: Any, source: MotionPairs, world: Any, size: int
 ) -> Callable[[], NDArray[np.uint8]]:
-    """A function that draws the present pose of an environment's robot as the target of a source, [S, S, 3].
+    """A function that draws the current pose of an environment's robot as the target of a source, [S, S, 3].
 
     Args:
         learner: A `Dance`.

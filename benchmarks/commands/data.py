@@ -119,10 +119,10 @@ class ClientsOf:
 
 @dataclass(frozen=True)
 class CaptureOf:
-    """Write part of an episode as pictures of the robot by two cameras, for the model nerfies; for tasks of MuJoCo."""
+    """Write part of an episode as pictures of the robot from two cameras, for the model nerfies (MuJoCo tasks only)."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder of an agent, which acts now."""
+    """Run folder of the agent, which plays the episode."""
     after: int = 0
     """Steps of the episode before the 40 steps that are shown."""
     out: Path = Path("capture.npz")

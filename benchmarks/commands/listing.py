@@ -81,7 +81,7 @@ def everything() -> str:
         f"Rooms with doors, seen from above (MiniGrid's MultiRoom)\n{rooms}\n\n"
         "Recall of pairs, for memories: recall-PAIRS-DISTRACTORS\n"
         f"{recall}\n\n"
-        "Robots that follow a demonstration which another camera sees\n"
+        "Robots that follow a demonstration seen by another camera\n"
         f"  {pose_names.PREFIX}{{{','.join(pose_names.FAMILIES)}}}\n\n"
         f"LPG's grids and chains; -level-7 at the end is another level\n{grids}\n\n"
         f"Multi-agent games: one learner, scripted partners\n{social}\n\n"

@@ -159,7 +159,7 @@ def frames(
     if drawn_by is not None:
         if not hasattr(env.unwrapped, "mujoco_renderer"):
             raise UserError(
-                f"{task.name} has no robot of MuJoCo, which --drawn-by needs; leave it out, or give a run on HalfCheetah-v5"
+                f"{task.name} has no MuJoCo robot, which --drawn-by needs; leave it out, or give a run on HalfCheetah-v5"
             )
         draw = dancer(drawn_by, env.unwrapped, size, trust=trust)
     steps_per_second = float(env.metadata.get("render_fps") or 30)

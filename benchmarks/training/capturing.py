@@ -33,10 +33,10 @@ def write_capture(run: Path, after: int, out: Path, *, trust: Trust = False) -> 
         trust: Whether custom code that the folder names may be imported, or the names that may.
 
     Raises:
-        UserError: The task is no MuJoCo robot on a floor, or the episode is too short.
+        UserError: The task is not a MuJoCo robot on a floor, or the episode is too short.
     """
     if out.suffix != ".npz":
-        raise UserError(f"{out} has no name of examples; give a file that ends in .npz")
+        raise UserError(f"{out} cannot hold examples; give a file name that ends in .npz")
     load_mujoco()
     actor = load(run, trust=trust)
     seed = derive(RunFolder(run).config()["run"]["seed"], "capture")
@@ -44,7 +44,7 @@ def write_capture(run: Path, after: int, out: Path, *, trust: Trust = False) -> 
         world: Any = env.unwrapped
         if not on_a_floor(world):
             raise UserError(
-                f"{actor.task.name} is no robot of MuJoCo on a floor, so there is nothing to capture; give a run on a task such as "
+                f"{actor.task.name} is not a MuJoCo robot on a floor, so there is nothing to capture; give a run on a task such as "
                 "halfcheetah-medium or Hopper-v5"
             )
         positions = played(actor, env, after, seed)
@@ -74,7 +74,7 @@ def played(actor: Actor, env: Any, after: int, seed: int) -> Array:
         if (terminated or truncated) and step + 1 < after + FRAMES:
             raise UserError(
                 f"the episode ended after {step + 1:,} steps, but {FRAMES} steps after the first {after:,} were requested; give "
-                "--after a smaller number, or a run of a better agent"
+                "a smaller --after, or a run of a better agent"
             )
     return np.array(positions[after:])
 

@@ -206,7 +206,7 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
             name = next(x for x in FROM_RUNS if ENCODERS.load(x).layers is type(reader))
             what, options = reader.fixed
             raise UserError(
-                f"--pretrained {path}: the encoder `{name}` of this run has other {what}; give --encoder {name}:{path} without "
+                f"--pretrained {path}: the encoder `{name}` of this run has different {what}; give --encoder {name}:{path} without "
                 f"options of the network, such as {options}"
             )
         own.load_state_dict(state, strict=False)
@@ -214,7 +214,7 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
 
 
 def _same_constants(one: nn.Module, other: nn.Module) -> bool:
-    """Whether the buffers of two networks that are no part of their state, such as default boxes, are the same."""
+    """Whether the buffers of two networks that are not part of their state, such as default boxes, are the same."""
     kept = [
         {k: x for k, x in network.named_buffers() if k not in network.state_dict()}
         for network in (one, other)

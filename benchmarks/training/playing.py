@@ -50,7 +50,7 @@ def play(
         act: How a model acts; None: the class with the largest number in `decide`.
 
     Raises:
-        UserError: The task has other spaces.
+        UserError: The task has different spaces.
     """
     found = find_task(task)
     with contextlib.closing(found.make()) as env:

@@ -62,7 +62,7 @@ SOURCES = NameTable(
         ),
         "photographs": (
             "photographs:Photographs",
-            "pieces of six photographs and textures, 64x64; other halves of them in tests",
+            "pieces of six photographs and textures, 64x64; their other halves in tests",
         ),
     },
     group="rlbench.sources",

@@ -5,7 +5,7 @@
     count    how many of them are real; the others are zeros
 
 `digit-clients-iid` deals the shuffled training images out; `digit-clients-shards` sorts them by digit, cuts them into 200 parts and gives each client two,
-so that most clients know two digits or three; `digit-clients-unequal` deals shuffled images out to clients of 1 to 42 images. The seed
+so that most clients have images of two or three digits; `digit-clients-unequal` deals shuffled images out to clients of 1 to 42 images. The seed
 decides the shuffling. Test sets have test images in the order of `digits`, and nothing else.
 
 McMahan et al., 2017, https://arxiv.org/abs/1602.05629, section 3

@@ -4,7 +4,7 @@
     next_obs   in each cell another image of the next digit (0 after 9)
     factors    the digits of `obs`, row by row, int64 [N]
 
-The mutual information of both images is N ln 10 nats. Images of cells that do not fill the last row are black. Training and test images are
+The mutual information of both images is N ln 10 nats. Cells that are left over in the last row are black. Training and test images are
 divided as in `digits`; pairs are drawn by the seed.
 
 After Ozair et al., 2019, https://arxiv.org/abs/1903.11780, section 6.1 (SpatialMultiOmniglot), with digits in place of characters.

@@ -1,4 +1,4 @@
-"""Clips of two robots with the same joints that make the same movements: a source, and a target with other sizes, colours and floor.
+"""Clips of two robots with the same joints that make the same movements: a source, and a target with a different size, colours and floor.
 
 A model learns to draw the target from stick figures of its own movements, and is tested on stick figures of the source in movements that the target
 never made. Because poses of the source can be replayed on the target, the true pictures are known. Columns, for T frames and K parts:

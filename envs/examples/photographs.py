@@ -1,4 +1,4 @@
-"""Pieces of the photographs and textures that scikit-image ships: from which of them is a piece?
+"""Pieces of the photographs and textures that scikit-image ships: which of them does a piece come from?
 
     obs     bytes [64, 64, 3]
     label   the picture: astronaut, chelsea, coffee, brick, grass or gravel

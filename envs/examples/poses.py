@@ -1,7 +1,7 @@
 """Random poses of MuJoCo's robots as points in space.
 
-The angles of all joints have a Beta(2, 2) distribution within their limits, and only positions are computed: there are no physics and no
-pictures. Columns, with K points and J joints:
+The angles of all joints have a Beta(2, 2) distribution within their limits, and only positions are computed: there is no physics, and
+there are no pictures. Columns, with K points and J joints:
 
     obs     points of the body in metres, float32 [K, 3], those of the torso first; the middle of the torso is at 0
     pose    angles of the joints in radians, float32 [J]

@@ -1,7 +1,7 @@
-"""What an agent sees that has only been in the first room of MultiRoom's levels, and what it would see in the other rooms.
+"""Views of an agent that has only been in the first room of MultiRoom's levels, and views from their other rooms.
 
     obs     the grid of a level from above, as in the tasks multiroom-nK: type, colour and state of each cell
-    novel   1 if the agent is in another room than the first
+    novel   1 if the agent is in a room other than the first
 
 The four levels are like those of multiroom-n3, with two or three rooms. In the first room, the agent is in any place and looks in any
 direction, and the door that leads on is open or closed; in another room, all doors on the way are open. Training examples are visits to

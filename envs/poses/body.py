@@ -1,4 +1,4 @@
-"""The points of MuJoCo's robots for angles of their joints."""
+"""The points of MuJoCo's robots for given joint angles."""
 
 from functools import cached_property
 from typing import Any

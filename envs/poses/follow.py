@@ -1,11 +1,11 @@
-"""Following a demonstration that is seen by another camera: a robot of MuJoCo without physics.
+"""Following a demonstration that is seen by another camera: a MuJoCo robot without physics.
 
     demonstration   a loop through 4 random poses, the same in every episode; 60 steps
     cameras         A shows the robot and B the demonstration, each from a random direction that is new in every episode: any azimuth, and
                     up to 30 degrees above or below
-    observation     `angles`: of the J joints, as shares of their ranges from -1 to 1; `phase`: cosine and sine of the progress of the
-                    loop; `view`: key points of the robot in A, [K, 2]; `demonstration`: key points of the demonstration in B, [K, 2]
-    action          change of each angle, from -1 to 1, for a tenth of its range
+    observation     `angles`: of the J joints, as shares of their ranges from -1 to 1; `phase`: cosine and sine of the progress through
+                    the loop; `view`: key points of the robot in A, [K, 2]; `demonstration`: key points of the demonstration in B, [K, 2]
+    action          change of each angle, from -1 to 1; 1 is a tenth of its range
     reward          exp(-e / 0.2), where e is the mean distance of the points of both poses in space after alignment, in units of the torso
 
 An episode begins in the first pose of the demonstration. The best return is 60. Key points are in units of the focal length.

@@ -111,7 +111,7 @@ def test_other_examples_are_refused() -> None:
     ):
         MixMatch(MixMatchConfig(encoder="mlp"), spec)
     vectors = {**SPEC, "obs": Box(-1, 1, (3,)), "unlabelled": Box(-1, 1, (3,))}
-    with pytest.raises(UserError, match="which is no image; give --shift 0"):
+    with pytest.raises(UserError, match="which is not an image; give --shift 0"):
         MixMatch(MixMatchConfig(encoder="flatten"), vectors)
     MixMatch(MixMatchConfig(encoder="flatten", shift=0), vectors)
 

@@ -354,7 +354,7 @@ def test_measuring_changes_nothing() -> None:
         ({"kernel": 4}, "kernel is 4; give an odd number"),
         ({"attention": 3}, "attention is 3, but there are 2 layers"),
         ({"width": 1}, "width is 1, but images have 2 channels"),
-        ({"width": 7, "attention": 1}, "no multiple of the 2 channels.*give 8"),
+        ({"width": 7, "attention": 1}, "not a multiple of the 2 channels.*give 8"),
         (
             {"form": "independent", "condition": "label"},
             "has no condition, encoder or attention",

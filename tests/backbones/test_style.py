@@ -239,7 +239,9 @@ def test_pictures_that_are_not_there(settings: Any, words: str) -> None:
 def test_learners_that_do_not_suit() -> None:
     with pytest.raises(UserError, match="the run has 0 test examples"):
         analysed(StyleConfig(content="test:0"), Subject())
-    with pytest.raises(UserError, match="does not read pictures of 8x8 pixels in three colours"):
+    with pytest.raises(
+        UserError, match="does not read pictures of 8x8 pixels with three colour channels"
+    ):
         analysed(StyleConfig(side=SIDE), Subject(shape=(SIDE, SIDE, 1)))
     with pytest.raises(
         UserError, match="has no encoder; give a run with an encoder that has a pyramid"
@@ -331,7 +333,7 @@ def test_a_painter_keeps_sizes_and_reads_channels_first_or_last() -> None:
         first.paint(obs.permute(0, 3, 1, 2), style), made.permute(0, 3, 1, 2)
     )
     torch.testing.assert_close(255 * last(obs)[0].view(3, 9, 7), made[0].permute(2, 0, 1))
-    with pytest.raises(UserError, match="styles need pictures with 1 or 3 colours"):
+    with pytest.raises(UserError, match="styles need pictures with 1 or 3 channels"):
         Painter((4, 5, 5), 2, 4, 1)
     with pytest.raises(UserError, match="blocks of the painter is 0"):
         Painter((9, 7, 3), 2, 4, 0)

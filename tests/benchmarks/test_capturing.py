@@ -78,7 +78,7 @@ def test_joints_that_move_a_robot_across_the_floor() -> None:
 
 
 def test_other_worlds_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    with pytest.raises(UserError, match=r"give a file that ends in \.npz"):
+    with pytest.raises(UserError, match=r"give a file name that ends in \.npz"):
         write_capture(tmp_path, 0, tmp_path / "a.txt")
     assert on_a_floor(gym.make("Walker2d-v5").unwrapped)
     assert not on_a_floor(gym.make("CartPole-v1").unwrapped)
@@ -88,5 +88,5 @@ def test_other_worlds_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(
         capturing, "RunFolder", lambda x: SimpleNamespace(config=lambda: {"run": {"seed": 0}})
     )
-    with pytest.raises(UserError, match="CartPole-v1 is no robot of MuJoCo on a floor"):
+    with pytest.raises(UserError, match="CartPole-v1 is not a MuJoCo robot on a floor"):
         write_capture(tmp_path, 0, tmp_path / "a.npz")

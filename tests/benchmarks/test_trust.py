@@ -141,7 +141,7 @@ def test_a_capture_imports_what_a_folder_names_only_with_trust(
     assert not imported()
     assert main([*words, "--trust"]) == 2  # It is imported, and no world of MuJoCo.
     assert imported()
-    assert "no robot of MuJoCo on a floor" in " ".join(capsys.readouterr().err.split())
+    assert "not a MuJoCo robot on a floor" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_report_shows_the_reason_in_place_of_a_film(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pieces of photographs: training and tests have other halves of the pictures."""
+"""Pieces of photographs: training and tests have different halves of the pictures."""
 
 import numpy as np
 import pytest
