@@ -1,4 +1,4 @@
-"""PPO on CoinRun with frames that a style network redraws, against PPO without it, on levels that training never sees.
+"""PPO on CoinRun with frames that a style network redraws, compared with PPO without it, on levels that training never sees.
 
 This is not the table of a single paper: it shows style transfer in an agent. The controls are PPO, and a style network that was not trained.
 """
