@@ -11,9 +11,9 @@ alone.
 
 Bellemare et al., 2016, https://arxiv.org/abs/1606.01868; Ostrovski et al., 2017, https://arxiv.org/abs/1703.01310, section 3
 
-Differences from the papers: PPO in place of DQN with Monte Carlo returns. The density learns from a whole rollout at once, with Adam; p' is
+Differences from the papers: PPO in place of DQN with Monte Carlo returns. The density model learns from a whole rollout at once, with Adam; p' is
 one step of RMSProp on x alone from the density before the rollout, so that the gain does not depend on the other observations. Observations
-are not downscaled, and categories keep their values. The first rollout, from which the density has yet to learn, has no bonus.
+are not downscaled, and categories keep their values. The first rollout, from which the density model has yet to learn, has no bonus.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from rlbench.interface import Learn
 
 @dataclass(frozen=True, kw_only=True)
 class CountPPOConfig(PPOConfig):
-    """Settings of PPO, of the bonus and of the density."""
+    """Settings of PPO, of the bonus and of the density model."""
 
     bonus: float = 1.0
     """Weight of the bonus (paper: beta)."""
@@ -48,13 +48,13 @@ class CountPPOConfig(PPOConfig):
     quantise: bool = True
     """Whether values of bytes are brightness; otherwise they are categories, such as 11 levels in MiniGrid and MultiRoom."""
     density_width: int = 16
-    """Feature maps of each stack of the density's layers."""
+    """Feature maps of each stack of the density model's layers."""
     density_layers: int = 2
-    """Layers of the density."""
+    """Layers of the density model."""
     density_learning_rate: float = 1e-3
-    """Step size of Adam for the density."""
+    """Step size of Adam for the density model."""
     density_batch_size: int = 64
-    """Observations in one step of the density; one update passes once through those of a rollout."""
+    """Observations in one step of the density model; one update passes once through those of a rollout."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "gain_scale": POSITIVE, "gain": POSITIVE, "levels": TWO, "density_width": SIZE, "density_layers": SIZE,
@@ -84,7 +84,7 @@ class CountPPO(PPO):
     config: CountPPOConfig
 
     def build(self) -> None:
-        """PPO's parts, and the density with its optimiser."""
+        """PPO's parts, and the density model with its optimiser."""
         config = self.config
         super().build()
         self.reading = Values.of(
@@ -101,7 +101,7 @@ class CountPPO(PPO):
         )  # fmt: skip
         self.density_optimizer = Adam(self.density.parameters(), config.density_learning_rate)
         self.seen = 0
-        """Steps that the density has learned from (paper: n)."""
+        """Steps that the density model has learned from (paper: n)."""
 
     def bonus(self, obs: Tensor) -> Tensor:
         """N^-1/2 of observations [..., *obs_shape] under the density as it is, [...]."""
@@ -116,7 +116,7 @@ class CountPPO(PPO):
         return count_bonus(gain, self.config.gain_scale, self.seen)[place].view(lead)
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
-        """An update of PPO on the rewards with the bonus, then one pass of the density over the rollout."""
+        """An update of PPO on the rewards with the bonus, then one pass of the density model over the rollout."""
         bonus = self.bonus(rollout.final_obs)
         rewarded = replace(rollout, reward=rollout.reward + self.config.bonus * bonus)
         metrics = super()._learn(step, rewarded)

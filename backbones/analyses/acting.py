@@ -3,7 +3,7 @@
 A model that learned from the observations and actions of an agent (`rlbench data examples RUN`) chooses the action that it predicts. With
 `sigma` it acts as a smoothed policy: it takes the action that it predicts most often for observations with Gaussian noise, and the radius within
 which no change of the observation can change that action is certified at every step (Cohen et al., 2019, https://arxiv.org/abs/1902.02918). With
-`attack`, every observation is first perturbed by up to this distance to make the most probable action less probable, by gradient ascent on its loss
+`attack`, every observation is first perturbed by up to this distance against the most probable action, by gradient ascent on its loss
 (Salman et al., 2019, https://arxiv.org/abs/1906.04584, section 2.2).
 """
 

@@ -91,8 +91,8 @@ def scores(made: Tensor, examples: Examples) -> dict[str, Tensor]:
         examples: The clips.
 
     Returns:
-        `ssim`; `l1`, the mean absolute error as a share of the range from black to white; `flicker`, the mean absolute error of the differences of consecutive frames, near
-        the body; `face_error`, as `l1` in the square around the face.
+        `ssim`; `l1`, the mean absolute error as a share of the range from black to white; `flicker`, the mean absolute error of the differences
+        of consecutive frames, near the body; `face_error`, as `l1` in the square around the face.
     """
     made, true = ((x + 1) / 2 for x in (made, moved(examples["frames"])))
     batch = len(made)

@@ -7,8 +7,8 @@
 
 The losses are in `layers/translation.py`. Two consecutive frames are drawn in training, and gradients pass from the second one through
 the first; the discriminators see both, so that changes between frames must look real (temporal smoothing). Without `smoothing`, frames are drawn and
-judged one by one. In measurements a whole clip is drawn from its stick figures alone. Then, with `face_after`, G and D are fixed, and a
-second generator learns to correct a square F around the face, with its own discriminator:
+judged one by one. In measurements a whole clip is drawn from its stick figures alone. After `face_after` updates, G and D are fixed, and
+a second generator learns to correct a square F around the face, with its own discriminator:
 
     I_F' = I_F + G_f(s_F, I_F),     minimise over G_f   L_G / 2 + 2 lambda_P L_P(I_F', x_F),    judged with s_F
 
@@ -50,7 +50,7 @@ from rlbench.measures import Measure
 MOMENTUM = 0.5
 """Decay rate of Adam's first moments, as in pix2pixHD."""
 FACE_WEIGHT = 0.5
-"""Weight of the judgement of faces."""
+"""Weight of the adversarial loss of faces."""
 FACE_PERCEPTUAL = 2.0
 """Factor of the perceptual loss of faces, which the authors' code does not halve."""
 
@@ -117,7 +117,7 @@ class Dance(Model):
             or min(shape.rows, shape.columns) < 2 * coarse
         ):
             raise UserError(
-                f"pictures have {shape.rows}x{shape.columns} pixels, which cannot be halved {config.halvings} times to 2 or more; give fewer --halvings"
+                f"pictures have {shape.rows}x{shape.columns} pixels, which cannot be halved {config.halvings} times to sides of 2 or more; give fewer --halvings"
             )
         if min(shape.rows, shape.columns) < 8 * 2**config.scales:
             raise UserError(

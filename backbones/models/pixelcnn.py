@@ -12,8 +12,8 @@ where * is a masked convolution and h what the image depends on: its class (`con
 with the rest (`encoder`), which makes an autoencoder whose decoder is a PixelCNN, both, or nothing. The channels of a pixel are
 predicted one after the other.
 
-Measures: `bits`, -log2 p(x | h) for each value of an image, so that uniform predictions give log2(levels); `blind`, the pixels that come
-before a pixel of the last row, within the reach of the network, but do not affect it; `leaks`, the pixels that affect it but do not come
+Measures: `bits`, -log2 p(x | h) for each value of an image, so that uniform predictions give log2(levels); `blind`, the number of pixels
+that come before a pixel of the last row, within the reach of the network, but do not affect it; `leaks`, the number of pixels that affect it but do not come
 before it. With `judge`, a classifier is trained next to the model, and `recognised` is the share of samples to which it assigns
 the class for which they were drawn. With `gain`, the prediction gain of each example (Ostrovski et al., 2017); if examples have a column `novel`, `auc` is the
 probability that a novel example has a larger gain than another one.
@@ -26,7 +26,7 @@ https://arxiv.org/abs/1712.09763; prediction gain: Ostrovski et al., 2017, https
 
 Differences from the papers: Adam; networks are small. Categories, such as the types of MiniGrid's cells, are read as one-hot vectors.
 The plain form has no bottleneck in its blocks. Gated layers have a residual connection in the horizontal stack, except for the first
-one, whose mask excludes the pixel itself. `independent` is a baseline that predicts each value from its place alone.
+one, whose mask excludes the pixel itself. `independent` is a baseline that predicts each value from its position alone.
 """
 
 import math

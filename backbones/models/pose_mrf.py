@@ -9,7 +9,7 @@ where * is a convolution and p_{A|v} a kernel with the probability of each displ
 
     log e_A = log p_A + sum_{v != A} log( SoftPlus(e_{A|v}) * p_v + SoftPlus(b_{v->A}) ),    SoftPlus(x) = 1/beta log(1 + exp(beta x))
 
-with beta = 5, and p'_A is the softmax of log e_A over all places. Kernels cover every displacement between two cells of the maps. They start as
+with beta = 5, and p'_A is the softmax of log e_A over all positions. Kernels cover every displacement between two cells of the maps. They start as
 the histogram of the displacements in the training examples.
 
     minimise  the mean over visible key points of the cross-entropy of p_A or p'_A and the target, 3x3 binomial weights around the true cell
@@ -17,8 +17,8 @@ the histogram of the displacements in the training examples.
 There are three stages: the detector alone, whose updates also count the displacements; the spatial model alone, on heat maps without
 gradients; then both together. With `stages`, training can end after the first or the second one.
 
-Measures: `pck`, the percentage of correct key points, as a share: of all visible ones, those whose predicted cell has its middle at most 1.5
-cells away; `error`, the mean distance in pixels; `detector_pck`, the same as `pck` for the maps of the detector; `clean_pck` and `clean_error` on the
+Measures: `pck`, the share of correct key points: of all visible ones, those at most 1.5 cells away from the middle of their predicted
+cell; `error`, the mean distance in pixels; `detector_pck`, the same as `pck` for the maps of the detector; `clean_pck` and `clean_error` on the
 column `clean`, if there is one; `pck_0`, ..., of each key point.
 
 Tompson et al., 2014, https://arxiv.org/abs/1406.2984
