@@ -13,7 +13,7 @@ with the rest (`encoder`), which makes an autoencoder whose decoder is a PixelCN
 predicted one after the other.
 
 Measures: `bits`, -log2 p(x | h) for each value of an image, so that uniform predictions give log2(levels); `blind`, the number of pixels
-that come before a pixel of the last row, within the reach of the network, but do not affect it; `leaks`, the number of pixels that affect it but do not come
+that come before a pixel of the last row, within the reach of the network, but do not affect it; `leaks`, the number of values that affect it but do not come
 before it. With `judge`, a classifier is trained next to the model, and `recognised` is the share of samples to which it assigns
 the class for which they were drawn. With `gain`, the prediction gain of each example (Ostrovski et al., 2017); if examples have a column `novel`, `auc` is the
 probability that a novel example has a larger gain than another one.
