@@ -320,7 +320,7 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
         from rlbench.backbones.encoders._base import Encoder
 
         makers.append(Encoder.__init__)
-    elif kind.takes in ("anything", "grids"):
+    elif kind.takes == "grids" or kind.sized:
         from rlbench.backbones.encoders._base import weight_options
 
         makers.append(weight_options)

@@ -40,32 +40,27 @@ def _grids(updates: int) -> tuple[Grid, ...]:
     )
 
 
-def _errors(results: Results, title: str) -> tuple[NDArray[np.float64], str]:
-    """Test error of the student in % of each seed with the step size that is best for it, and a text."""
-    method = best(results, title, STEP_SIZES, TASK, STUDENT)
-    errors = 100 * (1 - results.means(method, TASK, STUDENT))
-    return errors, f"{method} {by_seed(errors)}"
+def _errors(results: Results, *titles: str) -> tuple[NDArray[np.float64], str]:
+    """Test errors of students in % on the seeds that all of them have, [M, R], each with the step size that is best for it, and a text."""
+    chosen = [best(results, title, STEP_SIZES, TASK, STUDENT) for title in titles]
+    errors = 100 * (1 - results.paired(chosen, TASK, lambda run: run.mean(STUDENT)))
+    shown = (f"{method} {by_seed(x)}" for method, x in zip(chosen, errors, strict=True))
+    return errors, f"test error in %, by seed: {'; '.join(shown)}"
 
 
 def _is_better(results: Results) -> Verdict:
     from scipy.stats import wilcoxon
 
-    (ours, first), (labels, second) = (_errors(results, x) for x in (BAN, LABELS))
+    (ours, labels), shown = _errors(results, BAN, LABELS)
     # Without any difference there is no test.
     p = float(wilcoxon(ours, labels, alternative="less").pvalue) if (ours != labels).any() else 1.0
-    return Verdict(
-        bool(ours.mean() < labels.mean() and p < LEVEL),
-        f"test error in %, by seed: {first}; {second}; p = {p:.3f}",
-    )
+    return Verdict(bool(ours.mean() < labels.mean() and p < LEVEL), f"{shown}; p = {p:.3f}")
 
 
 def _order(results: Results) -> Verdict:
-    found = {title: _errors(results, title) for title in OBJECTIVES}
-    ban, dkpp, labels = (found[x][0].mean() for x in (BAN, DKPP, LABELS))
-    return Verdict(
-        bool(ban <= dkpp <= labels),
-        f"test error in %, by seed: {'; '.join(x for _, x in found.values())}",
-    )
+    errors, shown = _errors(results, *OBJECTIVES)
+    ban, _, dkpp, labels = errors.mean(axis=1)
+    return Verdict(bool(ban <= dkpp <= labels), shown)
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(150), "full": _grids(3_000)}

@@ -100,7 +100,8 @@ def test_every_run_is_there_with_its_score(swept: Path, tmp_path: Path) -> None:
 
 def test_names_are_text_and_not_markup(swept: Path, tmp_path: Path) -> None:
     text = made(swept, tmp_path, films=False)
-    assert "-narrow----short" in text
+    assert "&lt;narrow&gt; &amp; short" in text
+    assert "<narrow>" not in text
     page = films.Film("<b>", why="a & b")
     assert page.data == ""
 
@@ -175,7 +176,7 @@ def test_means_have_intervals_and_the_best_is_marked(swept: Path, tmp_path: Path
     cells = Page(text).cells[: 4 * 6]
     rows = {(cells[i], cells[i + 1]): cells[i + 2 : i + 6] for i in range(0, 24, 6)}
     means = []
-    for name, folder in (("td3", "td3"), ("-narrow----short", "-narrow----short")):
+    for name, folder in (("td3", "td3"), ("<narrow> & short", "-narrow----short")):
         scores = []
         for seed in (0, 1):
             with np.load(swept / f"{folder}-point-expert-s{seed}" / "measures.npz") as saved:
