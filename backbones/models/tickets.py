@@ -215,7 +215,9 @@ class Tickets(Model):
     def _prune(self) -> None:
         """Makes the masks smaller, and restarts from the ticket."""
         config = self.config
-        first, last = pruned_weights(self.early), pruned_weights(self.network)
+        first = pruned_weights(self.early)
+        # Copies, because the network restarts below.
+        last = [x.clone() for x in pruned_weights(self.network)]
         shares = [config.keep] * (len(last) - 1) + [config.keep_output]
         noises = [self._uniform(x) for x in last]
         scores = [score(config.criterion, *x) for x in zip(first, last, noises, strict=True)]

@@ -141,6 +141,22 @@ def test_frozen_weights_stay_at_their_early_values() -> None:
         assert not torch.equal(weight[mask], first[mask])
 
 
+@pytest.mark.parametrize("action", ["freeze_init_zero_mask", "freeze_init_zero_all"])
+def test_weights_that_moved_towards_zero_stop_there(action: str) -> None:
+    before, model = trained(3, pruned=action), trained(4, pruned=action)
+    for first, last, ticket, mask in zip(
+        pruned_weights(model.early), pruned_weights(before.network), pruned_weights(model.ticket), model.masks.masks, strict=True
+    ):  # fmt: skip
+        shrunk = last.abs() < first.abs()
+        gone = ~mask if action == "freeze_init_zero_mask" else torch.ones_like(mask)
+        assert torch.equal(ticket == 0, shrunk & gone)
+        assert torch.equal(ticket[~(shrunk & gone)], first[~(shrunk & gone)])
+        if mask.all():
+            continue
+        assert (shrunk & gone).any()
+        assert (~shrunk & ~mask).any()
+
+
 def test_random_tickets_have_the_densities_of_those_by_magnitude() -> None:
     found = [
         [int(x.sum()) for x in trained(4, together=True, criterion=x).masks.masks]

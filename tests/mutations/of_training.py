@@ -97,6 +97,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "backbones/models/tickets.py", "backbones/test_tickets.py backbones/test_ways_of_training.py",
         ("masks are not applied", "self.masks.apply_to(pruned_weights(self.network))\n        kept", "kept"),
+        ("final weights that restart", "last = [x.clone() for x in pruned_weights(self.network)]", "last = pruned_weights(self.network)"),
         ("restart from the final weights", "self.network.load_state_dict(self.early.state_dict())\n        for", "for"),
         ("the optimiser remembers", "state.zero_()", "pass"),
         ("velocities remain", "self.optimizer.velocities.zero_()", "pass"),
