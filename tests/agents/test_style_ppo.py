@@ -100,7 +100,7 @@ def test_settings_out_of_range_and_other_observations_are_refused() -> None:
         StylePPOConfig(styles=0)
     with pytest.raises(UserError, match="colours from 0 to 255"):
         StylePPO(StylePPOConfig(), Spec(Box(-1, 1, (4, 4, 3)), Discrete(2)))
-    with pytest.raises(UserError, match="pictures with 1 or 3 colours"):
+    with pytest.raises(UserError, match="pictures with 1 or 3 channels"):
         StylePPO(StylePPOConfig(encoder="flatten"), Spec(Box(0, 255, (4,), np.uint8), Discrete(2)))
 
 
