@@ -54,7 +54,7 @@ class CountPPOConfig(PPOConfig):
     density_learning_rate: float = 1e-3
     """Step size of Adam for the density model."""
     density_batch_size: int = 64
-    """Observations in one step of the density model; one update passes once through those of a rollout."""
+    """Observations in one step of the density model; one update passes once through the observations of a rollout."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "gain_scale": POSITIVE, "gain": POSITIVE, "levels": TWO, "density_width": SIZE, "density_layers": SIZE,

@@ -2,7 +2,7 @@
 
     r'_t = p(m | x_{t+1}, y_{t+1})
 
-where x are the agent's own key points and y those of the demonstration, at the same time from another camera, and p(m | x, y) is the match
+where x are the agent's own key points and y the key points of the demonstration, at the same time from another camera, and p(m | x, y) is the match
 probability of the encoder `pose`, which does not learn. `--pretrained RUN` loads its weights from a run of `pr-vipe`; without it they are
 random. The rewards of the environment are not used in training; evaluations use these alone. With `--reward procrustes`
 r' is 1 minus the Procrustes distance of the key points in the plane, which depends on the cameras.

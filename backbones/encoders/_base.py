@@ -1,5 +1,6 @@
 """Code shared by all encoders, from raw observations to features."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
             channels_last: Observations are [B, H, W, C].
             padding: How the padding of images is treated; see `layers/sizes.py`.
             side: Rows and columns after `resize` and `crop`.
-            zeros: Whether weights that are 0 learn as others do or stay 0, such as those of a lottery ticket; biases always learn.
+            zeros: Whether weights that are 0 learn as others do or stay 0, as in a lottery ticket; biases always learn.
 
         Raises:
             UserError: `side` is below 1, or the layers do not fit `padding`.
@@ -241,7 +242,7 @@ def freeze(network: nn.Module) -> None:
             module.momentum = None
 
 
-class FromRun(nn.Module):
+class FromRun(nn.Module, ABC):
     """Layers that read observations through the frozen network of a trained model: `NAME:RUN` gives its options and weights."""
 
     model: ClassVar[str]
@@ -252,19 +253,19 @@ class FromRun(nn.Module):
     """Channels, rows and columns of the images that the network reads."""
 
     @property
+    @abstractmethod
     def trained(self) -> nn.Module:
         """The network; `freeze` it."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def network_of(model: Any) -> nn.Module:
         """The network of a model, with the same names of its weights as `trained`."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def options_of(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
         """The options of the layers for a model with these settings and this state."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         """The network stays in evaluation mode."""

@@ -2,7 +2,7 @@
 
 The network's weights are frozen. The features are the expected row and column of each key point under its heat map, from -1 to 1
 (spatial soft-argmax). If images have several frames of three channels, as in `halfcheetah-pixels-medium`, each frame is read by itself, and
-the features are all those of the first frame, then all those of the next one. An agent's copy of the network is saved with its
+the features of the first frame come first, then the features of the next one. An agent's copy of the network is saved with its
 other weights.
 """
 

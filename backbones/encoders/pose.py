@@ -70,7 +70,7 @@ class PoseEmbedding(nn.Module):
         """Outputs of the last block, [B, width].
 
         Raises:
-            UserError: The observations are not key points, or fewer than those of the torso.
+            UserError: The observations are not key points, or fewer than the torso has.
         """
         if points.dim() != 3 or points.shape[2] != 2 or points.shape[1] < self.torso:
             raise UserError(

@@ -77,7 +77,7 @@ def score(criterion: Criterion, first: Tensor, last: Tensor, noise: Tensor) -> T
 
 
 def largest(scores: Tensor, mask: Tensor, count: int) -> Tensor:
-    """The mask of the `count` largest scores among those of a mask; ties are broken by their place."""
+    """The mask of the `count` largest scores among the weights of a mask; ties are broken by their place."""
     order = scores.masked_fill(~mask, -torch.inf).flatten()
     # Pruned weights come after kept ones with the score -inf.
     order = order.argsort(descending=True, stable=True)
@@ -111,7 +111,7 @@ def pruned_masks(
 
 
 def restarted(action: Kept, first: Tensor, mask: Tensor, new: Tensor, noise: Tensor) -> Tensor:
-    """Values from which the kept weights restart; those of pruned weights have no meaning.
+    """Values from which the kept weights restart; the values of pruned weights have no meaning.
 
     Args:
         action: See the module.

@@ -42,7 +42,7 @@ def relative_error(found: Tensor, target: Tensor) -> Tensor:
 
 
 def content_loss(maps: Tensor, target: Tensor) -> Tensor:
-    """Content loss [B] of maps [B, C, H, W], given those of the content pictures."""
+    """Content loss [B] of maps [B, C, H, W], given the maps of the content pictures."""
     return relative_error(maps, target)
 
 

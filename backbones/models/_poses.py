@@ -42,7 +42,7 @@ class PoseConfig:
     roll: float = 30.0
     """Largest angle of the camera about its own axis, to both sides."""
     distance: float = 5.0
-    """Distance of the camera from the torso, in the unit of the points, which is metres for poses:FAMILY; larger than that of any point."""
+    """Distance of the camera from the torso, in the unit of the points, which is metres for poses:FAMILY; no point may be as far from it."""
     kappa: float = 0.1
     """Poses match if their points are at most this far apart after alignment, on average, in units of the torso (paper: kappa)."""
     batch_size: int = 256
@@ -62,7 +62,7 @@ def points_of(fields: Mapping[str, Space[Any]], torso: int) -> int:
     """The number of points of a pose, K.
 
     Raises:
-        UserError: The observations are not points in space, or fewer than those of the torso.
+        UserError: The observations are not points in space, or fewer than the torso has.
     """
     shape = input_space(fields).shape or ()
     if len(shape) != 2 or shape[1] != 3 or shape[0] < torso:

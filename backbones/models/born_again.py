@@ -8,9 +8,9 @@ probabilities p of the generation before it, the teacher, on the same examples. 
     dkpp      as soft, with all probabilities but the largest permuted at random     (dark knowledge with permuted predictions)
     labels    -log q_y                                                               (no teacher: the control with the same weights and batches)
 
-plus `label_weight` times -log q_y. The gradient of `soft` with respect to the logits is q - p: its part for the true class is that of the labels, weighted
-by the teacher's confidence, and the rest is the teacher's dark knowledge. `cwtm` keeps only the first, `dkpp` only the amounts of the
-second. With a `temperature` T, both networks' logits are divided by T and the loss is multiplied by T^2 (Hinton et al.).
+plus `label_weight` times -log q_y. The gradient of `soft` with respect to the logits is q - p. Its entry for the true class is like that of a label, with
+the teacher's confidence in place of 1; the other entries are the teacher's dark knowledge. `cwtm` keeps only the confidence, and `dkpp` only the sizes of the
+other probabilities. With a `temperature` T, both networks' logits are divided by T and the loss is multiplied by T^2 (Hinton et al.).
 
 Furlanello et al., 2018, https://arxiv.org/abs/1805.04770, section 3; temperature: Hinton et al., 2015, https://arxiv.org/abs/1503.02531
 

@@ -28,8 +28,8 @@ class Acting(Agent):
         self._act, self._start = act, start
 
     def learn(self, experience: Any) -> Mapping[str, Tensor]:
-        """Not available."""
-        raise NotImplementedError
+        """Learns nothing."""
+        return {}
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The function's actions in the numbers of the environment, int64 [B]."""
