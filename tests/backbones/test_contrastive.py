@@ -37,7 +37,7 @@ def test_the_loss_is_the_classification_of_the_true_pair() -> None:
 
 
 def test_the_penalty_counts_norms_above_one_over_both_observations() -> None:
-    x, y = torch.tensor([[0.6], [3.0]]), torch.tensor([[0.8], [4.0]])
+    x, y = torch.tensor([[0.3], [3.0]]), torch.tensor([[0.4], [4.0]])
     assert lipschitz_penalty((x, y)).item() == pytest.approx(((5 - 1) ** 2 + 0) / 2)
     zero = torch.zeros(2, 3, requires_grad=True)
     (gradient,) = torch.autograd.grad(lipschitz_penalty((zero,)), zero)
@@ -55,6 +55,19 @@ def test_the_penalty_of_a_linear_critic_is_that_of_its_slope() -> None:
         model.other_embedding.bias.fill_(1.0)
     x, y = torch.randn(5, 3), torch.randn(5, 3)
     assert model._penalty(x, y).item() == pytest.approx(4.0, rel=1e-5)
+    # The slope along y counts as much as the one along x.
+    model.embedding, model.other_embedding = model.other_embedding, model.embedding
+    assert model._penalty(x, y).item() == pytest.approx(4.0, rel=1e-5)
+
+
+def test_each_x_has_to_recognise_its_y() -> None:
+    model, given = make(objective="cpc"), batch("contrastive")
+    one, other = model.features(given["obs"]), model.other_features(given["next_obs"])
+    expected = contrastive_losses(one @ other.T).mean().item()
+    assert expected != pytest.approx(contrastive_losses(other @ one.T).mean().item(), rel=1e-4)
+    metrics = model.learn(given)
+    assert metrics["loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert metrics["information"].item() == pytest.approx(math.log(8) - expected, abs=1e-5)
 
 
 def test_images_have_the_slope_for_values_up_to_one() -> None:

@@ -42,7 +42,6 @@ MUTATIONS: list[Mutation] = [
         ("the gradient of one observation", "gradients = torch.autograd.grad(values.sum(), (at_x, at_y), create_graph=True)", "gradients = torch.autograd.grad(values.sum(), (at_x,), create_graph=True)"),
         ("no second derivative", "create_graph=True)", "create_graph=False)"),
         ("slopes for bytes", "self._scale = 255.0 if", "self._scale = 1.0 if"),
-        ("the linear classifiers teach the features", "self._probed(one.detach())", "self._probed(one)"),
         ("cpc with the penalty", 'if self.config.objective == "wpc":\n                penalty', "if True:\n                penalty"),
         ("all others as candidates", "candidates = min(self.config.batch_size, count)", "candidates = count"),
     ),
