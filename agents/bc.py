@@ -32,7 +32,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionChoices, action_form
 from rlbench.checks import same_shape
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,10 @@ class BC(Agent):
         obs, policy = self.normaliser(obs), self.policy
         out = policy(obs)
         return self.form.from_unit(policy.mode(out) if isinstance(policy, Policy) else out.tanh())
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the actions if they are discrete."""
+        return self.policy(self.normaliser(obs))[0] if self.chooses else super().scores(obs)
 
     def phase(self) -> Hashable:
         """One: all updates are alike."""

@@ -52,7 +52,7 @@ from rlbench.backbones.spaces import ActionBox, action_form
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, Transitions
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +234,21 @@ class CRR(Agent):
         """An action chosen by `act_mode`, with noise [B, N, Z + 1] unless that is the policy's mode."""
         obs = self.normaliser(obs)
         return self._choose(obs, obs, self.config.act_mode, noise)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """The mode of the policy; of discrete actions, what `act_mode` compares, without noise."""
+        obs = self.normaliser(obs)
+        return self._readout(obs, obs)
+
+    def _readout(self, policy_in: Tensor, critic_in: Tensor) -> Tensor:
+        params = self.policy(policy_in)
+        if not self.chooses:
+            return self.form.from_unit(self.policy.mode(params))
+        if self.acting_noise is None:
+            logits: Tensor = params[0]
+            return logits
+        noise = params[0].new_zeros((len(params[0]), *self.acting_noise))
+        return self._scores(policy_in, critic_in, self.config.act_mode, noise)[1]
 
     def acting_value(self, obs: Tensor, action: Tensor, noise: Tensor | None) -> Tensor | None:
         """The number by which the critic chose, [B]: Q, or the noisy logit of the draw."""

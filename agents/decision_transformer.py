@@ -125,18 +125,7 @@ class DecisionTransformer(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """The predicted action, or a sample if actions are discrete and `explore` is set. The state holds the last K steps."""
-        state = self._following(obs, state or self._initial_state(obs))
-        length = self.config.sequence_length
-        ago = torch.arange(length - 1, -1, -1, device=self.device)
-        time = state["time"].long()[:, None] - ago
-        with evaluating(self):
-            out = self.network(
-                (self.target_return - state["earned"]) / self.scale,
-                self.normaliser(state["obs"]),
-                state["action"],
-                time.clamp(min=0),
-                padding=time < 0,
-            )[:, -1]
+        out, state = self._step(obs, state)
         if isinstance(self.form, ActionBox):
             out = out.tanh()
         elif explore:
@@ -145,6 +134,27 @@ class DecisionTransformer(Agent):
         action = self.form.from_unit(out)
         state["action"][:, -1] = self.form.to_unit(action)
         return Action(action, state={**state, "time": state["time"] + 1})
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of discrete actions, or actions."""
+        out, _ = self._step(obs, state)
+        return out if self.chooses else self.form.from_unit(out.tanh())
+
+    def _step(self, obs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """The network's output for the newest step, [B, A], and the state with that step."""
+        state = self._following(obs, state or self._initial_state(obs))
+        length = self.config.sequence_length
+        ago = torch.arange(length - 1, -1, -1, device=self.device)
+        time = state["time"].long()[:, None] - ago
+        with evaluating(self):
+            out: Tensor = self.network(
+                (self.target_return - state["earned"]) / self.scale,
+                self.normaliser(state["obs"]),
+                state["action"],
+                time.clamp(min=0),
+                padding=time < 0,
+            )[:, -1]
+        return out, state
 
     # A function of one observation cannot use what came before.
     decide = Agent.decide

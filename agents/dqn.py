@@ -45,7 +45,7 @@ from rlbench.backbones.spaces import ActionChoices
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,12 @@ class DQN(Agent):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action with the highest value."""
-        return self.choices.from_unit(self.critic(obs))
+        return self.choices.from_unit(self.scores(obs))
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Values of the actions, Q(s, .)."""
+        values: Tensor = self.critic(obs)
+        return values
 
     def phase(self) -> Hashable:
         """Whether the next update renews the target network."""

@@ -59,7 +59,7 @@ from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.optim import gradient_step
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Learn, Spec
+from rlbench.interface import Action, Learn, Spec, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +197,11 @@ class IBACSNI(OnPolicyAgent):
         if noise is None or self.config.act_mode == "mode":
             return to_env(self.form, head.mode(params))
         return to_env(self.form, head.draw(params, noise))
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits, or means in units of half the range, for the code without noise."""
+        mean = self.network.code(self.normaliser(obs)).mean
+        return self.network.read(mean * self.network.mask)[0]
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         metrics = super()._learn(step, rollout)

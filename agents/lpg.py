@@ -39,7 +39,7 @@ from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionChoices, action_form
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,12 @@ class LPG(Agent):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The most likely action."""
-        return self.form.from_unit(self.policy(obs))
+        return self.form.from_unit(self.scores(obs))
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the actions."""
+        logits: Tensor = self.policy(obs)
+        return logits
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         """One application of the rule to a rollout."""

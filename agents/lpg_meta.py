@@ -55,8 +55,9 @@ from rlbench.backbones.optim import Adam, gradient_step
 from rlbench.backbones.ranges import DECAYING, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Lifetimes, LifetimesSpec, Trajectories
-from rlbench.interface import Learn, MetaLearner
+from rlbench.interface import Learn
 from rlbench.measures import Measure
+from rlbench.meta_learner import MetaLearner
 
 
 @dataclass(frozen=True, kw_only=True)

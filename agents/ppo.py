@@ -49,7 +49,7 @@ from rlbench.backbones.optim import gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action
+from rlbench.interface import Action, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +148,21 @@ class PPO(OnPolicyAgent):
 
     def explore(self, obs: Tensor) -> Action:
         """A sample of the policy, which `learn` receives unclipped."""
-        params = self.network.policy(self.normaliser(obs))
+        params = self._params(obs)
         sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
         return Action(to_env(self.form, sample), {"sample": sample})
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The most likely action."""
-        return to_env(self.form, self.network.head.mode(self.network.policy(self.normaliser(obs))))
+        return to_env(self.form, self.network.head.mode(self._params(obs)))
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits, or means in units of half the range."""
+        return self._params(obs)
+
+    def _params(self, obs: Tensor) -> Tensor:
+        """Parameters of the policy's distribution, [B, A]."""
+        return self.network.policy(self.normaliser(obs))
 
     def gradient_step(self, batch: Minibatch) -> Mapping[str, Tensor]:
         """One step down the loss of a minibatch."""

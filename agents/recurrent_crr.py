@@ -75,17 +75,26 @@ class RecurrentCRR(CRR):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """An action chosen by `act_mode`; a sample of the policy if `explore`. The state holds both memories."""
-        if state is None:
-            state = self._initial_state(len(obs))
-        seen, last = self.normaliser(obs), state["action"]
-        (policy_in, policy_state), (critic_in, critic_state) = (
-            memory.step(memory.read(seen, last), _part(state, name))
-            for name, memory in (("policy", self.policy_memory), ("critic", self.critic_memory))
-        )
+        (policy_in, policy_state), (critic_in, critic_state) = self._step(obs, state)
         mode = "sample" if explore else self.config.act_mode
         action = self._choose(policy_in, critic_in, mode, self._acting_draw(len(obs), mode))
         state = _joined(self.form.to_unit(action), policy_state, critic_state)
         return Action(action, state=state)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """See `CRR.scores`."""
+        (policy_in, _), (critic_in, _) = self._step(obs, state)
+        return self._readout(policy_in, critic_in)
+
+    def _step(self, obs: Tensor, state: State | None) -> list[tuple[Tensor, State]]:
+        """What each memory returns, and its state after the step: the policy's, then the critic's."""
+        if state is None:
+            state = self._initial_state(len(obs))
+        seen, last = self.normaliser(obs), state["action"]
+        return [
+            memory.step(memory.read(seen, last), _part(state, name))
+            for name, memory in (("policy", self.policy_memory), ("critic", self.critic_memory))
+        ]
 
     # A function of one observation cannot use a memory.
     decide = Agent.decide

@@ -108,14 +108,22 @@ class RecurrentPPO(OnPolicyAgent):
     @torch.no_grad()
     def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
         """A sample of the policy if `explore`, else its mode; the state is the state of the memory."""
-        if state is None:
-            state = self.network.memory.initial_state(len(obs), self.device)
-        features, after = self.network.remember(self.normaliser(obs), state)
-        params = self.network.policy(features)
+        params, after = self._step(obs, state)
         if not explore:
             return Action(to_env(self.form, self.network.head.mode(params)), state=after)
         sample = self.network.head.draw(params, randn(params.shape, self.act_generator))
         return Action(to_env(self.form, sample), {"sample": sample}, after)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits, or means in units of half the range."""
+        return self._step(obs, state)[0]
+
+    def _step(self, obs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Parameters of the policy, [B, A], and the state of the memory after the step."""
+        if state is None:
+            state = self.network.memory.initial_state(len(obs), self.device)
+        features, after = self.network.remember(self.normaliser(obs), state)
+        return self.network.policy(features), after
 
     def phase(self) -> None:
         """None: compiling an unrolled memory takes longer than it saves."""

@@ -24,7 +24,7 @@ from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 # First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
@@ -297,8 +297,12 @@ class SB3DQN(SB3Agent):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The action of the highest value."""
+        return self.scores(obs).argmax(dim=1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Values of the actions."""
         value: Tensor = self._dqn.q_net(obs)
-        return value.argmax(dim=1)
+        return value
 
     def learn(self, experience: Transitions) -> Mapping[str, Tensor]:
         """Moves the target network if it is due, then updates the Q network."""

@@ -32,7 +32,7 @@ from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent
+from rlbench.interface import Action, Agent, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +240,16 @@ class SB3OnPolicy(SB3Agent):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """The most likely action."""
+        output = self.scores(obs)
+        return output.argmax(dim=1) if self._bounds is None else self._clip(output)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits, or means."""
         policy = self._on_policy.policy
         features = policy.extract_features(self._seen(obs), policy.pi_features_extractor)
         assert isinstance(features, Tensor)
         output: Tensor = policy.action_net(policy.mlp_extractor.forward_actor(features))
-        return output.argmax(dim=1) if self._bounds is None else self._clip(output)
+        return output
 
     def learn(self, experience: Trajectories) -> Mapping[str, Tensor]:
         """One update from one rollout."""

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
-from rlbench.interface import Agent, Learner, MetaLearner, Model
+from rlbench.interface import Agent, Learner, Model
 from rlbench.measures import Measure
+from rlbench.meta_learner import MetaLearner
 
 L = TypeVar("L", bound=Learner)
 KINDS: Mapping[type[Learner], str] = {Agent: "agent", Model: "model", MetaLearner: "meta-learner"}  # type: ignore[type-abstract]

@@ -15,11 +15,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
 from gymnasium import Space
+from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 from rlbench.errors import UserError
@@ -27,7 +27,6 @@ from rlbench.experience import (
     Examples,
     Experience,
     Lifetimes,
-    LifetimesSpec,
 )
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive, initialising
@@ -190,6 +189,34 @@ class Learner(ABC):
             f"{type(self).__name__} cannot be exported; give it a method `decide` (see Learner)"
         )
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the answer is one of several choices, the one with the largest of `scores`."""
+        return False
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """The numbers on which the answer depends, as a function of observations that can be differentiated.
+
+        Analyses call it. By default it is `decide`, for noise of 0.
+
+        Args:
+            obs: Observations, [B, ...]; images of bytes as floating-point numbers from 0 to 255.
+            state: Recurrent state that `act` returned for the step before; None at the beginning, or if there is none.
+
+        Returns:
+            Logits of classes or of discrete actions, or values of discrete actions, [B, K]; continuous actions before they are
+            limited, [B, A]; or another answer, [B, ...].
+
+        Raises:
+            UserError: The learner has no such function.
+        """
+        if self.chooses:
+            raise UserError(
+                f"{type(self).__name__} does not offer the numbers by which it chooses; give it a method `scores` (see Learner)"
+            )
+        shape = self.acting_noise
+        return self.decide(obs, None if shape is None else obs.new_zeros((len(obs), *shape)))
+
     def phase(self) -> Hashable:
         """The branch that the next `learn` takes; each is compiled once (`rlbench run --compile`).
 
@@ -262,6 +289,11 @@ class Agent(Learner):
         return self.config.discount if self.spec.discount is None else self.spec.discount
 
     @property
+    def chooses(self) -> bool:
+        """Whether actions are discrete."""
+        return isinstance(self.spec.action_space, Discrete)
+
+    @property
     def rollout_steps(self) -> int:
         """Steps in each environment before each update: the setting, unless an agent needs whole episodes."""
         return int(self.config.rollout_steps)
@@ -297,6 +329,8 @@ class Model(Learner):
 
     consumes = Examples
     measured = "examples"
+    classifies: ClassVar[bool] = False
+    """Whether `scores` are logits of classes."""
 
     spec: "Mapping[str, Space[Any]]"
 
@@ -316,6 +350,11 @@ class Model(Learner):
         self.measure_generator = torch.Generator(device).manual_seed(derive(seed, "measure"))
         super().__init__(config, spec, seed=seed, device=device)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses a class."""
+        return self.classifies
+
     @abstractmethod
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Numbers for each example, [B, ...] each, with networks in evaluation mode."""
@@ -327,54 +366,6 @@ class Model(Learner):
             columns: Results of `measure` for all examples, as NumPy arrays [N, ...].
         """
         return {}
-
-
-class MetaLearner(Learner):
-    """A learner that learns how agents should learn, and is scored by their rewards.
-
-    A subclass also implements `measure`.
-    """
-
-    consumes = Lifetimes
-    measured = "lifetimes"
-
-    spec: LifetimesSpec
-
-    def __init__(
-        self, config: Any, spec: LifetimesSpec, *, seed: int = 0, device: torch.device | str = "cpu"
-    ) -> None:
-        """See `Learner`; `spec` describes the lifetimes of `learn`.
-
-        `measure` draws from `measure_generator`, so that measuring does not affect learning.
-        """
-        self.measure_generator = torch.Generator(device).manual_seed(derive(seed, "measure"))
-        super().__init__(config, spec, seed=seed, device=device)
-
-    @abstractmethod
-    def measure(self, lifetimes: Lifetimes) -> Mapping[str, Tensor]:
-        """Measures each of N lifetimes, [N, ...] each, in worlds that training does not use."""
-
-    @property
-    def transfers(self) -> bool:
-        """Whether evaluations also measure it in the lifetimes of the task's unseen tasks."""
-        return True
-
-    def export(self, folder: Path, origin: Mapping[str, Any]) -> list[Path]:
-        """Writes what was learned to a folder, for use in other runs.
-
-        Args:
-            folder: Where to write; it need not exist.
-            origin: How it was made and what it scored, in plain values.
-
-        Returns:
-            The paths of the files.
-
-        Raises:
-            UserError: The meta-learner has nothing to export.
-        """
-        raise UserError(
-            f"{type(self).__name__} cannot be exported; give it a method `export` (see MetaLearner)"
-        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlbench.experience import Examples
 
@@ -61,8 +62,11 @@ class Analysis(ABC):
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
     play: Callable[..., Mapping[str, Array]]
     """Plays the first run's agent on a task for a number of episodes, with exploration noise if the third argument is true, and
-    returns every measure, [E] values each. A model acts by a fourth argument, from observations [B, ...] to numbers of actions [B].
-    Set before `analyse` is called."""
+    returns every measure, [E] values each; see `rlbench.benchmarks.training.playing.play` for the further arguments. Set before
+    `analyse` is called."""
+    observations: Callable[[int], Tensor]
+    """Observations of the first run's agent in its own episodes, in order, [N, ...]. Set before
+    `analyse` is called, unless it is the run of a model."""
     environment: Callable[[], Any]
     """Makes an environment of the first run's task; set before `analyse` is called."""
     folders: Sequence[Path]

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rlbench.backbones.analyses._base import Analysis, Findings, Line, Panel, bootstrap
+from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.layers.smoothing import attacked, certificates, noisy_counts
 from rlbench.backbones.ranges import INSIDE, PERIOD, POSITIVE, SIZE, Range, check
 from rlbench.errors import UserError
@@ -59,27 +59,24 @@ class Certify(Analysis):
     """Certified accuracy by radius."""
 
     Config: ClassVar[type] = CertifyConfig
-    runs = ("a run of classifier or smooth-adversarial on images of bytes",)
+    runs = ("a run of a classifier on images of bytes, such as classifier or smooth-adversarial",)
     config: CertifyConfig
 
     def analyse(self, learners: Sequence[Any], examples: Mapping[str, Examples]) -> Findings:
         """See `Analysis`."""
         (model,), (given,), config = learners, examples.values(), self.config
         label = getattr(model.config, "label", "label")
-        if not hasattr(model, "logits") or given["obs"].dtype != torch.uint8:
+        seen = Predictor(model)
+        if not seen.discrete or given["obs"].dtype != torch.uint8:
             raise UserError(
-                f"{type(model).__name__} has no logits of images of bytes; give {self.runs[0]}"
+                f"{type(model).__name__} does not classify images of bytes; give {self.runs[0]}"
             )
         batch = given.take(slice(config.examples))
-        x, truth = batch["obs"].float() / 255, batch[label].cpu().numpy()
+        x, truth = seen.scaled(batch["obs"]), batch[label].cpu().numpy()
         generator = torch.Generator(x.device).manual_seed(config.seed)
 
-        def logits(z: Tensor) -> Tensor:
-            found: Tensor = model.logits(255 * z)
-            return found
-
         few, many = (
-            noisy_counts(logits, x, config.sigma, n, generator)
+            noisy_counts(seen.scores, x, config.sigma, n, generator)
             for n in (config.choosing, config.samples)
         )
         answer, radius = certificates(few, many, config.sigma, config.alpha)
@@ -98,9 +95,14 @@ class Certify(Analysis):
             reach = torch.from_numpy(radius).float().to(x.device)
             noise = torch.randn((NOISES, *x[sure].shape), generator=generator, device=x.device)
             moved = attacked(
-                logits, x[sure], kept[sure], config.sigma * noise, reach[sure], config.attack_steps
+                seen.scores,
+                x[sure],
+                kept[sure],
+                config.sigma * noise,
+                reach[sure],
+                config.attack_steps,
             )
-            again = noisy_counts(logits, moved, config.sigma, config.samples, generator)
+            again = noisy_counts(seen.scores, moved, config.sigma, config.samples, generator)
             numbers["broken certificates"] = float((again.argmax(1) != kept[sure]).sum())
         for share in (0.5, 1.0, 1.5):
             at = share * config.sigma

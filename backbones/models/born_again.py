@@ -158,7 +158,7 @@ class BornAgain(Classifier):
         )
         obs, label = experience["obs"], experience[config.label]
         with drawing_from(self.generator):
-            logits = self.logits(obs)
+            logits = self.scores(obs)
         loss = gradient_step(self.optimizer, self._loss(logits, obs, label))
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}
 
@@ -195,7 +195,7 @@ class BornAgain(Classifier):
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """As in a classifier, with the accuracy of each generation and of their ensemble, [B] each."""
         obs, label = examples["obs"], examples[self.config.label]
-        logits = self.logits(obs)
+        logits = self.scores(obs)
         each = [self._probabilities(k, obs) for k in range(self.generation)]
         each.append(logits.softmax(dim=-1))
         accuracies = {

@@ -28,7 +28,7 @@ from rlbench.backbones.optim import SGD, gradient_step, one_cycle
 from rlbench.backbones.ranges import Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
@@ -65,6 +65,7 @@ class Classifier(Model):
     """The classifier."""
 
     Config: ClassVar[type] = ClassifierConfig
+    classifies = True
     measures: ClassVar[tuple[Measure, ...]] = (
         Measure("accuracy"), Measure("loss", "nats", higher_is_better=False),
     )  # fmt: skip
@@ -95,14 +96,14 @@ class Classifier(Model):
         """One cycle over the whole run."""
         return {"cycle_updates": updates}
 
-    def logits(self, obs: Tensor) -> Tensor:
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
         """Unnormalised log-probabilities, [B, C], of observations [B, ...]."""
         logits: Tensor = self.head(self.encoder(obs))
         return logits
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, [B, C]."""
-        return self.logits(obs).softmax(dim=-1)
+        return self.scores(obs).softmax(dim=-1)
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent."""
@@ -112,11 +113,11 @@ class Classifier(Model):
         self.updates += 1
         label = experience[self.config.label]
         with drawing_from(self.generator):
-            logits = self.logits(experience["obs"])
+            logits = self.scores(experience["obs"])
         loss = gradient_step(self.optimizer, F.cross_entropy(logits, label))
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}
 
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each example, [B] each."""
         label = examples[self.config.label]
-        return judged(self.logits(examples["obs"]), label)
+        return judged(self.scores(examples["obs"]), label)

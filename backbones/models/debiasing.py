@@ -43,7 +43,7 @@ from rlbench.backbones.optim import Adam
 from rlbench.backbones.ranges import NOT_NEGATIVE, PERIOD, RATE, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
@@ -117,6 +117,7 @@ class Debiasing(Model):
     """A classifier whose features hide the scene, and which is uncertain without an actor."""
 
     Config: ClassVar[type] = DebiasingConfig
+    classifies = True
     measures = (
         Measure("accuracy"), Measure("loss", "nats", higher_is_better=False), Measure("adversary", higher_is_better=False),
         Measure("probe", higher_is_better=False), Measure("confidence", higher_is_better=False),
@@ -148,8 +149,12 @@ class Debiasing(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the actions, [B, A]."""
+        return self.scores(obs).softmax(dim=-1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the actions."""
         logits: Tensor = self.head(self.features(obs))
-        return logits.softmax(dim=-1)
+        return logits
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent; its terms depend on the phase of the run, see the module."""

@@ -36,7 +36,7 @@ from rlbench.backbones.models._base import input_space, normalises_over_batches,
 from rlbench.backbones.ranges import COUNT, SIZE, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
@@ -72,6 +72,7 @@ class FedAvg(Model):
     """Federated averaging."""
 
     Config: ClassVar[type] = FedAvgConfig
+    classifies = True
     measures = (Measure("accuracy"), Measure("loss", "nats", higher_is_better=False))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 100, "eval_every": 10, "checkpoint_every": 10, "log_every": 1,
@@ -101,8 +102,12 @@ class FedAvg(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, [..., C], of observations or sets of them."""
+        return self.scores(obs).softmax(dim=-1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the classes."""
         logits: Tensor = self.network(obs)
-        return logits.softmax(dim=-1)
+        return logits
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One round with the clients of the batch."""

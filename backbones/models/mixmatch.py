@@ -50,7 +50,7 @@ from rlbench.backbones.spaces import CHANNELS
 from rlbench.checks import same_shape
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
@@ -115,6 +115,7 @@ class MixMatch(Model):
     """MixMatch."""
 
     Config: ClassVar[type] = MixMatchConfig
+    classifies = True
     measures = (Measure("accuracy"), Measure("loss", "nats", higher_is_better=False))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 2_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 100,
@@ -152,8 +153,12 @@ class MixMatch(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes from the averaged weights, [B, C]."""
+        return self.scores(obs).softmax(dim=-1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the classes."""
         logits: Tensor = self.averaged(obs)
-        return logits.softmax(dim=-1)
+        return logits
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent, and one of the moving average."""

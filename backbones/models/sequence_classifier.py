@@ -35,7 +35,7 @@ from rlbench.backbones.optim import AdamW
 from rlbench.backbones.ranges import check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 from rlbench.sequences import PAD, TokenSequence
@@ -114,6 +114,7 @@ class SequenceClassifier(Model):
     """The classifier of sequences."""
 
     Config: ClassVar[type] = SequenceClassifierConfig
+    classifies = True
     measures = (Measure("accuracy"), Measure("loss", "nats", higher_is_better=False))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 2_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 100,
@@ -139,20 +140,20 @@ class SequenceClassifier(Model):
         """The step size rises and falls over the whole run."""
         return {"decay_updates": updates}
 
-    def logits(self, obs: Tensor) -> Tensor:
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
         """Unnormalised log-probabilities, [B, C], of sequences [B, L] or [B, L, D]."""
         logits: Tensor = self.head(self.encoder(obs))
         return logits
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, [B, C]."""
-        return self.logits(obs).softmax(dim=-1)
+        return self.scores(obs).softmax(dim=-1)
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent."""
         label = experience[self.config.label]
         with drawing_from(self.generator):
-            logits = self.logits(experience["obs"])
+            logits = self.scores(experience["obs"])
         loss = F.cross_entropy(logits, label)
         loss = scheduled_step(self.optimizer, loss, self.updates, self.config)
         self.updates += 1
@@ -161,4 +162,4 @@ class SequenceClassifier(Model):
     def measure(self, examples: Examples) -> Mapping[str, Tensor]:
         """Accuracy (1 if right), loss and predicted class of each sequence, [B] each."""
         label = examples[self.config.label]
-        return judged(self.logits(examples["obs"]), label)
+        return judged(self.scores(examples["obs"]), label)

@@ -110,7 +110,7 @@ class SmoothAdversarial(Classifier):
 
     def scaled_logits(self, x: Tensor) -> Tensor:
         """Logits [B, C] of observations whose values are from 0 to 1."""
-        return self.logits(255 * x)
+        return self.scores(255 * x)
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent on noisy, attacked examples."""
@@ -155,7 +155,7 @@ class SmoothAdversarial(Classifier):
         answer, radius = certificates(few, many, config.sigma, ALPHA)
         certified = torch.from_numpy(np.where(answer == label.cpu().numpy(), radius, 0.0)).float()
         return {
-            **judged(self.logits(obs), label),
+            **judged(self.scores(obs), label),
             "smoothed": (many.argmax(dim=1) == label).float(),
             "radius": certified.to(obs.device),
         }

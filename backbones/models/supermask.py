@@ -33,7 +33,7 @@ from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import SIZE, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
 
@@ -92,6 +92,7 @@ class Supermask(Model):
     """A learned supermask."""
 
     Config: ClassVar[type] = SupermaskConfig
+    classifies = True
     measures = (Measure("accuracy"), Measure("loss", "nats", higher_is_better=False))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 1_000, "eval_every": 250, "checkpoint_every": 250, "log_every": 50,
@@ -116,14 +117,14 @@ class Supermask(Model):
                     x.copy_(x.std() * x.sign())
         masked = {n: x for n, x in self.network.named_parameters() if x.dim() > 1}
         self.masked = tuple(masked)
-        self.scores = nn.ParameterList([torch.zeros_like(x) for x in masked.values()])
-        self.optimizer = SGD(self.scores.parameters(), config.learning_rate, config.momentum)
+        self.mask_scores = nn.ParameterList([torch.zeros_like(x) for x in masked.values()])
+        self.optimizer = SGD(self.mask_scores.parameters(), config.learning_rate, config.momentum)
 
     def logits(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Logits [B, C] with one mask, and the share of the weights that are drawn."""
         network = dict(self.network.named_parameters())
         weights, drawn, count = {}, [], 0
-        for name, scores in zip(self.masked, self.scores, strict=True):
+        for name, scores in zip(self.masked, self.mask_scores, strict=True):
             noise = torch.rand(scores.shape, generator=generator, device=scores.device)
             weights[name] = drawn_weights(network[name], scores, noise, rescale=self.config.rescale)
             drawn.append((noise < scores.sigmoid()).sum())
@@ -133,15 +134,19 @@ class Supermask(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes with the weights whose probability is above one half, [B, C]."""
+        return self.scores(obs).softmax(dim=-1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the classes with these weights."""
         network = dict(self.network.named_parameters())
         weights = {
             name: drawn_weights(
                 network[name], x, torch.full_like(x, 0.5), rescale=self.config.rescale
             )
-            for name, x in zip(self.masked, self.scores, strict=True)
+            for name, x in zip(self.masked, self.mask_scores, strict=True)
         }
         logits: Tensor = functional_call(self.network, weights, (obs,))
-        return logits.softmax(dim=-1)
+        return logits
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent on the scores."""

@@ -52,7 +52,7 @@ from rlbench.backbones.optim import SGD, Adam, gradient_step
 from rlbench.backbones.ranges import COUNT, PERIOD, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from, initialising
 
@@ -143,6 +143,7 @@ class Tickets(Model):
     """Lottery tickets."""
 
     Config: ClassVar[type] = TicketsConfig
+    classifies = True
     measures = (
         Measure("accuracy"), Measure("supermask", "accuracy without training"), Measure("loss", "nats", higher_is_better=False),
     )  # fmt: skip
@@ -185,8 +186,12 @@ class Tickets(Model):
 
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes, [B, C]."""
+        return self.scores(obs).softmax(dim=-1)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the classes."""
         logits: Tensor = self.network(obs)
-        return logits.softmax(dim=-1)
+        return logits
 
     def learn(self, experience: Examples) -> Mapping[str, Tensor]:
         """One step of gradient descent; before it, the network is pruned if it is time."""

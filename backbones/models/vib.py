@@ -26,7 +26,7 @@ from rlbench.backbones.models._base import classes_of, judged, signal_length
 from rlbench.backbones.optim import SGD, gradient_step
 from rlbench.backbones.ranges import check
 from rlbench.experience import Examples
-from rlbench.interface import Model
+from rlbench.interface import Model, State
 from rlbench.measures import Measure
 
 CHANNELS, WINDOW = 10, 11
@@ -91,6 +91,7 @@ class VIB(Model):
     """The classifier."""
 
     Config: ClassVar[type] = VIBConfig
+    classifies = True
     measures = (Measure("loss", "nats", higher_is_better=False), Measure("accuracy"))
     run: ClassVar[Mapping[str, Any]] = {
         "updates": 2_000, "eval_every": 500, "checkpoint_every": 500, "log_every": 100,
@@ -123,6 +124,10 @@ class VIB(Model):
             # `sample` checks shapes, which cannot be exported.
             code = mu + sigma * noise
         return self.network.logits(code)
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        """Logits of the classes without noise."""
+        return self.logits(obs, None)
 
     def phase(self) -> Hashable:
         """One: all updates are alike."""

@@ -35,7 +35,8 @@ from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
-from rlbench.interface import Agent, MetaLearner
+from rlbench.interface import Agent
+from rlbench.meta_learner import MetaLearner
 from rlbench.terminal import say
 from rlbench.trust import TrustOption
 

@@ -108,7 +108,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
-    from rlbench.benchmarks.training.playing import play
+    from rlbench.benchmarks.training.playing import observed, play
     from rlbench.envs.tasks import Task, find_task
     from rlbench.interface import Agent, Learner, Model, evaluating
     from rlbench.offline_data.examples import open_examples
@@ -145,6 +145,8 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make
     analysis.play = partial(play, learners[0], config["seed"])
+    if isinstance(learners[0], Agent):
+        analysis.observations = partial(observed, learners[0], tasks[0], config["seed"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for learner in learners:

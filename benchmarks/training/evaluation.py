@@ -22,16 +22,9 @@ from rlbench.envs.episodes import Record, Separate, make_envs, play
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes
-from rlbench.interface import (
-    Agent,
-    Learner,
-    MetaLearner,
-    Model,
-    State,
-    evaluating,
-    rewarded,
-)
+from rlbench.interface import Agent, Learner, Model, State, evaluating, rewarded
 from rlbench.measures import RETURN
+from rlbench.meta_learner import MetaLearner
 from rlbench.seeding import derive
 
 Array = NDArray[Any]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rlbench.benchmarks.training.interrupt import Unfinished
 from rlbench.envs.contract import BrokenAction
 from rlbench.errors import FAILURES, Interrupted, UserError, raised_by
-from rlbench.interface import Action, Agent, Learner, MetaLearner, Model
+from rlbench.interface import Action, Agent, Learner, Model
+from rlbench.meta_learner import MetaLearner
 
 Array = NDArray[Any]
 

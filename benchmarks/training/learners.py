@@ -29,7 +29,8 @@ def load_learner(name: str) -> "type[Learner]":
         UserError: There is no such learner, or it cannot be imported.
     """
     from rlbench.custom import checked_class
-    from rlbench.interface import Learner, MetaLearner, Model
+    from rlbench.interface import Learner, Model
+    from rlbench.meta_learner import MetaLearner
 
     if name in MODELS:
         return checked_class(MODELS.load(name), Model, name)  # type: ignore[type-abstract]

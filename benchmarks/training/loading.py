@@ -24,7 +24,8 @@ from rlbench.benchmarks.training.pretrained import pretrained_folder
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.envs.tasks import PARTS, Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Learner, MetaLearner, Model, Spec
+from rlbench.interface import Agent, Learner, Model, Spec
+from rlbench.meta_learner import MetaLearner
 from rlbench.offline_data import Provenance, as_recorded
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.trust import Trust, refuse_untrusted, texts

@@ -4,17 +4,22 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
-from rlbench.envs.tasks import find_task
+from rlbench.benchmarks.training.teaching import recorded
+from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Agent, Model, Spec
+from rlbench.interface import Action, Agent, Model, Spec, State
+from rlbench.seeding import derive
 
 Act = Callable[[Tensor], Tensor]
 """From observations [B, ...] to the numbers of actions, int64 [B], from 0."""
+Perturb = Callable[[Tensor, State | None], Tensor]
+"""From observations [B, ...] and the recurrent state before the step to what the agent sees instead, [B, ...]."""
 
 
 class Acting(Agent):
@@ -36,8 +41,40 @@ class Acting(Agent):
         return self._act(obs) + self._start
 
 
+class Perturbed(Agent):
+    """A trained agent that sees other observations; it never learns."""
+
+    consumes = ()  # type: ignore[assignment]
+
+    def __init__(self, agent: Agent, perturb: Perturb) -> None:
+        """Keeps the agent and the function."""
+        super().__init__(agent.config, agent.spec, device=agent.device)
+        self._agent, self._perturb = agent, perturb
+        self.act_generator = agent.act_generator
+
+    def learn(self, experience: Any) -> Mapping[str, Tensor]:
+        """Learns nothing."""
+        return {}
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        """The agent's actions for perturbed observations."""
+        return self._agent.act(self._perturb(obs, state), explore=explore, state=state)
+
+
+def observed(agent: Agent, task: Task, seed: int, count: int) -> Tensor:
+    """Observations of an agent in its own episodes, in order, [N, ...]."""
+    obs, _ = recorded(agent, task, count, derive(seed, "observed"), lambda _: None)
+    return torch.as_tensor(obs, device=agent.device)
+
+
 def play(
-    learner: Any, seed: int, task: str, episodes: int, explore: bool, act: Act | None = None
+    learner: Any,
+    seed: int,
+    task: str,
+    episodes: int,
+    explore: bool,
+    act: Act | None = None,
+    perturb: Perturb | None = None,
 ) -> Mapping[str, NDArray[Any]]:
     """Every measure of episodes on a task, [E] each.
 
@@ -48,6 +85,7 @@ def play(
         episodes: Number of episodes.
         explore: Whether an agent acts with its exploration noise.
         act: How a model acts; None: the class with the largest number in `decide`.
+        perturb: What an agent sees instead of its observations; None: it sees them.
 
     Raises:
         UserError: The task has different spaces.
@@ -67,6 +105,8 @@ def play(
                     f"{task} has the {name.replace('_', ' ')} {theirs}, but the agent learned with {mine}; give a task with the same "
                     "spaces"
                 )
+        if perturb is not None:
+            agent = Perturbed(agent, perturb)
     evaluator = EpisodesEvaluator(found, episodes)
     with contextlib.closing(evaluator.envs):
         return evaluator.columns(agent, seed, explore=explore)

@@ -52,7 +52,8 @@ from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
-from rlbench.interface import Agent, HasSpaces, Learn, MetaLearner, Model, Spec
+from rlbench.interface import Agent, HasSpaces, Learn, Model, Spec
+from rlbench.meta_learner import MetaLearner
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive

@@ -173,30 +173,31 @@ def write_columns(columns: Mapping[str, Array], out: Path) -> None:
 def recorded(
     agent: Agent, task: Task, count: int, seed: int, progress: Callable[[int], object]
 ) -> tuple[Array, Array]:
-    """Observations [N, ...] and actions [N] of an agent without exploration, episode by episode.
+    """Observations [N, ...] and actions of an agent without exploration, episode by episode.
+
+    Discrete actions are counted from 0, [N]; others are [N, A].
 
     Args:
-        agent: Its actions are discrete.
+        agent: The agent.
         task: Where it acts.
         count: Number of steps, N.
         seed: Decides the episodes.
         progress: Called with the number of steps after each round of episodes.
     """
-    start = int(getattr(agent.spec.action_space, "start", 0))
     evaluator = EpisodesEvaluator(task, MAX_ENVS)
     seen: list[tuple[Array, Array]] = []
     rounds = 0
     try:
         while (steps := sum(len(action) for _, action in seen)) < count:
             progress(steps)
-            episodes: list[list[tuple[Array, int]]] = [[] for _ in range(MAX_ENVS)]
+            episodes: list[list[tuple[Array, Array]]] = [[] for _ in range(MAX_ENVS)]
 
             def record(
                 episode: Array, step: Array, obs: Array, action: Array, reward: Array,
                 terminated: Array, truncated: Array, next_obs: Array,
             ) -> None:  # fmt: skip
                 for v in np.flatnonzero(episode >= 0).tolist():
-                    episodes[episode[v]].append((obs[v], int(action[v]) - start))  # noqa: B023
+                    episodes[episode[v]].append((obs[v], action[v]))  # noqa: B023
 
             evaluator.returns(agent, derive(seed, "round", rounds), record=record)
             rounds += 1
@@ -207,6 +208,8 @@ def recorded(
         evaluator.envs.close()
     progress(count)
     obs, action = (np.concatenate(column)[:count] for column in zip(*seen, strict=True))
+    if isinstance(agent.spec.action_space, spaces.Discrete):
+        action = action.astype(np.int64) - int(agent.spec.action_space.start)
     return obs, action
 
 

@@ -22,7 +22,8 @@ from rlbench.accelerate.precision import with_products_in
 from rlbench.accelerate.trace import Draw, Trace, trace
 from rlbench.errors import UserError
 from rlbench.experience import columns_of
-from rlbench.interface import Learn, Learner, MetaLearner
+from rlbench.interface import Learn, Learner
+from rlbench.meta_learner import MetaLearner
 
 Backend = Callable[[fx.GraphModule, list[Tensor]], Callable[..., Sequence[Tensor]]]
 """Makes a function of tensors from a graph and examples of its inputs."""

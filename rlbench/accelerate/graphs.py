@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rlbench.checks import same_shape
 from rlbench.experience import Lifetimes
-from rlbench.interface import Learn, MetaLearner
+from rlbench.interface import Learn
+from rlbench.meta_learner import MetaLearner
 from rlbench.state import Stateful
 
 Program = Callable[..., Sequence[Tensor]]

@@ -105,7 +105,7 @@ def test_the_loss_of_a_later_generation_is_the_one_of_its_objective() -> None:
     model = trained(5, label_weight=0.5)
     examples = batch("born-again", 20)
     teacher = predictions_of(model, 0, examples["obs"])
-    logits = model.logits(examples["obs"]).detach()
+    logits = model.scores(examples["obs"]).detach()
     cross = torch.nn.functional.cross_entropy(logits, examples["label"])
     expected = soft_losses(logits, teacher).mean() + 0.5 * cross
     assert model.learn(examples)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -116,7 +116,7 @@ def test_measures_are_of_each_generation_and_of_their_mean() -> None:
     with torch.no_grad(), evaluating(model):
         found = model.measure(examples)
         each = [predictions_of(model, k, examples["obs"]) for k in (0, 1)]
-        each.append(model.logits(examples["obs"]).softmax(-1))
+        each.append(model.scores(examples["obs"]).softmax(-1))
     label = examples["label"]
     for k in range(3):
         assert torch.equal(found[f"accuracy_{k}"], (each[k].argmax(1) == label).float())

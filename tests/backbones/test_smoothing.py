@@ -127,7 +127,7 @@ def test_the_attack_grows_in_the_first_updates() -> None:
 
 def test_without_an_attack_or_noise_it_is_a_classifier() -> None:
     model, given = make(attack="none"), batch("smooth-adversarial")
-    expected = torch.nn.functional.cross_entropy(model.logits(given["obs"]), given["label"])
+    expected = torch.nn.functional.cross_entropy(model.scores(given["obs"]), given["label"])
     assert model.learn(given)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     noisy = make(attack="gaussian", sigma=5.0).learn(given)["loss"]
     assert abs(noisy.item() - expected.item()) > 1e-3
@@ -162,5 +162,5 @@ def test_the_analysis_certifies_what_the_model_answers() -> None:
 
 def test_the_analysis_refuses_other_models() -> None:
     given = Examples({"obs": torch.zeros(3, 2), "label": torch.zeros(3, dtype=torch.int64)})
-    with pytest.raises(UserError, match="has no logits of images of bytes"):
+    with pytest.raises(UserError, match="does not classify images of bytes"):
         Certify(CertifyConfig()).analyse([make()], {"any": given})

@@ -247,7 +247,7 @@ def test_a_supermask_never_changes_its_weights() -> None:
     assert all(torch.equal(x, y) for x, y in zip(before, model.network.parameters(), strict=True))
     for weight in pruned_weights(model.network):
         assert weight.abs().unique().numel() == 1
-    assert all((x != 0).any() for x in model.scores)
+    assert all((x != 0).any() for x in model.mask_scores)
 
 
 def test_a_supermask_is_evaluated_with_the_mean_of_several_masks() -> None:

@@ -10,61 +10,54 @@ from rlbench.backbones.encoders.objects import Objects
 from rlbench.backbones.memories import make_memory
 from rlbench.backbones.models.ssd import SSD
 from rlbench.benchmarks.papers import load_paper, policy_memories, policy_missions, policy_objects
-from rlbench.benchmarks.papers._step_sizes import name
 from rlbench.benchmarks.tables.results import Missing, Results
 from rlbench.envs.tasks import find_task
 from tests.benchmarks.test_claims_of_papers import result, verdict
 
 
-def memories(best: dict[str, float], task: str = policy_memories.RECALL) -> Results:
-    """Every memory has a return of 0.95 with its best step size and 0 with the other, except those that are given."""
-    found = {policy_memories.NONE: 0.25, **dict.fromkeys(policy_memories.MEMORIES, 0.95), **best}
-    sizes = policy_memories.STEP_SIZES[task]
+def memories(different: dict[str, float], task: str = policy_memories.RECALL) -> Results:
+    """Every memory has a return of 0.95, except those that are given."""
+    found = {
+        policy_memories.NONE: 0.25,
+        **dict.fromkeys(policy_memories.MEMORIES, 0.95),
+        **different,
+    }
     return Results(
         [
-            result(
-                name(title, size), task, seed, **{"return": [mean if size == sizes[-1] else 0.0]}
-            )
+            result(title, task, seed, **{"return": [mean]})
             for title, mean in found.items()
-            for size in sizes
             for seed in range(2)
         ]
     )
 
 
 @pytest.mark.parametrize(
-    ("best", "holds"),
+    ("different", "holds"),
     [({}, True), ({"MANN": 0.89}, False), ({"no memory": 0.31}, False), ({"MANN": 0.9}, True)],
 )
 def test_every_memory_must_recall_and_a_policy_without_one_must_not(
-    best: dict[str, float], holds: bool
+    different: dict[str, float], holds: bool
 ) -> None:
-    found = verdict(policy_memories.PAPER, "A1", memories(best))
+    found = verdict(policy_memories.PAPER, "A1", memories(different))
     assert found.holds == holds
-    assert (
-        f"LSTM, {policy_memories.STEP_SIZES[policy_memories.RECALL][1]:g}: 0.95 [0.95, 0.95]"
-        in found.evidence
-    )
+    assert "LSTM: 0.95 [0.95, 0.95]" in found.evidence
 
 
 def test_returns_of_the_corridor_are_reported() -> None:
     found = verdict(policy_memories.PAPER, "A2", memories({"GRU": 0.5}, policy_memories.CORRIDOR))
     assert found.holds is None
-    assert "GRU, 0.001: 0.50 [0.50, 0.50]" in found.evidence
+    assert "GRU: 0.50 [0.50, 0.50]" in found.evidence
 
 
-def test_all_memories_of_agents_are_compared_with_one_search() -> None:
+def test_all_memories_of_agents_are_compared_with_the_same_settings() -> None:
     assert len(policy_memories.MEMORIES) == 7
     for memory in policy_memories.MEMORIES.values():
         assert make_memory(memory, 13, 64).initial_state(2, torch.device("cpu"))
     for grid in policy_memories.PAPER.grids["small"]:
-        (task,) = grid.tasks
-        titles = (policy_memories.NONE, *policy_memories.MEMORIES)
-        assert {method.name for method in grid.methods} == {
-            name(title, size) for title in titles for size in policy_memories.STEP_SIZES[task]
-        }
+        titles = [policy_memories.NONE, *policy_memories.MEMORIES]
+        assert [method.name for method in grid.methods] == titles
         shared = [
-            {key: x for key, x in method.settings.items() if key not in ("memory", "learning_rate")}
+            {key: x for key, x in method.settings.items() if key != "memory"}
             for method in grid.methods
         ]
         assert all(settings == shared[0] for settings in shared)

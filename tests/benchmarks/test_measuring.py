@@ -22,8 +22,9 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Examples, Lifetimes, Transitions
-from rlbench.interface import Learner, MetaLearner, Model
+from rlbench.interface import Learner, Model
 from rlbench.measures import Measure
+from rlbench.meta_learner import MetaLearner
 from tests.rlbench.test_cli import refused
 from tests.run_files import edit
 
