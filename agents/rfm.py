@@ -211,8 +211,8 @@ class RFM(A2C):
 
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
         """Logits of the actions for nodes [B, N, D]."""
-        before = self._fresh(len(obs)) if state is None else state
-        return self._params(self._read(obs, self._predict(obs, before)[0]))
+        q, _ = self._predict(obs, state or self._fresh(len(obs)))
+        return self._params(self._read(obs, q))
 
     def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
         """One update of the policy on its inputs in the rollout, and the updates of the predictor."""

@@ -77,7 +77,7 @@ MUTATIONS: list[Mutation] = [
         ("final observations not normalised", "self.network.value(self.normaliser(rollout.final_obs[led_out(rollout)]))", "self.network.value(rollout.final_obs[led_out(rollout)])"),
         ("gradients not shortened", "gradient_step(self.optimizer, loss, self.config.max_grad_norm)", "gradient_step(self.optimizer, loss)"),
         ("rewards not scaled", "reward=self.scaler(rollout, self.discount)", "reward=rollout.reward"),
-        ("mode without normaliser", "self.network.head.mode(self.network.policy(self.normaliser(obs)))", "self.network.head.mode(self.network.policy(obs))"),
+        ("mode without normaliser", "self.network.head.mode(self._params(obs))", "self.network.head.mode(self.network.policy(obs))"),
     ),
     *of_file(
         "agents/a2c.py", "agents/test_ppo_by_hand.py",

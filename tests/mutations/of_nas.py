@@ -133,7 +133,7 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/training/teaching.py", "benchmarks/test_teaching.py",
         ("tests from the episodes of training", 'derive(seed, "examples", split)', 'derive(seed, "examples")'),
         ("the same episodes in each round", 'derive(seed, "round", rounds)', 'derive(seed, "round")'),
-        ("actions as the environment counts them", "int(action[v]) - start", "int(action[v])"),
+        ("actions as the environment counts them", "action.astype(np.int64) - int(agent.spec.action_space.start)", "action.astype(np.int64)"),
         ("steps of all episodes mixed", "episodes[episode[v]].append", "episodes[0].append"),
     ),
     *of_file(
