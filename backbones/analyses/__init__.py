@@ -46,6 +46,10 @@ ANALYSES = NameTable(
             "the architectures of a search: the best ones, and their front of accuracy and latency",
         ),
         "other-tasks": ("other_tasks:OtherTasks", "a trained model or agent on other tasks"),
+        "probe": (
+            "probe:Probe",
+            "what the layers of a network know about each feature, before and after training",
+        ),
         "style": (
             "style:Style",
             "style transfer with the network of a run, and Gram distances between pictures",

@@ -38,6 +38,20 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Steps of an agent: what it observed, and what was true."""
+
+    obs: Tensor
+    """Observations, [N, ...], in order of time."""
+    state: Mapping[str, Tensor] | None
+    """Recurrent states before the steps, [N, ...]; None if the agent has none."""
+    facts: Mapping[str, Tensor]
+    """Facts by name: classes, int64 [N], or numbers, [N]."""
+    train: int
+    """Number of the first rows, whole episodes, from which a probe may learn; the other rows are of other episodes."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """Results of an analysis."""
 
@@ -67,6 +81,11 @@ class Analysis(ABC):
     observations: Callable[[int], Tensor]
     """Observations of the first run's agent in its own episodes, in order, [N, ...]. Set before
     `analyse` is called, unless it is the run of a model."""
+    moments: Callable[[int], Moments]
+    """Steps of the first run's agent, every second action at random, with facts of its environment. Set before `analyse` is called, unless it is
+    the run of a model."""
+    untrained: Callable[[], Any]
+    """Makes the first run's learner as it was before its training, in evaluation mode. Set before `analyse` is called."""
     environment: Callable[[], Any]
     """Makes an environment of the first run's task; set before `analyse` is called."""
     folders: Sequence[Path]

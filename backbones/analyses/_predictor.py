@@ -1,6 +1,6 @@
 """A learner as analyses see it: numbers that depend on observations and can be differentiated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space
-from torch import Tensor, nn
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learner, State
+
+LAYERS = (
+    "linear", "addmm", "conv1d", "conv2d", "conv_transpose2d", "embedding", "batch_norm", "layer_norm", "group_norm", "max_pool2d", "avg_pool2d",
+    "adaptive_avg_pool2d", "adaptive_max_pool2d", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh",
+    "softplus",
+)  # fmt: skip
+"""Functions of PyTorch whose outputs are layers."""
 
 
 @dataclass(frozen=True)
@@ -82,33 +90,35 @@ class Predictor:
                 "that reads images or vectors"
             )
 
-    def layers(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Outputs of the parts of the learner's networks that have weights or are activations, [B, D] each, in the order of their use.
-
-        Parts that the answer does not use are left out, as are those used more than once and those whose output has another number of rows.
+    def layers(self, obs: Tensor, state: State | None = None) -> Mapping[str, Tensor]:
+        """Outputs of the layers and activations on the way to the scores, [B, D] each, in the order of their use.
 
         Args:
-            x: Scaled observations, [B, ...].
+            obs: Observations, not scaled, [B, ...].
+            state: Recurrent states before the steps; None if there are none.
         """
-        found: dict[str, list[Tensor]] = {}
-        handles = []
+        recorded = Outputs(len(obs))
+        with torch.no_grad(), recorded:
+            self.learner.scores(obs, state)
+        return recorded.found
 
-        def keep(name: str, out: Any) -> None:
-            if isinstance(out, Tensor) and out.dim() >= 2 and len(out) == len(x):
-                found.setdefault(name, []).append(out.flatten(1))
 
-        for part, network in vars(self.learner).items():
-            if not isinstance(network, nn.Module):
-                continue
-            for inner, module in network.named_modules():
-                if next(module.children(), None) is None:
-                    name = f"{part}.{inner}" if inner else part
-                    handles.append(
-                        module.register_forward_hook(lambda _, __, out, name=name: keep(name, out))
-                    )
-        try:
-            self.scores(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: outs[0] for name, outs in found.items() if len(outs) == 1}
+class Outputs(TorchFunctionMode):
+    """Records the outputs of `LAYERS` that have a row for each of B observations, as "1 linear", "2 relu", ..."""
+
+    def __init__(self, rows: int) -> None:
+        """`rows`: B."""
+        super().__init__()
+        self.found: dict[str, Tensor] = {}
+        self._rows = rows
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # fmt: skip
+        """Calls a function, and keeps what it returns."""
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "").rstrip("_")
+        if name in LAYERS and isinstance(out, Tensor) and out.dim() > 1 and len(out) == self._rows:
+            # A copy, because the next function may work in place.
+            self.found[f"{len(self.found) + 1} {name}"] = out.flatten(1).clone()
+        return out

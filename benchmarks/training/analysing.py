@@ -108,7 +108,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     import torch
 
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
-    from rlbench.benchmarks.training.playing import observed, play
+    from rlbench.benchmarks.training.playing import moments, observed, play
     from rlbench.envs.tasks import Task, find_task
     from rlbench.interface import Agent, Learner, Model, evaluating
     from rlbench.offline_data.examples import open_examples
@@ -147,6 +147,8 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     analysis.play = partial(play, learners[0], config["seed"])
     if isinstance(learners[0], Agent):
         analysis.observations = partial(observed, learners[0], tasks[0], config["seed"])
+        analysis.moments = partial(moments, learners[0], tasks[0], config["seed"])
+    analysis.untrained = partial(_untrained, learners[0], config["seed"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for learner in learners:
@@ -161,6 +163,17 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
             raise raised_by(job.name, "analyse", error, "analysis") from error
     _write(job, found)
     return found
+
+
+def _untrained(learner: Any, seed: int) -> Any:
+    """A new learner with the settings and the seed of a trained one, in evaluation mode."""
+    from torch import nn
+
+    fresh = type(learner)(learner.config, learner.spec, seed=seed, device=learner.device)
+    for part in vars(fresh).values():
+        if isinstance(part, nn.Module):
+            part.eval()
+    return fresh
 
 
 def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:

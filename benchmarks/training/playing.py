@@ -1,21 +1,27 @@
 """Episodes of trained learners for analyses: of agents, and of models whose classes are the actions of a task."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlbench.backbones.analyses._base import Moments
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
 from rlbench.benchmarks.training.teaching import recorded
+from rlbench.envs.contract import as_tensor, made
+from rlbench.envs.facts import facts_of
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import UserError
-from rlbench.interface import Action, Agent, Model, Spec, State
+from rlbench.interface import Action, Agent, Model, Spec, State, rewarded
 from rlbench.seeding import derive
 
+RANDOM = 0.5
+"""Share of random actions in `moments`."""
 Act = Callable[[Tensor], Tensor]
 """From observations [B, ...] to the numbers of actions, int64 [B], from 0."""
 Perturb = Callable[[Tensor, State | None], Tensor]
@@ -65,6 +71,67 @@ def observed(agent: Agent, task: Task, seed: int, count: int) -> Tensor:
     """Observations of an agent in its own episodes, in order, [N, ...]."""
     obs, _ = recorded(agent, task, count, derive(seed, "observed"), lambda _: None)
     return torch.as_tensor(obs, device=agent.device)
+
+
+def moments(agent: Agent, task: Task, seed: int, count: int) -> Moments:
+    """Steps of an agent with facts of its environment; every second action is random, so that it gets to more places.
+
+    Two thirds of the steps, rounded up to whole episodes, are for learning.
+
+    Args:
+        agent: It acts with its exploration noise.
+        task: Where it acts.
+        seed: Decides episodes and actions.
+        count: Number of steps, N.
+
+    Raises:
+        UserError: Nothing is known of the environment, or an episode is so long that none is left for tests.
+    """
+    rng = np.random.default_rng(derive(seed, "moments"))
+    agent.act_generator.manual_seed(derive(seed, "moments", "actions"))
+    obs: list[Tensor] = []
+    states: list[State] = []
+    facts: list[Mapping[str, int | float]] = []
+    train = 0
+    with contextlib.closing(made(task.name, task.make)) as env:
+        env.action_space.seed(derive(seed, "moments", "random"))
+        while len(obs) < count:
+            if 3 * train < 2 * count:
+                train = len(obs)
+            seen, _ = env.reset(seed=int(rng.integers(2**31)))
+            state: State | None = None
+            over = False
+            while not over and len(obs) < count:
+                row = as_tensor(np.asarray(seen)[None], agent)
+                chosen = agent.act(row, explore=True, state=state)
+                # A memory has no state before the first step.
+                if (chosen.state is None) == (state is None):
+                    obs.append(row)
+                    facts.append(facts_of(env))
+                    states += [] if state is None else [state]
+                random = rng.random() < RANDOM
+                action = env.action_space.sample() if random else chosen.action[0].cpu().numpy()
+                seen, reward, terminated, truncated, _ = env.step(action)
+                state = rewarded(chosen.state, np.array([reward]))
+                over = terminated or truncated
+    if not 0 < train < len(obs):
+        raise UserError(
+            f"{count} steps of {task.name} are too few for two parts with whole episodes; give --examples {4 * count} or more"
+        )
+    return Moments(
+        torch.cat(obs), _stacked(states) if states else None, _columns(facts, agent.device), train
+    )
+
+
+def _stacked(states: Sequence[State]) -> State:
+    """States of single rows as one of all rows."""
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
+def _columns(facts: Sequence[Mapping[str, int | float]], device: torch.device) -> dict[str, Tensor]:
+    """The facts that are known at every step, [N] each: whole numbers as classes."""
+    common = [name for name in facts[0] if all(name in each for each in facts)]
+    return {name: torch.tensor([each[name] for each in facts], device=device) for name in common}
 
 
 def play(

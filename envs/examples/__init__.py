@@ -56,6 +56,7 @@ SOURCES = NameTable(
             "sentences of BabyAI's missions; the colour and type of the first object",
         ),
         "missions-unlabelled": ("missions:unlabelled", "further missions, without labels"),
+        "navon": ("navon:Navon", "large letters that consist of small letters, 42x42"),
         "room-visits": (
             "room_visits:RoomVisits",
             "MultiRoom's levels with the agent in the first room; in tests also in rooms that are new to it",
@@ -63,6 +64,10 @@ SOURCES = NameTable(
         "photographs": (
             "photographs:Photographs",
             "pieces of six photographs and textures, 64x64; their other halves in tests",
+        ),
+        "trifeature": (
+            "trifeature:Trifeature",
+            "objects of five shapes, colours and textures, 32x32",
         ),
     },
     group="rlbench.sources",
@@ -90,6 +95,7 @@ PREFIXES = {
     "poses:": "poses:Poses",
     "scenes-": "scenes:Scenes",
     "trajectories:": "trajectories:Trajectories",
+    "trifeature-": "trifeature:correlated",
     "views-mujoco:": "views_mujoco:MujocoViews",
 }
 """Beginnings of names to functions of the rest of the name."""
@@ -116,6 +122,7 @@ SHOWN = {
     "objects-procgen:GAME": "objects of coinrun, starpilot, ... in frames of 64x64 pixels, with their boxes",
     "poses:FAMILY": "random poses of robots (humanoid, ant, ...) as points in space",
     "trajectories:TASK": "steps of random actions in a task as sequences of tokens, and a hidden action",
+    "trifeature-A-B-P": "the same, with features A and B that agree in P % of the training pictures, as in trifeature-shape-colour-100",
     "views-mujoco:FAMILY": "robots from random angles, before and after an action: parts, depth, normals, return",
     "FILE": "an .npz or HDF5 file with train/obs, train/label, test/obs and test/label",
 }

@@ -106,7 +106,7 @@ def test_layers_are_found_in_the_order_of_their_use() -> None:
     sizes = [x.shape[1] for x in found.values()]
     assert sizes[-1] == 3
     assert torch.equal([*found.values()][-1], agent.scores(obs))
-    assert all(name.startswith("network.") for name in found)
+    assert [name.split()[0] for name in found] == [str(i + 1) for i in range(len(found))]
 
 
 def test_a_learner_that_reads_whole_numbers_is_refused() -> None:

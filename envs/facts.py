@@ -1,0 +1,53 @@
+"""What is true in an environment at a moment, whatever an agent observes of it; for analyses of what agents know."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlbench.errors import UserError
+
+DOORS = ("open", "closed", "locked")
+
+
+def facts_of(env: Any) -> Mapping[str, int | float]:
+    """Facts by name; whole numbers from 0 are classes, others quantities.
+
+    An environment may have a method `facts`, without arguments, that returns them. Otherwise, they are known for MiniGrid (the agent's place and
+    direction, whether it carries something, the state and the colour of the first door, the colour of the first key) and for MuJoCo (velocities).
+
+    Args:
+        env: A Gymnasium environment.
+
+    Raises:
+        UserError: Nothing is known of this environment.
+    """
+    world = env.unwrapped
+    if callable(own := getattr(world, "facts", None)):
+        found: Mapping[str, int | float] = own()
+        return found
+    if all(hasattr(world, name) for name in ("agent_pos", "agent_dir", "grid", "carrying")):
+        return _of_grid(world)
+    velocities = getattr(getattr(world, "data", None), "qvel", None)
+    if velocities is not None:
+        return {f"velocity {i}": float(x) for i, x in enumerate(velocities)}
+    raise UserError(
+        f"no facts are known of {type(world).__name__}; give its class a method `facts` that returns a dict of names and numbers, or a run on "
+        "a task of MiniGrid or MuJoCo"
+    )
+
+
+def _of_grid(world: Any) -> dict[str, int | float]:
+    from minigrid.core.constants import COLOR_TO_IDX
+
+    column, row = map(int, world.agent_pos)
+    found: dict[str, int | float] = {
+        "column": column, "row": row, "direction": int(world.agent_dir), "carrying": int(world.carrying is not None),
+    }  # fmt: skip
+    things = [*(x for x in world.grid.grid if x is not None), world.carrying]
+    for kind in ("door", "key"):
+        first = next((x for x in things if x is not None and x.type == kind), None)
+        if first is not None:
+            found[f"{kind} colour"] = COLOR_TO_IDX[first.color]
+            if kind == "door":
+                state = "open" if first.is_open else "locked" if first.is_locked else "closed"
+                found["door"] = DOORS.index(state)
+    return found
