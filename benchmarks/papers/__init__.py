@@ -127,6 +127,10 @@ PAPERS = NameTable(
             "taskonomy:PAPER",
             "how well objectives of pre-training transfer to each other",
         ),
+        "feature-decodability": (
+            "feature_decodability:PAPER",
+            "which features of pictures a network knows before and after training",
+        ),
         "tompson": (
             "tompson:PAPER",
             "pose by a ConvNet and a spatial model that are trained together",
