@@ -34,7 +34,7 @@ def trained_on(feature: str) -> str:
 
 
 def _grids(updates: int, size: int, policy_updates: int) -> tuple[Grid, ...]:
-    settings = {"encoder": NETWORK, "batch_size": 64, "learning_rate": 0.02}
+    settings = {"encoder": NETWORK, "batch_size": 64, "learning_rate": 0.05}
     run = {
         "updates": updates, "eval_every": 0, "log_every": 50, "checkpoint_every": updates // 2, "data_size": size,
     }  # fmt: skip
@@ -138,7 +138,7 @@ def _policy(results: Results) -> Verdict:
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {
-    "small": _grids(900, 5_000, 150),
+    "small": _grids(1_000, 5_000, 150),
     "full": _grids(10_000, 20_000, 2_000),
 }
 WHERE = "linear probes of the last hidden layer, tested on pictures with independent features, chance 20 %, mean of 3 seeds"

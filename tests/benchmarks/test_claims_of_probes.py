@@ -76,7 +76,7 @@ def test_each_claim_follows_from_its_criterion(
 def test_what_a_policy_knows_is_reported() -> None:
     numbers = {f"{fact}, trained": 0.9 for fact in paper.FACTS}
     numbers |= {f"{fact}, untrained": 0.5 for fact in paper.FACTS}
-    runs = [result(paper.POLICY, paper.LEVEL, **{"return": [0.5, 0.0, 0.7, 0.9]})]
+    runs = [result(paper.POLICY, paper.LEVEL, 0, **{"return": [0.5, 0.0, 0.7, 0.9]})]
     found = verdict(
         paper.PAPER, "D5", Results(runs, [(paper.POLICY, paper.LEVEL, Analysed(paper.PROBE, numbers, (), {}))])
     )  # fmt: skip
