@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlbench.checks import same_shape
+from rlbench.backbones.layers.attacks import Ball, pgd
 
 Logits = Callable[[Tensor], Tensor]
 """A classifier, from [N, ...] to [N, C]."""
@@ -105,37 +105,6 @@ def smoothed_loss(logits: Tensor, label: Tensor) -> Tensor:
     return float(np.log(len(logits))) - own.logsumexp(dim=0)
 
 
-def attack_step(
-    x: Tensor,
-    moved: Tensor,
-    gradient: Tensor,
-    size: float | Tensor,
-    radius: float | Tensor,
-    *,
-    bounded: bool = True,
-) -> Tensor:
-    """The next adversarial examples, [B, ...]: a step along the gradient, then into the box [0, 1] and the ball around x.
-
-    Args:
-        x: Examples, [B, ...].
-        moved: Adversarial examples so far, [B, ...].
-        gradient: Of the loss with respect to `moved`, [B, ...].
-        size: Length of the step; for lengths of each example, [B, 1, ...].
-        radius: Radius of the ball, or radii as above.
-        bounded: Whether values are from 0 to 1, as in images, and must stay so.
-    """
-    same_shape(x, gradient)
-    shape = (-1, *[1] * (x.dim() - 1))
-    norm = gradient.flatten(1).norm(dim=1).view(shape)
-    moved = moved + size * gradient / norm.clamp(min=1e-12)
-    away = (moved.clamp(0, 1) if bounded else moved) - x
-    distance = away.flatten(1).norm(dim=1).view(shape)
-    # Both sets are convex and contain x, so shortening the way keeps it in the box.
-    found: Tensor = x + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
-    return found
-
-
-@torch.enable_grad()
 def attacked(
     logits: Logits,
     x: Tensor,
@@ -155,13 +124,13 @@ def attacked(
         noise: Draws of the noise, which are the same in all steps, [m, B, ...].
         radius: Largest distance of each example, [B].
         steps: Number of steps (paper: T).
-        bounded: See `attack_step`.
+        bounded: Whether values are from 0 to 1, as in images, and must stay so.
     """
     reach = radius.view(-1, *[1] * (x.dim() - 1))
-    moved = x
-    for _ in range(steps):
-        moved = moved.detach().requires_grad_()
+
+    def objective(moved: Tensor) -> Tensor:
         each = logits((moved + noise).flatten(0, 1)).unflatten(0, noise.shape[:2])
-        (gradient,) = torch.autograd.grad(smoothed_loss(each, label).sum(), moved)
-        moved = attack_step(x, moved.detach(), gradient, 2 * reach / steps, reach, bounded=bounded)
-    return moved.detach()
+        return smoothed_loss(each, label)
+
+    ball = Ball("l2", reach, low=0.0, high=1.0) if bounded else Ball("l2", reach)
+    return pgd(objective, x, ball, steps)

@@ -17,7 +17,8 @@ from rlbench.benchmarks.tables.results import Array, Result, Results
 
 ROOMS = "multiroom-n2"
 # Weight decay is set explicitly because the authors' CoinRun settings include some.
-NONE: dict[str, Any] = {"noise": "none", "mixture": 1.0, "weight_decay": 0.0}
+QUIET: dict[str, Any] = {"noise": "none", "mixture": 1.0}
+NONE = QUIET | {"weight_decay": 0.0}
 DROPOUT: dict[str, Any] = {"noise": "dropout"}
 ALL_NOISE: dict[str, Any] = {"mixture": None}
 REGULARISERS: dict[str, dict[str, Any]] = {
@@ -30,6 +31,11 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "IBAC-SNI, lambda 1": {"mixture": 1.0},
 }
 """The paper's methods as settings of one agent."""
+FURTHER: dict[str, dict[str, Any]] = {
+    "batch norm": QUIET | {"batch_norm": True},
+    "L2 of activations": QUIET | {"activation_penalty": 1e-4},
+}
+"""Regularisers that only the full scale compares."""
 # At 1e-6, the paper's weight for 1e8 frames, the penalty has no effect within a million frames.
 BETA = 1e-4
 AUTHORS = {"encoder": "grid", "normalise_advantage": False, "sigma_offset": 0.0}
@@ -49,13 +55,13 @@ SMALL = Grid(
 )
 FULL = (
     Grid(
-        _methods(AUTHORS),
+        _methods(AUTHORS, REGULARISERS | FURTHER),
         ("multiroom-n3r",),
         seeds=30,
         run={"updates": 48_828, "eval_every": 2_000, "eval_episodes": 200, "log_every": 100},
     ),
     Grid(
-        _methods({}, REGULARISERS | {"dropout-SNI": DROPOUT | {"slow_mask": True}}),
+        _methods({}, REGULARISERS | FURTHER | {"dropout-SNI": DROPOUT | {"slow_mask": True}}),
         ("coinrun",),
         seeds=3,
         run={"updates": 24_414, "eval_every": 500, "eval_episodes": 100, "log_every": 20},
