@@ -104,11 +104,10 @@ def fgsm(
         objective: What the attack increases.
         x: Inputs, [B, ...].
         ball: The allowed changes; in the Euclidean norm the step has the direction of the gradient.
-        generator: Draws a start in the ball; None: `x` is the start. An objective with the gradient 0 at `x` needs one.
+        generator: Draws a point of the ball where the gradient is taken, as an objective with the gradient 0 at `x` needs; None: at `x`.
     """
-    moved = x if generator is None else ball.start(x, generator)
-    gradient = input_gradient(objective, moved)
-    return ball.projected(x, moved + ball.step(gradient, ball.radius))
+    gradient = input_gradient(objective, x if generator is None else ball.start(x, generator))
+    return ball.projected(x, x + ball.step(gradient, ball.radius))
 
 
 def pgd(
