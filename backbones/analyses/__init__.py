@@ -16,6 +16,10 @@ ANALYSES = NameTable(
             "acting:Acting",
             "returns of a classifier of actions, also under noise and attacks",
         ),
+        "adversarial": (
+            "adversarial:Adversarial",
+            "accuracy or return when small changes of the inputs are chosen against the network",
+        ),
         "attention-cost": (
             "attention_cost:AttentionCost",
             "how the time of attention grows with the length, sparse and full",

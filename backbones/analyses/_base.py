@@ -74,10 +74,12 @@ class Analysis(ABC):
 
     history: Callable[[], Iterator[tuple[int, Any]]]
     """The first run's learner at each of its snapshots, with the number of updates; set before `analyse` is called."""
+    task: str
+    """Name of the task of the runs; set before `analyse` is called."""
     play: Callable[..., Mapping[str, Array]]
     """Plays the first run's agent on a task for a number of episodes, with exploration noise if the third argument is true, and
-    returns every measure, [E] values each; see `rlbench.benchmarks.training.playing.play` for the further arguments. Set before
-    `analyse` is called."""
+    returns every measure, [E] values each; see `rlbench.benchmarks.training.playing.play` for the further arguments. With `run=1` the
+    second run's learner plays, and so on. Set before `analyse` is called."""
     observations: Callable[[int], Tensor]
     """Observations of the first run's agent in its own episodes, in order, [N, ...]. Set before
     `analyse` is called, unless it is the run of a model."""

@@ -18,7 +18,6 @@ convolutions, the content in the coarsest of them; pictures of 64x64 pixels; the
 authors.
 """
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -29,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlbench.backbones.analyses._base import Analysis, Array, Findings
+from rlbench.backbones.analyses._pictures import png
 from rlbench.backbones.layers.style import content_loss, gram, style_loss
 from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range, check
 from rlbench.errors import UserError
@@ -296,14 +296,4 @@ def sheet(sources: Sequence[Array], results: Sequence[Array]) -> bytes:
     Raises:
         UserError: Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise UserError(
-            "pictures need the package pillow; install it with pip install pillow"
-        ) from None
-    below = [np.full_like(results[0], 255), *results]
-    whole = np.concatenate([np.concatenate(row, axis=1) for row in (sources, below)])
-    out = io.BytesIO()
-    Image.fromarray(whole.repeat(ENLARGED, 0).repeat(ENLARGED, 1)).save(out, "PNG")
-    return out.getvalue()
+    return png([sources, [np.full_like(results[0], 255), *results]], ENLARGED)

@@ -96,12 +96,16 @@ class AnalysisGrid:
     seeds: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that differ from the defaults."""
+    neighbours: tuple[str, ...] = ()
+    """Names of methods whose runs with the next seed follow; the first seed follows the last."""
 
     def jobs(self, folder: Path) -> Iterator[tuple[str, str, AnalysisJob]]:
         """Each analysis with its first method and its task; run folders are in `folder`."""
         for task in self.tasks:
             for seed in range(self.seeds):
-                runs = tuple(folder / run_name(method, task, seed) for method in self.methods)
+                needed = [(method, seed) for method in self.methods]
+                needed += [(method, (seed + 1) % self.seeds) for method in self.neighbours]
+                runs = tuple(folder / run_name(method, task, number) for method, number in needed)
                 yield self.methods[0], task, AnalysisJob(self.analysis, self.settings, runs)
 
 

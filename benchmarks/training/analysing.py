@@ -144,7 +144,10 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     analysis.folders = [path.resolve() for path in job.runs]
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make
-    analysis.play = partial(play, learners[0], config["seed"])
+    analysis.task = tasks[0].name
+    analysis.play = lambda *words, run=0, **more: play(
+        learners[run], config["seed"], *words, **more
+    )
     if isinstance(learners[0], Agent):
         analysis.observations = partial(observed, learners[0], tasks[0], config["seed"])
         analysis.moments = partial(moments, learners[0], tasks[0], config["seed"])

@@ -141,7 +141,8 @@ def test_noise_has_the_norm_of_an_attack_and_no_direction(norm: Norm) -> None:
     # At the edge of the box, changes turn back into it and keep their length.
     edge = torch.tensor([[0.0, 1.0]]).expand(50, -1)
     back = Ball(norm, 0.1, low=0.0, high=1.0).noise(edge, drawing()) - edge
-    assert (back[:, 0] > 0).all() and (back[:, 1] < 0).all()
+    assert (back[:, 0] > 0).all()
+    assert (back[:, 1] < 0).all()
     length = back.abs().amax(dim=1) if norm == "linf" else back.norm(dim=1)
     assert torch.allclose(length, torch.full((50,), 0.1), atol=1e-6)
 
