@@ -12,6 +12,10 @@ PAPERS = NameTable(
     "paper",
     __name__,
     {
+        "adversarial-examples": (
+            "adversarial_examples:PAPER",
+            "small changes that change an answer or stop an agent",
+        ),
         "batch-norm": ("batch_norm:PAPER", "batch normalisation of a network of sigmoids"),
         "bert": ("bert:PAPER", "pre-training on sentences with hidden words"),
         "big-bird": ("big_bird:PAPER", "sparse attention to long sequences"),
@@ -61,6 +65,10 @@ PAPERS = NameTable(
             "linear bottlenecks and their shortcuts; a ReLU in few dimensions",
         ),
         "nerfies": ("nerfies:PAPER", "a moving robot from new angles, by a field of motions"),
+        "policy-attacks": (
+            "policy_attacks:PAPER",
+            "small changes of the pixels that an agent reads",
+        ),
         "policy-encoders": (
             "policy_encoders:PAPER",
             "PPO on CoinRun with encoders of several papers",
