@@ -3,6 +3,7 @@
 from tests.mutations import (
     of_agents,
     of_architectures,
+    of_attacks,
     of_dance,
     of_data,
     of_densities,
@@ -45,6 +46,7 @@ ALL = [
     *of_transfers.MUTATIONS,
     *of_radiance.MUTATIONS,
     *of_training.MUTATIONS,
+    *of_attacks.MUTATIONS,
     *of_envs.MUTATIONS,
     *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,

@@ -35,7 +35,7 @@ MUTATIONS: list[Mutation] = [
         ("always the content first", 'if config.start == "noise":', "if False:"),
         ("loss at the start of the result", "float(style_loss(list(features(start).values()), grams[job.style]))", "float(style_loss(list(maps.values()), grams[job.style]))"),
         ("frames are not counted", "or int(number) >= count", ""),
-        ("pictures under other styles", "np.concatenate(row, axis=1) for row in (sources, below)", "np.concatenate(row[::-1], axis=1) for row in (sources, below)"),
+        ("pictures under other styles", "*results]], ENLARGED)", "*results[::-1]]], ENLARGED)"),
     ),
     *of_file(
         "rlbench/photographs.py", "backbones/test_style.py",

@@ -52,9 +52,6 @@ MUTATIONS: list[Mutation] = [
         ("certified without a majority", "certified = bound > 0.5", "certified = bound > 0.2"),
         ("radius without the noise", "sigma * norm.ppf(", "norm.ppf("),
         ("mean of logarithms", "own.logsumexp(dim=0)", "(own.mean(dim=0) + float(np.log(len(logits))))"),
-        ("a step down the loss", "moved = moved + size * gradient", "moved = moved - size * gradient"),
-        ("out of the ball", ".clamp(max=1.0)", ".clamp(max=9.0)"),
-        ("out of the box", "(moved.clamp(0, 1) if bounded else moved)", "moved"),
         ("the same noise for all inputs", "noise = torch.randn(many.shape, generator=generator, device=x.device)", "noise = torch.randn((copies, *x.shape[1:]), generator=generator, device=x.device).repeat(len(x), *[1] * (x.dim() - 1))"),
     ),
     *of_file(
