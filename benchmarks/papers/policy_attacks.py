@@ -35,7 +35,7 @@ def _blind(results: Results) -> Verdict:
     return Verdict(None, f"return by budget, mean and 95 % interval of the seeds: {shown}")
 
 
-SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(60), "full": _grids(1_000)}
+SCALES: dict[Scale, tuple[Grid, ...]] = {"small": _grids(40), "full": _grids(1_000)}
 
 PAPER = Paper(
     name="policy-attacks",

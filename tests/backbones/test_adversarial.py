@@ -89,7 +89,7 @@ UNIT = 1 / 3**0.5
 
 
 def of_agents(*agents: Any, env: str = "Signs", **settings: Any) -> Any:
-    analysis = Adversarial(AdversarialConfig(**{"episodes": 20, "steps": 4} | settings))
+    analysis = Adversarial(AdversarialConfig(**{"episodes": 10, "steps": 4} | settings))
     analysis.task = f"{__name__}:{env}"
     analysis.observations = lambda count: SEEN[:count]
     analysis.play = lambda *words, run=0, **more: play(agents[run], 0, *words, **more)
@@ -107,11 +107,11 @@ def test_an_attack_turns_all_actions_near_the_boundary_and_noise_half_of_them(
     assert numbers["return"] == 20
     for attack in ("pgd", "fgsm", "noise"):
         assert numbers[f"return under {attack} at 0"] == 20
-        assert found.columns[attack].shape == (20, 3)
-    assert numbers["return under fgsm at 0.5"] == pytest.approx(20 * (1 - near), abs=0.8)
-    assert numbers["return under pgd at 0.5"] == pytest.approx(20 * (1 - near), abs=0.8)
+        assert found.columns[attack].shape == (10, 3)
+    assert numbers["return under fgsm at 0.5"] == pytest.approx(20 * (1 - near), abs=1.2)
+    assert numbers["return under pgd at 0.5"] == pytest.approx(20 * (1 - near), abs=1.2)
     half = 20 * (1 - (near / 2 if norm == "linf" else near / np.pi))
-    assert numbers["return under noise at 0.5"] == pytest.approx(half, abs=0.8)
+    assert numbers["return under noise at 0.5"] == pytest.approx(half, abs=1.2)
     (panel,) = found.panels
     assert [line.name for line in panel.lines] == ["pgd", "fgsm", "noise"]
     line = panel.lines[0]
@@ -124,9 +124,8 @@ def test_continuous_actions_are_moved_too() -> None:
     numbers = of_agents(Reader(env=ContinuousSigns), env="ContinuousSigns", budgets=(0.5,)).numbers
     # Half of the attacks move the action outwards, where it stays right.
     assert numbers["return"] == 20
-    assert 17 < numbers["return under noise at 0.5"] < 18.5
-    assert 15 < numbers["return under pgd at 0.5"] < 18.5
-    assert 15 < numbers["return under fgsm at 0.5"] < 18.5
+    for attack in ("pgd", "fgsm", "noise"):
+        assert numbers[f"return under {attack} at 0.5"] == pytest.approx(20 - 5 * UNIT, abs=1.5)
 
 
 def test_changes_are_found_with_the_first_run_and_applied_to_the_others() -> None:
@@ -136,7 +135,7 @@ def test_changes_are_found_with_the_first_run_and_applied_to_the_others() -> Non
     assert numbers[f"run 2: {under}"] == numbers[under] < 15
     # The third agent reads the other number, which the first step of FGSM does not change.
     assert numbers[f"run 3: {under}"] == numbers["run 3: return"]
-    assert numbers["run 3: return"] == pytest.approx(10, abs=1.5)
+    assert numbers["run 3: return"] < 14
     assert [x.title for x in found.panels] == ["return", "run 2: return", "run 3: return"]
     assert "run 3: noise" in found.columns
 
@@ -190,7 +189,7 @@ def test_accuracy_falls_by_the_share_of_examples_near_the_boundary() -> None:
 def images(rows: int = 40) -> tuple[Classifier, Examples]:
     """A classifier of images that has learned them."""
     model, given = linear(SPEC, encoder="mlp:units=16", learning_rate=0.1, weight_decay=0.0), batch("smooth-adversarial", rows=rows)  # fmt: skip
-    for _ in range(120):
+    for _ in range(80):
         model.learn(given)
     return model, given
 
@@ -200,7 +199,7 @@ def test_images_are_attacked_in_the_box_and_shown() -> None:
 
     model, given = images()
     other = linear(SPEC, encoder="mlp:units=8")
-    found = of_model(model, given, other, budgets=(0.02, 0.1), lbfgs_examples=4, examples=30)
+    found = of_model(model, given, other, budgets=(0.02, 0.1), lbfgs_examples=3, examples=30)
     numbers = found.numbers
     assert numbers["accuracy"] > 0.9
     assert numbers["accuracy under pgd at 0.1"] <= numbers["accuracy under fgsm at 0.1"] < numbers["accuracy under noise at 0.1"]  # fmt: skip
