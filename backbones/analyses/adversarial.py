@@ -10,7 +10,7 @@ https://arxiv.org/abs/1312.6199, section 4.1). Agents: Huang et al., 2017, https
 
 Files, for images:
 
-    examples.png    in each row an input, the result of PGD with the largest budget, and the change, enlarged; grey is no change
+    examples.png    inputs, below them the results of PGD with the largest budget, and the changes, enlarged; grey is no change
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -261,7 +261,7 @@ class Adversarial(Analysis):
         moved = self._moved("pgd", x, answer, self._ball(x, max(self.config.budgets)))
         change = moved - x
         shown = (x, moved, 0.5 + change / (2 * change.abs().max().clamp(min=1e-9)))
-        rows = [[as_picture(each[i]) for each in shown] for i in range(len(x))]
+        rows = [[as_picture(image) for image in images] for images in shown]
         return png(rows, -(-SIDE // max(rows[0][0].shape)))
 
 
