@@ -48,6 +48,8 @@ AT_ONCE = 100
 NOISES = 20
 """Draws of the noise that is compared with the results of L-BFGS."""
 PICTURES = 6
+GAP = 1
+"""White pixels between pictures."""
 SIDE = 64
 """Least number of pixels of the longer side of a picture in the file."""
 
@@ -261,7 +263,8 @@ class Adversarial(Analysis):
         moved = self._moved("pgd", x, answer, self._ball(x, max(self.config.budgets)))
         change = moved - x
         shown = (x, moved, 0.5 + change / (2 * change.abs().max().clamp(min=1e-9)))
-        rows = [[as_picture(image) for image in images] for images in shown]
+        edge = ((0, GAP), (0, GAP), (0, 0))
+        rows = [[np.pad(as_picture(x), edge, constant_values=255) for x in row] for row in shown]
         return png(rows, -(-SIDE // max(rows[0][0].shape)))
 
 

@@ -164,6 +164,39 @@ def test_an_agent_with_a_memory_is_attacked_in_its_state() -> None:
     assert "run 2: return" in of_agents(Reader(), agent, episodes=2, budgets=(0.1,)).numbers
 
 
+class Brightness(Reader):
+    """Chooses by whether an image is bright."""
+
+    def __init__(self) -> None:
+        Agent.__init__(self, None, Spec(Box(0, 255, (4, 4, 3), np.uint8), Discrete(2)))
+
+    def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
+        margin = obs.flatten(1).mean(dim=1, keepdim=True) - 127.5
+        return torch.cat([-margin, margin], dim=1)
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: State | None = None) -> Action:
+        return Action(self.decide(obs))
+
+
+def test_an_agent_sees_attacked_images_in_the_unit_of_bytes() -> None:
+    analysis = Adversarial(AdversarialConfig(budgets=(0.1,)))
+    obs = torch.tensor([100, 250, 10], dtype=torch.uint8)[:, None, None, None].expand(3, 4, 4, 3)
+    analysis.task, analysis.observations = "any", lambda count: obs
+    seen = []
+
+    def recorded(*words: Any, run: int, perturb: Any) -> Any:
+        seen.append(obs if perturb is None else perturb(obs, None))
+        return {"return": np.zeros(3)}
+
+    analysis.play = recorded
+    with torch.no_grad():
+        files = analysis.analyse([Brightness()], {}).files
+    assert "examples.png" in files
+    for attacked in seen[1:3]:  # PGD and FGSM.
+        wanted = torch.tensor([125.5, 224.5, 35.5])[:, None, None, None].expand(3, 4, 4, 3)
+        torch.testing.assert_close(attacked, wanted)
+
+
 def of_model(model: Any, given: Examples, *others: Any, **settings: Any) -> Any:
     with torch.no_grad():
         return Adversarial(AdversarialConfig(**settings)).analyse([model, *others], {"any": given})
@@ -213,10 +246,11 @@ def test_images_are_attacked_in_the_box_and_shown() -> None:
     assert numbers["noise of its norm: error"] < 0.2
     assert numbers["run 2: L-BFGS: error"] > 0.2  # It has learned nothing.
     picture = np.asarray(Image.open(io.BytesIO(found.files["examples.png"])))
-    assert picture.shape == (3 * 64, 6 * 64, 3)
-    first = given["obs"][0].numpy()
-    np.testing.assert_array_equal(picture[:64:8, :64:8], np.broadcast_to(first, (8, 8, 3)))
-    image, moved, change = (picture[at : at + 64 : 8, ::8].astype(float) for at in (0, 64, 128))
+    assert picture.shape == (3 * 72, 6 * 72, 3)
+    cells = picture[::8, ::8].astype(float).reshape(3, 9, 6, 9, 3)
+    assert (cells[:, 8] == 255).all()
+    image, moved, change = cells[:, :8, :, :8]
+    np.testing.assert_array_equal(image[:, 0, :, :1], given["obs"][0].numpy())
     away = moved - image
     assert np.abs(away).max() == pytest.approx(25.5, abs=1)
     assert np.corrcoef(away.ravel(), change.ravel())[0, 1] > 0.99
