@@ -250,7 +250,10 @@ class Adversarial(Analysis):
             panels.append(Panel(f"{prefix}{measure}", "budget", lines))
         picture = self._picture(seen[:: -(-len(seen) // PICTURES)])
         return Findings(
-            means | numbers, panels, columns, {} if picture is None else {"examples.png": picture}
+            {**means, **numbers},
+            panels,
+            columns,
+            {} if picture is None else {"examples.png": picture},
         )
 
     def _picture(self, x: Tensor) -> bytes | None:

@@ -248,7 +248,8 @@ def distortion(x: Tensor, moved: Tensor) -> Tensor:
 
 def lengths(x: Tensor) -> Tensor:
     """Euclidean norm of each example, [B, 1, ...]."""
-    return x.flatten(1).norm(dim=1).view(_row(x))
+    found: Tensor = x.flatten(1).norm(dim=1).view(_row(x))
+    return found
 
 
 def _row(x: Tensor) -> tuple[int, ...]:

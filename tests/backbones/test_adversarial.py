@@ -221,9 +221,9 @@ def test_accuracy_falls_by_the_share_of_examples_near_the_boundary() -> None:
     assert numbers["accuracy under noise at 0.5"] == pytest.approx(1 - near / 2, abs=0.05)
 
 
-def images(rows: int = 40) -> tuple[Classifier, Examples]:
+def images(rows: int = 40, units: int = 16) -> tuple[Classifier, Examples]:
     """A classifier of images that has learned them."""
-    model, given = linear(SPEC, encoder="mlp:units=16", learning_rate=0.1, weight_decay=0.0), batch("smooth-adversarial", rows=rows)  # fmt: skip
+    model, given = linear(SPEC, encoder=f"mlp:units={units}", learning_rate=0.1, weight_decay=0.0), batch("smooth-adversarial", rows=rows)  # fmt: skip
     for _ in range(80):
         model.learn(given)
     return model, given
@@ -233,7 +233,7 @@ def test_images_are_attacked_in_the_box_and_shown() -> None:
     from PIL import Image
 
     model, given = images()
-    other = linear(SPEC, encoder="mlp:units=8")
+    other, _ = images(units=8)
     found = of_model(model, given, other, budgets=(0.02, 0.1), lbfgs_examples=3, examples=30)
     numbers = found.numbers
     assert numbers["accuracy"] > 0.9
@@ -243,8 +243,9 @@ def test_images_are_attacked_in_the_box_and_shown() -> None:
     assert numbers["L-BFGS: success"] == 1
     assert numbers["L-BFGS: error"] == 1
     assert 0 < numbers["L-BFGS: distortion"] < 0.1
-    assert numbers["noise of its norm: error"] < 0.2
-    assert numbers["run 2: L-BFGS: error"] > 0.2  # It has learned nothing.
+    assert numbers["noise of its norm: error"] < 0.01
+    assert 0 < numbers["run 2: L-BFGS: error"] < 1
+    assert numbers["run 2: noise of its norm: error"] < 0.01
     picture = np.asarray(Image.open(io.BytesIO(found.files["examples.png"])))
     assert picture.shape == (3 * 72, 6 * 72, 3)
     cells = picture[::8, ::8].astype(float).reshape(3, 9, 6, 9, 3)

@@ -23,7 +23,7 @@ from rlbench.backbones.layers.attacks import (
 from rlbench.errors import UserError
 
 W = torch.tensor([3.0, 0.0, -4.0])
-BOTH: Any = pytest.mark.parametrize("norm", ["linf", "l2"])
+BOTH = pytest.mark.parametrize("norm", ["linf", "l2"])
 
 
 def linear(x: Tensor) -> Tensor:
@@ -168,7 +168,10 @@ def test_log_odds_are_those_of_the_softmax_and_do_not_saturate() -> None:
 
 
 def test_continuous_actions_are_moved_from_a_start_in_the_ball() -> None:
-    x, scores = torch.zeros(8, 3), lambda z: z @ W[:, None]
+    def scores(z: Tensor) -> Tensor:
+        return z @ W[:, None]
+
+    x = torch.zeros(8, 3)
     against = displacing(scores, scores(x))
     ball = Ball("linf", 0.1)
     assert torch.equal(fgsm(against, x, ball), x)
