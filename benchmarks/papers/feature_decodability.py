@@ -2,7 +2,7 @@
 
 Linear probes decode shape, colour and texture from the last hidden layer of networks that were trained on one of them, or on a label with which
 two of them agree, and from an untrained one. Probes learn and are scored on pictures with independent features. The last grid asks the same of
-a policy: what does PPO's network know of a level of MiniGrid, where the colour of key and door does not matter?
+a policy: what does PPO's network know of two levels of MiniGrid, where a key opens a door and its colour does not matter?
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,14 @@ INDEPENDENT, SAME, MOSTLY = (
     "trifeature-shape-colour-100",
     "trifeature-shape-colour-90",
 )
-LEVEL = "MiniGrid-Unlock-v0"
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "MiniGrid-Unlock-v0": ("carrying", "key colour", "direction", "column"),
+    "MiniGrid-DoorKey-5x5-v0": ("carrying", "door", "direction", "column"),
+}
+"""Facts of each level that are decoded."""
 FEATURES = ("shape", "colour", "texture")
 NETWORK = "conv4:width=32,layers=3,norm=none,head=gap"
 UNTRAINED, POLICY = "untrained", "PPO"
-FACTS = ("carrying", "door", "key colour", "direction")
 PROBE = "probe"
 
 
@@ -52,7 +55,7 @@ def _grids(updates: int, size: int, policy_updates: int) -> tuple[Grid, ...]:
     return (
         Grid(each, (INDEPENDENT,), seeds=3, run=run),
         Grid(each[:1], (SAME, MOSTLY), seeds=3, run=run),
-        Grid((policy,), (LEVEL,), seeds=3, run=playing),
+        Grid((policy,), tuple(LEVELS), seeds=3, run=playing),
     )
 
 
@@ -62,7 +65,10 @@ def _analyses(examples: int) -> tuple[AnalysisGrid, ...]:
     return (
         *(AnalysisGrid(PROBE, (trained_on(x),), (INDEPENDENT,), seeds=3, settings=pictures) for x in FEATURES),
         AnalysisGrid(PROBE, (shape,), (SAME, MOSTLY), seeds=3, settings=pictures),
-        AnalysisGrid(PROBE, (POLICY,), (LEVEL,), seeds=3, settings={"examples": examples, "features": FACTS}),
+        *(
+            AnalysisGrid(PROBE, (POLICY,), (level,), seeds=3, settings={"examples": examples, "features": facts})
+            for level, facts in LEVELS.items()
+        ),
     )  # fmt: skip
 
 
@@ -130,11 +136,14 @@ def _mostly(results: Results) -> Verdict:
 
 def _policy(results: Results) -> Verdict:
     shown = []
-    for fact in FACTS:
-        before, after = (_read(results, POLICY, LEVEL, fact, x) for x in (UNTRAINED, "trained"))
-        shown.append(f"{fact} {by_seed(before)} before and {by_seed(after)} after")
-    solved = [100 * float((run.columns["return"] > 0).mean()) for run in results.of(POLICY, LEVEL)]
-    return Verdict(None, f"decoded, in %: {'; '.join(shown)}; solved episodes {by_seed(solved)}")
+    for level, facts in LEVELS.items():
+        each = []
+        for fact in facts:
+            before, after = (_read(results, POLICY, level, fact, x) for x in (UNTRAINED, "trained"))
+            each.append(f"{fact} {by_seed(before)} before and {by_seed(after)} after")
+        solved = [100 * float((x.columns["return"] > 0).mean()) for x in results.of(POLICY, level)]
+        shown.append(f"{level}: {', '.join(each)}; solved episodes {by_seed(solved)}")
+    return Verdict(None, f"decoded, in %: {'. '.join(shown)}")
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {

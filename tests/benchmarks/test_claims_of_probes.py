@@ -74,12 +74,16 @@ def test_each_claim_follows_from_its_criterion(
 
 
 def test_what_a_policy_knows_is_reported() -> None:
-    numbers = {f"{fact}, trained": 0.9 for fact in paper.FACTS}
-    numbers |= {f"{fact}, untrained": 0.5 for fact in paper.FACTS}
-    runs = [result(paper.POLICY, paper.LEVEL, 0, **{"return": [0.5, 0.0, 0.7, 0.9]})]
-    found = verdict(
-        paper.PAPER, "D5", Results(runs, [(paper.POLICY, paper.LEVEL, Analysed(paper.PROBE, numbers, (), {}))])
-    )  # fmt: skip
+    analyses, runs = [], []
+    for level, facts in paper.LEVELS.items():
+        numbers = {
+            f"{fact}, {network}": x
+            for fact in facts
+            for network, x in (("trained", 0.9), ("untrained", 0.5))
+        }
+        analyses.append((paper.POLICY, level, Analysed(paper.PROBE, numbers, (), {})))
+        runs.append(result(paper.POLICY, level, 0, **{"return": [0.5, 0.0, 0.7, 0.9]}))
+    found = verdict(paper.PAPER, "D5", Results(runs, analyses))
     assert found.holds is None
     assert "door 50.0 (50.0) before and 90.0 (90.0) after" in found.evidence
     assert found.evidence.endswith("solved episodes 75.0 (75.0)")
@@ -100,4 +104,4 @@ def test_all_settings_exist() -> None:
     for analyses in paper.PAPER.analyses.values():
         for each in analyses:
             load_analysis(each.analysis).Config(**each.settings)
-            assert all(find_source(x) for x in each.tasks if x != paper.LEVEL)
+            assert all(find_source(x) for x in each.tasks if x not in paper.LEVELS)
