@@ -83,6 +83,16 @@ def into_reach(x: Tensor, start: Tensor, low: float, high: float, radius: float)
     return start + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
 
 
+def noise_of_norm(
+    x: Tensor, norm: Tensor, low: float, high: float, generator: torch.Generator
+) -> Tensor:
+    """Inputs x [B, ...] with Gaussian noise of a norm, [B]. Noise that would leave the box changes its sign, so that its norm stays."""
+    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    noise *= (norm / noise.flatten(1).norm(dim=1)).view(-1, *[1] * (x.dim() - 1))
+    outside = (x + noise < low) | (x + noise > high)
+    return (x + torch.where(outside, -noise, noise)).clamp(low, high)
+
+
 @torch.enable_grad()
 def manipulated(
     maps: Callable[[Tensor, float], Tensor],
