@@ -43,7 +43,7 @@ from rlbench.backbones.layers.manipulation import (
     structural_similarity,
 )
 from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, PERIOD, POSITIVE, SEED, SIZE, TWO, Range, check
-from rlbench.backbones.spaces import CHANNELS, PAIR
+from rlbench.backbones.spaces import CHANNELS
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 
@@ -113,17 +113,18 @@ class Explain(Analysis):
         """See `Analysis`."""
         (learner,), config = learners, self.config
         predictor = Predictor(learner)
+        if not predictor.images:
+            raise UserError(
+                f"explain needs observations that are images of bytes, but they are {predictor.space}; give {self.runs[0]}"
+            )
         given = next(iter(examples.values()), None)
         many = max(config.examples, config.fit, config.film)
         obs = self.observations(many) if given is None else given["obs"]
-        if obs.dim() != 4 or not {obs.shape[1], obs.shape[3]} & {*CHANNELS, PAIR}:
-            raise UserError(
-                f"explain needs observations that are images, but they have the shape {tuple(obs.shape[1:])}; give {self.runs[0]}"
-            )
         if len(obs) < config.examples:
             raise UserError(
                 f"examples is {config.examples}, but there are {len(obs)} images; give at most this number"
             )
+        predictor.check_differentiable(obs)
         fit = predictor.scaled(obs[: config.fit])
         subject = Subject(config, predictor, fit)
         # Neighbouring observations of an episode are almost equal.
@@ -134,7 +135,7 @@ class Explain(Analysis):
         numbers = {name: y for each in found for name, y in each.numbers().items()}
         if config.steps:
             label = getattr(learner.config, "label", "label")
-            truth = None if given is None else given[label][: config.fit]
+            truth = given[label][: config.fit] if given is not None and predictor.discrete else None
             numbers |= subject.answers_with_softplus(fit, truth)
         files: dict[str, str | bytes] = {"maps.png": png(picture(subject, x, found))}
         if given is None and config.film:
@@ -148,11 +149,10 @@ class Subject:
     """The network whose answers are explained, and the settings that all methods share."""
 
     def __init__(self, config: ExplainConfig, predictor: Predictor, fit: Tensor) -> None:
-        """Estimates patterns over the images `fit` [N, ...], and their bounds if they are no bytes."""
-        self.config, self.continuous = config, predictor.kind == "continuous"
-        self.bounds = (0.0, 1.0) if predictor.scale != 1 else (float(fit.min()), float(fit.max()))
+        """Estimates patterns over the images `fit` [N, ...]."""
+        self.config, self.continuous = config, not predictor.discrete
         self.channels = 1 if fit.shape[1] in CHANNELS else 3
-        network = Explained(predictor.scores, self.bounds, probabilities=not self.continuous)
+        network = Explained(predictor.scores, probabilities=predictor.discrete)
         if "pattern-attribution" in config.methods:
             network = with_patterns(network, fit.split(AT_ONCE))
         self.network = network
@@ -242,11 +242,10 @@ def explained(subject: Subject, method: MethodName, x: Tensor) -> Manipulation:
     target = target_of(None)
     moved = manipulated(
         lambda z, beta: subject.maps(method, z, index, beta), subject.answers, x, target, subject.search(),
-        subject.bounds,
     )  # fmt: skip
     norm = (moved - x).flatten(1).norm(dim=1)
     generator = torch.Generator(x.device).manual_seed(config.seed)
-    noisy = noise_of_norm(x, norm, *subject.bounds, generator)
+    noisy = noise_of_norm(x, norm, generator)
     after, under_noise = (subject.maps(method, z, index) for z in (moved, noisy))
     before_answer, answer = subject.answers(x), subject.answers(moved)
     change = (answer - before_answer).gather(1, index[:, None])[:, 0].abs()
@@ -297,6 +296,4 @@ def film(subject: Subject, x: Tensor) -> list[Array]:
 
 
 def _picture(subject: Subject, x: Tensor) -> Array:
-    """An image with values within the bounds as uint8 [H, W, 3]."""
-    low, high = subject.bounds
-    return as_picture(((x - low) / max(high - low, 1e-9)).cpu().numpy(), subject.channels - 1)
+    return as_picture(x.cpu().numpy(), subject.channels - 1)

@@ -13,7 +13,7 @@ EPSILON = 1e-9
 """Added to denominators of LRP."""
 UNCHANGED = ("relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "batch_norm", "dropout")
 """Functions of each element, which relevance passes as it is; batch normalisation is one if it is not part of a layer."""
-ARITHMETIC = ("add", "sub", "mul", "div", "__radd__", "__rsub__", "__rmul__")
+ARITHMETIC = ("add", "sub", "mul", "div", "neg", "__radd__", "__rsub__", "__rmul__")
 """With a constant, relevance passes these as it is; a sum of two values shares it."""
 MOVING = (
     "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "contiguous", "float", "to", "squeeze", "unsqueeze",

@@ -72,9 +72,9 @@ def manipulation_loss(
     return search.map_weight * moved + search.answer_weight * (answer - original).square().mean(1)
 
 
-def into_reach(x: Tensor, start: Tensor, low: float, high: float, radius: float) -> Tensor:
-    """Inputs [B, ...] moved into the box and, unless the radius is 0, the ball around `start`."""
-    inside = x.clamp(low, high)
+def into_reach(x: Tensor, start: Tensor, radius: float) -> Tensor:
+    """Inputs [B, ...] moved into the box [0, 1] and, unless the radius is 0, into the ball around `start`."""
+    inside = x.clamp(0, 1)
     if radius == 0:
         return inside
     away = inside - start
@@ -83,14 +83,12 @@ def into_reach(x: Tensor, start: Tensor, low: float, high: float, radius: float)
     return start + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
 
 
-def noise_of_norm(
-    x: Tensor, norm: Tensor, low: float, high: float, generator: torch.Generator
-) -> Tensor:
+def noise_of_norm(x: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
     """Inputs x [B, ...] with Gaussian noise of a norm, [B]. Noise that would leave the box changes its sign, so that its norm stays."""
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     noise *= (norm / noise.flatten(1).norm(dim=1)).view(-1, *[1] * (x.dim() - 1))
-    outside = (x + noise < low) | (x + noise > high)
-    return (x + torch.where(outside, -noise, noise)).clamp(low, high)
+    outside = (x + noise < 0) | (x + noise > 1)
+    return (x + torch.where(outside, -noise, noise)).clamp(0, 1)
 
 
 @torch.enable_grad()
@@ -100,17 +98,15 @@ def manipulated(
     x: Tensor,
     target: Tensor,
     search: Search,
-    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Tensor:
     """Inputs near x with maps near the target, like x.
 
     Args:
         maps: From inputs [B, ...] and a softplus parameter to differentiable maps [B, H, W].
         answers: From inputs [B, ...] to the answers that are kept, [B, K].
-        x: Inputs, [B, ...]; each is changed independently of the others.
+        x: Inputs with values from 0 to 1, [B, ...]; each is changed independently of the others.
         target: Wanted maps, [B, H, W].
         search: Settings.
-        bounds: Smallest and largest value of an input.
     """
     moved = x.detach().clone().requires_grad_()
     with torch.no_grad():
@@ -121,7 +117,7 @@ def manipulated(
         loss = manipulation_loss(maps(moved, beta), target, answers(moved), original, search)
         optimizer.step(torch.autograd.grad(loss.sum(), [moved]))
         with torch.no_grad():
-            moved.copy_(into_reach(moved, x, *bounds, search.radius))
+            moved.copy_(into_reach(moved, x, search.radius))
     return moved.detach()
 
 
@@ -144,8 +140,8 @@ def mean_square(one: Tensor, other: Tensor) -> Tensor:
 def correlation(one: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of the pixels of maps [B, H, W], [B]; 0 if one is constant.
 
-    >>> correlation(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[0.0, 3.0, 2.0]]])).round(decimals=4).tolist()
-    [0.6546999812126160]
+    >>> round(float(correlation(torch.tensor([[[0.0, 1, 2]]]), torch.tensor([[[0.0, 3, 2]]]))), 4)
+    0.6547
     """
     same_shape(one, other)
     a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (one, other))
