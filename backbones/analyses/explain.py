@@ -42,7 +42,16 @@ from rlbench.backbones.layers.manipulation import (
     noise_of_norm,
     structural_similarity,
 )
-from rlbench.backbones.ranges import COUNT, NOT_NEGATIVE, PERIOD, POSITIVE, SEED, SIZE, TWO, Range, check
+from rlbench.backbones.ranges import (
+    NOT_NEGATIVE,
+    PERIOD,
+    POSITIVE,
+    SEED,
+    SIZE,
+    TWO,
+    Range,
+    check,
+)
 from rlbench.backbones.spaces import CHANNELS
 from rlbench.errors import UserError
 from rlbench.experience import Examples
@@ -269,7 +278,9 @@ def picture(subject: Subject, x: Tensor, found: Sequence[Manipulation]) -> Array
     """The first images [N, ...] in rows, with their maps, and below them manipulated images, their maps and the targets, uint8 [H, W, 3]."""
     rows: list[list[Array | None]] = []
     for i in range(min(SHOWN, len(x))):
-        rows.append([_picture(subject, x[i]), *(heat(each.maps[i].cpu().numpy()) for each in found)])
+        rows.append(
+            [_picture(subject, x[i]), *(heat(each.maps[i].cpu().numpy()) for each in found)]
+        )
         if subject.config.steps:
             moved: list[Array | None] = [None]
             after, target = list(moved), list(moved)

@@ -6,12 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlbench.backbones.layers._recording import LAYERS, Rule, Step, Tape, Values, folded
+from rlbench.backbones.layers._recording import LAYERS, Step, Tape, Values, folded
 from rlbench.errors import UserError
 
 EPSILON = 1e-9
 """Added to denominators of LRP."""
-UNCHANGED = ("relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "batch_norm", "dropout")
+UNCHANGED = (
+    "relu",
+    "relu6",
+    "hardtanh",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "batch_norm",
+    "dropout",
+)
 """Functions of each element, which relevance passes as it is; batch normalisation is one if it is not part of a layer."""
 ARITHMETIC = ("add", "sub", "mul", "div", "neg", "__radd__", "__rsub__", "__rmul__")
 """With a constant, relevance passes these as it is; a sum of two values shares it."""

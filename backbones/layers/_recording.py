@@ -84,7 +84,9 @@ class Step:
 
     def without_bias(self, x: Tensor, weight: Tensor) -> Tensor:
         """One of `LAYERS` with another weight and no bias."""
-        given = {name: x for name, x in self.kwargs.items() if name not in ("weight", "bias", "input")}
+        given = {
+            name: x for name, x in self.kwargs.items() if name not in ("weight", "bias", "input")
+        }
         found: Tensor = self.function(x, weight, None, *self.args[3:], **given)
         return found
 

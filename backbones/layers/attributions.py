@@ -32,7 +32,6 @@ from rlbench.backbones.layers._propagation import (
     guided,
 )
 from rlbench.backbones.layers._recording import Smooth, Tape
-from rlbench.errors import UserError
 
 MethodName = Literal[
     "gradient", "gradient-times-input", "integrated-gradients", "guided-backpropagation", "lrp", "pattern-attribution",

@@ -119,7 +119,11 @@ def test_negative_values_share_by_positive_summands() -> None:
 
 @pytest.mark.parametrize("kind", ["chain", "normalised", "residual"])
 def test_lrp_conserves_the_output(kind: str) -> None:
-    network = Residual() if kind == "residual" else convolutional(*[nn.BatchNorm2d(6)] * (kind == "normalised"))
+    network = (
+        Residual()
+        if kind == "residual"
+        else convolutional(*[nn.BatchNorm2d(6)] * (kind == "normalised"))
+    )
     *_, last = network.children()
     with torch.no_grad():
         last.weight.abs_()  # type: ignore[operator, union-attr]  # Each output has a positive summand.
@@ -140,7 +144,8 @@ def test_batch_normalisation_is_part_of_the_layer_before_it() -> None:
         norm.running_var.uniform_(0.5, 2.0)
     network = convolutional(norm)
     plain = convolutional()
-    plain.load_state_dict({k: v for k, v in zip(plain.state_dict(), [v for k, v in network.state_dict().items() if not k.startswith("1.")], strict=True)})  # fmt: skip
+    others = (x for name, x in network.state_dict().items() if not name.startswith("1."))
+    plain.load_state_dict(dict(zip(plain.state_dict(), others, strict=True)))
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     with torch.no_grad():
         first: Any = plain[0]
@@ -287,7 +292,7 @@ def test_networks_with_a_memory_are_explained() -> None:
 
 def test_normalisation_over_groups_has_no_rule_of_lrp() -> None:
     given = Explained(convolutional(nn.GroupNorm(2, 6)))
-    with pytest.raises(UserError, match="lrp has no rule for group_norm, .*give --methods without lrp"):  # fmt: skip
+    with pytest.raises(UserError, match=r"lrp has no rule for group_norm, .*give --methods without lrp"):  # fmt: skip
         explanation("lrp", given, images(), torch.zeros(4, dtype=torch.long))
 
 
@@ -336,4 +341,6 @@ def test_maps_are_those_of_captum(kind: str) -> None:
         }  # fmt: skip
     for method, maps in wanted.items():
         found = explanation(method, given, x, index)  # type: ignore[arg-type]
-        torch.testing.assert_close(found, maps, rtol=1e-4, atol=1e-6 * float(maps.detach().abs().max()))
+        torch.testing.assert_close(
+            found, maps, rtol=1e-4, atol=1e-6 * float(maps.detach().abs().max())
+        )

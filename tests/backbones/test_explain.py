@@ -113,7 +113,9 @@ def test_continuous_actions_may_move_a_little() -> None:
     change = found.columns["gradient: change"]
     assert found.columns["gradient: kept"].tolist() == (change <= 0.1).tolist()
     assert not [x for x in found.numbers if x.startswith("same answers")]
-    subject = Subject(ExplainConfig(methods=("gradient",)), Predictor(learner), torch.zeros(1, 8, 8, 3))
+    subject = Subject(
+        ExplainConfig(methods=("gradient",)), Predictor(learner), torch.zeros(1, 8, 8, 3)
+    )
     x = images()["obs"].float() / 255
     torch.testing.assert_close(subject.answers(x), learner.scores(255 * x))
     assert torch.equal(subject.chosen(x), learner.scores(255 * x).abs().argmax(1))
@@ -155,7 +157,9 @@ def test_target_is_the_map_of_another_image() -> None:
     model = classifier()
     found = explained(model, methods=("gradient",), examples=4)
     with evaluating(model):
-        subject = Subject(ExplainConfig(methods=("gradient",)), Predictor(model), torch.zeros(1, 8, 8, 3))
+        subject = Subject(
+            ExplainConfig(methods=("gradient",)), Predictor(model), torch.zeros(1, 8, 8, 3)
+        )
         x = images()["obs"][:4].float() / 255
         maps = subject.maps("gradient", x, subject.chosen(x))
     wanted = correlation(maps, maps[[2, 3, 0, 1]]).tolist()
