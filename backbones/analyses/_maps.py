@@ -22,7 +22,9 @@ def as_picture(x: Array, channels: int) -> Array:
     """An image of values from 0 to 1, with the channels in this dimension, as uint8 [H, W, 3]; of channels that are no colours, the last one."""
     x = np.moveaxis(x, channels, -1)
     x = x if x.shape[-1] == 3 else x[..., -1:]
-    return np.rint(255 * np.broadcast_to(x, (*x.shape[:2], 3)).clip(0, 1)).astype(np.uint8)
+    colours: Array = np.broadcast_to(x, (*x.shape[:2], 3)).clip(0, 1)
+    picture: Array = np.rint(255 * colours).astype(np.uint8)
+    return picture
 
 
 def heat(found: Array) -> Array:

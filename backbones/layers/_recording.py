@@ -121,11 +121,12 @@ class Tape(Smooth):
         if name in RELU:
             args, kwargs, func = (*inputs.values(),), {}, self.rectified
         aliases = {key: x.view_as(x) for key, x in inputs.items()}
-        args, kwargs = _replaced((tuple(args), kwargs), aliases)
-        out = func(*args, **kwargs)
+        given: tuple[Any, ...] = _replaced(tuple(args), aliases)
+        kwargs = _replaced(kwargs, aliases)
+        out = func(*given, **kwargs)
         outputs = tuple(x for x in _tensors(out) if x.requires_grad)
         if outputs:
-            step = Step("relu" if name in RELU else name, func, args, kwargs, (*inputs.values(),), (*aliases.values(),), outputs, self.beta)  # fmt: skip
+            step = Step("relu" if name in RELU else name, func, given, kwargs, (*inputs.values(),), (*aliases.values(),), outputs, self.beta)  # fmt: skip
             self.steps.append(step)
             self._depends |= {id(x): x for x in outputs}
         return out

@@ -138,7 +138,8 @@ def _integrated_gradients(network: Explained, x: Tensor, index: Tensor) -> Tenso
     def output(x: Tensor) -> Tensor:
         way = (shares.view(shape) * x).flatten(0, 1)
         chosen = _chosen(network, index.repeat(POINTS), probabilities=network.probabilities)
-        return (chosen(way).unflatten(0, (POINTS, -1)) / shares[:, None]).mean(0)
+        each: Tensor = chosen(way).unflatten(0, (POINTS, -1)) / shares[:, None]
+        return each.mean(0)
 
     return x * input_gradient(output, x)
 

@@ -80,7 +80,8 @@ def into_reach(x: Tensor, start: Tensor, radius: float) -> Tensor:
     away = inside - start
     distance = away.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
     # Both sets are convex and contain the start, so shortening the way keeps an input in the box.
-    return start + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
+    found: Tensor = start + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
+    return found
 
 
 def noise_of_norm(x: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
