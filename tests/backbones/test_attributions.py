@@ -126,7 +126,7 @@ def test_lrp_conserves_the_output(kind: str) -> None:
     )
     *_, last = network.children()
     with torch.no_grad():
-        last.weight.abs_()  # type: ignore[operator, union-attr]  # Each output has a positive summand.
+        last.weight.abs_()  # type: ignore[operator]  # Each output has a positive summand.
     x, index = images(), torch.tensor([0, 1, 2, 0])
     chosen = network.eval()(x).gather(1, index[:, None])[:, 0]
     for bounds in ((0.0, 1.0), None):
@@ -211,7 +211,7 @@ def test_patterns_of_convolutions_are_those_of_their_patches() -> None:
         wanted = covariance[:-1, -1] / covariance[-1, -1]
         torch.testing.assert_close(pattern[channel].flatten().double(), wanted, rtol=1e-3, atol=1e-5)  # fmt: skip
     # An output that is never positive has no pattern.
-    nn.init.constant_(layer.bias, -100.0)
+    torch.nn.init.constant_(layer.get_parameter("bias"), -100.0)
     (none,) = with_patterns(Explained(lambda x: layer(x).flatten(1)), [x]).patterns
     assert none.abs().sum() == 0
 
@@ -267,7 +267,8 @@ def test_integrated_gradients_are_complete() -> None:
 
         def answer(x: Tensor, probabilities: bool = probabilities) -> Tensor:
             scores = network(x)
-            return (scores.softmax(1) if probabilities else scores).gather(1, index[:, None])[:, 0]
+            found: Tensor = scores.softmax(1) if probabilities else scores
+            return found.gather(1, index[:, None])[:, 0]
 
         given = Explained(network, probabilities=probabilities)
         total = explanation("integrated-gradients", given, x, index).flatten(1).sum(1)
@@ -312,15 +313,15 @@ def test_maps_are_those_of_captum(kind: str) -> None:
         else convolutional()
     )
     captum = pytest.importorskip("captum.attr")
-    from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule
+    rules = pytest.importorskip("captum.attr._utils.lrp_rules")
 
     x, index = images(), torch.tensor([0, 1, 2, 0])
     given = Explained(network, bounds=None)
     for layer in network:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.rule = Alpha1_Beta0_Rule(set_bias_to_zero=True)  # type: ignore[assignment]
+            layer.rule = rules.Alpha1_Beta0_Rule(set_bias_to_zero=True)
         elif not isinstance(layer, nn.ReLU):
-            layer.rule = EpsilonRule()  # type: ignore[assignment]
+            layer.rule = rules.EpsilonRule()
     network = network.requires_grad_()
     for layer in network:
         if isinstance(layer, nn.ReLU):

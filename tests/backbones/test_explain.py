@@ -134,7 +134,8 @@ def test_images_of_an_agent_are_spread_over_its_episodes() -> None:
     with torch.no_grad(), evaluating(learner):
         found = analysis.analyse([learner], {})
     assert counts == [20]
-    whole: Any = Image.open(io.BytesIO(found.files["maps.png"]))
+    drawn: Any = found.files["maps.png"]
+    whole: Any = Image.open(io.BytesIO(drawn))
     second = np.asarray(whole)[14 + 124 : 14 + 244 : 15, :120:15]
     np.testing.assert_array_equal(second, seen[-1].numpy())
 

@@ -55,7 +55,7 @@ def test_grids_and_analyses_have_settings_that_exist() -> None:
 def test_maps_must_move_and_answers_must_stay(changed: dict[str, Any], holds: bool) -> None:
     assert verdict(paper.PAPER, "M1", results(**changed)).holds == holds
     if "only" not in changed and changed:
-        assert not verdict(paper.PAPER, "M1", results(only="lrp", **changed)).holds
+        assert not verdict(paper.PAPER, "M1", results(only="gradient", **changed)).holds
 
 
 def test_noise_must_move_maps_less() -> None:
