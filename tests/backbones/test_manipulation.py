@@ -62,7 +62,10 @@ def test_a_map_moves_to_its_target_and_the_answer_stays() -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     index = network(x).argmax(1)
-    answers = lambda z: network(z).softmax(1)
+
+    def answers(z: Tensor) -> Tensor:
+        found: Tensor = network(z).softmax(1)
+        return found
 
     def found(z: Tensor, beta: float | None) -> Tensor:
         return saliency(explanation("gradient", Explained(network, beta=beta), z, index), 1)
