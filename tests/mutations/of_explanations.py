@@ -36,7 +36,7 @@ MUTATIONS: list[Mutation] = [
         "backbones/layers/attributions.py", "backbones/test_attributions.py",
         ("gradient without the input", "return x * _gradient(network, x, index)", "return _gradient(network, x, index)"),
         ("points at the ends of the intervals", "device=x.device) + 0.5) / POINTS", "device=x.device) + 1.0) / POINTS"),
-        ("outputs that are not divided", ".unflatten(0, (POINTS, -1)) / shares[:, None])", ".unflatten(0, (POINTS, -1)))"),
+        ("outputs that are not divided", ".unflatten(0, (POINTS, -1)) / shares[:, None]", ".unflatten(0, (POINTS, -1))"),
         ("always of the outputs", "probabilities=network.probabilities", "probabilities=False"),
         ("maps that cannot be differentiated", "start, create_graph=again)", "start)"),
         ("signs cancel", "found = relevance.abs().sum(channels)", "found = relevance.sum(channels).abs()"),
