@@ -13,6 +13,7 @@ from rlbench.agents import load_agent
 from rlbench.backbones.analyses._maps import as_picture, heat, sheet
 from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.analyses.explain import Explain, ExplainConfig, Subject
+from rlbench.backbones.layers._recording import Smooth
 from rlbench.backbones.layers.manipulation import correlation
 from rlbench.backbones.models.classifier import Classifier, ClassifierConfig
 from rlbench.errors import UserError
@@ -214,3 +215,21 @@ def test_pictures_by_hand() -> None:
     assert drawn[14:134, :120].max() == 0
     assert drawn[14 + 124 :, 124:].max() == 0
     assert drawn[20, 122].tolist() == [255, 255, 255]
+
+
+def test_answers_with_softplus_are_of_images_from_0_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    seen: list[torch.Tensor] = []
+    answers = Subject.answers_with_softplus
+
+    def kept(subject: Subject, x: torch.Tensor, truth: torch.Tensor | None) -> dict[str, float]:
+        seen.append(x)
+        with Smooth(2.0):
+            wanted = model.scores(255 * x).softmax(1)
+        torch.testing.assert_close(subject.answers(x, 2.0), wanted)
+        assert not torch.allclose(subject.answers(x), wanted)
+        return answers(subject, x, truth)
+
+    monkeypatch.setattr(Subject, "answers_with_softplus", kept)
+    explained(model, methods=("gradient",), steps=1)
+    torch.testing.assert_close(seen[0], images()["obs"][:6].float() / 255)
