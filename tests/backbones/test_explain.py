@@ -157,15 +157,25 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
 
 def test_target_is_the_map_of_another_image() -> None:
     model = classifier()
-    found = explained(model, methods=("gradient",), examples=4)
+    found = explained(model, methods=("gradient",), radius=1e-6)
     with evaluating(model):
-        subject = Subject(
-            ExplainConfig(methods=("gradient",)), Predictor(model), torch.zeros(1, 8, 8, 3)
-        )
+        subject = Subject(ExplainConfig(methods=("gradient",)), Predictor(model), torch.zeros(1, 8, 8, 3))  # fmt: skip
         x = images()["obs"][:4].float() / 255
-        maps = subject.maps("gradient", x, subject.chosen(x))
-    wanted = correlation(maps, maps[[2, 3, 0, 1]]).tolist()
-    assert found.columns["gradient: target before"].tolist() == pytest.approx(wanted, abs=1e-5)
+        for beta, name in ((None, ""), (1.0, ", softplus 1")):
+            maps = subject.maps("gradient", x, subject.chosen(x), beta)
+            wanted = correlation(maps, maps[[2, 3, 0, 1]]).tolist()
+            assert found.columns[f"gradient: target before{name}"].tolist() == pytest.approx(wanted, abs=1e-5)  # fmt: skip
+    # An image that hardly changes keeps its map.
+    assert found.columns["gradient: original"] == pytest.approx(1, abs=0.01)
+
+
+def test_accuracies_are_shares_of_right_answers() -> None:
+    model, given = classifier(), images()
+    with torch.no_grad(), evaluating(model):
+        wrong = 1 - model.scores(given["obs"]).argmax(1)
+        config = ExplainConfig(**QUICK | {"methods": ("gradient",), "softplus": (1_000.0,)})
+        found = Explain(config).analyse([model], {"any": Examples({"obs": given["obs"], "label": wrong})})  # fmt: skip
+    assert (found.numbers["accuracy"], found.numbers["accuracy with softplus 1000"]) == (0, 0)
 
 
 def test_networks_without_a_rule_of_lrp_have_other_maps() -> None:
