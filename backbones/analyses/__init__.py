@@ -45,6 +45,10 @@ ANALYSES = NameTable(
             "gradient_norms:GradientNorms",
             "gradients on their way back through a memory, and through recurrent batch normalisation",
         ),
+        "explain": (
+            "explain:Explain",
+            "which pixels matter for the answers on images, and how easily such maps are manipulated",
+        ),
         "front": (
             "front:Front",
             "the architectures of a search: the best ones, and their front of accuracy and latency",

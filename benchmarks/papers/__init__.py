@@ -57,6 +57,10 @@ PAPERS = NameTable(
             "lpg:PAPER",
             "a learned update rule compared with A2C, and what its predictions encode",
         ),
+        "manipulated-explanations": (
+            "manipulated_explanations:PAPER",
+            "maps that explain an answer, moved to a target by small changes of the picture",
+        ),
         "mann": ("mann:PAPER", "one-shot learning with a table that is read by content"),
         "mixmatch": ("mixmatch:PAPER", "20 labelled and 1,400 unlabelled images"),
         "mnasnet": ("mnasnet:PAPER", "a search for accurate and fast networks"),
