@@ -25,6 +25,7 @@ from rlbench.backbones.analyses._base import Analysis, Array, Findings, Line, Pa
 from rlbench.backbones.analyses._maps import as_picture, gif, heat, png, sheet
 from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.layers._recording import Smooth
+from rlbench.backbones.layers.attacks import Ball
 from rlbench.backbones.layers.attributions import (
     METHODS,
     Explained,
@@ -39,7 +40,6 @@ from rlbench.backbones.layers.manipulation import (
     correlation,
     manipulated,
     mean_square,
-    noise_of_norm,
     structural_similarity,
 )
 from rlbench.backbones.ranges import (
@@ -254,7 +254,7 @@ def explained(subject: Subject, method: MethodName, x: Tensor) -> Manipulation:
     )  # fmt: skip
     norm = (moved - x).flatten(1).norm(dim=1)
     generator = torch.Generator(x.device).manual_seed(config.seed)
-    noisy = noise_of_norm(x, norm, generator)
+    noisy = Ball("l2", norm.view(-1, *[1] * (x.dim() - 1)), low=0, high=1).noise(x, generator)
     after, under_noise = (subject.maps(method, z, index) for z in (moved, noisy))
     before_answer, answer = subject.answers(x), subject.answers(moved)
     change = (answer - before_answer).gather(1, index[:, None])[:, 0].abs()

@@ -134,12 +134,23 @@ def pgd(
     return moved
 
 
-@torch.enable_grad()
-def input_gradient(objective: Objective, x: Tensor) -> Tensor:
-    """Gradient of an objective with respect to its inputs, [B, ...]; the gradients of weights are not changed."""
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(objective(x).sum(), x)
-    return gradient
+def input_gradient(output: Objective, x: Tensor) -> Tensor:
+    """The gradient of outputs with respect to their inputs, like x; the gradients of weights are not changed.
+
+    It can be differentiated again if x requires gradients.
+
+    Args:
+        output: From [B, ...] to [B]; an example's output depends on this example only.
+        x: Inputs, [B, ...].
+
+    >>> input_gradient(lambda x: (x**2).sum(1), torch.tensor([[1.0, 3.0]])).tolist()
+    [[2.0, 6.0]]
+    """
+    again = x.requires_grad
+    start = x if again else x.detach().requires_grad_()
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(output(start).sum(), start, create_graph=again)
+    return found
 
 
 def log_odds(scores: Tensor, answer: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from rlbench.backbones.layers._propagation import (
     guided,
 )
 from rlbench.backbones.layers._recording import Smooth, Tape
+from rlbench.backbones.layers.attacks import input_gradient
 
 MethodName = Literal[
     "gradient", "gradient-times-input", "integrated-gradients", "guided-backpropagation", "lrp", "pattern-attribution",
@@ -57,25 +58,6 @@ class Explained:
     """Whether integrated gradients explain the softmax of the outputs, as in Dombrowski et al.; the others always explain the outputs."""
     beta: float | None = None
     """Softplus in place of ReLUs; None: ReLUs."""
-
-
-def input_gradient(output: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The gradient of a sum of outputs with respect to x, like x.
-
-    It can be differentiated again if x requires gradients.
-
-    Args:
-        output: From [B, ...] to [B]; an example's output depends on this example only.
-        x: Inputs, [B, ...].
-
-    >>> input_gradient(lambda x: (x**2).sum(1), torch.tensor([[1.0, 3.0]])).tolist()
-    [[2.0, 6.0]]
-    """
-    again = x.requires_grad
-    start = x if again else x.detach().requires_grad_()
-    with torch.enable_grad():
-        (found,) = torch.autograd.grad(output(start).sum(), start, create_graph=again)
-    return found
 
 
 def explanation(method: MethodName, network: Explained, x: Tensor, index: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlbench.backbones.layers.attacks import Ball
 from rlbench.backbones.optim import Adam
 from rlbench.checks import same_shape
 
@@ -72,26 +73,6 @@ def manipulation_loss(
     return search.map_weight * moved + search.answer_weight * (answer - original).square().mean(1)
 
 
-def into_reach(x: Tensor, start: Tensor, radius: float) -> Tensor:
-    """Inputs [B, ...] moved into the box [0, 1] and, unless the radius is 0, into the ball around `start`."""
-    inside = x.clamp(0, 1)
-    if radius == 0:
-        return inside
-    away = inside - start
-    distance = away.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
-    # Both sets are convex and contain the start, so shortening the way keeps an input in the box.
-    found: Tensor = start + away * (radius / distance.clamp(min=1e-12)).clamp(max=1.0)
-    return found
-
-
-def noise_of_norm(x: Tensor, norm: Tensor, generator: torch.Generator) -> Tensor:
-    """Inputs x [B, ...] with Gaussian noise of a norm, [B]. Noise that would leave the box changes its sign, so that its norm stays."""
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    noise *= (norm / noise.flatten(1).norm(dim=1)).view(-1, *[1] * (x.dim() - 1))
-    outside = (x + noise < 0) | (x + noise > 1)
-    return (x + torch.where(outside, -noise, noise)).clamp(0, 1)
-
-
 @torch.enable_grad()
 def manipulated(
     maps: Callable[[Tensor, float], Tensor],
@@ -113,12 +94,13 @@ def manipulated(
     with torch.no_grad():
         original = answers(x)
     optimizer = Adam([moved], search.learning_rate)
+    reach = Ball("l2", search.radius or torch.inf, low=0, high=1)
     for step in range(search.steps):
         beta = beta_at(step, search.steps, search.betas)
         loss = manipulation_loss(maps(moved, beta), target, answers(moved), original, search)
         optimizer.step(torch.autograd.grad(loss.sum(), [moved]))
         with torch.no_grad():
-            moved.copy_(into_reach(moved, x, search.radius))
+            moved.copy_(reach.projected(x, moved))
     return moved.detach()
 
 

@@ -193,6 +193,14 @@ def test_gradients_of_inputs_leave_weights_and_the_graph_alone() -> None:
     assert torch.allclose(alone, gradient[:1])
 
 
+def test_the_gradient_can_be_differentiated_only_if_its_input_is() -> None:
+    x = torch.tensor([[1.0, 3.0]])
+    assert not input_gradient(lambda x: (x**3).sum(1), x).requires_grad
+    start = x.clone().requires_grad_()
+    (second,) = torch.autograd.grad(input_gradient(lambda x: (x**3).sum(1), start).sum(), start)
+    assert second.tolist() == [[6.0, 18.0]]
+
+
 def test_lbfgs_finds_the_nearest_point_of_the_other_class() -> None:
     x, target = torch.tensor([[0.6, 0.5, 0.2], [0.3, 0.1, 0.8]]), torch.tensor([0, 1])
     with torch.no_grad():  # As in `rlbench analyse`.

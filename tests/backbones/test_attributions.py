@@ -15,7 +15,6 @@ from rlbench.backbones.layers.attributions import (
     Explained,
     MethodName,
     explanation,
-    input_gradient,
     saliency,
     with_patterns,
 )
@@ -126,7 +125,7 @@ def test_negative_summands_of_positive_values_receive_nothing() -> None:
 def test_softplus_has_the_derivative_of_its_parameter() -> None:
     network, x = linear([[1.0]], [[2.0]]), torch.tensor([[0.5]])
     for method in ("gradient", "guided-backpropagation"):
-        found = explanation(method, Explained(network, beta=4.0), x, FIRST)  # type: ignore[arg-type]
+        found = explanation(method, Explained(network, beta=4.0), x, FIRST)
         torch.testing.assert_close(found, 2 * torch.tensor([[2.0]]).sigmoid())
 
 
@@ -141,7 +140,7 @@ def test_each_path_through_a_sum_counts_once() -> None:
 
     for method in ("gradient", "guided-backpropagation", "pattern-attribution"):
         given = Explained(network, patterns=[torch.ones(1, 1)] * 3)
-        found = explanation(method, given, torch.tensor([[1.0]]), FIRST)  # type: ignore[arg-type]
+        found = explanation(method, given, torch.tensor([[1.0]]), FIRST)
         factor = 36.0 if method == "pattern-attribution" else 1.0
         torch.testing.assert_close(found, factor * torch.tensor([[36.0]]))
 
@@ -339,14 +338,6 @@ def test_normalisation_over_groups_has_no_rule_of_lrp() -> None:
     given = Explained(convolutional(nn.GroupNorm(2, 6)))
     with pytest.raises(UserError, match=r"lrp has no rule for group_norm, .*give --methods without lrp"):  # fmt: skip
         explanation("lrp", given, images(), torch.zeros(4, dtype=torch.long))
-
-
-def test_the_gradient_can_be_differentiated_only_if_its_input_is() -> None:
-    x = torch.tensor([[1.0, 3.0]])
-    assert not input_gradient(lambda x: (x**3).sum(1), x).requires_grad
-    start = x.clone().requires_grad_()
-    (second,) = torch.autograd.grad(input_gradient(lambda x: (x**3).sum(1), start).sum(), start)
-    assert second.tolist() == [[6.0, 18.0]]
 
 
 @pytest.mark.parametrize("kind", ["convolutional", "linear"])

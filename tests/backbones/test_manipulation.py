@@ -12,11 +12,9 @@ from rlbench.backbones.layers.manipulation import (
     Search,
     corner,
     correlation,
-    into_reach,
     manipulated,
     manipulation_loss,
     mean_square,
-    noise_of_norm,
     structural_similarity,
 )
 
@@ -37,23 +35,6 @@ def test_the_loss_weighs_maps_of_mean_one_and_answers() -> None:
     torch.testing.assert_close(loss, torch.tensor([3.0 + 10.0 * 0.01]))
     with pytest.raises(ValueError, match="one shape"):
         manipulation_loss(found, target[0], answer, original, weights)
-
-
-def test_the_reach_is_the_part_of_the_ball_in_the_box() -> None:
-    start = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    moved = into_reach(torch.tensor([[3.5, 4.5], [-1.0, 0.6]]), start, 0.5)
-    # Clamped to (1, 1), then shortened to the length 0.5.
-    side = 0.5 + 0.5 / 2**0.5
-    torch.testing.assert_close(moved, torch.tensor([[side, side], [0.0, 0.6]]))
-    assert into_reach(torch.tensor([[3.0, -3.0]]), start[:1], 0).tolist() == [[1.0, 0.0]]
-
-
-def test_noise_has_the_norm_and_stays_in_the_box() -> None:
-    x = torch.tensor([0.0, 1.0]).repeat(2, 50)
-    moved = noise_of_norm(x, torch.tensor([0.5, 0.0]), torch.Generator().manual_seed(0))
-    torch.testing.assert_close((moved - x).norm(dim=1), torch.tensor([0.5, 0.0]))
-    assert moved.min() >= 0
-    assert moved.max() <= 1
 
 
 def test_a_map_moves_to_its_target_and_the_answer_stays() -> None:

@@ -58,9 +58,10 @@ MUTATIONS: list[Mutation] = [
         ),
         (
             "weights get gradients",
-            "(gradient,) = torch.autograd.grad(objective(x).sum(), x)\n    return gradient",
-            "objective(x).sum().backward()\n    assert x.grad is not None\n    return x.grad",
+            "(found,) = torch.autograd.grad(output(start).sum(), start, create_graph=again)",
+            "output(start).sum().backward()\n        found = start.grad",
         ),
+        ("gradients that cannot be differentiated", "start, create_graph=again)", "start)"),
         (
             "no gradient without a start",
             "x if generator is None else ball.start(x, generator))",
