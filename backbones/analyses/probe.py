@@ -50,7 +50,7 @@ class ProbeConfig:
     """Test examples, the first ones, or steps of an agent; probes learn from two thirds."""
     features: tuple[str, ...] = ()
     """Features to decode; by default all that are known and not constant."""
-    largest: int = 4_096
+    largest: int = 1_024
     """Layers with more units are left out."""
     penalty: float = 1e-2
     """Weight of half the squared norm of a probe's weights."""

@@ -60,7 +60,7 @@ def _grids(updates: int, size: int, policy_updates: int) -> tuple[Grid, ...]:
 
 
 def _analyses(examples: int) -> tuple[AnalysisGrid, ...]:
-    pictures: Mapping[str, Any] = {"examples": examples, "features": FEATURES, "largest": 1_024}
+    pictures: Mapping[str, Any] = {"examples": examples, "features": FEATURES}
     shape = trained_on("shape")
     return (
         *(AnalysisGrid(PROBE, (trained_on(x),), (INDEPENDENT,), seeds=3, settings=pictures) for x in FEATURES),

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from rlbench.backbones.analyses._base import Findings
 from rlbench.backbones.analyses.certify import Certify, CertifyConfig
 from rlbench.backbones.layers.smoothing import (
     attacked,
@@ -17,9 +18,12 @@ from rlbench.backbones.layers.smoothing import (
     noisy_counts,
     smoothed_loss,
 )
+from rlbench.backbones.models import MODELS
 from rlbench.backbones.models.smooth_adversarial import SmoothAdversarial, SmoothAdversarialConfig
 from rlbench.errors import UserError
 from rlbench.experience import Examples
+from rlbench.interface import Agent, Spec
+from tests.agents.case import make as make_agent
 from tests.backbones.test_ways_of_training import SPEC, batch
 
 SETTINGS: dict[str, Any] = {
@@ -147,7 +151,43 @@ def test_the_analysis_certifies_what_the_model_answers() -> None:
     assert "broken certificates" not in quiet.numbers
 
 
-def test_the_analysis_refuses_other_models() -> None:
+def certified_agent(agent: Agent, obs: Tensor, **settings: Any) -> Findings:
+    analysis = Certify(CertifyConfig(sigma=0.25, samples=400, examples=len(obs), **settings))
+    analysis.observations = lambda count: obs[:count]
+    with torch.no_grad():
+        return analysis.analyse([agent], {})
+
+
+def test_the_action_of_an_agent_is_certified_in_deviations_of_each_number() -> None:
+    agent: Any = make_agent("ppo", Spec(Box(-np.inf, np.inf, (2,)), Discrete(2)))
+    # The first number decides; the second one never changes, so that no noise reaches it.
+    agent.scores = lambda obs, state=None: torch.stack(
+        [obs[:, 0], -obs[:, 0] + 1e6 * (obs[:, 1] - 7)], 1
+    )
+    obs = torch.tensor([[100.0, 7], [-100, 7], [10, 7], [-10, 7]])
+    found = certified_agent(agent, obs)
+    assert found.columns["label"].tolist() == [0, 1, 0, 1]
+    deviation = float(obs[:, 0].std(correction=0))
+    # The true radius is the distance in deviations; the bound of 400 draws is a little smaller, and never above 2.11 sigma.
+    assert (found.columns["radius"][2:] <= 10 / deviation).all()
+    assert (found.columns["radius"][2:] > 0).all()
+    assert found.columns["radius"][:2] == pytest.approx([0.25 * 2.11] * 2, abs=0.01)
+    assert found.numbers["certified agreement"] == 1.0
+    assert found.numbers["broken certificates"] == 0
+
+
+def test_the_analysis_refuses_other_learners() -> None:
     given = Examples({"obs": torch.zeros(3, 2), "label": torch.zeros(3, dtype=torch.int64)})
-    with pytest.raises(UserError, match="does not classify images of bytes"):
-        Certify(CertifyConfig()).analyse([make()], {"any": given})
+    image = {"obs": Box(0, 255, (8, 8, 1), np.uint8)}
+    pretext = MODELS.load("pretext")(
+        MODELS.load("pretext").Config(encoder="conv4:width=4,layers=2"), image
+    )
+    with pytest.raises(
+        UserError, match="Pretext has no classes or discrete actions; give a run of a classifier"
+    ):
+        Certify(CertifyConfig()).analyse([pretext], {"any": given})
+    box = Box(-1, 1, (2,))
+    with pytest.raises(UserError, match="PPO has no classes or discrete actions"):
+        certified_agent(make_agent("ppo", Spec(box, box)), torch.zeros(3, 2))
+    with pytest.raises(UserError, match="RecurrentPPO has a memory"):
+        certified_agent(make_agent("recurrent-ppo", Spec(box, Discrete(2))), torch.zeros(3, 2))

@@ -63,8 +63,10 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "backbones/analyses/certify.py", "backbones/test_smoothing.py",
-        ("radii of wrong answers", "right = np.where(answer == truth, radius, 0.0)", "right = radius"),
-        ("all attacks count as broken", "again.argmax(1) != kept[sure]", "again.argmax(1) == kept[sure]"),
+        ("radii of wrong answers", "right = np.where(answer == wanted, radius, 0.0)", "right = radius"),
+        ("all attacks count as broken", "again.argmax(1) != kept)", "again.argmax(1) == kept)"),
+        ("noise in values that never change", "torch.where(varies, unit * z, first)", "unit * z + (1 - varies.float()) * z"),
+        ("one unit for all values", "x.std(dim=0, correction=0), x[0]", "torch.ones_like(x[0]), x[0]"),
     ),
     *of_file(
         "backbones/layers/federated.py", "backbones/test_fedavg.py",
