@@ -60,9 +60,15 @@ def test_scores_of_classes_and_of_numbers_by_hand() -> None:
     label = torch.tensor([0, 1, 0, 1, 0, 1])
     z = torch.tensor([[-1.0], [1], [-1], [1], [1], [1]])
     assert decoded(z, label, 4, 1e-3).tolist() == [0, 1]
-    value = torch.tensor([1.0, 3, 1, 3, 2, 4])
-    # Without a penalty the probe is 2 + z; the variance of 2 and 4 is 1.
-    assert decoded(z, value, 4, 0.0).tolist() == pytest.approx([1 - 1, 1 - 1], abs=1e-6)
+    value = torch.tensor([1.0, 3, 1, 3, 2, 6])
+    # Without a penalty the probe is 2 + z; the variance of 2 and 6 is 4.
+    assert decoded(z, value, 4, 0.0).tolist() == pytest.approx([1 - 1 / 4, 1 - 9 / 4], abs=1e-6)
+
+
+def test_probes_do_not_learn_from_the_rows_of_the_tests() -> None:
+    z = torch.tensor([[-1.0], [1.0]]).repeat(12, 1)
+    label = torch.tensor([0, 1] * 2 + [1, 0] * 10)
+    assert decoded(z, label, 4, 1e-3).sum() == 0
 
 
 def test_a_penalty_shrinks_the_weights() -> None:
@@ -110,6 +116,9 @@ def test_an_agent_knows_what_it_sees_and_not_what_it_cannot_see(lamp: Path) -> N
         assert numbers[f"clock, {network}"] < 0.4
         assert numbers[f"brightness, {network}"] > 0.9
     assert numbers["lamp, shuffled"] < 0.65
+    before, after = ([x for name, x in found.columns.items() if f" {network} " in name] for network in ("untrained", "trained"))  # fmt: skip
+    assert len(before) == len(after) > 0
+    assert any((x != y).any() for x, y in zip(before, after, strict=True))
     assert not any(name.startswith("always") for name in numbers)
     rows = [*csv.DictReader(io.StringIO(str(found.files["probes.csv"])))]
     assert {row["feature"] for row in rows} == {"lamp", "clock", "brightness"}
