@@ -61,7 +61,7 @@ class AdversarialConfig:
     norm: Norm = "linf"
     """Norm of the changes: the largest change of a value, or the Euclidean norm."""
     budgets: tuple[float, ...] = (0.05, 0.1, 0.2)
-    """Budgets: the largest norm of a change (paper: eps). Values of images are from 0 to 1; changes to other values are in standard deviations."""
+    """One or more budgets: the largest norm of a change (paper: eps). Values of images are from 0 to 1; changes to other values are in standard deviations."""
     steps: int = 20
     """Steps of PGD (paper: T)."""
     examples: int = 200
