@@ -236,7 +236,7 @@ class CRR(Agent):
         return self._choose(obs, obs, self.config.act_mode, noise)
 
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
-        """The mode of the policy; of discrete actions, what `act_mode` compares, without noise."""
+        """The mode of the policy; for discrete actions, the numbers that `act_mode` compares, without noise."""
         obs = self.normaliser(obs)
         return self._readout(obs, obs)
 

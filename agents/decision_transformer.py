@@ -136,7 +136,7 @@ class DecisionTransformer(Agent):
         return Action(action, state={**state, "time": state["time"] + 1})
 
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
-        """Logits of discrete actions, or actions."""
+        """Logits of discrete actions, or continuous actions."""
         out, _ = self._step(obs, state)
         return out if self.chooses else self.form.from_unit(out.tanh())
 

@@ -1,4 +1,4 @@
-"""What is true in an environment at a moment, whatever an agent observes of it; for analyses of what agents know."""
+"""Facts about the present state of an environment, whether or not an agent observes them; for analyses of what agents know."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,16 +9,16 @@ DOORS = ("open", "closed", "locked")
 
 
 def facts_of(env: Any) -> Mapping[str, int | float]:
-    """Facts by name; whole numbers from 0 are classes, others quantities.
+    """Facts by name; whole numbers from 0 are classes, other numbers are quantities.
 
-    An environment may have a method `facts`, without arguments, that returns them. Otherwise, they are known for MiniGrid (the agent's place and
+    An environment may have a method `facts`, without arguments, that returns them. Otherwise, they are known for MiniGrid (the agent's position and
     direction, whether it carries something, the state and the colour of the first door, the colour of the first key) and for MuJoCo (velocities).
 
     Args:
         env: A Gymnasium environment.
 
     Raises:
-        UserError: Nothing is known of this environment.
+        UserError: Nothing is known about this environment.
     """
     world = env.unwrapped
     if callable(own := getattr(world, "facts", None)):
@@ -30,7 +30,7 @@ def facts_of(env: Any) -> Mapping[str, int | float]:
     if velocities is not None:
         return {f"velocity {i}": float(x) for i, x in enumerate(velocities)}
     raise UserError(
-        f"no facts are known of {type(world).__name__}; give its class a method `facts` that returns a dict of names and numbers, or a run on "
+        f"no facts are known about {type(world).__name__}; give its class a method `facts` that returns a dict of names and numbers, or a run on "
         "a task of MiniGrid or MuJoCo"
     )
 

@@ -191,17 +191,17 @@ class Learner(ABC):
 
     @property
     def chooses(self) -> bool:
-        """Whether the answer is one of several choices, the one with the largest of `scores`."""
+        """Whether the answer is one of several choices: the one with the largest score (see `scores`)."""
         return False
 
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
-        """The numbers on which the answer depends, as a function of observations that can be differentiated.
+        """The numbers on which the answer depends, as a differentiable function of the observations.
 
-        Analyses call it. By default it is `decide`, for noise of 0.
+        Analyses call it. By default it is `decide` with noise of 0.
 
         Args:
             obs: Observations, [B, ...]; images of bytes as floating-point numbers from 0 to 255.
-            state: Recurrent state that `act` returned for the step before; None at the beginning, or if there is none.
+            state: Recurrent state that `act` returned at the previous step; None at the beginning, or if there is none.
 
         Returns:
             Logits of classes or of discrete actions, or values of discrete actions, [B, K]; continuous actions before they are
@@ -212,7 +212,7 @@ class Learner(ABC):
         """
         if self.chooses:
             raise UserError(
-                f"{type(self).__name__} does not offer the numbers by which it chooses; give it a method `scores` (see Learner)"
+                f"{type(self).__name__} does not provide the scores by which it chooses; give it a method `scores` (see Learner)"
             )
         shape = self.acting_noise
         return self.decide(obs, None if shape is None else obs.new_zeros((len(obs), *shape)))

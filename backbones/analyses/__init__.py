@@ -18,7 +18,7 @@ ANALYSES = NameTable(
         ),
         "adversarial": (
             "adversarial:Adversarial",
-            "accuracy or return when small changes of the inputs are chosen against the network",
+            "accuracy or return under small adversarial changes to the inputs",
         ),
         "attention-cost": (
             "attention_cost:AttentionCost",
@@ -47,7 +47,7 @@ ANALYSES = NameTable(
         ),
         "explain": (
             "explain:Explain",
-            "which pixels matter for the answers on images, and how easily such maps are manipulated",
+            "maps of the pixels that matter for the answers on images, and how easily they are manipulated",
         ),
         "front": (
             "front:Front",

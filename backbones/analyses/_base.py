@@ -84,7 +84,7 @@ class Analysis(ABC):
     """Observations of the first run's agent in its own episodes, in order, [N, ...]. Set before
     `analyse` is called, unless it is the run of a model."""
     moments: Callable[[int], Moments]
-    """Steps of the first run's agent, every second action at random, with facts of its environment. Set before `analyse` is called, unless it is
+    """Steps of the first run's agent, with facts about its environment; half of the actions are random. Set before `analyse` is called, unless it is
     the run of a model."""
     untrained: Callable[[], Any]
     """Makes the first run's learner as it was before its training, in evaluation mode. Set before `analyse` is called."""

@@ -19,7 +19,7 @@ BRIGHTEST = 99.0
 
 
 def as_picture(x: Array, channels: int) -> Array:
-    """An image of values from 0 to 1, with the channels in this dimension, as uint8 [H, W, 3]; of channels that are no colours, the last one."""
+    """An image of values from 0 to 1, with the channels in this dimension, as uint8 [H, W, 3]; if the channels are not colours, the last one."""
     x = np.moveaxis(x, channels, -1)
     x = x if x.shape[-1] == 3 else x[..., -1:]
     colours: Array = np.broadcast_to(x, (*x.shape[:2], 3)).clip(0, 1)

@@ -1,11 +1,11 @@
-"""Adversarial examples: how small changes of what a network reads lower its accuracy or its return.
+"""Adversarial examples: how small changes to what a network reads lower its accuracy or its return.
 
 Test examples of a model, or all observations of an agent in whole episodes, are changed by at most a budget (eps): by FGSM, by PGD, and by noise
-of the same norm, which shows whether an attack does more than any change of its size. A model's examples are attacked against their class, an agent's
-observations against the action that it would choose; continuous actions are moved as far as possible. Changes are found with the first run and applied
-to all runs, so that further runs show whether they transfer to networks that an attacker does not know. `layers/attacks.py` has the attacks.
+of the same norm, which shows whether an attack does more than any change of its size. An attack leads a model away from
+the class of an example, and an agent away from the action that it would choose; continuous actions are moved as far as possible. Changes are found with the
+first run and applied to all runs, so that further runs show whether they transfer to networks that an attacker does not know. `layers/attacks.py` has the attacks.
 
-For some examples of a model, L-BFGS also searches the nearest inputs with other classes, which are drawn at random (Szegedy et al., 2014,
+For some examples of a model, L-BFGS also searches for the nearest inputs with other classes, which are drawn at random (Szegedy et al., 2014,
 https://arxiv.org/abs/1312.6199, section 4.1). Agents: Huang et al., 2017, https://arxiv.org/abs/1702.02284.
 
 Files, for images:
@@ -61,13 +61,13 @@ class AdversarialConfig:
     norm: Norm = "linf"
     """Norm of the changes: the largest change of a value, or the Euclidean norm."""
     budgets: tuple[float, ...] = (0.05, 0.1, 0.2)
-    """Largest norms of a change (paper: eps). Values of images are from 0 to 1; other values have their standard deviation as the unit."""
+    """One or more budgets: the largest norm of a change (paper: eps). Values of images are from 0 to 1; changes to other values are in standard deviations."""
     steps: int = 20
     """Steps of PGD (paper: T)."""
     examples: int = 200
-    """Test examples of a model, the first ones."""
+    """Number of test examples of a model; the first ones are used."""
     lbfgs_examples: int = 0
-    """How many of them L-BFGS moves to another class, for images; 0: none."""
+    """Number of the test examples that L-BFGS moves to another class, for images; 0: none."""
     episodes: int = 20
     """Episodes of an agent for each attack and budget."""
     explore: bool = False
@@ -166,7 +166,7 @@ class Adversarial(Analysis):
         ball: Ball,
         state: State | None = None,
     ) -> Tensor:
-        """Inputs [B, ...] that were attacked with the first run, against classes or discrete actions [B], or continuous actions [B, A]."""
+        """Inputs [B, ...] that lead the first run away from classes or discrete actions [B], or from continuous actions [B, A]."""
         if attack == "noise":
             return ball.noise(x, self._generator)
         first = self._runs[0]
@@ -181,7 +181,7 @@ class Adversarial(Analysis):
         return pgd(objective, x, ball, self.config.steps, self._generator)
 
     def _perturbing(self, attack: str, ball: Ball) -> Callable[[Tensor, State | None], Tensor]:
-        """Changes what an agent sees, [B, ...], against the action that the first run would choose."""
+        """Changes what an agent sees, [B, ...], so that the first run does not take the action that it would choose."""
         first = self._runs[0]
 
         def perturb(obs: Tensor, state: State | None) -> Tensor:
@@ -196,11 +196,11 @@ class Adversarial(Analysis):
         """Results of L-BFGS and of noise of the same norm, with the errors of all runs.
 
         Raises:
-            UserError: The inputs are no images of bytes.
+            UserError: The inputs are not images of bytes.
         """
         first, generator = self._runs[0], self._generator
         if not first.images:
-            raise UserError("L-BFGS needs images of bytes; leave lbfgs_examples at 0")
+            raise UserError("L-BFGS needs images of bytes; leave --lbfgs-examples at 0")
         own = first.scores(x)
         # A class other than the answer.
         shift = torch.randint(1, own.shape[1], (len(x),), generator=generator, device=x.device)
@@ -257,7 +257,7 @@ class Adversarial(Analysis):
         )
 
     def _picture(self, x: Tensor) -> bytes | None:
-        """The file of examples; None for inputs that are no images."""
+        """The file of examples; None for inputs that are not images."""
         first = self._runs[0]
         if not first.images:
             return None

@@ -1,10 +1,10 @@
 """Explains the answers of a classifier or of a policy on images, and shows how easily the explanations are manipulated.
 
-For each method of `layers/attributions.py`, the maps show which pixels matter for the class or action that is chosen. Then a small change of each
-image is searched that keeps the answer and moves its map to a target: the map of another image, or an empty corner. Reported for each method:
+For each method of `layers/attributions.py`, the maps show which pixels matter for the class or action that is chosen. Then a search finds a small change to
+each image that keeps the answer and moves the map to a target: the map of another image, or an empty corner. Reported for each method:
 
     target before, after       correlation, mean squared difference and structural similarity (SSIM) of the map with the target
-    original, noise            the same of the manipulated map with the original map, and of the map under random noise of equal norm
+    original, noise            the same for the manipulated map and the original one, and for the map under random noise of equal norm and the original one
     kept, change               the share of answers that stay, and the mean change of their probability
     softplus                   correlations with the target if softplus(beta x) / beta replaces the ReLUs of the same network: the smaller beta, the smoother
 
@@ -73,11 +73,11 @@ class ExplainConfig:
     methods: tuple[MethodName, ...] = METHODS
     """Methods of explanation."""
     examples: int = 20
-    """Images that are explained: the first test examples, or observations from an agent's episodes at equal distances in time."""
+    """Images that are explained: the first test examples, or equally spaced observations from an agent's episodes."""
     fit: int = 500
     """Images from which patterns are estimated, and with which the answers of softplus networks are compared."""
     target: Literal["image", "corner"] = "image"
-    """Target of a manipulation: the map of another of the images, or an even map in the emptiest corner of the image."""
+    """Target of a manipulation: the map of another image, or a uniform map in the corner where the original map is emptiest."""
     steps: int = 500
     """Steps of Adam on the pixels; 0: no manipulation."""
     learning_rate: float = 0.005
@@ -87,18 +87,18 @@ class ExplainConfig:
     answer_weight: float = 1_000.0
     """Weight of the squared change of the probabilities, Q-values or actions (paper: gamma_2)."""
     betas: tuple[float, float] = (10.0, 100.0)
-    """Parameter of softplus in the first and the last step; ReLUs have no second derivative."""
+    """Parameter of the softplus that replaces ReLUs in the search, in the first and the last step; ReLUs have no second derivative."""
     radius: float = 0.8
-    """Largest Euclidean norm of the change of an image; 0: any."""
+    """Largest Euclidean norm of the change to an image; 0: no limit."""
     softplus: tuple[float, ...] = (1.0, 3.0, 10.0)
-    """Parameters of softplus with which explanations are judged as a defence."""
+    """Parameters of softplus in place of ReLUs that are tested as a defence."""
     film: int = 64
     """Observations in the film of an agent; 0: no film."""
     seed: int = 0
     """Seed of the noise."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
-        "methods": Range(lambda x: len({*x}) == len(x) > 0, "one method or more, each once"),
+        "methods": Range(lambda x: len({*x}) == len(x) > 0, "one or more methods, each once"),
         "examples": TWO, "fit": SIZE, "steps": PERIOD, "learning_rate": POSITIVE, "map_weight": POSITIVE, "answer_weight": NOT_NEGATIVE,
         "betas": Range(lambda x: len(x) == 2 and all(map(POSITIVE.holds, x)), f"two numbers, each {POSITIVE.words}"),
         "radius": NOT_NEGATIVE, "softplus": Range(lambda x: all(map(POSITIVE.holds, x)), f"numbers, each {POSITIVE.words}"),
@@ -131,7 +131,7 @@ class Explain(Analysis):
         obs = self.observations(many) if given is None else given["obs"]
         if len(obs) < config.examples:
             raise UserError(
-                f"examples is {config.examples}, but there are {len(obs)} images; give at most this number"
+                f"--examples is {config.examples}, but there are only {len(obs)} images; give at most {len(obs)}"
             )
         predictor.check_differentiable(obs)
         fit = predictor.scaled(obs[: config.fit])

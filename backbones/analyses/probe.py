@@ -1,7 +1,7 @@
 """Linear probes of the layers of a trained network: what it knows about each feature of its observations, and what it knew before.
 
-The features of a model's observations are the classes of the other columns of its test examples; those of an agent's are facts of
-its environment, such as whether a door is open (`rlbench.envs.facts`). A probe learns from activations of test examples, or of some of the episodes, and is scored
+The features of a model's observations are the classes of the other columns of its test examples; those of an agent's are facts about
+its environment, such as whether a door is open (`rlbench.envs.facts`). A probe learns from the activations of some test examples, or episodes, and is scored
 on the others, so that it never profits from features that go together in the training data. Controls are the untrained network with
 the same initial weights, the observations themselves, and shuffled features, which nothing can decode.
 
@@ -47,7 +47,7 @@ class ProbeConfig:
     """Settings of the probes."""
 
     examples: int = 1_200
-    """Test examples, the first ones, or steps of an agent; probes learn from two thirds."""
+    """Number of test examples (the first ones), or of steps of an agent; probes learn from two thirds of them."""
     features: tuple[str, ...] = ()
     """Features to decode; by default all that are known and not constant."""
     largest: int = 1_024
@@ -131,19 +131,21 @@ class Probe(Analysis):
         facts = {name: batch[name] for name in classes if name != "obs"}
         train = int(TRAINING * len(batch))
         if not 0 < train < len(batch):
-            raise UserError(f"there are {len(batch)} test examples; a probe needs 2 or more")
+            raise UserError(
+                f"a probe needs at least 2 test examples, but there are {len(batch)}; give --examples 2 or more"
+            )
         return Moments(batch["obs"], None, facts, train)
 
     def _features(self, known: Moments) -> Mapping[str, Tensor]:
         """The features to decode, [N] each.
 
         Raises:
-            UserError: There are none, or one that is asked for is unknown or constant.
+            UserError: There are none, or a requested one is unknown or constant.
         """
         rest = {name: x for name, x in known.facts.items() if _varies(x, known.train)}
         if missing := [name for name in self.config.features if name not in rest]:
             raise UserError(
-                f"the feature {missing[0]!r} is not known or has the same value everywhere; there are {', '.join(rest) or 'none'}"
+                f"the feature {missing[0]!r} is not known or has the same value everywhere; known features: {', '.join(rest) or 'none'}"
             )
         if not rest:
             raise UserError(f"no feature with more than one value is known; give {self.runs[0]}")
@@ -157,7 +159,7 @@ class Probe(Analysis):
         features: Mapping[str, Tensor],
         only: str | None = None,
     ) -> Iterator[Decoded]:
-        """Probes of the layers of a network, or `only` of one; without the last, which is the answer, and those that only reshape."""
+        """Probes of the layers of a network, or of the layer `only`; the last layer, which is the answer, and layers that only reshape are left out."""
         seen, parts = Predictor(learner), []
         for first in range(0, len(known.obs), AT_ONCE):
             some = slice(first, first + AT_ONCE)

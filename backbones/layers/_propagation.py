@@ -24,9 +24,9 @@ UNCHANGED = (
     "batch_norm",
     "dropout",
 )
-"""Functions of each element, which relevance passes as it is; batch normalisation is one if it is not part of a layer."""
+"""Element-wise functions, through which relevance passes unchanged; batch normalisation is one if it is not part of a layer."""
 ARITHMETIC = ("add", "sub", "mul", "div", "neg", "__radd__", "__rsub__", "__rmul__")
-"""With a constant, relevance passes these as it is; a sum of two values shares it."""
+"""If the other operand is a constant, relevance passes through unchanged; a sum of two values shares it."""
 MOVING = (
     "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "contiguous", "float", "to", "squeeze", "unsqueeze",
     "__getitem__", "cat", "stack", "split", "chunk", "unbind", "clone", "expand", "pad", "max_pool2d",
@@ -37,9 +37,9 @@ POOLING = ("avg_pool2d", "adaptive_avg_pool2d", "mean", "sum")
 
 
 def guided(step: Step, values: Values) -> Values:
-    """Guided backpropagation: the gradient, of which a ReLU lets positive values pass.
+    """Guided backpropagation: the gradient, of which a ReLU lets only positive values pass.
 
-    The second derivative needs a smooth gate, but not a smooth maximum of the values, of which any softplus would depend on their scale.
+    The second derivative needs a smooth gate, but not a smooth maximum of the values: a softplus of them would depend on their scale.
     """
     (value,) = values if len(values) == 1 else (None,)
     if step.name != "relu" or value is None:

@@ -1,4 +1,4 @@
-"""Adversarial examples: small changes of an input that change an answer.
+"""Adversarial examples: small changes to an input that change an answer.
 
     FGSM      x' = P( x + eps u(g(x)) )
     PGD       x' <- P( x' + a u(g(x')) ),   a = 2.5 eps / T in the largest norm, 2 eps / T in the Euclidean norm
@@ -40,7 +40,7 @@ WEIGHTS = (1e-3, 10.0)
 
 @dataclass(frozen=True)
 class Ball:
-    """The changes of an input that an attack may make."""
+    """The changes to an input that an attack may make."""
 
     norm: Norm
     """The largest change of a value, or the Euclidean norm."""
@@ -49,7 +49,7 @@ class Ball:
     unit: float | Tensor = 1.0
     """Unit in which changes are measured, for example the standard deviation of each value; values with the unit 0 are not changed."""
     low: float | Tensor = -torch.inf
-    """Lower bounds of valid inputs. An input that is outside of the bounds may stay there."""
+    """Lower bounds of valid inputs. An input that is outside the bounds may stay there."""
     high: float | Tensor = torch.inf
     """Upper bounds of valid inputs."""
 

@@ -15,7 +15,7 @@ LRP is layer-wise relevance propagation with alpha = 1 and beta = 0, and in the 
 Biases receive no relevance. The patterns a of a layer are estimated over inputs x with an output y > 0.
 
 All of them are functions of x that can be differentiated, as the manipulation of explanations needs. They work for any network: `_recording.py` records
-the operations between x and the outputs. A ReLU has no second derivative, so that `beta` replaces it by softplus(beta x) / beta.
+the operations between x and the outputs. A ReLU has no second derivative, so `beta` replaces it by softplus(beta x) / beta.
 """
 
 from collections.abc import Callable, Mapping, Sequence

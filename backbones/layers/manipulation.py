@@ -1,4 +1,4 @@
-"""Manipulated explanations: a small change of the input that keeps the network's answer and moves its explanation to a chosen map.
+"""Manipulated explanations: a small change to the input that keeps the network's answer and moves its explanation to a chosen map.
 
     minimise over x'   gamma_1 |h(x') - h_target|^2 + gamma_2 |p(x') - p(x)|^2,   x' in [0, 1]^n, |x' - x|_2 <= radius
 
@@ -41,7 +41,7 @@ class Search:
     betas: tuple[float, float]
     """Of softplus, in the first and in the last step."""
     radius: float
-    """Largest distance from the input; 0: any."""
+    """Largest distance from the input; 0: no limit."""
 
 
 def beta_at(step: int, steps: int, betas: tuple[float, float]) -> float:
@@ -105,7 +105,7 @@ def manipulated(
 
 
 def corner(maps: Tensor) -> Tensor:
-    """For each map [B, H, W] a map that is even in the emptiest corner, of a quarter of the sides, and 0 elsewhere."""
+    """For each map [B, H, W] a map that is uniform in the emptiest corner, of a quarter of the sides, and 0 elsewhere."""
     rows, columns = (max(1, side // 4) for side in maps.shape[1:])
     corners = torch.zeros((4, *maps.shape[1:]), dtype=maps.dtype, device=maps.device)
     corners[0, :rows, :columns] = corners[1, :rows, -columns:] = 1 / (rows * columns)

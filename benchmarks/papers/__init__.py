@@ -14,7 +14,7 @@ PAPERS = NameTable(
     {
         "adversarial-examples": (
             "adversarial_examples:PAPER",
-            "small changes that change an answer or stop an agent",
+            "small changes to inputs that change an answer or make an agent fail",
         ),
         "batch-norm": ("batch_norm:PAPER", "batch normalisation of a network of sigmoids"),
         "bert": ("bert:PAPER", "pre-training on sentences with hidden words"),
@@ -59,7 +59,7 @@ PAPERS = NameTable(
         ),
         "manipulated-explanations": (
             "manipulated_explanations:PAPER",
-            "maps that explain an answer, moved to a target by small changes of the picture",
+            "maps that explain an answer, moved to a target by small changes to the picture",
         ),
         "mann": ("mann:PAPER", "one-shot learning with a table that is read by content"),
         "mixmatch": ("mixmatch:PAPER", "20 labelled and 1,400 unlabelled images"),
@@ -71,7 +71,7 @@ PAPERS = NameTable(
         "nerfies": ("nerfies:PAPER", "a moving robot from new angles, by a field of motions"),
         "policy-attacks": (
             "policy_attacks:PAPER",
-            "small changes of the pixels that an agent reads",
+            "small changes to the pixels that an agent reads",
         ),
         "policy-encoders": (
             "policy_encoders:PAPER",

@@ -1,7 +1,7 @@
 """Adversarial examples: Szegedy et al., 2014 (tables 1 and 2), on handwritten digits, and on the observations of agents.
 
-A convolutional network is attacked by L-BFGS, FGSM and PGD, and another one, which began with other weights, with the same examples. PPO on CartPole sees
-observations that are attacked in every step; PPO with another seed and DQN see those that were found with the first network.
+A convolutional network is attacked by L-BFGS, FGSM and PGD, and another network with other initial weights is tested on the same examples. PPO on CartPole sees
+observations that are attacked at every step; PPO with another seed and DQN see observations with the changes that were found with the first network.
 """
 
 from typing import Any
@@ -20,6 +20,7 @@ ANALYSIS = "adversarial"
 OTHER = "run 2: "
 BUDGETS = (0.05, 0.1, 0.2)
 """For images, whose values are from 0 to 1."""
+TITLES = {"pgd": "PGD", "fgsm": "FGSM", "noise": "noise"}
 DEVIATIONS = (0.5, 1.0, 1.5, 2.0)
 """For the observations of CartPole, in standard deviations."""
 OF_PPO: dict[str, Any] = {"envs": 8, "rollout_steps": 128, "batch_size": 64, "learning_rate": 1e-3}
@@ -66,8 +67,8 @@ def _any_class(results: Results) -> Verdict:
     holds = clean >= 97 and success >= 95 and np.mean(distortions) <= 0.25 and noise <= 10
     return Verdict(
         bool(holds),
-        f"by seed: success {of_success} %; distortion {'/'.join(f'{x:.3f}' for x in distortions)}; error under noise of the same norm {of_noise} %; accuracy "
-        f"without changes {of_clean} %",
+        f"by seed: success of L-BFGS: {of_success} %; distortion: {'/'.join(f'{x:.3f}' for x in distortions)}; error under noise of the same norm: {of_noise} %; "
+        f"accuracy without changes: {of_clean} %",
     )
 
 
@@ -81,10 +82,10 @@ def _transfers(results: Results) -> Verdict:
             by_seed(100 - 100 * x.numbers[f"{OTHER}accuracy under {name} at {budget:g}"] for x in found)
             for name in ("pgd", "noise")
         )  # fmt: skip
-        shown.append(f"{budget:g}: {' and '.join(errors)}")
+        shown.append(f"{' and '.join(errors)} with a budget of {budget:g}")
     return Verdict(
         bool(attack >= 3 * noise),
-        f"error in % of the other network, by seed: L-BFGS {of_attack}, noise of the same norm {of_noise}; PGD and noise at {'; '.join(shown)}",
+        f"error of the other network in %, by seed: {of_attack} under L-BFGS, {of_noise} under noise of the same norm; under PGD and under noise: {'; '.join(shown)}",
     )
 
 
@@ -92,12 +93,12 @@ def _stronger(results: Results) -> Verdict:
     found = results.analysed(ANALYSIS, CNN, DIGITS)
     accuracy = {
         name: np.array([[x.numbers[f"accuracy under {name} at {b:g}"] for b in BUDGETS] for x in found])
-        for name in ("pgd", "fgsm", "noise")
+        for name in TITLES
     }  # fmt: skip
     pgd = accuracy["pgd"]
     holds = (pgd <= accuracy["fgsm"]).all() and (np.diff(pgd, axis=1) <= 0).all()
     shown = "; ".join(
-        f"{budget:g}: " + ", ".join(f"{name} {by_seed(100 * x[:, i])}" for name, x in accuracy.items())
+        f"{budget:g}: " + ", ".join(f"{by_seed(100 * x[:, i])} under {TITLES[name]}" for name, x in accuracy.items())
         for i, budget in enumerate(BUDGETS)
     )  # fmt: skip
     return Verdict(bool(holds), f"accuracy in % by budget and seed: {shown}")
@@ -108,7 +109,7 @@ def shares(found: list[Analysed], budget: float, prefix: str = "") -> dict[str, 
     clean = np.array([x.numbers[f"{prefix}return"] for x in found])
     return {
         name: np.array([x.numbers[f"{prefix}return under {name} at {budget:g}"] for x in found]) / clean
-        for name in ("pgd", "fgsm", "noise")
+        for name in TITLES
     }  # fmt: skip
 
 
@@ -121,10 +122,10 @@ def attacked_returns(found: list[Analysed], budgets: tuple[float, ...], prefix: 
         return f"{interval.point:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
     rows = [
-        f"{budget:g}: " + ", ".join(f"{name} {mean(f'return under {name} at {budget:g}')}" for name in ("pgd", "fgsm", "noise"))
+        f"{budget:g}: " + ", ".join(f"{mean(f'return under {name} at {budget:g}')} under {title}" for name, title in TITLES.items())
         for budget in budgets
     ]  # fmt: skip
-    return f"without changes {mean('return')}; {'; '.join(rows)}"
+    return f"{mean('return')} without changes; {'; '.join(rows)}"
 
 
 def _blind_agents(results: Results) -> Verdict:
@@ -163,7 +164,7 @@ PAPER = Paper(
     analyses={"small": _analyses(200, 40, 10, 20), "full": _analyses(360, 360, 20, 100)},
     claims=(
         Claim(
-            "A1", "Small changes make a network give any answer, and noise of their size does not",
+            "A1", "Small changes make a network give any answer, and noise of the same size does not",
             "digits, mean of 3 seeds, accuracy at least 97 %: L-BFGS reaches random classes for at least 95 % of the examples with a mean distortion of at most "
             "0.25; error under noise of the same norm at most 10 %",
             _any_class,
@@ -178,15 +179,15 @@ PAPER = Paper(
             "digits, every seed: accuracy under PGD at most that under FGSM at each budget, and not larger at a larger budget", _stronger,
         ),
         Claim(
-            "A4", "Small changes of all observations stop an agent, and noise of their size does not",
+            "A4", "Small changes to all observations make an agent fail, and noise of the same size does not",
             "PPO on CartPole, 20 episodes, every seed: a budget at which the return under PGD is at most 50 % of the return without changes, and at least 80 % under "
             "noise", _blind_agents,
         ),
         Claim(
-            "A5", "Changes of observations transfer to agents that were trained separately, and by another algorithm",
+            "A5", "Changes to observations transfer to agents that were trained separately, and by another algorithm",
             "none: returns of DQN and of PPO with another seed under changes found with PPO are only reported", _between_agents,
         ),
     ),
-    notes="Accuracy on test images, and mean return of 20 episodes. Budgets are for the largest change of a value; values of images are from 0 to 1, "
-    "observations of CartPole have the standard deviation of each value in the agent's own episodes as their unit.",
+    notes="Accuracy on test images, and mean return of 20 episodes. Budgets limit the largest change of a value. Values of images are from 0 to 1; "
+    "changes to CartPole's observations are in standard deviations of each value in the agent's own episodes.",
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """What shapes feature representations: Hermann and Lampinen, 2020 (figures 2 to 6), with 5 in place of 10 classes and small pictures.
 
-Linear probes decode shape, colour and texture from the last hidden layer of networks that were trained on one of them, or on a label with which
-two of them agree, and from an untrained one. Probes learn and are scored on pictures with independent features. The last grid asks the same of
-a policy: what does PPO's network know of two levels of MiniGrid, where a key opens a door and its colour does not matter?
+Linear probes decode shape, colour and texture from the last hidden layer of networks that were trained on one of them, or on shape while
+colour agrees with it, and from the same layer of an untrained network. Probes learn and are scored on pictures with independent features. The last grid asks the
+same of a policy: what does PPO's network know about two levels of MiniGrid, where a key opens a door and its colour does not matter?
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ FEATURES = ("shape", "colour", "texture")
 NETWORK = "conv4:width=32,layers=3,norm=none,head=gap"
 UNTRAINED, POLICY = "untrained", "PPO"
 PROBE = "probe"
+DECODED = "accuracy of the probes in %, by seed"
 
 
 def trained_on(feature: str) -> str:
@@ -75,7 +76,7 @@ def _analyses(examples: int) -> tuple[AnalysisGrid, ...]:
 def _read(
     results: Results, method: str, task: str, feature: str, network: str = "trained"
 ) -> NDArray[np.float64]:
-    """Decodability of a feature in the last hidden layer of each seed, in %.
+    """Accuracy of the probe of a feature in the last hidden layer, for each seed, in %.
 
     Raises:
         Missing: It has not been measured.
@@ -92,7 +93,7 @@ def _all(
     """Mean decodability of each feature, and a text with the seeds."""
     each = {x: _read(results, method, task, x, network) for x in FEATURES}
     title = network if network == UNTRAINED else method
-    words = ", ".join(f"{name} {by_seed(x)}" for name, x in each.items())
+    words = ", ".join(f"{by_seed(x)} for {name}" for name, x in each.items())
     return {name: float(x.mean()) for name, x in each.items()}, f"{title}: {words}"
 
 
@@ -102,7 +103,7 @@ def _before(results: Results) -> tuple[dict[str, float], str]:
 
 def _untrained(results: Results) -> Verdict:
     found, words = _before(results)
-    return Verdict(max(found, key=lambda x: found[x]) == "colour", f"decoded, in %: {words}")
+    return Verdict(max(found, key=lambda x: found[x]) == "colour", f"{DECODED}: {words}")
 
 
 def _enhanced(results: Results) -> Verdict:
@@ -113,7 +114,7 @@ def _enhanced(results: Results) -> Verdict:
         for x, (found, _) in after.items()
     )
     words = "; ".join((shown, *(text for _, text in after.values())))
-    return Verdict(holds, f"decoded, in %: {words}")
+    return Verdict(holds, f"{DECODED}: {words}")
 
 
 def _easier(results: Results) -> Verdict:
@@ -126,12 +127,12 @@ def _easier(results: Results) -> Verdict:
         and together["shape"] <= alone["shape"] - 15
         and together["shape"] <= before["shape"]
     )
-    return Verdict(holds, f"decoded, in %: {shown}; {own}; the same with equal colours: {joint}")
+    return Verdict(holds, f"{DECODED}: {shown}; {own}; if shape and colour agree, {joint}")
 
 
 def _mostly(results: Results) -> Verdict:
     found, words = _all(results, trained_on("shape"), MOSTLY)
-    return Verdict(found["colour"] > found["shape"], f"decoded, in %: {words}")
+    return Verdict(found["colour"] > found["shape"], f"{DECODED}: {words}")
 
 
 def _policy(results: Results) -> Verdict:
@@ -140,10 +141,10 @@ def _policy(results: Results) -> Verdict:
         each = []
         for fact in facts:
             before, after = (_read(results, POLICY, level, fact, x) for x in (UNTRAINED, "trained"))
-            each.append(f"{fact} {by_seed(before)} before and {by_seed(after)} after")
+            each.append(f"{fact} from {by_seed(before)} to {by_seed(after)}")
         solved = [100 * float((x.columns["return"] > 0).mean()) for x in results.of(POLICY, level)]
-        shown.append(f"{level}: {', '.join(each)}; solved episodes {by_seed(solved)}")
-    return Verdict(None, f"decoded, in %: {'. '.join(shown)}")
+        shown.append(f"{level}: {', '.join(each)}; solved episodes: {by_seed(solved)}")
+    return Verdict(None, f"{DECODED}, from before to after training: {'. '.join(shown)}")
 
 
 SCALES: dict[Scale, tuple[Grid, ...]] = {

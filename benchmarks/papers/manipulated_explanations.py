@@ -1,7 +1,7 @@
 """Manipulated explanations: Dombrowski et al., 2019 (figures 1 to 6), on pictures of an object and on handwritten digits.
 
-Small changes of a picture move the maps of six methods of explanation to the map of another picture, while the answer stays. Noise of equal norm
-moves them less, and so does the same change if softplus replaces the ReLUs.
+Small changes to a picture move the maps of six methods of explanation towards the map of another picture, while the answer stays. According to the paper,
+noise of equal norm moves them less, and so does the same change if softplus replaces the ReLUs.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def _manipulated(results: Results) -> Verdict:
         rise = _rise(results, method)
         kept, change = (_numbers(results, x, method) for x in ("kept", "change"))
         holds &= rise.mean() >= RISE and kept.mean() >= KEPT and change.mean() <= CHANGE
-        words.append(f"{method} {_by_seed(rise)}, answers kept {100 * kept.mean():.0f} %, change of the probability {change.mean():.3f}")  # fmt: skip
+        words.append(f"{_by_seed(rise)} for {method}, with {100 * kept.mean():.0f} % of the answers kept and a mean change in probability of {change.mean():.3f}")  # fmt: skip
     return Verdict(bool(holds), f"rise of the correlation with the target, by seed: {'; '.join(words)}")  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _more_than_noise(results: Results) -> Verdict:
     for method in JUDGED:
         moved, noise = (_numbers(results, x, method) for x in ("original", "noise"))
         holds &= noise.mean() - moved.mean() >= ABOVE_NOISE
-        words.append(f"{method} {_by_seed(moved)}, with noise {_by_seed(noise)}")
+        words.append(f"{method}: {_by_seed(moved)}, and {_by_seed(noise)} with noise")
     return Verdict(bool(holds), f"correlation with the original map, by seed: {'; '.join(words)}")
 
 
@@ -87,7 +87,7 @@ def _smooth(results: Results) -> Verdict:
         relu = _rise(results, method).mean()
         smooth = [float(_rise(results, method, softplus=beta).mean()) for beta in SMOOTH]
         holds &= min(smooth) <= relu / 2
-        words.append(f"{method} {relu:.2f}, {', '.join(f'{x:.2f}' for x in smooth)}")
+        words.append(f"{method}: {relu:.2f}, {', '.join(f'{x:.2f}' for x in smooth)}")
     found = results.analysed(ANALYSIS, SHAPES, OBJECTS)
     right = [
         100 * np.mean([x.numbers[f"accuracy{what}"] for x in found])
@@ -95,7 +95,7 @@ def _smooth(results: Results) -> Verdict:
     ]
     return Verdict(
         bool(holds),
-        f"rise with ReLUs and with softplus of {' and '.join(f'{x:g}' for x in SMOOTH)}: {'; '.join(words)}; accuracy {', '.join(f'{x:.0f}' for x in right)} %",
+        f"rise with ReLUs and with softplus of {' and '.join(f'{x:g}' for x in SMOOTH)}: {'; '.join(words)}; accuracy: {', '.join(f'{x:.0f}' for x in right)} %",
     )
 
 
@@ -104,14 +104,16 @@ def _on_digits(results: Results) -> Verdict:
     holds = rise.mean() >= WEAK_RISE and smooth.mean() <= WEAK_RATIO * rise.mean()
     return Verdict(
         bool(holds),
-        f"rise of the gradient's map, by seed: {_by_seed(rise)}, with softplus of 1 {_by_seed(smooth)}",
+        f"rise of the correlation with the target, by seed: {_by_seed(rise)}, and {_by_seed(smooth)} with a softplus of 1",
     )
 
 
 def _order(results: Results) -> Verdict:
     after = {x: _numbers(results, "target after", x).mean() for x in METHODS}
     ordered = sorted(METHODS, key=lambda x: -after[x])
-    shown = ", ".join(f"{x} {after[x]:.2f} (rise {_rise(results, x).mean():.2f})" for x in ordered)
+    shown = ", ".join(
+        f"{after[x]:.2f} for {x} (a rise of {_rise(results, x).mean():.2f})" for x in ordered
+    )
     return Verdict(None, f"correlation with the target after the manipulation: {shown}")
 
 
@@ -127,7 +129,7 @@ PAPER = Paper(
     analyses={"small": _analyses(20, 100), "full": _analyses(50, 1_500)},
     claims=(
         Claim(
-            "M1", "Small changes of a picture move its explanation to that of another picture, while the answer stays",
+            "M1", "Small changes to a picture move its explanation towards that of another picture, while the answer stays",
             f"20 pairs of pictures of an object, changes of norm 2 at most, mean of 3 seeds, for {', '.join(JUDGED)}: the correlation of the map with the target "
             f"rises by at least {RISE}, at least {100 * KEPT:.0f} % of the answers stay, and their probability changes by {CHANGE} at most on average",
             _manipulated,
@@ -142,7 +144,7 @@ PAPER = Paper(
             f"{' or '.join(f'{x:g}' for x in SMOOTH)}; the accuracy is reported", _smooth,
         ),
         Claim(
-            "M4", "The same on pictures of 8x8 pixels, where the effect is weak",
+            "M4", "The same holds on pictures of 8x8 pixels, where the effect is weak",
             f"digits, changes of norm 0.8 at most, gradient: the correlation rises by at least {WEAK_RISE}, and with a softplus of 1 by at most {WEAK_RATIO} times "
             "as much", _on_digits,
         ),

@@ -1,6 +1,6 @@
 """Attacks on an agent that reads pixels: PPO in MiniGrid's empty room of 5x5 cells.
 
-This is not the table of a single paper: it shows what changes of pixels, too small to be seen, do to an agent, next to noise of their size.
+This is not the table of a single paper: it shows what changes to pixels, too small to be seen, do to an agent, compared with noise of the same size.
 """
 
 from rlbench.benchmarks.papers.adversarial_examples import ANALYSIS, attacked_returns
@@ -47,9 +47,9 @@ PAPER = Paper(
     analyses={"small": _analyses(5, 20), "full": _analyses(20, 100)},
     claims=(
         Claim(
-            "P1", "Changes of pixels that cannot be seen stop an agent, and noise of their size does not",
+            "P1", "Changes to pixels that cannot be seen make an agent fail, and noise of the same size does not",
             "none: mean returns by budget with 95 % intervals over seeds are only reported", _blind,
         ),
     ),
-    notes="Mean return of 20 episodes; a solved episode has a return of nearly 1. Budgets are for the largest change of a value, and values are from 0 to 1.",
+    notes="Mean return of 20 episodes; a solved episode has a return of nearly 1. Budgets limit the largest change of a value, and values are from 0 to 1.",
 )  # fmt: skip

@@ -48,7 +48,7 @@ class Acting(Agent):
 
 
 class Perturbed(Agent):
-    """A trained agent that sees other observations; it never learns."""
+    """A trained agent that sees perturbed observations; it never learns."""
 
     consumes = ()  # type: ignore[assignment]
 
@@ -74,7 +74,7 @@ def observed(agent: Agent, task: Task, seed: int, count: int) -> Tensor:
 
 
 def moments(agent: Agent, task: Task, seed: int, count: int) -> Moments:
-    """Steps of an agent with facts of its environment; every second action is random, so that it gets to more places.
+    """Steps of an agent with facts about its environment; half of the actions are random, so that it reaches more places.
 
     Two thirds of the steps, rounded up to whole episodes, are for learning.
 
@@ -85,7 +85,7 @@ def moments(agent: Agent, task: Task, seed: int, count: int) -> Moments:
         count: Number of steps, N.
 
     Raises:
-        UserError: Nothing is known of the environment, or an episode is so long that none is left for tests.
+        UserError: Nothing is known about the environment, or an episode is so long that none is left for tests.
     """
     rng = np.random.default_rng(derive(seed, "moments"))
     agent.act_generator.manual_seed(derive(seed, "moments", "actions"))
@@ -116,7 +116,7 @@ def moments(agent: Agent, task: Task, seed: int, count: int) -> Moments:
                 over = terminated or truncated
     if not 0 < train < len(obs):
         raise UserError(
-            f"{count} steps of {task.name} are too few for two parts with whole episodes; give --examples {4 * count} or more"
+            f"{count} steps of {task.name} are too few to be split by episodes into rows for learning and rows for tests; give --examples {4 * count} or more"
         )
     return Moments(
         torch.cat(obs), _stacked(states) if states else None, _columns(facts, agent.device), train
@@ -152,7 +152,7 @@ def play(
         episodes: Number of episodes.
         explore: Whether an agent acts with its exploration noise.
         act: How a model acts; None: the class with the largest number in `decide`.
-        perturb: What an agent sees instead of its observations; None: it sees them.
+        perturb: What an agent sees instead of its observations; None: it sees its observations.
 
     Raises:
         UserError: The task has different spaces.

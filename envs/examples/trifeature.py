@@ -1,7 +1,7 @@
 """Pictures of an object with three features: its shape, its colour and its texture.
 
     trifeature                     the features are independent
-    trifeature-shape-colour-90     in training, the second feature equals the first one's number with a probability of 90 %, and is uniform otherwise
+    trifeature-shape-colour-90     in training, the second feature has the same class number as the first with a probability of 90 %, and is uniform otherwise
 
     obs                      the object at a random place on grey, uint8 [32, 32, 3]; shape and texture are rotated by up to 45 degrees each
     shape, colour, texture   classes, 5 each
@@ -77,7 +77,7 @@ class Trifeature(Source):
     kind = "generated"
 
     def __init__(self, first: str = "", second: str = "", percent: int = 0) -> None:
-        """The features that agree in training, if there are such, and how often."""
+        """The features that agree in training, if any, and how often."""
         self._first, self._second, self._agreement = first, second, percent / 100
 
     @property

@@ -278,7 +278,9 @@ def test_unsuitable_runs_and_settings_are_refused() -> None:
     _, given = images(4)
     vectors = linear({"obs": Box(-1, 1, (3,), np.float32), "label": Discrete(2)})
     plain = Examples({"obs": torch.rand(5, 3), "label": torch.zeros(5, dtype=torch.int64)})
-    with pytest.raises(UserError, match="L-BFGS needs images of bytes; leave lbfgs_examples at 0"):
+    with pytest.raises(
+        UserError, match="L-BFGS needs images of bytes; leave --lbfgs-examples at 0"
+    ):
         of_model(vectors, plain, lbfgs_examples=2)
 
     class Regression(Classifier):

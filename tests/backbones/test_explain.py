@@ -192,14 +192,14 @@ def test_observations_that_are_no_images_are_refused() -> None:
     learner = kind(kind.Config(), Spec(Box(-1, 1, (3,)), Discrete(2)), seed=0)
     with pytest.raises(UserError, match=r"explain needs observations that are images of bytes, but they are Box.*; give a run of a classifier or of an agent on images"):  # fmt: skip
         of_agent(learner)
-    with pytest.raises(UserError, match="examples is 11, but there are 10 images; give at most this number"):  # fmt: skip
+    with pytest.raises(UserError, match="--examples is 11, but there are only 10 images; give at most 10"):  # fmt: skip
         explained(examples=11)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"methods": ()}, "methods is .*; give one method or more, each once"),
+        ({"methods": ()}, "methods is .*; give one or more methods, each once"),
         ({"examples": 1}, "examples is 1"), ({"betas": (0.0, 1.0)}, "betas is .*; give two numbers, each"),
         ({"softplus": (0.0,)}, "softplus is"), ({"radius": -1.0}, "radius is"), ({"steps": -1}, "steps is"),
     ],

@@ -138,5 +138,5 @@ def test_an_agent_of_discrete_actions_must_offer_scores() -> None:
         def learn(self, experience: Any) -> Any:
             return {}
 
-    with pytest.raises(UserError, match="Silent does not offer the numbers by which it chooses"):
+    with pytest.raises(UserError, match="Silent does not provide the scores by which it chooses"):
         Silent(None, CHOICES).scores(torch.zeros(1, 2))

@@ -138,7 +138,7 @@ def test_features_can_be_chosen(lamp: Path) -> None:
     for wrong in ("always", "wind"):
         with pytest.raises(
             UserError,
-            match=f"'{wrong}' is not known or has the same value everywhere; there are lamp, clock",
+            match=f"'{wrong}' is not known or has the same value everywhere; known features: lamp, clock",
         ):
             perform(
                 AnalysisJob("probe", {"examples": 60, "features": (wrong,)}, (lamp,)), trust=True
@@ -213,7 +213,7 @@ def test_facts_of_mujoco_are_velocities() -> None:
 
 def test_an_environment_without_facts_is_refused() -> None:
     with pytest.raises(
-        UserError, match="no facts are known of CartPoleEnv; give its class a method `facts`"
+        UserError, match="no facts are known about CartPoleEnv; give its class a method `facts`"
     ):
         facts_of(gym.make("CartPole-v1"))
 

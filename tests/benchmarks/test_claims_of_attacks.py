@@ -74,8 +74,10 @@ def test_transferred_errors_must_be_three_times_those_of_noise() -> None:
     assert verdict(paper.PAPER, "A2", of_images({}, {"run 2: L-BFGS: error": 0.11})).holds
     found = verdict(paper.PAPER, "A2", of_images({}, {"run 2: L-BFGS: error": 0.09}))
     assert found.holds is False
-    assert "L-BFGS 14.5 (20.0/9.0), noise of the same norm 5.0 (5.0/5.0)" in found.evidence
-    assert "0.2: 60.0 (60.0/60.0) and 30.0 (30.0/30.0)" in found.evidence
+    assert (
+        "14.5 (20.0/9.0) under L-BFGS, 5.0 (5.0/5.0) under noise of the same norm" in found.evidence
+    )
+    assert "60.0 (60.0/60.0) and 30.0 (30.0/30.0) with a budget of 0.2" in found.evidence
 
 
 def test_pgd_must_be_stronger_than_fgsm_for_every_seed_and_budget() -> None:
@@ -107,8 +109,8 @@ def test_transfer_between_agents_is_reported() -> None:
     found = verdict(paper.PAPER, "A5", of_agents({}, {"run 2: return under pgd at 2": 20.0}))
     assert found.holds is None
     dqn, ppo = found.evidence.split("; PPO with another seed")
-    assert "2: pgd 60.00 [" in dqn
-    assert "2: pgd 100.00 [" in ppo
+    assert "; 2: 60.00 [20.00, 100.00] under PGD" in dqn
+    assert "; 2: 100.00 [100.00, 100.00] under PGD" in ppo
 
 
 def test_attacks_on_pixels_are_reported() -> None:
@@ -120,4 +122,4 @@ def test_attacks_on_pixels_are_reported() -> None:
     rows = [("PPO", policy_attacks.ROOM, Analysed("adversarial", numbers, (), {}))] * 2
     found = verdict(policy_attacks.PAPER, "P1", Results([], rows))
     assert found.holds is None
-    assert "without changes 0.90" in found.evidence
+    assert "0.90 [0.90, 0.90] without changes" in found.evidence

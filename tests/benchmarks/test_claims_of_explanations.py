@@ -67,7 +67,7 @@ def test_one_softplus_must_halve_the_rise() -> None:
     assert verdict(paper.PAPER, "M3", results()).holds
     assert not verdict(paper.PAPER, "M3", results(target_after__softplus_1=0.51)).holds
     assert verdict(paper.PAPER, "M3", results(target_after__softplus_1=0.51, target_after__softplus_3=0.49)).holds  # fmt: skip
-    assert "accuracy 98, 30, 90 %" in verdict(paper.PAPER, "M3", results()).evidence
+    assert "accuracy: 98, 30, 90 %" in verdict(paper.PAPER, "M3", results()).evidence
 
 
 def test_the_weak_criterion_is_that_of_digits() -> None:
@@ -79,4 +79,4 @@ def test_the_weak_criterion_is_that_of_digits() -> None:
 def test_the_order_of_the_methods_is_reported() -> None:
     found = verdict(paper.PAPER, "M5", results(only="lrp", target_after=0.9))
     assert found.holds is None
-    assert "manipulation: lrp 0.90 (rise 0.70), gradient 0.60" in found.evidence
+    assert "manipulation: 0.90 for lrp (a rise of 0.70), 0.60 for gradient" in found.evidence

@@ -85,8 +85,8 @@ def test_what_a_policy_knows_is_reported() -> None:
         runs.append(result(paper.POLICY, level, 0, **{"return": [0.5, 0.0, 0.7, 0.9]}))
     found = verdict(paper.PAPER, "D5", Results(runs, analyses))
     assert found.holds is None
-    assert "door 50.0 (50.0) before and 90.0 (90.0) after" in found.evidence
-    assert found.evidence.endswith("solved episodes 75.0 (75.0)")
+    assert "door from 50.0 (50.0) to 90.0 (90.0)" in found.evidence
+    assert found.evidence.endswith("solved episodes: 75.0 (75.0)")
 
 
 def test_without_results_every_claim_is_missing() -> None:
