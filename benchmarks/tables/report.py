@@ -1,7 +1,7 @@
 """`rlbench report`: runs as one HTML file that needs no network."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ import tyro
 
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import statistics
+from rlbench.benchmarks.tables.analyses import analyses
 from rlbench.benchmarks.tables.curves import Plot, common_points, plot, x_axis
 from rlbench.benchmarks.tables.films import films
 from rlbench.benchmarks.tables.methods import kept_name, labels
@@ -19,7 +20,6 @@ from rlbench.benchmarks.tables.pictures import pictures
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
-from rlbench.benchmarks.training.analysing import read_analysis
 from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
@@ -82,14 +82,18 @@ def make(asked: ReportConfig) -> None:
     # Runs of meta-learners have no data, and so no test examples.
     others = (run for run in results.all if run.headline != RETURN and run.config["data"])
     models = Results(others, trust=asked.trust)
+    found = analyses(results)
+    caption = "Means over test examples or episodes with a 95 % bootstrap interval; see `rlbench analyse`."
+    looked = Group("Analyses", caption, found.plots)
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(once) + len(again)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
         results=[*sections, _means(results)],
-        groups=[x for x in (_curves(results), _profiles(results), _analyses(results)) if x.plots],
+        groups=[x for x in (_curves(results), _profiles(results), looked) if x.plots],
         films=list(films(agents, asked.trust)) if asked.films and agents.all else [],
         pictures=[pictures(result, trust=asked.trust) for result in _first_of_each(models)],
-        details=[_runs(results, again), *_data(results), _versions(results)],
+        analysed=found.pictures,
+        details=[*found.numbers, _runs(results, again), *_data(results), _versions(results)],
         settings=_settings(results),
     )
     write_atomically(asked.out, text.encode())
@@ -195,31 +199,6 @@ def _profiles(results: Results) -> Group:
         intervals = statistics.profile_intervals(matrix, thresholds, seed=0)
         curves.append((method, colour, list(zip(thresholds, intervals, strict=True))))
     return Group("Performance profiles", caption, [plot("share of runs", "score", curves)])
-
-
-def _analyses(results: Results) -> Group:
-    """The curves of all analyses of the runs."""
-    plots = []
-    for result in results.all:
-        for file in sorted(result.folder.glob("analyses/*/analysis.json")):
-            found = read_analysis(file.parent)
-            title = f"{found.name} of {result.method} on {result.task}, seed {result.seed}"
-            for panel in found.panels:
-                curves = [
-                    (line["name"], colour, _known(line))
-                    for colour, line in enumerate(panel["lines"])
-                ]
-                curves = [curve for curve in curves if curve[2]]
-                if curves:
-                    plots.append(plot(f"{title}: {panel['title']}", panel["x_label"], curves))
-    caption = "Means over test examples with a 95 % bootstrap interval; see `rlbench analyse`."
-    return Group("Analyses", caption, plots)
-
-
-def _known(line: Mapping[str, Any]) -> list[tuple[float, statistics.Interval]]:
-    """The points of a line whose values are known."""
-    points = zip(line["x"], line["value"], line["low"], line["high"], strict=True)
-    return [(x, statistics.Interval(*y)) for x, *y in points if None not in y]
 
 
 def _means(results: Results) -> Section:

@@ -79,6 +79,8 @@ class Analysed:
     """`title`, `x_label` and `lines` with `name`, `x`, `value`, `low` and `high`; None stands for NaN."""
     columns: Mapping[str, NDArray[Any]]
     """Raw results for each example."""
+    files: Sequence[str] = ()
+    """Names of further files in its folder."""
 
 
 def read_analysis(folder: Path) -> Analysed:
@@ -90,7 +92,9 @@ def read_analysis(folder: Path) -> Analysed:
     facts, content = _read(folder)
     with np.load(io.BytesIO(content), allow_pickle=False) as saved:
         columns = dict(saved)
-    return Analysed(facts["analysis"], facts["numbers"], facts["panels"], columns)
+    return Analysed(
+        facts["analysis"], facts["numbers"], facts["panels"], columns, facts.get("files", ())
+    )
 
 
 def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":

@@ -4,6 +4,13 @@ from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
+        "benchmarks/tables/analyses.py", "benchmarks/test_analyses_in_reports.py",
+        ("large pictures are shown", "and file.stat().st_size <= LARGEST", ""),
+        ("other files are shown", "if file.suffix in IMAGES and", "if"),
+        ("a damaged analysis has numbers", "                continue\n", "                raise\n"),
+        ("unknown numbers", '"-" if x is None else', ""),
+    ),
+    *of_file(
         "benchmarks/papers/decision_transformer.py", "benchmarks/test_claims_of_decision_transformer.py",
         ("better on one task is enough", "ahead[0] >= 0 and ahead", "ahead[0] >= 0 or ahead"),
         ("no margin on Hopper", "ahead[1] >= MARGIN", "ahead[1] >= 0"),
