@@ -1,13 +1,12 @@
 """Pictures of explanations: observations and their maps in rows, and films of them."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from rlbench.backbones.analyses._base import Array
-from rlbench.errors import UserError
+from rlbench.backbones.analyses._pictures import pillow
 
 TILE = 120
 """Smallest side of a tile in pixels; pictures are enlarged by a whole factor."""
@@ -16,15 +15,6 @@ STRIP = 14
 """Rows above the tiles, with their names."""
 BRIGHTEST = 99.0
 """Percentile of a map that is drawn in the brightest colour, so that single pixels do not darken all others."""
-
-
-def as_picture(x: Array, channels: int) -> Array:
-    """An image of values from 0 to 1, with the channels in this dimension, as uint8 [H, W, 3]; if the channels are not colours, the last one."""
-    x = np.moveaxis(x, channels, -1)
-    x = x if x.shape[-1] == 3 else x[..., -1:]
-    colours: Array = np.broadcast_to(x, (*x.shape[:2], 3)).clip(0, 1)
-    picture: Array = np.rint(255 * colours).astype(np.uint8)
-    return picture
 
 
 def heat(found: Array) -> Array:
@@ -52,7 +42,7 @@ def sheet(
     Raises:
         UserError: Pillow is not installed.
     """
-    image, draw, font = (_pillow()[name] for name in ("Image", "ImageDraw", "ImageFont"))
+    image, draw, font = pillow()
     height, width = next(x for row in rows for x in row if x is not None).shape[:2]
     times = max(1, -(-TILE // max(height, width)))
     height, width = height * times, width * times
@@ -73,31 +63,9 @@ def sheet(
     return np.asarray(whole)
 
 
-def png(picture: Array) -> bytes:
-    """A picture [H, W, 3] as a PNG file."""
-    out = io.BytesIO()
-    _pillow()["Image"].fromarray(picture).save(out, "PNG")
-    return out.getvalue()
-
-
 def gif(pictures: Sequence[Array], milliseconds: int = 100) -> bytes:
     """Pictures [H, W, 3] as a GIF file that repeats."""
-    image, out = _pillow()["Image"], io.BytesIO()
+    (image, *_), out = pillow(), io.BytesIO()
     first, *others = [image.fromarray(x) for x in pictures]
     first.save(out, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return out.getvalue()
-
-
-def _pillow() -> Mapping[str, Any]:
-    """The modules of Pillow.
-
-    Raises:
-        UserError: It is not installed.
-    """
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ModuleNotFoundError:
-        raise UserError(
-            "pictures need the package pillow; install it with pip install pillow"
-        ) from None
-    return {"Image": Image, "ImageDraw": ImageDraw, "ImageFont": ImageFont}

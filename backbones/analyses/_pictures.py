@@ -2,12 +2,28 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from rlbench.backbones.analyses._base import Array
 from rlbench.errors import UserError
+
+
+def pillow() -> tuple[Any, Any, Any]:
+    """The modules Image, ImageDraw and ImageFont of Pillow.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ModuleNotFoundError:
+        raise UserError(
+            "pictures need the package pillow; install it with pip install pillow"
+        ) from None
+    return Image, ImageDraw, ImageFont
 
 
 def png(rows: Sequence[Sequence[Array]], enlarged: int) -> bytes:
@@ -20,15 +36,10 @@ def png(rows: Sequence[Sequence[Array]], enlarged: int) -> bytes:
     Raises:
         UserError: Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise UserError(
-            "pictures need the package pillow; install it with pip install pillow"
-        ) from None
+    image, *_ = pillow()
     whole = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     out = io.BytesIO()
-    Image.fromarray(whole.repeat(enlarged, 0).repeat(enlarged, 1)).save(out, "PNG")
+    image.fromarray(whole.repeat(enlarged, 0).repeat(enlarged, 1)).save(out, "PNG")
     return out.getvalue()
 
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.analyses._base import Analysis, Array, Findings, Line, Panel, bootstrap
-from rlbench.backbones.analyses._maps import as_picture, gif, heat, png, sheet
+from rlbench.backbones.analyses._maps import gif, heat, sheet
+from rlbench.backbones.analyses._pictures import as_picture, png
 from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.layers._recording import Smooth
 from rlbench.backbones.layers.attacks import Ball
@@ -146,7 +147,7 @@ class Explain(Analysis):
             label = getattr(learner.config, "label", "label")
             truth = given[label][: config.fit] if given is not None and predictor.discrete else None
             numbers |= subject.answers_with_softplus(fit, truth)
-        files: dict[str, str | bytes] = {"maps.png": png(picture(subject, x, found))}
+        files: dict[str, str | bytes] = {"maps.png": png([[picture(subject, x, found)]], 1)}
         if given is None and config.film:
             files["saliency.gif"] = gif(film(subject, predictor.scaled(obs[: config.film])))
         columns = {name: y for each in found for name, y in each.columns.items()}
@@ -278,9 +279,7 @@ def picture(subject: Subject, x: Tensor, found: Sequence[Manipulation]) -> Array
     """The first images [N, ...] in rows, with their maps, and below them manipulated images, their maps and the targets, uint8 [H, W, 3]."""
     rows: list[list[Array | None]] = []
     for i in range(min(SHOWN, len(x))):
-        rows.append(
-            [_picture(subject, x[i]), *(heat(each.maps[i].cpu().numpy()) for each in found)]
-        )
+        rows.append([as_picture(x[i]), *(heat(each.maps[i].cpu().numpy()) for each in found)])
         if subject.config.steps:
             moved: list[Array | None] = [None]
             after, target = list(moved), list(moved)
@@ -288,7 +287,7 @@ def picture(subject: Subject, x: Tensor, found: Sequence[Manipulation]) -> Array
                 assert each.moved is not None
                 assert each.moved_maps is not None
                 assert each.target is not None
-                moved.append(_picture(subject, each.moved[i]))
+                moved.append(as_picture(each.moved[i]))
                 after.append(heat(each.moved_maps[i].cpu().numpy()))
                 target.append(heat(each.target[i].cpu().numpy()))
             rows += [moved, after, target]
@@ -301,10 +300,6 @@ def film(subject: Subject, x: Tensor) -> list[Array]:
     methods, index = subject.config.methods, subject.chosen(x)
     maps = [subject.maps(method, x, index).cpu().numpy() for method in methods]
     return [
-        sheet(methods, [[_picture(subject, x[i]), *(heat(each[i]) for each in maps)]])
+        sheet(methods, [[as_picture(x[i]), *(heat(each[i]) for each in maps)]])
         for i in range(len(x))
     ]
-
-
-def _picture(subject: Subject, x: Tensor) -> Array:
-    return as_picture(x.cpu().numpy(), subject.channels - 1)

@@ -10,7 +10,8 @@ from gymnasium.spaces import Box, Discrete
 from PIL import Image
 
 from rlbench.agents import load_agent
-from rlbench.backbones.analyses._maps import as_picture, heat, sheet
+from rlbench.backbones.analyses._maps import heat, sheet
+from rlbench.backbones.analyses._pictures import as_picture
 from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.analyses.explain import Explain, ExplainConfig, Subject
 from rlbench.backbones.layers._recording import Smooth
@@ -210,13 +211,13 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 def test_pictures_by_hand() -> None:
-    grey = np.full((2, 2, 1), 0.5)
-    assert as_picture(grey, 2).tolist() == np.full((2, 2, 3), 128).tolist()
-    colours = np.zeros((3, 2, 2))
+    grey = torch.full((2, 2, 1), 0.5)
+    assert as_picture(grey).tolist() == np.full((2, 2, 3), 128).tolist()
+    colours = torch.zeros(3, 4, 4)
     colours[0] = 1
-    assert as_picture(colours, 0)[0, 0].tolist() == [255, 0, 0]
-    stacked = np.concatenate([np.zeros((2, 2, 3)), np.ones((2, 2, 1))], 2)
-    assert as_picture(stacked, 2).min() == 255
+    assert as_picture(colours)[0, 0].tolist() == [255, 0, 0]
+    frames = torch.cat([torch.zeros(4, 4, 3), torch.ones(4, 4, 1)], 2)
+    assert as_picture(frames).min() == 255
     # A third of the brightest value is red, two thirds are yellow.
     assert heat(np.array([[0.0, 1 / 3, 2 / 3, 1.0]]) * 9).reshape(-1, 3)[[0, 3]].tolist() == [[0, 0, 0], [255, 255, 255]]  # fmt: skip
     tile = np.zeros((120, 120, 3), np.uint8)
