@@ -51,6 +51,19 @@ class Maps(Protocol):
         ...
 
 
+@runtime_checkable
+class Compact(Protocol):
+    """Layers whose first part is frozen and turns an image into a few bytes, from which the rest computes the features."""
+
+    def compact(self, x: Tensor) -> Tensor:
+        """Bytes of images [B, C, H, W], uint8 [B, N]."""
+        ...
+
+    def of_compact(self, found: Tensor) -> Tensor:
+        """Features [B, size] of such bytes."""
+        ...
+
+
 class Encoder(nn.Module):
     """Layers that read observations with the channels moved to the front and the values scaled."""
 
@@ -101,11 +114,19 @@ class Encoder(nn.Module):
         self.train()
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Features [..., size] of observations [..., *obs_shape], with one leading dimension or more."""
+        """Features [..., size] of observations [..., *obs_shape], with one leading dimension or more, or of what `compact` returned."""
         lead = obs.dim() - self.obs_dims
+        if lead < 1 and isinstance(self.layers, Compact):
+            return self.layers.of_compact(obs)
         if lead > 1:
             return self(obs.flatten(0, lead - 1)).unflatten(0, obs.shape[:lead])  # type: ignore[no-any-return]
         return read(self.layers, self.images(obs), self.padding, self.side)
+
+    def compact(self, obs: Tensor) -> Tensor | None:
+        """The bytes on which the features of observations [B, ...] depend, uint8 [B, N]; None if the layers have no such form."""
+        if not isinstance(self.layers, Compact) or self.padding != "keep":
+            return None
+        return self.layers.compact(self.images(obs))
 
     @property
     def one_program(self) -> bool:

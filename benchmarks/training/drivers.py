@@ -18,7 +18,7 @@ from torch import Tensor
 from rlbench.benchmarks.training.faults import Actions
 from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.priorities import Priorities
-from rlbench.benchmarks.training.replay import ROWS, ReplayFile
+from rlbench.benchmarks.training.replay import ROWS, ReplayFile, compact_encoder
 from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.envs.contract import Checked, as_tensor, is_images
 from rlbench.envs.tasks import Task
@@ -241,7 +241,10 @@ class ReplayDriver:
         capacity = min(agent.config.replay_size, steps.at(updates))
         self._space = self._env.action_space
         seen = self._env.observation_space
-        layout = Layout(seen.shape or (), self._space.shape or (), is_images(seen))
+        # Data sets hold images, which cannot be in one batch with their compact form.
+        self._encoder = compact_encoder(agent) if data is None and is_images(seen) else None
+        stored = self._stored(np.zeros(seen.shape or (), np.uint8))
+        layout = Layout(stored.shape, self._space.shape or (), is_images(seen))
         self._replay = ReplayFile(folder / ROWS, layout, capacity, slack * self._steps)
         self._n_step = getattr(agent.config, "n_step", 1)
         self._priorities = None if agent.priority is None else Priorities(capacity)
@@ -315,7 +318,8 @@ class ReplayDriver:
         for i in range(self._at.steps - steps, self._at.steps):
             action, next_obs = self._replay.outcome(i)
             self._obs, *_ = self._env.step(action)
-            if not np.array_equal(self._obs, next_obs):
+            self._before = self._stored(self._obs)
+            if not np.array_equal(self._before, next_obs):
                 raise strayed(self._env.name)
         self._at.episode_steps = steps
 
@@ -325,7 +329,19 @@ class ReplayDriver:
         self._replay.remove()
 
     def _reset(self) -> NDArray[Any]:
-        return self._env.reset(derive(self._seed, "episode", self._at.episode))
+        obs = self._env.reset(derive(self._seed, "episode", self._at.episode))
+        self._before = self._stored(obs)
+        """The observation as the buffer holds it."""
+        return obs
+
+    @torch.no_grad()
+    def _stored(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """What the buffer holds of an observation."""
+        if self._encoder is None:
+            return obs
+        compact = self._encoder.compact(as_tensor(obs, self._agent)[None])
+        assert compact is not None
+        return compact[0].cpu().numpy()
 
     def _own_action(self) -> Any:
         """The agent's action with exploration."""
@@ -347,10 +363,11 @@ class ReplayDriver:
     def _step(self, action: Any) -> None:
         look()
         next_obs, reward, terminated, truncated = self._env.step(action)
+        after = self._stored(next_obs)
         self._replay.write(
-            self._at.steps, self._obs, action, reward, terminated, truncated, next_obs
+            self._at.steps, self._before, action, reward, terminated, truncated, after
         )
-        self._obs = next_obs
+        self._obs, self._before = next_obs, after
         self._at.steps += 1
         self._at.episode_steps += 1
         if terminated or truncated:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from rlbench.backbones.encoders import Encoder
 from rlbench.experience import Transitions
 from rlbench.files import explaining_os_errors, refuse_without_space, sync_file
+from rlbench.interface import Agent
 from rlbench.storage import Layout
 
 ROWS, IMAGES, ENDS = "replay.bin", "replay-images.bin", "replay-ends.bin"
@@ -184,6 +186,16 @@ class ReplayFile:
         if self._images is not None:
             self._images.flush()
             sync_file(self._ends)
+
+
+def compact_encoder(agent: Agent) -> Encoder | None:
+    """One of an agent's encoders if all of them are frozen up to the same compact form of an observation."""
+    networks = (x for x in vars(agent).values() if isinstance(x, nn.Module))
+    encoders = [x for network in networks for x in network.modules() if isinstance(x, Encoder)]
+    shape = agent.spec.observation_space.shape or ()
+    with torch.no_grad():
+        forms = [x.compact(torch.zeros(1, *shape, device=agent.device)) for x in encoders]
+    return encoders[0] if forms and all(x is not None for x in forms) else None
 
 
 def remove_replay(folder: Path) -> None:

@@ -5,16 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from numpy.typing import NDArray
 
+from rlbench.agents import load_agent
 from rlbench.agents.ppo import PPO
 from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders.codes import Codes
 from rlbench.backbones.models.pixelcnn import PixelCNN, PixelCNNConfig
 from rlbench.backbones.models.vq_vae import VQVAE, VQVAEConfig
+from rlbench.benchmarks.training import drivers
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import encoder_and_run
 from rlbench.benchmarks.training.loading import encoders_of, load_pretrained, load_run
@@ -22,7 +26,8 @@ from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Spec
-from tests.networks import same
+from tests.benchmarks.test_offline_to_online import stop_after
+from tests.networks import same, tensors
 from tests.squares import SIDE, SPEC
 
 SETTINGS: dict[str, Any] = {"codes": 6, "code_size": 4, "width": 8, "blocks": 1, "batch_size": 4}
@@ -169,3 +174,78 @@ def test_a_prior_takes_the_quantiser_of_a_run(tmp_path: Path) -> None:
         torch.equal(a, b)
         for a, b in zip(model.codes(images()), source.codes(images()), strict=True)
     )
+
+
+class Lights(gym.Env[NDArray[np.uint8], int]):
+    """Pictures of bytes that depend on the seed and on the actions."""
+
+    observation_space = IMAGES
+    action_space: Any = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self._picture(0), {}
+
+    def step(self, action: int) -> Any:
+        self.time += 1
+        return self._picture(int(action)), float(action), self.time == 5, False, {}
+
+    def _picture(self, action: int) -> NDArray[np.uint8]:
+        picture: NDArray[np.uint8] = self.np_random.integers(
+            256, size=(SIDE, SIDE, 3), dtype=np.uint8
+        )
+        picture[:8] = 255 * action
+        return picture
+
+
+@pytest.mark.parametrize("codes", [6, 300])
+def test_features_of_codes_in_bytes_are_those_of_the_images(codes: int) -> None:
+    encoder = make_encoder(
+        f"codes:codes={codes},size=4,channels=8,blocks=1,width=3,units=5", IMAGES
+    )
+    found = encoder.compact(images(4))
+    assert found is not None
+    assert found.dtype == torch.uint8
+    assert found.shape == (4, (8 * 8 + 4 * 4) * (1 + (codes > 256)))
+    torch.testing.assert_close(encoder(found), encoder(images(4)))
+    assert make_encoder("conv4:width=4,layers=2", IMAGES).compact(images(4)) is None
+
+
+DQN: dict[str, Any] = {"encoder": "codes:codes=6,size=4,channels=8,blocks=1,units=8", "hidden": (8,), "batch_size": 8, "random_steps": 20, "replay_size": 30}  # fmt: skip
+
+
+def lights_run(folder: Path, updates: int = 12, **settings: Any) -> Run:
+    config = RunConfig(env="tests.backbones.test_codes:Lights", updates=updates, eval_every=0, checkpoint_every=6, eval_episodes=1, out=folder)  # fmt: skip
+    kind = load_agent("dqn")
+    return Run("dqn", kind.Config(**{**DQN, **settings}), config)
+
+
+def test_a_replay_buffer_holds_the_codes_and_the_agent_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    close = drivers.ReplayDriver.close
+
+    def closing(driver: Any) -> None:
+        sizes.append((tmp_path / f"{len(sizes)}" / "replay-images.bin").stat().st_size)
+        close(driver)
+
+    monkeypatch.setattr(drivers.ReplayDriver, "close", closing)
+    lights_run(tmp_path / "0").start()
+    monkeypatch.setattr(drivers, "compact_encoder", lambda agent: None)
+    lights_run(tmp_path / "1").start()
+    assert sizes[1] / sizes[0] == SIDE * SIDE * 3 / (8 * 8 + 4 * 4)
+    one, other = (load_run(tmp_path / name, trust=True)[0] for name in "01")
+    for (name, x), (_, y) in zip(
+        one.critic.state_dict().items(), other.critic.state_dict().items(), strict=True
+    ):
+        torch.testing.assert_close(x, y, msg=name)
+
+
+def test_a_run_with_codes_in_its_replay_buffer_resumes_exactly(tmp_path: Path) -> None:
+    lights_run(tmp_path / "whole").start()
+    stop_after(lights_run(tmp_path / "half"), 8)
+    Run.resume(tmp_path / "half", trust=True).finish()
+    one, other = (load_run(tmp_path / name, trust=True)[0] for name in ("whole", "half"))
+    assert same(tensors(one.state_dict()), tensors(other.state_dict()))

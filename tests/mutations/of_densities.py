@@ -103,7 +103,16 @@ MUTATIONS: list[Mutation] = [
         ("all changes are low enough", "low.mean() < LOW", "low.mean() <= LOW"),
     ),
     *of_file(
+        "benchmarks/training/drivers.py", "backbones/test_codes.py",
+        ("the buffer holds images", "compact_encoder(agent) if data is None and is_images(seen) else None", "None"),
+        ("the observation after the step twice", "self._obs, self._before = next_obs, after", "self._obs = next_obs"),
+        ("a resume compares nothing", "if not np.array_equal(self._before, next_obs):", "if np.array_equal(self._before, next_obs):"),
+    ),
+    *of_file(
         "backbones/encoders/codes.py", "backbones/test_codes.py",
+        ("one byte for each code", "self.wide = codes > BYTE", "self.wide = False"),
+        ("bytes in the other order", "flat = BYTE * high + low", "flat = BYTE * low + high"),
+        ("grids in the other order", "flat.split([rows * columns for rows, columns in sides], dim=1)", "flat.roll(1, 1).split([rows * columns for rows, columns in sides], dim=1)"),
         ("the quantiser learns", "freeze(self.quantiser)", "pass"),
         ("images from 0", "images / 255 - 0.5", "images / 255"),
         ("one grid is read", "for x in parts], dim=1)", "for x in parts[:1]], dim=1)"),
