@@ -28,7 +28,7 @@ MUTATIONS: list[Mutation] = [
         ("batches of the data's own seed", 'torch.Generator(agent.device).manual_seed(derive(seed, "sampling"))\n\n    def update', "torch.Generator(agent.device).manual_seed(0)\n\n    def update"),
         ("every episode has the same seed", "            self._at.episode += 1\n", ""),
         ("acts without exploration", "[None], explore=True)", "[None])"),
-        ("truncations stored as ends", "action, reward, terminated, truncated, next_obs", "action, reward, terminated or truncated, truncated, next_obs"),
+        ("truncations stored as ends", "action, reward, terminated, truncated, after", "action, reward, terminated or truncated, truncated, after"),
         ("a resume repeats one step too few", "range(self._at.steps - steps, self._at.steps)", "range(self._at.steps - steps + 1, self._at.steps)"),
         ("a resume forgets how long the episode is", "        self._at.episode_steps = steps\n", ""),
         ("one random step too many", "while self._at.steps < self._random_steps", "while self._at.steps <= self._random_steps"),
