@@ -17,8 +17,6 @@ SHOWN = 8
 """Examples of each kind."""
 SURE, ENLARGED = 0.5, 4
 """Smallest score of the detections that are drawn, and pixels of their pictures per pixel of the image."""
-REDRAWING = ("dance", "nearest-frame", "style-network")
-"""Models that draw pictures."""
 SIDE = 96
 """Smallest length of a picture's longer side in pixels; small images are enlarged without smoothing."""
 
@@ -59,20 +57,21 @@ def pictures(result: Result, *, trust: Trust = False) -> Pictures:
 
 
 def _drawn(title: str, result: Result, trust: Trust) -> Pictures:
+    from rlbench.benchmarks.tables.generated import reconstructed, sampled
     from rlbench.benchmarks.training.loading import examples_of_run, load_run
 
+    of_model = {
+        "dance": redrawn, "language-model": predicted_words, "nearest-frame": redrawn, "nerfies": rendered, "pixelcnn": sampled,
+        "style-network": redrawn, "vq-vae": reconstructed,
+    }.get(result.config["learner"]["name"])  # fmt: skip
+    if of_model is not None:
+        return Pictures(title, shown=of_model(result, trust))
     if "confusion" in result.columns:
         return Pictures(title, shown=segmented(result, trust))
     if "detections" in result.columns:
         return Pictures(title, shown=detected(result, trust))
     if "points" in result.columns:
         return Pictures(title, shown=posed(result, trust))
-    if result.config["learner"]["name"] == "nerfies":
-        return Pictures(title, shown=rendered(result, trust))
-    if result.config["learner"]["name"] in REDRAWING:
-        return Pictures(title, shown=redrawn(result, trust))
-    if result.config["learner"]["name"] == "language-model":
-        return Pictures(title, shown=predicted_words(result, trust))
     if "prediction" not in result.columns:
         raise UserError("its model has no measure `prediction`, so there is nothing to draw")
     given = examples_of_run(result.folder, trust=trust)
