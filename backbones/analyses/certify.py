@@ -65,14 +65,13 @@ class Certify(Analysis):
     def analyse(self, learners: Sequence[Any], examples: Mapping[str, Examples]) -> Findings:
         """See `Analysis`."""
         (model,), (given,), config = learners, examples.values(), self.config
-        label = getattr(model.config, "label", "label")
         seen = Predictor(model)
         if not seen.discrete or given["obs"].dtype != torch.uint8:
             raise UserError(
                 f"{type(model).__name__} does not classify images of bytes; give {self.runs[0]}"
             )
         batch = given.take(slice(config.examples))
-        x, truth = seen.scaled(batch["obs"]), batch[label].cpu().numpy()
+        x, truth = seen.scaled(batch["obs"]), seen.classes(batch).cpu().numpy()
         generator = torch.Generator(x.device).manual_seed(config.seed)
 
         few, many = (
