@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlbench.errors import UserError
+import numpy as np
+
+from rlbench.errors import FAILURES, UserError, raised_by
 
 DOORS = ("open", "closed", "locked")
+CLASSES = 10_000
+"""Largest number of classes of a fact."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest quantity."""
 
 
 def facts_of(env: Any) -> Mapping[str, int | float]:
@@ -18,12 +24,16 @@ def facts_of(env: Any) -> Mapping[str, int | float]:
         env: A Gymnasium environment.
 
     Raises:
-        UserError: Nothing is known about this environment.
+        UserError: Nothing is known about this environment, or its method `facts` raised an exception or returned something else.
     """
     world = env.unwrapped
     if callable(own := getattr(world, "facts", None)):
-        found: Mapping[str, int | float] = own()
-        return found
+        name = type(world).__name__
+        try:
+            found = own()
+        except FAILURES as error:
+            raise raised_by(name, "facts", error, "environment") from error
+        return _checked(name, found)
     if all(hasattr(world, name) for name in ("agent_pos", "agent_dir", "grid", "carrying")):
         return _of_grid(world)
     velocities = getattr(getattr(world, "data", None), "qvel", None)
@@ -33,6 +43,39 @@ def facts_of(env: Any) -> Mapping[str, int | float]:
         f"no facts are known about {type(world).__name__}; give its class a method `facts` that returns a dict of names and numbers, or a run on "
         "a task of MiniGrid or MuJoCo"
     )
+
+
+def _checked(name: str, found: Any) -> dict[str, int | float]:
+    """Facts with Python's own numbers.
+
+    Args:
+        name: Name of the environment.
+        found: What its method `facts` returned.
+    """
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"`facts` of {name} returned a {type(found).__name__}; let it return a dict of names and numbers"
+        )
+    numbers = {key: _number(value) for key, value in found.items()}
+    for key, value in numbers.items():
+        if not isinstance(key, str) or value is None:
+            raise UserError(
+                f"`facts` of {name} returned {found[key]!r} for {key!r}; let it return a text for each name, and for each value a whole "
+                f"number from 0 to {CLASSES - 1:,}, which is a class, or a finite float"
+            )
+    return numbers
+
+
+def _number(value: Any) -> int | float | None:
+    """A Python number for one of any type; None for other values, too large classes and too large quantities."""
+    array = np.asarray(value)
+    if array.shape or array.dtype.kind not in "biuf":
+        return None
+    if array.dtype.kind == "f":
+        quantity = float(array)
+        return quantity if abs(quantity) <= LARGEST else None
+    whole = int(array)
+    return whole if abs(whole) < CLASSES else None
 
 
 def _of_grid(world: Any) -> dict[str, int | float]:

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rlbench.errors import UserError
+from rlbench.experience import Examples
 from rlbench.interface import Agent, Learner, State
 
 LAYERS = (
     "linear", "addmm", "conv1d", "conv2d", "conv_transpose2d", "embedding", "batch_norm", "layer_norm", "group_norm", "max_pool2d", "avg_pool2d",
     "adaptive_avg_pool2d", "adaptive_max_pool2d", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh",
-    "softplus",
+    "softplus", "lstm_cell", "gru_cell",
 )  # fmt: skip
 """Functions of PyTorch whose outputs are layers."""
 
@@ -65,6 +66,23 @@ class Predictor:
         """
         return self.learner.scores(x * self.scale, state).flatten(1)
 
+    def classes(self, examples: Examples) -> Tensor:
+        """The class of each example, int64 [N].
+
+        Raises:
+            UserError: The learner does not classify single observations.
+        """
+        learner: Any = self.learner
+        name = type(learner).__name__
+        if not self.discrete:
+            raise UserError(f"{name} does not classify; give a run of a classifier")
+        found = examples[getattr(learner.config, "label", "label")]
+        if found.dim() > 1:
+            raise UserError(
+                f"the examples of {name} are sets of observations; give a run of a classifier of single ones"
+            )
+        return found
+
     def check_differentiable(self, obs: Tensor) -> None:
         """Refuses a learner whose scores cannot be differentiated with respect to observations.
 
@@ -104,13 +122,16 @@ class Predictor:
 
 
 class Outputs(TorchFunctionMode):
-    """Records the outputs of `LAYERS` that have a row for each of B observations, as "1 linear", "2 relu", ..."""
+    """Records the outputs of `LAYERS` that have a row for each of B observations, as "1 linear", "2 relu", ...
+
+    All calls are counted, so that a layer has the same name for each B.
+    """
 
     def __init__(self, rows: int) -> None:
         """`rows`: B."""
         super().__init__()
         self.found: dict[str, Tensor] = {}
-        self._rows = rows
+        self._rows, self._calls = rows, 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -118,7 +139,11 @@ class Outputs(TorchFunctionMode):
         """Calls a function, and keeps what it returns."""
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "").rstrip("_")
-        if name in LAYERS and isinstance(out, Tensor) and out.dim() > 1 and len(out) == self._rows:
-            # A copy, because the next function may work in place.
-            self.found[f"{len(self.found) + 1} {name}"] = out.flatten(1).clone()
+        if name in LAYERS:
+            self._calls += 1
+            # An LSTM returns its output, which others read, and its cell.
+            z = out[0] if name == "lstm_cell" else out
+            if isinstance(z, Tensor) and z.dim() > 1 and len(z) == self._rows:
+                # A copy, because the next function may work in place.
+                self.found[f"{self._calls} {name}"] = z.flatten(1).clone()
         return out

@@ -100,28 +100,28 @@ class Adversarial(Analysis):
         self._generator = torch.Generator(learners[0].device).manual_seed(self.config.seed)
         if not examples:
             return self._of_agents()
-        for learner in learners:
-            if not learner.chooses:
-                raise UserError(f"{type(learner).__name__} does not classify; give {self.runs[0]}")
         (given,) = examples.values()
         return self._of_models(given.take(slice(self.config.examples)))
 
     def _of_models(self, given: Examples) -> Findings:
         config, first = self.config, self._runs[0]
+        # Runs may have learned different columns.
+        truths = [run.classes(given) for run in self._runs]
         first.check_differentiable(given["obs"])
-        x, label = first.scaled(given["obs"]), getattr(first.learner.config, "label", "label")
-        truth = given[label]
-        found = [{attack: [_right(run, x, truth)] for attack in ATTACKS} for run in self._runs]
+        x = first.scaled(given["obs"])
+        pairs = [*zip(self._runs, truths, strict=True)]
+        found = [{attack: [_right(run, x, truth)] for attack in ATTACKS} for run, truth in pairs]
         for budget in config.budgets:
             ball = self._ball(x, budget)
             for attack in ATTACKS:
-                parts = zip(x.split(AT_ONCE), truth.split(AT_ONCE), strict=True)
+                parts = zip(x.split(AT_ONCE), truths[0].split(AT_ONCE), strict=True)
                 moved = torch.cat([self._moved(attack, *part, ball) for part in parts])
-                for run, results in zip(self._runs, found, strict=True):
+                for (run, truth), results in zip(pairs, found, strict=True):
                     results[attack].append(_right(run, moved, truth))
         numbers: dict[str, float] = {}
         if config.lbfgs_examples:
-            numbers = self._nearest(x[: config.lbfgs_examples], truth[: config.lbfgs_examples])
+            some = slice(config.lbfgs_examples)
+            numbers = self._nearest(x[some], [truth[some] for truth in truths])
         return self._findings("accuracy", found, x, numbers)
 
     def _of_agents(self) -> Findings:
@@ -192,7 +192,7 @@ class Adversarial(Analysis):
 
         return perturb
 
-    def _nearest(self, x: Tensor, truth: Tensor) -> dict[str, float]:
+    def _nearest(self, x: Tensor, truths: Sequence[Tensor]) -> dict[str, float]:
         """Results of L-BFGS and of noise of the same norm, with the errors of all runs.
 
         Raises:
@@ -211,7 +211,7 @@ class Adversarial(Analysis):
             "L-BFGS: success": float(reached.float().mean()),
             "L-BFGS: distortion": float(distortion(x, moved)[reached].mean()),
         }
-        for number, run in enumerate(self._runs):
+        for number, (run, truth) in enumerate(zip(self._runs, truths, strict=True)):
             prefix = _prefix(number)
             numbers[f"{prefix}L-BFGS: error"] = 1 - float(_right(run, moved, truth).mean())
             numbers[f"{prefix}noise of its norm: error"] = 1 - float(

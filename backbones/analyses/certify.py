@@ -83,7 +83,7 @@ class Certify(Analysis):
         else:
             (given,), share = examples.values(), "accuracy"
             batch = given.take(slice(config.examples))
-            obs, truth = batch["obs"], batch[getattr(learner.config, "label", "label")]
+            obs, truth = batch["obs"], seen.classes(batch)
         logits, x = _measured(seen, obs)
         wanted = (logits(x).argmax(dim=1) if truth is None else truth).cpu().numpy()
         generator = torch.Generator(x.device).manual_seed(config.seed)

@@ -169,7 +169,8 @@ class Probe(Analysis):
             parts.append(seen.layers(known.obs[some], state))
         read: dict[str, Tensor] = {}
         before = known.obs.new_empty(0)
-        for name in [*parts[0]][:-1]:
+        # What has a row for each observation only by chance, such as position vectors and a batch of one, has not in all batches.
+        for name in [name for name in parts[0] if all(name in part for part in parts)][:-1]:
             z = parts[0][name]
             fits = z.shape[1] <= self.config.largest and not torch.equal(z, before)
             if fits and only in (None, name):

@@ -82,8 +82,9 @@ class Relevance:
         """
         if step.name in MOVING:
             return step.derivatives(values)
-        x, (value,) = step.inputs[0], values
-        assert value is not None
+        x, value = step.inputs[0], values[0]
+        if len(values) > 1 or value is None:
+            raise _no_rule(step)
         if step.name in LAYERS:
             return [self._of_layer(step, value)]
         if step.name in POOLING:
@@ -94,9 +95,7 @@ class Relevance:
             parts = [other.clamp(min=0) for other in step.inputs]
             total = sum(parts) + EPSILON
             return [part / total * value for part in parts]
-        raise UserError(
-            f"lrp has no rule for {step.name}, which the network uses; give --methods without lrp, or a run with another encoder or norm"
-        )
+        raise _no_rule(step)
 
     def _of_layer(self, step: Step, value: Tensor) -> Tensor:
         x, weight = step.inputs[0], step.weight
@@ -117,6 +116,12 @@ class Relevance:
             lambda up, down: layer(up, positive) + layer(down, negative),
             [x.clamp(min=0), x.clamp(max=0)], value,
         )  # fmt: skip
+
+
+def _no_rule(step: Step) -> UserError:
+    return UserError(
+        f"lrp has no rule for {step.name}, which the network uses; give --methods without lrp, or a run with another encoder or norm"
+    )
 
 
 def shared(total: Callable[..., Tensor], parts: Sequence[Tensor], value: Tensor) -> Tensor:

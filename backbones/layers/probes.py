@@ -83,10 +83,12 @@ def decoded(z: Tensor, feature: Tensor, train: int, penalty: float) -> Tensor:
     """
     rows = standardised(z, train)
     if feature.is_floating_point():
-        value = feature.float()
-        weight, bias = number_probe(rows[:train], value[:train], penalty)
-        wanted = value[train:]
-        return 1 - (rows[train:] @ weight + bias - wanted).square() / wanted.var(correction=0)
+        known, wanted = feature[:train].double(), feature[train:].double()
+        mean, deviation = known.mean(), known.std(correction=0)
+        # R^2 does not depend on the unit, but the squares of very large or small numbers are not float32.
+        weight, bias = number_probe(rows[:train], ((known - mean) / deviation).float(), penalty)
+        found = (rows[train:] @ weight + bias).double() * deviation + mean
+        return 1 - (found - wanted).square() / wanted.var(correction=0)
     classes = int(feature.max()) + 1
     weights, biases = class_probe(rows[:train], feature[:train], classes, penalty)
     return (F.linear(rows[train:], weights, biases).argmax(1) == feature[train:]).double()

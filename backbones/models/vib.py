@@ -127,7 +127,8 @@ class VIB(Model):
 
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
         """Logits of the classes without noise."""
-        return self.logits(obs, None)
+        shape = self.acting_noise
+        return self.logits(obs, None if shape is None else obs.new_zeros((len(obs), *shape)))
 
     def phase(self) -> Hashable:
         """One: all updates are alike."""

@@ -111,7 +111,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     # Imported here, so that stored results can be read without loading PyTorch.
     import torch
 
-    from rlbench.benchmarks.training.loading import examples_of_run, load_run
+    from rlbench.benchmarks.training.loading import examples_of_run, load_run, task_of
     from rlbench.benchmarks.training.playing import moments, observed, play
     from rlbench.envs.tasks import Task, find_task
     from rlbench.interface import Agent, Learner, Model, evaluating
@@ -149,9 +149,13 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make
     analysis.task = tasks[0].name
-    analysis.play = lambda *words, run=0, **more: play(
-        learners[run], config["seed"], *words, **more
-    )
+
+    def played(name: str, *words: Any, run: int = 0, **more: Any) -> Mapping[str, NDArray[Any]]:
+        learner, own = learners[run], tasks[run]
+        task = own if name == own.name else task_of(name, type(learner), learner.config)
+        return play(learner, config["seed"], task, *words, **more)
+
+    analysis.play = played
     if isinstance(learners[0], Agent):
         analysis.observations = partial(observed, learners[0], tasks[0], config["seed"])
         analysis.moments = partial(moments, learners[0], tasks[0], config["seed"])

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlbench.backbones.analyses._base import Moments
-from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
+from rlbench.benchmarks.training.evaluation import EpisodesEvaluator, longest_episode
+from rlbench.benchmarks.training.faults import Actions, named_as_users
+from rlbench.benchmarks.training.interrupt import look
 from rlbench.benchmarks.training.teaching import recorded
-from rlbench.envs.contract import as_tensor, made
+from rlbench.envs.contract import Checked, as_tensor, made
 from rlbench.envs.facts import facts_of
-from rlbench.envs.tasks import Task, find_task
+from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.interface import Action, Agent, Model, Spec, State, rewarded
 from rlbench.seeding import derive
@@ -92,28 +94,36 @@ def moments(agent: Agent, task: Task, seed: int, count: int) -> Moments:
     obs: list[Tensor] = []
     states: list[State] = []
     facts: list[Mapping[str, int | float]] = []
-    train = 0
-    with contextlib.closing(made(task.name, task.make)) as env:
+    train, episodes = 0, 0
+    env, actions = Checked(made(task.name, task.make), task.name), Actions(agent)
+    with contextlib.closing(env), named_as_users(type(agent)):
         env.action_space.seed(derive(seed, "moments", "random"))
         while len(obs) < count:
+            if episodes == count and not obs:
+                raise UserError(
+                    f"the episodes of {task.name} have one step, before which a memory has no state; give a run of an agent without a memory"
+                )
+            episodes += 1
             if 3 * train < 2 * count:
                 train = len(obs)
-            seen, _ = env.reset(seed=int(rng.integers(2**31)))
+            seen = env.reset(seed=int(rng.integers(2**31)))
             state: State | None = None
-            over = False
+            over, steps = False, 0
             while not over and len(obs) < count:
-                row = as_tensor(np.asarray(seen)[None], agent)
+                look()
+                row = as_tensor(seen[None], agent)
                 chosen = agent.act(row, explore=True, state=state)
                 # A memory has no state before the first step.
                 if (chosen.state is None) == (state is None):
                     obs.append(row)
-                    facts.append(facts_of(env))
+                    facts.append(facts_of(env.env))
                     states += [] if state is None else [state]
                 random = rng.random() < RANDOM
-                action = env.action_space.sample() if random else chosen.action[0].cpu().numpy()
-                seen, reward, terminated, truncated, _ = env.step(action)
+                action = np.asarray(env.action_space.sample()) if random else actions(chosen, 1)[0]
+                seen, reward, terminated, truncated = env.step(action)
                 state = rewarded(chosen.state, np.array([reward]))
-                over = terminated or truncated
+                steps += 1
+                over = terminated or truncated or steps == longest_episode(None)
     if not 0 < train < len(obs):
         raise UserError(
             f"{count} steps of {task.name} are too few to be split by episodes into rows for learning and rows for tests; give --examples {4 * count} or more"
@@ -129,15 +139,24 @@ def _stacked(states: Sequence[State]) -> State:
 
 
 def _columns(facts: Sequence[Mapping[str, int | float]], device: torch.device) -> dict[str, Tensor]:
-    """The facts that are known at every step, [N] each: whole numbers as classes."""
+    """The facts that are known at every step, [N] each: classes if all values are whole numbers from 0, else numbers."""
     common = [name for name in facts[0] if all(name in each for each in facts)]
-    return {name: torch.tensor([each[name] for each in facts], device=device) for name in common}
+    columns = {name: [each[name] for each in facts] for name in common}
+    return {
+        name: torch.tensor(values, device=device, dtype=_type_of(values))
+        for name, values in columns.items()
+    }
+
+
+def _type_of(values: Sequence[int | float]) -> torch.dtype:
+    classes = all(isinstance(x, int) and x >= 0 for x in values)
+    return torch.int64 if classes else torch.float32
 
 
 def play(
     learner: Any,
     seed: int,
-    task: str,
+    task: Task,
     episodes: int,
     explore: bool,
     act: Act | None = None,
@@ -148,7 +167,7 @@ def play(
     Args:
         learner: An agent, or a model whose observations and classes are those of the task.
         seed: Decides the episodes.
-        task: Name of the task.
+        task: The task, with the observations that the learner needs.
         episodes: Number of episodes.
         explore: Whether an agent acts with its exploration noise.
         act: How a model acts; None: the class with the largest number in `decide`.
@@ -157,11 +176,10 @@ def play(
     Raises:
         UserError: The task has different spaces.
     """
-    found = find_task(task)
-    with contextlib.closing(found.make()) as env:
+    with contextlib.closing(made(task.name, task.make)) as env:
         spec = Spec.of(env)
     if isinstance(learner, Model):
-        space = _refuse_other_classes(learner, spec, task)
+        space = _refuse_other_classes(learner, spec, task.name)
         agent: Any = Acting(act or (lambda obs: learner.decide(obs).argmax(dim=1)), spec, int(space.start))  # fmt: skip
     else:
         agent = learner
@@ -169,12 +187,12 @@ def play(
             mine, theirs = getattr(agent.spec, name), getattr(spec, name)
             if mine != theirs:
                 raise UserError(
-                    f"{task} has the {name.replace('_', ' ')} {theirs}, but the agent learned with {mine}; give a task with the same "
+                    f"{task.name} has the {name.replace('_', ' ')} {theirs}, but the agent learned with {mine}; give a task with the same "
                     "spaces"
                 )
         if perturb is not None:
             agent = Perturbed(agent, perturb)
-    evaluator = EpisodesEvaluator(found, episodes)
+    evaluator = EpisodesEvaluator(task, episodes)
     with contextlib.closing(evaluator.envs):
         return evaluator.columns(agent, seed, explore=explore)
 

@@ -16,6 +16,7 @@ from rlbench.benchmarks.training.analysing import AnalysisJob, perform
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.playing import play
 from rlbench.benchmarks.training.runner import Run
+from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 
 
@@ -95,7 +96,7 @@ def test_a_model_acts_by_its_largest_output(run: Path) -> None:
     from rlbench.benchmarks.training.loading import load_run
 
     model, _ = load_run(run)
-    task = f"{__name__}:Sides"
+    task = find_task(f"{__name__}:Sides")
     usual = play(model, 0, task, 5, False)
     always = play(model, 0, task, 5, False, lambda obs: torch.ones(len(obs), dtype=torch.long))
     assert usual["return"].mean() > 19

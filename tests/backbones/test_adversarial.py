@@ -17,6 +17,7 @@ from rlbench.backbones.models.classifier import Classifier, ClassifierConfig
 from rlbench.benchmarks.training.analysing import read_analysis
 from rlbench.benchmarks.training.playing import play
 from rlbench.cli import main
+from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Action, Agent, Spec, State
@@ -94,7 +95,9 @@ def of_agents(*agents: Any, env: str = "Signs", **settings: Any) -> Any:
     analysis = Adversarial(AdversarialConfig(**{"episodes": 10, "steps": 4} | settings))
     analysis.task = f"{__name__}:{env}"
     analysis.observations = lambda count: SEEN[:count]
-    analysis.play = lambda *words, run=0, **more: play(agents[run], 0, *words, **more)
+    analysis.play = lambda name, *words, run=0, **more: play(
+        agents[run], 0, find_task(name), *words, **more
+    )
     with torch.no_grad():  # As in `rlbench analyse`.
         return analysis.analyse(agents, {})
 
@@ -221,6 +224,21 @@ def test_accuracy_falls_by_the_share_of_examples_near_the_boundary() -> None:
     assert numbers["accuracy under noise at 0.5"] == pytest.approx(1 - near / 2, abs=0.05)
 
 
+def test_each_run_is_right_about_the_column_that_it_learned() -> None:
+    fields = {"obs": Box(-1, 1, (1,), np.float32), "label": Discrete(2), "other": Discrete(2)}
+    obs = torch.linspace(-1, 1, 40)[:, None]
+    positive = (obs[:, 0] > 0).long()
+    given = Examples({"obs": obs, "label": positive, "other": 1 - positive})
+    models = [linear(fields), linear(fields, label="other")]
+    with torch.no_grad():
+        for model, slope in zip(models, (3.0, -3.0), strict=True):
+            model.head.weight.copy_(torch.tensor([[-slope], [slope]]))
+            model.head.bias.zero_()
+        analysis = Adversarial(AdversarialConfig(steps=2, budgets=(0.1,)))
+        numbers = analysis.analyse(models, {"task": given}).numbers
+    assert numbers["accuracy"] == numbers["run 2: accuracy"] == 1
+
+
 def images(rows: int = 40, units: int = 16) -> tuple[Classifier, Examples]:
     """A classifier of images that has learned them."""
     model, given = linear(SPEC, encoder=f"mlp:units={units}", learning_rate=0.1, weight_decay=0.0), batch("smooth-adversarial", rows=rows)  # fmt: skip
@@ -322,3 +340,12 @@ def test_it_runs_from_the_command_line_with_several_agents(tmp_path: Path) -> No
     assert found.columns["pgd"].shape == found.columns["run 2: noise"].shape == (2, 3)
     assert found.numbers["return"] != found.numbers["run 2: return"]
     assert found.numbers["return under pgd at 0.4"] < found.numbers["return"]
+
+
+def test_a_team_is_attacked_in_its_own_view_of_the_game(tmp_path: Path) -> None:
+    out = tmp_path / "team"
+    words = "run rfm --env stag-hunt --updates 1 --eval-every 0 --eval-episodes 1 --envs 2"
+    assert main([*words.split(), "--out", str(out)]) == 0
+    asked = ["--budgets", "0.2", "--episodes", "1", "--steps", "1"]
+    assert main(["analyse", "adversarial", str(out), *asked]) == 0
+    assert main(["analyse", "other-tasks", str(out), "--tasks", "stag-hunt", "--episodes", "1"]) == 0  # fmt: skip

@@ -319,18 +319,21 @@ def test_integrated_gradients_are_complete() -> None:
         torch.testing.assert_close(total, wanted, rtol=0, atol=0.02 * float(wanted.abs().max()))
 
 
-def test_networks_with_a_memory_are_explained() -> None:
-    cell, head = nn.GRUCell(4, 5), nn.Linear(5, 2)
+@pytest.mark.parametrize("name", ["gru_cell", "lstm_cell"])
+def test_networks_with_a_memory_are_explained(name: str) -> None:
+    cell: Any = {"gru_cell": nn.GRUCell, "lstm_cell": nn.LSTMCell}[name](4, 5)
+    head = nn.Linear(5, 2)
 
     def scores(x: Tensor) -> Tensor:
         first, second = x.unbind(1)
-        found: Tensor = head(cell(second, cell(first)))
+        out = cell(second, cell(first))
+        found: Tensor = head(out[0] if isinstance(out, tuple) else out)
         return found
 
     x, index = torch.rand(3, 2, 4), torch.tensor([0, 1, 0])
     for method in METHODS[:4]:
         assert explanation(method, Explained(scores), x, index).abs().sum() > 0
-    with pytest.raises(UserError, match="lrp has no rule for gru_cell"):
+    with pytest.raises(UserError, match=f"lrp has no rule for {name}"):
         explanation("lrp", Explained(scores), x, index)
 
 

@@ -13,6 +13,7 @@ from rlbench.agents import load_agent
 from rlbench.backbones.analyses._predictor import Predictor
 from rlbench.backbones.models import MODELS
 from rlbench.errors import UserError
+from rlbench.experience import Examples
 from rlbench.interface import Agent, Spec
 from tests.agents.case import SPEC, cases, make, observations
 from tests.agents.test_on_policy import PAIRS
@@ -93,6 +94,33 @@ def test_the_scores_of_a_classifier_are_logits(name: str) -> None:
     assert torch.autograd.grad(scores.sum(), x)[0].abs().sum() > 0
 
 
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_scores_of_vib_are_those_without_noise(bottleneck: bool) -> None:
+    kind = MODELS.load("vib")
+    fields = {"obs": Box(-1, 1, (30,), np.float32), "label": Discrete(4)}
+    model = kind(kind.Config(bottleneck=bottleneck), fields, seed=0)
+    obs = torch.randn(5, 30)
+    noise = torch.zeros(5, *model.acting_noise) if bottleneck else None
+    torch.testing.assert_close(model.scores(obs).softmax(1), model.decide(obs, noise))
+
+
+def test_the_classes_of_sets_and_of_other_models_are_refused() -> None:
+    image = Box(0, 255, (8, 8, 1), dtype=np.uint8)
+    given = Examples({"obs": torch.zeros(2, 8, 8, 1), "label": torch.tensor([0, 3])})
+    fields = {"obs": image, "label": Discrete(4)}
+    classifier = MODELS.load("classifier")
+    model = classifier(classifier.Config(encoder="mlp:units=8"), fields)
+    assert Predictor(model).classes(given).tolist() == [0, 3]
+    sets = Examples({"obs": torch.zeros(2, 3, 8, 8, 1), "label": torch.zeros(2, 3)})
+    with pytest.raises(
+        UserError, match="the examples of Classifier are sets of observations; give"
+    ):
+        Predictor(model).classes(sets)
+    pixels = MODELS.load("pixelcnn")
+    with pytest.raises(UserError, match="PixelCNN does not classify; give a run of a classifier"):
+        Predictor(pixels(pixels.Config(), fields)).classes(given)
+
+
 def test_every_model_that_returns_probabilities_of_classes_classifies() -> None:
     assert {name for name in MODELS if MODELS.load(name).classifies} == {
         *CLASSIFIERS, "debiasing", "fedavg", "sequence-classifier", "vib",
@@ -107,6 +135,36 @@ def test_layers_are_found_in_the_order_of_their_use() -> None:
     assert sizes[-1] == 3
     assert torch.equal([*found.values()][-1], agent.scores(obs))
     assert [name.split()[0] for name in found] == [str(i + 1) for i in range(len(found))]
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_the_output_of_a_memory_is_a_layer(memory: str) -> None:
+    agent: Any = make("recurrent-ppo", CHOICES, memory=memory, memory_size=5)
+    obs = torch.randn(4, 2)
+    found = Predictor(agent).layers(obs)
+    state = agent.act(obs).state
+    assert any(torch.equal(x, state["hidden"]) for x in found.values())
+
+
+def test_layers_have_the_same_names_whatever_the_number_of_observations() -> None:
+    class Placed(Agent):
+        """Adds the projected vector of a position, which has one row."""
+
+        consumes = ()  # type: ignore[assignment]
+
+        def build(self) -> None:
+            self.first, self.last = nn.Linear(2, 4), nn.Linear(4, 3)
+            self.place = nn.Linear(1, 4)
+
+        def learn(self, experience: Any) -> Any:
+            return {}
+
+        def scores(self, obs: Any, state: Any = None) -> Any:
+            return self.last(self.place(torch.ones(1, 1)) + self.first(obs))
+
+    seen = Predictor(Placed(None, CHOICES))
+    assert [*seen.layers(torch.zeros(4, 2))] == ["2 linear", "3 linear"]
+    assert {*seen.layers(torch.zeros(4, 2))} < {*seen.layers(torch.zeros(1, 2))}
 
 
 def test_a_learner_that_reads_whole_numbers_is_refused() -> None:
