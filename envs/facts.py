@@ -56,13 +56,15 @@ def _checked(name: str, found: Any) -> dict[str, int | float]:
         raise UserError(
             f"`facts` of {name} returned a {type(found).__name__}; let it return a dict of names and numbers"
         )
-    numbers = {key: _number(value) for key, value in found.items()}
-    for key, value in numbers.items():
+    numbers: dict[str, int | float] = {}
+    for key, given in found.items():
+        value = _number(given)
         if not isinstance(key, str) or value is None:
             raise UserError(
-                f"`facts` of {name} returned {found[key]!r} for {key!r}; let it return a text for each name, and for each value a whole "
+                f"`facts` of {name} returned {given!r} for {key!r}; let it return a text for each name, and for each value a whole "
                 f"number from 0 to {CLASSES - 1:,}, which is a class, or a finite float"
             )
+        numbers[key] = value
     return numbers
 
 

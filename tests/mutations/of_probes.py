@@ -46,7 +46,11 @@ MUTATIONS: list[Mutation] = [
             "self._layers(self.untrained(), UNTRAINED",
             "self._layers(learners[0], UNTRAINED",
         ),
-        ("the answer counts as a layer", "in [*parts[0]][:-1]:", "in [*parts[0]]:"),
+        (
+            "the answer counts as a layer",
+            "if all(name in part for part in parts)][:-1]:",
+            "if all(name in part for part in parts)]:",
+        ),
         ("large layers are kept", "z.shape[1] <= self.config.largest and", "True and"),
         (
             "memories start anew",
@@ -74,7 +78,7 @@ MUTATIONS: list[Mutation] = [
             "self.learner.scores(x * self.scale, None)",
         ),
         ("a learner without gradients passes", "if not scores.requires_grad:", "if False:"),
-        ("layers of other functions", "out.flatten(1).clone()", "out.flatten(1)"),
+        ("layers of other functions", "z.flatten(1).clone()", "z.flatten(1)"),
     ),
     *of_file(
         "benchmarks/training/playing.py",
