@@ -178,13 +178,23 @@ class Subject:
         return self.answers(x).abs().argmax(dim=1)
 
     def maps(self, method: MethodName, x: Tensor, index: Tensor, beta: float | None = None) -> Tensor:  # fmt: skip
-        """Maps of the explanations of outputs, [B, H, W]; differentiable if x requires gradients."""
+        """Maps of the explanations of outputs, [B, H, W]; differentiable if x requires gradients.
+
+        Raises:
+            UserError: A value is not finite.
+        """
         network = replace(self.network, beta=beta)
         if x.requires_grad:
-            return saliency(explanation(method, network, x, index), self.channels)
-        pairs = zip(x.split(AT_ONCE), index.split(AT_ONCE), strict=True)
-        parts = [explanation(method, network, *pair) for pair in pairs]
-        return saliency(torch.cat(parts), self.channels)
+            values = explanation(method, network, x, index)
+        else:
+            pairs = zip(x.split(AT_ONCE), index.split(AT_ONCE), strict=True)
+            values = torch.cat([explanation(method, network, *pair) for pair in pairs])
+        found = saliency(values, self.channels)
+        if not found.isfinite().all():
+            raise UserError(
+                f"the maps of {method} are not finite; give larger numbers for --betas and --softplus, or --methods without it"
+            )
+        return found
 
     def answers_with_softplus(self, x: Tensor, truth: Tensor | None) -> dict[str, float]:
         """How often the answers are right, or those of the network with ReLUs if there are no classes, for each softplus."""

@@ -148,7 +148,10 @@ class Probe(Analysis):
                 f"the feature {missing[0]!r} is not known or has the same value everywhere; known features: {', '.join(rest) or 'none'}"
             )
         if not rest:
-            raise UserError(f"no feature with more than one value is known; give {self.runs[0]}")
+            raise UserError(
+                "no feature is known that has more than one value both where probes learn and where they are tested; give more "
+                f"--examples, or {self.runs[0]}"
+            )
         return {name: rest[name] for name in self.config.features or rest}
 
     def _layers(

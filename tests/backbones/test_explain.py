@@ -188,6 +188,14 @@ def test_networks_without_a_rule_of_lrp_have_other_maps() -> None:
     assert "pattern-attribution: kept" in explained(model, methods=others).numbers
 
 
+@pytest.mark.parametrize("steps", [0, 2])
+def test_maps_that_are_not_finite_are_refused(steps: int) -> None:
+    model = classifier()
+    model.head.weight.data.fill_(torch.nan)
+    with pytest.raises(UserError, match="the maps of gradient are not finite; give larger numbers"):
+        explained(model, methods=("gradient",), steps=steps)
+
+
 def test_observations_that_are_no_images_are_refused() -> None:
     kind = load_agent("ppo")
     learner = kind(kind.Config(), Spec(Box(-1, 1, (3,)), Discrete(2)), seed=0)
