@@ -143,10 +143,15 @@ class Probe(Analysis):
             UserError: There are none, or a requested one is unknown or constant.
         """
         rest = {name: x for name, x in known.facts.items() if _varies(x, known.train)}
-        if missing := [name for name in self.config.features if name not in rest]:
-            raise UserError(
-                f"the feature {missing[0]!r} is not known or has the same value everywhere; known features: {', '.join(rest) or 'none'}"
-            )
+        for name in self.config.features:
+            if name not in rest:
+                fault, more = "is not known", ""
+                if name in known.facts:
+                    fault = "has the same value in all examples for learning, or in all for tests"
+                    more = "more --examples, or "
+                raise UserError(
+                    f"the feature {name!r} {fault}; give {more}one of these: {', '.join(rest) or 'none'}"
+                )
         if not rest:
             raise UserError(
                 "no feature is known that has more than one value both where probes learn and where they are tested; give more "

@@ -20,8 +20,9 @@ def overview(words: Sequence[str]) -> None:
     if not words or words[0] not in ("-h", "--help"):
         raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
     say("usage: rlbench analyse ANALYSIS RUN ...\n")
-    for name, line in ANALYSES.items():
-        say(f"  {name:<12} {line}")
+    width = max(map(len, ANALYSES))
+    for name, line in sorted(ANALYSES.items()):
+        say(f"  {name:<{width}}  {line}")
 
 
 def options(name: str) -> tuple[type[Any], str]:

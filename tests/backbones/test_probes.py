@@ -135,11 +135,12 @@ def test_features_can_be_chosen(lamp: Path) -> None:
         AnalysisJob("probe", {"examples": 60, "features": ("clock",)}, (lamp,)), trust=True
     )
     assert {name.partition(",")[0] for name in found.numbers} == {"clock"}
-    for wrong in ("always", "wind"):
-        with pytest.raises(
-            UserError,
-            match=f"'{wrong}' is not known or has the same value everywhere; known features: lamp, clock",
-        ):
+    same = "has the same value in all examples for learning, or in all for tests"
+    for wrong, reason in (
+        ("always", f"{same}; give more --examples, or one of these: lamp, clock"),
+        ("wind", "is not known; give one of these: lamp, clock"),
+    ):
+        with pytest.raises(UserError, match=f"'{wrong}' {reason}"):
             perform(
                 AnalysisJob("probe", {"examples": 60, "features": (wrong,)}, (lamp,)), trust=True
             )
