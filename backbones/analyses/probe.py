@@ -143,6 +143,11 @@ class Probe(Analysis):
             UserError: There are none, or a requested one is unknown or constant.
         """
         rest = {name: x for name, x in known.facts.items() if _varies(x, known.train)}
+        if not rest:
+            raise UserError(
+                "no feature is known that has more than one value both where probes learn and where they are tested; give more "
+                f"--examples, or {self.runs[0]}"
+            )
         for name in self.config.features:
             if name not in rest:
                 fault, more = "is not known", ""
@@ -150,13 +155,8 @@ class Probe(Analysis):
                     fault = "has the same value in all examples for learning, or in all for tests"
                     more = "more --examples, or "
                 raise UserError(
-                    f"the feature {name!r} {fault}; give {more}one of these: {', '.join(rest) or 'none'}"
+                    f"the feature {name!r} {fault}; give {more}one of these: {', '.join(rest)}"
                 )
-        if not rest:
-            raise UserError(
-                "no feature is known that has more than one value both where probes learn and where they are tested; give more "
-                f"--examples, or {self.runs[0]}"
-            )
         return {name: rest[name] for name in self.config.features or rest}
 
     def _layers(
