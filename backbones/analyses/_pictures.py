@@ -46,6 +46,7 @@ def png(rows: Sequence[Sequence[Array]], enlarged: int) -> bytes:
 def as_picture(image: Tensor) -> Array:
     """An image with values from 0 to 1, [H, W, C] or [C, H, W], as uint8 [H, W, 3]; if the channels hold several frames, the newest one.
 
+    >>> import torch
     >>> as_picture(torch.tensor([[[0.0], [1.0]]])).tolist()
     [[[0, 0, 0], [255, 255, 255]]]
     """

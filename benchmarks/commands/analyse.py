@@ -18,7 +18,7 @@ from rlbench.trust import TrustOption
 def overview(words: Sequence[str]) -> None:
     """Prints the names of all analyses for `--help`; otherwise reports that an analysis is missing."""
     if not words or words[0] not in ("-h", "--help"):
-        raise UserError(f"give an analysis first: rlbench analyse {'|'.join(ANALYSES)}")
+        raise UserError(f"give an analysis first: rlbench analyse {'|'.join(sorted(ANALYSES))}")
     say("usage: rlbench analyse ANALYSIS RUN ...\n")
     width = max(map(len, ANALYSES))
     for name, line in sorted(ANALYSES.items()):

@@ -291,7 +291,7 @@ def test_measures_of_all_examples_at_once_belong_to_the_numbers_only() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give an analysis first: rlbench analyse acting|adversarial|attention-cost|batch-statistics|edges|certify|company|drift|gradient-norms|front|other-tasks"),
+        ([], "give an analysis first: rlbench analyse acting|adversarial|attention-cost|batch-statistics|certify|company|drift|edges|explain|front|gradient-norms|other-tasks|probe|style"),
         (["edgs"], "there is no analysis 'edgs'; did you mean edges?"),
         (["rlbench.interface:Model"], "it is not a subclass of rlbench.backbones.analyses._base.Analysis"),
         (["edges"], "edges needs a run of rfm-predictor; got 0 runs"),
