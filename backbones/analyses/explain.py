@@ -144,8 +144,9 @@ class Explain(Analysis):
         found = [explained(subject, method, x) for method in config.methods]
         numbers = {name: y for each in found for name, y in each.numbers().items()}
         if config.steps:
-            label = getattr(learner.config, "label", "label")
-            truth = given[label][: config.fit] if given is not None and predictor.discrete else None
+            truth = None
+            if given is not None and predictor.discrete:
+                truth = predictor.classes(given)[: config.fit]
             numbers |= subject.answers_with_softplus(fit, truth)
         files: dict[str, str | bytes] = {"maps.png": png([[picture(subject, x, found)]], 1)}
         if given is None and config.film:
@@ -197,7 +198,7 @@ class Subject:
         return found
 
     def answers_with_softplus(self, x: Tensor, truth: Tensor | None) -> dict[str, float]:
-        """How often the answers are right, or those of the network with ReLUs if there are no classes, for each softplus."""
+        """For each softplus the share of answers that are right or, if there are no classes, that stay as they are with ReLUs."""
         if self.continuous:
             return {}
         usual = self.answers(x).argmax(dim=1)

@@ -1,6 +1,6 @@
 """Linear probes of the layers of a trained network: what it knows about each feature of its observations, and what it knew before.
 
-The features of a model's observations are the classes of the other columns of its test examples; those of an agent's are facts about
+The features of a model's observations are the classes in the other columns of its test examples; for an agent they are facts about
 its environment, such as whether a door is open (`rlbench.envs.facts`). A probe learns from the activations of some test examples, or episodes, and is scored
 on the others, so that it never profits from features that go together in the training data. Controls are the untrained network with
 the same initial weights, the observations themselves, and shuffled features, which nothing can decode.

@@ -5,8 +5,8 @@
         scores = network(x)
     relevance = tape.back(scores, start, rule)
 
-A network needs no change for this: `torch.overrides.TorchFunctionMode` sees each function of PyTorch that it calls. `rule` gives the values of a
-step's inputs, given those of its outputs; values of an input that several steps use are added. The recorded outputs stay functions of x in
+A network needs no change for this: `torch.overrides.TorchFunctionMode` sees each function of PyTorch that it calls. `rule` computes the values of a
+step's inputs from the values of its outputs; if several steps use an input, its values are added. The recorded outputs stay functions of x in
 autograd's graph, so that rules that use them can be differentiated with respect to x.
 """
 
@@ -132,7 +132,7 @@ class Tape(Smooth):
         return out
 
     def back(self, scores: Tensor, start: Tensor, rule: Rule, steps: Sequence[Step] | None = None) -> Tensor:  # fmt: skip
-        """Values of x, like x, given those of the outputs.
+        """Values of x, in its shape, from the values of the outputs.
 
         Args:
             scores: Outputs of the network.

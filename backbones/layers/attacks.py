@@ -83,7 +83,7 @@ class Ball:
     def noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Points at the surface of the ball: random signs in the largest norm, a Gaussian direction in the Euclidean one.
 
-        Changes that would leave the box change their sign, so that the norm is that of an attack.
+        Changes that would leave the box are reversed, so that the norm equals the norm of an attack.
         """
         away = self.step(_normal(x, generator), self.radius)
         outside = self._boxed(x, x + away) != x + away

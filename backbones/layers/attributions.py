@@ -113,7 +113,7 @@ def _gradient_times_input(network: Explained, x: Tensor, index: Tensor) -> Tenso
 
 
 def _integrated_gradients(network: Explained, x: Tensor, index: Tensor) -> Tensor:
-    """One derivative of a weighted sum: that of g(a x) / a with respect to x is the gradient at a x."""
+    """One derivative of a weighted sum, because the derivative of g(a x) / a with respect to x is the gradient of g at a x."""
     shares = (torch.arange(POINTS, dtype=x.dtype, device=x.device) + 0.5) / POINTS
     shape = (-1, *[1] * x.dim())
 

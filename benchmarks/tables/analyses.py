@@ -8,7 +8,8 @@ from typing import Any
 
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.curves import Plot, plot
-from rlbench.benchmarks.tables.pictures import Picture, Pictures
+from rlbench.benchmarks.tables.images import Picture
+from rlbench.benchmarks.tables.pictures import Pictures
 from rlbench.benchmarks.tables.results import Results
 from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.training.analysing import Analysed, read_analysis

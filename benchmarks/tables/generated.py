@@ -4,7 +4,7 @@ from math import log, prod
 
 import torch
 
-from rlbench.benchmarks.tables.pictures import SHOWN, Picture, coloured, image
+from rlbench.benchmarks.tables.images import SHOWN, Picture, coloured, image
 from rlbench.benchmarks.tables.results import Result
 from rlbench.benchmarks.training.loading import examples_of_run, load_run
 from rlbench.errors import UserError

@@ -15,7 +15,8 @@ from rlbench.backbones.models.nearest_frame import NearestFrameConfig
 from rlbench.backbones.models.segmenter import SegmenterConfig
 from rlbench.backbones.models.style_network import StyleNetworkConfig
 from rlbench.benchmarks.tables import pictures, report
-from rlbench.benchmarks.tables.pictures import caption, coloured, image
+from rlbench.benchmarks.tables.images import coloured, image
+from rlbench.benchmarks.tables.pictures import caption
 from rlbench.benchmarks.tables.report import ReportConfig
 from rlbench.benchmarks.tables.results import Result, read_result
 from rlbench.benchmarks.training.config import RunConfig

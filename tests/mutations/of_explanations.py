@@ -73,7 +73,7 @@ MUTATIONS: list[Mutation] = [
         ("answers may change", "and kept.mean() >= KEPT ", ""),
         ("probabilities may change", "and change.mean() <= CHANGE", ""),
         ("noise may move more", "noise.mean() - moved.mean() >= ABOVE_NOISE", "noise.mean() >= ABOVE_NOISE"),
-        ("every softplus", "holds &= min(smooth) <= relu / 2", "holds &= max(smooth) <= relu / 2"),
+        ("one softplus suffices", "holds &= max(smooth) <= relu / 2", "holds &= min(smooth) <= relu / 2"),
         ("the last method decides", "holds &= rise.mean() >= RISE", "holds = rise.mean() >= RISE"),
     ),
 ]  # fmt: skip
