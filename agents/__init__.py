@@ -52,8 +52,16 @@ if TYPE_CHECKING:
     from rlbench.agents.rfm import RFM as RFM, RFMConfig as RFMConfig
     from rlbench.agents.sac import SAC as SAC, SACConfig as SACConfig
     from rlbench.agents.style_ppo import StylePPO as StylePPO, StylePPOConfig as StylePPOConfig
+    from rlbench.agents.success_ppo import (
+        SuccessPPO as SuccessPPO,
+        SuccessPPOConfig as SuccessPPOConfig,
+    )
     from rlbench.agents.td3 import TD3 as TD3, TD3Config as TD3Config
     from rlbench.agents.td3_bc import TD3BC as TD3BC, TD3BCConfig as TD3BCConfig
+    from rlbench.agents.tickets_ppo import (
+        TicketsPPO as TicketsPPO,
+        TicketsPPOConfig as TicketsPPOConfig,
+    )
     from rlbench.interface import Agent
 
 AGENTS = NameTable(
@@ -133,6 +141,14 @@ AGENTS = NameTable(
             "twin delayed deterministic policy gradient: online or on data, unconstrained",
         ),
         "style-ppo": ("style_ppo:StylePPO", "PPO on frames that a style network redraws"),
+        "success-ppo": (
+            "success_ppo:SuccessPPO",
+            "PPO rewarded by a trained classifier of success in place of the environment",
+        ),
+        "tickets-ppo": (
+            "tickets_ppo:TicketsPPO",
+            "PPO whose encoder is pruned again and again: finds a lottery ticket",
+        ),
         "sb3-a2c": ("sb3_on_policy:SB3A2C", "Stable-Baselines3: advantage actor-critic, on-policy"),
         "sb3-dqn": ("sb3:SB3DQN", "Stable-Baselines3: deep Q-network, off-policy"),
         "sb3-ppo": ("sb3_on_policy:SB3PPO", "Stable-Baselines3: proximal policy optimisation"),

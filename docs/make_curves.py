@@ -165,6 +165,14 @@ COMMANDS = {
         "--env coinrun --encoder nature --styles 2 --painter-width 4 --painter-blocks 1 --envs 16 --rollout-steps 32 --batch-size 128 "
         "--epochs 2 --updates 16 --eval-every 4"
     ),
+    "success-ppo": (
+        "--env minigrid-empty-5 --reward-encoder classes:runs/first --encoder nature --envs 16 --rollout-steps 32 --batch-size 128 --epochs 4 "
+        "--hidden 64 --learning-rate 5e-4 --entropy-coefficient 0.01 --updates 32 --eval-every 8"
+    ),
+    "tickets-ppo": (
+        "--env MiniGrid-Empty-Random-6x6-v0 --envs 16 --rollout-steps 64 --batch-size 256 --epochs 4 --learning-rate 1e-3 "
+        "--entropy-coefficient 0.01 --rounds 3 --round-updates 20 --updates 80 --eval-every 10"
+    ),
     "smooth-adversarial": (
         "--env digits --encoder conv4:layers=2,width=8,norm=gn --learning-rate 0.03 --samples 100 --updates 200 --eval-every 50"
     ),
@@ -173,6 +181,12 @@ COMMANDS = {
     "vib": "--env signals-2 --data-size 2048 --updates 400 --eval-every 40",
 }
 """Arguments of `rlbench run NAME` without `--seed`; other learners use `USUAL`."""
+FIRST = {
+    "success-ppo": (
+        "mixmatch --env room-goals-20 --encoder conv4:layers=5,width=8,norm=gn --batch-size 16 --average 0.98 --shift 4 --updates 300 --eval-every 0"
+    ),
+}
+"""Arguments of a run in runs/first that a learner's run needs."""
 
 
 def built_in(table: NameTable) -> list[str]:
@@ -181,8 +195,9 @@ def built_in(table: NameTable) -> list[str]:
 
 
 def command(name: str) -> str:
-    """The command of a learner's runs, without the seed."""
-    return f"rlbench run {name} {COMMANDS.get(name, USUAL)}"
+    """The command of a learner's runs, without the seed; before it, the command of the run that it needs."""
+    first = f"rlbench run {FIRST[name]} --out runs/first && " if name in FIRST else ""
+    return f"{first}rlbench run {name} {COMMANDS.get(name, USUAL)}"
 
 
 def kept_curves() -> dict[str, Any]:
@@ -195,9 +210,12 @@ def train(name: str, seed: int) -> dict[str, Any]:
     """Trains one run: the name of its measure, the updates of its evaluations, and the values, rounded for a picture."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        words = f"{command(name)} --seed {seed} --out {out}"
-        if rlbench(words.split()[1:]) != 0:
-            raise SystemExit(f"{words} failed")
+        commands = f"{command(name)} --seed {seed} --out {out}".replace(
+            "runs/first", f"{folder}/first"
+        )
+        for words in commands.split(" && "):
+            if rlbench(words.split()[1:]) != 0:
+                raise SystemExit(f"{words} failed")
         (run,) = collect([out])
     headline = measures_of(run)[0]
     means = np.array(run["evaluations"][headline.name]).mean(axis=1)

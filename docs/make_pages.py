@@ -89,6 +89,8 @@ EXAMPLES = {
     "vq-vae": "--env frames-minigrid-s64 --data-size 1000 --width 32 --code-size 16 --blocks 1 --batch-size 16 --updates 200",
     "style-network": "--env photographs --updates 200",
     "style-ppo": "--env minigrid-empty-5 --encoder nature --updates 4 --rollout-steps 64",
+    "success-ppo": "--env minigrid-empty-5 --encoder nature --reward-encoder classes:of=mlp/units=8 --updates 4 --rollout-steps 64",
+    "tickets-ppo": "--env MiniGrid-Empty-Random-6x6-v0 --rounds 1 --round-updates 2 --updates 4 --rollout-steps 64",
     "tickets": "--env digits --data-size 300",
     "vib": "--env signals-2 --data-size 2048 --updates 200",
 }

@@ -104,6 +104,10 @@ ENCODERS = NameTable(
             "codes:CODES",
             "codes of a trained VQ-VAE, with learned vectors: codes:RUN",
         ),
+        "classes": (
+            "classes:CLASSES",
+            "probabilities of the classes of a trained classifier: classes:RUN",
+        ),
         "bag-of-words": ("tokens:BAG_OF_WORDS", "texts: the mean of word vectors; option width"),
         "token-gru": ("tokens:TOKEN_GRU", "texts: gated recurrent units over tokens; option width"),
         "parts": (
@@ -115,7 +119,7 @@ ENCODERS = NameTable(
 )
 FITTING = ("padding", "side", "zeros")
 """Options of all image encoders; see `Encoder`."""
-FROM_RUNS = ("objects", "keypoints", "codes")
+FROM_RUNS = ("objects", "keypoints", "codes", "classes")
 """Encoders that read observations through the trained network of a run: `objects:RUN`; see `FromRun`."""
 PRESETS = {
     "resnet20": "units=3",

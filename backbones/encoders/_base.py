@@ -266,12 +266,12 @@ def freeze(network: nn.Module) -> None:
 class FromRun(nn.Module, ABC):
     """Layers that read observations through the frozen network of a trained model: `NAME:RUN` gives its options and weights."""
 
-    model: ClassVar[str]
-    """Name of the model."""
+    models: ClassVar[tuple[str, ...]]
+    """Names of the models."""
     fixed: ClassVar[tuple[str, str]]
     """What must be as in the model, and examples of options that would change it, in errors."""
     shape: tuple[int, ...]
-    """Channels, rows and columns of the images that the network reads."""
+    """Shape of the observations that the network reads; channels, rows and columns for images."""
 
     @property
     @abstractmethod

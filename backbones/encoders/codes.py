@@ -24,7 +24,7 @@ BYTE = 256
 class Codes(FromRun):
     """From images to codes, and from codes to features."""
 
-    model = "vq-vae"
+    models = ("vq-vae",)
     fixed = "layers or codebooks", "codes or top"
 
     def __init__(

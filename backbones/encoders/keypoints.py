@@ -52,7 +52,7 @@ def make_network(
 class KeyPoints(FromRun):
     """From images to the positions of key points."""
 
-    model = "pose-mrf"
+    models = ("pose-mrf",)
     detector: PoseNetwork
     fixed = "layers or key points", "branches or points"
 

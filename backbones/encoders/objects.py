@@ -62,7 +62,7 @@ class Detector(nn.Module):
 class Objects(FromRun):
     """From images to a set of detected objects, and from the set to features."""
 
-    model = "ssd"
+    models = ("ssd",)
     detector: Detector
     fixed = "layers, classes or default boxes", "maps or smallest"
 

@@ -8,11 +8,15 @@ probabilities p of the generation before it, the teacher, on the same examples. 
     dkpp      as soft, with all probabilities but the largest permuted at random     (dark knowledge with permuted predictions)
     labels    -log q_y                                                               (no teacher: the control with the same weights and batches)
 
-plus `label_weight` times -log q_y. The gradient of `soft` with respect to the logits is q - p. Its entry for the true class is like that of a label, with
+plus `label_weight` times -log q_y. If the examples have the scores of a teacher, such as the logits of a policy in the files of `rlbench data examples`,
+generation 0 learns from these by the same objectives (`--teacher scores`): this is policy distillation (Rusu et al.), to a student of any size.
+
+The gradient of `soft` with respect to the logits is q - p. Its entry for the true class is like that of a label, with
 the teacher's confidence in place of 1; the other entries are the teacher's dark knowledge. `cwtm` keeps only the confidence, and `dkpp` only the sizes of the
 other probabilities. With a `temperature` T, both networks' logits are divided by T and the loss is multiplied by T^2 (Hinton et al.).
 
-Furlanello et al., 2018, https://arxiv.org/abs/1805.04770, section 3; temperature: Hinton et al., 2015, https://arxiv.org/abs/1503.02531
+Furlanello et al., 2018, https://arxiv.org/abs/1805.04770, section 3; temperature: Hinton et al., 2015, https://arxiv.org/abs/1503.02531;
+policies: Rusu et al., 2016, https://arxiv.org/abs/1511.06295
 
 Measures: `accuracy`, of the generation that is learning; `accuracy_k`, of generation k, which is the same until a later one has begun; and
 `ensemble`, of the mean probabilities of all generations so far.
@@ -27,6 +31,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
@@ -35,6 +40,7 @@ from rlbench.backbones.models.classifier import Classifier, ClassifierConfig
 from rlbench.backbones.optim import gradient_step, one_cycle
 from rlbench.backbones.ranges import FEW, NOT_NEGATIVE, POSITIVE, Range, check
 from rlbench.checks import same_shape
+from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.measures import Measure
 from rlbench.seeding import drawing_from
@@ -53,10 +59,12 @@ class BornAgainConfig(ClassifierConfig):
     cycle_updates: int = 500
     """Updates of each generation, in which the step size rises and falls once; set --updates to the product of both numbers."""
     objective: Objective = "soft"
-    """What later generations learn from: the teacher's probabilities (soft), labels weighted by its confidence (cwtm), its probabilities with all
+    """What generations with a teacher learn from: the teacher's probabilities (soft), labels weighted by its confidence (cwtm), its probabilities with all
     but the largest permuted (dkpp), or labels alone."""
+    teacher: str = ""
+    """Column of a teacher's logits or action values, from which the first generation learns; empty: it learns from the labels."""
     label_weight: float = 0.0
-    """Weight of the cross-entropy with the labels that is added in later generations (paper: BAN+L has 1)."""
+    """Weight of the cross-entropy with the labels that is added in generations with a teacher (paper: BAN+L has 1)."""
     temperature: float = 1.0
     """Divides the logits of teacher and student in soft and dkpp."""
 
@@ -123,17 +131,24 @@ class BornAgain(Classifier):
         """The learning network and its optimiser, and the networks of all generations."""
         super().build()
         space, classes = input_space(self.spec), self.head.out_features
+        self._check_teacher(classes)
         # Generation k has its initial weights here until it begins, and its last ones when it has ended.
-        self.generations = nn.ModuleList([deepcopy(self.student)])
+        self.generations = nn.ModuleList([deepcopy(self.whole)])
         for _ in range(1, self.config.generations):
             encoder = make_encoder(self.config.encoder, space)
             self.generations.append(nn.Sequential(encoder, nn.Linear(encoder.size, classes)))
         self.generations.requires_grad_(False)
 
-    @property
-    def student(self) -> nn.Sequential:
-        """The network that learns."""
-        return nn.Sequential(self.encoder, self.head)
+    def _check_teacher(self, classes: int) -> None:
+        """Refuses a column that does not hold one score for each class."""
+        name = self.config.teacher
+        column = self.spec.get(name)
+        if name and (not isinstance(column, spaces.Box) or column.shape != (classes,)):
+            found = "which does not exist" if column is None else f"which is {column}"
+            raise UserError(
+                f"teacher is {name!r}, {found}; give a column with {classes} numbers for each example, one for each class, such as "
+                "scores in a file of `rlbench data examples`"
+            )
 
     @classmethod
     def preset(cls, task: str, updates: int) -> dict[str, Any]:
@@ -156,27 +171,30 @@ class BornAgain(Classifier):
         self.optimizer.learning_rate = config.learning_rate * one_cycle(
             min(passed / config.cycle_updates, 1.0)
         )
-        obs, label = experience["obs"], experience[config.label]
+        label = experience[config.label]
         with drawing_from(self.generator):
-            logits = self.scores(obs)
-        loss = gradient_step(self.optimizer, self._loss(logits, obs, label))
+            logits = self.scores(experience["obs"])
+        loss = gradient_step(self.optimizer, self._loss(logits, experience))
         return {"loss": loss, "accuracy": right(logits.detach(), label).mean()}
 
     @torch.no_grad()
     def _begin(self, ended: int) -> None:
         """Keeps the weights of the generation that ended, and takes the initial ones of the next."""
-        self.generations[ended].load_state_dict(self.student.state_dict())
-        self.student.load_state_dict(self.generations[ended + 1].state_dict())
+        self.generations[ended].load_state_dict(self.whole.state_dict())
+        self.whole.load_state_dict(self.generations[ended + 1].state_dict())
         self.optimizer.velocities.zero_()
 
-    def _loss(self, logits: Tensor, obs: Tensor, label: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, experience: Examples) -> Tensor:
         """The loss of a batch."""
         config = self.config
-        cross = F.cross_entropy(logits, label, reduction="none")
-        if self.generation == 0 or config.objective == "labels":
+        cross = F.cross_entropy(logits, experience[config.label], reduction="none")
+        if config.objective == "labels" or (self.generation == 0 and not config.teacher):
             return cross.mean()
         scale = 1.0 if config.objective == "cwtm" else config.temperature
-        teacher = self._probabilities(self.generation - 1, obs, scale)
+        if self.generation == 0:
+            teacher = (experience[config.teacher].float() / scale).softmax(dim=-1)
+        else:
+            teacher = self._probabilities(self.generation - 1, experience["obs"], scale)
         if config.objective == "cwtm":
             losses = confidence_weights(teacher) * cross
         else:

@@ -96,6 +96,11 @@ class Classifier(Model):
         """One cycle over the whole run."""
         return {"cycle_updates": updates}
 
+    @property
+    def whole(self) -> nn.Sequential:
+        """Encoder and head."""
+        return nn.Sequential(self.encoder, self.head)
+
     def scores(self, obs: Tensor, state: State | None = None) -> Tensor:
         """Unnormalised log-probabilities, [B, C], of observations [B, ...]."""
         logits: Tensor = self.head(self.encoder(obs))

@@ -151,6 +151,11 @@ class MixMatch(Model):
         """The weight of unlabelled examples rises over a quarter of the run."""
         return {"ramp_updates": max(updates // 4, 1)}
 
+    @property
+    def whole(self) -> nn.Sequential:
+        """Encoder and head with the averaged weights."""
+        return self.averaged
+
     def decide(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
         """Probabilities of the classes from the averaged weights, [B, C]."""
         return self.scores(obs).softmax(dim=-1)

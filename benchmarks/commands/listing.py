@@ -135,6 +135,8 @@ EXAMPLES = {
     "ssd": "objects-minigrid-s16",
     "style-network": "photographs",
     "style-ppo": "coinrun",
+    "success-ppo": "minigrid-empty-5",
+    "tickets-ppo": "MiniGrid-Empty-Random-6x6-v0",
     "vib": "signals-2",
 }
 """Learners that need a task of a certain kind, with an example."""

@@ -101,6 +101,22 @@ PAPERS = NameTable(
             "policy_objects:PAPER",
             "PPO on StarPilot with detected objects as a set and as a graph",
         ),
+        "policy-pretraining": (
+            "policy_pretraining:PAPER",
+            "PPO with encoders that learned to recognise pairs of observations",
+        ),
+        "policy-students": (
+            "policy_students:PAPER",
+            "policies that learn from the recorded steps of others",
+        ),
+        "policy-success": (
+            "policy_success:PAPER",
+            "PPO rewarded by a classifier of success with few labels",
+        ),
+        "policy-tickets": (
+            "policy_tickets:PAPER",
+            "lottery tickets of a policy in another level and in cloning",
+        ),
         "pr-vipe": (
             "pr_vipe:PAPER",
             "retrieval of poses across views by a probabilistic embedding",

@@ -1,8 +1,10 @@
 """Numbers in the evidence for a claim."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.results import Results
@@ -18,6 +20,16 @@ def by_seed(values: Iterable[float]) -> str:
     return f"{np.mean(each):.1f} ({'/'.join(f'{x:.1f}' for x in each)})"
 
 
+def interval(values: NDArray[Any]) -> str:
+    """The mean over seeds, [R], with its 95 % interval.
+
+    >>> interval(np.array([1.0, 1.0]))
+    '1.00 [1.00, 1.00]'
+    """
+    mean = statistics.bootstrap_interval(statistics.mean, values[:, None], seed=0)
+    return f"{mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+
+
 def returns(results: Results, task: str, methods: Iterable[str], prefix: str = "") -> str:
     """Mean return of each method on a task, with a 95 % interval of its seeds.
 
@@ -27,9 +39,6 @@ def returns(results: Results, task: str, methods: Iterable[str], prefix: str = "
         methods: Names of methods.
         prefix: Put before the name of the measure, such as `HELD_OUT`.
     """
-    shown = []
-    for name in methods:
-        found = results.means(name, task, "return", prefix)[:, None]
-        mean = statistics.bootstrap_interval(statistics.mean, found, seed=0)
-        shown.append(f"{name} {mean.point:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
-    return ", ".join(shown)
+    return ", ".join(
+        f"{name} {interval(results.means(name, task, 'return', prefix))}" for name in methods
+    )

@@ -37,6 +37,13 @@ class Job:
     """Name in the table or sweep; the learner's if it is empty."""
     trust: Trust = ()
     """Names of custom code that may be imported from run folders, such as all names in the table; True allows any."""
+    recorded: str = ""
+    """Name of the task in a table, if the examples in its file were recorded for this seed."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.recorded or self.config.env
 
     @property
     def folder(self) -> Path:

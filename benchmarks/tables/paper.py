@@ -41,6 +41,28 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """A task for models: what agents of earlier grids saw and did, recorded for each seed; see `rlbench data examples`."""
+
+    name: str
+    """Name of the task."""
+    runs: tuple[tuple[str, str], ...]
+    """Method and task of each agent."""
+    size: int
+    """Number of training examples."""
+    clients: int = 0
+    """Clients of federated learning to whom the examples belong; 0: there are none, and one agent."""
+
+    def file(self, folder: Path, seed: int) -> Path:
+        """The file of a seed in the folder of a table."""
+        return folder / f"{folder_name(self.name)}-s{seed}.npz"
+
+    def agents(self, folder: Path, seed: int) -> list[Path]:
+        """Folders of the runs of the agents."""
+        return [folder / run_name(*run, seed) for run in self.runs]
+
+
+@dataclass(frozen=True)
 class Grid:
     """Runs of equal length, in updates or in environment steps: methods x tasks x seeds."""
 
@@ -53,6 +75,8 @@ class Grid:
     """Environment steps of each run, if these give its length; then `updates` has it in updates."""
     updates: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Updates by name of the method and task; all others have the `updates` of `run`."""
+    recordings: tuple[Recording, ...] = ()
+    """The tasks that earlier grids record."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -68,6 +92,7 @@ class Grid:
             trust: Further names that they may import, or True for all; see `Job.trust`.
         """
         trust = with_names(trust, self.names)
+        recordings = {recording.name: recording for recording in self.recordings}
         for task in self.tasks:
             for method in self.methods:
                 for seed in range(self.seeds):
@@ -77,10 +102,12 @@ class Grid:
                         run["updates"] = self.updates[method.name, task]
                     if method.pretrained is not None:
                         run["pretrained"] = str(folder / run_name(*method.pretrained, seed))
-                    config = RunConfig(env=task, seed=seed, out=out, **run)
+                    recorded = task if task in recordings else ""
+                    env = str(recordings[task].file(folder, seed)) if recorded else task
+                    config = RunConfig(env=env, seed=seed, out=out, **run)
                     yield (
                         method.name,
-                        Job(method.learner, method.settings, config, method.name, trust),
+                        Job(method.learner, method.settings, config, method.name, trust, recorded),
                     )
 
 
@@ -179,15 +206,27 @@ class Paper:
         names = self.names(scale)
         return [job for grid in self.grids[scale] for job in grid.jobs(folder, names)]
 
-    def stages(self, scale: Scale, folder: Path) -> list[list[Job]]:
-        """All runs of a scale in stages; a stage may start from the encoders of earlier stages."""
-        stages: list[list[Job]] = [[]]
+    def stages(self, scale: Scale, folder: Path) -> list["Stage"]:
+        """All runs of a scale in stages; a stage may need the runs of earlier stages."""
+        stages = [Stage([], [])]
         for grid in self.grids[scale]:
-            if any(method.pretrained for method in grid.methods):
-                stages.append([])
-            stages[-1] += [job for _, job in grid.jobs(folder, self.names(scale))]
+            if grid.recordings or any(method.pretrained for method in grid.methods):
+                stages.append(Stage([], []))
+            stages[-1].jobs.extend(job for _, job in grid.jobs(folder, self.names(scale)))
+            stages[-1].recordings.extend(
+                (x, seed) for x in grid.recordings for seed in range(grid.seeds)
+            )
         return stages
 
     def analysis_jobs(self, scale: Scale, folder: Path) -> list[tuple[str, str, AnalysisJob]]:
         """All analyses of a scale, each with its first method and its task."""
         return [job for grid in self.analyses.get(scale, ()) for job in grid.jobs(folder)]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs that do not need each other."""
+
+    recordings: list[tuple[Recording, int]]
+    """The tasks that are recorded before them, each with a seed."""
+    jobs: list[Job]

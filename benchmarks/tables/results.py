@@ -121,8 +121,13 @@ class Result:
         return float(score)
 
 
-def read_result(method: str, folder: Path) -> Result:
+def read_result(method: str, folder: Path, recorded: str = "") -> Result:
     """The result of a complete run.
+
+    Args:
+        method: Name of the method.
+        folder: Folder of the run.
+        recorded: See `Job.recorded`.
 
     Raises:
         UserError: The folder holds no complete run, or something in it is damaged.
@@ -143,6 +148,9 @@ def read_result(method: str, folder: Path) -> Result:
             f"the last evaluation in {folder} has values that are NaN or infinite, so it has no "
             "mean; move the folder away, find the cause and run that seed again"
         )
+    if recorded:
+        config["run"]["env"] = recorded
+        config["data"]["details"]["seeded"] = True
     task, seed = config["run"]["env"], config["run"]["seed"]
     return Result(method, task, seed, folder, config, columns, run.seconds())
 

@@ -18,8 +18,8 @@ def settings_sections(grid: Grid, folder: Path, results: Results) -> list[Sectio
     """Non-default settings of the methods that have results; tasks with the same ones share a section."""
     found: dict[str, dict[str, list[str]]] = {}
     for method, job in grid.jobs(folder):
-        if results.of(method, job.config.env):
-            found.setdefault(job.config.env, {}).setdefault(method, changed(job))
+        if results.of(method, job.task):
+            found.setdefault(job.task, {}).setdefault(method, changed(job))
     alike: list[tuple[list[str], dict[str, list[str]]]] = []
     for task, methods in found.items():
         tasks = next((tasks for tasks, others in alike if others == methods), None)

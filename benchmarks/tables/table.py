@@ -15,7 +15,7 @@ from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.tables import sheet, statistics
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.jobs import Outcome, unfinished
-from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Paper, Scale, Verdict
+from rlbench.benchmarks.tables.paper import Claim, Figure, Grid, Paper, Scale, Stage, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results, read_result
 from rlbench.benchmarks.tables.settings import settings_sections
 from rlbench.benchmarks.tables.sheet import Format, Section
@@ -62,9 +62,10 @@ def make(asked: TableConfig) -> None:
     console = Terminal(stderr=True)
     with only_one(folder / ".lock", refusal):
         failed = []
-        for jobs in paper.stages(asked.scale, folder):
+        for stage in paper.stages(asked.scale, folder):
             title = f"{paper.name}, {asked.scale}"
-            failed += run_missing(jobs, asked.execution, title, console)
+            record_missing(stage, folder, console, paper.names(asked.scale))
+            failed += run_missing(stage.jobs, asked.execution, title, console)
         analyses = [job for *_, job in paper.analysis_jobs(asked.scale, folder)]
         analyse_missing(analyses, console, paper.names(asked.scale))
         sections = table(paper, asked.scale, folder)
@@ -117,7 +118,7 @@ def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
     complete = [(method, job) for method, job in paper.jobs(scale, folder) if job.complete()]
     folders = {job.folder for _, job in complete}
     return Results(
-        (read_result(method, job.folder) for method, job in complete),
+        (read_result(method, job.folder, job.recorded) for method, job in complete),
         [
             (method, task, read_analysis(job.folder))
             for method, task, job in paper.analysis_jobs(scale, folder)
@@ -125,6 +126,25 @@ def collect(paper: Paper, scale: Scale, folder: Path) -> Results:
         ],
         trust=paper.names(scale),
     )
+
+
+def record_missing(stage: Stage, folder: Path, console: Console, trust: Trust) -> None:
+    """Records the tasks of a stage whose agents are complete, with a line for each that cannot be recorded."""
+    for recording, seed in stage.recordings:
+        file, agents = recording.file(folder, seed), recording.agents(folder, seed)
+        if file.exists() or not all(map(_finished, agents)):
+            continue
+        # Imported here, so that a table of finished runs is printed without loading PyTorch.
+        from rlbench.benchmarks.training.teaching import write_clients, write_examples
+
+        try:
+            if recording.clients:
+                given = agents, recording.size, recording.clients
+                write_clients(*given, file, lambda _: None, trust=trust)
+            else:
+                write_examples(agents[0], recording.size, file, lambda _: None, trust=trust)
+        except UserError as error:
+            console.print(f"{file}: {error}", soft_wrap=True)
 
 
 def analyse_missing(jobs: Sequence[AnalysisJob], console: Console, trust: Trust) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlbench.interface import Learner
 
 
-ENCODER_SETTINGS = "encoder", "bonus_encoder", "tokens"
+ENCODER_SETTINGS = "encoder", "bonus_encoder", "reward_encoder", "tokens"
 """Settings of the suite's learners that name an encoder."""
 
 

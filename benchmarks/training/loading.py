@@ -161,7 +161,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         "update": saved["run"]["updates"],
     }
     readers = [x.layers for x in mine if isinstance(x.layers, FromRun)]
-    if readers and all(saved["learner"]["name"] == reader.model for reader in readers):
+    if readers and all(saved["learner"]["name"] in reader.models for reader in readers):
         state = _take_network(readers, source, path)
         return {**origin, "parts": "network", "sha256": weights_hash(state)}
     if not mine and not theirs:
@@ -192,16 +192,16 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
     Raises:
         UserError: The networks differ in the shape of their images, in their layers or in what they keep besides weights.
     """
-    first, *inner = source.spec["obs"].shape
-    shape = (first, *inner) if first in CHANNELS else (inner[-1], first, *inner[:-1])
+    shape = _channels_first(source.spec["obs"].shape)
     for reader in readers:
         network, own = reader.network_of(source), reader.trained
         state = _weights(network)
-        if reader.shape != shape:
-            there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, reader.shape))
+        own_shape = _channels_first(reader.shape)
+        if own_shape != shape:
+            there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, own_shape))
             raise UserError(
-                f"--pretrained {path}: its network learned from images of {there} (rows, columns, channels), but those of this "
-                f"run are {here}; give a task with images of that shape"
+                f"--pretrained {path}: its network learned from observations of {there} values (rows, columns and channels of images), but "
+                f"those of this run are {here}; give a task with observations of that shape"
             )
         if not _fits(own, state) or not _same_constants(own, network):
             name = next(x for x in FROM_RUNS if ENCODERS.load(x).layers is type(reader))
@@ -212,6 +212,13 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
             )
         own.load_state_dict(state, strict=False)
     return state
+
+
+def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an image with its channels first; any other one as it is."""
+    if len(shape) != 3 or shape[0] in CHANNELS:
+        return shape
+    return (shape[2], *shape[:2])
 
 
 def _same_constants(one: nn.Module, other: nn.Module) -> bool:

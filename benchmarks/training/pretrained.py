@@ -1,7 +1,7 @@
 """The run from which weights are taken.
 
-`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN`, `keypoints:RUN` or `codes:RUN` by the
-folder of a trained network.
+`--pretrained` names it by its folder or by the file of `rlbench analyse transfers`, `--encoder objects:RUN`, `keypoints:RUN`, `codes:RUN` or `classes:RUN`
+by the folder of a trained network.
 """
 
 import json
@@ -64,9 +64,9 @@ def detector_options(encoder: str, run: str) -> str:
     layers: type[FromRun] = ENCODERS.load(encoder).layers
     folder = RunFolder(Path(run))
     learner = folder.config()["learner"]
-    if learner["name"] != layers.model:
+    if learner["name"] not in layers.models:
         raise UserError(
-            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {layers.model}"
+            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {' or '.join(layers.models)}"
         )
     state = folder.load_checkpoint(torch.device("cpu"))
     if state is None:

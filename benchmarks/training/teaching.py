@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from rlbench.benchmarks.training.evaluation import MAX_ENVS, EpisodesEvaluator
 from rlbench.benchmarks.training.loading import load_agent_run
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.contract import as_tensor
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
-from rlbench.interface import Agent, evaluating
+from rlbench.interface import Agent, Learner, evaluating
 from rlbench.offline_data import open_data
 from rlbench.seeding import derive
 from rlbench.trust import Trust
@@ -31,12 +32,16 @@ Array = NDArray[Any]
 
 TESTS = 4
 """Training examples for each test example."""
+BATCH = 1_024
+"""Observations at once for which scores are computed."""
 
 
 def write_examples(
     run: Path, size: int, out: Path, progress: Callable[[int], object], *, trust: Trust = False
 ) -> None:
     """Writes the observations and actions of a trained agent as a file of labelled examples.
+
+    If the agent has no memory, the column `scores` holds the logits or values of the actions, by which it chose.
 
     Args:
         run: Folder of the agent's run.
@@ -69,7 +74,19 @@ def _of_run(
             drawn = derive(seed, "examples", split)
             obs, action = recorded(agent, task, count, drawn, partial(_advance, progress, first))
             columns |= {f"{split}/obs": obs, f"{split}/label": action}
+            # An agent with a memory chooses by more than an observation, and one from another package may have no scores.
+            remembers = agent.act(as_tensor(obs[:1], agent)).state is not None
+            if not remembers and type(agent).scores is not Learner.scores:
+                columns[f"{split}/scores"] = _scores(agent, obs)
     return columns
+
+
+@torch.no_grad()
+def _scores(agent: Agent, obs: Array) -> Array:
+    """Logits or values of the actions, by which the agent chose, float32 [N, A]."""
+    parts = np.split(obs, range(BATCH, len(obs), BATCH))
+    found = [agent.scores(as_tensor(part, agent).float()) for part in parts]
+    return torch.cat(found).cpu().numpy()
 
 
 def write_clients(

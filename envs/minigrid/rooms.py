@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from rlbench.envs.minigrid.names import LARGEST
 from rlbench.envs.minigrid.tiles import AGENTS, EMPTY, GOAL, TILE, WALL, drawn, tiles
 
+SPACE = gym.spaces.Box(0, 255, (LARGEST * TILE, LARGEST * TILE, 3), np.uint8)
+"""Space of the pictures."""
+
 
 class EmptyRooms(gym.Env[NDArray[np.uint8], int]):
     """Empty rooms of several sizes; see the module."""
@@ -30,8 +33,7 @@ class EmptyRooms(gym.Env[NDArray[np.uint8], int]):
         make = partial(EmptyEnv, agent_start_pos=None, render_mode="rgb_array")
         self._rooms = [make(size=size) for size in sizes]
         self._room = self._rooms[0]
-        side = LARGEST * TILE
-        self.observation_space = gym.spaces.Box(0, 255, (side, side, 3), np.uint8)
+        self.observation_space = SPACE
         self.action_space = self._room.action_space
 
     def reset(
@@ -53,16 +55,25 @@ class EmptyRooms(gym.Env[NDArray[np.uint8], int]):
         return np.asarray(self._room.get_frame(highlight=False), np.uint8)
 
     def _picture(self) -> NDArray[np.uint8]:
-        """The package's picture of the room, uint8 [H, W, 3], padded."""
-        size = self._room.width
-        cells = np.full((size, size), EMPTY, np.uint8)
-        for edge in (cells[0], cells[-1], cells[:, 0], cells[:, -1]):
-            edge[:] = WALL
-        cells[-2, -2] = GOAL
         column, row = self._room.agent_pos
-        # On the goal the episode has ended, and only the goal is drawn.
-        if (row, column) != (size - 2, size - 2):
-            cells[row, column] = AGENTS + self._room.agent_dir
-        picture = np.zeros(self.observation_space.shape or (), np.uint8)
-        picture[: size * TILE, : size * TILE] = drawn(cells[None], tiles()[0])[0]
-        return picture
+        return picture(self._room.width, row, column, self._room.agent_dir)
+
+
+def picture(size: int, row: int, column: int, direction: int) -> NDArray[np.uint8]:
+    """The package's picture of a room, uint8 [H, W, 3], padded.
+
+    Args:
+        size: Rows and columns of the room in cells, walls included.
+        row: Where the agent is. On the goal the episode has ended, and only the goal is drawn.
+        column: See `row`.
+        direction: Where the agent looks, 0 to 3.
+    """
+    cells = np.full((size, size), EMPTY, np.uint8)
+    for edge in (cells[0], cells[-1], cells[:, 0], cells[:, -1]):
+        edge[:] = WALL
+    cells[-2, -2] = GOAL
+    if (row, column) != (size - 2, size - 2):
+        cells[row, column] = AGENTS + direction
+    padded = np.zeros(SPACE.shape or (), np.uint8)
+    padded[: size * TILE, : size * TILE] = drawn(cells[None], tiles()[0])[0]
+    return padded

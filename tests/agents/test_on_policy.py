@@ -146,6 +146,11 @@ NO_NETWORKS = {"nas-random", "nas-evolution", "nas-local"}
 IMAGE_SETTINGS = {"augment", "batch_norm", "freeze"}
 ACTING_SETTINGS = {"act_mode"}
 DRIVER_SETTINGS = {"envs", "rollout_steps", "random_steps", "replay_size", "steps_per_update"}
+UNFIT = {
+    ("novelty-ppo", "envs"),  # It remembers what each environment has shown.
+    ("tickets-ppo", "freeze"),  # Only an encoder that learns is pruned.
+}
+"""Settings whose other values do not fit the rollouts of the test, or are refused."""
 FIELDS = [
     (case.name, field.name, IMAGES if field.name in IMAGE_SETTINGS else DISCRETE)
     for case in ON_POLICY.values()
@@ -153,8 +158,7 @@ FIELDS = [
     if field.name not in {*ACTING_SETTINGS, "encoder"}
     and case.name not in NO_NETWORKS
     and not (case.observations and field.name in IMAGE_SETTINGS)
-    # It remembers what each environment has shown, so another number does not fit the rollout of the test.
-    and (case.name, field.name) != ("novelty-ppo", "envs")
+    and (case.name, field.name) not in UNFIT
 ]
 
 

@@ -13,6 +13,7 @@ from rlbench.backbones.models.born_again import (
     permuted,
     soft_losses,
 )
+from rlbench.errors import UserError
 from rlbench.interface import evaluating
 from tests.backbones.test_ways_of_training import SPEC, batch
 
@@ -80,7 +81,7 @@ def test_generations_begin_with_new_weights_at_their_time() -> None:
     first = trained(4)
     begun = trained(5)
     assert (first.generation, begun.generation) == (0, 1)
-    ended, last = begun.generations[0].state_dict(), first.student.state_dict()
+    ended, last = begun.generations[0].state_dict(), first.whole.state_dict()
     assert all(torch.equal(ended[name], x) for name, x in last.items())
     again = trained(8)
     assert torch.equal(predictions(begun, 0), predictions(again, 0))
@@ -93,6 +94,31 @@ def test_without_a_teacher_all_generations_learn_from_labels() -> None:
     assert all(torch.equal(x, firsts[0]) for x in firsts)
     heads = [model.head.weight.detach() for model in runs]
     assert all(not torch.equal(heads[i], heads[j]) for i in range(4) for j in range(i))
+
+
+def test_the_first_generation_learns_from_the_scores_of_a_teacher_if_they_are_given() -> None:
+    model = trained(0, teacher="scores", temperature=2.0, label_weight=0.5)
+    examples = batch("born-again", 1)
+    logits = model.scores(examples["obs"])
+    teacher = (examples["scores"].float() / 2).softmax(-1)
+    cross = torch.nn.functional.cross_entropy(logits, examples["label"])
+    expected = 4 * soft_losses(logits / 2, teacher).mean() + 0.5 * cross
+    assert float(model._loss(logits, examples)) == pytest.approx(float(expected))
+    labels = trained(2, teacher="scores", objective="labels")
+    assert torch.equal(labels.head.weight, trained(2).head.weight)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("missing", "teacher is 'missing', which does not exist; give a column with 3 numbers"),
+        ("factors", r"teacher is 'factors', which is Box\(0, 2, \(2,\), int64\); give"),
+        ("other", "teacher is 'other', which is Discrete"),
+    ],
+)
+def test_a_teacher_has_a_score_for_each_class(teacher: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trained(0, teacher=teacher)
 
 
 @pytest.mark.parametrize(("objective", "expected"), [("soft", True), ("cwtm", False)])

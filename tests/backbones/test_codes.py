@@ -110,7 +110,7 @@ def test_what_has_no_codes_is_refused(tmp_path: Path) -> None:
         make_encoder("codes", (30, 32, 3))
     larger = Spec(Box(0, 255, (48, 48, 3), np.uint8), Discrete(2))
     agent = PPO(PPO.Config(encoder=OPTIONS), larger)
-    with pytest.raises(UserError, match=r"images of 32x32x3 .* are 48x48x3"):
+    with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 48x48x3"):
         load_pretrained(agent, str(run), trust=True)
     ppo = RunConfig(
         env="CartPole-v1", updates=1, eval_every=0, eval_episodes=1, out=tmp_path / "ppo"

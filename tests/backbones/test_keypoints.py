@@ -165,5 +165,5 @@ def test_other_runs_images_and_networks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"`keypoints` of this run has different layers or key points; give --encoder keypoints:.* such as branches or points"):  # fmt: skip
         load_pretrained(other, str(folder), trust=True)
     large = Box(0, 255, (48, 48, 6), np.uint8)
-    with pytest.raises(UserError, match=r"images of 32x32x3 .* are 48x48x3; give a task"):
+    with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 48x48x3; give a task"):
         load_pretrained(PPO(PPO.Config(encoder=OPTIONS), Spec(large, Discrete(2))), str(folder), trust=True)  # fmt: skip

@@ -198,7 +198,7 @@ def test_detectors_for_other_images_or_with_other_default_boxes_are_refused(
         load_pretrained(agent, str(detector), trust=True)
     images = Box(0, 255, (3, 48, 48), np.uint8)
     agent = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))
-    with pytest.raises(UserError, match=r"images of 32x32x3 .* are 48x48x3; give a task"):
+    with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 48x48x3; give a task"):
         load_pretrained(agent, str(detector), trust=True)
     images = Box(0, 255, (3, SIDE, SIDE), np.uint8)
     first = PPO(PPO.Config(encoder=OPTIONS), Spec(images, Discrete(2)))

@@ -17,6 +17,7 @@ from tests.networks import equal, same, tensors
 IMAGE = Box(0, 255, (8, 8, 1), dtype=np.uint8)
 SPEC: dict[str, Any] = {
     "obs": IMAGE, "next_obs": IMAGE, "unlabelled": IMAGE, "label": Discrete(3), "other": Discrete(3),
+    "scores": Box(-np.inf, np.inf, (3,)),
     "factors": Box(0, 2, (2,), dtype=np.int64),
 }  # fmt: skip
 CLIENTS: dict[str, Any] = {
@@ -36,7 +37,7 @@ USUAL: dict[str, dict[str, Any]] = {
 """Small settings of each."""
 CHANGES: dict[str, Any] = {
     "encoder": "mlp:units=9", "label": "other", "learning_rate": 0.02, "momentum": 0.5, "weight_decay": 0.1, "cycle_updates": 4,
-    "generations": 2, "label_weight": 0.5, "temperature": 2.0, "embedding_size": 5,
+    "generations": 2, "teacher": "scores", "label_weight": 0.5, "temperature": 2.0, "embedding_size": 5,
     "lipschitz_weight": 1.0, "local_epochs": 1, "local_batch_size": None, "copies": 3, "mixing": 0.0, "unlabelled_weight": 1.0,
     "ramp_updates": 9, "shift": 0, "average": 0.5, "decay": 0.5, "sigma": 0.1, "noises": 3, "attack_steps": 1, "radius": 0.1,
     "warmup_updates": 9, "attack": "gaussian", "constants": False, "rescale": False, "rounds": 1, "round_updates": 3,

@@ -87,7 +87,7 @@ def test_hidden_words_must_help_by_ten_points_and_beat_the_next_word(
 
 def test_every_classifier_starts_from_the_language_model_of_its_seed() -> None:
     jobs = dict(bert.PAPER.jobs("small", Path("runs")))
-    _, later, *_ = bert.PAPER.stages("small", Path("runs"))
+    _, later, *_ = (x.jobs for x in bert.PAPER.stages("small", Path("runs")))
     assert len(later) == 18
     for method, job in jobs.items():
         form = next((x for x in bert.FORMS if method.startswith(f"{x},")), None)

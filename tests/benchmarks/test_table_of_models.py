@@ -55,7 +55,7 @@ def test_a_method_starts_from_the_encoder_of_an_earlier_grid_seed_by_seed(
     }
     paper = dataclasses.replace(resnet.PAPER, grids=grids, claims=())
     stages = paper.stages("small", Path("x"))
-    assert [len(stage) for stage in stages] == [2, 2]
+    assert [len(stage.jobs) for stage in stages] == [2, 2]
     monkeypatch.setattr(resnet, "PAPER", paper)
     assert main(["table", "resnet", "--jobs", "1"]) == 0
     # Other seeds are the same method; another pretraining is another method.

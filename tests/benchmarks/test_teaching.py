@@ -11,6 +11,7 @@ import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from rlbench.envs.examples.files import read
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories
-from rlbench.interface import Agent, Spec
+from rlbench.interface import Action, Agent, Spec
 
 
 class Pictures(gym.Env[Any, Any]):
@@ -121,6 +122,41 @@ def test_a_file_of_examples_is_a_source_of_images(
     train, test = (source.sample(split, 40, 0) for split in SPLITS)
     assert not set(numbers(train["obs"])) & set(numbers(test["obs"]))
     np.testing.assert_array_equal(train["label"], train["obs"][:, 1, 0, 0] % 3)
+
+
+class Scorer(Counter):
+    """It chooses by scores, which show the number of the step."""
+
+    def scores(self, obs: Tensor, state: Any = None) -> Tensor:
+        assert obs.is_floating_point()
+        return obs[:, 1, 0] * torch.tensor([1.0, 10.0, 100.0])
+
+
+class Remembering(Scorer):
+    """It has a memory."""
+
+    def act(self, obs: Tensor, *, explore: bool = False, state: Any = None) -> Action:
+        return Action(self.decide(obs), state={"memory": torch.zeros(len(obs), 1)})
+
+
+@pytest.mark.usefixtures("_trained")
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(Scorer, True), (Counter, False), (Remembering, False)]
+)
+def test_examples_have_the_scores_of_agents_that_choose_by_them_and_by_nothing_else(
+    kind: type[Counter], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = kind(Nothing(), Spec.of(Pictures()))
+    monkeypatch.setattr(teaching, "load_agent_run", lambda run, trust: (made, TASK))
+    monkeypatch.setattr(teaching, "BATCH", 7)
+    write_examples(tmp_path, 40, tmp_path / "teacher.npz", print)
+    for split in SPLITS:
+        found = read(tmp_path / "teacher.npz").sample(split, 40, 0)
+        assert ("scores" in found) == expected
+        if expected:
+            step = found["obs"][:, 1, 0, 0].astype(np.float32)
+            np.testing.assert_array_equal(found["scores"], step[:, None] * np.array([1, 10, 100]))
+            assert found["scores"].dtype == np.float32
 
 
 def recording(file: Path, lengths: tuple[int, ...] = (30, 20, 25)) -> Path:

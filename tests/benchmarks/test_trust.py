@@ -287,7 +287,7 @@ def test_the_runs_of_a_table_may_import_what_any_of_its_grids_names() -> None:
     second = Grid((Method("b", "bc", pretrained=("a", "world:make")),), ("point-mixed",), 1, {})
     paper = Paper("p", "", "", "b", {"small": (first, second), "full": ()}, {}, ())
     names = {"world:Mine", "world:Memory", "world:make"}
-    jobs = [job for stage in paper.stages("small", Path()) for job in stage]
+    jobs = [job for stage in paper.stages("small", Path()) for job in stage.jobs]
     jobs += [job for _, job in paper.jobs("small", Path())]
     assert len(jobs) == 4
     for job in jobs:

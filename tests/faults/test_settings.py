@@ -101,6 +101,8 @@ TINY: dict[str, list[str]] = {
     **dict.fromkeys(("nearest", "one-shot"), GLYPHS),
     "style-network": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4", "--styles", "brick", "--width", "4"],
     "style-ppo": ["--env", "minigrid-empty-5", "--encoder", "nature", "--envs", "2", "--styles", "1", "--rollout-steps", "4", "--hidden", "8"],
+    "success-ppo": ["--reward-encoder", "classes:of=mlp/units=4", *ROLLOUTS],
+    "tickets-ppo": ["--encoder", "mlp:units=4", *ROLLOUTS],
     "segmenter": ["--env", "frames-minigrid-s48", "--data-size", "8", "--batch-size", "4"],
     "vq-vae": ["--env", "frames-minigrid-s40", "--data-size", "8", "--width", "4", "--codes", "4", "--batch-size", "4"],
     "nerfies": [

@@ -1,0 +1,78 @@
+"""PPO that is rewarded by a classifier of success in place of the environment.
+
+    r'_t = p(success | s_{t+1})
+
+where p are the probabilities of the encoder `classes`, a trained classifier that does not learn: `--reward-encoder classes:RUN` loads it from a run of
+`mixmatch` or `classifier`, which may have learned from a few labelled observations. The rewards of the environment are not used in training;
+evaluations use these alone.
+
+Singh et al., 2019, https://arxiv.org/abs/1904.07854, section 4, for the probability of success as a reward; Berthelot et al., 2019,
+https://arxiv.org/abs/1905.02249, for a classifier from few labels
+
+Differences from the papers: the classifier is trained before the run and not during it, so a policy can find observations that it mistakes for success;
+the probability is the reward, and not its logarithm, because episodes end with success.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlbench.agents.ppo import PPO, PPOConfig
+from rlbench.backbones.encoders import acting_encoder
+from rlbench.backbones.encoders.classes import Classes
+from rlbench.backbones.ranges import PERIOD, Range
+from rlbench.errors import UserError
+from rlbench.experience import Trajectories
+from rlbench.interface import Learn
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuccessPPOConfig(PPOConfig):
+    """Settings of PPO and of its rewards."""
+
+    reward_encoder: str = "classes"
+    """The encoder `classes` whose probability is the reward: classes:RUN; its weights do not learn."""
+    success: int = 1
+    """Number of the class that stands for success."""
+
+    ranges: ClassVar[Mapping[str, Range]] = {"success": PERIOD}
+
+
+class SuccessPPO(PPO):
+    """PPO rewarded by a classifier of success."""
+
+    Config: ClassVar[type] = SuccessPPOConfig
+    config: SuccessPPOConfig
+
+    def build(self) -> None:
+        """PPO's parts, and the classifier."""
+        config = self.config
+        super().build()
+        self.classifier = acting_encoder(
+            config.reward_encoder, self.spec.observation_space, frozen=True
+        )
+        self.classifier.eval()
+        if not isinstance(self.classifier.layers, Classes):
+            raise UserError(
+                f"reward_encoder is {config.reward_encoder}; this agent needs the encoder classes, such as classes:RUN with a run of mixmatch"
+            )
+        if config.success >= self.classifier.size:
+            raise UserError(
+                f"success is class {config.success}, but the classifier has the classes 0 to {self.classifier.size - 1}; give one of them"
+            )
+
+    @torch.no_grad()
+    def succeeded(self, obs: Tensor) -> Tensor:
+        """Probabilities of success, [B], of observations [B, ...]."""
+        probabilities: Tensor = self.classifier(obs)
+        return probabilities[:, self.config.success]
+
+    def _learn(self, step: Learn, rollout: Trajectories) -> Mapping[str, Tensor]:
+        """An update of PPO on the probabilities of success after each step."""
+        after = rollout.final_obs
+        reward = self.succeeded(after.flatten(0, 1)).view(after.shape[:2])
+        learned = super()._learn(step, replace(rollout, reward=reward))
+        return {**learned, "success": reward.mean()}
