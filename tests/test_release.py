@@ -81,20 +81,21 @@ def test_the_wheel_alone_trains_an_agent(built: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     bin_folder = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     python = bin_folder / "python"
-    run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel), cwd=tmp_path)
-    # The dependencies are those of this environment, but not its rlbench.
-    own = run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()  # fmt: skip
-    others = [x for x in sys.path if x.endswith("site-packages")]
-    (Path(own) / "others.pth").write_text("\n".join(others), encoding="utf-8")
     env = {
         "PATH": str(bin_folder),
         "HOME": str(tmp_path),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
+    words = ("-m", "pip", "install", "--quiet", "--no-deps", str(wheel))
+    run(str(python), *words, cwd=tmp_path, env=env)
+    # The dependencies are those of this environment, but not its rlbench.
+    own = run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path, env=env).strip()  # fmt: skip
+    others = [x for x in sys.path if x.endswith("site-packages")]
+    (Path(own) / "others.pth").write_text("\n".join(others), encoding="utf-8")
     where = run(str(python), "-c", "import rlbench; print(rlbench.__file__)", cwd=tmp_path, env=env)
     assert Path(where.strip()).is_relative_to(tmp_path)
-    words = "run bear --env point-mixed --data-size 1000 --updates 5 --hidden 8 --vae-hidden 8 --eval-episodes 2 --out run"
-    assert "kept in run" in run(str(python), "-m", "rlbench", *words.split(), cwd=tmp_path, env=env)
+    bear = "run bear --env point-mixed --data-size 1000 --updates 5 --hidden 8 --vae-hidden 8 --eval-episodes 2 --out run"
+    assert "kept in run" in run(str(python), "-m", "rlbench", *bear.split(), cwd=tmp_path, env=env)
 
 
 def test_all_extras_for_users_are_in_one() -> None:

@@ -24,7 +24,7 @@ MUTATIONS: list[Mutation] = [
         "agents/success_ppo.py", "agents/test_success_ppo.py",
         ("observations before the step", "after = rollout.final_obs", "after = rollout.obs"),
         ("another class", "return probabilities[:, self.config.success]", "return probabilities[:, 0]"),
-        ("rewards of the environment", "replace(rollout, reward=reward)", "replace(rollout, reward=reward + rollout.reward)"),
+        ("rewards of the environment", "replace(rollout, reward=success_reward(success))", "replace(rollout, reward=success_reward(success) + rollout.reward)"),
         ("a classifier that learns", "observation_space, frozen=True", "observation_space, frozen=False"),
         ("any encoder", "if not isinstance(self.classifier.layers, Classes):", "if False:"),
         ("a class that does not exist", "if config.success >= self.classifier.size:", "if config.success > self.classifier.size:"),
