@@ -364,7 +364,10 @@ class RunFolder:
         return file.read_bytes().splitlines(keepends=True) if file.exists() else []
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        with explaining_os_errors(self.path / name), (self.path / name).open("a") as file:
+        with (
+            explaining_os_errors(self.path / name),
+            (self.path / name).open("a", encoding="utf-8", newline="\n") as file,
+        ):
             file.write(json.dumps(line) + "\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
