@@ -80,7 +80,8 @@ def make(asked: ReportConfig) -> None:
     loader = PackageLoader(__name__.rpartition(".")[0], "")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     papers = list(_papers(asked.runs))
-    title = papers[0][0].title if len(papers) == 1 else f"Runs of {', '.join(_methods(results))}"
+    titles = [paper.title for paper, *_ in papers] + [study.section.title for study in studies]
+    title = titles[0] if len(titles) == 1 else f"Runs of {', '.join(_methods(results))}"
     sections = [
         section for paper, scale, folder in papers for section in table(paper, scale, folder)
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlbench.benchmarks.tuning.spaces import Choice, Interval, Searched
-from rlbench.benchmarks.tuning.study import Study
+from rlbench.benchmarks.tuning.study import JOURNAL, Study
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import Measure
@@ -84,7 +84,7 @@ class Description:
 
 def study_folders(folders: Iterable[Path]) -> list[Path]:
     """The folders of studies among folders and everything below them, in order, each once."""
-    found = [file.parent for folder in folders for file in sorted(folder.glob(f"**/{FILE}"))]
+    found = [file.parent for folder in folders for file in sorted(folder.glob(f"**/{JOURNAL}"))]
     return list({path.resolve(): path for path in found}.values())
 
 

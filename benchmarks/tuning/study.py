@@ -87,7 +87,7 @@ def load_optuna() -> ModuleType:
 
 
 class Study:
-    """The trials in the folder of a study; no other process may write to it meanwhile."""
+    """The trials in the folder of a study."""
 
     def __init__(
         self, folder: Path, searched: Sequence[Searched], seed: int, *, maximise: bool
@@ -103,14 +103,15 @@ class Study:
         self._optuna = load_optuna()
         self._searched, self._seed = searched, seed
         self._direction = "maximize" if maximise else "minimize"
-        file = folder / JOURNAL
-        _repair(file)
-        journal = self._optuna.storages.journal
-        storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(file)))
-        self.optuna = self._optuna.create_study(
-            study_name=NAME, storage=storage, direction=self._direction, load_if_exists=True,
-            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
-        )  # fmt: skip
+        journal = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
+        storage = self._optuna.storages.JournalStorage(journal)
+        pruner = self._optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED)
+        try:
+            self.optuna = self._optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
+        except KeyError:
+            self.optuna = self._optuna.create_study(
+                study_name=NAME, storage=storage, pruner=pruner, direction=self._direction
+            )
         """The study as an `optuna.Study`."""
 
     @property
@@ -140,6 +141,8 @@ class Study:
         ended: Callable[[Trial], None],
     ) -> None:
         """Runs trials until there are `count`, failed and pruned ones included, or nothing is left to try.
+
+        No other process may write to the folder meanwhile.
 
         Args:
             train: See `Train`.
@@ -272,12 +275,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _repair(file: Path) -> None:
-    """Removes what a kill left behind: the lock of a writer, and a line that was not written to its end."""
-    file.with_name(f"{file.name}.lock").unlink(missing_ok=True)
-    try:
+def repair(folder: Path) -> None:
+    """Removes what a kill left in the folder of a study: Optuna's lock, and a line that was not written to its end."""
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)
+    file = folder / JOURNAL
+    if file.exists():
         with file.open("r+b") as journal:
-            whole = journal.read().rfind(b"\n") + 1
-            journal.truncate(whole)
-    except FileNotFoundError:
-        pass
+            journal.truncate(journal.read().rfind(b"\n") + 1)

@@ -21,8 +21,8 @@ from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import folder_name
 from rlbench.benchmarks.tuning.description import BEST, Description
 from rlbench.benchmarks.tuning.shown import in_words, trials_section
-from rlbench.benchmarks.tuning.spaces import searched
-from rlbench.benchmarks.tuning.study import Study, Trial, load_optuna
+from rlbench.benchmarks.tuning.spaces import searched, written
+from rlbench.benchmarks.tuning.study import Study, Trial, load_optuna, repair
 from rlbench.benchmarks.tuning.training import Training, stages_of
 from rlbench.envs.tasks import find_task
 from rlbench.errors import Interrupted, RunsFailed, UserError
@@ -94,6 +94,7 @@ def make(
     refusal = f"another process works on the study in {out}; wait for it or give another --out"
     with only_one(out / ".lock", refusal):
         study.keep(out)
+        repair(out)
         trials = study.study(out)
         _say_what(study, console)
         _keep_best(study, trials, out)
@@ -155,7 +156,7 @@ def _described(
 def _say_what(study: Description, console: Terminal) -> None:
     """Prints what is searched, and what the user may not expect."""
     for one in study.searched:
-        console.print(f"{one.name}: {one.space}; default {one.default}", soft_wrap=True)
+        console.print(f"{one.name}: {one.space}; default {written(one.default)}", soft_wrap=True)
         if one.default not in one.space:
             console.print(
                 f"note: the default of {one.name} is not searched, so the first trial does not have the defaults",
