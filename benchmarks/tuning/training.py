@@ -11,10 +11,10 @@ from rlbench.benchmarks.tables.executors import RunJobs
 from rlbench.benchmarks.tables.jobs import Job, Outcome as JobOutcome, unfinished
 from rlbench.benchmarks.tables.paper import Grid
 from rlbench.benchmarks.tables.sweep import in_updates, method_of
-from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.tuning.description import Description
 from rlbench.benchmarks.tuning.study import Outcome, Trial
+from rlbench.errors import UserError
 
 STAGES = 4
 """Most stages of a trial."""
@@ -41,8 +41,8 @@ class Training:
 
     def __call__(self, asked: Sequence[tuple[Trial, int]]) -> list[Outcome]:
         """Trains each trial to the end of a stage."""
-        jobs = [self._to_stage(trial, stage) for trial, stage in asked]
-        left = unfinished([job for group in jobs for job in group])
+        groups = [self._to_stage(trial, stage) for trial, stage in asked]
+        left = unfinished([job for group in groups if isinstance(group, list) for job in group])
         failed: dict[Path, str] = {}
 
         def report(outcome: JobOutcome) -> None:
@@ -51,9 +51,9 @@ class Training:
 
         if left:
             self._run(left, report)
-        return [self._outcome(group, failed) for group in jobs]
+        return [x if isinstance(x, str) else self._outcome(x, failed) for x in groups]
 
-    def jobs(self, trial: Trial) -> list[Job]:
+    def _jobs(self, trial: Trial) -> list[Job]:
         """The runs of a trial."""
         study = self._study
         if trial.number not in self._grids:
@@ -63,8 +63,12 @@ class Training:
             self._grids[trial.number] = in_updates(grid, self._trust)
         return [job for _, job in self._grids[trial.number].jobs(self._folder, self._trust)]
 
-    def _to_stage(self, trial: Trial, stage: int) -> list[Job]:
-        jobs = self.jobs(trial)
+    def _to_stage(self, trial: Trial, stage: int) -> list[Job] | str:
+        """The runs of a trial up to the end of a stage; or why its settings do not fit together."""
+        try:
+            jobs = self._jobs(trial)
+        except UserError as error:
+            return str(error)
         config = jobs[0].config
         ends = stage_ends(config.updates, config.eval_every, self._study.stages)
         # Trials of equal length in environment steps may have fewer evaluations than others.
@@ -86,8 +90,3 @@ class Training:
         if not math.isfinite(mean):
             return f"{jobs[0].folder}: the mean of {self._study.measure.name} is {mean}"
         return mean
-
-
-def stages_of(config: RunConfig) -> int:
-    """Number of stages of a run with these options."""
-    return len(stage_ends(config.updates, config.eval_every))

@@ -16,6 +16,7 @@ from rlbench.benchmarks.tables.executors import Execution, executing
 from rlbench.benchmarks.tables.table import conclude
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.lengths import steps_of
 from rlbench.benchmarks.training.loading import learner_for
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import folder_name
@@ -23,7 +24,7 @@ from rlbench.benchmarks.tuning.description import BEST, Description
 from rlbench.benchmarks.tuning.shown import in_words, trials_section
 from rlbench.benchmarks.tuning.spaces import searched, written
 from rlbench.benchmarks.tuning.study import Study, Trial, load_optuna, repair
-from rlbench.benchmarks.tuning.training import Training, stages_of
+from rlbench.benchmarks.tuning.training import Training, stage_ends
 from rlbench.envs.tasks import find_task
 from rlbench.errors import Interrupted, RunsFailed, UserError
 from rlbench.files import only_one, write_atomically
@@ -88,7 +89,7 @@ def make(
         trust: Whether the custom code that run folders name may be imported.
     """
     load_optuna()
-    study = _described(learner, settings, config, asked, steps)
+    study = _described(learner, settings, config, asked, steps, trust)
     out = asked.out or Path("runs") / folder_name(f"tune-{learner}-{config.env}")
     console = Terminal(stderr=True)
     refusal = f"another process works on the study in {out}; wait for it or give another --out"
@@ -127,9 +128,14 @@ def make(
 
 
 def _described(
-    learner: str, settings: Any, config: RunConfig, asked: TuneConfig, steps: int | None
+    learner: str,
+    settings: Any,
+    config: RunConfig,
+    asked: TuneConfig,
+    steps: int | None,
+    trust: bool,
 ) -> Description:
-    """The study that was asked for."""
+    """The study that was asked for; see `make`."""
     measures = learner_for(learner, find_task(config.env)).measures
     usual = listing.preset(learner, config.env, config.updates)[2]
     found = tuple(searched(asked.search, learner, settings, usual))
@@ -137,8 +143,10 @@ def _described(
     own = {x.name: getattr(settings, x.name) for x in fields(settings) if x.name not in names}
     defaults = dataclasses.asdict(RunConfig(env=config.env)) | dict(load_learner(learner).run)
     run = {name: value for name, value in vars(config).items() if value != defaults[name]}
+    updates = config.updates
     if steps is not None:
         run["steps"] = steps
+        updates = steps_of(steps, learner, settings, config, trust=trust).updates(steps)
     return Description(
         learner=learner,
         task=config.env,
@@ -148,7 +156,7 @@ def _described(
         seeds=asked.seeds,
         seed=asked.seed,
         prune=asked.prune,
-        stages=stages_of(config) if asked.prune else 1,
+        stages=len(stage_ends(updates, config.eval_every)) if asked.prune else 1,
         measure=measures[0],
     )
 
