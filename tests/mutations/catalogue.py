@@ -28,6 +28,7 @@ from tests.mutations import (
     of_tables,
     of_training,
     of_transfers,
+    of_tuning,
 )
 
 ALL = [
@@ -56,6 +57,7 @@ ALL = [
     *of_style.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
+    *of_tuning.MUTATIONS,
     *of_plugins.MUTATIONS,
     *of_pose.MUTATIONS,
 ]
