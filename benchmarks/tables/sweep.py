@@ -56,12 +56,12 @@ class SweepConfig:
     """TOML file that describes the sweep; flags then only set where and how it is run."""
     agents: tuple[str, ...] = ()
     """Agents or models, with their default settings unless --settings or a TOML file gives them others."""
-    settings: tuple[Path, ...] = ()
-    """JSON files with settings of the agents, such as the best.json of `rlbench tune`; each is for the agent that it names."""
     tasks: tuple[str, ...] = ()
     """Tasks."""
     seeds: int = 3
     """Runs of each agent on each task."""
+    settings: tuple[Path, ...] = ()
+    """JSON files with settings of the agents, such as the best.json of `rlbench tune`; each is for the agent that it names."""
     updates: int | None = None
     """Gradient updates of each run; None: the agent's default in `rlbench run`."""
     steps: StepsOption = None

@@ -200,10 +200,10 @@ def _given_space(entry: str, text: str, hint: Any) -> Interval | Choice:
                 f"--search {entry}: this setting is not a number; give values with commas"
             )
         kind = float if float in kinds else int
-        ends = [_value(entry, end, kind) for end in (low, high)]
-        if not ends[0] < ends[1] < math.inf:
+        smaller, larger = (_value(entry, end, kind) for end in (low, high))
+        if not smaller < larger < math.inf:
             raise UserError(f"--search {entry}: the range is empty; give the smaller number first")
-        return Interval(*ends, whole=kind is int)
+        return Interval(smaller, larger, whole=kind is int)
     values = dict.fromkeys(_value(entry, each, hint) for each in text.split(",") if each)
     if len(values) < 2:
         raise UserError(

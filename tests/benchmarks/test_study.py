@@ -27,7 +27,7 @@ def outcome(trial: Trial, stage: int) -> Outcome:
     distance = abs(math.log10(trial.settings["rate"]) + 2) + (256 - trial.settings["size"]) / 256
     if trial.number == 4:
         return "run 0 diverged"
-    return stage / 4 - distance - 10 * (trial.number == 3)
+    return float(stage / 4 - distance - 10 * (trial.number == 3))
 
 
 class Fake:

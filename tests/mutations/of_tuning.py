@@ -9,7 +9,7 @@ MUTATIONS: list[Mutation] = [
         ("a discount is searched like a learning rate", "share and default > 0.5", "False"),
         ("a range outside the valid one", "replace(settings, **{name: value})", "pass"),
         ("settings that are given are searched", "and getattr(settings, field.name) == getattr(usual, field.name)", ""),
-        ("an empty range", "if not ends[0] < ends[1] < math.inf:", "if False:"),
+        ("an empty range", "if not smaller < larger < math.inf:", "if False:"),
         ("the distance from 1 as the value", "round(1 - _short(number), 12) if space.from_one else _short(number)", "_short(number)"),
         ("values beyond the range by rounding", "min(max(value, space.low), space.high)", "value"),
         ("a default that is rounded", "if number == self.start:", "if False:"),
