@@ -58,7 +58,7 @@ class Group:
 
 def make(asked: ReportConfig) -> None:
     """Writes the file."""
-    studies = shown_studies(asked.runs)
+    studies = list(shown_studies(asked.runs))
     hidden = {(study.folder / name).resolve() for study in studies for name in study.hidden}
     folders = [
         path

@@ -1,6 +1,6 @@
 """The trials of a study as a table, and its plots in a report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from rlbench.benchmarks.tables.statistics import Interval
 from rlbench.benchmarks.tuning.description import Description, study_folders
 from rlbench.benchmarks.tuning.spaces import written
 from rlbench.benchmarks.tuning.study import Study, Trial, load_optuna
+from rlbench.errors import UserError
+from rlbench.terminal import say
 
 FEWEST = 10
 """Complete trials from which on the importance of settings is shown."""
@@ -72,13 +74,13 @@ def trials_section(study: Description, trials: Study) -> Section:
     return Section(title, ["trial", "state", study.measure.title, *names], rows, notes, marked)
 
 
-def shown_studies(folders: Sequence[Path]) -> list[ShownStudy]:
-    """The studies in folders, for a report.
-
-    Raises:
-        UserError: There is a study, and Optuna is not installed or the study is damaged.
-    """
-    return [_shown(folder) for folder in study_folders(folders)]
+def shown_studies(folders: Sequence[Path]) -> Iterator[ShownStudy]:
+    """The studies in folders, for a report; damaged ones, and all if Optuna is not installed, are named and left out."""
+    for folder in study_folders(folders):
+        try:
+            yield _shown(folder)
+        except UserError as error:
+            say(f"note: the study in {folder} is left out: {error}")
 
 
 def _shown(folder: Path) -> ShownStudy:
