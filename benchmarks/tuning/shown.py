@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 from rlbench.benchmarks.tables.curves import Curve, Plot, Tick, plot
@@ -131,7 +132,10 @@ def _importances(trials: Study, complete: int) -> dict[str, float]:
         return {}
     importance = load_optuna().importance
     share = max(TOP_SHARE, TOP / complete)
-    evaluator = importance.PedAnovaImportanceEvaluator(target_quantile=share)
+    kind = importance.PedAnovaImportanceEvaluator
+    # The argument was renamed within Optuna 4.
+    (name,) = {"target_quantile", "baseline_quantile"} & signature(kind).parameters.keys()
+    evaluator = kind(**{name: share})
     found: dict[str, float] = importance.get_param_importances(trials.optuna, evaluator=evaluator)
     return {name.removeprefix("1 - "): value for name, value in found.items()}
 

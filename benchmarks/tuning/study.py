@@ -16,8 +16,7 @@ makes the same decisions and tries the same settings as one that was never kille
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +82,8 @@ def load_optuna() -> ModuleType:
             "studies need the package optuna; install it with pip install 'rlbench[tune]'"
         ) from None
     optuna.logging.set_verbosity(logging.ERROR)
+    # In Optuna 4 some options of its sampler and PED-ANOVA are experimental.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     return optuna
 
 
@@ -186,19 +187,18 @@ class Study:
         """The settings of the next trial, as Optuna stores them: the defaults, then settings that no earlier trial has."""
         if number == 0 and all(one.default in one.space for one in self._searched):
             return {one.parameter: one.start for one in self._searched}
-        with _quiet():
-            sampler = self._optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP, multivariate=True, constant_liar=True,
-                seed=derive(self._seed, "trial", number),
-            )  # fmt: skip
-            # A copy in memory, because Optuna writes each setting that it proposes at once.
-            copy = self._optuna.create_study(direction=self._direction, sampler=sampler)
-            copy.add_trials(self.optuna.get_trials(deepcopy=False))
-            tried = [trial.settings for trial in self.trials]
-            for _ in range(ATTEMPTS):
-                trial = copy.ask()
-                if {one.name: one.suggest(trial) for one in self._searched} not in tried:
-                    break
+        sampler = self._optuna.samplers.TPESampler(
+            n_startup_trials=STARTUP, multivariate=True, constant_liar=True,
+            seed=derive(self._seed, "trial", number),
+        )  # fmt: skip
+        # A copy in memory, because Optuna writes each setting that it proposes at once.
+        copy = self._optuna.create_study(direction=self._direction, sampler=sampler)
+        copy.add_trials(self.optuna.get_trials(deepcopy=False))
+        tried = [trial.settings for trial in self.trials]
+        for _ in range(ATTEMPTS):
+            trial = copy.ask()
+            if {one.name: one.suggest(trial) for one in self._searched} not in tried:
+                break
         proposed: dict[str, Any] = trial.params
         return proposed
 
@@ -265,14 +265,6 @@ class Study:
         settings = {one.name: one.suggest(fixed) for one in self._searched if one.parameter in trial.params}  # fmt: skip
         why = str(trial.user_attrs.get("why", ""))
         return Trial(trial.number, settings, state, dict(trial.intermediate_values), why)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Some options of the sampler are experimental in Optuna 4, which warns about each."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def repair(folder: Path) -> None:
