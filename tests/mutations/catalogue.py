@@ -29,6 +29,7 @@ from tests.mutations import (
     of_tables,
     of_training,
     of_transfers,
+    of_tuning,
 )
 
 ALL = [
@@ -58,6 +59,7 @@ ALL = [
     *of_style.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
+    *of_tuning.MUTATIONS,
     *of_plugins.MUTATIONS,
     *of_pose.MUTATIONS,
 ]
