@@ -69,7 +69,7 @@ SEVERAL = Range(
 
 _NAMES = {
     COUNT: "correction_updates cycle_updates data_size decay_updates exploration_updates log_every policy_decay_updates policy_every "
-    "replay_size steps target_every updates",
+    "replay_size steps target_every trials updates",
     SIZE: "act_samples adversary_hidden advantage_samples agent_hidden agent_updates batch_size blocks bonus_memory code code_size "
     "constraint_samples critics divergence_samples embedding_size envs episodes epochs eval_episodes heads hidden input_layers lifetimes "
     "memory_size n_step neighbours output_layers penalty_samples population predictor_updates rollout_steps samples sequence_length "

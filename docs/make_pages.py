@@ -269,7 +269,7 @@ def main() -> None:
     for old in {*(DOCS / "agents").glob("*.md"), *(DOCS / "agents").glob("*.svg")} - set(texts):
         old.unlink()
     for file, text in texts.items():
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

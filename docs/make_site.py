@@ -143,9 +143,16 @@ def build() -> None:
     if done.returncode:
         raise SystemExit(done.returncode)
     for page in SITE.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        up = os.path.relpath(SITE / "site" / "iframe-worker.js", page.parent)
-        page.write_text(text.replace(f'"{SHIM}"', f'"{up}"'), encoding="utf-8")
+        text = page.read_text(encoding="utf-8").replace(
+            f'"{SHIM}"', f'"{_from(page, "site/iframe-worker.js")}"'
+        )
+        # The logo's link leads to a folder, which only a server would complete.
+        text = re.sub(r'href="[./]+"', f'href="{_from(page, "index.html")}"', text)
+        page.write_text(text, encoding="utf-8")
+
+
+def _from(page: Path, target: str) -> str:
+    return os.path.relpath(SITE / target, page.parent)
 
 
 def main() -> None:

@@ -70,6 +70,10 @@ def no_gl() -> UserError:
             "MuJoCo was already loaded without support for drawing without a screen; set "
             f"MUJOCO_GL={found} before Python starts"
         )
+    if sys.platform != "linux":
+        return UserError(
+            f"MuJoCo cannot draw here (MUJOCO_GL is {chosen or 'not set'}); run the command where windows can be opened"
+        )
     return UserError(
         f"MuJoCo cannot draw without a screen here (MUJOCO_GL is {chosen or 'not set'}); run apt-get "
         "install libegl1 libegl-mesa0 libgl1-mesa-dri and leave MUJOCO_GL unset"

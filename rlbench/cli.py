@@ -35,6 +35,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench evaluate RUN             score a trained agent on new episodes, or a model on its test examples
   rlbench table PAPER              make a paper's table: runs, statistics, verdicts
   rlbench sweep                    run agents x tasks x seeds
+  rlbench tune LEARNER --env TASK  search for the best settings of a learner on a task
   rlbench analyse ANALYSIS RUN     analyse a finished run, for example the edge activations of its network
   rlbench plot [RUN ...]           draw learning curves, with intervals over seeds
   rlbench report [RUN ...]         show curves, tables and films of runs in one HTML file
@@ -128,6 +129,7 @@ def _dispatch(words: list[str]) -> None:
         "list": _list,
         "data": _data,
         "analyse": _analyse,
+        "tune": _tune,
     }
     commands |= {name: partial(_imported, name) for name in IMPORTED}
     if not words or words[0] in ("-h", "--help"):
@@ -174,34 +176,59 @@ def _run(words: list[str]) -> None:
         print("\nSettings of a learner: rlbench run bear --help")
         return
     name, *rest = words
-    from rlbench.benchmarks.commands import listing as catalog, options as grouped
-    from rlbench.benchmarks.training.learners import load_learner
-
-    plain = [word for word in rest if word not in ("-h", "--help")]
-    task, updates = _peek(plain, "--env", ""), _peek(plain, "--updates", "")
-
-    def parsed(updates: int | None) -> Any:
-        """The options, with the presets for a number of updates."""
-        description, defaults, settings = catalog.preset(name, task, updates)
-        both = grouped.options(name, defaults, settings)
-        env = quote(task or catalog.example_task(name))
-        example = f"Example: rlbench run {quote(name)} --env {env}"
-        new: Any = _parse(both, rest, f"rlbench run {name}", f"{description}\n\n{example}")
-        from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
-
-        with named_as_users(load_learner(name)):
-            return grouped.separate(new, type(settings))
-
-    config, settings, steps, trust = parsed(_whole(updates))
+    config, settings, steps, trust = _new_run("run", name, rest)[:4]
     from rlbench.benchmarks.commands import run as commands
 
     if steps is not None:
-        if updates:
-            raise UserError(f"--updates is {updates} and --steps is {steps}; give only one of them")
         whole = commands.in_updates(steps, name, settings, config, trust=trust)
-        config, settings, *_ = parsed(whole)
+        # The presets may depend on the number of updates.
+        config, settings, *_ = _new_run("run", name, rest, updates=whole)
         config = dataclasses.replace(config, updates=whole)
     commands.run(name, settings, config, trust=trust)
+
+
+def _tune(words: list[str]) -> None:
+    """`rlbench tune`."""
+    from rlbench.benchmarks.tuning import tune as command
+
+    if not words or words[0].startswith("-"):
+        command.overview(words)
+        return
+    name, *rest = words
+    config, settings, steps, trust, study = _new_run("tune", name, rest, study=command.TuneConfig)
+    command.make(name, settings, config, study, steps=steps, trust=trust)
+
+
+def _new_run(
+    command: str, name: str, words: list[str], updates: int | None = None, study: Any = None
+) -> tuple[Any, ...]:
+    """Options of a run, settings of its learner, `--steps`, whether folders are trusted, and options of a study.
+
+    Args:
+        command: The command, for its help.
+        name: Name of the learner.
+        words: The words after it.
+        updates: The number of updates on which presets depend; None: that of the words.
+        study: Dataclass with the options of a study, if the command has them.
+    """
+    from rlbench.benchmarks.commands import listing as catalog, options as grouped
+    from rlbench.benchmarks.training.learners import load_learner
+
+    plain = [word for word in words if word not in ("-h", "--help")]
+    task, file, length = (_peek(plain, x, "") for x in ("--env", "--settings", "--updates"))
+    updates = updates or _whole(length)
+    description, defaults, settings = catalog.preset(name, task, updates, file)
+    both = grouped.options(name, defaults, settings, study)
+    env = quote(task or catalog.example_task(name))
+    example = f"Example: rlbench {command} {quote(name)} --env {env}"
+    new: Any = _parse(both, words, f"rlbench {command} {name}", f"{description}\n\n{example}")
+    from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
+
+    with named_as_users(load_learner(name)):
+        run = grouped.separate(new, type(settings))
+    if length and run[2] is not None:
+        raise UserError(f"--updates is {length} and --steps is {run[2]}; give only one of them")
+    return (*run, getattr(new, grouped.STUDY, None))
 
 
 IMPORTED = {

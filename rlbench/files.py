@@ -90,7 +90,8 @@ def _values_hash(values: Mapping[str, Any]) -> str:
 
 def sync_file(path: Path) -> None:
     """Forces the content of a file to disk."""
-    with explaining_os_errors(path), path.open("rb") as file:
+    mode = "r+b" if os.name == "nt" else "rb"  # Windows only syncs what may be written.
+    with explaining_os_errors(path), path.open(mode) as file:
         os.fsync(file.fileno())
 
 

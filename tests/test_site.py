@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("yaml", reason="the extra docs is not installed")
 
-from docs import make_site  # noqa: E402
-from docs.make_reference import claims, commands  # noqa: E402
-from docs.site_pages import API, source  # noqa: E402
-from rlbench.benchmarks.papers import PAPERS, load_paper  # noqa: E402
-from rlbench.cli import HELP  # noqa: E402
+from docs import make_site
+from docs.make_reference import claims, commands
+from docs.site_pages import API, source
+from rlbench.benchmarks.papers import PAPERS, load_paper
+from rlbench.cli import HELP
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,8 @@ class Analysis(ABC):
     """Makes the first run's learner as it was before its training, in evaluation mode. Set before `analyse` is called."""
     environment: Callable[[], Any]
     """Makes an environment of the first run's task; set before `analyse` is called."""
+    say: Callable[[str], object]
+    """Call it with results that are known before the end of a long analysis, in words."""
     folders: Sequence[Path]
     """Folder of each run; set before `analyse` is called."""
     several: ClassVar[bool] = False
@@ -100,6 +102,7 @@ class Analysis(ABC):
     def __init__(self, config: Any) -> None:
         """Stores the settings."""
         self.config = config
+        self.say = lambda _: None
 
     @property
     def other_tasks(self) -> tuple[str, ...]:

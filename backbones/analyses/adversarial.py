@@ -15,6 +15,7 @@ Files, for images:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -61,7 +62,7 @@ class AdversarialConfig:
     norm: Norm = "linf"
     """Norm of the changes: the largest change of a value, or the Euclidean norm."""
     budgets: tuple[float, ...] = (0.05, 0.1, 0.2)
-    """One or more budgets: the largest norm of a change (paper: eps). Values of images are from 0 to 1; changes to other values are in standard deviations."""
+    """One or more budgets, in increasing order: the largest norm of a change (paper: eps). Values of images are from 0 to 1; changes to other values are in standard deviations."""
     steps: int = 20
     """Steps of PGD (paper: T)."""
     examples: int = 200
@@ -76,7 +77,10 @@ class AdversarialConfig:
     """Seed of the random starts, of the noise and of the classes for L-BFGS."""
 
     ranges: ClassVar[Mapping[str, Range]] = {
-        "budgets": Range(lambda x: len(x) > 0 and all(map(NOT_NEGATIVE.holds, x)), f"one or more numbers, each {NOT_NEGATIVE.words}"),
+        "budgets": Range(
+            lambda x: len(x) > 0 and all(map(NOT_NEGATIVE.holds, x)) and all(a < b for a, b in pairwise(x)),
+            f"one or more numbers in increasing order, each {NOT_NEGATIVE.words}",
+        ),
         "steps": SIZE, "examples": SIZE, "lbfgs_examples": PERIOD, "episodes": COUNT, "seed": SEED,
     }  # fmt: skip
 
@@ -118,6 +122,7 @@ class Adversarial(Analysis):
                 moved = torch.cat([self._moved(attack, *part, ball) for part in parts])
                 for (run, truth), results in zip(pairs, found, strict=True):
                     results[attack].append(_right(run, moved, truth))
+                self._tell("accuracy", attack, budget, [x[attack][-1] for x in found])
         numbers: dict[str, float] = {}
         if config.lbfgs_examples:
             some = slice(config.lbfgs_examples)
@@ -142,15 +147,18 @@ class Adversarial(Analysis):
                 )["return"]
 
             clean = returns()
-            found.append({
-                attack: [clean]
-                + [
-                    returns(perturb=self._perturbing(attack, self._ball(seen, budget)))
-                    for budget in config.budgets
-                ]
-                for attack in ATTACKS
-            })  # fmt: skip
+            found.append({attack: [clean] for attack in ATTACKS})
+            for attack in ATTACKS:
+                for budget in config.budgets:
+                    perturb = self._perturbing(attack, self._ball(seen, budget))
+                    found[run][attack].append(returns(perturb=perturb))
+                    self._tell("return", attack, budget, [x[attack][-1] for x in found[run:]])
         return self._findings("return", found, seen, {})
+
+    def _tell(self, measure: str, attack: str, budget: float, found: Sequence[Array]) -> None:
+        """Reports what was measured for one run or more."""
+        means = ", ".join(f"{x.mean():.4g}" for x in found)
+        self.say(f"{measure} under {attack} at {budget:g}: {means}")
 
     def _ball(self, seen: Tensor, budget: float) -> Ball:
         """The allowed changes of inputs like `seen`, [N, ...]."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from rlbench.backbones.analyses import ANALYSES, load_analysis
 from rlbench.benchmarks.commands.options import field_docs
 from rlbench.benchmarks.training.analysing import AnalysisJob, perform
 from rlbench.errors import UserError
-from rlbench.terminal import say
+from rlbench.terminal import Terminal, say
 from rlbench.trust import TrustOption
 
 
@@ -42,7 +43,7 @@ def options(name: str) -> tuple[type[Any], str]:
             (each.type, tyro.conf.arg(help=meanings.get(each.name)))
         )
         rows.append((each.name, known, how))
-    where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses/NAME` in the first run.")]  # fmt: skip
+    where = Annotated[Path | None, tyro.conf.arg(help="Folder to write to; by default `analyses/NAME` in the first run, with a number after the name if results of other settings are there.")]  # fmt: skip
     rows.append(("out", where, field(default=None)))
     rows.append(("trust", TrustOption, field(default=False)))
     line = ANALYSES.get(name) or (kind.__doc__ or "").strip().partition("\n")[0]
@@ -55,8 +56,10 @@ def make(name: str, asked: Any) -> None:
     settings = {each.name: getattr(asked, each.name) for each in fields(kind.Config)}
     kind.Config(**settings)  # Refuses wrong settings before a run is loaded.
     job = AnalysisJob(name, settings, tuple(asked.runs), asked.out)
-    found = perform(job, trust=asked.trust)
+    progress = Terminal(stderr=True)
+    found = perform(job, trust=asked.trust, say=partial(progress.print, soft_wrap=True))
+    folder = job.folder
     width = max(map(len, found.numbers), default=0)
     for label, value in found.numbers.items():
         say(f"{label:<{width}}  {value:.4g}")
-    say(f"kept in {job.folder}")
+    say(f"kept in {folder}")

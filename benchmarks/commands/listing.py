@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from rlbench.agents import AGENTS, META_LEARNERS, RULES
@@ -12,6 +13,7 @@ from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.papers import PAPERS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.settings_file import settings_for
 from rlbench.envs import data_names
 from rlbench.envs.architectures import names as search_names
 from rlbench.envs.atari import names as atari_names
@@ -156,13 +158,16 @@ def example_task(name: str) -> str:
     return "Pendulum-v1" if hasattr(learner.Config, "random_steps") else "CartPole-v1"
 
 
-def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapping[str, Any], Any]:
+def preset(
+    learner_name: str, task: str, updates: int | None, file: str = ""
+) -> tuple[str, Mapping[str, Any], Any]:
     """The defaults of `rlbench run LEARNER`.
 
     Args:
         learner_name: As in `rlbench list`.
         task: Name of the task.
         updates: Length of the run; None for the learner's default.
+        file: File with settings that replace some of the defaults, if it is not empty; see `rlbench.benchmarks.training.settings_file`.
 
     Returns:
         A line about the learner, its defaults of a run and its settings for task and length.
@@ -175,7 +180,8 @@ def preset(learner_name: str, task: str, updates: int | None) -> tuple[str, Mapp
     with named_as_users(learner):
         chosen = learner.preset(task, updates)
         _check_names(learner_name, "`preset`", chosen, learner.Config)
-        settings = learner.Config(**chosen)
+        given = settings_for(learner_name, Path(file)) if file else {}
+        settings = learner.Config(**{**chosen, **given})
     line = LEARNERS.get(learner_name) or (learner.__doc__ or "").strip().partition("\n")[0]
     return line, learner.run, settings
 

@@ -1,4 +1,4 @@
-"""The options of `rlbench run LEARNER`, in the groups of its help. Standard library and tyro only."""
+"""The options of `rlbench run LEARNER` and `rlbench tune LEARNER`, in the groups of their help. Standard library and tyro only."""
 
 import ast
 import inspect
@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -24,16 +25,28 @@ StepsOption = Annotated[
     ),
 ]
 """The option `--steps` of every command that begins runs."""
+SettingsOption = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        help="JSON file with settings of the learner, such as the best.json of `rlbench tune`; settings on the command line replace "
+        "those of the file."
+    ),
+]
+STUDY = "study"
+"""Title of the group of `rlbench tune`."""
 ABOUT = "How observations become features; `rlbench list` shows the names."
 
 
-def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[Any]:
+def options(
+    learner: str, defaults: Mapping[str, Any], settings: Any, study: type[Any] | None = None
+) -> type[Any]:
     """A dataclass with a dataclass for each group; the names of its fields are the titles in the help.
 
     Args:
         learner: Name of the learner.
         defaults: The learner's own defaults for a run.
         settings: The learner's settings without any options on the command line.
+        study: Dataclass with the options of a study, which come first and replace options of a run with the same names.
     """
     chosen = {x.name: getattr(settings, x.name) for x in fields(settings)}
     own = "".join(c if c.isalnum() else "_" for c in learner)
@@ -50,16 +63,17 @@ def options(learner: str, defaults: Mapping[str, Any], settings: Any) -> type[An
     after_updates = 1 + [name for name, *_ in groups["run"]].index("updates")
     groups["run"].insert(after_updates, ("steps", StepsOption, field(default=None)))
     groups["run"].append(("trust", TrustOption, field(default=False)))
+    groups["run"].append(("settings", SettingsOption, field(default=None)))
     groups["encoder"].sort(key=lambda row: ENCODER.index(row[0]))
+    taken = {x.name for x in fields(study)} if study else set()
+    groups["run"] = [row for row in groups["run"] if row[0] not in taken]
     about = {"run": RunConfig.__doc__, own: type(settings).__doc__, "encoder": ABOUT}
-    return make_dataclass(
-        "Options",
-        [
-            (title, make_dataclass(title, rows, kw_only=True, namespace={"__doc__": about[title]}))
-            for title, rows in groups.items()
-            if rows
-        ],
-    )
+    made = [
+        (title, make_dataclass(title, rows, kw_only=True, namespace={"__doc__": about[title]}))
+        for title, rows in groups.items()
+        if rows
+    ]
+    return make_dataclass("Options", [(STUDY, study), *made] if study else made)
 
 
 def _same(value: Any) -> Any:
@@ -70,9 +84,10 @@ def separate(parsed: Any, settings: type[Any]) -> tuple[RunConfig, Any, int | No
     """Splits the parsed options into the run's options, the learner's settings, `--steps`, and whether folders are trusted."""
     values: dict[str, Any] = {}
     for group in fields(parsed):
-        values |= vars(getattr(parsed, group.name))
-    run = {x.name: values.pop(x.name) for x in fields(RunConfig)}
-    steps, trust = values.pop("steps"), values.pop("trust")
+        if group.name != STUDY:
+            values |= vars(getattr(parsed, group.name))
+    run = {x.name: values.pop(x.name) for x in fields(RunConfig) if x.name in values}
+    steps, trust, _ = values.pop("steps"), values.pop("trust"), values.pop("settings")
     return RunConfig(**run), settings(**values), steps, trust
 
 

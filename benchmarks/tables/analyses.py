@@ -35,11 +35,12 @@ def analyses(results: Results) -> Analyses:
     """The analyses of runs; damaged ones are named and left out."""
     shown, rows = Analyses(), []
     for run, found, folder in _all(results):
-        title = f"{found.name} of {run}"
+        title = f"{folder.name} of {run}"
         shown.plots.extend(_plots(title, found))
         numbers: Mapping[str, float | None] = found.numbers
         rows += [
-            [found.name, run, name, "-" if x is None else f"{x:.4g}"] for name, x in numbers.items()
+            [folder.name, run, name, "-" if x is None else f"{x:.4g}"]
+            for name, x in numbers.items()
         ]
         files = [folder / name for name in found.files]
         images = tuple(

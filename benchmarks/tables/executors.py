@@ -5,8 +5,10 @@ A job whose worker dies is resumed from its last checkpoint.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from shutil import which
@@ -20,6 +22,7 @@ from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.errors import Interrupted, UserError
 
 Report = Callable[[Outcome], None]
+RunJobs = Callable[[Sequence[Job], Report], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Execution:
     def __post_init__(self) -> None:
         """Refuses options of a wrong type or out of range."""
         check(self)
+
+    @property
+    def at_once(self) -> int:
+        """Number of runs at once."""
+        return self.jobs or os.cpu_count() or 1
 
 
 def run_missing(jobs: Sequence[Job], how: Execution, title: str, console: Console) -> list[Outcome]:
@@ -78,30 +86,46 @@ def run_all(jobs: Sequence[Job], how: Execution, report: Report) -> None:
     Raises:
         UserError: A package is not installed, or there is no cluster.
     """
-    count = how.jobs or os.cpu_count() or 1
+    count = how.at_once
     if how.executor == "ray":
         _on_ray(jobs, count, how.address, report)
     elif how.executor == "slurm":
         _on_slurm(jobs, how.address, report)
     else:
-        _on_this_machine(jobs, min(count, len(jobs)), report)
+        with _on_this_machine(min(count, len(jobs))) as run:
+            run(jobs, report)
 
 
-def _on_this_machine(jobs: Sequence[Job], count: int, report: Report) -> None:
-    from rlbench.workers import WorkerDied, workers
+@contextmanager
+def executing(how: Execution) -> Iterator[RunJobs]:
+    """`run_all` for several lists, one after the other; processes of this machine stay for the next list."""
+    if how.executor == "local":
+        with _on_this_machine(how.at_once) as run:
+            yield run
+    else:
+        yield lambda jobs, report: run_all(jobs, how, report)
 
-    left = dict(enumerate(jobs))
-    try:
-        with workers(count) as submit:
-            numbers = {submit(execute, job): number for number, job in enumerate(jobs)}
-            for future in as_completed(numbers):
-                outcome = future.result()
-                del left[numbers[future]]
-                report(outcome)
-    except WorkerDied:
-        # One after the other, each in a new process, so that the run whose process dies again ends alone.
-        for job in left.values():
-            report(_alone(job))
+
+@contextmanager
+def _on_this_machine(count: int) -> Iterator[RunJobs]:
+    from rlbench.workers import workers
+
+    with workers(count) as submit:
+
+        def run(jobs: Sequence[Job], report: Report) -> None:
+            left = dict(enumerate(jobs))
+            try:
+                numbers = {submit(execute, job): number for number, job in enumerate(jobs)}
+                for future in as_completed(numbers):
+                    outcome = future.result()
+                    del left[numbers[future]]
+                    report(outcome)
+            except BrokenProcessPool:
+                # One after the other, each in a new process, so that the run whose process dies again ends alone.
+                for job in left.values():
+                    report(_alone(job))
+
+        yield run
 
 
 def _alone(job: Job) -> Outcome:

@@ -39,6 +39,8 @@ class Job:
     """Names of custom code that may be imported from run folders, such as all names in the table; True allows any."""
     recorded: str = ""
     """Name of the task in a table, if the examples in its file were recorded for this seed."""
+    until: int | None = None
+    """Update after which the run is saved and stopped, which an evaluation must follow; None: the last one."""
 
     @property
     def task(self) -> str:
@@ -56,7 +58,7 @@ class Job:
         return defaults(self.folder, self.learner, self.config.env, self.config.updates)
 
     def complete(self) -> bool:
-        """Whether its last update has been evaluated and saved.
+        """Whether its last update, or `until`, has been evaluated and saved.
 
         Raises:
             UserError: The folder holds another run, or one made with other defaults.
@@ -81,7 +83,7 @@ class Job:
                 f"{self.folder} holds another run: {', '.join(differing)}; move it away or give "
                 "another --out"
             )
-        return folder.complete()
+        return folder.complete() if self.until is None else folder.reached(self.until)
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,16 @@ def execute(job: Job) -> Outcome:
             keep(job.folder, job.learner, job.config.env, job.config.updates)
             keep_name(job.folder, job.method or job.learner)
             if (job.folder / "config.json").exists():
-                Run.resume(job.folder, console, trust=job.trust).finish()
+                run = Run.resume(job.folder, console, trust=job.trust)
+                run.until = job.until or run.until
+                run.finish()
             else:
                 learner = load_learner(job.learner)
                 preset = learner.preset(job.config.env, job.config.updates)
                 settings = learner.Config(**{**preset, **job.settings})
-                Run(job.learner, settings, job.config, console, trust=job.trust).start()
+                run = Run(job.learner, settings, job.config, console, trust=job.trust)
+                run.until = job.until or run.until
+                run.start()
     except Interrupted:
         raise
     except UserError as error:

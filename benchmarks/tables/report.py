@@ -22,6 +22,7 @@ from rlbench.benchmarks.tables.sheet import Section
 from rlbench.benchmarks.tables.table import table
 from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.tuning.shown import ShownStudy, shown_studies
 from rlbench.errors import UserError
 from rlbench.files import write_atomically
 from rlbench.measures import RETURN
@@ -57,7 +58,13 @@ class Group:
 
 def make(asked: ReportConfig) -> None:
     """Writes the file."""
-    folders = [path for path in run_folders(asked.runs) if RunFolder(path).complete()]
+    studies = list(shown_studies(asked.runs))
+    hidden = {(study.folder / name).resolve() for study in studies for name in study.hidden}
+    folders = [
+        path
+        for path in run_folders(asked.runs)
+        if path.resolve() not in hidden and RunFolder(path).complete()
+    ]
     configs = [RunFolder(path).config() for path in folders]
     names = [kept_name(path, config) for path, config in zip(folders, configs, strict=True)]
     methods = labels(names, configs, trust=asked.trust)
@@ -73,7 +80,8 @@ def make(asked: ReportConfig) -> None:
     loader = PackageLoader(__name__.rpartition(".")[0], "")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     papers = list(_papers(asked.runs))
-    title = papers[0][0].title if len(papers) == 1 else f"Runs of {', '.join(_methods(results))}"
+    titles = [paper.title for paper, *_ in papers] + [study.section.title for study in studies]
+    title = titles[0] if len(titles) == 1 else f"Runs of {', '.join(_methods(results))}"
     sections = [
         section for paper, scale, folder in papers for section in table(paper, scale, folder)
     ]
@@ -88,8 +96,10 @@ def make(asked: ReportConfig) -> None:
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=f"{len(once) + len(again)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
-        results=[*sections, _means(results)],
-        groups=[x for x in (_curves(results), _profiles(results), looked) if x.plots],
+        results=[*(study.section for study in studies), *sections, _means(results)],
+        groups=[
+            x for x in (_studies(studies), _curves(results), _profiles(results), looked) if x.plots
+        ],
         films=list(films(agents, asked.trust)) if asked.films and agents.all else [],
         pictures=[pictures(result, trust=asked.trust) for result in _first_of_each(models)],
         analysed=found.pictures,
@@ -98,6 +108,15 @@ def make(asked: ReportConfig) -> None:
     )
     write_atomically(asked.out, text.encode())
     say(f"{asked.out} ({asked.out.stat().st_size / 1e3:,.0f} kB); open it in a browser")
+
+
+def _studies(studies: Sequence[ShownStudy]) -> Group:
+    """The plots of all studies."""
+    caption = (
+        "Values of complete trials, and importance by PED-ANOVA (Watanabe et al., 2023): how much each setting decides whether a "
+        "trial is among the best. Learning curves are shown of the first trial, which has the defaults, and of the best."
+    )
+    return Group("Search for settings", caption, [x for study in studies for x in study.plots])
 
 
 def _readable(methods: Iterable[str], folders: Iterable[Path]) -> Iterator[Result]:

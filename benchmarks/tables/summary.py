@@ -158,7 +158,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     print(markdown(runs))
     if asked.json:
-        asked.json.write_text(json.dumps(runs, indent=1) + "\n")
+        asked.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

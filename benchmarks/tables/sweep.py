@@ -32,6 +32,7 @@ from rlbench.benchmarks.tables.table import conclude, scores
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import changes_without_files, load_learner
+from rlbench.benchmarks.training.settings_file import read_settings, settings_for
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.files import only_one
@@ -54,11 +55,13 @@ class SweepConfig:
     file: Annotated[Path | None, tyro.conf.Positional] = None
     """TOML file that describes the sweep; flags then only set where and how it is run."""
     agents: tuple[str, ...] = ()
-    """Agents or models, with their default settings; a file can give them others."""
+    """Agents or models, with their default settings unless --settings or a TOML file gives them others."""
     tasks: tuple[str, ...] = ()
     """Tasks."""
     seeds: int = 3
     """Runs of each agent on each task."""
+    settings: tuple[Path, ...] = ()
+    """JSON files with settings of the agents, such as the best.json of `rlbench tune`; each is for the agent that it names."""
     updates: int | None = None
     """Gradient updates of each run; None: the agent's default in `rlbench run`."""
     steps: StepsOption = None
@@ -85,7 +88,7 @@ def make(asked: SweepConfig) -> None:
     """Runs the sweep and prints its table."""
     grid = _from_file(asked.file) if asked.file else _from_flags(asked)
     _check(grid)
-    grid = _in_updates(grid, asked.trust)
+    grid = in_updates(grid, asked.trust)
     console = Terminal(stderr=True)
     named = list(grid.jobs(asked.out, asked.trust))
     refusal = f"another sweep is running in {asked.out}; wait for it or give another --out"
@@ -106,9 +109,16 @@ def _from_flags(asked: SweepConfig) -> Grid:
     names = ("updates", "steps", "data", "data_size", "eval_every")
     given = {name: getattr(asked, name) for name in names}
     run = {name: value for name, value in given.items() if value is not None}
-    return Grid(
-        tuple(_method(name, name, {}) for name in asked.agents), asked.tasks, asked.seeds, run
-    )
+    settings: dict[str, dict[str, Any]] = {}
+    for file in asked.settings:
+        agent, _ = read_settings(file)
+        if agent not in asked.agents or agent in settings:
+            raise UserError(
+                f"{file} has settings of {agent}; give one such file for each of the --agents, or none"
+            )
+        settings[agent] = settings_for(agent, file)
+    methods = tuple(method_of(name, name, settings.get(name, {})) for name in asked.agents)
+    return Grid(methods, asked.tasks, asked.seeds, run)
 
 
 def _from_file(file: Path) -> Grid:
@@ -126,7 +136,7 @@ def _from_file(file: Path) -> Grid:
         for m in told["method"]:
             _known_keys(file, "a [[method]]", m, ("name", "agent", "settings"))
         methods = tuple(
-            _method(str(m.get("name", m["agent"])), str(m["agent"]), _tuples(m.get("settings", {})))
+            method_of(str(m.get("name", m["agent"])), str(m["agent"]), _settings(m))
             for m in told["method"]
         )
         return Grid(methods, tuple(told["tasks"]), told["seeds"], dict(told.get("run", {})))
@@ -147,16 +157,20 @@ def _known_keys(file: Path, where: str, given: Mapping[str, Any], known: Sequenc
         )
 
 
-def _method(name: str, agent: str, settings: dict[str, Any]) -> Method:
+def method_of(name: str, agent: str, settings: Mapping[str, Any]) -> Method:
+    """A method whose encoder reads no file; see `changes_without_files`."""
     run = {**load_learner(agent).run}
     changed, pretrained = changes_without_files(settings, None)
     if pretrained is not None:
         run["pretrained"] = pretrained
-    return Method(name, agent, settings | changed, run)
+    return Method(name, agent, {**settings, **changed}, run)
 
 
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with tuples in place of TOML's lists."""
+def _settings(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a [[method]], which may be the name of a JSON file; with tuples in place of TOML's lists."""
+    settings = method.get("settings", {})
+    if isinstance(settings, str):
+        return settings_for(str(method["agent"]), Path(settings))
     return {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
 
 
@@ -203,7 +217,7 @@ def _check(grid: Grid) -> None:
             )
 
 
-def _in_updates(grid: Grid, trust: bool) -> Grid:
+def in_updates(grid: Grid, trust: bool) -> Grid:
     """The grid with the updates of each agent on each task in place of environment steps, if these give its length."""
     run = {**grid.run}
     steps = run.pop("steps", None)

@@ -14,9 +14,10 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,16 +50,33 @@ class AnalysisJob:
 
     @property
     def folder(self) -> Path:
-        """Where the results are."""
-        return self.out or self.runs[0] / "analyses" / folder_name(self.name)
+        """Where the results are: in the first run, beside those of the same analysis with other settings or further runs."""
+        if self.out is not None:
+            return self.out
+        name = self.runs[0] / "analyses" / folder_name(self.name)
+        numbered = (name.with_name(f"{name.name}-{number}") for number in count(2))
+        return next(x for x in chain([name], numbered) if self._belongs(x))
+
+    def _belongs(self, folder: Path) -> bool:
+        """Whether a folder has no undamaged results, or results of the same settings and runs."""
+        try:
+            facts, _ = _read(folder)
+        except UserError:
+            return True
+        names = [Path(run).name for run in facts["runs"]]
+        return facts["settings"] == self._settings() and names == [x.name for x in self.runs]
+
+    def _settings(self) -> Any:
+        """All settings, as JSON values."""
+        config = load_analysis(self.name).Config(**self.settings)
+        return json.loads(json.dumps(dataclasses.asdict(config)))
 
     def description(self) -> dict[str, Any]:
         """All that decides the results, as JSON values."""
-        settings = dataclasses.asdict(load_analysis(self.name).Config(**self.settings))
         checkpoints = [_checkpoint_hash(run) for run in self.runs]
-        return json.loads(  # type: ignore[no-any-return]
-            json.dumps({"analysis": self.name, "settings": settings, "checkpoints": checkpoints})
-        )
+        return {
+            "analysis": self.name, "settings": self._settings(), "checkpoints": checkpoints,
+        }  # fmt: skip
 
     def complete(self) -> bool:
         """Whether there are undamaged results for these settings and checkpoints."""
@@ -97,11 +115,14 @@ def read_analysis(folder: Path) -> Analysed:
     )
 
 
-def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
+def perform(
+    job: AnalysisJob, *, trust: Trust = False, say: Callable[[str], object] = lambda _: None
+) -> "Findings":
     """Runs an analysis and writes its results.
 
     Args:
         job: The analysis and its runs.
+        say: Called with results that are known before the end of a long analysis, in words.
         trust: Whether custom code that the folders of the runs name may be imported, or the names that may; names in
             the settings of the analysis may in any case.
 
@@ -145,6 +166,7 @@ def perform(job: AnalysisJob, *, trust: Trust = False) -> "Findings":
         for other in analysis.other_tasks:
             # A source needs at least one training example, which is not used here.
             examples[other] = open_examples(find_task(other), 1, config["seed"]).test
+    analysis.say = say
     analysis.folders = [path.resolve() for path in job.runs]
     analysis.history = partial(_history, learners[0], job.runs[0])
     analysis.environment = tasks[0].make

@@ -44,12 +44,13 @@ class Recorder:
         first: int = 0,
         trust_option: str = "",
         env_steps: EnvSteps | None = None,
+        until: int | None = None,
     ) -> None:
-        """Begins after update `first`, which is above 0 in a resumed run; see `Run.trust_option` and `Run.env_steps`."""
+        """Begins after update `first`, which is above 0 in a resumed run; see `trust_option`, `env_steps` and `until` of `Run`."""
         self._config, self._learner, self._task = config, learner, task
         self._folder, self._evaluators, self._line = folder, evaluators, line
         self._update, self._first, self._trust_option = first, first, trust_option
-        self._env_steps = env_steps
+        self._env_steps, self._until = env_steps, until
         self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
 
     def after(
@@ -94,7 +95,7 @@ class Recorder:
             state = self._learner.state_dict()
             self._check_state(state)
             folder.save_snapshot(update, state)
-        if self._due(config.checkpoint_every) or last or stopping:
+        if self._due(config.checkpoint_every) or last or stopping or update == self._until:
             self._finite(metrics)
             state = {"learner": self._learner.state_dict(), "driver": driver_state()}
             self._check_state(state["learner"])

@@ -158,11 +158,14 @@ class RunFolder:
 
     def complete(self) -> bool:
         """Whether the last update of the run has been evaluated and saved."""
-        config = self.config()
-        updates = int(config["run"]["updates"])
+        return self.reached(int(self.config()["run"]["updates"]))
+
+    def reached(self, update: int) -> bool:
+        """Whether an update of the run has been evaluated and saved, perhaps with later ones."""
         # Looked up by name, because the module of checkpoints loads PyTorch.
-        saved = self._checkpoint(updates).with_name(f"update-{updates:09d}.json").exists()
-        return saved and updates in self.evaluations()["update"]
+        files = self._checkpoint(0).parent.glob("update-*.json")
+        saved = any((update_of_name(file.with_suffix("")) or 0) >= update for file in files)
+        return saved and update in self.evaluations()["update"]
 
     def log(
         self, update: int, metrics: Mapping[str, float], rates: Mapping[str, float], seconds: float,
@@ -364,7 +367,10 @@ class RunFolder:
         return file.read_bytes().splitlines(keepends=True) if file.exists() else []
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        with explaining_os_errors(self.path / name), (self.path / name).open("a") as file:
+        with (
+            explaining_os_errors(self.path / name),
+            (self.path / name).open("a", encoding="utf-8", newline="\n") as file,
+        ):
             file.write(json.dumps(line) + "\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:

@@ -88,6 +88,8 @@ class Run:
         self.settings, self.config = without_files(settings, config)
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
+        self.until = self.config.updates
+        """Update after which the run is saved and stopped; before the last, a resume continues from there."""
         self.began_from: dict[str, Any] | None = None  # From `load_pretrained`.
         self._trust = trust
 
@@ -197,8 +199,7 @@ class Run:
         """The initial learner; a continued run restores it later."""
         config = self.config
         compute.configure(config.threads, config.device)
-        device = compute.resolve_device(config.device)
-        spec = self._spec()
+        device, spec = compute.resolve_device(config.device), self._spec()
         seed = derive(config.seed, "agent")
         with named_as_users(self.learner_class):
             learner = self.learner_class(self.settings, spec, seed=seed, device=device)
@@ -300,8 +301,7 @@ class Run:
             self.console.print(f"note: {what}", soft_wrap=True)
 
     def _train(self, driver: Driver, first: int = 0) -> None:
-        updates = self.config.updates
-        title = f"{self.learner_name} on {self.task.name}"
+        title, updates = f"{self.learner_name} on {self.task.name}", self.config.updates
         try:
             with (
                 Interrupt() as interrupt,
@@ -310,7 +310,7 @@ class Run:
                 ) as line,
             ):
                 recorder = self.recorder(line, first)
-                for update in range(first + 1, updates + 1):
+                for update in range(first + 1, self.until + 1):
                     try:
                         metrics = driver.update()
                     except Diverged as error:
@@ -319,7 +319,8 @@ class Run:
         except Unfinished:
             saved = [0, *self.folder.checkpoints()]
             raise stopped(saved[-1], self.folder.path, self.trust_option) from None
-        driver.close()
+        if self.until == updates:
+            driver.close()
 
     def recorder(self, line: ProgressLine, first: int = 0) -> Recorder:
         """The recorder of the run, from update `first` on."""
@@ -330,7 +331,7 @@ class Run:
             evaluators = evaluators_of(self.learner, self.task, self.config.eval_episodes)
         return Recorder(
             self.config, self.learner, self.task, self.folder, evaluators, line, first,
-            self.trust_option, self.env_steps,
+            self.trust_option, self.env_steps, self.until,
         )  # fmt: skip
 
     def make_driver(self) -> Driver:
@@ -347,7 +348,6 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """The contents of config.json."""
-        measures = [dataclasses.asdict(measure) for measure in self.learner.measures]
         options = dataclasses.asdict(self.config)
         del options["out"]  # the folder may be moved
         return {
@@ -355,7 +355,7 @@ class Run:
             "run": options,
             "data": None if self.provenance is None else self.provenance.to_json(),
             "reference_returns": self.task.reference_returns,
-            "measures": measures,
+            "measures": [dataclasses.asdict(measure) for measure in self.learner.measures],
             "env_steps": None if self.env_steps is None else dataclasses.asdict(self.env_steps),
             "pretrained": self.began_from,
             "versions": versions(),

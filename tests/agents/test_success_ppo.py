@@ -36,16 +36,17 @@ def make(**settings: Any) -> SuccessPPO:
 
 
 @pytest.mark.parametrize("success", [1, 2])
-def test_the_reward_is_the_probability_of_the_class_after_each_step(success: int) -> None:
+def test_the_reward_grows_with_the_probability_of_the_class_after_each_step(success: int) -> None:
     agent, plain = make(success=success), PPO(PPOConfig(**SMALL), SPEC)
     given = experience(agent, 0)
     assert isinstance(given, Trajectories)
     with torch.no_grad():
         after = given.final_obs.flatten(0, 1)
-        reward = agent.classifier.layers.classifier(after).softmax(-1)[:, success]  # type: ignore[operator, union-attr]
-    reward = reward.view_as(given.reward)
+        p = agent.classifier.layers.classifier(after).softmax(-1)[:, success]  # type: ignore[operator, union-attr]
+    p = p.view_as(given.reward)
+    reward = torch.maximum(p.log() / np.log(1_000), torch.tensor(-1.0))
     metrics = agent.learn(given)
-    assert metrics["success"] == reward.mean()
+    assert metrics["success"] == p.mean()
     plain.learn(replace(given, reward=reward))
     assert same(weights(agent), {**weights(agent), **weights(plain)})
 

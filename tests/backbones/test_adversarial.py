@@ -125,6 +125,24 @@ def test_an_attack_turns_all_actions_near_the_boundary_and_noise_half_of_them(
     assert not found.files
 
 
+def test_results_are_told_as_soon_as_they_are_known() -> None:
+    said: list[str] = []
+
+    class Telling(Adversarial):
+        def __init__(self, config: AdversarialConfig) -> None:
+            super().__init__(config)
+            self.say = said.append
+
+    model, given = images(30)
+    with torch.no_grad():
+        found = Telling(AdversarialConfig(budgets=(0.1, 0.2), steps=2)).analyse(
+            [model, model], {"task": given}
+        )
+    assert len(said) == 6
+    both = f"{found.numbers['accuracy under fgsm at 0.1']:.4g}"
+    assert f"accuracy under fgsm at 0.1: {both}, {both}" in said
+
+
 def test_continuous_actions_are_moved_too() -> None:
     numbers = of_agents(Reader(env=ContinuousSigns), env="ContinuousSigns", budgets=(0.5,)).numbers
     # Half of the attacks move the action outwards, where it stays right.
@@ -293,6 +311,9 @@ def test_every_setting_has_an_effect() -> None:
 
 
 def test_unsuitable_runs_and_settings_are_refused() -> None:
+    for budgets in ((0.2, 0.1), (0.1, 0.1), ()):
+        with pytest.raises(UserError, match="one or more numbers in increasing order"):
+            AdversarialConfig(budgets=budgets)
     _, given = images(4)
     vectors = linear({"obs": Box(-1, 1, (3,), np.float32), "label": Discrete(2)})
     plain = Examples({"obs": torch.rand(5, 3), "label": torch.zeros(5, dtype=torch.int64)})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,24 @@ def test_analyses_on_the_command_line(runs: Path, capsys: pytest.CaptureFixture[
     assert not AnalysisJob("edges", {"layer": "encoder"}, (runs / "actions",)).complete()
 
 
+def test_results_of_other_settings_and_runs_stay_beside_each_other(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "without", tmp_path / "run")
+    shutil.copytree(runs / "without", tmp_path / "same")
+    one, other, same = str(tmp_path / "run"), str(runs / "without"), str(tmp_path / "same")
+    folder = tmp_path / "run" / "analyses"
+    made = []
+    for words in ([other], [same], [other, "--close", "1"], [same]):
+        assert main(["analyse", "company", one, *words]) == 0
+        made.append(capsys.readouterr().out.split("kept in ")[1].strip())
+    assert made == [str(folder / x) for x in ("company", "company-2", "company-3", "company-2")]
+    # A damaged result is replaced.
+    (folder / "company" / "columns.npz").write_bytes(b"")
+    assert main(["analyse", "company", one, other]) == 0
+    assert capsys.readouterr().out.endswith(f"kept in {folder / 'company'}\n")
+
+
 def test_the_value_of_company_of_equal_models_is_zero(runs: Path) -> None:
     assert main(["analyse", "company", str(runs / "without"), str(runs / "without")]) == 0
     numbers = json.loads((runs / "without/analyses/company/analysis.json").read_text())["numbers"]
@@ -263,7 +282,7 @@ def test_an_agent_on_other_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(set(found.columns["CartPole-v0: seed"])) == 3
     sampling = ["--tasks", "CartPole-v0", "--episodes", "3", "--explore"]
     assert main(["analyse", "other-tasks", run, *sampling]) == 0
-    sampled = read_analysis(Path(run) / "analyses" / "other-tasks").columns
+    sampled = read_analysis(Path(run) / "analyses" / "other-tasks-2").columns
     assert list(sampled["CartPole-v0: seed"]) == list(found.columns["CartPole-v0: seed"])
     assert list(sampled["CartPole-v0: return"]) != list(returns)
     said = refused(capsys, ["analyse", "other-tasks", run, "--tasks", "Acrobot-v1"])

@@ -24,10 +24,12 @@ from tests.mutations import (
     of_runs,
     of_sequences,
     of_social,
+    of_students,
     of_style,
     of_tables,
     of_training,
     of_transfers,
+    of_tuning,
 )
 
 ALL = [
@@ -53,9 +55,11 @@ ALL = [
     *of_architectures.MUTATIONS,
     *of_rfm.MUTATIONS,
     *of_social.MUTATIONS,
+    *of_students.MUTATIONS,
     *of_style.MUTATIONS,
     *of_runs.MUTATIONS,
     *of_tables.MUTATIONS,
+    *of_tuning.MUTATIONS,
     *of_plugins.MUTATIONS,
     *of_pose.MUTATIONS,
 ]

@@ -59,7 +59,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/tables/sweep.py", "benchmarks/test_sweep.py",
-        ("a sweep keeps the file's name", "settings | changed", "settings"),
+        ("a sweep keeps the file's name", "{**settings, **changed}", "{**settings}"),
     ),
     *of_file(
         "backbones/layers/stages.py", "backbones/test_mobilenet_v2.py backbones/test_mnasnet.py",

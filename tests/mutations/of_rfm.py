@@ -69,7 +69,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/analysing.py", "backbones/test_analyses.py",
-        ("other settings are the same", '"settings": settings, "checkpoints"', '"settings": {}, "checkpoints"'),
+        ("other settings are the same", '"settings": self._settings(), "checkpoints"', '"settings": {}, "checkpoints"'),
         ("any number of runs", "if surplus < 0 or (surplus > 0 and not kind.several):", "if False:"),
         ("columns of another analysis", "json.dumps(facts).encode() + columns)", "json.dumps(facts).encode())"),
         ("curves of another analysis", "            (folder / name).unlink(missing_ok=True)\n", "            pass\n"),

@@ -95,7 +95,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "rlbench/cli.py", "benchmarks/test_steps.py",
-        ("presets for another length", "config, settings, *_ = parsed(whole)", "config, *_ = parsed(whole)"),
+        ("presets for another length", "config, settings, *_ = _new_run(", "config, *_ = _new_run("),
     ),
     *of_file(
         "benchmarks/training/evaluation.py", "benchmarks/test_measuring.py backbones/test_classifier.py::test_measuring_changes_nothing_and_looks_at_each_example_by_itself",
@@ -245,7 +245,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/recorder.py", "benchmarks/test_recorder.py benchmarks/test_faults.py",
         ("the last update not evaluated", "if self._due(config.eval_every) or last:", "if self._due(config.eval_every):"),
-        ("the last update not saved", "if self._due(config.checkpoint_every) or last or stopping:", "if self._due(config.checkpoint_every) or stopping:"),
+        ("the last update not saved", "if self._due(config.checkpoint_every) or last or stopping or", "if self._due(config.checkpoint_every) or stopping or"),
         ("one seed for all evaluations", 'derive(self._config.seed, "evaluation", self._update)', 'derive(self._config.seed, "evaluation", 0)'),
         ("time of evaluations counts as training", "self._evaluating += time.monotonic() - start", "pass"),
         ("not finite goes on", "if not math.isfinite(value):", "if math.isnan(value) and False:"),
@@ -273,7 +273,7 @@ MUTATIONS: list[Mutation] = [
         ("a rewind loses the checkpoint's own line", "kept = [line for line in lines if update_of_line(line) <= update]", "kept = [line for line in lines if update_of_line(line) < update]"),
         ("the first checkpoint is loaded", "there[-1] if update is None else update", "there[0] if update is None else update"),
         ("the first evaluation counts", "column[-1] for name, column", "column[0] for name, column"),
-        ("complete before it is saved", "return saved and updates in", "return updates in"),
+        ("complete before it is saved", "return saved and update in", "return update in"),
         ("the newest checkpoint is removed", "self.checkpoints()[:-keep]", "self.checkpoints()[keep:]"),
     ),
     *of_file(
