@@ -19,6 +19,7 @@ from rlbench.benchmarks.commands.data import COMMANDS as DATA
 from rlbench.benchmarks.commands.options import field_docs, options
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.tuning.tune import TuneConfig
 from rlbench.cli import HELP, IMPORTED, Resume
 
 DOCS = Path(__file__).parent
@@ -36,11 +37,15 @@ def commands() -> str:
         f"{encoder.__doc__} Only learners with an encoder or a memory have these options:\n",
         _options(encoder),
         "Every setting of a learner is an option too; they are on the page of [each learner](agents.md).\n",
-        _command("rlbench run --resume RUN", "Resume a stopped run with its own settings.", Resume),
+        _command("rlbench run --resume RUN", Resume.__doc__, Resume),
     ]
     for name, (module, settings, _) in IMPORTED.items():
         kind = getattr(import_module(f"rlbench.benchmarks.{module}"), settings)
         parts.append(_command(f"rlbench {name}", kind.__doc__, kind))
+    parts += [
+        _command("rlbench tune LEARNER", TuneConfig.__doc__, TuneConfig),
+        "The options of `rlbench run LEARNER` set what is the same in all trials.\n",
+    ]
     parts.append("## rlbench analyse\n\n[Analyses](analyses.md) shows how to read the results.\n")
     for name in sorted(ANALYSES):
         kind, line = analyse.options(name)

@@ -108,7 +108,12 @@ def leaves(entry: Any) -> Iterator[str]:
 
 
 def expanded(entry: Any, named: set[str]) -> Any:
-    """A part of the navigation in which each pattern and table is a list of pages, without those named elsewhere."""
+    """A part of the navigation in which each pattern and table is a list of pages.
+
+    Args:
+        entry: The part.
+        named: Pages that a pattern leaves out; those that it finds are added.
+    """
     if isinstance(entry, dict):
         return {title: expanded(inner, named) for title, inner in entry.items()}
     if isinstance(entry, list):
@@ -119,8 +124,9 @@ def expanded(entry: Any, named: set[str]) -> Any:
             f"agents/{name}.md" for name in TABLES[entry] if (PAGES / f"agents/{name}.md").exists()
         ]
     if "*" in entry:
-        found = sorted(str(page.relative_to(PAGES)) for page in PAGES.glob(entry))
-        return [page for page in found if page not in named]
+        found = {str(page.relative_to(PAGES)) for page in PAGES.glob(entry)} - named
+        named |= found
+        return sorted(found)
     return entry
 
 

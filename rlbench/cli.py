@@ -144,6 +144,8 @@ def _dispatch(words: list[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
+    """Resume a stopped run with its own settings."""
+
     resume: Path
     """Folder of the run to resume."""
     trust: TrustOption = False
