@@ -367,11 +367,8 @@ class RunFolder:
         return file.read_bytes().splitlines(keepends=True) if file.exists() else []
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        with (
-            explaining_os_errors(self.path / name),
-            (self.path / name).open("a", encoding="utf-8", newline="\n") as file,
-        ):
-            file.write(json.dumps(line) + "\n")
+        with explaining_os_errors(self.path / name), (self.path / name).open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         write_atomically(
