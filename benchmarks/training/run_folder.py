@@ -310,12 +310,8 @@ class RunFolder:
         for file in sorted(self._checkpoint(0).parent.glob("update-*.json"))[-1:]:
             try:  # Without the module of checkpoints, which loads PyTorch.
                 state = json.loads(file.read_bytes())["state"]
-                return {
-                    **state,
-                    "update": int(state["update"]),
-                    "files": dict(state.get("files", {})),
-                }
-            except (ValueError, KeyError, TypeError, AttributeError):
+                return {**state, "update": int(state["update"])}
+            except (ValueError, KeyError, TypeError):
                 raise UserError(f"{file} is damaged; restore it from a copy") from None
         return {}
 

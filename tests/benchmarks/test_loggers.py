@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -417,3 +418,47 @@ def killed(command: list[str], at: int) -> bool:
     )
     assert done.returncode in (0, -9), done.stderr
     return done.returncode == -9
+
+
+class FakeRun:
+    """A run of Weights & Biases on a server that has all steps before `step`."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.rows, self.code = step, list[tuple[int, dict[str, float]]](), -1
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        self.rows.append((step, row))
+
+    def finish(self, exit_code: int) -> None:
+        self.code = exit_code
+
+
+def test_weights_and_biases_is_sent_whole_steps_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, asked = FakeRun(step=4), list[dict[str, Any]]()
+    fake = SimpleNamespace(init=lambda **words: asked.append(words) or server, Settings=dict)
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.wandb", raising=False)
+    monkeypatch.setenv("WANDB_PROJECT", "other")
+    kind = LOGGERS.load("wandb")
+    monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.wandb")
+    config = {"learner": {"name": "bc"}, "run": {"env": "point-random"}}
+    run = LoggedRun(folder=tmp_path / "run", config=config, kept={"id": "a1", "project": "first"})
+    log = kind(run)
+    assert log.kept == {"id": "a1", "project": "first"}, "an environment variable moves no run"
+    assert (asked[0]["id"], asked[0]["project"], asked[0]["resume"]) == ("a1", "first", "allow")
+    log.add(3, {"train/x": 1.0})
+    log.add(4, {"train/x": 2.0}, 40)
+    log.add(4, {"eval/y": 3.0}, 40)
+    assert server.rows == [], "an evaluation of the same update may follow"
+    log.add(6, {"train/x": 4.0}, 60)
+    log.close(complete=True)
+    assert server.rows == [
+        (4, {"train/x": 2.0, "eval/y": 3.0, "env_steps": 40}),
+        (6, {"train/x": 4.0, "env_steps": 60}),
+    ]
+    assert server.code == 0
+    new = kind(LoggedRun(folder=tmp_path / "run", config=config))
+    assert new.kept["project"] == "other"
+    assert len(new.kept["id"]) == 8
