@@ -17,6 +17,7 @@ from rlbench.benchmarks.training.callbacks import Callbacks
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
+from rlbench.benchmarks.training.logged import in_group, means_of
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.steps import EnvSteps
@@ -54,13 +55,11 @@ class Recorder:
         self._config, self._learner, self._task = config, learner, task
         self._folder, self._evaluators, self._line = folder, evaluators, line
         self._loggers, self._callbacks = loggers, callbacks
-        self.stopped = ""
+        self._stopped = ""
         """Why a callback ended the run; empty if none did."""
         self._update, self._first, self._resume_option = first, first, resume_option
         self._env_steps = env_steps
         self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
-        if first:
-            self._repeat()
 
     def after(
         self,
@@ -91,7 +90,7 @@ class Recorder:
         self._name_far_update(metrics)
         if self._due(config.log_every) or last:
             self._log(self._finite(metrics))
-            last |= bool(self.stopped)
+            last |= bool(self._stopped)
         if self._due(config.eval_every) or last:
             self._finite(metrics)
             self._check_state(self._learner.state_dict())
@@ -101,7 +100,7 @@ class Recorder:
             for note in filter(None, (evaluator.note() for evaluator in self._evaluators)):
                 line.say(note)
             self._evaluating += time.monotonic() - start
-            last |= bool(self.stopped)
+            last |= bool(self._stopped)
         if self._due(config.snapshot_every):
             self._finite(metrics)
             learned = self._learner.state_dict()
@@ -115,13 +114,13 @@ class Recorder:
             }
             if self._callbacks:
                 state["callbacks"] = self._callbacks.state_dict()
-            if self.stopped:
-                state["stopped"] = self.stopped
+            if self._stopped:
+                state["stopped"] = self._stopped
             self._check_state(state["learner"])
             # Seeds that learn together resume from the last checkpoint that they all have.
             folder.save_checkpoint(update, state, keep=1 if config.seeds == 1 or last else 2)
-        if self.stopped:
-            line.say(f"a callback ended the run after update {update:,}: {self.stopped}")
+        if self._stopped:
+            line.say(f"a callback ended the run after update {update:,}: {self._stopped}")
         if stopping and not last:
             raise stopped(update, folder.path, self._resume_option)
         if update % 10 == 0:
@@ -141,7 +140,9 @@ class Recorder:
         seconds = time.monotonic() - self._start
         rates, steps = self._rates(seconds - self._evaluating), self._steps_at(self._update)
         self._folder.log(self._update, metrics, rates, self._before + seconds, steps)
-        self._loggers.add(self._update, _group("train", metrics) | _group("speed", rates), steps)
+        self._loggers.add(
+            self._update, in_group("train", metrics) | in_group("speed", rates), steps
+        )
         if self._callbacks:
             progress = self._progress(metrics)
             self._note(self._callbacks.on_log(progress))
@@ -201,8 +202,8 @@ class Recorder:
         for evaluator in self._evaluators:
             columns |= evaluator.columns(self._learner, seed)
         self._folder.add_evaluation(self._update, columns)
-        values = self._means(columns)
-        self._loggers.add(self._update, _group("eval", values), self._steps_at(self._update))
+        values = means_of(columns, self._task)
+        self._loggers.add(self._update, in_group("eval", values), self._steps_at(self._update))
         if self._callbacks:
             progress = self._progress(values, columns)
             self._note(self._callbacks.on_evaluation(progress, self._learner))
@@ -210,13 +211,6 @@ class Recorder:
         seed_in_words = f"seed {self._config.seed}, " if self._config.seeds > 1 else ""
         text = describe(self._task, type(self._learner), columns)
         return f"{seed_in_words}update {self._update:,}: {text}"
-
-    def _means(self, columns: Mapping[str, Array]) -> dict[str, float]:
-        """The mean of each measure of an evaluation, and the score if the task has one."""
-        means = {name.replace("/", "_"): x for name, x in curves_of(columns).items()}
-        if RETURN.name in means and (score := self._task.score(means[RETURN.name])) is not None:
-            means["score"] = score
-        return means
 
     def _progress(
         self, values: Mapping[str, float], columns: Mapping[str, Array] | None = None
@@ -233,12 +227,12 @@ class Recorder:
         if values:
             self._folder.log_callbacks(self._update, values)
             self._loggers.add(
-                self._update, _group("callback", values), self._steps_at(self._update)
+                self._update, in_group("callback", values), self._steps_at(self._update)
             )
 
     def _end_if_asked(self, progress: Progress) -> None:
         """Ends the run if a callback asked for it; seeds that learn together end together."""
-        if not progress.reason or self.stopped:
+        if not progress.reason or self._stopped:
             return
         if self._config.seeds > 1:
             self._line.say(
@@ -246,28 +240,7 @@ class Recorder:
                 "end together, so it continues"
             )
             return
-        self.stopped = progress.reason
-
-    def _repeat(self) -> None:
-        """Gives the loggers all points up to the checkpoint, as they may lack some."""
-        points: dict[int, dict[str, float]] = {}
-        for file, group in (("metrics", "train"), ("timing", "speed"), ("callbacks", "callback")):
-            for line in self._folder.logged(f"{file}.jsonl"):
-                values = {
-                    k: x for k, x in line.items() if k not in ("update", "env_steps", "seconds")
-                }
-                points.setdefault(line["update"], {}).update(_group(group, values))
-        saved = self._folder.evaluations()
-        for row, update in enumerate(saved["update"].tolist()):
-            columns = {name: x[row] for name, x in saved.items() if name != "update"}
-            points.setdefault(update, {}).update(_group("eval", self._means(columns)))
-        for update in sorted(points):
-            self._loggers.add(update, points[update], self._steps_at(update))
-
-
-def _group(name: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Values by the names of their curves, as in `train/policy_loss`."""
-    return {f"{name}/{key}": value for key, value in values.items()}
+        self._stopped = progress.reason
 
 
 def _is_finite(value: Any) -> bool:
@@ -310,15 +283,6 @@ def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Ite
         raise UserError(f"{reason}; afterwards `{command}` continues from update {saved:,}") from (
             error.__cause__ or error
         )
-
-
-def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
-    """Mean of each measure of an evaluation, without the seeds of episodes and other columns that are not measures."""
-    return {
-        name: float(column.mean())
-        for name, column in columns.items()
-        if column.dtype.kind == "f" and column.ndim == 1
-    }
 
 
 def describe(task: Task, learner: type[Learner], columns: Mapping[str, Array]) -> str:

@@ -40,6 +40,7 @@ from rlbench.benchmarks.training.loading import (
     refuse_other_data,
     task_of,
 )
+from rlbench.benchmarks.training.logged import points
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
 from rlbench.benchmarks.training.replay import remove_replay
@@ -287,6 +288,7 @@ class Run:
             if self.folder.complete():  # A kill may have left what only a resume needs.
                 self.folder.remove_checkpoints()
                 remove_replay(self.folder.path)
+                self.continue_logs(self.folder.checkpoints()[-1])
                 return 0
             self.begin_again()
             driver = self.make_driver()
@@ -318,8 +320,14 @@ class Run:
                 if self.callbacks:
                     self.callbacks.load_state_dict(state["callbacks"])
         self.folder.rewind(update)
-        self.loggers.open(self.folder.path, self.folder.config(), update)
+        self.continue_logs(update)
         return update
+
+    def continue_logs(self, update: int) -> None:
+        """Opens the loggers of a run that continues after an update, and gives them all points, of which they may lack some."""
+        self.loggers.open(self.folder.path, self.folder.config(), update)
+        for at, values in points(self.folder, self.task):
+            self.loggers.add(at, values, None if self.env_steps is None else self.env_steps.at(at))
 
     def _name_changed_files(self, state: Mapping[str, Any]) -> None:
         """Refuses changed settings, and reports other changes, which have no effect on learning."""

@@ -98,6 +98,9 @@ class SeedBatchRun:
                     run.go_back(state, driver)
                 with self._resumable():
                     self._train(first)
+            else:
+                for run in self.runs:
+                    run.continue_logs(updates)
             for run in self.runs:
                 run.folder.remove_checkpoints()
             return updates - first

@@ -254,7 +254,9 @@ def test_a_sweep_does_not_repeat_runs_that_callbacks_ended(
         assert (folder.path / "log.txt").read_text().count("a callback ended the run") == 1
 
 
-@pytest.mark.parametrize("agent", ["bc", "sac", "ppo"])
+@pytest.mark.parametrize(
+    "agent", ["bc", *(pytest.param(x, marks=pytest.mark.slow) for x in ("sac", "ppo"))]
+)
 def test_the_state_of_a_callback_is_resumed_exactly(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

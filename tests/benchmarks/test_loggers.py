@@ -194,6 +194,19 @@ def test_a_resume_gives_loggers_the_old_points_again_and_shows_each_once(
     assert kept[f"{HERE}:Noisy"] == {"began": [0, 3]}
 
 
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_resume_of_a_complete_run_gives_loggers_what_they_missed(
+    seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*WORDS, "--seeds", str(seeds), "--compile", "off", "--loggers", "csv"]
+    assert main(["run", *words, "--out", str(tmp_path / "run")]) == 0
+    run = tmp_path / "run" if seeds == 1 else tmp_path / "run/s1"
+    before = (run / "curves.csv").read_text()
+    (run / "curves.csv").write_text("curve\n")
+    assert main(["run", "--resume", str(tmp_path / "run")]) == 0
+    assert sorted((run / "curves.csv").read_text().splitlines()) == sorted(before.splitlines())
+
+
 def test_a_failing_logger_is_reported_once_and_the_run_goes_on(tmp_path: Path) -> None:
     console = Console(record=True, width=1000)
     run = made(tmp_path / "run", loggers=(*named(Failing), "csv"))
@@ -306,6 +319,7 @@ def test_an_installed_package_adds_a_logger(
     Run.resume(Path("run"), QUIET)  # What the user installed needs no trust.
 
 
+@pytest.mark.slow
 def test_every_seed_of_a_batch_has_its_curves(tmp_path: Path) -> None:
     words = [*WORDS, "--seeds", "2", "--compile", "off", "--loggers", "csv"]
     assert main(["run", *words, "--out", str(tmp_path / "both")]) == 0
@@ -462,3 +476,60 @@ def test_weights_and_biases_is_sent_whole_steps_that_it_lacks(
     new = kind(LoggedRun(folder=tmp_path / "run", config=config))
     assert new.kept["project"] == "other"
     assert len(new.kept["id"]) == 8
+
+
+class FakeClient:
+    """MLflow's client, on a list of points and a dict of parameters."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[str, float, int, int]] = []
+        self.parameters: dict[str, str] = {}
+        self.states: list[str] = []
+
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(experiment_id=name)
+
+    def create_run(self, experiment: str, run_name: str) -> SimpleNamespace:
+        return SimpleNamespace(info=SimpleNamespace(run_id=f"{experiment}/{run_name}"))
+
+    def update_run(self, run_id: str, status: str) -> None:
+        self.states.append(status)
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.states.append(status)
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = ()) -> None:
+        assert len(params) <= 100
+        self.points += metrics
+        self.parameters |= params
+
+    def get_metric_history(self, run_id: str, name: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(step=step) for key, _, _, step in self.points if key == name]
+
+
+def test_mlflow_is_sent_the_points_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient()
+    entities = SimpleNamespace(Metric=lambda *point: point, Param=lambda *pair: pair)
+    fake = SimpleNamespace(MlflowClient=lambda: client, entities=entities)
+    monkeypatch.setitem(sys.modules, "mlflow", fake)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.mlflow", raising=False)
+    kind = LOGGERS.load("mlflow")
+    monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.mlflow")
+    config = {"learner": {"name": "bc", "settings": {f"x{n}": n for n in range(150)}}}
+    log = kind(LoggedRun(folder=tmp_path / "run", config=config))
+    assert client.parameters["learner.settings.x149"] == "149"
+    log.add(2, {"train/x%": 1.0}, 20)
+    log.add(2, {"eval/y": 2.0})
+    log.close(complete=False)
+    again = kind(LoggedRun(folder=tmp_path / "run", config=config, first=2, kept=log.kept))
+    assert again.kept == log.kept == {"run": "rlbench/run"}
+    again.add(2, {"train/x%": 1.0, "speed/z": 3.0, "eval/y": 2.0}, 20)
+    again.add(4, {"train/x%": 4.0})
+    again.close(complete=True)
+    assert [(name, value, step) for name, value, _, step in client.points] == [
+        ("train/x_", 1.0, 2), ("train_by_env_steps/x_", 1.0, 20), ("eval/y", 2.0, 2), ("speed/z", 3.0, 2),
+        ("speed_by_env_steps/z", 3.0, 20), ("eval_by_env_steps/y", 2.0, 20), ("train/x_", 4.0, 4),
+    ]  # fmt: skip
+    assert client.states == ["KILLED", "RUNNING", "FINISHED"]

@@ -16,7 +16,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import MEASURED_AT_ONCE, ExamplesEvaluator
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import load_run
-from rlbench.benchmarks.training.recorder import curves_of
+from rlbench.benchmarks.training.logged import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
