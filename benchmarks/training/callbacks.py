@@ -30,7 +30,7 @@ def load(names: Sequence[str]) -> list[Callback]:
         names: `package.module:Class` each, or `package.module:function`, without parameters.
 
     Raises:
-        UserError: There is no such class, or it is no callback.
+        UserError: There is no such class, or it cannot be called without arguments.
     """
     found = []
     for name in names:
@@ -41,10 +41,6 @@ def load(names: Sequence[str]) -> list[Callback]:
             found.append(make())
         except FAILURES as error:
             raise raised_by(name, "its constructor", error, "callback") from error
-        if not isinstance(found[-1], Callback):
-            raise UserError(
-                f"--callbacks {name} gives {found[-1]!r}; derive the class from rlbench.callbacks.Callback"
-            )
     return found
 
 
@@ -55,7 +51,7 @@ class Callbacks:
         """Makes the callbacks of the names, unless objects are given in their place.
 
         Raises:
-            UserError: A name is given twice, or cannot be loaded.
+            UserError: A name cannot be loaded, is no callback or is given twice.
         """
         self.names = tuple(called(type(x)) for x in given) if given else tuple(names)
         self._callbacks = dict(zip(self.names, given or load(names), strict=True))
@@ -63,6 +59,11 @@ class Callbacks:
             raise UserError(
                 f"a callback is given twice among {', '.join(self.names)}; derive a class with another name for the second one"
             )
+        for name, callback in self._callbacks.items():
+            if not isinstance(callback, Callback):
+                raise UserError(
+                    f"the callback {name} is {callback!r}; derive its class from rlbench.callbacks.Callback"
+                )
         self.changing = [name for name, x in self._callbacks.items() if x.changes_learner]
         """Names of those that change the learner."""
 
@@ -99,7 +100,7 @@ class Callbacks:
 
     def on_log(self, progress: Progress) -> dict[str, float]:
         """Calls `on_log` of each; returns their further numbers."""
-        return self._all("on_log", lambda x: x.on_log(progress))
+        return self._all("on_log", lambda _, callback: callback.on_log(progress))
 
     def on_evaluation(self, progress: Progress, learner: Learner) -> dict[str, float]:
         """Calls `on_evaluation` of each; returns their further numbers.
@@ -108,12 +109,13 @@ class Callbacks:
             UserError: A callback failed, or changed the learner without saying so.
         """
 
-        def call(callback: Callback) -> Any:
-            with evaluating(learner):
-                if callback.changes_learner:
-                    return callback.on_evaluation(progress, learner)
-                with _unchanged(learner, called(type(callback))):
-                    return callback.on_evaluation(progress, learner)
+        def call(name: str, callback: Callback) -> Any:
+            before = None if callback.changes_learner else _copied(learner.state_dict())
+            with evaluating(learner), _keeping_generators(learner):
+                values = callback.on_evaluation(progress, learner)
+            if before is not None:
+                _refuse_changes(before, learner.state_dict(), name)
+            return values
 
         return self._all("on_evaluation", call)
 
@@ -127,11 +129,11 @@ class Callbacks:
             with _named(name, "load_state_dict"):
                 callback.load_state_dict(state[name])
 
-    def _all(self, method: str, call: Callable[[Callback], Any]) -> dict[str, float]:
+    def _all(self, method: str, call: Callable[[str, Callback], Any]) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, callback in self._callbacks.items():
             with _named(name, method), keeping_global_generators():
-                values = call(callback)
+                values = call(name, callback)
             found |= _checked(values, f"`{method}` of {name}")
         return found
 
@@ -161,18 +163,20 @@ def _named(name: str, method: str) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(learner: Learner, name: str) -> Iterator[None]:
-    """Restores the learner's random generators, and refuses any other change of its state.
+def _keeping_generators(learner: Learner) -> Iterator[None]:
+    """Restores the random generators of a learner afterwards."""
+    before = [(generator, generator.get_state()) for generator in _generators(learner)]
+    yield
+    for generator, state in before:
+        generator.set_state(state)
+
+
+def _refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> None:
+    """Refuses a callback that changed the state of the learner.
 
     Raises:
-        UserError: The state of the learner was changed.
+        UserError: The states differ.
     """
-    before = _copied(learner.state_dict())
-    generators = [(x, x.get_state()) for x in _generators(learner)]
-    yield
-    for generator, state in generators:
-        generator.set_state(state)
-    after = learner.state_dict()
     for part in before.keys() | after.keys():
         if part not in before or part not in after or not _equal(before[part], after[part]):
             raise UserError(

@@ -344,7 +344,7 @@ def test_a_faulty_callback_is_named_as_the_user_s(
     [
         (("patience",), "give your own class as package.module:Class"),
         (("nowhere:Class",), "cannot import the module 'nowhere'"),
-        (("builtins:int",), "derive the class from rlbench.callbacks.Callback"),
+        (("builtins:int",), "derive its class from rlbench.callbacks.Callback"),
         (named(Needing), "Needing raised TypeError in its constructor"),
         (named(Witness, Witness), "a callback is given twice"),
     ],
@@ -374,6 +374,12 @@ def test_objects_are_resumed_in_python(tmp_path: Path, monkeypatch: pytest.Monke
     again = Needing(5)
     assert Run.resume(tmp_path / "run", QUIET, callbacks=[again]).finish() == 4
     assert again.patience == 3, "from the checkpoint"
+
+
+def test_an_object_that_is_no_callback_is_refused(tmp_path: Path) -> None:
+    plain = made(tmp_path / "run")
+    with pytest.raises(UserError, match="the callback builtins:int is 3; derive its class"):
+        Run("bc", plain.settings, plain.config, QUIET, callbacks=[3])  # type: ignore[list-item]
 
 
 def test_each_of_several_seeds_has_its_own_callbacks(
