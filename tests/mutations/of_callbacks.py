@@ -48,7 +48,7 @@ MUTATIONS: list[Mutation] = [
         ("the learner's generators are not restored", "        generator.set_state(state)\n", "        pass\n"),
         ("a changed learner is believed", "not _equal(before[part], after[part])", "False"),
         ("a view of the state and no copy", "value.detach().clone() if", "value.detach() if"),
-        ("networks in training mode", "with evaluating(learner):", "if True:"),
+        ("networks in training mode", "with evaluating(learner), _keeping", "with _keeping"),
         ("compiled with a changing callback", '"off" if self.changing else', '"off" if False else'),
         ("other classes on resume", "if (list(self.names), self.changing) != (names, changing):", "if list(self.names) != names:"),
     ),
