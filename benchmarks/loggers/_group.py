@@ -10,7 +10,7 @@ from typing import Any, Self
 from rlbench.benchmarks.loggers import LOGGERS
 from rlbench.benchmarks.loggers._base import LoggedRun, Logger
 from rlbench.errors import FAILURES, UserError
-from rlbench.files import Edited, with_hash, without_hash, write_atomically
+from rlbench.files import with_hash, without_hash, write_atomically
 from rlbench.seeding import keeping_global_generators
 
 FILE = "loggers.json"
@@ -126,7 +126,7 @@ def saved(folder: Path) -> dict[str, dict[str, Any]] | None:
         return dict(without_hash(json.loads(file.read_bytes()))["loggers"])
     except FileNotFoundError:
         return None
-    except (Edited, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(
             f"{file} was changed after it was written; restore it, or remove it to continue with the default logger"
         ) from None

@@ -18,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from rlbench.agents import load_agent
 from rlbench.agents.bc import BC
@@ -185,6 +186,9 @@ def test_a_resume_gives_loggers_the_old_points_again_and_shows_each_once(
     wanted = expected(tmp_path / "run")
     assert agree(in_csv(tmp_path / "run"), wanted)
     assert agree(in_tensorboard(tmp_path / "run"), wanted)
+    newest = max((tmp_path / "run/tensorboard").glob("events*"), key=lambda x: x.name)
+    steps = {event.step for event in EventFileLoader(str(newest)).Load() if event.summary.value}
+    assert steps == {4, 5, 6, 7, 8, 9}, "older points keep their time of day"
     again = {(name, update): x for update, name, x in Noisy.seen}
     assert agree(again, wanted)
     assert len(again) == len(Noisy.seen), "each is given once in a process"

@@ -11,7 +11,7 @@ MUTATIONS: list[Mutation] = [
         ("a resume fails without a logger", 'fatal=new)', "fatal=True)"),
         ("ids are forgotten", "before.get(name, {})", "{}"),
         ("a failed run counts as complete", "complete=kind is None", "complete=True"),
-        ("a changed list is believed", "except (Edited, ValueError", "except (ValueError"),
+        ("a changed list is believed", "without_hash(json.loads(file.read_bytes()))", "json.loads(file.read_bytes())"),
         ("resumed from the start", "config=config, first=first", "config=config, first=0"),
     ),
     *of_file(
