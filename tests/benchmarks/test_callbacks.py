@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,7 +67,8 @@ class Counting(Callback):
     """Has state of every kind, on which what it logs depends."""
 
     def __init__(self) -> None:
-        self.count, self.best, self.name, self.nothing = 0, -math.inf, "a", None
+        self.count, self.best, self.name = 0, -math.inf, "a"
+        self.nothing: int | None = None
         self.history: dict[str, list[Any]] = {"returns": []}
         self.total = torch.zeros(2)
         self.generator = np.random.default_rng(0)
@@ -129,7 +130,8 @@ class Wrong(Callback):
     mode: ClassVar[str] = ""
 
     def on_log(self, progress: Progress) -> Any:
-        return {"raise": self.fail, "exit": exit}.get(self.mode, self.answer)()
+        calls: dict[str, Callable[[], Any]] = {"raise": self.fail, "exit": exit}
+        return calls.get(self.mode, self.answer)()
 
     def fail(self) -> None:
         raise KeyError("door")

@@ -53,7 +53,7 @@ class Noisy(Logger):
 
     def add(self, update: int, values: Mapping[str, float], env_steps: int | None = None) -> None:
         self._draw()
-        self.seen += [(update, name, value) for name, value in values.items()]
+        self.seen.extend((update, name, value) for name, value in values.items())
 
     def close(self, *, complete: bool) -> None:
         self._draw()
@@ -455,8 +455,13 @@ def test_weights_and_biases_is_sent_whole_steps_that_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, asked = FakeRun(step=4), list[dict[str, Any]]()
-    fake = SimpleNamespace(init=lambda **words: asked.append(words) or server, Settings=dict)
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+
+    def init(**words: Any) -> FakeRun:
+        asked.append(words)
+        return server
+
+    fake = SimpleNamespace(init=init, Settings=dict)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.wandb", raising=False)
     monkeypatch.setenv("WANDB_PROJECT", "other")
     kind = LOGGERS.load("wandb")
@@ -517,7 +522,7 @@ def test_mlflow_is_sent_the_points_that_it_lacks(
     client = FakeClient()
     entities = SimpleNamespace(Metric=lambda *point: point, Param=lambda *pair: pair)
     fake = SimpleNamespace(MlflowClient=lambda: client, entities=entities)
-    monkeypatch.setitem(sys.modules, "mlflow", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
     monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.mlflow", raising=False)
     kind = LOGGERS.load("mlflow")
     monkeypatch.delitem(sys.modules, "rlbench.benchmarks.loggers.mlflow")
