@@ -161,10 +161,11 @@ def started(out: Path, *kinds: type, agent: str = "bc", **options: Any) -> Run:
 
 
 def test_a_callback_sees_each_log_line_and_evaluation(tmp_path: Path) -> None:
-    witness = Witness()
+    witness, console = Witness(), Console(record=True, width=200)
     plain = made(tmp_path / "run", "ppo")
-    run = Run("ppo", plain.settings, plain.config, QUIET, callbacks=[witness])
+    run = Run("ppo", plain.settings, plain.config, console, callbacks=[witness])
     run.start()
+    assert "nan" not in console.export_text()
     whole = [
         {"update": update, "env_steps": steps} | values for update, values, steps in witness.logs
     ]
@@ -302,9 +303,10 @@ def test_a_changed_learner_is_refused(tmp_path: Path) -> None:
 
 def test_a_changed_learner_is_learned_from_and_noted_if_the_class_says_so(tmp_path: Path) -> None:
     started(tmp_path / "plain", compile="auto", updates=50)
-    run = started(tmp_path / "run", Admitting, compile="auto", updates=50)
+    run = made(tmp_path / "run", callbacks=named(Admitting), compile="auto", updates=50)
+    assert run.config.compile == "off", "however long the run is"
+    run.start()
     assert run.folder.config()["learner_changed_by"] == list(named(Admitting))
-    assert run.config.compile == "off"
     one, other = ((tmp_path / x / "metrics.jsonl").read_text() for x in ("plain", "run"))
     assert one != other
     with pytest.raises(UserError, match="may not notice; leave out --compile on"):
