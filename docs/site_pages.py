@@ -8,77 +8,67 @@ LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json", ".yml": "yaml"}
 API = {
     "api/use.md": (
         "Runs in Python",
-        ["rlbench.load", "rlbench.benchmarks.training.acting.Actor", "rlbench.results"],
+        {"rlbench": "load results", "rlbench.benchmarks.training.acting": "Actor"},
     ),
     "api/learners.md": (
         "Learners",
-        [f"rlbench.interface.{name}" for name in ("Learner", "Agent", "Model", "Spec", "Action")]
-        + ["rlbench.meta_learner.MetaLearner", "rlbench.measures.Measure"],
+        {
+            "rlbench.interface": "Learner Agent Model Spec Action",
+            "rlbench.meta_learner": "MetaLearner",
+            "rlbench.measures": "Measure",
+        },
     ),
     "api/experience.md": (
         "Experience",
-        [
-            f"rlbench.experience.{name}"
-            for name in ("Transitions", "Trajectories", "Examples", "Lifetimes", "LifetimesSpec")
-        ],
+        {"rlbench.experience": "Transitions Trajectories Examples Lifetimes LifetimesSpec"},
     ),
     "api/tasks.md": (
         "Tasks and data",
-        [
-            "rlbench.envs.tasks.find_task",
-            "rlbench.envs.tasks.Task",
-            "rlbench.envs.examples._base.Source",
-            "rlbench.offline_data.opening.open_data",
-            "rlbench.offline_data.dataset.DataSet",
-            "rlbench.offline_data.dataset.Provenance",
-            "rlbench.offline_data.formats.hdf5.write_hdf5",
-        ],
+        {
+            "rlbench.envs.tasks": "find_task Task",
+            "rlbench.envs.examples._base": "Source",
+            "rlbench.offline_data.opening": "open_data",
+            "rlbench.offline_data.dataset": "DataSet Provenance",
+            "rlbench.offline_data.formats.hdf5": "write_hdf5",
+        },
     ),
     "api/networks.md": (
         "Encoders and memories",
-        [
-            "rlbench.backbones.encoders.make_encoder",
-            "rlbench.backbones.encoders._base.Kind",
-            "rlbench.backbones.encoders._base.Encoder",
-            "rlbench.backbones.memories.make_memory",
-            "rlbench.backbones.memories._base.Memory",
-        ],
+        {
+            "rlbench.backbones.encoders": "make_encoder",
+            "rlbench.backbones.encoders._base": "Kind Encoder",
+            "rlbench.backbones.memories": "make_memory",
+            "rlbench.backbones.memories._base": "Memory",
+        },
     ),
     "api/analyses.md": (
         "Analyses",
-        [
-            f"rlbench.backbones.analyses._base.{name}"
-            for name in ("Analysis", "Findings", "Panel", "Line", "Moments")
-        ],
+        {"rlbench.backbones.analyses._base": "Analysis Findings Panel Line Moments"},
     ),
     "api/papers.md": (
         "Papers",
-        [
-            f"rlbench.benchmarks.tables.paper.{name}"
-            for name in (
-                "Paper",
-                "Grid",
-                "Method",
-                "Claim",
-                "Verdict",
-                "Figure",
-                "AnalysisGrid",
-                "Recording",
-            )
-        ],
+        {
+            "rlbench.benchmarks.tables.paper": "Paper Grid Method Claim Verdict Figure AnalysisGrid Recording"
+        },
+    ),
+    "api/logging.md": (
+        "Callbacks and loggers",
+        {
+            "rlbench.callbacks": "Callback Progress",
+            "rlbench.benchmarks.loggers._base": "Logger LoggedRun",
+        },
     ),
     "api/files.md": (
         "Checkpoints and errors",
-        [
-            "rlbench.checkpoint",
-            "rlbench.state.capture",
-            "rlbench.state.restore",
-            "rlbench.files.write_atomically",
-            "rlbench.errors.UserError",
-        ],
+        {
+            "rlbench.checkpoint": "save load",
+            "rlbench.state": "capture restore",
+            "rlbench.files": "write_atomically",
+            "rlbench.errors": "UserError",
+        },
     ),
 }
-"""Path of each page of the API reference, its title and what it describes."""
+"""Path of each page of the API reference, its title, and the names that it describes, by module."""
 
 
 def start() -> dict[str, str]:
@@ -117,6 +107,16 @@ def source(file: Path) -> str:
 def reference() -> dict[str, str]:
     """The pages of the API reference; mkdocstrings fills them from docstrings."""
     return {
-        path: "\n\n".join([f"# {title}", *(f"::: {name}" for name in names), ""])
-        for path, (title, names) in API.items()
+        path: "\n\n".join(
+            [
+                f"# {title}",
+                *(
+                    f"::: {module}.{name}"
+                    for module, names in modules.items()
+                    for name in names.split()
+                ),
+                "",
+            ]
+        )
+        for path, (title, modules) in API.items()
     }

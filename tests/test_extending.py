@@ -1,16 +1,23 @@
 """The worked examples in docs/extending: their diffs apply, change at most two lines elsewhere, and run."""
 
+import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import torch
 
-from rlbench import experience
+from rlbench import checkpoint, experience
 from rlbench.cli import main
 from rlbench.custom import needed
 from rlbench.interface import Agent
@@ -156,3 +163,82 @@ def test_the_model_of_the_page_of_models_runs(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "done: accuracy 0.9" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "written"),
+    [
+        ("patience", "a callback ended the run after update", None),
+        ("best", "done: score", "worst_return"),
+        ("halving", "done: score", "learning_rate"),
+        ("message", "done: score", None),
+        ("printed", r"100 updates: -?\d+\.\d\d\n", None),
+    ],
+)
+def test_the_callbacks_and_loggers_of_their_pages_run_as_printed(
+    name: str, told: str, written: str | None, in_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    page = ROOT / "docs" / ("loggers.md" if name == "printed" else "extending/callbacks.md")
+    Path(f"{name}.py").write_text(python_block(page.read_text(), name))
+    command = re.search(rf"^rlbench (run .* {name}:\w+.*)$", _after(page, name), re.MULTILINE)
+    assert command is not None
+    posted: list[bytes] = []
+    with _server(posted) as address:
+        monkeypatch.setenv("MESSAGE_URL", address)
+        words = command[1].split()
+        assert main(words if "--out" in words else [*words, "--out", "runs/own"]) == 0
+    assert re.search(told, capsys.readouterr().out)
+    (run,) = Path("runs").iterdir()
+    if written is not None:
+        found = [json.loads(line)[written] for line in (run / "callbacks.jsonl").open()]
+        assert len(found) == 4
+    if name == "halving":
+        assert found == pytest.approx([3e-4, 1.5e-4, 1.5e-4, 7.5e-5])
+    if name == "best":
+        Path("load_best.py").write_text(python_block(page.read_text(), "load_best"))
+        space = runpy.run_path("load_best.py")
+        state = checkpoint.load(Path("runs/best/best"))["learner"]["policy"]
+        own = space["agent"].agent.policy.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in state.items())
+    if name == "message":
+        assert re.fullmatch(rb'{"text": "own: return -?\d+\.\d"}', b"".join(posted))
+    else:
+        assert posted == []
+
+
+def test_callbacks_are_given_in_python_as_printed(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/extending/callbacks.md").read_text()
+    for name in ("patience", "in_python"):
+        Path(f"{name}.py").write_text(python_block(page, name))
+    monkeypatch.setattr(sys, "path", [str(in_folder), *sys.path])
+    assert runpy.run_path("in_python.py")["run"].folder.stopped() is not None
+
+
+def _after(page: Path, name: str) -> str:
+    """The page after a Python block."""
+    return page.read_text().partition(f"# {name}.py\n")[2]
+
+
+@contextmanager
+def _server(posted: list[bytes]) -> Iterator[str]:
+    """The address of a web server on this machine, which keeps what is posted."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

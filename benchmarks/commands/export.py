@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.loading import load_run, refuse_other_than_agents
-from rlbench.benchmarks.training.recorder import curves_of
+from rlbench.benchmarks.training.logged import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
 from rlbench.envs.contract import Checked

@@ -10,6 +10,7 @@ from rlbench.backbones.analyses import ANALYSES
 from rlbench.backbones.encoders import ENCODERS
 from rlbench.backbones.memories import MEMORIES
 from rlbench.backbones.models import MODELS
+from rlbench.benchmarks.loggers import LOGGERS
 from rlbench.benchmarks.papers import PAPERS
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
@@ -77,6 +78,7 @@ def everything() -> str:
         f"Encoders, for --encoder\n{lines(ENCODERS)}\n\n"
         f"Memories, for --memory\n{lines(MEMORIES)}\n\n"
         f"Analyses of finished runs, for rlbench analyse\n{lines(ANALYSES)}\n\n"
+        f"Loggers, for --loggers\n{lines(LOGGERS)}\n\n"
         f"Papers, for rlbench table\n{lines(PAPERS)}\n\n"
         f"Tasks with offline data (D4RL's names, with or without -v0, -v1, -v2)\n{families}\n\n"
         f"Small tasks with offline data\n{own}\n\n"

@@ -22,8 +22,8 @@ from rlbench.trust import Trust, trusts
 Config = Mapping[str, Any]
 """The content of a config.json."""
 
-FREE = {"out", "device", "threads", "compile"}
-"""Options that affect where and how a run is computed, but not its result."""
+FREE = {"out", "device", "threads", "compile", "loggers"}
+"""Options that affect where and how a run is computed and shown, but not its result."""
 UNDECISIVE = FREE | {"seeds", "eval_every", "log_every", "checkpoint_every", "snapshot_every"}
 """Options that do not affect the last evaluation of a run."""
 HASH_LENGTH = 8

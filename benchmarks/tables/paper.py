@@ -80,9 +80,9 @@ class Grid:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of learners, tasks and settings, all of which may be custom code."""
+        """Names of learners, tasks, settings and options of runs, all of which may be custom code."""
         of_methods = [(method.learner, *texts(method.settings)) for method in self.methods]
-        return frozenset(self.tasks).union(*of_methods)
+        return frozenset(self.tasks).union(texts(self.run), *of_methods)
 
     def jobs(self, folder: Path, trust: Trust = ()) -> Iterator[tuple[str, Job]]:
         """Each run with the name of its method; run folders are in `folder`.

@@ -24,11 +24,13 @@ import tyro
 
 from rlbench.backbones.ranges import FEW, check
 from rlbench.benchmarks.commands.options import StepsOption
+from rlbench.benchmarks.loggers._group import load as load_loggers
 from rlbench.benchmarks.tables.executors import Execution, run_missing
 from rlbench.benchmarks.tables.paper import Grid, Method
 from rlbench.benchmarks.tables.results import Results, read_result
 from rlbench.benchmarks.tables.sheet import Format
 from rlbench.benchmarks.tables.table import conclude, scores
+from rlbench.benchmarks.training.callbacks import Callbacks
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.learners import changes_without_files, load_learner
@@ -71,6 +73,10 @@ class SweepConfig:
     """Transitions to generate, for generated data."""
     eval_every: int | None = None
     """Updates between evaluations; the last update is always evaluated. None: the agent's default in `rlbench run`."""
+    loggers: tuple[str, ...] = RunConfig.loggers
+    """Where the learning curves go; see --loggers of `rlbench run`."""
+    callbacks: tuple[str, ...] = ()
+    """Your own code that every run calls; see --callbacks of `rlbench run`."""
     out: Path = Path("runs/sweep")
     """Where the run folders are."""
     format: Format = "terminal"
@@ -106,7 +112,7 @@ def _from_flags(asked: SweepConfig) -> Grid:
         raise UserError(
             "give the runs: rlbench sweep --agents bc bear --tasks point-mixed, or a TOML file"
         )
-    names = ("updates", "steps", "data", "data_size", "eval_every")
+    names = ("updates", "steps", "data", "data_size", "eval_every", "loggers", "callbacks")
     given = {name: getattr(asked, name) for name in names}
     run = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, dict[str, Any]] = {}
@@ -139,7 +145,7 @@ def _from_file(file: Path) -> Grid:
             method_of(str(m.get("name", m["agent"])), str(m["agent"]), _settings(m))
             for m in told["method"]
         )
-        return Grid(methods, tuple(told["tasks"]), told["seeds"], dict(told.get("run", {})))
+        return Grid(methods, tuple(told["tasks"]), told["seeds"], _tuples(told.get("run", {})))
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -194,7 +200,9 @@ def _check(grid: Grid) -> None:
     run = {name: value for name, value in grid.run.items() if name != "steps"}
     _check_names("[run]", run, RunConfig, {"env", "seed", "seeds", "out"}, ("steps",))
     # Refuses senseless values before presets are computed from them.
-    RunConfig(env="", **run)
+    options = RunConfig(env="", **run)
+    load_loggers(options.loggers)
+    Callbacks(options.callbacks)
     SweepConfig(steps=grid.run.get("steps"))
     for method in grid.methods:
         _check_names(method.name, method.settings, load_learner(method.learner).Config, set())

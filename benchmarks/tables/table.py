@@ -237,11 +237,19 @@ def scores(grid: Grid, results: Results, figures: Sequence[Figure] = ()) -> Sect
     title = f"{what} after {length}, mean ± std of {seeds}"
     unequal = any(0 < len(results.of(m, t)) != grid.seeds for m in methods for t in grid.tasks)
     notes = [f"In brackets: the number of seeds if it is not {grid.seeds}."] if unequal else []
-    return Section(title, ["task (data)", *methods], rows, notes + _ends(every), best)
+    return Section(
+        title, ["task (data)", *methods], rows, notes + _stopped(every) + _ends(every), best
+    )
 
 
 def _mean(scores_of_seeds: Sequence[float]) -> float | None:
     return float(np.mean(scores_of_seeds)) if scores_of_seeds else None
+
+
+def _stopped(runs: Sequence[Result]) -> list[str]:
+    """A note with the number of runs that a callback ended early, if there are any."""
+    count = sum(RunFolder(run.folder).stopped() is not None for run in runs)
+    return [f"A callback ended {count} of {len(runs)} runs early."] if count else []
 
 
 def _ends(runs: Sequence[Result]) -> list[str]:
@@ -250,7 +258,8 @@ def _ends(runs: Sequence[Result]) -> list[str]:
     of_method: dict[str, set[int]] = {}
     for run in runs:
         if (steps := EnvSteps.saved(run.config)) is not None:
-            end = steps.at(run.config["run"]["updates"])
+            stopped = RunFolder(run.folder).stopped()
+            end = steps.at(run.config["run"]["updates"] if stopped is None else stopped[0])
             of_task.setdefault(run.task, set()).add(end)
             of_method.setdefault(run.method, set()).add(end)
     if all(len(ends) == 1 for ends in of_task.values()):

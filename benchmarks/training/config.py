@@ -40,6 +40,11 @@ class RunConfig:
     """Updates between checkpoints; a crash loses no more than these."""
     snapshot_every: int = 0
     """Updates between permanent snapshots of the learner; 0: none."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """Where learning curves go, apart from metrics.jsonl: tensorboard, csv, wandb, mlflow or package.module:Class; several are allowed,
+    and no name after the option switches all off."""
+    callbacks: tuple[str, ...] = ()
+    """Your own code that is called after log lines and evaluations, for example to stop early: package.module:Class, one or several."""
     device: str = "cpu"
     """Device of the networks: cpu, cuda or cuda:N."""
     threads: int = 1

@@ -67,9 +67,9 @@ def _duty(learner: type[Learner]) -> tuple[str, str]:
     return "agent", "`act` must return an rlbench.interface.Action with one row per observation"
 
 
-def called(learner: type[Learner]) -> str:
-    """The name of a learner's class in errors."""
-    return f"{learner.__module__}:{learner.__qualname__}"
+def called(kind: type[Any]) -> str:
+    """The name of a class in errors, as a user would give it."""
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 class Actions:

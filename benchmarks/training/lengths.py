@@ -1,5 +1,6 @@
 """The length of a run that is given in environment steps."""
 
+from dataclasses import replace
 from typing import Any
 
 from rlbench.backbones.ranges import COUNT
@@ -29,7 +30,8 @@ def steps_of(
     """
     if not COUNT.holds(steps):
         raise UserError(f"steps is {steps}; give {COUNT.words}")
-    found = Run(learner_name, settings, config, trust=trust).env_steps
+    alone = replace(config, loggers=(), callbacks=())
+    found = Run(learner_name, settings, alone, trust=trust).env_steps
     if found is None:
         raise UserError(
             f"steps is {steps:,}, but {learner_name} on {config.env} does not gather its own experience; give "

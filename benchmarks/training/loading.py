@@ -158,7 +158,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         "run": str(path),
         "learner": saved["learner"],
         "task": saved["run"]["env"],
-        "update": saved["run"]["updates"],
+        "update": RunFolder(path).checkpoints()[-1],
     }
     readers = [x.layers for x in mine if isinstance(x.layers, FromRun)]
     if readers and all(saved["learner"]["name"] in reader.models for reader in readers):

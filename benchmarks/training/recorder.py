@@ -1,4 +1,4 @@
-"""Records a run while it is trained: log lines, evaluations, snapshots, checkpoints."""
+"""Records a run while it is trained: log lines, evaluations, snapshots, checkpoints; feeds its loggers and callbacks."""
 
 import math
 import time
@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlbench.benchmarks.loggers._group import Loggers
+from rlbench.benchmarks.training.callbacks import Callbacks
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import Evaluator
 from rlbench.benchmarks.training.formats import HELD_OUT, TRAIN
+from rlbench.benchmarks.training.logged import in_group, means_of
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.steps import EnvSteps
+from rlbench.callbacks import Progress
 from rlbench.envs.tasks import Task
 from rlbench.errors import CannotWrite, Diverged, Interrupted, UserError
 from rlbench.interface import Learner, Model
@@ -41,15 +45,20 @@ class Recorder:
         folder: RunFolder,
         evaluators: Sequence[Evaluator],
         line: ProgressLine,
+        loggers: Loggers,
+        callbacks: Callbacks,
         first: int = 0,
-        trust_option: str = "",
+        resume_option: str = "",
         env_steps: EnvSteps | None = None,
         until: int | None = None,
     ) -> None:
-        """Begins after update `first`, which is above 0 in a resumed run; see `trust_option`, `env_steps` and `until` of `Run`."""
+        """Begins after update `first`, which is above 0 in a resumed run; see `resume_option`, `env_steps` and `until` of `Run`."""
         self._config, self._learner, self._task = config, learner, task
         self._folder, self._evaluators, self._line = folder, evaluators, line
-        self._update, self._first, self._trust_option = first, first, trust_option
+        self._loggers, self._callbacks = loggers, callbacks
+        self._stopped = ""
+        """Why a callback ended the run; empty if none did."""
+        self._update, self._first, self._resume_option = first, first, resume_option
         self._env_steps, self._until = env_steps, until
         self._before, self._start, self._evaluating = folder.seconds(), time.monotonic(), 0.0
 
@@ -60,7 +69,7 @@ class Recorder:
         driver_state: Callable[[], dict[str, Any]],
         *,
         stopping: bool,
-    ) -> None:
+    ) -> bool:
         """Does what is due after an update.
 
         Args:
@@ -68,6 +77,9 @@ class Recorder:
             metrics: Metrics of the update.
             driver_state: State of the driver, for a checkpoint.
             stopping: Whether the user asked the run to save and stop.
+
+        Returns:
+            Whether this was the last update: the last of the run, or the one after which a callback ended it.
 
         Raises:
             UserError: A metric or a weight is not finite.
@@ -78,9 +90,8 @@ class Recorder:
         last = update == config.updates
         self._name_far_update(metrics)
         if self._due(config.log_every) or last:
-            seconds = time.monotonic() - self._start
-            rates, steps = self._rates(seconds - self._evaluating), self._steps_at(update)
-            folder.log(update, self._finite(metrics), rates, self._before + seconds, steps)
+            self._log(self._finite(metrics))
+            last |= bool(self._stopped)
         if self._due(config.eval_every) or last:
             self._finite(metrics)
             self._check_state(self._learner.state_dict())
@@ -90,21 +101,32 @@ class Recorder:
             for note in filter(None, (evaluator.note() for evaluator in self._evaluators)):
                 line.say(note)
             self._evaluating += time.monotonic() - start
+            last |= bool(self._stopped)
         if self._due(config.snapshot_every):
             self._finite(metrics)
-            state = self._learner.state_dict()
-            self._check_state(state)
-            folder.save_snapshot(update, state)
+            learned = self._learner.state_dict()
+            self._check_state(learned)
+            folder.save_snapshot(update, learned)
         if self._due(config.checkpoint_every) or last or stopping or update == self._until:
             self._finite(metrics)
-            state = {"learner": self._learner.state_dict(), "driver": driver_state()}
+            state: dict[str, Any] = {
+                "learner": self._learner.state_dict(),
+                "driver": driver_state(),
+            }
+            if self._callbacks:
+                state["callbacks"] = self._callbacks.state_dict()
+            if self._stopped:
+                state["stopped"] = self._stopped
             self._check_state(state["learner"])
             # Seeds that learn together resume from the last checkpoint that they all have.
             folder.save_checkpoint(update, state, keep=1 if config.seeds == 1 or last else 2)
+        if self._stopped:
+            line.say(f"a callback ended the run after update {update:,}: {self._stopped}")
         if stopping and not last:
-            raise stopped(update, folder.path, self._trust_option)
+            raise stopped(update, folder.path, self._resume_option)
         if update % 10 == 0:
             line.advance(update)
+        return last
 
     def _name_far_update(self, metrics: Mapping[str, Tensor]) -> None:
         """Reports an update that moved the policy far, which is how on-policy agents lose what they learned."""
@@ -113,6 +135,19 @@ class Recorder:
             self._line.say(
                 f"update {self._update:,} moved the policy far (KL {metrics['kl_update']:.2f}){end}"
             )
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        """Logs the metrics of the update and the speeds."""
+        seconds = time.monotonic() - self._start
+        rates, steps = self._rates(seconds - self._evaluating), self._steps_at(self._update)
+        self._folder.log(self._update, metrics, rates, self._before + seconds, steps)
+        self._loggers.add(
+            self._update, in_group("train", metrics) | in_group("speed", rates), steps
+        )
+        if self._callbacks:
+            progress = self._progress(metrics)
+            self._note(self._callbacks.on_log(progress))
+            self._end_if_asked(progress)
 
     def reads_learner(self, update: int, *, stopping: bool) -> bool:
         """Whether `after` will evaluate or save the learner after this update."""
@@ -167,13 +202,46 @@ class Recorder:
         columns: dict[str, Array] = {}
         for evaluator in self._evaluators:
             columns |= evaluator.columns(self._learner, seed)
-        curves = {name.replace("/", "_"): x for name, x in curves_of(columns).items()}
-        if RETURN.name in curves and (score := self._task.score(curves[RETURN.name])) is not None:
-            curves["score"] = score
-        self._folder.add_evaluation(self._update, columns, curves, self._steps_at(self._update))
+        self._folder.add_evaluation(self._update, columns)
+        values = means_of(columns, self._task)
+        self._loggers.add(self._update, in_group("eval", values), self._steps_at(self._update))
+        if self._callbacks:
+            progress = self._progress(values, columns)
+            self._note(self._callbacks.on_evaluation(progress, self._learner))
+            self._end_if_asked(progress)
         seed_in_words = f"seed {self._config.seed}, " if self._config.seeds > 1 else ""
         text = describe(self._task, type(self._learner), columns)
         return f"{seed_in_words}update {self._update:,}: {text}"
+
+    def _progress(
+        self, values: Mapping[str, float], columns: Mapping[str, Array] | None = None
+    ) -> Progress:
+        """What callbacks are given; copies, so that they cannot change what is recorded."""
+        config, copies = self._config, {k: x.copy() for k, x in (columns or {}).items()}
+        return Progress(
+            update=self._update, updates=config.updates, env_steps=self._steps_at(self._update),
+            values=dict(values), columns=copies, seed=config.seed, task=self._task, folder=self._folder.path,
+        )  # fmt: skip
+
+    def _note(self, values: Mapping[str, float]) -> None:
+        """Logs what callbacks returned."""
+        if values:
+            self._folder.log_callbacks(self._update, values)
+            self._loggers.add(
+                self._update, in_group("callback", values), self._steps_at(self._update)
+            )
+
+    def _end_if_asked(self, progress: Progress) -> None:
+        """Ends the run if a callback asked for it; seeds that learn together end together."""
+        if not progress.reason or self._stopped:
+            return
+        if self._config.seeds > 1:
+            self._line.say(
+                f"note: a callback asked to stop seed {self._config.seed} ({progress.reason}), but seeds that learn together "
+                "end together, so it continues"
+            )
+            return
+        self._stopped = progress.reason
 
 
 def _is_finite(value: Any) -> bool:
@@ -193,7 +261,7 @@ def stopped(update: int, path: Path, option: str = "") -> Interrupted:
     Args:
         update: The last update that is saved; 0 if none.
         path: Folder to resume.
-        option: See `Run.trust_option`.
+        option: See `Run.resume_option`.
     """
     where = f"and saved at update {update:,}" if update else "before the first checkpoint"
     how = "resume with" if update else "start again with"
@@ -216,15 +284,6 @@ def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Ite
         raise UserError(f"{reason}; afterwards `{command}` continues from update {saved:,}") from (
             error.__cause__ or error
         )
-
-
-def curves_of(columns: Mapping[str, Array]) -> dict[str, float]:
-    """Mean of each measure of an evaluation, without the seeds of episodes and other columns that are not measures."""
-    return {
-        name: float(column.mean())
-        for name, column in columns.items()
-        if column.dtype.kind == "f" and column.ndim == 1
-    }
 
 
 def describe(task: Task, learner: type[Learner], columns: Mapping[str, Array]) -> str:

@@ -4,12 +4,13 @@
     metrics.jsonl   one line per log step; equal, byte for byte, for equal runs
     timing.jsonl    seconds and updates per second, which are not
     measures.npz    every measure of every evaluation episode or example, with update and episode seed
-    tensorboard/    the same curves for TensorBoard
+    callbacks.jsonl numbers that callbacks returned, if there are any
+    loggers.json    where the same curves go, such as TensorBoard (`tensorboard/`)
     checkpoint/     the last checkpoint
     snapshots/      permanent snapshots of the learner, if requested
 
-A run is complete once its last update has been evaluated and saved. Each checkpoint holds the hashes of
-all other files that a resume reads, and config.json its own, so a changed file is noticed.
+A run is complete once its last update has been evaluated and saved, or the update at which a callback stopped it. Each
+checkpoint holds the hashes of all other files that a resume reads, and config.json its own, so a changed file is noticed.
 
 Means, scores and intervals are derived from these and never stored.
 """
@@ -46,10 +47,8 @@ from rlbench.files import (
     write_atomically,
 )
 
-if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch and TensorBoard.
+if TYPE_CHECKING:  # A table of finished runs is printed without PyTorch.
     import torch
-
-    from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
 
 
 class RunFolder:
@@ -58,7 +57,6 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Reads or writes the folder `path`; nothing is created yet."""
         self.path = path
-        self._tensorboard: TensorBoardLog | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -68,8 +66,6 @@ class RunFolder:
             with explaining_os_errors(self.path):
                 self._remove_rests()
             yield
-            if self._tensorboard is not None:
-                self._tensorboard.close()
 
     def _remove_rests(self) -> None:
         """Removes temporary files and halves of checkpoints that a kill left behind."""
@@ -145,11 +141,7 @@ class RunFolder:
         old.unlink(missing_ok=True)
 
     def _refuse_removed(self) -> None:
-        """Refuses to write to a folder that was removed or renamed since the run began; writing would make a part of it again.
-
-        Raises:
-            UserError: The folder has no config.json.
-        """
+        """Raises a UserError if the folder was removed or renamed since the run began: writing would make a part of it again."""
         if not (self.path / "config.json").exists():
             raise UserError(
                 f"{self.path} was removed or renamed while the run was writing to it, so the run cannot go on; resume it "
@@ -157,8 +149,8 @@ class RunFolder:
             )
 
     def complete(self) -> bool:
-        """Whether the last update of the run has been evaluated and saved."""
-        return self.reached(int(self.config()["run"]["updates"]))
+        """Whether the last update of the run has been evaluated and saved; see `stopped`."""
+        return self.reached(int(self.config()["run"]["updates"])) or self.stopped() is not None
 
     def reached(self, update: int) -> bool:
         """Whether an update of the run has been evaluated and saved, perhaps with later ones."""
@@ -167,11 +159,16 @@ class RunFolder:
         saved = any((update_of_name(file.with_suffix("")) or 0) >= update for file in files)
         return saved and update in self.evaluations()["update"]
 
+    def stopped(self) -> tuple[int, str] | None:
+        """The update after which a callback ended the run, and the reason; None if none did."""
+        state = self._last_state()
+        return (int(state["update"]), str(state["stopped"])) if "stopped" in state else None
+
     def log(
         self, update: int, metrics: Mapping[str, float], rates: Mapping[str, float], seconds: float,
         env_steps: int | None = None,
     ) -> None:  # fmt: skip
-        """Adds a line to metrics.jsonl and timing.jsonl, and the curves.
+        """Adds a line to metrics.jsonl and timing.jsonl.
 
         Args:
             update: Updates so far.
@@ -184,21 +181,24 @@ class RunFolder:
         at = {"update": update} | ({} if env_steps is None else {"env_steps": env_steps})
         self._append("metrics.jsonl", {**at, **metrics})
         self._append("timing.jsonl", {**at, **rates, "seconds": seconds})
-        curves = {f"train/{name}": value for name, value in metrics.items()}
-        speeds = {f"speed/{name}": rate for name, rate in rates.items()}
-        self._curves(update, curves | speeds, env_steps)
 
-    def add_evaluation(
-        self, update: int, columns: Mapping[str, NDArray[Any]], curves: Mapping[str, float],
-        env_steps: int | None = None,
-    ) -> None:  # fmt: skip
+    def log_callbacks(self, update: int, values: Mapping[str, float]) -> None:
+        """Adds a line to callbacks.jsonl."""
+        self._refuse_removed()
+        self._append("callbacks.jsonl", {"update": update, **values})
+
+    def logged(self, name: str) -> Iterator[dict[str, Any]]:
+        """The lines of a .jsonl file, in order, each with its `update`; without a line that a crash truncated."""
+        for line in self._lines(name):
+            if update_of_line(line) < float("inf"):
+                yield json.loads(line)
+
+    def add_evaluation(self, update: int, columns: Mapping[str, NDArray[Any]]) -> None:
         """Adds one evaluation to measures.npz.
 
         Args:
             update: Updates so far.
             columns: Every measure of each episode or example, [E, ...] each.
-            curves: Values for TensorBoard.
-            env_steps: See `log`.
 
         Raises:
             UserError: Its columns differ from the columns of the previous evaluation.
@@ -216,7 +216,6 @@ class RunFolder:
             )
         new = {name: np.stack([*old.get(name, ()), column]) for name, column in columns.items()}
         self._write_evaluations({"update": np.append(old["update"], update), **new})
-        self._curves(update, {f"eval/{name}": x for name, x in curves.items()}, env_steps)
 
     def evaluations(self) -> dict[str, NDArray[Any]]:
         """All evaluations: `update` int64 [K] and every measure, [K, E, ...].
@@ -293,18 +292,27 @@ class RunFolder:
         Raises:
             UserError: There is a changed file, or the checkpoint is damaged.
         """
+        if not (state := self._last_state()):
+            return
+        for name in self.changed_files(state):
+            raise UserError(
+                f"{self.path / name} was changed after the checkpoint of update {state['update']:,} was saved; restore it from "
+                "a copy, or move the folder away and run that seed again"
+            )
+
+    def _last_state(self) -> dict[str, Any]:
+        """The plain values of the last checkpoint; empty before the first.
+
+        Raises:
+            UserError: It is damaged.
+        """
         for file in sorted(self._checkpoint(0).parent.glob("update-*.json"))[-1:]:
             try:  # Without the module of checkpoints, which loads PyTorch.
-                changed = self.changed_files(json.loads(file.read_bytes())["state"])
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                if isinstance(error, UserError):
-                    raise
+                state = json.loads(file.read_bytes())["state"]
+                return {**state, "update": int(state["update"])}
+            except (ValueError, KeyError, TypeError):
                 raise UserError(f"{file} is damaged; restore it from a copy") from None
-            for name in changed:
-                raise UserError(
-                    f"{self.path / name} was changed after the checkpoint {file.stem} was saved; restore it from "
-                    "a copy, or move the folder away and run that seed again"
-                )
+        return {}
 
     def _checkpoint(self, update: int) -> Path:
         return self.path / "checkpoint" / f"update-{update:09d}"
@@ -337,7 +345,7 @@ class RunFolder:
 
     def rewind(self, update: int) -> None:
         """Removes everything that was written after the checkpoint of `update`."""
-        for name in ("metrics.jsonl", "timing.jsonl"):
+        for name in ("metrics.jsonl", "timing.jsonl", "callbacks.jsonl"):
             if lines := self._lines(name):
                 kept = [line for line in lines if update_of_line(line) <= update]
                 write_atomically(self.path / name, b"".join(kept))
@@ -367,11 +375,8 @@ class RunFolder:
         return file.read_bytes().splitlines(keepends=True) if file.exists() else []
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        with (
-            explaining_os_errors(self.path / name),
-            (self.path / name).open("a", encoding="utf-8", newline="\n") as file,
-        ):
-            file.write(json.dumps(line) + "\n")
+        with explaining_os_errors(self.path / name), (self.path / name).open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         write_atomically(
@@ -382,14 +387,6 @@ class RunFolder:
         buffer = io.BytesIO()
         np.savez(buffer, **columns)  # type: ignore[arg-type]
         write_atomically(self.path / "measures.npz", buffer.getvalue())
-
-    def _curves(self, update: int, values: Mapping[str, float], env_steps: int | None) -> None:
-        with explaining_os_errors(self.path / "tensorboard"):
-            if self._tensorboard is None:
-                from rlbench.benchmarks.training.tensorboard_log import TensorBoardLog
-
-                self._tensorboard = TensorBoardLog(self.path / "tensorboard")
-            self._tensorboard.add(update, values, env_steps)
 
 
 def folder_name(words: str) -> str:

@@ -4,7 +4,7 @@ config -> task -> (data set | examples | environments) -> learner -> driver -> [
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from rlbench import compute
-from rlbench.accelerate.compile import compiled_learn
-from rlbench.accelerate.precision import with_products_in
+from rlbench.benchmarks.loggers._group import (
+    Loggers,
+    is_custom as is_custom_logger,
+    saved as saved_loggers,
+)
+from rlbench.benchmarks.training.callbacks import Callbacks
 from rlbench.benchmarks.training.choices import (
     compiles,
     learns_from_data,
@@ -21,13 +25,8 @@ from rlbench.benchmarks.training.choices import (
     training_lifetimes,
 )
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.drivers import (
-    DatasetDriver,
-    Driver,
-    ExamplesDriver,
-    LifetimesDriver,
-    ReplayDriver,
-)
+from rlbench.benchmarks.training.driver_table import make_driver
+from rlbench.benchmarks.training.drivers import Driver
 from rlbench.benchmarks.training.evaluation import Evaluator, evaluators_of, examples_evaluators
 from rlbench.benchmarks.training.faults import named_as_users
 from rlbench.benchmarks.training.interrupt import Interrupt, Unfinished
@@ -41,24 +40,25 @@ from rlbench.benchmarks.training.loading import (
     refuse_other_data,
     task_of,
 )
+from rlbench.benchmarks.training.logged import points
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
 from rlbench.benchmarks.training.replay import remove_replay
-from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.benchmarks.training.versions import versions
+from rlbench.callbacks import Callback
 from rlbench.envs.contract import check
 from rlbench.envs.tasks import Task, find_task
 from rlbench.errors import Diverged, UserError
-from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
-from rlbench.interface import Agent, HasSpaces, Learn, Model, Spec
+from rlbench.experience import Lifetimes
+from rlbench.interface import Agent, HasSpaces, Model, Spec
 from rlbench.meta_learner import MetaLearner
 from rlbench.offline_data import DataSet, Provenance, as_recorded, open_data
 from rlbench.offline_data.examples import ExampleSet, open_examples
 from rlbench.seeding import derive
 from rlbench.terminal import Terminal
-from rlbench.trust import Trust, texts, with_names
+from rlbench.trust import Trust, refuse_untrusted, texts, with_names
 
 
 class Run:
@@ -72,6 +72,7 @@ class Run:
         console: Console | None = None,
         *,
         trust: Trust = False,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """Stores the description of the run; nothing is opened, created or written yet.
 
@@ -82,10 +83,14 @@ class Run:
             console: Progress output.
             trust: Whether custom code that the folder `pretrained` names may be imported, or the names that may;
                 the names in the description of the run itself may in any case.
+            callbacks: Callbacks in place of those that `config` names.
         """
         self.console = console or Terminal()
+        self.loggers = Loggers(config.loggers, partial(self.console.print, soft_wrap=True))
         self.learner_name = learner_name
-        self.settings, self.config = without_files(settings, config)
+        self.settings, config = without_files(settings, config)
+        self.callbacks = Callbacks(config.callbacks, callbacks)
+        self.config = self.callbacks.options(config)
         self.learner_class = learner_for(learner_name, find_task(config.env))
         self.folder = RunFolder(config.out or new_folder(learner_name, config))
         self.until = self.config.updates
@@ -94,13 +99,21 @@ class Run:
         self._trust = trust
 
     @classmethod
-    def resume(cls, path: Path, console: Console | None = None, *, trust: Trust = False) -> "Run":
+    def resume(
+        cls,
+        path: Path,
+        console: Console | None = None,
+        *,
+        trust: Trust = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> "Run":
         """The run of a folder, ready to `finish`.
 
         Args:
             path: The folder.
             console: Progress output.
             trust: Whether custom code that the folder names may be imported, or the names that may.
+            callbacks: Objects of the classes of the run's callbacks; by default they are made anew.
 
         Raises:
             UserError: The folder holds no run or names custom code that is not trusted, or its data are no longer
@@ -111,7 +124,12 @@ class Run:
         name = saved["learner"]["name"]
         settings = from_json(load_learner(name).Config, saved["learner"]["settings"], path)
         config = dataclasses.replace(from_json(RunConfig, saved["run"], path), out=path)
-        run = cls(name, settings, config, console, trust=trust)
+        if (loggers := saved_loggers(path)) is not None:
+            config = dataclasses.replace(config, loggers=tuple(loggers))
+        custom = [x for x in config.loggers if is_custom_logger(x)]
+        refuse_untrusted([*custom, *(() if callbacks else config.callbacks)], path, trust)
+        run = cls(name, settings, config, console, trust=trust, callbacks=callbacks)
+        run.callbacks.refuse_others(saved, path)
         run.began_from = saved.get("pretrained")
         if run.provenance is not None:
             refuse_other_data(run.provenance, saved, path)
@@ -120,7 +138,7 @@ class Run:
     @cached_property
     def data(self) -> DataSet | None:
         """The data set; None for a model, and for an agent that learns only from experience that it gathers."""
-        alone = self._gathers and not self.config.data_share
+        alone = self.gathers and not self.config.data_share
         if alone or not issubclass(self.learner_class, Agent):
             return None
         found = self._named
@@ -134,7 +152,7 @@ class Run:
             )  # fmt: skip
 
     @cached_property
-    def _gathers(self) -> bool:
+    def gathers(self) -> bool:
         """Whether the learner is an agent that gathers its own experience."""
         name, kind = self.learner_name, self.learner_class
         if not issubclass(kind, Agent):
@@ -145,7 +163,7 @@ class Run:
     def env_steps(self) -> EnvSteps | None:
         """Environment steps by updates; None for a learner that takes none."""
         with named_as_users(self.learner_class):
-            return EnvSteps.of(self.learner) if self._gathers else None
+            return EnvSteps.of(self.learner) if self.gathers else None
 
     @cached_property
     def examples(self) -> ExampleSet | None:
@@ -176,6 +194,12 @@ class Run:
     def trust_option(self) -> str:
         """The option that commands on the folder of the run need; empty if it names no custom code."""
         return " --trust" if is_custom(self.learner_name) or self._named.imports else ""
+
+    @property
+    def resume_option(self) -> str:
+        """The option that resuming the run needs, which also imports its callbacks and loggers."""
+        custom = self.config.callbacks or any(map(is_custom_logger, self.config.loggers))
+        return " --trust" if custom else self.trust_option
 
     @property
     def provenance(self) -> Provenance | None:
@@ -243,33 +267,38 @@ class Run:
         # Drivers refuse batches larger than the number of examples, and replay buffers larger than the disk. A model's driver
         # is made before the folder exists; an agent's needs the folder, because it may write there.
         driver = None if self.examples is None else self.make_driver()
-        with self.folder.locked(), named_as_users(self.learner_class):
+        with self.folder.locked(), named_as_users(self.learner_class), self.loggers:
             self.folder.refuse_other_run()
             driver = driver or self.make_driver()
-            self.folder.start(description)
+            self.begin(description)
             if self.env_steps is not None:
                 self.console.print(self.env_steps.length(self.config.updates), soft_wrap=True)
-            with resumable([self.folder], self.folder.path, self.trust_option):
+            with resumable([self.folder], self.folder.path, self.resume_option):
                 self._train(driver)
+
+    def begin(self, description: Mapping[str, Any]) -> None:
+        """Opens the loggers and starts the folder; `description` is the content of its config.json."""
+        self.loggers.open(self.folder.path, description)
+        self.folder.start(description)
 
     def finish(self) -> int:
         """Runs the remaining updates of a stopped run; returns their number."""
         learner = self.learner
-        with self.folder.locked(), named_as_users(self.learner_class):
+        with self.folder.locked(), named_as_users(self.learner_class), self.loggers:
             state = self.folder.load_checkpoint(learner.device)
             if self.folder.complete():  # A kill may have left what only a resume needs.
                 self.folder.remove_checkpoints()
                 remove_replay(self.folder.path)
+                self.continue_logs(self.folder.checkpoints()[-1])
                 return 0
             self.begin_again()
             driver = self.make_driver()
             first = self.go_back(state, driver)
             with (
-                resumable([self.folder], self.folder.path, self.trust_option),
+                resumable([self.folder], self.folder.path, self.resume_option),
                 named_as_users(self.learner_class),
             ):
-                self._train(driver, first)
-            return self.config.updates - first
+                return self._train(driver, first)
 
     def begin_again(self) -> None:
         """Brings the folder to the present format, and says what an earlier version did not protect."""
@@ -289,8 +318,17 @@ class Run:
             with explaining_misfit(self.folder.path):
                 self.learner.load_state_dict(state["learner"])
                 driver.load_state_dict(state["driver"])
+                if self.callbacks:
+                    self.callbacks.load_state_dict(state["callbacks"])
         self.folder.rewind(update)
+        self.continue_logs(update)
         return update
+
+    def continue_logs(self, update: int) -> None:
+        """Opens the loggers of a run that continues after an update, and gives them all points, of which they may lack some."""
+        self.loggers.open(self.folder.path, self.folder.config(), update)
+        for at, values in points(self.folder, self.task):
+            self.loggers.add(at, values, None if self.env_steps is None else self.env_steps.at(at))
 
     def _name_changed_files(self, state: Mapping[str, Any]) -> None:
         """Refuses changed settings, and reports other changes, which have no effect on learning."""
@@ -300,8 +338,10 @@ class Run:
                 raise UserError(f"{what}; restore it to resume the run, or start a new one")
             self.console.print(f"note: {what}", soft_wrap=True)
 
-    def _train(self, driver: Driver, first: int = 0) -> None:
-        title, updates = f"{self.learner_name} on {self.task.name}", self.config.updates
+    def _train(self, driver: Driver, first: int = 0) -> int:
+        """Runs the updates after `first`; returns their number."""
+        updates, update, ended = self.config.updates, first, False
+        title = f"{self.learner_name} on {self.task.name}"
         try:
             with (
                 Interrupt() as interrupt,
@@ -315,12 +355,16 @@ class Run:
                         metrics = driver.update()
                     except Diverged as error:
                         raise recorder.diverged(str(error)) from error
-                    recorder.after(update, metrics, driver.state_dict, stopping=interrupt.requested)
+                    stopping = interrupt.requested
+                    ended = recorder.after(update, metrics, driver.state_dict, stopping=stopping)
+                    if ended:
+                        break
         except Unfinished:
             saved = [0, *self.folder.checkpoints()]
-            raise stopped(saved[-1], self.folder.path, self.trust_option) from None
-        if self.until == updates:
+            raise stopped(saved[-1], self.folder.path, self.resume_option) from None
+        if ended or self.until == updates:
             driver.close()
+        return update - first
 
     def recorder(self, line: ProgressLine, first: int = 0) -> Recorder:
         """The recorder of the run, from update `first` on."""
@@ -330,26 +374,19 @@ class Run:
         else:
             evaluators = evaluators_of(self.learner, self.task, self.config.eval_episodes)
         return Recorder(
-            self.config, self.learner, self.task, self.folder, evaluators, line, first,
-            self.trust_option, self.env_steps, self.until,
+            self.config, self.learner, self.task, self.folder, evaluators, line, self.loggers,
+            self.callbacks, first, self.resume_option, self.env_steps, self.until,
         )  # fmt: skip
 
     def make_driver(self) -> Driver:
         """The driver, chosen by what the learner consumes and what the task offers."""
-        config, learner = self.config, self.learner
-        if config.compile == "on":
-            learn = compiled_learn(learner, precision=config.precision)
-        else:
-            learn = learner.compiled(partial(with_products_in, config.precision))
-        sources = {"examples": self.examples, "lifetimes": self.lifetimes, "data": self.data}
-        given = () if self._gathers else sources.items()
-        offered = next((name for name, x in given if x is not None), "episodes")
-        return DRIVERS[self.learner_class.consumes, offered](self, learn)
+        return make_driver(self)
 
     def description(self) -> dict[str, Any]:
         """The contents of config.json."""
         options = dataclasses.asdict(self.config)
-        del options["out"]  # the folder may be moved
+        del options["out"]  # The folder may be moved.
+        del options["loggers"]  # They decide nothing; see `loggers.json`.
         return {
             "learner": {"name": self.learner_name, "settings": dataclasses.asdict(self.settings)},
             "run": options,
@@ -358,43 +395,6 @@ class Run:
             "measures": [dataclasses.asdict(measure) for measure in self.learner.measures],
             "env_steps": None if self.env_steps is None else dataclasses.asdict(self.env_steps),
             "pretrained": self.began_from,
+            "learner_changed_by": self.callbacks.changing,
             "versions": versions(),
         }
-
-
-def _dataset_driver(run: Run, learn: Learn) -> Driver:
-    assert run.data is not None
-    return DatasetDriver(run.learner, run.data, run.config.seed, learn)
-
-
-def _examples_driver(run: Run, learn: Learn) -> Driver:
-    assert run.examples is not None
-    return ExamplesDriver(run.learner, run.examples.train, run.config.seed, learn)
-
-
-def _replay_driver(run: Run, learn: Learn) -> Driver:
-    return ReplayDriver(
-        run.learner, run.task, run.config.seed, run.folder.path,
-        updates=run.config.updates, slack=run.config.checkpoint_every, learn=learn,
-        trained="parts" in (run.began_from or {}), data=run.data, share=run.config.data_share,
-    )  # fmt: skip
-
-
-def _rollout_driver(run: Run, learn: Learn) -> Driver:
-    return RolloutDriver(run.learner, run.task, run.config.seed, learn)
-
-
-def _lifetimes_driver(run: Run, learn: Learn) -> Driver:
-    assert run.lifetimes is not None
-    return LifetimesDriver(run.lifetimes, learn)
-
-
-DRIVERS: Mapping[tuple[type[Any], str], Callable[[Run, Learn], Driver]] = {
-    (Transitions, "data"): _dataset_driver,
-    (Trajectories, "data"): _dataset_driver,
-    (Transitions, "episodes"): _replay_driver,
-    (Trajectories, "episodes"): _rollout_driver,
-    (Examples, "examples"): _examples_driver,
-    (Lifetimes, "lifetimes"): _lifetimes_driver,
-}
-"""Experience that a learner consumes, and its source, to the driver that feeds it."""

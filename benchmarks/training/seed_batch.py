@@ -98,6 +98,9 @@ class SeedBatchRun:
                     run.go_back(state, driver)
                 with self._resumable():
                     self._train(first)
+            else:
+                for run in self.runs:
+                    run.continue_logs(updates)
             for run in self.runs:
                 run.folder.remove_checkpoints()
             return updates - first
@@ -106,15 +109,16 @@ class SeedBatchRun:
         """Begins the folders that do not exist yet."""
         for run in self.runs:
             if not (run.folder.path / "config.json").exists():
-                run.folder.start(run.description())
+                run.begin(run.description())
 
     def _resumable(self) -> AbstractContextManager[None]:
-        return resumable([run.folder for run in self.runs], self.path, self.runs[0].trust_option)
+        return resumable([run.folder for run in self.runs], self.path, self.runs[0].resume_option)
 
     def _locked(self) -> ExitStack:
         with ExitStack() as stack:
             for run in self.runs:
                 stack.enter_context(run.folder.locked())
+                stack.enter_context(run.loggers)
             stack.enter_context(named_as_users(self.runs[0].learner_class))
             return stack.pop_all()
 
@@ -140,7 +144,7 @@ class SeedBatchRun:
                         together.write_back()
                     self._after(update, recorders, all_metrics, stopping=stopping)
         except Unfinished:
-            raise stopped(self._saved(), self.path, first.trust_option) from None
+            raise stopped(self._saved(), self.path, first.resume_option) from None
 
     def _after(
         self,
@@ -158,7 +162,7 @@ class SeedBatchRun:
             except Interrupted:  # The others are saved first.
                 ended = True
         if ended:
-            raise stopped(update, self.path, self.runs[0].trust_option)
+            raise stopped(update, self.path, self.runs[0].resume_option)
 
     def _saved(self) -> int:
         """The last update for which all runs have a checkpoint; 0 if there is none."""

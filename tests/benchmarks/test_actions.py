@@ -193,7 +193,7 @@ def test_a_config_that_lacks_something_is_damaged(
     folder.start(whole)
     with pytest.raises(UserError, match="run has not been evaluated yet"):
         summary.collect([folder.path], unfinished=True)
-    folder.add_evaluation(5, {"return": np.array([1.0, 2.0])}, {})
+    folder.add_evaluation(5, {"return": np.array([1.0, 2.0])})
     folder.save_checkpoint(5, {})
     saved = summary.collect([folder.path])
     file, results = folder.path / "config.json", tmp_path / "results.json"

@@ -18,7 +18,7 @@ def test_damaged_evaluations_are_one_sentence_and_never_other_numbers(tmp_path: 
     folder.start({})
     for update in (4, 8):
         columns = {"seed": np.arange(3), "return": np.arange(3) / 7 + update}
-        folder.add_evaluation(update, columns, {})
+        folder.add_evaluation(update, columns)
     whole, seen = folder.evaluations(), set()
     file = tmp_path / "measures.npz"
     content = file.read_bytes()
@@ -45,7 +45,7 @@ def test_changed_results_are_never_shown(name: str, tmp_path: Path) -> None:
         | {"measures": measures}
     )  # fmt: skip
     folder.log(8, {"loss": 1.5}, {}, 1.0)
-    folder.add_evaluation(8, {"seed": np.arange(2), "return": np.ones(2)}, {})
+    folder.add_evaluation(8, {"seed": np.arange(2), "return": np.ones(2)})
     folder.save_checkpoint(8, {})
     readers = (lambda: read_result("m", tmp_path), lambda: collect([tmp_path]))
     for read in readers:

@@ -16,7 +16,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import MEASURED_AT_ONCE, ExamplesEvaluator
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.loading import load_run
-from rlbench.benchmarks.training.recorder import curves_of
+from rlbench.benchmarks.training.logged import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
@@ -169,14 +169,14 @@ def test_other_columns_than_before_are_refused_and_change_no_file(
 ) -> None:
     folder, first = RunFolder(tmp_path), {"a": np.ones(2)}
     folder.start({})
-    folder.add_evaluation(1, first, {})
+    folder.add_evaluation(1, first)
     words = (
         r"evaluation of update 2 has other columns than the previous one.*let the learner return"
     )
     with pytest.raises(UserError, match=words):
-        folder.add_evaluation(2, changed if "a" in changed else {**first, **changed} if changed else {}, {})  # fmt: skip
+        folder.add_evaluation(2, changed if "a" in changed else {**first, **changed} if changed else {})  # fmt: skip
     assert folder.evaluations()["update"].tolist() == [1]
-    folder.add_evaluation(2, {"a": np.zeros(2)}, {})
+    folder.add_evaluation(2, {"a": np.zeros(2)})
     assert folder.evaluations()["a"].tolist() == [[1, 1], [0, 0]]
 
 

@@ -52,7 +52,7 @@ def finished(path: Path, given: dict[str, Any], returns: dict[int, float]) -> Pa
     folder.start(given)
     for update, mean in returns.items():
         columns = {"seed": np.array([1, 2]), "return": np.array([mean - 1, mean + 1])}
-        folder.add_evaluation(update, columns, {})
+        folder.add_evaluation(update, columns)
         folder.save_checkpoint(update, {})
     return path
 

@@ -38,7 +38,7 @@ def finished(
     columns = {"seed": np.array([1, 2]), "return": np.array(returns)}
     if held_out is not None:
         columns |= {"held_out/seed": np.array([1, 2]), "held_out/return": np.array(held_out)}
-    folder.add_evaluation(10, columns, {})
+    folder.add_evaluation(10, columns)
     folder.save_checkpoint(10, {})
     return path
 

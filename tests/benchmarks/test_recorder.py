@@ -230,7 +230,7 @@ def test_a_resume_goes_back_to_the_newest_checkpoint_and_forgets_what_came_after
     for update in (1, 2, 3, 4):
         folder.log(update, {"loss": 0.5}, {}, 10.0 * update)
         value = np.array([float(update)])
-        folder.add_evaluation(update, {"return": value, "held_out/return": -value}, {})
+        folder.add_evaluation(update, {"return": value, "held_out/return": -value})
         folder.save_checkpoint(update, {"learner": {"x": update}}, keep=2)
     assert folder.checkpoints() == [3, 4]
     newest, older = folder.load_checkpoint(), folder.load_checkpoint(update=3)

@@ -122,7 +122,7 @@ def test_a_run_with_a_return_that_is_not_finite_is_refused(tmp_path: Path) -> No
     run = {"env": "a", "updates": 5, "seed": 0}
     agent = {"name": "m", "settings": {}}
     folder.start(RAW | {"learner": agent, "run": run})
-    folder.add_evaluation(5, {"return": np.array([1.0, np.nan])}, {})
+    folder.add_evaluation(5, {"return": np.array([1.0, np.nan])})
     folder.save_checkpoint(5, {})
     with pytest.raises(UserError, match="has values that are NaN or infinite"):
         read_result("m", tmp_path)

@@ -134,7 +134,7 @@ def test_agents_keep_their_own_lengths(tmp_path: Path, monkeypatch: pytest.Monke
         (
             "updates = 10",
             "zzz = 10",
-            r"\[run\]: there is no setting 'zzz'; there are checkpoint_every,",
+            r"\[run\]: there is no setting 'zzz'; there are callbacks,",
         ),
         ("seeds = 2", "seeds = 2.5", "seeds is 2.5; give a whole number"),
         ("seeds = 2", 'seeds = "2"', "seeds is '2'; give a whole number"),

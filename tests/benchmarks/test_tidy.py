@@ -63,7 +63,7 @@ def test_measures_of_other_runs_are_none_and_seeds_are_no_measure(runs: Path) ->
         "seed": np.array([1, 2]), "return": np.array([1.0, 3.0]), "held_out/seed": np.array([1, 2]),
         "held_out/return": np.array([5.0, 6.0]), "confusion": np.zeros((2, 3, 3)),
     }  # fmt: skip
-    folder.add_evaluation(10, columns, {})
+    folder.add_evaluation(10, columns)
     folder.save_checkpoint(10, {})
     *others, last = rlbench.results(runs)
     assert (last["return"], last["held_out/return"]) == (2.0, 5.5)

@@ -39,7 +39,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/tables/sweep.py", "benchmarks/test_sweep.py::test_own_data_are_an_option benchmarks/test_sweep.py::test_a_failing_agent_ends_only_its_run_which_is_named",
-        ("own data are forgotten", '("updates", "steps", "data", "data_size", "eval_every")', '("updates", "data_size", "eval_every")'),
+        ("own data are forgotten", '("updates", "steps", "data", "data_size", "eval_every", "loggers", "callbacks")', '("updates", "data_size", "eval_every")'),
         ("a failing preset is our fault", "                with named_as_users(learner):\n", "                if True:\n"),
     ),
     *of_file(

@@ -58,8 +58,8 @@ MUTATIONS: list[Mutation] = [
         ("time left from environment steps", "done_each_second = (self.done - self._first) / self._seconds()", "done_each_second = float(self.speed().split()[0].replace(',', ''))"),
     ),
     *of_file(
-        "benchmarks/training/tensorboard_log.py", "benchmarks/test_steps.py",
-        ("updates as the axis of environment steps", "add(env_steps, by_steps)", "add(update, by_steps)"),
+        "benchmarks/loggers/tensorboard.py", "benchmarks/test_steps.py",
+        ("updates as the axis of environment steps", "add(env_steps, by_env_steps(values))", "add(update, by_env_steps(values))"),
     ),
     *of_file(
         "benchmarks/tables/table.py", "benchmarks/test_steps.py",
@@ -180,7 +180,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_changed_runs.py",
-        ("changed results are shown", "            for name in changed:\n", "            for name in changed[:0]:\n"),
+        ("changed results are shown", "for name in self.changed_files(state):\n", "for name in self.changed_files(state)[:0]:\n"),
     ),
     *of_file(
         "benchmarks/training/run_folder.py", "benchmarks/test_measuring.py",
@@ -218,7 +218,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/runner.py", "rlbench/test_cli.py::test_a_replay_buffer_larger_than_the_disk_is_refused_before_the_run_begins",
-        ("config.json comes before the replay buffer", "            driver = driver or self.make_driver()\n            self.folder.start(description)\n", "            self.folder.start(description)\n            driver = driver or self.make_driver()\n"),
+        ("config.json comes before the replay buffer", "            driver = driver or self.make_driver()\n            self.begin(description)\n", "            self.begin(description)\n            driver = driver or self.make_driver()\n"),
     ),
     *of_file(
         "benchmarks/training/rollouts.py", "benchmarks/test_rollouts.py",
@@ -335,6 +335,6 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/training/runner.py", "benchmarks/test_trust.py",
         ("resumes import what a stranger names", "        refuse_foreign_code(saved, path, trust)\n", ""),
         ("names in the own settings are not trusted", "with_names(self._trust, own)", "self._trust"),
-        ("the way to resume lacks an option", 'return " --trust" if', 'return "" if'),
+        ("the way to resume lacks an option", 'return " --trust" if is_custom(', 'return "" if is_custom('),
     ),
 ]  # fmt: skip

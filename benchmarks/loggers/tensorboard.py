@@ -12,23 +12,27 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from rlbench.benchmarks.loggers._base import LoggedRun, Logger, by_env_steps
 
-class TensorBoardLog:
-    """The event files of one run."""
 
-    def __init__(self, folder: Path) -> None:
-        """Writes to a folder; nothing is created yet."""
-        self._folder = folder
+class TensorBoard(Logger):
+    """The event files of one run, in the folder `tensorboard` of the run folder."""
+
+    def __init__(self, run: LoggedRun) -> None:
+        """Creates nothing yet."""
+        super().__init__(run)
+        self._folder, self._first = run.folder / "tensorboard", run.first
         self._files: dict[str, _EventFile] = {}
 
     def add(self, update: int, values: Mapping[str, float], env_steps: int | None = None) -> None:
-        """Adds one point to each curve, whose name is `group/name`; also by environment steps if they are given."""
+        """Adds one point to each curve; also by environment steps if they are given."""
+        if update <= self._first:  # It is in an older file.
+            return
         self._file("", update).add(update, values)
         if env_steps is not None:
-            by_steps = {k.replace("/", "_by_env_steps/", 1): value for k, value in values.items()}
-            self._file("env_steps", env_steps).add(env_steps, by_steps)
+            self._file("env_steps", env_steps).add(env_steps, by_env_steps(values))
 
-    def close(self) -> None:
+    def close(self, *, complete: bool) -> None:
         """Closes the files."""
         for file in self._files.values():
             file.close()
