@@ -13,7 +13,7 @@ pytest.importorskip("yaml", reason="the extra docs is not installed")
 
 from docs import make_site
 from docs.make_reference import claims, commands
-from docs.site_pages import API, source
+from docs.site_pages import API, ROOT, source
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.cli import HELP
 
@@ -41,7 +41,7 @@ def test_the_navigation_names_every_page_of_the_docs(collected: Path) -> None:
 def test_links_out_of_the_docs_lead_to_pages_of_source(collected: Path) -> None:
     page = (collected / "pages" / "agents" / "crr.md").read_text()
     assert "[agents/crr.py](../source/agents/crr.py.md)" in page
-    text = (make_site.ROOT / "agents" / "crr.py").read_text()
+    text = (ROOT / "agents" / "crr.py").read_text()
     assert text in (collected / "pages" / "source" / "agents" / "crr.py.md").read_text()
 
 
