@@ -119,10 +119,9 @@ def expanded(entry: Any, named: set[str]) -> Any:
     if isinstance(entry, list):
         flat = [expanded(inner, named) for inner in entry]
         return [page for inner in flat for page in (inner if isinstance(inner, list) else [inner])]
-    if entry in TABLES:
-        return [
-            f"agents/{name}.md" for name in TABLES[entry] if (PAGES / f"agents/{name}.md").exists()
-        ]
+    if entry in TABLES:  # Names that other packages have registered have no page.
+        pages = (f"agents/{name}.md" for name in TABLES[entry])
+        return [page for page in pages if (PAGES / page).exists()]
     if "*" in entry:
         found = {str(page.relative_to(PAGES)) for page in PAGES.glob(entry)} - named
         named |= found
@@ -132,20 +131,9 @@ def expanded(entry: Any, named: set[str]) -> Any:
 
 def build() -> None:
     """Builds the collected pages; ends the program with Zensical's messages if one of them has a fault."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "zensical",
-            "build",
-            "--clean",
-            "--strict",
-            "-f",
-            str(BUILD / "mkdocs.yml"),
-        ],
-        env=os.environ | {"NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    words = ("zensical", "build", "--clean", "--strict", "-f", str(BUILD / "mkdocs.yml"))
+    path = {"PYTHONPATH": str(ROOT)}  # For the docstrings.
+    done = subprocess.run([sys.executable, "-m", *words], env=os.environ | path, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     for page in SITE.rglob("*.html"):
