@@ -173,10 +173,15 @@ def method_of(name: str, agent: str, settings: Mapping[str, Any]) -> Method:
 
 
 def _settings(method: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a [[method]], which may be the name of a JSON file; with tuples in place of TOML's lists."""
+    """Settings of a [[method]], which may be the name of a JSON file."""
     settings = method.get("settings", {})
     if isinstance(settings, str):
         return settings_for(str(method["agent"]), Path(settings))
+    return _tuples(settings)
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with tuples in place of TOML's lists."""
     return {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
 
 

@@ -42,7 +42,7 @@ def test_the_reward_grows_with_the_probability_of_the_class_after_each_step(succ
     assert isinstance(given, Trajectories)
     with torch.no_grad():
         after = given.final_obs.flatten(0, 1)
-        p = agent.classifier.layers.classifier(after).softmax(-1)[:, success]  # type: ignore[operator, union-attr]
+        p = agent.classifier.layers.classifier(after).softmax(-1)[:, success]  # type: ignore[operator]
     p = p.view_as(given.reward)
     reward = torch.maximum(p.log() / np.log(1_000), torch.tensor(-1.0))
     metrics = agent.learn(given)
@@ -64,7 +64,9 @@ def test_the_classifier_does_not_learn() -> None:
     agent = make(learning_rate=0.1)
     before = {k: x.clone() for k, x in agent.classifier.state_dict().items()}
     for seed in range(3):
-        agent.learn(experience(agent, seed))
+        given = experience(agent, seed)
+        assert isinstance(given, Trajectories)
+        agent.learn(given)
     assert same(agent.classifier.state_dict(), before)
     assert not list(agent.classifier.parameters())
 

@@ -123,7 +123,7 @@ def test_rewards_come_from_the_classifiers_of_the_table() -> None:
     fields = source().fields
     model = MixMatch(MixMatch.Config(**models.methods[0].settings), fields)
     encoder = make_encoder(policies.methods[0].settings["reward_encoder"], fields["obs"]).layers
-    own = {k: x.shape for k, x in encoder.trained.state_dict().items()}  # type: ignore[operator, union-attr]
+    own = {k: x.shape for k, x in encoder.trained.state_dict().items()}  # type: ignore[union-attr]
     assert own == {k: x.shape for k, x in model.whole.state_dict().items()}
     given = [method.pretrained for method in policies.methods]
     assert given == [(x, policy_success.GOALS) for x in policy_success.CLASSIFIERS] + [None, None]

@@ -54,7 +54,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/training/runner.py", "benchmarks/test_tune.py",
         ("a stage is the whole run", "range(first + 1, self.until + 1)", "range(first + 1, updates + 1)"),
-        ("a stage removes the replay buffer", "        if self.until == updates:\n            driver.close()", "        driver.close()"),
+        ("a stage removes the replay buffer", "        if ended or self.until == updates:\n            driver.close()", "        driver.close()"),
     ),
     *of_file(
         "benchmarks/tables/jobs.py", "benchmarks/test_tune.py",
