@@ -183,7 +183,7 @@ COMMANDS = {
 """Arguments of `rlbench run NAME` without `--seed`; other learners use `USUAL`."""
 FIRST = {
     "success-ppo": (
-        "mixmatch --env room-goals-20 --encoder conv4:layers=5,width=8,norm=gn --batch-size 16 --average 0.98 --shift 4 --updates 300 --eval-every 0"
+        "mixmatch --env room-goals-20 --encoder conv4:layers=5,width=8,norm=gn --batch-size 16 --average 0.98 --shift 4 --unlabelled-weight 10 --updates 300 --eval-every 0"
     ),
 }
 """Arguments of a run in runs/first that a learner's run needs."""

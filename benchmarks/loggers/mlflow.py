@@ -11,8 +11,6 @@ from typing import Any
 
 from rlbench.benchmarks.loggers._base import LoggedRun, Logger, by_env_steps, required
 
-mlflow = required("mlflow", "mlflow")
-
 PARAMETERS, LENGTH = 100, 500
 """Largest number of parameters in a request, and largest number of characters of one that all versions accept."""
 
@@ -26,7 +24,8 @@ class MLflow(Logger):
     def __init__(self, run: LoggedRun) -> None:
         """Begins or continues the run, and stores its settings."""
         super().__init__(run)
-        self._client = mlflow.MlflowClient()
+        self._mlflow = required("mlflow", "mlflow")
+        self._client = self._mlflow.MlflowClient()
         self._continues = "run" in run.kept
         self._there: dict[str, set[int]] = {}
         if self._continues:
@@ -46,7 +45,7 @@ class MLflow(Logger):
             points += [(name, x, env_steps) for name, x in by_env_steps(values).items()]
         now = int(time.time() * 1000)
         metrics = [
-            mlflow.entities.Metric(_key(name), value, now, step)
+            self._mlflow.entities.Metric(_key(name), value, now, step)
             for name, value, step in points
             if step not in self._steps(_key(name))
         ]
@@ -62,7 +61,7 @@ class MLflow(Logger):
         if (found := self._client.get_experiment_by_name(name)) is None:
             try:
                 return str(self._client.create_experiment(name))
-            except mlflow.exceptions.MlflowException:  # Another run may have been faster.
+            except self._mlflow.exceptions.MlflowException:  # Another run may have been faster.
                 if (found := self._client.get_experiment_by_name(name)) is None:
                     raise
         return str(found.experiment_id)
@@ -70,7 +69,8 @@ class MLflow(Logger):
     def _describe(self, config: Mapping[str, Any]) -> None:
         """Stores the contents of config.json as parameters, such as `learner.settings.hidden`."""
         parameters = [
-            mlflow.entities.Param(_key(name), str(value)[:LENGTH]) for name, value in _flat(config)
+            self._mlflow.entities.Param(_key(name), str(value)[:LENGTH])
+            for name, value in _flat(config)
         ]
         for start in range(0, len(parameters), PARAMETERS):
             self._client.log_batch(self._id, params=parameters[start : start + PARAMETERS])

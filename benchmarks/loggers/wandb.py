@@ -9,8 +9,6 @@ from collections.abc import Mapping
 
 from rlbench.benchmarks.loggers._base import LoggedRun, Logger, required
 
-wandb = required("wandb", "wandb")
-
 
 class WandB(Logger):
     """One run of Weights & Biases, which a resume continues.
@@ -23,6 +21,7 @@ class WandB(Logger):
     def __init__(self, run: LoggedRun) -> None:
         """Begins or continues the run on the server, or a new offline run."""
         super().__init__(run)
+        wandb = required("wandb", "wandb")
         project = os.environ.get("WANDB_PROJECT", "rlbench")
         self.kept = {"id": secrets.token_hex(4), "project": project} | dict(run.kept)
         run.folder.mkdir(parents=True, exist_ok=True)

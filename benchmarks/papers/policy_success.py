@@ -18,7 +18,7 @@ MIXMATCH, SUPERVISED, UNTRAINED, TRUE = (
     "untrained classifier",
     "true reward",
 )
-CLASSIFIERS = {MIXMATCH: {}, SUPERVISED: {"unlabelled_weight": 0.0}}
+CLASSIFIERS = {MIXMATCH: {"unlabelled_weight": 10.0}, SUPERVISED: {"unlabelled_weight": 0.0}}
 READ = {"reward_encoder": f"classes:of={INNER},classes=2"}
 
 

@@ -34,12 +34,18 @@ def changed(job: Job) -> list[str]:
     """Settings of a job that affect its result and differ from the defaults, as `name=value`."""
     usual = job.defaults()
     options = dataclasses.asdict(job.config)
-    asked: dict[str, Any] = json.loads(json.dumps({**job.settings, **options}, default=str))
-    taken = {**usual.settings, **dataclasses.asdict(RunConfig(env="")), **usual.run}
+    asked = _plain({**job.settings, **options})
+    taken = {**usual.settings, **_plain(dataclasses.asdict(RunConfig(env=""))), **usual.run}
     named = {
         name: value for name, value in asked.items() if name not in UNDECISIVE | {"env", "seed"}
     }
     return [f"{name}={in_words(value)}" for name, value in named.items() if value != taken[name]]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as in a JSON file."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
 def _section(tasks: Sequence[str], methods: Mapping[str, Sequence[str]]) -> Section:

@@ -305,9 +305,8 @@ class Run:
         if self.folder.lacks_hashes():
             self.console.print(
                 f"note: an earlier version began {self.folder.path} and did not hash all of its files, so some "
-                "changes to them are not noticed",
-                soft_wrap=True,
-            )
+                "changes to them are not noticed", soft_wrap=True,
+            )  # fmt: skip
         self.folder.upgrade()
 
     def go_back(self, state: dict[str, Any] | None, driver: Driver) -> int:
@@ -355,9 +354,8 @@ class Run:
                         metrics = driver.update()
                     except Diverged as error:
                         raise recorder.diverged(str(error)) from error
-                    stopping = interrupt.requested
-                    ended = recorder.after(update, metrics, driver.state_dict, stopping=stopping)
-                    if ended:
+                    asked = interrupt.requested
+                    if ended := recorder.after(update, metrics, driver.state_dict, stopping=asked):
                         break
         except Unfinished:
             saved = [0, *self.folder.checkpoints()]
@@ -384,6 +382,8 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """The contents of config.json."""
+        # First, because the making of the learner decides whether its updates are compiled.
+        measures = [dataclasses.asdict(measure) for measure in self.learner.measures]
         options = dataclasses.asdict(self.config)
         del options["out"]  # The folder may be moved.
         del options["loggers"]  # They decide nothing; see `loggers.json`.
@@ -392,7 +392,7 @@ class Run:
             "run": options,
             "data": None if self.provenance is None else self.provenance.to_json(),
             "reference_returns": self.task.reference_returns,
-            "measures": [dataclasses.asdict(measure) for measure in self.learner.measures],
+            "measures": measures,
             "env_steps": None if self.env_steps is None else dataclasses.asdict(self.env_steps),
             "pretrained": self.began_from,
             "learner_changed_by": self.callbacks.changing,

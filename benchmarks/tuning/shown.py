@@ -42,7 +42,7 @@ def in_words(trial: Trial, study: Description) -> str:
     >>> from rlbench.measures import RETURN
     >>> study = Description("td3", "point-random", {}, {}, (), 2, 0, True, 4, RETURN)
     >>> in_words(Trial(3, {"discount": 0.9}, "pruned", {1: -20.0}), study)
-    'trial 3 pruned at 25 %: return -20.0; discount=0.9'
+    'trial 3 pruned at 25 %: return -20; discount=0.9'
     """
     settings = ", ".join(f"{name}={written(value)}" for name, value in trial.settings.items())
     result = trial.why if trial.value is None else f"{study.measure.name} {_number(trial.value)}"

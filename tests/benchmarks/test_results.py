@@ -170,7 +170,7 @@ def everything(paper: Paper, folder: Path) -> list[Result]:
     """A run for every job of the small scale."""
     names = (
         "loss", "q_policy", "q_data", "weight_nonzero", "first_kl", "first_kl_stochastic",
-        "policy_entropy", "prediction_entropy", "policy_target",
+        "policy_entropy", "prediction_entropy", "policy_target", "kept",
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     evaluations = {name: np.full((2, 5), 0.75) for name in ("accuracy", "return", "supermask")}

@@ -196,7 +196,8 @@ def test_a_search_from_the_command_line(
     assert "different architectures" in shown
     best = in_folder / "run/analyses/front/best-1.json"
     assert best.with_name("best-2.json").exists()
-    assert main(["analyse", "front", "run", "--best", "1"]) == 0
+    out = ["--out", str(best.parent)]
+    assert main(["analyse", "front", "run", "--best", "1", *out]) == 0
     assert not best.with_name("best-2.json").exists()
     words = f"run classifier --env mine.npz --encoder mnas:{best} --updates 1 --out small"
     assert main(words.split()) == 0
