@@ -84,7 +84,9 @@ class Training:
             folder = RunFolder(job.folder)
             folder.refuse_changed_files()
             found = folder.evaluations()
-            (at,) = np.flatnonzero(found["update"] == (job.until or job.config.updates))
+            end = job.until or job.config.updates
+            stopped = folder.stopped()  # A callback may have ended the run before the stage.
+            (at,) = np.flatnonzero(found["update"] == (min(end, stopped[0]) if stopped else end))
             means.append(float(found[self._study.measure.name][at].mean()))
         mean = float(np.mean(means))
         if not math.isfinite(mean):
