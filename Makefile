@@ -3,7 +3,7 @@
 PYTHON ?= python
 export OMP_NUM_THREADS = 1
 
-.PHONY: check check-slow check-faults check-speed format
+.PHONY: check check-slow check-faults check-speed docs format
 
 check:
 	$(PYTHON) -m ruff format --check .
@@ -24,6 +24,10 @@ check-faults:
 check-speed:
 	$(PYTHON) -m rlbench.benchmarks.speed --check $(if $(CORL),--corl $(CORL)) \
 	  $(if $(JAX_CORL),--jax-corl $(JAX_CORL)) $(if $(UNIFLORAL),--unifloral $(UNIFLORAL))
+
+# Needs the extra docs; the site is in build/site/.
+docs:
+	$(PYTHON) -m docs.make_site
 
 format:
 	$(PYTHON) -m ruff format .

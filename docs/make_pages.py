@@ -1,10 +1,10 @@
-"""Writes docs/agents.md and, in docs/agents/, a page with a learning curve for each built-in learner.
+"""Writes docs/agents.md, docs/commands.md, docs/claims.md and, in docs/agents/, a page for each built-in learner.
 
     python -m docs.make_pages
 
 Run it from the root of a checkout, with the extra `dev`, after changing a docstring, a setting or a results file.
-The pages come from the docstrings of modules and settings, from the evaluations in docs/results/, and from the measures of
-short runs in docs/agents/curves.json, which `python -m docs.make_curves` makes.
+The pages come from the docstrings of modules and settings, from the evaluations in docs/results/, from the tables of claims on the
+pages of papers, and from the measures of short runs in docs/agents/curves.json, which `python -m docs.make_curves` makes.
 `tests/test_pages.py` checks that the committed pages are up to date.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from docs.draw_curves import draw
 from docs.make_curves import built_in, kept_curves
+from docs.make_reference import BAR, claims, commands
 from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.commands.options import field_docs
@@ -30,7 +31,6 @@ from rlbench.names import NameTable
 
 DOCS = Path(__file__).parent
 RENEW = "python -m docs.make_pages"
-BAR = r"\|"  # A bar inside a cell of a Markdown table.
 
 OFFLINE = "--env point-mixed --data-size 20000 --updates 1000"
 EXAMPLES = {
@@ -122,7 +122,11 @@ see [the interface](../rlbench/interface.py).
     ]
     made = {DOCS / "agents" / f"{name}.md": _page(name, table) for name, table in learners}
     pictures = {DOCS / "agents" / f"{x}.svg": draw(x, kept) for x, kept in kept_curves().items()}
-    return {DOCS / "agents.md": index} | made | pictures
+    reference = {
+        DOCS / "commands.md": f"{_generated('the settings')}\n{commands()}",
+        DOCS / "claims.md": f"{_generated('docs/papers/ and docs/results.md')}\n{claims()}",
+    }
+    return {DOCS / "agents.md": index} | made | pictures | reference
 
 
 def _index(title: str, table: NameTable) -> str:

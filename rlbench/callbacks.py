@@ -1,16 +1,14 @@
 """Callbacks: the user's own code that a run calls after its log lines and evaluations.
 
-A callback that ends a run early:
+class Patience(Callback):
+    def __init__(self):
+        self.best, self.since = -math.inf, 0
 
-    class Patience(Callback):
-        def __init__(self):
-            self.best, self.since = -math.inf, 0
-
-        def on_evaluation(self, progress, learner):
-            self.since = 0 if progress.values["return"] > self.best else self.since + 1
-            self.best = max(self.best, progress.values["return"])
-            if self.since == 3:
-                progress.stop("no better return in three evaluations")
+    def on_evaluation(self, progress, learner):
+        self.since = 0 if progress.values["return"] > self.best else self.since + 1
+        self.best = max(self.best, progress.values["return"])
+        if self.since == 3:
+            progress.stop("no better return in three evaluations")
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ from rlbench.trust import TrustOption
 
 T = TypeVar("T")
 
-_HELP = """\
+HELP = """\
 usage: rlbench COMMAND ...
 
 Reinforcement-learning agents, supervised models, their baselines and their benchmarks.
@@ -131,9 +131,9 @@ def _dispatch(words: list[str]) -> None:
         "analyse": _analyse,
         "tune": _tune,
     }
-    commands |= {name: partial(_imported, name) for name in _IMPORTED}
+    commands |= {name: partial(_imported, name) for name in IMPORTED}
     if not words or words[0] in ("-h", "--help"):
-        print(_HELP)
+        print(HELP)
     elif words[0] == "--version":
         from rlbench import __version__
 
@@ -143,7 +143,9 @@ def _dispatch(words: list[str]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Resume:
+class Resume:
+    """Resume a stopped run with its own settings."""
+
     resume: Path
     """Folder of the run to resume."""
     trust: TrustOption = False
@@ -159,7 +161,7 @@ def _run(words: list[str]) -> None:
                 f"a resumed run keeps its settings, so {others[0]} cannot change; give the folder alone, with --trust "
                 "if it names custom code that you trust, or start a new run"
             )
-        options = _parse(_Resume, words, "rlbench run")
+        options = _parse(Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
 
         commands.resume(options.resume, trust=options.trust)
@@ -231,7 +233,7 @@ def _new_run(
     return (*run, getattr(new, grouped.STUDY, None))
 
 
-_IMPORTED = {
+IMPORTED = {
     "evaluate": ("commands.evaluate", "EvaluateConfig", "make"),
     "table": ("tables.table", "TableConfig", "make"),
     "sweep": ("tables.sweep", "SweepConfig", "make"),
@@ -245,7 +247,7 @@ _IMPORTED = {
 
 def _imported(name: str, words: list[str]) -> None:
     """Runs a command whose settings are a dataclass in the module of its function."""
-    module_name, settings, function = _IMPORTED[name]
+    module_name, settings, function = IMPORTED[name]
     module = import_module(f"rlbench.benchmarks.{module_name}")
     kind = getattr(module, settings)
     getattr(module, function)(_parse(kind, words, f"rlbench {name}", kind.__doc__ or ""))

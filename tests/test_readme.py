@@ -1,6 +1,7 @@
 """The README is right: its code runs as printed, and its links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,17 +23,19 @@ def command(name: str) -> str:
     return match[1]
 
 
-def rlbench(words: str, folder: Path) -> str:
-    """Runs `rlbench ...` in a folder."""
-    assert words.startswith("rlbench ")
+def run(words: str, folder: Path) -> str:
+    """Runs `rlbench ...`, `pip ...` or `python ...` in a folder, and returns what it prints."""
+    first, *others = shlex.split(words, comments=True)
+    assert first in ("rlbench", "pip", "python"), words
+    module = [] if first == "python" else ["-m", first]
     done = subprocess.run(
-        [sys.executable, "-m", *words.split()],
+        [sys.executable, *module, *others],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{words}\n{done.stderr}"
     return done.stdout
 
 
@@ -42,10 +45,7 @@ BLOCKS = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL)
 def run_block(name: str, text: str, folder: Path) -> None:
     """Writes a Python file into a folder and runs it there."""
     (folder / name).write_text(text)
-    done = subprocess.run(
-        [sys.executable, name], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run(f"python {name}", folder)
 
 
 def test_the_readme_has_these_python_files() -> None:
@@ -62,16 +62,16 @@ def test_a_custom_environment_and_a_custom_data_set_train_as_in_the_readme(tmp_p
     for name in ("my_world.py", "record.py", "train.py"):
         run_block(name, BLOCKS[name], tmp_path)
     assert (tmp_path / "my.hdf5").exists()
-    assert "done: return" in rlbench(command("own"), tmp_path)
+    assert "done: return" in run(command("own"), tmp_path)
 
 
 def test_the_first_command_runs(tmp_path: Path) -> None:
-    install, _, run = command("run").partition(" && ")
+    install, _, train = command("run").partition(" && ")
     assert install == "pip install ."
     # As in the README, but shorter.
-    short = re.sub(r"--updates \d+ --data-size \d+", "--updates 20 --data-size 2000", run)
-    assert short != run
-    assert "done: score" in rlbench(f"{short} --eval-episodes 1", tmp_path)
+    short = re.sub(r"--updates \d+ --data-size \d+", "--updates 20 --data-size 2000", train)
+    assert short != train
+    assert "done: score" in run(f"{short} --eval-episodes 1", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_recurrent_agents_learn_from_a_file_as_on_the_page_of_memories(tmp_path:
     run_block("record.py", blocks["record.py"].replace("20_000", "500"), tmp_path)
     short = blocks["offline.toml"].replace("1_500", "2").replace("seeds = 3", "seeds = 1")
     (tmp_path / "offline.toml").write_text(short)
-    assert "recurrent CRR, transformer" in rlbench("rlbench sweep offline.toml", tmp_path)
+    assert "recurrent CRR, transformer" in run("rlbench sweep offline.toml", tmp_path)

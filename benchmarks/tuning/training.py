@@ -84,9 +84,8 @@ class Training:
             folder = RunFolder(job.folder)
             folder.refuse_changed_files()
             found = folder.evaluations()
-            end = job.until or job.config.updates
-            stopped = folder.stopped()  # A callback may have ended the run before the stage.
-            (at,) = np.flatnonzero(found["update"] == (min(end, stopped[0]) if stopped else end))
+            # A callback may have ended the run before.
+            at = np.flatnonzero(found["update"] <= (job.until or job.config.updates))[-1]
             means.append(float(found[self._study.measure.name][at].mean()))
         mean = float(np.mean(means))
         if not math.isfinite(mean):

@@ -59,6 +59,21 @@ def test_a_run_in_stages_equals_a_run_in_one(tmp_path: Path) -> None:
     assert_equal(whole.folder, staged.folder)
 
 
+def test_runs_that_a_callback_ends_are_judged_by_their_last_evaluation(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_folder / "ending.py").write_text(
+        "from rlbench.callbacks import Callback\n\nclass Ending(Callback):\n"
+        "    def on_evaluation(self, progress, learner):\n        if progress.update == 2:\n            progress.stop('enough')\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    assert main([*SMALL, "--callbacks", "ending:Ending"]) == 0
+    assert "Best: trial" in capsys.readouterr().out
+    folders = sorted((in_folder / "runs/tune-bc-point-random").glob("trial-*"))
+    assert len(folders) == 2
+    assert all(RunFolder(x).stopped() == (2, "enough") for x in folders)
+
+
 def test_stages_end_with_evaluations() -> None:
     assert stage_ends(1000, 250) == [250, 500, 750, 1000]
     assert stage_ends(999, 300) == [300, 600, 900, 999]
@@ -152,7 +167,7 @@ class Ending(Callback):
             progress.stop("enough")
 
 
-def test_a_run_that_a_callback_ended_counts_with_its_last_evaluation(
+def test_a_run_that_ended_early_counts_as_much_as_one_of_full_length(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMALL, "--seeds", "2", "--trials", "1", "--eval-every", "1", "--updates", "8"]

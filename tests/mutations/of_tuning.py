@@ -35,7 +35,7 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/tuning/training.py", "benchmarks/test_tune.py",
         ("a failing run is ignored", "failed[outcome.job.folder] = outcome.error", "pass"),
-        ("a run that a callback ended breaks its trial", "(min(end, stopped[0]) if stopped else end)", "end"),
+        ("a run that a callback ended breaks its trial", 'found["update"] <= (', 'found["update"] == ('),
         ("a fixed setting is left out", "{**study.settings, **trial.settings}", "{**trial.settings}"),
     ),
     *of_file(
