@@ -30,6 +30,7 @@ from torch import Tensor
 
 from rlbench.agents._on_policy import make_head
 from rlbench.agents.ppo import PPO, PPOConfig
+from rlbench.backbones.encoders import kind_of
 from rlbench.backbones.encoders._base import Encoder
 from rlbench.backbones.heads.actor_critic import ActorCritic
 from rlbench.backbones.layers.pruning import pruned_masks, score
@@ -94,10 +95,16 @@ class TicketsPPO(PPO):
     def make_network(self) -> ActorCritic:
         """PPO's network, with an encoder that keeps its zeros."""
         given = self.config.encoder or ""
-        joint = "," if ":" in given else ":"
-        return ActorCritic(
-            self.read_space, partial(make_head, self.form), f"{given}{joint}zeros=keep", self.config.hidden,
-        )  # fmt: skip
+        kind_of(given)  # Refuses unknown names, with all errors that other agents have.
+        keeping = f"{given}{',' if ':' in given else ':'}zeros=keep"
+        try:
+            kind_of(keeping)
+        except UserError:
+            raise UserError(
+                f"the encoder {given} has no weights that can be pruned; give another, such as one-hot-grid"
+            ) from None
+        head = partial(make_head, self.form)
+        return ActorCritic(self.read_space, head, keeping, self.config.hidden)
 
     @property
     def _encoder(self) -> Encoder:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.faults import called
@@ -110,11 +110,11 @@ class Callbacks:
         """
 
         def call(name: str, callback: Callback) -> Any:
-            before = None if callback.changes_learner else _copied(learner.state_dict())
+            before = None if callback.changes_learner else _state_of(learner)
             with evaluating(learner), _keeping_generators(learner):
                 values = callback.on_evaluation(progress, learner)
             if before is not None:
-                _refuse_changes(before, learner.state_dict(), name)
+                _refuse_changes(before, _state_of(learner), name)
             return values
 
         return self._all("on_evaluation", call)
@@ -191,6 +191,16 @@ def _generators(learner: Learner) -> Iterator[torch.Generator]:
             yield value
         elif isinstance(value, Learner):
             yield from _generators(value)
+
+
+def _state_of(learner: Learner) -> dict[str, Any]:
+    """A copy of everything on which further updates depend: the state, and which weights learn."""
+    flags = {
+        f"requires_grad in {name}": [weight.requires_grad for weight in value.parameters()]
+        for name, value in vars(learner).items()
+        if isinstance(value, nn.Module)
+    }
+    return {**_copied(learner.state_dict()), **flags}
 
 
 def _copied(value: Any) -> Any:

@@ -31,7 +31,7 @@ def read_settings(file: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(
             f"there is no file {file}; give a file of settings, such as the best.json of a study"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         example = '{"learner": "td3", "settings": {"learning_rate": 0.001}}'
         raise UserError(
             f"{file} is not a file of settings; give a JSON file such as {example}"

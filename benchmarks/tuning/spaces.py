@@ -202,7 +202,9 @@ def _given_space(entry: str, text: str, hint: Any) -> Interval | Choice:
         kind = float if float in kinds else int
         smaller, larger = (_value(entry, end, kind) for end in (low, high))
         if not smaller < larger < math.inf:
-            raise UserError(f"--search {entry}: the range is empty; give the smaller number first")
+            raise UserError(
+                f"--search {entry}: this is no range; give two finite numbers, the smaller one first"
+            )
         return Interval(smaller, larger, whole=kind is int)
     values = dict.fromkeys(_value(entry, each, hint) for each in text.split(",") if each)
     if len(values) < 2:

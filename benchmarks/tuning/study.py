@@ -33,6 +33,8 @@ JOURNAL = "journal.log"
 """File in the folder of a study in which Optuna stores the trials."""
 NAME = "rlbench"
 """Name of the study in that file."""
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError)
+"""What Optuna may raise when it reads a damaged file."""
 STARTUP = 10
 """Trials with random settings, the defaults included, before the first proposal from results; Optuna's default."""
 ATTEMPTS = 100
@@ -100,12 +102,20 @@ class Study:
             searched: The settings that it searches.
             seed: Seed of its proposals.
             maximise: Whether higher values are better.
+
+        Raises:
+            UserError: The file with its trials is damaged.
         """
         self._optuna = load_optuna()
         self._searched, self._seed = searched, seed
         self._direction = "maximize" if maximise else "minimize"
         journal = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-        storage = self._optuna.storages.JournalStorage(journal)
+        try:
+            storage = self._optuna.storages.JournalStorage(journal)
+        except DAMAGED:
+            raise UserError(
+                f"{folder / JOURNAL} is damaged; restore it from a copy, or give another --out"
+            ) from None
         pruner = self._optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED)
         try:
             self.optuna = self._optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)

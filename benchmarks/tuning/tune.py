@@ -207,5 +207,6 @@ def _command(study: Description, out: Path) -> str:
     """The command that runs the best settings with a seed that the study did not use."""
     words = ["rlbench", "run", study.learner, "--env", study.task, "--settings", str(out / BEST)]
     for name, value in study.run.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+        words.append(f"--{name.replace('_', '-')}")
+        words += map(str, value) if isinstance(value, tuple) else [str(value)]
     return " ".join(map(quote, [*words, "--seed", str(study.seeds)]))

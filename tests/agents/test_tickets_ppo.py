@@ -145,6 +145,8 @@ def test_a_network_that_is_given_is_where_weights_restart(tmp_path: Path) -> Non
     [
         ({"encoder": None}, r"encoder is None and freeze is False, but tickets-ppo prunes an encoder that learns; give one"),
         ({"freeze": True}, r"freeze is True"),
+        ({"encoder": "flatten"}, r"the encoder flatten has no weights that can be pruned; give another, such as one-hot-grid"),
+        ({"encoder": "grod"}, r"there is no encoder 'grod'; did you mean grid"),
         ({"encoder": "classes:of=flatten"}, r"no matrices or kernels to prune"),
         ({"rewind_updates": 2}, r"rewind_updates is 2, but a round has 2 updates; give fewer"),
         ({"keep": 0.0}, r"keep is 0.0"),

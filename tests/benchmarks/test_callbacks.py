@@ -301,6 +301,18 @@ def test_a_changed_learner_is_refused(tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "run").checkpoints() == []
 
 
+class Freezing(Callback):
+    """Freezes the weights of the policy."""
+
+    def on_evaluation(self, progress: Progress, learner: Any) -> None:
+        learner.policy.requires_grad_(False)
+
+
+def test_a_frozen_learner_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Freezing changed requires_grad in policy of the learner"):
+        started(tmp_path / "run", Freezing)
+
+
 def test_a_changed_learner_is_learned_from_and_noted_if_the_class_says_so(tmp_path: Path) -> None:
     started(tmp_path / "plain", compile="auto", updates=50)
     run = made(tmp_path / "run", callbacks=named(Admitting), compile="auto", updates=50)

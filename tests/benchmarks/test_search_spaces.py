@@ -131,9 +131,10 @@ def test_a_range_of_a_decade_or_more_is_logarithmic() -> None:
     [
         (("learning-rat=1..2",), "td3 has no setting 'learning_rat'; did you mean learning_rate?"),
         (("zzz",), "td3 has no setting 'zzz'; give one of hidden, batch_size"),
-        (("learning-rate=1e-3..1e-3",), "the range is empty; give the smaller number first"),
-        (("learning-rate=1e-2..1e-3",), "the range is empty"),
-        (("learning-rate=nan..1",), "the range is empty"),
+        (("learning-rate=1e-3..1e-3",), "this is no range; give two finite numbers, the smaller one first"),
+        (("learning-rate=1e-2..1e-3",), "this is no range"),
+        (("learning-rate=nan..1",), "this is no range"),
+        (("learning-rate=1e-3..inf",), "this is no range"),
         (("learning-rate=0.1..5",), "learning_rate is 5.0; give a number from 0 to 1"),
         (("batch-size=0,8",), "batch_size is 0; give 1 or more"),
         (("batch-size=8",), "a search needs two values or more"),

@@ -21,7 +21,9 @@ from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.tuning import shown
 from rlbench.benchmarks.tuning.description import Description
 from rlbench.benchmarks.tuning.training import stage_ends
+from rlbench.callbacks import Callback, Progress
 from rlbench.cli import main
+from rlbench.interface import Learner
 from tests.kill_and_resume import assert_equal
 
 BC = [
@@ -139,6 +141,7 @@ def test_a_sweep_takes_the_best_settings(in_folder: Path) -> None:
         (None, "there is no file best.json; give a file of settings"),
         ("[1", "best.json is not a file of settings; give a JSON file such as"),
         ('{"learning_rate": 1}', "best.json is not a file of settings"),
+        ("[" * 100_000, "best.json is not a file of settings"),
         ('{"learner": "sac", "settings": {}}', "has settings of sac, not of bc"),
         ('{"learner": "bc", "settings": {"batch_sise": 1}}', "bc has no setting 'batch_sise'; did you mean batch_size?"),
         ('{"learner": "bc", "settings": {"batch_size": 0}}', "batch_size is 0; give 1 or more"),
@@ -154,6 +157,45 @@ def test_a_wrong_file_of_settings_is_refused(
     assert words in capsys.readouterr().err
     assert main(["sweep", "--agents", "bc", "--tasks", "point-random", "--settings", "best.json"]) == 2  # fmt: skip
     assert "best.json" in capsys.readouterr().err or "batch_size" in words
+
+
+class Ending(Callback):
+    """Ends the runs of one seed between two stages."""
+
+    def on_evaluation(self, progress: Progress, learner: Learner) -> None:
+        if progress.seed == 0 and progress.update == 1:
+            progress.stop("enough")
+
+
+def test_a_run_that_ended_early_counts_as_much_as_one_of_full_length(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "--seeds", "2", "--trials", "1", "--eval-every", "1", "--updates", "8"]
+    assert main([*words, "--callbacks", f"{__name__}:Ending", "--loggers", "csv", "tensorboard"]) == 0  # fmt: skip
+    study = in_folder / "runs" / "tune-bc-point-random"
+    runs = [RunFolder(study / f"trial-0-point-random-s{seed}") for seed in (0, 1)]
+    assert [list(run.evaluations()["update"]) for run in runs] == [[1], list(range(1, 9))]
+    value = json.loads((study / "best.json").read_text())["return"]
+    assert value == pytest.approx(sum(x.evaluations()["return"][-1].mean() for x in runs) / 2)
+    command = capsys.readouterr().err.splitlines()[-1]
+    assert f" --loggers csv tensorboard --callbacks {__name__}:Ending --seed 2" in command
+
+
+@pytest.mark.parametrize("line", [b"half a line\n", b"\x00\x00\x00\n", b"[]\n", b"{}\n"])
+def test_a_damaged_journal_is_one_sentence(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    assert main([*SMALL, "--trials", "1", "--out", "study"]) == 0
+    journal = in_folder / "study" / "journal.log"
+    damaged = line + journal.read_bytes()
+    journal.write_bytes(damaged)
+    capsys.readouterr()
+    assert main([*SMALL, "--trials", "2", "--out", "study"]) == 2
+    words = "study/journal.log is damaged; restore it from a copy, or give another --out"
+    assert words in capsys.readouterr().err
+    assert journal.read_bytes() == damaged
+    assert main(["report", "study"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_folder_of_another_study_is_refused(
@@ -180,7 +222,7 @@ def test_the_folder_of_another_study_is_refused(
         (["tune"], "give an agent or a model first: rlbench tune td3"),
         (["tune", "tdd3", "--env", "x"], "there is no agent 'tdd3'"),
         ([*SHORT, "--search", "lr"], "bc has no setting 'lr'"),
-        ([*SHORT, "--search", "batch-size=8..8"], "the range is empty"),
+        ([*SHORT, "--search", "batch-size=8..8"], "this is no range"),
         ([*SHORT, "--search", "learning-rate=0..2"], "learning_rate is 2.0; give a number from 0 to 1"),
         ([*SHORT, "--trials", "0"], "trials is 0; give 1 or more"),
         ([*SHORT, "--steps", "100"], "--updates is 4 and --steps is 100; give only one of them"),

@@ -35,12 +35,14 @@ MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/tuning/training.py", "benchmarks/test_tune.py",
         ("a failing run is ignored", "failed[outcome.job.folder] = outcome.error", "pass"),
+        ("a run that a callback ended breaks its trial", 'found["update"] <= (', 'found["update"] == ('),
         ("a fixed setting is left out", "{**study.settings, **trial.settings}", "{**trial.settings}"),
     ),
     *of_file(
         "benchmarks/tuning/tune.py", "benchmarks/test_tune.py",
         ("any folder", "        study.keep(out)\n", ""),
         ("a study of failures", "                _refuse_failures(trials, out)\n", ""),
+        ("several loggers as one word", "map(str, value) if isinstance(value, tuple) else [str(value)]", "[str(value)]"),
         ("the best with a seed of the search", "str(study.seeds)]))", '"0"]))'),
     ),
     *of_file(
