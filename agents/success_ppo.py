@@ -37,8 +37,8 @@ LEAST = 1e-3
 class SuccessPPOConfig(PPOConfig):
     """Settings of PPO and of its rewards."""
 
-    reward_encoder: str = "classes"
-    """The encoder `classes` whose probability is the reward: classes:RUN; its weights do not learn."""
+    reward_encoder: str = ""
+    """The encoder `classes` whose probability is the reward: classes:RUN; its weights do not learn. It must be given."""
     success: int = 1
     """Number of the class that stands for success."""
 
@@ -64,6 +64,10 @@ class SuccessPPO(PPO):
         """PPO's parts, and the classifier."""
         config = self.config
         super().build()
+        if not config.reward_encoder:
+            raise UserError(
+                "no classifier is given; give --reward-encoder classes:RUN with a run of mixmatch or classifier on such observations"
+            )
         self.classifier = acting_encoder(
             config.reward_encoder, self.spec.observation_space, frozen=True
         )

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +49,8 @@ class TicketsPPOConfig(PPOConfig):
     rounds: int = 5
     """Number of prunings; the agent learns once more than this."""
     round_updates: int = 100
-    """Updates before each pruning; set --updates to this times the number of rounds plus one."""
+    """Updates before each pruning; by default the run is divided evenly among the default number of rounds and the learning after the
+    last pruning."""
     rewind_updates: int = 0
     """Updates of the first round after which the early weights w_i are taken."""
     keep: float = 0.64
@@ -80,6 +81,11 @@ class TicketsPPO(PPO):
 
     Config: ClassVar[type] = TicketsPPOConfig
     config: TicketsPPOConfig
+
+    @classmethod
+    def preset(cls, task: str, updates: int) -> dict[str, Any]:
+        """Rounds of equal length."""
+        return {"round_updates": max(1, updates // (TicketsPPOConfig.rounds + 1))}
 
     def build(self) -> None:
         """The ticket, which comes first because other runs take it, and PPO's parts."""

@@ -16,11 +16,11 @@ from rlbench.backbones.encoders import make_encoder
 from rlbench.backbones.encoders._base import (
     FromRun,
     Kind,
-    at_least_one,
     freeze,
     use_running_statistics,
 )
 from rlbench.backbones.options import as_option, inner_name
+from rlbench.backbones.ranges import TWO, within
 
 
 class Classes(FromRun):
@@ -40,10 +40,10 @@ class Classes(FromRun):
             classes: Number of classes (C).
 
         Raises:
-            UserError: The number of classes is below 1, or there is no such encoder for these observations.
+            UserError: The number of classes is below 2, or there is no such encoder for these observations.
         """
         super().__init__()
-        at_least_one("classes", classes=classes)
+        within("classes", TWO, classes=classes)
         self.shape = shape
         encoder = make_encoder(inner_name(of), shape)
         self.classifier = nn.Sequential(encoder, nn.Linear(encoder.size, classes))

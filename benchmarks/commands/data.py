@@ -241,7 +241,8 @@ def examples(options: ExamplesOf) -> None:
                 Path(options.source), options.size, options.out, line.advance, trust=options.trust
             )
     say(
-        f"written to {options.out}\nnext: rlbench run nas --env {quote(f'archsearch-{options.out}')}"
+        f"written to {options.out}\nnext: rlbench run classifier --env {quote(str(options.out))} --encoder mlp, or a search for a network: "
+        f"rlbench run nas --env {quote(f'archsearch-{options.out}')}"
     )
 
 

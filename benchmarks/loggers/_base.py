@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rlbench.errors import UserError
 
@@ -29,6 +29,8 @@ class LoggedRun:
 class Logger(ABC):
     """Curves of one run. An exception in any method is reported; the run then continues without the logger."""
 
+    package: ClassVar[str] = ""
+    """Optional package that it needs, which an extra of the same name installs; empty for none."""
     kept: Mapping[str, Any]
     """Plain values that `loggers.json` keeps for a resume, such as the id of a run on a server."""
 
@@ -63,8 +65,8 @@ def by_env_steps(values: Mapping[str, float]) -> dict[str, float]:
     return {name.replace("/", "_by_env_steps/", 1): value for name, value in values.items()}
 
 
-def required(package: str, extra: str) -> Any:
-    """An optional package.
+def required(package: str) -> Any:
+    """An optional package, which an extra of the same name installs.
 
     Raises:
         UserError: It is missing.
@@ -73,5 +75,5 @@ def required(package: str, extra: str) -> Any:
         return import_module(package)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the logger {extra} needs the package {error.name}; install it with pip install 'rlbench[{extra}]'"
+            f"the logger {package} needs the package {error.name}; install it with pip install 'rlbench[{package}]'"
         ) from None

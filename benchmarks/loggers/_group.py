@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rlbench.benchmarks.loggers import LOGGERS
-from rlbench.benchmarks.loggers._base import LoggedRun, Logger
+from rlbench.benchmarks.loggers._base import LoggedRun, Logger, required
 from rlbench.errors import FAILURES, UserError
 from rlbench.files import with_hash, without_hash, write_atomically
 from rlbench.seeding import keeping_global_generators
@@ -32,6 +32,8 @@ def load(names: Sequence[str]) -> dict[str, type[Logger]]:
             )
         if name in found:
             raise UserError(f"the logger {name} is given twice; give it once")
+        if kind.package:
+            required(kind.package)
         found[name] = kind
     return found
 

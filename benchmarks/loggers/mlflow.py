@@ -21,10 +21,12 @@ class MLflow(Logger):
     MLflow stores a point that is logged twice as two, so a continued run asks for the steps that a curve has.
     """
 
+    package = "mlflow"
+
     def __init__(self, run: LoggedRun) -> None:
         """Begins or continues the run, and stores its settings."""
         super().__init__(run)
-        self._mlflow = required("mlflow", "mlflow")
+        self._mlflow = required(self.package)
         self._client = self._mlflow.MlflowClient()
         self._continues = "run" in run.kept
         self._there: dict[str, set[int]] = {}

@@ -18,10 +18,12 @@ class WandB(Logger):
     replaces the earlier ones when it is synchronised.
     """
 
+    package = "wandb"
+
     def __init__(self, run: LoggedRun) -> None:
         """Begins or continues the run on the server, or a new offline run."""
         super().__init__(run)
-        wandb = required("wandb", "wandb")
+        wandb = required(self.package)
         project = os.environ.get("WANDB_PROJECT", "rlbench")
         self.kept = {"id": secrets.token_hex(4), "project": project} | dict(run.kept)
         run.folder.mkdir(parents=True, exist_ok=True)

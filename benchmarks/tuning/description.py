@@ -44,8 +44,10 @@ class Description:
         """Writes the file of a new study.
 
         Raises:
-            UserError: The folder holds another study.
+            UserError: The folder holds another study, or a run.
         """
+        if (folder / "config.json").exists():
+            raise UserError(f"{folder} holds a run; give another --out for the study")
         mine = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         if not (folder / FILE).exists():
             write_atomically(folder / FILE, (json.dumps(mine, indent=1) + "\n").encode())

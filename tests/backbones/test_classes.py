@@ -83,8 +83,8 @@ def test_its_weights_come_from_the_run(tmp_path: Path) -> None:
 
 
 def test_what_has_no_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="classes of classes is 0"):
-        make_encoder("classes:classes=0,of=mlp", (3,))
+    with pytest.raises(UserError, match="classes of classes is 1; give 2 or more"):
+        make_encoder("classes:classes=1,of=mlp", (3,))
     words = f"--env CartPole-v1 --rollout-steps 8 --batch-size 8 --updates 1 --eval-episodes 1 --out {tmp_path}/ppo"
     assert main(["run", "ppo", *words.split()]) == 0
     with pytest.raises(UserError, match="a run of ppo, which has no classes; give a run of classifier or mixmatch"):  # fmt: skip

@@ -74,6 +74,15 @@ def test_runs_that_a_callback_ends_are_judged_by_their_last_evaluation(
     assert all(RunFolder(x).stopped() == (2, "enough") for x in folders)
 
 
+def test_a_study_and_a_run_do_not_share_a_folder(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*BC[1:], "--updates", "2", "--eval-every", "1", "--out", "mine"]
+    assert main(["run", *words]) == 0
+    assert main([*SMALL, "--out", "mine"]) == 2
+    assert "mine holds a run; give another --out for the study" in capsys.readouterr().err
+
+
 def test_stages_end_with_evaluations() -> None:
     assert stage_ends(1000, 250) == [250, 500, 750, 1000]
     assert stage_ends(999, 300) == [300, 600, 900, 999]

@@ -35,7 +35,7 @@ MUTATIONS: list[Mutation] = [
         ("weights that learn", "freeze(self.classifier)", "pass"),
         ("statistics of the batch", "use_running_statistics(self.classifier)", "pass"),
         ("runs of mixmatch are refused", '("classifier", "mixmatch")', '("classifier",)'),
-        ("no classes", "at_least_one(\"classes\", classes=classes)", "pass"),
+        ("one class", "within(\"classes\", TWO, classes=classes)", "pass"),
     ),
     *of_file(
         "envs/examples/room_goals.py", "envs/test_room_goals.py",
