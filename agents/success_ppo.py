@@ -6,7 +6,7 @@ from -1 to 0, where p are the probabilities of the encoder `classes`, a trained 
 `mixmatch` or `classifier`, which may have learned from a few labelled observations. The rewards of the environment are not used in training;
 evaluations use these alone.
 
-Singh et al., 2019, https://arxiv.org/abs/1904.07854, section 4, for the logarithm of the probability of success as a reward; Berthelot et al., 2019,
+Singh et al., 2019, https://arxiv.org/abs/1904.07854, for the logarithm of the probability of success as a reward; Berthelot et al., 2019,
 https://arxiv.org/abs/1905.02249, for a classifier from few labels
 
 Differences from the papers: the classifier is trained before the run and not during it, so a policy can find observations that it mistakes for success. As no
