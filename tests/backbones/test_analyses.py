@@ -196,14 +196,17 @@ def test_results_of_other_settings_and_runs_stay_beside_each_other(
     one, other, same = str(tmp_path / "run"), str(runs / "without"), str(tmp_path / "same")
     folder = tmp_path / "run" / "analyses"
     made = []
-    for words in ([other], [same], [other, "--close", "1"], [same]):
+    for words in ([other], [same], [other, "--close", "1"]):
         assert main(["analyse", "company", one, *words]) == 0
         made.append(capsys.readouterr().out.split("kept in ")[1].strip())
-    assert made == [str(folder / x) for x in ("company", "company-2", "company-3", "company-2")]
+    assert made == [str(folder / x) for x in ("company", "company-2", "company-3")]
+    jobs = [AnalysisJob("company", {}, (Path(one), Path(x))) for x in (other, same)]
+    assert [job.folder for job in jobs] == [folder / "company", folder / "company-2"]
+    assert all(job.complete() for job in jobs)
     # A damaged result is replaced.
     (folder / "company" / "columns.npz").write_bytes(b"")
-    assert main(["analyse", "company", one, other]) == 0
-    assert capsys.readouterr().out.endswith(f"kept in {folder / 'company'}\n")
+    assert jobs[0].folder == folder / "company"
+    assert not jobs[0].complete()
 
 
 def test_the_value_of_company_of_equal_models_is_zero(runs: Path) -> None:
