@@ -68,9 +68,7 @@ class SuccessPPO(PPO):
             raise UserError(
                 "no classifier is given; give --reward-encoder classes:RUN with a run of mixmatch or classifier on such observations"
             )
-        self.classifier = acting_encoder(
-            config.reward_encoder, self.spec.observation_space, frozen=True
-        )
+        self.classifier = acting_encoder(config.reward_encoder, self.spec.observation_space)
         self.classifier.eval()
         if not isinstance(self.classifier.layers, Classes):
             raise UserError(

@@ -13,12 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import make_encoder
-from rlbench.backbones.encoders._base import (
-    FromRun,
-    Kind,
-    freeze,
-    use_running_statistics,
-)
+from rlbench.backbones.encoders._base import FromRun, Kind, freeze
 from rlbench.backbones.options import as_option, inner_name
 from rlbench.backbones.ranges import TWO, within
 
@@ -47,7 +42,6 @@ class Classes(FromRun):
         self.shape = shape
         encoder = make_encoder(inner_name(of), shape)
         self.classifier = nn.Sequential(encoder, nn.Linear(encoder.size, classes))
-        use_running_statistics(self.classifier)
         freeze(self.classifier)
 
     @property

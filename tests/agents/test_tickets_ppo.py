@@ -74,6 +74,10 @@ def test_the_largest_weights_of_each_layer_restart_from_their_first_values() -> 
         assert kept.sum() == round(0.5 * early.numel())
         assert torch.equal(restarted[kept], early[kept])
         assert last[kept].abs().min() >= last[~kept].abs().max()
+    biases = [
+        [x for x in agent._encoder.parameters() if x.dim() == 1] for agent in (make(), trained(3))
+    ]
+    assert all(torch.equal(a, b) and a.any() for a, b in zip(*biases, strict=True))
 
 
 def test_pruned_weights_stay_0_and_every_round_prunes_more() -> None:
