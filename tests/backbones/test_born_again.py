@@ -127,6 +127,29 @@ def test_a_temperature_softens_teacher_and_student(objective: str, expected: boo
     assert (not torch.equal(usual, soft)) == expected
 
 
+def test_each_generation_learns_from_the_one_before_it_with_permutations_of_its_own() -> None:
+    model = trained(9, objective="dkpp")
+    assert model.generation == 2
+    examples = batch("born-again", 20)
+    teacher = predictions_of(model, 1, examples["obs"])
+    drawn = torch.Generator()
+    drawn.set_state(model.generator.get_state())
+    noise = torch.rand(teacher.shape, generator=drawn)
+    logits = model.scores(examples["obs"]).detach()
+    expected = soft_losses(logits, permuted(teacher, noise)).mean()
+    assert float(model._loss(logits, examples)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_generation_begins_with_new_weights_and_without_momentum() -> None:
+    model = trained(4)
+    before = {k: x.clone() for k, x in model.generations[1].state_dict().items()}
+    model._begin(0)
+    begun = model.whole.state_dict()
+    assert all(torch.equal(begun[k], x) for k, x in before.items())
+    assert not torch.equal(begun["1.weight"], model.generations[0].state_dict()["1.weight"])
+    assert not model.optimizer.velocities.any()
+
+
 def test_the_loss_of_a_later_generation_is_the_one_of_its_objective() -> None:
     model = trained(5, label_weight=0.5)
     examples = batch("born-again", 20)
