@@ -1,7 +1,6 @@
 """What is released: the source distribution and the wheel, their contents, and the files about the project."""
 
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,67 +75,28 @@ def test_the_source_distribution_builds_without_the_repository(built: Path) -> N
     assert {"pyproject.toml", "README.md", "LICENSE", "agents/bear.py", "rlbench/cli.py"} <= names
 
 
-def lent(python: Path, folder: Path) -> None:
-    """Lets a virtual environment see the packages of this one that it does not have itself."""
-    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = run(str(python), "-c", asked, cwd=folder, env=alone(python, folder)).strip()
-    others = [x for x in sys.path if x.endswith("site-packages")]
-    (Path(own) / "others.pth").write_text("\n".join(others), encoding="utf-8")
-
-
-def alone(python: Path, folder: Path) -> dict[str, str]:
-    """Environment variables with which nothing of this process and its user is found."""
-    return {
-        "PATH": str(python.parent),
-        "HOME": str(folder),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
-
-
-def trains(python: Path, folder: Path) -> None:
-    """Trains an agent with the rlbench of a virtual environment."""
-    env = alone(python, folder)
-    asked = "import rlbench; print(rlbench.__file__)"
-    where = Path(run(str(python), "-c", asked, cwd=folder, env=env).strip())
-    assert where.is_relative_to(folder)
-    words = "run bear --env point-mixed --data-size 1000 --updates 5 --hidden 8 --vae-hidden 8 --eval-episodes 2 --out run"
-    assert "kept in run" in run(str(python), "-m", "rlbench", *words.split(), cwd=folder, env=env)
-
-
-def python_of(folder: Path) -> Path:
-    """The interpreter of a virtual environment."""
-    return folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-
-
 @pytest.mark.slow
 def test_the_wheel_alone_trains_an_agent(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
-    python = python_of(tmp_path / "venv")
+    bin_folder = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+    python = str(bin_folder / "python")
+    env = {
+        "PATH": str(bin_folder),
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
     words = ("-m", "pip", "install", "--quiet", "--no-deps", str(wheel))
-    run(str(python), *words, cwd=tmp_path, env=alone(python, tmp_path))
-    lent(python, tmp_path)
-    trains(python, tmp_path)
-
-
-@pytest.mark.slow
-def test_the_oldest_supported_versions_train_an_agent(built: Path, tmp_path: Path) -> None:
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv, which resolves to the oldest versions")
-    (wheel,) = built.glob("*.whl")
-    run(uv, "venv", "--quiet", "--python", sys.executable, "venv", cwd=tmp_path)
-    python = python_of(tmp_path / "venv")
-    # PyTorch, whose old versions are very large, stays that of this environment.
-    (tmp_path / "without.txt").write_text("torch; python_version < '3'\n", encoding="utf-8")
-    install = (uv, "pip", "install", "--quiet", "--python", str(python))
-    words = ("--resolution", "lowest-direct", "--override", "without.txt")
-    run(*install, *words, "--requirements", str(ROOT / "pyproject.toml"), cwd=tmp_path)
-    run(*install, "--no-deps", str(wheel), cwd=tmp_path)
-    lent(python, tmp_path)
-    numpy = run(str(python), "-c", "import numpy; print(numpy.__version__)", cwd=tmp_path, env=alone(python, tmp_path))  # fmt: skip
-    assert f"numpy>={numpy.strip().removesuffix('.0')}" in PROJECT["dependencies"]
-    trains(python, tmp_path)
+    run(python, *words, cwd=tmp_path, env=env)
+    # The dependencies are those of this environment, but not its rlbench.
+    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = Path(run(python, "-c", asked, cwd=tmp_path, env=env).strip())
+    others = [x for x in sys.path if x.endswith("site-packages")]
+    (own / "others.pth").write_text("\n".join(others), encoding="utf-8")
+    where = run(python, "-c", "import rlbench; print(rlbench.__file__)", cwd=tmp_path, env=env)
+    assert Path(where.strip()).is_relative_to(tmp_path)
+    bear = "run bear --env point-mixed --data-size 1000 --updates 5 --hidden 8 --vae-hidden 8 --eval-episodes 2 --out run"
+    assert "kept in run" in run(python, "-m", "rlbench", *bear.split(), cwd=tmp_path, env=env)
 
 
 def test_all_extras_for_users_are_in_one() -> None:

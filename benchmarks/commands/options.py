@@ -28,8 +28,8 @@ StepsOption = Annotated[
 SettingsOption = Annotated[
     Path | None,
     tyro.conf.arg(
-        help="JSON file with settings of the learner, such as the best.json of `rlbench tune`; settings on the command line replace "
-        "those of the file."
+        help="JSON file with settings of the learner, such as the best.json of `rlbench tune`; settings on the command line take "
+        "precedence over it."
     ),
 ]
 STUDY = "study"

@@ -20,6 +20,11 @@ def by_seed(values: Iterable[float]) -> str:
     return f"{np.mean(each):.1f} ({'/'.join(f'{x:.1f}' for x in each)})"
 
 
+def acted(results: Results, method: str, task: str, number: str = "return") -> NDArray[Any]:
+    """A number of the analysis `acting` of a method's runs on a task, [R]."""
+    return np.array([x.numbers[number] for x in results.analysed("acting", method, task)])
+
+
 def interval(values: NDArray[Any]) -> str:
     """The mean over seeds, [R], with its 95 % interval.
 

@@ -7,9 +7,7 @@ CartPole and, for certified actions, in MiniGrid's empty room of 5x5 cells, seen
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from rlbench.benchmarks.papers._shown import interval, returns
+from rlbench.benchmarks.papers._shown import acted, interval, returns
 from rlbench.benchmarks.papers.policy_attacks import ROOM, SETTINGS as PIXELS
 from rlbench.benchmarks.tables.paper import (
     AnalysisGrid,
@@ -91,11 +89,6 @@ def _analyses(episodes: int, in_room: int) -> tuple[AnalysisGrid, ...]:
         AnalysisGrid("acting", (SHARED,), tuple(CLIENTS), 3, plain),
         *(AnalysisGrid("acting", (name,), (PICTURES.name,), 3, noisy) for name in CERTIFIED),
     )
-
-
-def acted(results: Results, method: str, task: str, number: str = "return") -> np.ndarray[Any, Any]:
-    """A number of the analysis `acting`, one for each seed."""
-    return np.array([x.numbers[number] for x in results.analysed("acting", method, task)])
 
 
 def _acting(results: Results, names: Mapping[str, tuple[str, str]]) -> str:

@@ -5,8 +5,7 @@ restarts from its early weights in PPO on a level with a door and a key, and in 
 which as many weights were left at random, and whole encoders.
 """
 
-from rlbench.benchmarks.papers._shown import interval, returns
-from rlbench.benchmarks.papers.policy_students import acted
+from rlbench.benchmarks.papers._shown import acted, interval, returns
 from rlbench.benchmarks.tables.paper import (
     AnalysisGrid,
     Claim,

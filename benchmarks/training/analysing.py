@@ -50,7 +50,7 @@ class AnalysisJob:
 
     @property
     def folder(self) -> Path:
-        """Where the results are: in the first run, beside those of the same analysis with other settings or further runs."""
+        """Where the results are: in the first run, next to the results of the same analysis with other settings or other runs."""
         if self.out is not None:
             return self.out
         name = self.runs[0] / "analyses" / folder_name(self.name)

@@ -153,7 +153,7 @@ def _listed(names: Sequence[str]) -> str:
 
 @contextmanager
 def _named(name: str, method: str) -> Iterator[None]:
-    """Reports an error as that of the user's callback."""
+    """Turns an error into one that names the user's callback."""
     try:
         yield
     except UserError:

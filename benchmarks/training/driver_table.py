@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rlbench.accelerate.compile import compiled_learn
 from rlbench.accelerate.precision import with_products_in
+from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import (
     DatasetDriver,
     Driver,
@@ -14,14 +15,40 @@ from rlbench.benchmarks.training.drivers import (
     ReplayDriver,
 )
 from rlbench.benchmarks.training.rollouts import RolloutDriver
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.tasks import Task
 from rlbench.experience import Examples, Lifetimes, Trajectories, Transitions
 from rlbench.interface import Learn
+from rlbench.offline_data import DataSet
+from rlbench.offline_data.examples import ExampleSet
 
-if TYPE_CHECKING:
-    from rlbench.benchmarks.training.runner import Run
+
+class _Run(Protocol):
+    """What drivers are made from; see the attributes of `Run` with the same names."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def learner_class(self) -> Any: ...
+    @property
+    def learner(self) -> Any: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def folder(self) -> RunFolder: ...
+    @property
+    def began_from(self) -> dict[str, Any] | None: ...
+    @property
+    def gathers(self) -> bool: ...
+    @property
+    def data(self) -> DataSet | None: ...
+    @property
+    def examples(self) -> ExampleSet | None: ...
+    @property
+    def lifetimes(self) -> Any: ...
 
 
-def make_driver(run: "Run") -> Driver:
+def make_driver(run: _Run) -> Driver:
     """The driver of a run, which calls the learner's update as it is, compiled or in another precision."""
     config, learner = run.config, run.learner
     if config.compile == "on":
@@ -34,17 +61,17 @@ def make_driver(run: "Run") -> Driver:
     return DRIVERS[run.learner_class.consumes, offered](run, learn)
 
 
-def _dataset_driver(run: "Run", learn: Learn) -> Driver:
+def _dataset_driver(run: _Run, learn: Learn) -> Driver:
     assert run.data is not None
     return DatasetDriver(run.learner, run.data, run.config.seed, learn)
 
 
-def _examples_driver(run: "Run", learn: Learn) -> Driver:
+def _examples_driver(run: _Run, learn: Learn) -> Driver:
     assert run.examples is not None
     return ExamplesDriver(run.learner, run.examples.train, run.config.seed, learn)
 
 
-def _replay_driver(run: "Run", learn: Learn) -> Driver:
+def _replay_driver(run: _Run, learn: Learn) -> Driver:
     return ReplayDriver(
         run.learner, run.task, run.config.seed, run.folder.path,
         updates=run.config.updates, slack=run.config.checkpoint_every, learn=learn,
@@ -52,16 +79,16 @@ def _replay_driver(run: "Run", learn: Learn) -> Driver:
     )  # fmt: skip
 
 
-def _rollout_driver(run: "Run", learn: Learn) -> Driver:
+def _rollout_driver(run: _Run, learn: Learn) -> Driver:
     return RolloutDriver(run.learner, run.task, run.config.seed, learn)
 
 
-def _lifetimes_driver(run: "Run", learn: Learn) -> Driver:
+def _lifetimes_driver(run: _Run, learn: Learn) -> Driver:
     assert run.lifetimes is not None
     return LifetimesDriver(run.lifetimes, learn)
 
 
-DRIVERS: Mapping[tuple[type[Any], str], Callable[["Run", Learn], Driver]] = {
+DRIVERS: Mapping[tuple[type[Any], str], Callable[[_Run, Learn], Driver]] = {
     (Transitions, "data"): _dataset_driver,
     (Trajectories, "data"): _dataset_driver,
     (Transitions, "episodes"): _replay_driver,
