@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import torch
 from gymnasium import Space
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlbench.errors import Diverged, UserError
 from rlbench.interface import Agent
@@ -21,6 +21,15 @@ except ModuleNotFoundError as error:
         f"the agents of stable-baselines3 need the package {error.name}; install it with "
         "pip install 'rlbench[sb3]'"
     ) from None
+
+
+Activation = Literal["ELU", "GELU", "LeakyReLU", "ReLU", "Sigmoid", "SiLU", "Tanh"]
+"""Activations by their names in PyTorch."""
+
+
+def networks(config: Any) -> dict[str, Any]:
+    """Arguments of SB3's policies that decide their layers, from the settings of an agent."""
+    return {"net_arch": list(config.hidden), "activation_fn": getattr(nn, config.activation)}
 
 
 class Spaces(gym.Env[Any, Any]):
@@ -52,7 +61,7 @@ def in_place_of_global(generator: torch.Generator) -> Iterator[None]:
 
 
 @contextmanager
-def naming_divergence(policy: torch.nn.Module) -> Iterator[None]:
+def naming_divergence(policy: nn.Module) -> Iterator[None]:
     """Converts the errors that SB3's distributions raise on nan or infinity to `Diverged`.
 
     Raises:

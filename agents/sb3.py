@@ -18,20 +18,26 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium.spaces import Box
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
+# First, because it raises a clear error if Stable-Baselines3 is missing.
+from rlbench.agents._sb3 import (
+    Activation,
+    SB3Agent,
+    Spaces,
+    in_place_of_global,
+    naming_divergence,
+    networks,
+)  # isort: skip
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.ranges import check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.experience import Transitions
 from rlbench.interface import Action, Agent, State
-
-# First, because it raises a clear error if Stable-Baselines3 is missing.
-from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
-from stable_baselines3 import DQN, SAC, TD3
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from stable_baselines3.common.utils import polyak_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class SB3SACConfig:
 
     hidden: tuple[int, ...] = (256, 256)
     """Hidden layer sizes of policy and critics (SB3: net_arch)."""
+    activation: Activation = "ReLU"
+    """Activation of the hidden layers (SB3: activation_fn)."""
     batch_size: int = 256
     """Transitions in one update."""
     discount: float = 0.99
@@ -70,6 +78,10 @@ class SB3TD3Config:
 
     hidden: tuple[int, ...] = (400, 300)
     """Hidden layer sizes of policy and critics (SB3: net_arch)."""
+    activation: Activation = "ReLU"
+    """Activation of the hidden layers (SB3: activation_fn)."""
+    critics: int = 2
+    """Number of critics, of which the smallest target counts (SB3: n_critics); 1 is DDPG's."""
     batch_size: int = 256
     """Transitions in one update."""
     discount: float = 0.99
@@ -103,6 +115,8 @@ class SB3DQNConfig:
 
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of the Q network (SB3: net_arch)."""
+    activation: Activation = "ReLU"
+    """Activation of the hidden layers (SB3: activation_fn)."""
     batch_size: int = 32
     """Transitions in one update."""
     discount: float = 0.99
@@ -159,7 +173,7 @@ def off_policy_options(agent: Agent) -> dict[str, Any]:
         "policy": "MlpPolicy", "env": Spaces(observations, actions),
         "device": agent.device,
         "learning_rate": config.learning_rate, "gamma": agent.discount, "tau": config.target_rate,
-        "policy_kwargs": {"net_arch": list(config.hidden)},
+        "policy_kwargs": networks(config),
         "replay_buffer_class": Given, "buffer_size": 1,
     }  # fmt: skip
 
@@ -227,8 +241,10 @@ class SB3TD3(SB3Agent):
         """The algorithm of Stable-Baselines3, whose networks and optimisers become attributes."""
         config, spec = self.config, self.spec
         self.box = ActionBox.of(spec.action_space, self.device)
+        options = off_policy_options(self)
+        options["policy_kwargs"]["n_critics"] = config.critics
         self._td3 = TD3(
-            **off_policy_options(self),
+            **options,
             policy_delay=config.policy_every,
             target_policy_noise=config.target_noise,
             target_noise_clip=config.target_noise_clip,

@@ -20,14 +20,20 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
-
-# First, because it raises a clear error if Stable-Baselines3 is missing.
-from rlbench.agents._sb3 import SB3Agent, Spaces, in_place_of_global, naming_divergence  # isort: skip
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from torch import Tensor
 
+# First, because it raises a clear error if Stable-Baselines3 is missing.
+from rlbench.agents._sb3 import (
+    Activation,
+    SB3Agent,
+    Spaces,
+    in_place_of_global,
+    naming_divergence,
+    networks,
+)  # isort: skip
 from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
 from rlbench.errors import UserError
@@ -41,6 +47,8 @@ class SB3PPOConfig:
 
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of policy and value network (SB3: net_arch)."""
+    activation: Activation = "Tanh"
+    """Activation of the hidden layers (SB3: activation_fn)."""
     envs: int = 1
     """Number of environments in parallel (SB3: n_envs)."""
     rollout_steps: int = 2_048
@@ -83,6 +91,8 @@ class SB3A2CConfig:
 
     hidden: tuple[int, ...] = (64, 64)
     """Hidden layer sizes of policy and value network (SB3: net_arch)."""
+    activation: Activation = "Tanh"
+    """Activation of the hidden layers (SB3: activation_fn)."""
     envs: int = 1
     """Number of environments in parallel (SB3: n_envs)."""
     rollout_steps: int = 5
@@ -212,7 +222,7 @@ def on_policy_options(agent: Agent) -> dict[str, Any]:
         "gae_lambda": config.gae_lambda, "normalize_advantage": config.normalise_advantage,
         "n_steps": config.rollout_steps * config.envs, "ent_coef": config.entropy_coefficient,
         "vf_coef": config.value_coefficient, "max_grad_norm": config.max_grad_norm,
-        "policy_kwargs": {"net_arch": list(config.hidden)},
+        "policy_kwargs": networks(config),
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from docs import zoo_page
 from docs.draw_curves import draw
 from docs.make_curves import built_in, kept_curves
 from docs.make_reference import BAR, claims, commands
@@ -124,6 +125,7 @@ see [the interface](../rlbench/interface.py).
     pictures = {DOCS / "agents" / f"{x}.svg": draw(x, kept) for x, kept in kept_curves().items()}
     reference = {
         DOCS / "commands.md": f"{_generated('the settings')}\n{commands()}",
+        DOCS / "zoo.md": f"{_generated('benchmarks/zoo/')}\n{zoo_page.page()}",
         DOCS / "claims.md": f"{_generated('docs/papers/ and docs/results.md')}\n{claims()}",
     }
     return {DOCS / "agents.md": index} | made | pictures | reference

@@ -17,6 +17,7 @@ from rlbench.backbones.analyses import ANALYSES
 from rlbench.benchmarks.commands import analyse
 from rlbench.benchmarks.commands.data import COMMANDS as DATA
 from rlbench.benchmarks.commands.options import field_docs, options
+from rlbench.benchmarks.commands.zoo import COMMANDS as ZOO
 from rlbench.benchmarks.papers import PAPERS, load_paper
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.tuning.tune import TuneConfig
@@ -54,6 +55,9 @@ def commands() -> str:
     parts.append("## rlbench data\n\n[Offline data](data.md) describes the data sets.\n")
     for name, (kind, _) in DATA.items():
         parts.append(f"#{_command(f'rlbench data {name}', kind.__doc__, kind)}")
+    parts.append("## rlbench zoo\n\n[Trained agents](zoo.md) shows how to use them.\n")
+    for name, (kind, _) in ZOO.items():
+        parts.append(f"#{_command(f'rlbench zoo {name}', kind.__doc__, kind)}")
     parts.append("## rlbench list\n\nList agents, update rules, models, encoders and tasks.\n")
     return f"""# Commands
 

@@ -55,14 +55,9 @@ def open_examples(
     Raises:
         UserError: The task has no examples, or they do not fit the fields of its source.
     """
-    if task.source is None:
-        raise UserError(
-            f"{task.name} has no labelled examples; give a source of them, such as digits or an .npz "
-            "file (`rlbench list` shows all)"
-        )
+    source = _source(task)
     if size < 1:
         raise UserError(f"{size} training examples were requested; give a data size of 1 or more")
-    source = task.source()
     fields, most = _fields(source, task.name), _sizes(source, task.name)
     sizes = {"train": min(size, most["train"]), "test": most["test"]}
     parts: dict[Split, Examples] = {
@@ -73,6 +68,24 @@ def open_examples(
     details |= {"seeded": source.seeded}
     provenance = Provenance(source.kind, task.name, "the task itself", _sha256(parts), details)
     return ExampleSet(fields, parts["train"], parts["test"], provenance)
+
+
+def fields_of(task: Task) -> dict[str, Space[Any]]:
+    """The space of each column of one example of a task; no example is drawn.
+
+    Raises:
+        UserError: The task has no examples, or its source does not name their spaces.
+    """
+    return _fields(_source(task), task.name)
+
+
+def _source(task: Task) -> Source:
+    if task.source is None:
+        raise UserError(
+            f"{task.name} has no labelled examples; give a source of them, such as digits or an .npz "
+            "file (`rlbench list` shows all)"
+        )
+    return task.source()
 
 
 @contextmanager

@@ -43,6 +43,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
   rlbench list                     list agents, update rules, models, encoders and tasks
   rlbench data COMMAND             manage offline data: list, info, make, get, check, examples
+  rlbench zoo COMMAND              use trained agents and encoders: list, card, get, import
 
 Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\
 """
@@ -127,11 +128,11 @@ def _dispatch(words: list[str]) -> None:
     commands = {
         "run": _run,
         "list": _list,
-        "data": _data,
         "analyse": _analyse,
         "tune": _tune,
     }
     commands |= {name: partial(_imported, name) for name in IMPORTED}
+    commands |= {name: partial(_grouped, name) for name in ("data", "zoo")}
     if not words or words[0] in ("-h", "--help"):
         print(HELP)
     elif words[0] == "--version":
@@ -274,17 +275,16 @@ def _list(words: list[str]) -> None:
     print(catalog.everything())
 
 
-def _data(words: list[str]) -> None:
-    """`rlbench data`: runs one of its commands."""
-    from rlbench.benchmarks.commands.data import COMMANDS
-
+def _grouped(group: str, words: list[str]) -> None:
+    """`rlbench data` or `rlbench zoo`: runs one of its commands."""
+    known = import_module(f"rlbench.benchmarks.commands.{group}").COMMANDS
     if not words or words[0] in ("-h", "--help"):
-        print("usage: rlbench data COMMAND ...\n")
-        for name, (kind, _) in COMMANDS.items():
+        print(f"usage: rlbench {group} COMMAND ...\n")
+        for name, (kind, _) in known.items():
             print(f"  {name:<8} {kind.__doc__}")
         return
-    kind, command = _choose(COMMANDS, words[0], "command", "rlbench data --help")
-    command(_parse(kind, words[1:], f"rlbench data {words[0]}", kind.__doc__ or ""))
+    kind, command = _choose(known, words[0], "command", f"rlbench {group} --help")
+    command(_parse(kind, words[1:], f"rlbench {group} {words[0]}", kind.__doc__ or ""))
 
 
 def _peek(words: Sequence[str], flag: str, default: str) -> str:

@@ -29,7 +29,7 @@ class EvaluateConfig:
     """Score a trained agent on new episodes, or a model on its test examples."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    """Folder of the run, or zoo:NAME."""
     episodes: int = 100
     """Number of episodes to play; a model is measured on all of its test examples."""
     seed: int = 1

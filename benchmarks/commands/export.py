@@ -31,6 +31,7 @@ from rlbench.benchmarks.training.loading import load_run, refuse_other_than_agen
 from rlbench.benchmarks.training.logged import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
+from rlbench.benchmarks.zoo import writable
 from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -58,7 +59,7 @@ class ExportConfig:
     """Export the acting policy of a run to TorchScript and ONNX, or the rule of a run of lpg-meta."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    """Folder of the run, or zoo:NAME."""
     out: Path | None = None
     """Folder to write to; by default `export` in the folder of the run."""
     trust: TrustOption = False
@@ -70,7 +71,7 @@ Inputs = tuple[Tensor, ...]
 def make(options: ExportConfig) -> None:
     """Exports the policy, checks it and writes the files."""
     learner, task = load_run(options.run, trust=options.trust)
-    folder = options.out or options.run / "export"
+    folder = options.out or writable(options.run) / "export"
     if isinstance(learner, MetaLearner):
         written = learner.export(folder, _origin(options.run))
         say(f"{folder}: {', '.join(path.name for path in written)}")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlbench.backbones.ranges import FEW, Range, check
 from rlbench.benchmarks.commands.dancing import dancer
+from rlbench.benchmarks.zoo import writable
 from rlbench.envs.making import make_from_factory, make_gymnasium, make_of_module
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
@@ -55,7 +56,7 @@ class WatchConfig:
     """Film the trained policy of a run."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    """Folder of the run, or zoo:NAME."""
     out: Path | None = None
     """File to write, .mp4 or .gif; by default film.mp4 in the folder of the run."""
     episodes: int = 1
@@ -80,7 +81,7 @@ class WatchConfig:
 
 def make(options: WatchConfig) -> None:
     """Writes the film."""
-    out = options.out or options.run / "film.mp4"
+    out = options.out or writable(options.run) / "film.mp4"
     ending = out.suffix.lower()
     if ending not in (".mp4", ".gif"):
         raise UserError(

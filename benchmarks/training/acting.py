@@ -13,6 +13,7 @@ from rlbench.backbones.memories import forget
 from rlbench.benchmarks.training.faults import Actions, named_as_users
 from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.zoo import located
 from rlbench.envs.contract import as_obs, as_tensor
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -136,7 +137,7 @@ class Actor:
 
 def load(run: str | Path, device: str = "cpu", *, trust: Trust = False) -> Actor:
     """The trained agent of a run folder, ready to act; see `rlbench.load`."""
-    path = Path(run)
+    path = located(Path(run))
     if not (path / "config.json").exists() and (found := run_folders([path])):
         raise UserError(f"{path} is a folder of runs; give one of them, such as {found[0]}")
     return Actor(*load_agent_run(path, device, trust=trust))

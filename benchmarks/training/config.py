@@ -56,7 +56,7 @@ class RunConfig:
     """Precision of the matrix products and convolutions of an update. bfloat16 is fast on GPUs and on
     processors with AMX or AVX-512 BF16; others emulate it. Acting is always float32."""
     pretrained: str | None = None
-    """Folder of a run whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
+    """Folder of a run, or zoo:NAME, whose trained encoder initialises the encoders of this one; see also --freeze. If neither has an encoder,
     all weights are taken, so that an agent that learned from data continues in the environment. auto:FILE takes the run that
     `rlbench analyse transfers` chose for this learner; FILE is its transfers.json. The target is the objective of a
     run of pretext, and `return` for every other learner; auto:FILE,target=NAME names another."""

@@ -35,6 +35,7 @@ from rlbench.benchmarks.training.formats import (
     upgraded,
     upgraded_evaluations,
 )
+from rlbench.benchmarks.zoo import located
 from rlbench.errors import UserError
 from rlbench.files import (
     Edited,
@@ -55,8 +56,8 @@ class RunFolder:
     """Reads and writes one run folder."""
 
     def __init__(self, path: Path) -> None:
-        """Reads or writes the folder `path`; nothing is created yet."""
-        self.path = path
+        """Reads or writes the folder `path`, which may be `zoo:NAME`; nothing is created yet."""
+        self.path = located(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

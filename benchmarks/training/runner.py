@@ -35,12 +35,12 @@ from rlbench.benchmarks.training.loading import (
     explaining_misfit,
     from_json,
     learner_for,
-    load_pretrained,
     refuse_foreign_code,
     refuse_other_data,
     task_of,
 )
 from rlbench.benchmarks.training.logged import points
+from rlbench.benchmarks.training.pretrained import load_pretrained
 from rlbench.benchmarks.training.progress import ProgressLine
 from rlbench.benchmarks.training.recorder import Recorder, resumable, stopped
 from rlbench.benchmarks.training.replay import remove_replay
@@ -142,7 +142,7 @@ class Run:
         if alone or not issubclass(self.learner_class, Agent):
             return None
         found = self._named
-        self._world  # noqa: B018  (A faulty environment is refused before data are made for it.)
+        self.world  # noqa: B018  (A faulty environment is refused before data are made for it.)
         size = self.config.data_size
         title = f"making {found.name}"
         with ProgressLine(self.console, title, size, "transitions") as line:
@@ -242,7 +242,7 @@ class Run:
         return learner
 
     @cached_property
-    def _world(self) -> HasSpaces:
+    def world(self) -> HasSpaces:
         """The spaces of the task's environment, which was checked in a few steps and closed."""
         return check(self._named.make, self._named.name)
 
@@ -252,7 +252,7 @@ class Run:
             return self.examples.fields
         if self.lifetimes is not None:
             return self.lifetimes.spec
-        spec = Spec.of(self._world)
+        spec = Spec.of(self.world)
         if self.data is None:
             return spec
         device = compute.resolve_device(self.config.device)

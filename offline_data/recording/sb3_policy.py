@@ -94,11 +94,11 @@ class SB3Policy:
             UserError: The file cannot be read, is no MlpPolicy of SAC, TD3, DDPG, PPO, A2C or DQN,
                 or does not fit the spaces.
         """
-        weights, about = _read(file)
-        family = _family(file, weights, about)
+        weights, about = read_model(file)
+        family = family_of(file, weights, about)
         self.algorithm = family.algorithm
-        self._activation = _activation(file, family, about)
-        self._layers = _layers(weights, family)
+        self._activation = ACTIVATIONS[activation_of(file, family, about)]
+        self._layers = layers_of(weights, family)
         self._log_std: Tensor | Linear | None = weights.get("log_std")
         if family.algorithm == "SAC":
             self._log_std = _linear(weights, "actor.log_std")
@@ -176,7 +176,7 @@ def _rule(family: Family, *, discrete: bool) -> Rule:
     return rules[family.algorithm]
 
 
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_model(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights, and the plain values stored with them."""
     refuse_other_than_file(file)
     try:
@@ -195,13 +195,13 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "give the .zip that model.save wrote"
         ) from None
     if not (isinstance(weights, dict) and all(isinstance(x, Tensor) for x in weights.values())):
-        raise _refusal(file, "its policy.pth holds more than weights")
+        raise refusal(file, "its policy.pth holds more than weights")
     if not isinstance(about, dict):
-        raise _refusal(file, "its data are not settings")
+        raise refusal(file, "its data are not settings")
     return {name: x.float() for name, x in weights.items()}, about
 
 
-def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> Family:
+def family_of(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> Family:
     """The family of a model.
 
     Raises:
@@ -210,25 +210,26 @@ def _family(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any])
     policy = about.get("policy_class")
     module = policy.get("__module__", "") if isinstance(policy, dict) else ""
     if not str(module).startswith("stable_baselines3."):
-        raise _refusal(file, "its policy is a custom class")
+        raise refusal(file, "its policy is a custom class")
     extractor = str(_policy_settings(about).get("features_extractor_class", "FlattenExtractor"))
     for family in FAMILIES:
         if weights and all(re.fullmatch(family.weights, name) for name in weights):
             try:
-                _layers(weights, family)
+                layers_of(weights, family)
             except KeyError as error:
-                raise _refusal(file, f"the weights {error} are missing") from None
+                raise refusal(file, f"the weights {error} are missing") from None
             gsde = weights.get("log_std", torch.zeros(0)).dim() != 1
             if gsde or "FlattenExtractor" not in extractor:
                 break
             # Off-policy algorithms always keep the original observation, so theirs is no evidence.
             if family.algorithm == ON_POLICY and about.get("_last_original_obs") is not None:
-                raise _refusal(file, "its observations were normalised by VecNormalize")
+                raise refusal(file, "its observations were normalised by VecNormalize")
             return family
-    raise _refusal(file, "it has other parts (images, other extractors, gSDE)")
+    raise refusal(file, "it has other parts (images, other extractors, gSDE)")
 
 
-def _refusal(file: Path, why: str) -> UserError:
+def refusal(file: Path, why: str) -> UserError:
+    """The error about a model file that cannot be used."""
     return UserError(
         f"{file} cannot be used: {why}; give an MlpPolicy of SAC, TD3, DDPG, PPO, A2C or DQN that "
         "was trained on plain observations"
@@ -240,16 +241,16 @@ def _policy_settings(about: Mapping[str, Any]) -> Mapping[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _activation(file: Path, family: Family, about: Mapping[str, Any]) -> Activation:
-    """The activation that the settings name in plain text, or the algorithm's default."""
+def activation_of(file: Path, family: Family, about: Mapping[str, Any]) -> str:
+    """The name of the activation that the settings give in plain text, or the algorithm's default."""
     named = str(_policy_settings(about).get("activation_fn", family.activation))
     name = named.removeprefix("<class 'torch.nn.modules.activation.").removesuffix("'>")
     if name not in ACTIVATIONS:
-        raise _refusal(file, f"its activation is {named}")
-    return ACTIVATIONS[name]
+        raise refusal(file, f"its activation is {named}")
+    return name
 
 
-def _layers(weights: Mapping[str, Tensor], family: Family) -> list[Linear]:
+def layers_of(weights: Mapping[str, Tensor], family: Family) -> list[Linear]:
     """Weights and biases of the layers from observation to output."""
     pattern = rf"{re.escape(family.trunk)}\.(\d+)\.weight"
     found = (re.fullmatch(pattern, name) for name in weights)

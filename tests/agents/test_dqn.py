@@ -16,7 +16,8 @@ from rlbench.backbones.heads.action_values import Duelling, action_values
 from rlbench.benchmarks.commands import export
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
-from rlbench.benchmarks.training.loading import encoders_of, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import encoders_of
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import find_task

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from rlbench.agents.imitation_ppo import Imitation, ImitationPPO, ImitationPPOConfig
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones.encoders.pose import PoseEmbedding
-from rlbench.benchmarks.training.loading import load_pretrained
+from rlbench.benchmarks.training.pretrained import load_pretrained
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, columns_of

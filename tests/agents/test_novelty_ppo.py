@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from rlbench.agents._novelty import EpisodicNovelty
 from rlbench.agents.novelty_ppo import NoveltyPPO, NoveltyPPOConfig
 from rlbench.agents.ppo import PPO, PPOConfig
-from rlbench.benchmarks.training.loading import load_pretrained
+from rlbench.benchmarks.training.pretrained import load_pretrained
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, columns_of

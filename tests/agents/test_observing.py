@@ -20,7 +20,8 @@ from rlbench.backbones.encoders._base import RunningBatchNorm, freeze, use_runni
 from rlbench.backbones.memories import make_memory
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.evaluation import EpisodesEvaluator
-from rlbench.benchmarks.training.loading import encoders_of, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import encoders_of
 from rlbench.benchmarks.training.replay import ReplayFile
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import find_task

@@ -9,7 +9,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 from torch import Tensor, nn
 
 from rlbench.backbones.layers.normalise import obs_normaliser
-from rlbench.benchmarks.training.loading import encoders_of, load_agent_run
+from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.training.pretrained import encoders_of
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories, Transitions

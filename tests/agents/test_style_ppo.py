@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.style_ppo import StylePPO, StylePPOConfig
 from rlbench.backbones.models import style_network
-from rlbench.benchmarks.training.loading import load_pretrained
+from rlbench.benchmarks.training.pretrained import load_pretrained
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories

@@ -18,7 +18,8 @@ from rlbench.agents.ppo import PPO
 from rlbench.benchmarks.commands import export
 from rlbench.benchmarks.commands.watch import frames
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.loading import encoders_of, learner_for, load_run
+from rlbench.benchmarks.training.loading import completed, learner_for, load_run, weights_of
+from rlbench.benchmarks.training.pretrained import encoders_of
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
 from rlbench.envs.tasks import find_task
@@ -238,6 +239,20 @@ def test_encoders_of_all_members_are_found() -> None:
     config = load_agent("ppo").Config(encoder="grid", hidden=(8,), batch_size=4)
     team = team_of(PPO, "ppo", "independent")(config, replace(SPEC, observation_space=grids))
     assert len(encoders_of(team)) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_alone_make_a_new_team_act_the_same(kind: str) -> None:
+    one, other = (team_of(PPO, "ppo", kind)(PPO.Config(hidden=(8,)), SPEC, seed=x) for x in (0, 1))
+
+    def values(team: Any) -> Tensor:
+        return torch.stack([each.scores(observations().flatten(0, 1)) for each in team.members])
+
+    assert not torch.equal(values(one), values(other))
+    weights = weights_of(one)
+    assert not any("optimizer" in x or "generator" in x for x in str(weights).split("'"))
+    other.load_state_dict(completed(other, weights, weights_only=True))
+    assert torch.equal(values(one), values(other))
 
 
 def test_the_fault_of_a_custom_agent_is_reported_as_its_own(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.agents.tickets_ppo import TicketsPPO, TicketsPPOConfig
-from rlbench.benchmarks.training.loading import encoders_of, load_pretrained, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import encoders_of, load_pretrained
 from rlbench.cli import main
 from rlbench.errors import UserError
 from rlbench.experience import Trajectories

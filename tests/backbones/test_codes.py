@@ -21,7 +21,8 @@ from rlbench.backbones.models.vq_vae import VQVAE, VQVAEConfig
 from rlbench.benchmarks.training import drivers
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import encoder_and_run
-from rlbench.benchmarks.training.loading import encoders_of, load_pretrained, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import encoders_of, load_pretrained
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.experience import Examples

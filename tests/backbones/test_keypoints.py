@@ -16,7 +16,8 @@ from rlbench.backbones.encoders.keypoints import KeyPoints
 from rlbench.backbones.models.pose_mrf import PoseMRF, PoseMRFConfig
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import encoder_and_run
-from rlbench.benchmarks.training.loading import encoders_of, load_agent_run, load_pretrained
+from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.training.pretrained import encoders_of, load_pretrained
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.interface import Spec

@@ -18,7 +18,8 @@ from rlbench.backbones.models.ssd import SSD, SSDConfig
 from rlbench.backbones.options import as_option
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import encoder_and_run, without_files
-from rlbench.benchmarks.training.loading import encoders_of, load_agent_run, load_pretrained
+from rlbench.benchmarks.training.loading import load_agent_run
+from rlbench.benchmarks.training.pretrained import encoders_of, load_pretrained
 from rlbench.benchmarks.training.runner import Run
 from rlbench.errors import UserError
 from rlbench.interface import Spec

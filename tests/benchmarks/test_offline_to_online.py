@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from rlbench.agents import load_agent
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.drivers import ReplayDriver, joined
-from rlbench.benchmarks.training.loading import load_pretrained, load_run
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.pretrained import load_pretrained
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun
 from rlbench.envs.tasks import find_task

@@ -45,7 +45,7 @@ MUTATIONS: list[Mutation] = [
         ("runs of other models", 'if learner["name"] not in layers.models:', "if False:"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "backbones/test_objects.py",
+        "benchmarks/training/pretrained.py", "backbones/test_objects.py",
         ("no weights of the detector", "        own.load_state_dict(state, strict=False)\n", ""),
         ("default boxes of other scales", "or not _same_constants(own, network)", ""),
         ("images of another shape", "if own_shape != shape:", "if False:"),

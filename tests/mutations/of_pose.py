@@ -58,7 +58,7 @@ MUTATIONS: list[Mutation] = [
         ("the network of a run in training mode", "        self.trained.eval()\n", ""),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "backbones/test_keypoints.py",
+        "benchmarks/training/pretrained.py", "backbones/test_keypoints.py",
         ("other numbers of key points", "if not _fits(own, state) or", "if"),
     ),
     *of_file(

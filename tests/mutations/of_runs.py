@@ -10,7 +10,7 @@ MUTATIONS: list[Mutation] = [
         ("rows of data are added to a full batch", "self._agent.config.batch_size - self._from_data", "self._agent.config.batch_size"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "benchmarks/test_offline_to_online.py",
+        "benchmarks/training/pretrained.py", "benchmarks/test_offline_to_online.py",
         ("numbers from the data are not taken", "setattr(learner, name, part)", "pass"),
         ("networks are not taken", "_copy(own[name], part, name, learner.unlearned)", "pass"),
         ("other spaces", "if here != there and", "if False and"),
@@ -320,7 +320,7 @@ MUTATIONS: list[Mutation] = [
         ("one image too few", "self.size = capacity + slack + layout.images", "self.size = capacity + slack"),
     ),
     *of_file(
-        "benchmarks/training/loading.py", "agents/test_observing.py",
+        "benchmarks/training/pretrained.py", "agents/test_observing.py",
         ("one encoder keeps its own weights", "for encoder in fitting:", "for encoder in fitting[1:]:"),
     ),
     *of_file(

@@ -104,7 +104,10 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_team.py",
-        ("generators of members are loaded", "own[name] = with_generators_of(value, state[name])", "pass"),
+        ("generators of members are loaded", "found[name] = completed(value, state[name], weights_only=weights_only)", "pass"),
+    ),
+    *of_file(
+        "benchmarks/training/pretrained.py", "agents/test_team.py",
         ("encoders of members are not found", "for encoder in encoders_of(x)]", "for encoder in ()]"),
     ),
     *of_file(

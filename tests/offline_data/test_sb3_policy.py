@@ -24,20 +24,7 @@ from rlbench.errors import UserError
 from rlbench.offline_data import open_data
 from rlbench.offline_data.recording.sb3_policy import SB3Policy
 from tests.data_files import columns_of
-
-SMALL = {"net_arch": [16, 8]}
-
-
-def trained(kind: type[Any], env: str = "Pendulum-v1", **options: Any) -> BaseAlgorithm:
-    quick: dict[str, Any] = {"n_steps": 64} if kind in (PPO, A2C) else {"learning_starts": 10}
-    policy = {"policy_kwargs": dict(SMALL)}
-    model: BaseAlgorithm = kind("MlpPolicy", env, seed=0, **quick | policy | options)
-    return model.learn(64)
-
-
-def saved(model: BaseAlgorithm, folder: Path) -> Path:
-    model.save(folder / "model.zip")
-    return folder / "model.zip"
+from tests.sb3_models import SMALL, saved, trained
 
 
 def changed(file: Path, name: str, change: Callable[[bytes], bytes]) -> Path:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from stable_baselines3 import SAC
 
-from tests.offline_data.test_sb3_policy import observations, read, saved, trained
+from tests.offline_data.test_sb3_policy import observations, read
+from tests.sb3_models import saved, trained
 
 
 @pytest.mark.parametrize(("bias", "log_std"), [(50.0, 2.0), (-50.0, -20.0)])

@@ -1,0 +1,39 @@
+"""Writes finished runs with the weights of their learners alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rlbench.benchmarks.training.evaluation import evaluators_of
+from rlbench.benchmarks.training.loading import WEIGHTS_ONLY, weights_of
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.envs.tasks import Task
+from rlbench.interface import Agent, Learner
+
+
+def evaluated(agent: Agent, task: Task, episodes: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Plays an agent on its task and on held-out levels; see `RunFolder.add_evaluation`."""
+    columns: dict[str, NDArray[Any]] = {}
+    for each in evaluators_of(agent, task, episodes):
+        columns |= each.columns(agent, seed)
+    return columns
+
+
+def write(
+    path: Path, config: Mapping[str, Any], update: int, learner: Learner, columns: Mapping[str, NDArray[Any]]
+) -> None:  # fmt: skip
+    """Writes the folder of a run that ended after an update, and cannot be resumed.
+
+    Args:
+        path: A new folder.
+        config: See `RunFolder.config`.
+        update: Its last update.
+        learner: The trained learner.
+        columns: Its evaluation.
+    """
+    folder = RunFolder(path)
+    folder.start(config)
+    folder.add_evaluation(update, columns)
+    folder.save_checkpoint(update, {"learner": weights_of(learner), WEIGHTS_ONLY: True})

@@ -1,0 +1,78 @@
+"""Converts model files of Stable-Baselines3 to finished runs of the agents `sb3-...`, whose networks are the library's own.
+
+Weights are all that is taken: optimisers and the temperature of SAC begin anew if the run is continued with `--pretrained`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.learners import load_learner
+from rlbench.benchmarks.training.runner import Run
+from rlbench.benchmarks.zoo.finished import evaluated, write
+from rlbench.files import file_hash
+from rlbench.offline_data.recording.sb3_policy import (
+    ON_POLICY,
+    SB3Policy,
+    activation_of,
+    family_of,
+    layers_of,
+    read_model,
+    refusal,
+)
+
+
+def imported(model: Path, env: str, episodes: int, out: Path | None = None) -> Run:
+    """Makes a finished run of a model file.
+
+    Args:
+        model: A file that `model.save` wrote; see `SB3Policy` for what it may hold.
+        env: Task that it was trained on.
+        episodes: Number of episodes of its evaluation.
+        out: Folder of the run; by default a new one in runs/.
+
+    Returns:
+        The run, which is complete.
+
+    Raises:
+        UserError: The file cannot be used, it does not fit the task, or the folder contains a run.
+    """
+    weights, about = read_model(model)
+    family = family_of(model, weights, about)
+    settings: dict[str, Any] = {
+        "hidden": tuple(len(bias) for _, bias in layers_of(weights, family)[:-1]),
+        "activation": activation_of(model, family, about),
+    }
+    name = f"sb3-{family.algorithm.lower()}"
+    if family.algorithm == ON_POLICY:
+        name = "sb3-ppo" if "clip_range" in about else "sb3-a2c"
+    elif family.algorithm == "TD3":
+        settings["critics"] = len(
+            {x[1] for key in weights if (x := re.match(r"critic\.qf(\d+)\.", key))}
+        )
+    updates = max(int(about.get("_n_updates") or 0), 1)
+    config = RunConfig(
+        env=env, data="none", updates=updates, eval_every=0, eval_episodes=episodes, out=out
+    )
+    kind = load_learner(name)
+    run = Run(name, kind.Config(**kind.preset(env, updates) | settings), config)
+    run.folder.refuse_other_run()
+    SB3Policy(model, run.world.observation_space, run.world.action_space)  # Refuses another task.
+    agent = run.learner
+    try:
+        agent.policy.load_state_dict(weights)
+    except RuntimeError:
+        raise refusal(
+            model,
+            "its critics or its value network have other layers than its policy, or SAC has not two critics",
+        ) from None
+    columns = evaluated(agent, run.task, episodes, config.seed)
+    origin = {
+        "file": model.name,
+        "sha256": file_hash(model),
+        "env_steps": about.get("num_timesteps"),
+    }
+    with run.folder.locked():
+        write(run.folder.path, {**run.description(), "imported": origin}, updates, agent, columns)
+    return run

@@ -1,0 +1,169 @@
+"""Trained agents and encoders that come with the package."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rlbench
+from docs.make_zoo import ENTRIES
+from rlbench import cli
+from rlbench.agents import RULES
+from rlbench.benchmarks import zoo
+from rlbench.benchmarks.tables.methods import UNDECISIVE
+from rlbench.benchmarks.training.loading import load_run
+from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.zoo import cards
+from rlbench.benchmarks.zoo.finished import evaluated
+from rlbench.cli import main
+from rlbench.interface import Agent
+
+LARGEST = 15e6
+"""Bytes of all of them."""
+
+
+def output(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(shlex.split(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_everything_that_the_script_makes_is_there_and_small() -> None:
+    assert set(zoo.names()) == set(ENTRIES)
+    assert sum(cards.card(name).bytes for name in zoo.names()) < LARGEST
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_the_command_of_a_card_makes_the_same_run(name: str) -> None:
+    config = cards.card(name).config
+    words = shlex.split(cards.command_of(config))
+    assert words[:2] == ["rlbench", "run"]
+    run, settings, *_ = cli._new_run("run", words[2], words[3:])
+    assert cards._plain(list(vars(settings).values())) == cards._plain(
+        [tuple(x) if isinstance(x, list) else x for x in config["learner"]["settings"].values()]
+    )
+    options = {key: x for key, x in vars(run).items() if key not in UNDECISIVE}
+    assert options == {key: x for key, x in config["run"].items() if key not in UNDECISIVE} | {
+        key: options[key] for key in ("callbacks",) if key in options
+    }
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_weights_fit_and_give_finite_answers(name: str) -> None:
+    learner, task = load_run(Path(f"zoo:{name}"))
+    if isinstance(learner, Agent):
+        env = task.make()
+        agent = rlbench.load(f"zoo:{name}")
+        for seed in range(3):
+            action = agent(env.reset(seed=seed)[0])
+            assert env.action_space.contains(action)
+        env.close()
+    for part in vars(learner).values():
+        if isinstance(part, torch.nn.Module):
+            assert all(bool(x.isfinite().all()) for x in part.parameters())
+
+
+def test_names_are_listed_with_their_results(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = output("zoo list", capsys)
+    assert all(name in listed for name in (*ENTRIES, *RULES))
+    assert "score" in listed
+    shown = output("zoo card bear-hopper-medium", capsys)
+    config = RunFolder(Path("zoo:bear-hopper-medium")).config()
+    assert config["data"]["sha256"] in shown
+    assert "over 100 episodes" in shown
+    assert "rlbench run bear --env hopper-medium --hidden 128 128" in shown
+    assert "a2c" in output("zoo card lpg-small", capsys)
+
+
+def test_a_copy_is_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "runs/ppo-cartpole" in output("zoo get ppo-cartpole", capsys).replace("\\", "/")
+    assert "return 500.0" in output("evaluate runs/ppo-cartpole --episodes 2", capsys)
+    assert "already complete" in output("run --resume runs/ppo-cartpole", capsys)
+    frame = rlbench.results("runs")
+    assert len(frame) == 1
+    assert main(["zoo", "get", "ppo-cartpole"]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_kill_while_copying_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, out: Path, **_: object) -> None:
+        out.mkdir()
+        (out / "config.json").write_text("{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", killed)
+        assert main(["zoo", "get", "ppo-cartpole", "--out", str(tmp_path / "run")]) == 130
+    assert not (tmp_path / "run").exists()
+    assert main(["zoo", "get", "ppo-cartpole", "--out", str(tmp_path / "run")]) == 0
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["run"]
+
+
+def test_what_a_command_makes_of_it_goes_to_a_copy_and_not_into_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(zoo.TRAINED.rglob("*"))
+    for _ in range(2):
+        assert zoo.writable(Path("zoo:ppo-cartpole")) == Path("runs/ppo-cartpole")
+    assert main(["watch", "zoo:ppo-cartpole", "--size", "32"]) == 0
+    assert (tmp_path / "runs/ppo-cartpole/film.mp4").exists()
+    assert (tmp_path / "runs/ppo-cartpole/config.json").exists()
+    assert sorted(zoo.TRAINED.rglob("*")) == before
+    assert zoo.writable(Path("own")) == Path("own")
+
+
+def test_a_run_begins_with_the_weights_of_an_agent_or_encoder(tmp_path: Path) -> None:
+    words = "run ppo --env CartPole-v1 --updates 1 --rollout-steps 64 --learning-rate 1e-30 --eval-episodes 1 --pretrained zoo:ppo-cartpole"  # fmt: skip
+    assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
+    obs = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    assert (rlbench.load(tmp_path / "run")(obs) == rlbench.load("zoo:ppo-cartpole")(obs)).all()
+    assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:ppo-cartpole"
+
+
+def test_an_encoder_may_name_it(tmp_path: Path) -> None:
+    words = "run ppo --env MiniGrid-Empty-5x5-v0 --encoder objects:zoo:minigrid-objects --updates 1 --rollout-steps 8 --batch-size 8 --eval-episodes 1"  # fmt: skip
+    assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
+    assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:minigrid-objects"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evaluate zoo:ppo-cartpol", "did you mean ppo-cartpole? `rlbench zoo list`"),
+        ("zoo card nothing-like-it", "there is no 'nothing-like-it' in the zoo; `rlbench zoo list` shows all"),
+        ("zoo get ../../agents", "there is no '../../agents' in the zoo"),
+        ("zoo get lpg-small", "rlbench run lpg --env TASK --rule lpg-small"),
+        ("zoo gett ppo-cartpole", "did you mean get?"),
+        ("run ppo --env CartPole-v1 --pretrained zoo:nope", "there is no 'nope' in the zoo"),
+    ],
+)  # fmt: skip
+def test_wrong_names_are_explained(
+    words: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_agents_score_what_their_cards_say(name: str) -> None:
+    learner, task = load_run(Path(f"zoo:{name}"))
+    if not isinstance(learner, Agent):
+        pytest.skip("a model")
+    said = RunFolder(Path(f"zoo:{name}")).last_evaluation()["return"]
+    found = evaluated(learner, task, len(said), seed=2)["return"]
+    error = np.hypot(said.std(), found.std()) / len(said) ** 0.5
+    assert abs(said.mean() - found.mean()) <= 4 * error + 1e-6
