@@ -277,7 +277,7 @@ def test_a_custom_model_is_run_evaluated_and_reported(
     assert "number 7.0 ±" in Path("report.html").read_text()
 
 
-def test_examples_that_were_changed_are_named_by_every_command(
+def test_examples_that_were_changed_are_named_by_every_command_that_reads_them(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(in_folder / "mine.npz")
@@ -287,13 +287,13 @@ def test_examples_that_were_changed_are_named_by_every_command(
     words = (
         "the data of mine.npz differ from those with which run began; restore them or start a new"
     )
-    for command in (["evaluate"], ["run", "--resume"], ["export"]):
+    for command in (["evaluate"], ["run", "--resume"]):
         assert words in refused(capsys, [*command, "run", "--trust"])
     file = Path("run/config.json")
     whole = file.read_text()
     for data, told in ((None, words), ({"kind": "file"}, "run/config.json is damaged; restore it")):
         edit(Path("run"), methodcaller("update", {"data": data}))
-        for command in (["evaluate"], ["run", "--resume"], ["export"]):
+        for command in (["evaluate"], ["run", "--resume"]):
             assert told in refused(capsys, [*command, "run", "--trust"])
     file.write_text(whole)
     Path("mine.npz").unlink()
