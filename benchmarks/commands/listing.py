@@ -183,7 +183,10 @@ def preset(
         chosen = learner.preset(task, updates)
         _check_names(learner_name, "`preset`", chosen, learner.Config)
         given = settings_for(learner_name, Path(file)) if file else {}
-        settings = learner.Config(**{**chosen, **given})
+        try:
+            settings = learner.Config(**{**chosen, **given})
+        except UserError as error:
+            raise UserError(f"the settings in {file}: {error}" if given else str(error)) from None
     line = LEARNERS.get(learner_name) or (learner.__doc__ or "").strip().partition("\n")[0]
     return line, learner.run, settings
 

@@ -140,11 +140,11 @@ class Callbacks:
     def _state(self, name: str, callback: Callback) -> dict[str, Any]:
         with _named(name, "state_dict"):
             state = callback.state_dict()
-        if not _storable(state):
+        if not (isinstance(state, Mapping) and _storable(state)):
             raise UserError(
-                f"`state_dict` of {name} returned {state!r}; return nested dicts of tensors, numbers, texts and lists"
+                f"`state_dict` of {name} returned {state!r}; return a dict of tensors, numbers, texts, lists and further dicts"
             )
-        return state
+        return dict(state)
 
 
 def _listed(names: Sequence[str]) -> str:

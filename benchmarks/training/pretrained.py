@@ -95,14 +95,14 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
         if own_shape != shape:
             there, here = ("x".join(map(str, (*x[1:], x[0]))) for x in (shape, own_shape))
             raise UserError(
-                f"--pretrained {path}: its network learned from observations of {there} values (rows, columns and channels of images), but "
+                f"the network of {path} learned from observations of {there} values (rows, columns and channels of images), but "
                 f"those of this run are {here}; give a task with observations of that shape"
             )
         if not _fits(own, state) or not _same_constants(own, network):
             name = next(x for x in FROM_RUNS if ENCODERS.load(x).layers is type(reader))
             what, options = reader.fixed
             raise UserError(
-                f"--pretrained {path}: the encoder `{name}` of this run has different {what}; give --encoder {name}:{path} without "
+                f"the encoder `{name}` of this run has other {what} than the network of {path}; give --encoder {name}:{path} without "
                 f"options of the network, such as {options}"
             )
         own.load_state_dict(state, strict=False)

@@ -177,7 +177,8 @@ def _read(asked: Sequence[str], learner: str, settings: Any) -> Iterator[Searche
         if space is None:
             raise UserError(
                 f"--search {entry}: {name} is {written(getattr(settings, name))}, from which no values to search follow; "
-                f"give some, as in --search {word}=A,B,C or {word}=LOW..HIGH"
+                f"give some, as in --search {word}=A,B,C"
+                + (f" or {word}=LOW..HIGH" if _numbers(hints[name]) else "")
             )
         ends = space.values if isinstance(space, Choice) else (space.low, space.high)
         for value in ends:
@@ -194,7 +195,7 @@ def _given_space(entry: str, text: str, hint: Any) -> Interval | Choice:
     """The space that the user wrote after the name of a setting."""
     low, dots, high = text.partition("..")
     if dots:
-        kinds = {part for part in _parts(hint) if part in (int, float)}
+        kinds = _numbers(hint)
         if not kinds:
             raise UserError(
                 f"--search {entry}: this setting is not a number; give values with commas"
@@ -209,7 +210,8 @@ def _given_space(entry: str, text: str, hint: Any) -> Interval | Choice:
     values = dict.fromkeys(_value(entry, each, hint) for each in text.split(",") if each)
     if len(values) < 2:
         raise UserError(
-            f"--search {entry}: a search needs two values or more; give them with commas, or a range LOW..HIGH"
+            f"--search {entry}: a search needs two values or more; give them with commas"
+            + (", or a range LOW..HIGH" if _numbers(hint) else "")
         )
     return Choice(tuple(values))
 
@@ -304,6 +306,11 @@ def _from_one(space: Interval | Choice) -> bool:
 def _parts(hint: Any) -> tuple[Any, ...]:
     """The types of a union, or the only type."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _numbers(hint: Any) -> set[type[int] | type[float]]:
+    """The types of numbers among the types of a setting."""
+    return {part for part in _parts(hint) if part in (int, float)}
 
 
 def _short(number: float) -> float:

@@ -140,7 +140,8 @@ class Wrong(Callback):
         return {"text": "x", "nan": {"x": math.nan}, "update": {"update": 1.0}}.get(self.mode)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"x": object()} if self.mode == "state" else super().state_dict()
+        wrong: Any = {"state": {"x": object()}, "list": [1]}
+        return wrong[self.mode] if self.mode in wrong else super().state_dict()
 
 
 class Needing(Callback):
@@ -342,7 +343,8 @@ def test_a_class_that_no_longer_changes_the_learner_is_refused_on_resume(
         ("text", "returned 'x'; return a dict of names and finite numbers, or None"),
         ("nan", "returned {'x': nan}"),
         ("update", "returned {'update': 1.0}"),
-        ("state", "return nested dicts of tensors, numbers, texts and lists"),
+        ("state", "return a dict of tensors, numbers, texts, lists and further dicts"),
+        ("list", f"`state_dict` of {HERE}:Wrong returned [1]; return a dict"),
     ],
 )
 def test_a_faulty_callback_is_named_as_the_user_s(

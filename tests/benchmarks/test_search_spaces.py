@@ -145,8 +145,9 @@ def test_a_range_of_a_decade_or_more_is_logarithmic() -> None:
         (("kind=a,c",), "'c' is not a value of this setting; give one of a, b, 3"),
         (("switch=1,0",), "'1' is not a value of this setting; give true or false"),
         (("hidden=1..2",), "this setting is not a number; give values with commas"),
-        (("encoder",), "encoder is grid, from which no values to search follow; give some"),
-        (("alpha",), "alpha is 0.0, from which no values to search follow; give some, as in --search alpha=A,B,C"),
+        (("hidden=8,8",), "a search needs two values or more; give them with commas"),
+        (("encoder",), "encoder is grid, from which no values to search follow; give some, as in --search encoder=A,B,C"),
+        (("alpha",), "alpha is 0.0, from which no values to search follow; give some, as in --search alpha=A,B,C or alpha=LOW..HIGH"),
         (("discount", "discount=0.9,0.99"), "--search names discount twice; give it once"),
     ],
 )  # fmt: skip
@@ -155,6 +156,8 @@ def test_senseless_searches_are_refused(entries: tuple[str, ...], words: str) ->
         searched(entries, "td3", Config(), Config())
     assert words in str(error.value)
     assert "--search" in str(error.value)
+    if entries[0].startswith(("hidden", "encoder")):
+        assert "LOW..HIGH" not in str(error.value)
 
 
 class Fixed:

@@ -153,7 +153,7 @@ def test_a_sweep_takes_the_best_settings(in_folder: Path) -> None:
         ("[" * 100_000, "best.json is not a file of settings"),
         ('{"learner": "sac", "settings": {}}', "has settings of sac, not of bc"),
         ('{"learner": "bc", "settings": {"batch_sise": 1}}', "bc has no setting 'batch_sise'; did you mean batch_size?"),
-        ('{"learner": "bc", "settings": {"batch_size": 0}}', "batch_size is 0; give 1 or more"),
+        ('{"learner": "bc", "settings": {"batch_size": 0}}', "the settings in best.json: batch_size is 0; give 1 or more"),
         ('{"learner": "bc", "settings": {"batch_size": "x"}}', "batch_size is 'x'; give a whole number"),
     ],
 )  # fmt: skip
