@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import difflib
-import io
 import os
-import re
 import signal
 import sys
 import warnings
@@ -14,16 +11,13 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
-from typing import Any, TypeVar
-
-import tyro
+from typing import Any
 
 from rlbench.errors import Interrupted, RunsFailed, UserError
+from rlbench.parsing import choose, parse, peek, whole
 from rlbench.stopping import handling
 from rlbench.streams import show_all
 from rlbench.trust import TrustOption
-
-T = TypeVar("T")
 
 HELP = """\
 usage: rlbench COMMAND ...
@@ -50,10 +44,6 @@ Each command has its own help, as in `rlbench run bear --help`. --debug prints t
 
 # PyTorch has no exception of its own for a CPU's memory, nor for sizes beyond 64 bits.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "storage size calculation overflowed")  # fmt: skip
-FEW_FLAGS = 20
-"""Largest number of flags that an error lists."""
-_NUMBERS = {r"invalid literal for int\(\) with base 10": "a whole number", "could not convert string to float": "a number"}  # fmt: skip
-"""Patterns of Python's messages about text that is not a number, and what was expected."""
 _STOPPED = "stopped; run the same command again to continue"
 
 
@@ -140,7 +130,10 @@ def _dispatch(words: list[str]) -> None:
 
         print(__version__)
     else:
-        _choose(commands, words[0], "command", "rlbench --help")(words[1:])
+        command = partial(choose(commands, words[0], "command", "rlbench --help"), words[1:])
+        from rlbench.stand_in import quickly
+
+        quickly(command) if {"-h", "--help"} & set(words) else command()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +155,7 @@ def _run(words: list[str]) -> None:
                 f"a resumed run keeps its settings, so {others[0]} cannot change; give the folder alone, with --trust "
                 "if it names custom code that you trust, or start a new run"
             )
-        options = _parse(Resume, words, "rlbench run")
+        options = parse(Resume, words, "rlbench run")
         from rlbench.benchmarks.commands import run as commands
 
         commands.resume(options.resume, trust=options.trust)
@@ -218,13 +211,13 @@ def _new_run(
     from rlbench.benchmarks.training.learners import load_learner
 
     plain = [word for word in words if word not in ("-h", "--help")]
-    task, file, length = (_peek(plain, x, "") for x in ("--env", "--settings", "--updates"))
-    updates = updates or _whole(length)
+    task, file, length = (peek(plain, x, "") for x in ("--env", "--settings", "--updates"))
+    updates = updates or whole(length)
     description, defaults, settings = catalog.preset(name, task, updates, file)
     both = grouped.options(name, defaults, settings, study)
     env = quote(task or catalog.example_task(name))
     example = f"Example: rlbench {command} {quote(name)} --env {env}"
-    new: Any = _parse(both, words, f"rlbench {command} {name}", f"{description}\n\n{example}")
+    new: Any = parse(both, words, f"rlbench {command} {name}", f"{description}\n\n{example}")
     from rlbench.benchmarks.training.faults import named_as_users  # It loads PyTorch.
 
     with named_as_users(load_learner(name)):
@@ -251,7 +244,7 @@ def _imported(name: str, words: list[str]) -> None:
     module_name, settings, function = IMPORTED[name]
     module = import_module(f"rlbench.benchmarks.{module_name}")
     kind = getattr(module, settings)
-    getattr(module, function)(_parse(kind, words, f"rlbench {name}", kind.__doc__ or ""))
+    getattr(module, function)(parse(kind, words, f"rlbench {name}", kind.__doc__ or ""))
 
 
 def _analyse(words: list[str]) -> None:
@@ -263,7 +256,7 @@ def _analyse(words: list[str]) -> None:
         return
     name, *rest = words
     kind, line = command.options(name)
-    command.make(name, _parse(kind, rest, f"rlbench analyse {name}", line))
+    command.make(name, parse(kind, rest, f"rlbench analyse {name}", line))
 
 
 def _list(words: list[str]) -> None:
@@ -283,118 +276,5 @@ def _grouped(group: str, words: list[str]) -> None:
         for name, (kind, _) in known.items():
             print(f"  {name:<8} {kind.__doc__}")
         return
-    kind, command = _choose(known, words[0], "command", f"rlbench {group} --help")
-    command(_parse(kind, words[1:], f"rlbench {group} {words[0]}", kind.__doc__ or ""))
-
-
-def _peek(words: Sequence[str], flag: str, default: str) -> str:
-    """Value of a flag, before the whole line is parsed: the presets of a learner depend on it."""
-    for here, following in zip(words, [*words[1:], ""], strict=False):
-        if here == flag:
-            return following
-        if here.startswith(f"{flag}="):
-            return here.partition("=")[2]
-    return default
-
-
-def _whole(text: str) -> int | None:
-    """A whole number as tyro reads it, such as 20_000; None for any other text."""
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
-def _parse(kind: type[T], words: Sequence[str], program: str, description: str = "") -> T:
-    """Parses the words to a dataclass; raises an error of one sentence if they do not fit."""
-    message = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(message):
-            parsed, unknown = tyro.cli(
-                kind, args=words, prog=program, description=description,
-                config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True,
-            )  # fmt: skip
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        _check_flags(kind, words, program)
-        raise UserError(_refusal(_first_part(message.getvalue()), program)) from None
-    if unknown:
-        raise UserError(_unknown(unknown[0], _flags(kind), program))
-    return parsed
-
-
-def _refusal(text: str, program: str) -> str:
-    """Tyro's message about arguments that it refuses, as a sentence."""
-    # Settings that are out of range have their own error message.
-    if refused := re.match(r"Error parsing \S+: (.*; give .*)", text):
-        return refused[1]
-    for reason, expected in _NUMBERS.items():
-        if refused := re.match(rf"Error parsing (\S+): .*{reason}: '([^']*)'", text):
-            return f"{refused[1]} is {refused[2]}; give {expected}{_written_out(refused[2])}"
-    return f"{text}; see `{program} --help`"
-
-
-def _written_out(text: str) -> str:
-    """How to write a number such as 1e4 as a whole number; empty for other text."""
-    with contextlib.suppress(ValueError):
-        if (number := float(text)).is_integer():
-            return f", here {number:.0f}"
-    return ""
-
-
-def _check_flags(kind: Any, words: Sequence[str], program: str) -> None:
-    """Refuses a line with an unknown flag for that, whatever tyro made of the flag's value."""
-    known = _flags(kind)
-    for word in words:
-        flag = word.partition("=")[0].replace("_", "-")
-        plain = flag.replace("--no-", "--", 1)
-        if word.startswith("--") and not {flag, plain} & {*known, "--help", "--"}:
-            raise UserError(_unknown(word, known, program))
-
-
-def _flags(kind: Any) -> list[str]:
-    return [f"--{name.replace('_', '-')}" for name in _field_names(kind)]
-
-
-def _unknown(word: str, known: Sequence[str], program: str) -> str:
-    close = difflib.get_close_matches(word.partition("=")[0], known, n=1)
-    hint = "there is no such setting;"
-    if close:
-        hint = f"did you mean {close[0]}?"
-    elif len(known) <= FEW_FLAGS:
-        hint = f"expected one of {', '.join(known)};"
-    return f"unknown setting {word!r}: {hint} see `{program} --help`"
-
-
-def _field_names(kind: Any) -> list[str]:
-    """Names of the fields of a dataclass and of the dataclasses inside it, without positional ones."""
-    names: list[str] = []
-    for field in dataclasses.fields(kind):
-        if tyro.conf.Positional in getattr(field.type, "__metadata__", ()):
-            continue
-        inner = getattr(field.type, "__origin__", field.type)
-        names += _field_names(inner) if dataclasses.is_dataclass(inner) else [field.name]
-    return names
-
-
-def _first_part(panel: str) -> str:
-    """The text below the title of tyro's framed message and above the next rule, as one line."""
-    part: list[str] = []
-    for line in panel.splitlines()[1:]:
-        text = line.strip("│ ")
-        if text and not text.strip("─-╰╯"):
-            if part:
-                break
-        else:
-            part.append(text)
-    return " ".join(filter(None, part)).rstrip(".") or "the command is malformed"
-
-
-def _choose(options: dict[str, T], name: str, what: str, help_command: str) -> T:
-    """The option of a name, or an error with the closest name."""
-    if name in options:
-        return options[name]
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(options)};"
-    raise UserError(f"unknown {what} {name!r}: {hint} see `{help_command}`")
+    kind, command = choose(known, words[0], "command", f"rlbench {group} --help")
+    command(parse(kind, words[1:], f"rlbench {group} {words[0]}", kind.__doc__ or ""))
