@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.overrides import TorchFunctionMode
 
+from rlbench.accelerate.thin import THIN
 from rlbench.experience import columns_of, with_columns
 from rlbench.interface import Learn, Learner
 
@@ -76,8 +77,9 @@ def trace(learner: Learner, update: Learn, experience: Any) -> Trace:
         return list(metrics.values())
 
     before, state_before = dict(vars(learner)), copy.deepcopy(learner.state_dict())
+    replaced = _DECOMPOSED | (THIN if learner.device.type == "cpu" else {})
     with _Draws() as noise:
-        graph = make_fx(function, decomposition_table=_DECOMPOSED)(*columns.values())
+        graph = make_fx(function, decomposition_table=replaced)(*columns.values())
     counted = _counted(learner, before)
     state = _lift(graph, [draw.example for draw in noise.draws])
     learner.load_state_dict(state_before)
