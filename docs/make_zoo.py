@@ -19,14 +19,14 @@ from rlbench.cli import main as rlbench
 from rlbench.interface import Agent
 
 EPISODES, SEED = 100, 1
-LIGHT = "--hidden 128 128 --vae-hidden 128 128 --batch-size 128 --eval-every 25000"
+LIGHT = "--hidden 128 128 --batch-size 128 --eval-every 25000"
 POSE = (
     "--env frames-mujoco:halfcheetah --encoder conv4:layers=2,width=8,norm=gn --width 16 --kernel 1 --branches 2 --learning-rate 1e-2 "
     "--data-size 2000 --updates 600 --detector-updates 300 --spatial-updates 100 --eval-every 0"
 )
 OFFLINE = {
     f"{agent}-{task}": (
-        f"{agent} --env {task} {LIGHT if agent == 'bear' else '--eval-every 25000'}",
+        f"{agent} --env {task} {LIGHT}{' --vae-hidden 128 128' if agent == 'bear' else ''}",
         f"{words}, on data of a mediocre policy of {robot}",
     )
     for agent, words in (("bear", "BEAR"), ("crr", "CRR"), ("iql", "IQL"), ("td3-bc", "TD3+BC"))

@@ -1,7 +1,8 @@
 """Targets for the speed of updates compared with other libraries.
 
-Batch 256, hidden layers 256-256, peers' defaults, medians of one run. `--check` fails if a ratio is
-below seven tenths of its target: machines differ, but a larger loss should be noticed.
+Batch 256, hidden layers 256-256, peers' defaults, medians of one run. On every CPU another share of an update is matrix products, which all
+libraries leave to the same few kernels. So a target never exceeds `SHARE` of the ratio that our products alone would reach. `--check` fails if a
+ratio is below `SLACK` of its target: machines differ, but a larger loss should be noticed.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 SLACK = 0.7
+SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Aim:
     def limit(self, rates: Mapping[str, list[float]]) -> float | None:
         """The ratio that the matrix products of one process alone would reach."""
         return self._ratio("products", rates) if self.subject == "rlbench" else None
+
+    def target(self, rates: Mapping[str, list[float]]) -> float:
+        """The ratio to reach on this machine."""
+        limit = self.limit(rates)
+        return self.ratio if limit is None else min(self.ratio, SHARE * limit)
 
     def _ratio(self, subject: str, rates: Mapping[str, list[float]]) -> float | None:
         mine, theirs = (rates.get(f"{name} {self.agent}") for name in (subject, self.peer))

@@ -32,7 +32,7 @@ class Library:
     folder: str
     """Their folder in a checkout."""
     scripts: dict[str, str]
-    """Script of each agent."""
+    """Script of each agent, with arguments after it that make its work equal to ours."""
     arguments: str
     """Arguments for no evaluations and as many calls of wandb as possible."""
     updates: int
@@ -49,7 +49,7 @@ LIBRARIES = {
     ),
     "jax-corl": Library(
         "algos",
-        {"awac": "awac", "cql": "cql", "iql": "iql", "td3-bc": "td3bc"},
+        {"awac": "awac actor_hidden_dims=[256,256]", "cql": "cql", "iql": "iql", "td3-bc": "td3bc"},
         f"log_interval=1 eval_interval={ENDLESS} max_steps={ENDLESS}",
         updates=8,
     ),
@@ -139,11 +139,10 @@ def main(name: str, agent: str, folder: Path, threads: int, rows: int) -> None:
     """Runs a script of a library, without end."""
     library = LIBRARIES[name]
     torch.set_num_threads(threads)
-    if name != "corl":  # There is no other way to set XLA's number of threads.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     stand_in(rows, Meter(library.updates))
-    script = folder / library.folder / f"{library.scripts[agent]}.py"
-    sys.argv = [str(script), *library.arguments.split()]
+    script_name, *own = library.scripts[agent].split()
+    script = folder / library.folder / f"{script_name}.py"
+    sys.argv = [str(script), *library.arguments.split(), *own]
     runpy.run_path(str(script), run_name="__main__")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from rlbench.benchmarks.speed import __main__ as speed, hashing, loading
 from rlbench.benchmarks.speed.__main__ import running
-from rlbench.benchmarks.speed.worker import Products, our_agent, our_table
+from rlbench.benchmarks.speed.worker import Products, fastest, kernels, our_agent, our_table
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_a_quick_round_prints_a_table_and_writes_every_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "speed.json"
-    speed.main(["--quick", "--agents", "bear", "--markdown", "--json", str(file)])
+    speed.main(["--quick", "--agents", "bear", "--json", str(file)])
     assert "| uncompiled bear |" in capsys.readouterr().out
     result = json.loads(file.read_text())
     assert result["updates_per_second"]["uncompiled bear"][0] > 0
@@ -79,13 +79,58 @@ def test_products_are_those_of_an_update() -> None:
 def test_a_ratio_far_below_its_target_is_reported(
     rate: float, met: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rates = {
-        "rlbench td3-bc": [rate, 2 * rate, 9.0],
-        "products td3-bc": [2.0, 4.0, 6.0],
-        "corl td3-bc": [1.0, 2.0, 3.0],
-    }
-    assert speed._judge(rates, 1) is met
-    assert f"| td3-bc | corl | {rate:.2f} | 2.00 | 2.5 |" in capsys.readouterr().out
+    rates = {"rlbench bear": [rate, 2 * rate, 9.0], "products bear": [3.0, 6.0, 9.0], "d3rlpy bear": [0.85, 1.7, 2.55]}  # fmt: skip
+    faults = speed._judge(rates, 1, ["bear"])
+    assert f"| bear | d3rlpy | {rate / 0.85:.2f} | 3.53 | 2.90 |" in capsys.readouterr().out
+    below = (
+        f"bear compared with d3rlpy: the ratio is {rate / 0.85:.2f}, far below its target of 2.90"
+    )
+    assert faults == ([] if met else [below])
+
+
+def test_no_target_exceeds_what_the_products_allow(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = {"rlbench bear": [1.2], "products bear": [2.0], "d3rlpy bear": [1.0]}
+    (fault,) = speed._judge(rates, 1, ["bear"])
+    assert fault.endswith("is 1.20, far below its target of 1.90")
+    assert not speed._judge(rates | {"rlbench bear": [1.4]}, 1, ["bear"])
+
+
+def test_a_check_without_a_peer_fails_in_words() -> None:
+    rates = {"rlbench iql": [1.0], "products iql": [1.0], "corl iql": [0.5]}
+    (fault,) = speed._judge(rates, 1, ["iql"])
+    assert fault.startswith(
+        "iql was not compared with unifloral: give a checkout as --unifloral, or"
+    )
+
+
+def test_a_peer_that_dies_loses_its_own_rows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "algorithms" / "offline"
+    folder.mkdir(parents=True)
+    (folder / "any_percent_bc.py").write_text("raise SystemExit('no licence')")
+    file = tmp_path / "speed.json"
+    words = ["--quick", "--agents", "bc", "--corl", str(tmp_path), "--json", str(file), "--check"]
+    with pytest.raises(SystemExit, match="bc was not compared with unifloral"):
+        speed.main(words)
+    shown = capfd.readouterr()
+    assert "no licence" in shown.err
+    assert "note: corl bc ended with the error above and is left out" in shown.err
+    assert "| products bc |" in shown.out
+    assert "corl bc" not in json.loads(file.read_text())["updates_per_second"]
+
+
+def test_the_fastest_kernel_is_chosen_and_all_are_equal() -> None:
+    a, b = torch.randn(2, 64, 32), torch.randn(2, 32, 1)
+    ways = kernels(torch.bmm, a, b)
+    assert len(ways) >= 3
+    for way in ways:
+        found = way()
+        found = torch.stack(found) if isinstance(found, list) else found
+        torch.testing.assert_close(found, a @ b)
+    assert len(kernels(torch.mm, a[0], torch.randn(32, 5))) < len(ways)
+    slow, quick = (lambda: time.sleep(0.002)), (lambda: None)
+    assert fastest([slow, quick, slow]) is quick
 
 
 def test_the_peak_of_memory_is_not_that_of_who_started_the_process() -> None:
