@@ -213,6 +213,11 @@ def _new_run(
     plain = [word for word in words if word not in ("-h", "--help")]
     task, file, length = (peek(plain, x, "") for x in ("--env", "--settings", "--updates"))
     updates = updates or whole(length)
+    recurrent = f"recurrent-{name}"
+    if any(word.startswith("--memory") for word in plain) and recurrent in catalog.LEARNERS:
+        raise UserError(
+            f"{name} has no memory; give {recurrent}, which has --memory and --memory-size"
+        )
     description, defaults, settings = catalog.preset(name, task, updates, file)
     both = grouped.options(name, defaults, settings, study)
     env = quote(task or catalog.example_task(name))

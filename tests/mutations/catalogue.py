@@ -31,6 +31,7 @@ from tests.mutations import (
     of_training,
     of_transfers,
     of_tuning,
+    of_zoo,
 )
 
 ALL = [
@@ -64,4 +65,5 @@ ALL = [
     *of_tuning.MUTATIONS,
     *of_plugins.MUTATIONS,
     *of_pose.MUTATIONS,
+    *of_zoo.MUTATIONS,
 ]

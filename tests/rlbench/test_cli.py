@@ -152,6 +152,11 @@ def test_the_same_command_again_takes_a_new_folder(in_folder: Path) -> None:
         (["sweep", "--bananas", "3"], "'--bananas': expected one of --agents, --tasks, --seeds,"),
         (["run", "bc", "--bananas", "3"], "'--bananas': there is no such setting; see"),
         (["run", "bear", "--envs", "point-mixed"], "did you mean --env?"),
+        (
+            ["run", "ppo", "--env", "CartPole-v1", "--memory", "gru"],
+            "ppo has no memory; give recurrent-ppo",
+        ),
+        (["run", "bc", "--env", "point-mixed", "--memory", "gru"], "unknown setting '--memory'"),
         (["run", "--resume", "here", "--updates", "9"], "keeps its settings, so --updates cannot"),
         (["run", "--resume", "here", "--seed", "3"], "give the folder alone, with --trust if it"),
         (
