@@ -26,7 +26,7 @@ are short trainings and the agents examples, not the best that a method reaches.
 | to | type |
 |---|---|
 | act with it in your own program | `agent = rlbench.load("zoo:ppo-cartpole")` |
-| continue to train it, or another agent with the same networks | `rlbench run iql --env hopper-medium --data none --pretrained zoo:iql-hopper-medium` |
+| continue to train it, or another agent with the same networks | `rlbench run iql --env hopper-medium --data none --hidden 128 128 --pretrained zoo:iql-hopper-medium` |
 | begin with a trained encoder | `rlbench run ppo --env minigrid-empty-5 --encoder nature --pretrained zoo:room-pairs` |
 | read images through a trained network | `rlbench run ppo --env MiniGrid-Empty-5x5-v0 --encoder objects:zoo:minigrid-objects` |
 | analyse it | `rlbench analyse adversarial zoo:ppo-cartpole --budgets 0.1 0.5` |

@@ -301,7 +301,7 @@ def _picture(panels: Sequence["Panel"]) -> bytes | None:
 
 def _checkpoint_hash(run: Path) -> str:
     """SHA-256 of the JSON file of a run's last checkpoint, which has the hash of its contents."""
-    there = sorted((run / "checkpoint").glob("update-*.json"))
+    there = sorted((RunFolder(run).path / "checkpoint").glob("update-*.json"))
     if not there:
         raise UserError(f"{run} has no checkpoint yet; let the run continue for longer")
     return hashlib.sha256(there[-1].read_bytes()).hexdigest()

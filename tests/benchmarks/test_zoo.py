@@ -120,6 +120,17 @@ def test_what_a_command_makes_of_it_goes_to_a_copy_and_not_into_the_package(
     assert zoo.writable(Path("own")) == Path("own")
 
 
+@pytest.mark.slow
+def test_an_analysis_of_it_is_kept_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "analyse adversarial zoo:ppo-cartpole --budgets 0.1 --episodes 1"
+    for _ in range(2):
+        assert main(words.split()) == 0
+    assert [x.name for x in (tmp_path / "runs/ppo-cartpole/analyses").iterdir()] == ["adversarial"]
+
+
 def test_a_run_begins_with_the_weights_of_an_agent_or_encoder(tmp_path: Path) -> None:
     words = "run ppo --env CartPole-v1 --updates 1 --rollout-steps 64 --learning-rate 1e-30 --eval-episodes 1 --pretrained zoo:ppo-cartpole"  # fmt: skip
     assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
