@@ -126,6 +126,7 @@ class BRAC(Agent):
 
     Config: ClassVar[type] = BRACConfig
     consumes = Transitions
+    compiling_pays = 10_000
     config: BRACConfig
 
     def build(self) -> None:

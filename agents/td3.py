@@ -105,6 +105,7 @@ class TD3(Agent):
 
     Config: ClassVar[type] = TD3Config
     consumes = Transitions
+    compiling_pays = 20_000
     explores = True
     config: TD3Config
 

@@ -2,8 +2,11 @@
 
 This is not the table of a single paper: it shows BERT's pre-training in an agent, and feature-wise modulation (FiLM; Perez
 et al., 2018, https://arxiv.org/abs/1709.07871, which BabyAI's authors use as well). In BabyAI-GoToLocalS5N2 the agent sees
-two objects and is told which of them to go to.
+two objects and is told which of them to go to. It may go to both in turn, so a policy that does not read solves the level too, and only takes longer. In
+MiniGrid-Fetch-5x5-N2 the episode ends with the first object that the agent picks up.
 """
+
+import numpy as np
 
 from rlbench.benchmarks.papers._shown import by_seed
 from rlbench.benchmarks.papers.bert import WORDS
@@ -11,7 +14,7 @@ from rlbench.benchmarks.tables import statistics
 from rlbench.benchmarks.tables.paper import Claim, Grid, Method, Paper, Scale, Verdict
 from rlbench.benchmarks.tables.results import Missing, Result, Results
 
-TASK = "BabyAI-GoToLocalS5N2-v0"
+GO, FETCH = "BabyAI-GoToLocalS5N2-v0", "MiniGrid-Fetch-5x5-N2-v0"
 SUCCESS = 90
 """Percentage of solved episodes."""
 PPO = {
@@ -42,7 +45,7 @@ def _grids(updates: int, words: int) -> tuple[Grid, ...]:
         "eval_episodes": 100,
         "checkpoint_every": updates // 5,
     }
-    return Grid((model,), (WORDS,), seeds=3, run=long), Grid(METHODS, (TASK,), seeds=3, run=run)
+    return Grid((model,), (WORDS,), seeds=3, run=long), Grid(METHODS, (GO, FETCH), seeds=3, run=run)
 
 
 def _solved(run: Result) -> float:
@@ -50,33 +53,46 @@ def _solved(run: Result) -> float:
     return 100 * float((run.columns["return"] > 0).mean())
 
 
-def _by_seed(results: Results, method: str) -> list[float]:
+def _by_seed(results: Results, method: str, task: str) -> list[float]:
     """The percentage of every seed.
 
     Raises:
-        Missing: The method has not been run.
+        Missing: The method has not been run on the task.
     """
-    runs = results.of(method, TASK)
+    runs = results.of(method, task)
     if not runs:
-        raise Missing(f"{method} has not been run")
+        raise Missing(f"{method} has not been run on {task}")
     return [_solved(run) for run in runs]
 
 
 def _follows(results: Results) -> Verdict:
-    found = {method.name: _by_seed(results, method.name) for method in METHODS}
-    means = {name: sum(each) / len(each) for name, each in found.items()}
-    shown = (f"{name} {by_seed(each)}" for name, each in found.items())
-    holds = max(means.values()) > SUCCESS >= means[WITHOUT]
-    return Verdict(holds, f"solved episodes in % (by seed): {', '.join(shown)}")
+    found = {
+        task: {method.name: _by_seed(results, method.name, task) for method in METHODS}
+        for task in (GO, FETCH)
+    }
+    going, fetching = found.values()
+    reads = fetching[SCRATCH] + fetching[PRETRAINED]
+    solved = max(float(np.mean(going[name])) for name in (SCRATCH, PRETRAINED))
+    shown = (
+        f"{task}: {', '.join(f'{name} {by_seed(each)}' for name, each in methods.items())}"
+        for task, methods in found.items()
+    )
+    return Verdict(
+        solved > SUCCESS and min(reads) > max(fetching[WITHOUT]),
+        f"solved episodes in % (by seed), {'; '.join(shown)}",
+    )
 
 
 def _pretraining(results: Results) -> Verdict:
-    pairs = results.paired((PRETRAINED, SCRATCH), TASK, _solved)
-    found = statistics.paired_difference(*pairs, seed=0)
+    shown = []
+    for task in (GO, FETCH):
+        pairs = results.paired((PRETRAINED, SCRATCH), task, _solved)
+        found = statistics.paired_difference(*pairs, seed=0)
+        shown.append(f"{task} {found.point:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
     return Verdict(
         None,
         "difference from learning from scratch, in percentage points, paired by seed: "
-        f"{found.point:+.1f} [{found.low:+.1f}, {found.high:+.1f}]",
+        f"{'; '.join(shown)}",
     )
 
 
@@ -88,11 +104,11 @@ PAPER = Paper(
     reference="a table of the suite; the level is from Chevalier-Boisvert et al., 2019, https://arxiv.org/abs/1810.08272",
     method=SCRATCH,
     grids=SCALES,
-    minutes={"small": 40, "full": 800},
+    minutes={"small": 60, "full": 800},
     claims=(
         Claim(
-            "L1", "A policy that reads the mission solves the level; one that does not fails",
-            f"solved episodes, mean of 3 seeds: above {SUCCESS} % from scratch or pre-trained, and at most {SUCCESS} % "
+            "L1", "A policy that reads the mission solves levels; one that does not fails if it cannot try again",
+            f"solved episodes: on {GO} above {SUCCESS} % on average, from scratch or pre-trained; on {FETCH} every seed of both above every seed "
             "without the mission",
             _follows,
         ),
@@ -101,6 +117,6 @@ PAPER = Paper(
             "none: the mean difference, paired by seed, is only reported", _pretraining,
         ),
     ),
-    notes="Return of an episode: 1 minus 0.9 times the share of the time limit that was used if the right object is reached, else 0; "
+    notes="Return of an episode: 1 minus 0.9 times the share of the time limit that was used if the right object is reached or picked up, else 0; "
     "100 episodes, greedy actions. All methods have 409,600 steps and the same settings.",
 )  # fmt: skip

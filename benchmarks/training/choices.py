@@ -15,9 +15,6 @@ from rlbench.experience import Lifetimes, Trajectories, Transitions
 from rlbench.interface import Agent, Learner
 from rlbench.seeding import derive
 
-COMPILING_PAYS = 50_000
-"""Number of steps from which `--compile auto` compiles: from here on it saves more time than it takes."""
-
 
 def learns_from_data(name: str, agent: type[Agent], config: RunConfig, task: Task) -> bool:
     """Whether an agent learns from a data set alone; otherwise it gathers its own experience.
@@ -62,7 +59,7 @@ def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetime
 
 def compiles(config: RunConfig, learner: Learner) -> bool:
     """Whether the run compiles its updates; a UserError if this is requested but impossible."""
-    short = config.updates * learner.compiled_steps < COMPILING_PAYS
+    short = config.updates * learner.compiled_steps < learner.compiling_pays
     if config.compile == "off" or (config.compile == "auto" and short):
         return False
     hindrance = why_not(learner)
