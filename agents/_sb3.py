@@ -27,8 +27,8 @@ Activation = Literal["ELU", "GELU", "LeakyReLU", "ReLU", "Sigmoid", "SiLU", "Tan
 """Activations by their names in PyTorch."""
 
 
-def networks(config: Any) -> dict[str, Any]:
-    """Arguments of SB3's policies that decide their layers, from the settings of an agent."""
+def policy_options(config: Any) -> dict[str, Any]:
+    """Arguments of SB3's policies (`policy_kwargs`) that determine their layers, from the settings of an agent."""
     return {"net_arch": list(config.hidden), "activation_fn": getattr(nn, config.activation)}
 
 

@@ -96,7 +96,7 @@ class BCQ(Agent):
 
     Config: ClassVar[type] = BCQConfig
     consumes = Transitions
-    compiling_pays = 2_000
+    compile_from = 2_000
     config: BCQConfig
 
     def build(self) -> None:

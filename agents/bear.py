@@ -212,7 +212,7 @@ class BEAR(Agent):
 
     Config: ClassVar[type] = BEARConfig
     consumes = Transitions
-    compiling_pays = 10_000
+    compile_from = 10_000
     config: BEARConfig
 
     def build(self) -> None:

@@ -126,7 +126,7 @@ class BRAC(Agent):
 
     Config: ClassVar[type] = BRACConfig
     consumes = Transitions
-    compiling_pays = 10_000
+    compile_from = 10_000
     config: BRACConfig
 
     def build(self) -> None:

@@ -91,7 +91,7 @@ class CQL(SAC):
     """CQL(H) with twin critics and the learned temperature of SAC."""
 
     Config: ClassVar[type] = CQLConfig
-    compiling_pays = 2_000
+    compile_from = 2_000
     config: CQLConfig
 
     def build(self) -> None:

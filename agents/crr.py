@@ -185,7 +185,7 @@ class CRR(Agent):
 
     Config: ClassVar[type] = CRRConfig
     consumes: ClassVar[type[Transitions] | type[Trajectories]] = Transitions
-    compiling_pays = 10_000
+    compile_from = 10_000
     config: CRRConfig
 
     def build(self) -> None:

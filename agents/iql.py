@@ -98,7 +98,7 @@ class IQL(Agent):
 
     Config: ClassVar[type] = IQLConfig
     consumes = Transitions
-    compiling_pays = 10_000
+    compile_from = 10_000
     explores = True
     config: IQLConfig
 

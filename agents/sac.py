@@ -78,7 +78,7 @@ class SAC(Agent):
 
     Config: ClassVar[type] = SACConfig
     consumes = Transitions
-    compiling_pays = 10_000
+    compile_from = 10_000
     explores = True
     config: SACConfig
 

@@ -31,7 +31,7 @@ from rlbench.agents._sb3 import (
     Spaces,
     in_place_of_global,
     naming_divergence,
-    networks,
+    policy_options,
 )  # isort: skip
 from rlbench.backbones.layers.noise import randn
 from rlbench.backbones.ranges import check
@@ -81,7 +81,7 @@ class SB3TD3Config:
     activation: Activation = "ReLU"
     """Activation of the hidden layers (SB3: activation_fn)."""
     critics: int = 2
-    """Number of critics, of which the smallest target counts (SB3: n_critics); 1 is DDPG's."""
+    """Number of critics, whose smallest estimate is used in the target (SB3: n_critics); DDPG has 1."""
     batch_size: int = 256
     """Transitions in one update."""
     discount: float = 0.99
@@ -173,7 +173,7 @@ def off_policy_options(agent: Agent) -> dict[str, Any]:
         "policy": "MlpPolicy", "env": Spaces(observations, actions),
         "device": agent.device,
         "learning_rate": config.learning_rate, "gamma": agent.discount, "tau": config.target_rate,
-        "policy_kwargs": networks(config),
+        "policy_kwargs": policy_options(config),
         "replay_buffer_class": Given, "buffer_size": 1,
     }  # fmt: skip
 

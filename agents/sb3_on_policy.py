@@ -32,7 +32,7 @@ from rlbench.agents._sb3 import (
     Spaces,
     in_place_of_global,
     naming_divergence,
-    networks,
+    policy_options,
 )  # isort: skip
 from rlbench.backbones.ranges import POSITIVE, Range, check
 from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
@@ -222,7 +222,7 @@ def on_policy_options(agent: Agent) -> dict[str, Any]:
         "gae_lambda": config.gae_lambda, "normalize_advantage": config.normalise_advantage,
         "n_steps": config.rollout_steps * config.envs, "ent_coef": config.entropy_coefficient,
         "vf_coef": config.value_coefficient, "max_grad_norm": config.max_grad_norm,
-        "policy_kwargs": networks(config),
+        "policy_kwargs": policy_options(config),
     }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ class TD3(Agent):
 
     Config: ClassVar[type] = TD3Config
     consumes = Transitions
-    compiling_pays = 20_000
+    compile_from = 20_000
     explores = True
     config: TD3Config
 

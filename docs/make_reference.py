@@ -55,7 +55,7 @@ def commands() -> str:
     parts.append("## rlbench data\n\n[Offline data](data.md) describes the data sets.\n")
     for name, (kind, _) in DATA.items():
         parts.append(f"#{_command(f'rlbench data {name}', kind.__doc__, kind)}")
-    parts.append("## rlbench zoo\n\n[Trained agents](zoo.md) shows how to use them.\n")
+    parts.append("## rlbench zoo\n\n[Trained agents and models](zoo.md) shows how to use them.\n")
     for name, (kind, _) in ZOO.items():
         parts.append(f"#{_command(f'rlbench zoo {name}', kind.__doc__, kind)}")
     parts.append("## rlbench list\n\nList agents, update rules, models, encoders and tasks.\n")

@@ -71,7 +71,7 @@ def open_examples(
 
 
 def fields_of(task: Task) -> dict[str, Space[Any]]:
-    """The space of each column of one example of a task; no example is drawn.
+    """The space of each column of one example of a task; no examples are made.
 
     Raises:
         UserError: The task has no examples, or its source does not name their spaces.

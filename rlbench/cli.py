@@ -14,7 +14,7 @@ from shlex import quote
 from typing import Any
 
 from rlbench.errors import Interrupted, RunsFailed, UserError
-from rlbench.parsing import choose, parse, peek, whole
+from rlbench.parsing import choose, parse, peek, whole_number
 from rlbench.stopping import handling
 from rlbench.streams import show_all
 from rlbench.trust import TrustOption
@@ -37,7 +37,7 @@ Reinforcement-learning agents, supervised models, their baselines and their benc
   rlbench export RUN               export the policy to TorchScript and ONNX, or the rule of a run of lpg-meta
   rlbench list                     list agents, update rules, models, encoders and tasks
   rlbench data COMMAND             manage offline data: list, info, make, get, check, examples
-  rlbench zoo COMMAND              use trained agents and encoders: list, card, get, import
+  rlbench zoo COMMAND              use trained agents and models: list, card, get, import
 
 Each command has its own help, as in `rlbench run bear --help`. --debug prints the full traceback of an error.\
 """
@@ -131,9 +131,9 @@ def _dispatch(words: list[str]) -> None:
         print(__version__)
     else:
         command = partial(choose(commands, words[0], "command", "rlbench --help"), words[1:])
-        from rlbench.stand_in import quickly
+        from rlbench.stand_in import show_help
 
-        quickly(command) if {"-h", "--help"} & set(words) else command()
+        show_help(command) if {"-h", "--help"} & set(words) else command()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _new_run(
 
     plain = [word for word in words if word not in ("-h", "--help")]
     task, file, length = (peek(plain, x, "") for x in ("--env", "--settings", "--updates"))
-    updates = updates or whole(length)
+    updates = updates or whole_number(length)
     recurrent = f"recurrent-{name}"
     if any(word.startswith("--memory") for word in plain) and recurrent in catalog.LEARNERS:
         raise UserError(
@@ -274,7 +274,7 @@ def _list(words: list[str]) -> None:
 
 
 def _grouped(group: str, words: list[str]) -> None:
-    """`rlbench data` or `rlbench zoo`: runs one of its commands."""
+    """A command of `rlbench data` or `rlbench zoo`."""
     known = import_module(f"rlbench.benchmarks.commands.{group}").COMMANDS
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: rlbench {group} COMMAND ...\n")

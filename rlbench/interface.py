@@ -116,9 +116,9 @@ class Learner(ABC):
     run: ClassVar[Mapping[str, Any]] = {}
     """Defaults of `rlbench run` for this learner, such as `updates`, if they differ from the usual ones."""
 
-    compiling_pays: ClassVar[int] = 50_000
-    """Number of gradient steps from which `rlbench run --compile auto` compiles: the first compilation takes as long as it saves in about
-    so many; see docs/speed.md."""
+    compile_from: ClassVar[int] = 50_000
+    """Smallest number of gradient steps for which `rlbench run --compile auto` compiles: about as many as are needed to save the time that the
+    first compilation takes; see docs/speed.md."""
     unlearned: ClassVar[tuple[str, ...]] = ()
     """Tensors that `--pretrained` does not take from another run: settings, and what belongs to a running rollout. Those of a
     network have its name in front, as in `scaler.returns`."""

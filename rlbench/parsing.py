@@ -1,4 +1,4 @@
-"""Words of the command line as dataclasses; what does not fit is one sentence. Importing it loads the standard library and tyro, nothing else."""
+"""Parses the command line to dataclasses; a line that does not fit raises an error of one sentence. Importing it loads the standard library and tyro, nothing else."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ _NUMBERS = {r"invalid literal for int\(\) with base 10": "a whole number", "coul
 
 
 def peek(words: Sequence[str], flag: str, default: str) -> str:
-    """Value of a flag, before the whole line is parsed: the presets of a learner depend on it."""
+    """Value of a flag, for the presets of a learner, which are needed before the whole line can be parsed."""
     for here, following in zip(words, [*words[1:], ""], strict=False):
         if here == flag:
             return following
@@ -29,7 +29,7 @@ def peek(words: Sequence[str], flag: str, default: str) -> str:
     return default
 
 
-def whole(text: str) -> int | None:
+def whole_number(text: str) -> int | None:
     """A whole number as tyro reads it, such as 20_000; None for any other text."""
     try:
         return int(text)
@@ -57,7 +57,7 @@ def parse(kind: type[T], words: Sequence[str], program: str, description: str = 
 
 
 def _refusal(text: str, program: str) -> str:
-    """Tyro's message about arguments that it refuses, as a sentence."""
+    """Tyro's message about arguments that it does not accept, as a sentence."""
     # Settings that are out of range have their own error message.
     if refused := re.match(r"Error parsing \S+: (.*; give .*)", text):
         return refused[1]
@@ -76,7 +76,7 @@ def _written_out(text: str) -> str:
 
 
 def _check_flags(kind: Any, words: Sequence[str], program: str) -> None:
-    """Refuses a line with an unknown flag for that, whatever tyro made of the flag's value."""
+    """Raises an error if a flag is unknown; tyro's own message may be about the value of the flag instead."""
     known = _flags(kind)
     for word in words:
         flag = word.partition("=")[0].replace("_", "-")

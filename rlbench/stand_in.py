@@ -1,8 +1,8 @@
 """A stand-in for PyTorch, with which `--help` takes a fraction of a second.
 
-The settings of a learner are in the module of its networks and losses, which imports PyTorch, and that takes seconds. Showing the settings needs only
-the names of PyTorch, not what they do. So while a command prints its help, PyTorch and the packages that are built on it are empty
-modules, in which every name is a class that may be subclassed, called and used as a decorator.
+The settings of a learner are in the module with its networks and losses, which imports PyTorch, and this takes seconds. Help shows only the settings
+and calls no function of PyTorch. So while a command prints its help, PyTorch and packages that use it are replaced by placeholder
+modules. Every attribute of these is a class that may be subclassed, called and used as a decorator.
 """
 
 import importlib.util
@@ -16,40 +16,41 @@ from types import ModuleType
 from typing import Any
 
 PACKAGES = ("torch", "safetensors", "stable_baselines3")
+"""Packages that are replaced."""
 
 
-class Name(ABCMeta):
-    """The type of a name of an empty module; each of its own names is another one."""
+class PlaceholderType(ABCMeta):
+    """The type of placeholder classes, whose attributes are placeholder classes too."""
 
     def __getattr__(cls, name: str) -> Any:
-        """Another name, but none that Python itself looks for."""
-        return _name(name)
+        """A new placeholder class; special names such as `__wrapped__` raise an AttributeError."""
+        return _placeholder(name)
 
     def __getitem__(cls, _: object) -> Any:
         """The class itself, as in `Tensor[float]`."""
         return cls
 
 
-class Nothing(metaclass=Name):
-    """What a name of an empty module is; its instances decorate functions without changing them."""
+class Placeholder(metaclass=PlaceholderType):
+    """Stands for any class, function or number of a replaced package; an instance is a decorator that changes nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Accepts everything."""
+        """Accepts any arguments."""
 
     def __call__(self, function: Any = None, *_: Any, **__: Any) -> Any:
-        """The function that it decorates."""
+        """Returns the decorated function unchanged."""
         return function
 
     def __getattr__(self, name: str) -> Any:
-        """Another one."""
-        return _name(name)()
+        """A new placeholder."""
+        return _placeholder(name)()
 
 
 def _itself(self: Any, *_: Any) -> Any:
     return self
 
 
-for _kind in (Name, Nothing):
+for _kind in (PlaceholderType, Placeholder):
     for _operation in (
         "neg",
         "add",
@@ -66,24 +67,24 @@ for _kind in (Name, Nothing):
         setattr(_kind, f"__{_operation}__", _itself)
 
 
-def _name(name: str) -> Any:
+def _placeholder(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    return Name(name, (Nothing,), {})
+    return PlaceholderType(name, (Placeholder,), {})
 
 
-class Empty(ModuleType):
-    """A module in which every name can be found."""
+class PlaceholderModule(ModuleType):
+    """A module that has every attribute."""
 
     def __getattr__(self, name: str) -> Any:
-        """A new class."""
-        found = _name(name)
+        """A new placeholder class, which the module keeps."""
+        found = _placeholder(name)
         setattr(self, name, found)
         return found
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds every module of some packages, as an empty one."""
+    """Finds every module of the given packages, and makes it a placeholder module."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = packages
@@ -93,7 +94,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(name, self, is_package=True) if found else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return Empty(spec.name)
+        return PlaceholderModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         pass
@@ -101,7 +102,7 @@ class _Finder(MetaPathFinder, Loader):
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """Imports empty modules in place of PyTorch, unless it is loaded; afterwards, what was imported with them is forgotten."""
+    """Replaces PyTorch by placeholder modules, unless it is already loaded; afterwards all modules that used them are unloaded."""
     before = set(sys.modules)
     if "torch" in before:
         yield
@@ -113,19 +114,20 @@ def without_torch() -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         for name in set(sys.modules) - before:
-            if name.startswith("rlbench.") or _uses_nothing(sys.modules[name]):
+            if name.startswith("rlbench.") or _has_placeholders(sys.modules[name]):
                 del sys.modules[name]
 
 
-def _uses_nothing(module: ModuleType) -> bool:
-    """Whether a module is empty, or holds something of an empty module."""
-    return any(isinstance(x, Empty | Name | Nothing) for x in (module, *vars(module).values()))
+def _has_placeholders(module: ModuleType) -> bool:
+    """Whether a module is a placeholder or has a placeholder among its attributes."""
+    kinds = PlaceholderModule | PlaceholderType | Placeholder
+    return any(isinstance(x, kinds) for x in (module, *vars(module).values()))
 
 
-def quickly(show: Callable[[], None]) -> None:
-    """Prints a help with the stand-in, or without it if code that is not part of the suite needs PyTorch for that."""
+def show_help(show: Callable[[], None]) -> None:
+    """Calls a function that prints help, without importing PyTorch if possible; custom code may need the real one."""
     try:
         with without_torch():
             show()
-    except Exception:  # noqa: BLE001  (Code of others may fail in any way.)
+    except Exception:  # noqa: BLE001  (Custom code may fail in any way.)
         show()

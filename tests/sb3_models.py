@@ -1,4 +1,4 @@
-"""Small model files of Stable-Baselines3."""
+"""Small models of Stable-Baselines3 and their files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ SMALL = {"net_arch": [16, 8]}
 
 
 def trained(kind: type[Any], env: str = "Pendulum-v1", **options: Any) -> BaseAlgorithm:
-    """A model after 64 steps."""
+    """A model that was trained for 64 steps."""
     quick: dict[str, Any] = {"n_steps": 64} if kind in (PPO, A2C) else {"learning_starts": 10}
     policy = {"policy_kwargs": dict(SMALL)}
     model: BaseAlgorithm = kind("MlpPolicy", env, seed=0, **quick | policy | options)
@@ -18,6 +18,6 @@ def trained(kind: type[Any], env: str = "Pendulum-v1", **options: Any) -> BaseAl
 
 
 def saved(model: BaseAlgorithm, folder: Path) -> Path:
-    """Writes a model and returns its file."""
+    """Writes a model, and returns the path of its file."""
     model.save(folder / "model.zip")
     return folder / "model.zip"

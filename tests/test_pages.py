@@ -15,7 +15,7 @@ PICTURES = sorted((DOCS / "agents").glob("*.svg"))
 
 def test_the_pages_are_up_to_date() -> None:
     made = pages()
-    single = (DOCS / f"{name}.md" for name in ("agents", "commands", "claims"))
+    single = (DOCS / f"{name}.md" for name in ("agents", "commands", "claims", "zoo"))
     committed = {file: file.read_text() for file in (*single, *PAGES, *PICTURES)}
     stale = sorted(
         x.name for x in made.keys() | committed.keys() if made.get(x) != committed.get(x)

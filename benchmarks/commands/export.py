@@ -31,7 +31,7 @@ from rlbench.benchmarks.training.loading import load_run, refuse_other_than_agen
 from rlbench.benchmarks.training.logged import curves_of
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.versions import versions
-from rlbench.benchmarks.zoo import writable
+from rlbench.benchmarks.zoo import output_folder
 from rlbench.envs.contract import Checked
 from rlbench.envs.tasks import Task
 from rlbench.errors import UserError
@@ -71,7 +71,7 @@ Inputs = tuple[Tensor, ...]
 def make(options: ExportConfig) -> None:
     """Exports the policy, checks it and writes the files."""
     learner, task = load_run(options.run, trust=options.trust)
-    folder = options.out or writable(options.run) / "export"
+    folder = options.out or output_folder(options.run) / "export"
     if isinstance(learner, MetaLearner):
         written = learner.export(folder, _origin(options.run))
         say(f"{folder}: {', '.join(path.name for path in written)}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rlbench.backbones.ranges import FEW, Range, check
 from rlbench.benchmarks.commands.dancing import dancer
-from rlbench.benchmarks.zoo import writable
+from rlbench.benchmarks.zoo import output_folder
 from rlbench.envs.making import make_from_factory, make_gymnasium, make_of_module
 from rlbench.envs.mujoco_drawing import load_mujoco, make_renderer, update_scene
 from rlbench.envs.tasks import Task
@@ -81,7 +81,7 @@ class WatchConfig:
 
 def make(options: WatchConfig) -> None:
     """Writes the film."""
-    out = options.out or writable(options.run) / "film.mp4"
+    out = options.out or output_folder(options.run) / "film.mp4"
     ending = out.suffix.lower()
     if ending not in (".mp4", ".gif"):
         raise UserError(

@@ -21,8 +21,8 @@ from rlbench.benchmarks.speed.peers import LIBRARIES
 AGENTS = ("bc", "awac", "bcq", "bear", "cql", "crr", "iql", "sac", "td3-bc")
 
 
-class Died(Exception):
-    """A worker process ended; its error is above."""
+class WorkerDied(Exception):
+    """A worker process ended before it answered; it has printed its error."""
 
 
 class Subject:
@@ -31,7 +31,7 @@ class Subject:
     def __init__(
         self, name: str, *arguments: object, worker: str = "worker", processes: int = 1, threads: int = 1
     ) -> None:  # fmt: skip
-        """Starts the processes, each on cores of its own, as many as it has threads; `ready` waits until they have built everything."""
+        """Starts the processes and binds each to as many cores as it has threads; `ready` waits until they have built everything."""
         command = [sys.executable, "-m", f"{__package__}.{worker}", name, *map(str, arguments)]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -67,7 +67,7 @@ def _answer(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise Died
+        raise WorkerDied
     return line.strip()
 
 
@@ -94,7 +94,7 @@ def measure(
     device: str,
     folders: Mapping[str, Path],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Updates per second of each subject in each round of segments, and its peak memory in MiB; without subjects that died."""
+    """Updates per second of each subject in each round of segments, and its peak memory in MiB; subjects that died are left out."""
 
     def start(name: str) -> AbstractContextManager[Subject]:
         library, *count, agent = name.split(" ")
@@ -111,7 +111,7 @@ def measure(
         rates: dict[str, list[float]] = {}
         memory: dict[str, float] = {}
 
-        def lost(name: str) -> None:
+        def leave_out(name: str) -> None:
             print(f"note: {name} ended with the error above and is left out", file=sys.stderr)
             subjects.pop(name, None), rates.pop(name, None), memory.pop(name, None)
 
@@ -119,14 +119,14 @@ def measure(
             try:
                 subjects[name] = stack.enter_context(start(name))
                 rates[name] = []
-            except Died:
-                lost(name)
+            except WorkerDied:
+                leave_out(name)
         for question in (*[seconds] * segments, "memory"):
             for name, subject in list(subjects.items()):
                 try:
                     answer = subject.ask(question)
-                except Died:
-                    lost(name)
+                except WorkerDied:
+                    leave_out(name)
                     continue
                 if question == "memory":
                     memory[name] = answer
@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _judge(rates: dict[str, list[float]], threads: int, agents: Sequence[str]) -> list[str]:
-    """Prints each target with the measured ratio; returns what is far below it, or was not measured, in sentences."""
+    """Prints each target with the measured ratio; returns a sentence for each ratio that is far below its target or was not measured."""
     print("\n| agent | compared with | ratio | products | target |")
     print("| --- | --- | --- | --- | --- |")
     faults = []
@@ -221,9 +221,10 @@ def _judge(rates: dict[str, list[float]], threads: int, agents: Sequence[str]) -
         reached, limit, target = aim.reached(rates), aim.limit(rates), aim.target(rates)
         if reached is None:
             jobs = "" if aim.subject == "rlbench" else f" and --jobs {aim.threads}"
+            checkout = f"give a checkout of it as --{aim.peer}{jobs}"
             faults.append(
-                f"{ours} was not compared with {aim.peer}: give a checkout as --{aim.peer}{jobs}, or install d3rlpy; CONTRIBUTING.md "
-                "says how"
+                f"{ours} was not compared with {aim.peer}: {'install it' if aim.peer == 'd3rlpy' else checkout}, or correct its error above; "
+                "see CONTRIBUTING.md"
             )
             continue
         print(

@@ -1,8 +1,8 @@
 """Targets for the speed of updates compared with other libraries.
 
-Batch 256, hidden layers 256-256, peers' defaults, medians of one run. On every CPU another share of an update is matrix products, which all
-libraries leave to the same few kernels. So a target never exceeds `SHARE` of the ratio that our products alone would reach. `--check` fails if a
-ratio is below `SLACK` of its target: machines differ, but a larger loss should be noticed.
+Batch 256, hidden layers 256-256, peers' defaults, medians of one run. All libraries leave matrix products to the same few kernels, and the
+share of an update that these take depends on the CPU. So a target never exceeds `SHARE` of the ratio that our products alone would reach. `--check`
+fails if a ratio is below `SLACK` of its target: machines differ, but a larger loss should be noticed.
 """
 
 from collections.abc import Mapping

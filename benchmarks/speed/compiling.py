@@ -1,7 +1,7 @@
-"""`python -m rlbench.benchmarks.speed.compiling AGENT ...`: after how many updates compiling pays, as rows of a Markdown table.
+"""`python -m rlbench.benchmarks.speed.compiling AGENT ...`: the number of updates after which compiling saves time, as rows of a Markdown table.
 
-Times are processor time of this process and of the compiler, so that other load on the machine matters little. Each agent has a process and a
-compiler's cache of its own.
+Times are processor times of the process and of the compiler, so that other load on the machine matters little. Each agent is measured in a new
+process with an empty compiler cache.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 
 SHORTEST, ROUNDS = 1.5, 5
-"""Least processor time of a round in seconds, and the number of rounds, of which the best counts."""
+"""Shortest processor time of a round in seconds, and the number of rounds, of which the fastest counts."""
 
 
 def processor_time() -> float:
@@ -23,7 +23,7 @@ def processor_time() -> float:
 
 
 def milliseconds(step: Callable[[], object]) -> float:
-    """Processor time of a step, in its best round."""
+    """Processor time of a step in milliseconds, in the fastest round."""
     step()
     best = float("inf")
     for _ in range(ROUNDS):
@@ -36,7 +36,7 @@ def milliseconds(step: Callable[[], object]) -> float:
 
 
 def row(agent: str) -> str:
-    """The row of an agent; the compiler's cache must be empty."""
+    """The row of an agent; the compiler's cache has to be empty."""
     import torch
 
     from rlbench import compute
@@ -49,7 +49,7 @@ def row(agent: str) -> str:
     def compiled() -> tuple[Callable[[], object], float]:
         learn = compiled_learn(our_agent(agent, "cpu"))
         start = processor_time()
-        for _ in range(4):  # All phases.
+        for _ in range(4):  # Enough updates for all phases.
             learn(batch)
         return lambda: learn(batch), processor_time() - start
 

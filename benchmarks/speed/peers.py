@@ -32,7 +32,7 @@ class Library:
     folder: str
     """Their folder in a checkout."""
     scripts: dict[str, str]
-    """Script of each agent, with arguments after it that make its work equal to ours."""
+    """Script of each agent, followed by arguments with which its networks have the sizes of ours."""
     arguments: str
     """Arguments for no evaluations and as many calls of wandb as possible."""
     updates: int

@@ -158,7 +158,7 @@ class Products(TorchDispatchMode):
 
 
 def kernels(product: Callable[..., Tensor], a: Tensor, b: Tensor) -> list[Step]:
-    """Ways to compute a matrix product: by both libraries, one matrix after the other, or as a sum if a side is 1."""
+    """Ways to compute a matrix product: with oneDNN and MKL, one matrix of a batch after another, and as a sum if a dimension has size 1."""
     ways: list[Step] = [partial(product, a, b)]
     if a.ndim == 3:
         pairs = list(zip(a, b, strict=True))
@@ -166,7 +166,7 @@ def kernels(product: Callable[..., Tensor], a: Tensor, b: Tensor) -> list[Step]:
     if thin.product(a, b) is not NotImplemented:
         ways.append(partial(thin.product, a, b))
     chosen = torch.get_float32_matmul_precision()
-    # The other of oneDNN and MKL where both are float32; see `compute.configure`.
+    # `compute.configure` chooses oneDNN with "medium" if that computes in float32; "highest" is MKL.
     return [*ways, *([_by_mkl(ways[0], chosen)] if chosen == "medium" else [])]
 
 
@@ -182,7 +182,7 @@ def _by_mkl(product: Step, chosen: str) -> Step:
 
 
 def fastest(ways: list[Step]) -> Step:
-    """The way whose best time of several is the shortest."""
+    """The fastest of several ways, by the best of five measurements of each."""
 
     def seconds(step: Step) -> float:
         start = time.perf_counter()

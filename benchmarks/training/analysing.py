@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rlbench.backbones.analyses import load_analysis
 from rlbench.benchmarks.training.run_folder import RunFolder, folder_name
 from rlbench.benchmarks.training.versions import versions
-from rlbench.benchmarks.zoo import writable
+from rlbench.benchmarks.zoo import output_folder
 from rlbench.errors import FAILURES, UserError, raised_by
 from rlbench.files import write_atomically
 from rlbench.trust import Trust, texts, with_names
@@ -54,7 +54,7 @@ class AnalysisJob:
         """Where the results are: in the first run, next to the results of the same analysis with other settings or other runs."""
         if self.out is not None:
             return self.out
-        name = writable(self.runs[0]) / "analyses" / folder_name(self.name)
+        name = output_folder(self.runs[0]) / "analyses" / folder_name(self.name)
         numbered = (name.with_name(f"{name.name}-{number}") for number in count(2))
         return next(x for x in chain([name], numbered) if self._belongs(x))
 
@@ -212,10 +212,10 @@ def _untrained(learner: Any, seed: int) -> Any:
 
 def _history(learner: Any, path: Path) -> Iterator[tuple[int, Any]]:
     """The learner of a run at each snapshot; the same object in another state each time."""
-    from rlbench.benchmarks.training.loading import completed
+    from rlbench.benchmarks.training.loading import loadable_state
 
     for update, state in RunFolder(path).snapshots(learner.device):
-        learner.load_state_dict(completed(learner, state))
+        learner.load_state_dict(loadable_state(learner, state))
         yield update, learner
 
 

@@ -142,7 +142,7 @@ class Callbacks:
             state = callback.state_dict()
         if not (isinstance(state, Mapping) and _storable(state)):
             raise UserError(
-                f"`state_dict` of {name} returned {state!r}; return a dict of tensors, numbers, texts, lists and further dicts"
+                f"`state_dict` of {name} returned {state!r}; return a dict of tensors, numbers, strings, lists and nested dicts"
             )
         return dict(state)
 

@@ -59,7 +59,7 @@ def training_lifetimes(task: Task, settings: Any, config: RunConfig) -> Lifetime
 
 def compiles(config: RunConfig, learner: Learner) -> bool:
     """Whether the run compiles its updates; a UserError if this is requested but impossible."""
-    short = config.updates * learner.compiled_steps < learner.compiling_pays
+    short = config.updates * learner.compiled_steps < learner.compile_from
     if config.compile == "off" or (config.compile == "auto" and short):
         return False
     hindrance = why_not(learner)

@@ -50,9 +50,9 @@ class RunConfig:
     threads: int = 1
     """Number of PyTorch threads; small networks gain little from more than one."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the update; roughly halves its time after a one-off half minute (seconds in later runs).
-    auto: in runs that are long enough for that to pay (2,000 to 50,000 gradient steps or more, depending on the learner), if
-    the learner and the machine support it."""
+    """Compile the update; this reduces its time, often to a half or two thirds, after a one-off half minute (seconds in later
+    runs). auto: in runs that are long enough to save time (from 2,000 to 50,000 gradient steps on, depending on the learner), if the
+    learner and the machine support it."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products and convolutions of an update. bfloat16 is fast on GPUs and on
     processors with AMX or AVX-512 BF16; others emulate it. Acting is always float32."""

@@ -29,7 +29,7 @@ from rlbench.trust import Trust, refuse_untrusted, texts
 
 OPTIMISERS = (Optimizer, Adam, SGD)
 WEIGHTS_ONLY = "weights_only"
-"""Entry of a checkpoint without optimisers and random generators, from which no run can be resumed."""
+"""Entry of checkpoints without optimisers and random generators, from which no run can be resumed."""
 
 
 def task_of(name: str, learner: type[Learner], settings: Any) -> Task:
@@ -90,7 +90,7 @@ def load_run(path: Path, device: str = "cpu", *, trust: Trust = False) -> tuple[
         raise UserError(f"{path} has no checkpoint yet; let the run continue for longer")
     with explaining_misfit(path):
         learner.load_state_dict(
-            completed(learner, state["learner"], weights_only=WEIGHTS_ONLY in state)
+            loadable_state(learner, state["learner"], weights_only=WEIGHTS_ONLY in state)
         )
     return learner, task
 
@@ -125,22 +125,22 @@ def learner_for(name: str, task: Task) -> type[Learner]:
     return found if task.team is None else team_of(found, name, task.team)
 
 
-def completed(
+def loadable_state(
     learner: Learner, state: Mapping[str, Any], *, weights_only: bool = False
 ) -> dict[str, Any]:
-    """A saved state with the learner's own generator states: the saved ones do not fit on another kind of device.
+    """A saved state in which the states of random generators are the learner's own, because saved ones do not fit on another kind of device.
 
     Args:
         learner: A learner that is not trained yet.
-        state: The state.
-        weights_only: Whether it comes from `weights_of`, so that the learner's own optimisers complete it.
+        state: The saved state.
+        weights_only: Whether it is from `weights_of`; then the states of optimisers are the learner's own too.
     """
     found, own = dict(state), learner.state_dict()
     for name, value in vars(learner).items():
         if isinstance(value, Generator) or (weights_only and isinstance(value, OPTIMISERS)):
             found[name] = own[name]
         elif isinstance(value, Learner):
-            found[name] = completed(value, state[name], weights_only=weights_only)
+            found[name] = loadable_state(value, state[name], weights_only=weights_only)
     return found
 
 

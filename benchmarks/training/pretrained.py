@@ -102,7 +102,7 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
             name = next(x for x in FROM_RUNS if ENCODERS.load(x).layers is type(reader))
             what, options = reader.fixed
             raise UserError(
-                f"the encoder `{name}` of this run has other {what} than the network of {path}; give --encoder {name}:{path} without "
+                f"the encoder `{name}` of this run differs from the network of {path} in its {what}; give --encoder {name}:{path} without "
                 f"options of the network, such as {options}"
             )
         own.load_state_dict(state, strict=False)

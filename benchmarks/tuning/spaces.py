@@ -176,7 +176,7 @@ def _read(asked: Sequence[str], learner: str, settings: Any) -> Iterator[Searche
         )
         if space is None:
             raise UserError(
-                f"--search {entry}: {name} is {written(getattr(settings, name))}, from which no values to search follow; "
+                f"--search {entry}: no values to search can be derived from {name} = {written(getattr(settings, name))}; "
                 f"give some, as in --search {word}=A,B,C"
                 + (f" or {word}=LOW..HIGH" if _numbers(hints[name]) else "")
             )

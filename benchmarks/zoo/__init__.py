@@ -1,7 +1,7 @@
-"""Trained agents and encoders that come with the package: `zoo:NAME` stands for the folder of one of them.
+"""Trained agents and models that come with the package: `zoo:NAME` stands for the folder of one of them.
 
-Each is the folder of a finished run without what only a resume needs: config.json, the evaluation of the last update in measures.npz, and a
-checkpoint without optimisers and random generators. about.txt says in one line what it is.
+Each folder is a finished run without the files that only a resume needs. It contains config.json, the evaluation of the last update in
+measures.npz, a checkpoint without optimisers and random generators, and about.txt, a description in one line.
 """
 
 import difflib
@@ -17,15 +17,15 @@ ABOUT = "about.txt"
 
 
 def names() -> list[str]:
-    """The names of all trained agents and encoders."""
+    """The names of all trained agents and models, sorted."""
     return sorted(file.parent.name for file in TRAINED.glob(f"*/{ABOUT}"))
 
 
 def located(run: Path) -> Path:
-    """The folder of a run, given by its path or as `zoo:NAME`.
+    """The folder of a run that is given by its path or as `zoo:NAME`.
 
     Raises:
-        UserError: There is nothing of that name.
+        UserError: No trained agent or model has this name.
     """
     if not str(run).startswith(PREFIX):
         return run
@@ -37,27 +37,27 @@ def located(run: Path) -> Path:
     return TRAINED / name
 
 
-def writable(run: Path) -> Path:
-    """The folder to which a command may write what it makes of a run: its own, or a copy of `zoo:NAME` in runs/."""
+def output_folder(run: Path) -> Path:
+    """The folder for the output of a command about a run: that of the run, or for `zoo:NAME` a copy in runs/, which is made if it is missing."""
     folder = located(run)
     if folder == run:
         return run
     out = Path("runs") / folder.name
-    return out if (out / "config.json").exists() else copied(folder.name, out)
+    return out if (out / "config.json").exists() else copy(folder.name, out)
 
 
-def copied(name: str, out: Path) -> Path:
-    """Copies a trained agent or encoder to a new folder, and returns that.
+def copy(name: str, out: Path) -> Path:
+    """Copies a trained agent or model to a new folder, and returns this folder.
 
     Raises:
-        UserError: There is nothing of that name, or the folder exists.
+        UserError: No trained agent or model has this name, or the folder exists.
     """
     folder = located(Path(PREFIX + name))
     if out.exists():
         raise UserError(f"{out} exists already; give another folder as --out, or remove it")
     part = out.with_name(f".{out.name}.part")
     with explaining_os_errors(out):
-        shutil.rmtree(part, ignore_errors=True)  # A kill may have left it.
+        shutil.rmtree(part, ignore_errors=True)  # A killed copy may have left it.
         part.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, part, ignore=shutil.ignore_patterns(ABOUT))
         part.rename(out)

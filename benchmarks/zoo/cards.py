@@ -1,4 +1,4 @@
-"""Describes the trained agents, encoders and rules that come with the package."""
+"""Cards of the trained agents, models and update rules that come with the package."""
 
 import json
 from collections.abc import Mapping
@@ -30,24 +30,24 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about one of them."""
+    """The facts about a trained agent, model or update rule."""
 
     name: str
     about: str
-    """What it is, in one line."""
+    """A description in one line."""
     config: Config
     """Learner, options and versions of its run."""
     headline: str
-    """Its main result, in a few words."""
+    """The main result, in a few words."""
     result: str
-    """Every measure of its evaluation."""
+    """Every measure of the evaluation."""
     use: str
-    """A command that uses it."""
+    """An example of a command that uses it."""
     bytes: int
-    """Size of its files."""
+    """Size of all files."""
 
     def rows(self) -> dict[str, str]:
-        """What a card shows, by title."""
+        """The lines of the card: text by title."""
         learner, run, data = (self.config.get(key) for key in ("learner", "run", "data"))
         assert learner is not None
         assert run is not None
@@ -59,17 +59,17 @@ class Card:
         rows["result"] = self.result
         rows["settings"] = ", ".join(f"{key}={_plain(x)}" for key, x in learner["settings"].items())
         rows["versions"] = ", ".join(f"{key} {x}" for key, x in self.config["versions"].items())
-        rows["size"] = f"{self.bytes / 1e6:.1f} MB"
+        rows["size"] = f"{self.bytes / 1e6:.2f} MB"
         rows["made by"] = command_of(self.config)
         rows["use"] = self.use
         return rows
 
 
 def card(name: str) -> Card:
-    """The card of a trained agent, encoder or rule.
+    """The card of a trained agent, model or update rule.
 
     Raises:
-        UserError: There is nothing of that name.
+        UserError: None of them has this name.
     """
     if name in RULES:
         return _card_of_rule(name)
@@ -86,18 +86,19 @@ def card(name: str) -> Card:
 
 
 def _card_of_rule(name: str) -> Card:
-    """The card of one of LPG's rules."""
+    """The card of an update rule of LPG."""
     file = RULES_FOLDER / f"{name}.json"
     config = json.loads(file.read_bytes())
-    result = ", ".join(f"{key} {x:.3f}" for key, x in config["scores"].items())
+    rewards = ", ".join(f"{key} {x:.3f}" for key, x in config["scores"].items())
+    result = f"reward per step, of agents with the rule (reward), of A2C (a2c) and of random actions (random): {rewards}"
     return Card(
-        name, f"update rule of lpg {RULES[name]}", config, "-", result, f"rlbench run lpg --env CartPole-v1 --rule {name}",
+        name, f"update rule of lpg, {RULES[name]}", config, "-", result, f"rlbench run lpg --env CartPole-v1 --rule {name}",
         _size(RULES_FOLDER.glob(f"{name}.*")),
     )  # fmt: skip
 
 
 def command_of(config: Config) -> str:
-    """The command that makes a run with the settings of a config.json."""
+    """The command that starts a run with the options and settings of a config.json."""
     name, given = config["learner"]["name"], config["run"]
     learner = load_learner(name)
     settings = asdict(learner.Config(**learner.preset(given["env"], given["updates"])))
@@ -114,7 +115,7 @@ def command_of(config: Config) -> str:
 
 
 def _words(key: str, value: Any) -> list[str]:
-    """A setting as words of a command."""
+    """A setting as words of a command line."""
     flag = key.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]

@@ -1,4 +1,4 @@
-"""Writes finished runs with the weights of their learners alone."""
+"""Evaluates agents and writes finished runs that contain only the weights of their learners."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from rlbench.envs.tasks import Task
 from rlbench.interface import Agent, Learner
 
 
-def evaluated(agent: Agent, task: Task, episodes: int, seed: int) -> dict[str, NDArray[Any]]:
-    """Plays an agent on its task and on held-out levels; see `RunFolder.add_evaluation`."""
+def evaluate(agent: Agent, task: Task, episodes: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Measures of each episode of an agent on its task and, if the task has them, on held-out levels; see `RunFolder.add_evaluation`."""
     columns: dict[str, NDArray[Any]] = {}
     for each in evaluators_of(agent, task, episodes):
         columns |= each.columns(agent, seed)
@@ -24,14 +24,14 @@ def evaluated(agent: Agent, task: Task, episodes: int, seed: int) -> dict[str, N
 def write(
     path: Path, config: Mapping[str, Any], update: int, learner: Learner, columns: Mapping[str, NDArray[Any]]
 ) -> None:  # fmt: skip
-    """Writes the folder of a run that ended after an update, and cannot be resumed.
+    """Writes the folder of a finished run that cannot be resumed.
 
     Args:
         path: A new folder.
         config: See `RunFolder.config`.
-        update: Its last update.
+        update: The last update.
         learner: The trained learner.
-        columns: Its evaluation.
+        columns: The evaluation after this update.
     """
     folder = RunFolder(path)
     folder.start(config)

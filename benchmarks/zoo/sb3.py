@@ -1,6 +1,6 @@
-"""Converts model files of Stable-Baselines3 to finished runs of the agents `sb3-...`, whose networks are the library's own.
+"""Converts model files of Stable-Baselines3 to finished runs of the agents `sb3-...`, whose networks are those of the library.
 
-Weights are all that is taken: optimisers and the temperature of SAC begin anew if the run is continued with `--pretrained`.
+Only the weights are kept: a new run with `--pretrained` starts with new optimisers and SAC's initial temperature.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.runner import Run
-from rlbench.benchmarks.zoo.finished import evaluated, write
+from rlbench.benchmarks.zoo.finished import evaluate, write
 from rlbench.files import file_hash
 from rlbench.offline_data.recording.sb3_policy import (
     ON_POLICY,
@@ -23,13 +23,13 @@ from rlbench.offline_data.recording.sb3_policy import (
 )
 
 
-def imported(model: Path, env: str, episodes: int, out: Path | None = None) -> Run:
-    """Makes a finished run of a model file.
+def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Run:
+    """Converts a model file to a finished run.
 
     Args:
-        model: A file that `model.save` wrote; see `SB3Policy` for what it may hold.
-        env: Task that it was trained on.
-        episodes: Number of episodes of its evaluation.
+        model: A file that `model.save` wrote; see `SB3Policy` for the supported models.
+        env: Task on which the model was trained.
+        episodes: Number of episodes of the evaluation.
         out: Folder of the run; by default a new one in runs/.
 
     Returns:
@@ -58,16 +58,17 @@ def imported(model: Path, env: str, episodes: int, out: Path | None = None) -> R
     kind = load_learner(name)
     run = Run(name, kind.Config(**kind.preset(env, updates) | settings), config)
     run.folder.refuse_other_run()
-    SB3Policy(model, run.world.observation_space, run.world.action_space)  # Refuses another task.
+    # Raises an error if the model does not fit the task.
+    SB3Policy(model, run.world.observation_space, run.world.action_space)
     agent = run.learner
     try:
         agent.policy.load_state_dict(weights)
     except RuntimeError:
         raise refusal(
             model,
-            "its critics or its value network have other layers than its policy, or SAC has not two critics",
+            "the layers of its critics or value network differ from those of its policy, or it is SAC without exactly two critics",
         ) from None
-    columns = evaluated(agent, run.task, episodes, config.seed)
+    columns = evaluate(agent, run.task, episodes, config.seed)
     origin = {
         "file": model.name,
         "sha256": file_hash(model),

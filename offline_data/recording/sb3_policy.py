@@ -229,7 +229,7 @@ def family_of(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any
 
 
 def refusal(file: Path, why: str) -> UserError:
-    """The error about a model file that cannot be used."""
+    """An error about a model file that cannot be used, for `why`."""
     return UserError(
         f"{file} cannot be used: {why}; give an MlpPolicy of SAC, TD3, DDPG, PPO, A2C or DQN that "
         "was trained on plain observations"

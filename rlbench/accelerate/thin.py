@@ -1,7 +1,7 @@
-"""Matrix products with a side of 1 as multiplications and sums, which a compiler fuses with what comes before and after.
+"""Matrix products with a dimension of size 1 as multiplications and sums, which a compiler fuses with the operations before and after them.
 
-A critic ends in a product of [B, 256] with [256, 1], and its gradients are such products too. Libraries of matrix products are made for large
-ones: on a Zen 4 core, oneDNN takes 21.6 microseconds for 256x256 by 256x1, MKL 5.5, and the memory traffic 1.1.
+The last layer of a critic is a product of [B, 256] and [256, 1], and its gradients are such products too. Libraries are optimised for large
+matrices: on a Zen 4 core, a product of 256x256 and 256x1 takes oneDNN 21.6 microseconds and MKL 5.5, although its memory traffic alone takes 1.1.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 def product(a: Tensor, b: Tensor) -> Any:
-    """`a @ b` for [..., M, K] and [..., K, N]; NotImplemented if no side is 1."""
+    """`a @ b`, [..., M, N], of [..., M, K] and [..., K, N]; NotImplemented unless M, K or N is 1."""
     if b.shape[-1] == 1:
         return (a * b.mT).sum(-1, keepdim=True)
     if a.shape[-2] == 1:
@@ -25,7 +25,7 @@ def product(a: Tensor, b: Tensor) -> Any:
 
 
 def sum_with_product(added: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:  # fmt: skip
-    """`added + a @ b`; NotImplemented if no side is 1 or there are factors."""
+    """`added + a @ b`; NotImplemented unless M, K or N is 1 and both factors, `beta` and `alpha`, are 1."""
     found = product(a, b) if beta == alpha == 1 else NotImplemented
     return found if found is NotImplemented else added + found
 
@@ -36,4 +36,4 @@ THIN: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: sum_with_product,
     aten.baddbmm.default: sum_with_product,
 }
-"""Replacements for matrix products in a trace."""
+"""Replacements for matrix products in a trace, by operator."""

@@ -18,7 +18,7 @@ from rlbench.agents.ppo import PPO
 from rlbench.benchmarks.commands import export
 from rlbench.benchmarks.commands.watch import frames
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.loading import completed, learner_for, load_run, weights_of
+from rlbench.benchmarks.training.loading import learner_for, load_run, loadable_state, weights_of
 from rlbench.benchmarks.training.pretrained import encoders_of
 from rlbench.benchmarks.training.rollouts import RolloutDriver
 from rlbench.benchmarks.training.runner import Run
@@ -242,7 +242,7 @@ def test_encoders_of_all_members_are_found() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_alone_make_a_new_team_act_the_same(kind: str) -> None:
+def test_a_new_team_with_the_weights_of_another_has_its_values(kind: str) -> None:
     one, other = (team_of(PPO, "ppo", kind)(PPO.Config(hidden=(8,)), SPEC, seed=x) for x in (0, 1))
 
     def values(team: Any) -> Tensor:
@@ -251,7 +251,7 @@ def test_weights_alone_make_a_new_team_act_the_same(kind: str) -> None:
     assert not torch.equal(values(one), values(other))
     weights = weights_of(one)
     assert not any("optimizer" in x or "generator" in x for x in str(weights).split("'"))
-    other.load_state_dict(completed(other, weights, weights_only=True))
+    other.load_state_dict(loadable_state(other, weights, weights_only=True))
     assert torch.equal(values(one), values(other))
 
 

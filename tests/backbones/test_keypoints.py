@@ -163,7 +163,7 @@ def test_other_runs_images_and_networks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--encoder objects:.*a run of pose-mrf, which has no objects; give a run of ssd"):  # fmt: skip
         encoder_and_run(f"objects:{folder}")
     other = PPO(PPO.Config(encoder=f"{OPTIONS},points=4"), Spec(HeadLeftOrRight.observation_space, Discrete(2)))  # fmt: skip
-    with pytest.raises(UserError, match=r"`keypoints` of this run has other layers or key points than the network of .*; give --encoder keypoints:.* such as branches or points"):  # fmt: skip
+    with pytest.raises(UserError, match=r"`keypoints` of this run differs from the network of .* in its layers or key points; give --encoder keypoints:.* such as branches or points"):  # fmt: skip
         load_pretrained(other, str(folder), trust=True)
     large = Box(0, 255, (48, 48, 6), np.uint8)
     with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 48x48x3; give a task"):

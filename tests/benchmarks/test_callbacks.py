@@ -343,7 +343,7 @@ def test_a_class_that_no_longer_changes_the_learner_is_refused_on_resume(
         ("text", "returned 'x'; return a dict of names and finite numbers, or None"),
         ("nan", "returned {'x': nan}"),
         ("update", "returned {'update': 1.0}"),
-        ("state", "return a dict of tensors, numbers, texts, lists and further dicts"),
+        ("state", "return a dict of tensors, numbers, strings, lists and nested dicts"),
         ("list", f"`state_dict` of {HERE}:Wrong returned [1]; return a dict"),
     ],
 )

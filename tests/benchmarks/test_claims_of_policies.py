@@ -67,9 +67,9 @@ def missions(going: float, fetching: float, without: float = 0.5) -> Results:
     """Shares of 20 episodes that end with a reward; seed 1 solves one more than seed 0.
 
     Args:
-        going: The share of a policy that reads from scratch, where it may try again.
-        fetching: Its share where it may not.
-        without: The share of a policy that does not read, there.
+        going: The share of a policy that reads and learns from scratch, on the level with a second try.
+        fetching: Its share on the level without a second try.
+        without: The share of a policy that does not read, on the level without a second try.
     """
     shares = {
         policy_missions.WITHOUT: (0.95, without),

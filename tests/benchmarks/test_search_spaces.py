@@ -146,8 +146,8 @@ def test_a_range_of_a_decade_or_more_is_logarithmic() -> None:
         (("switch=1,0",), "'1' is not a value of this setting; give true or false"),
         (("hidden=1..2",), "this setting is not a number; give values with commas"),
         (("hidden=8,8",), "a search needs two values or more; give them with commas"),
-        (("encoder",), "encoder is grid, from which no values to search follow; give some, as in --search encoder=A,B,C"),
-        (("alpha",), "alpha is 0.0, from which no values to search follow; give some, as in --search alpha=A,B,C or alpha=LOW..HIGH"),
+        (("encoder",), "no values to search can be derived from encoder = grid; give some, as in --search encoder=A,B,C"),
+        (("alpha",), "no values to search can be derived from alpha = 0.0; give some, as in --search alpha=A,B,C or alpha=LOW..HIGH"),
         (("discount", "discount=0.9,0.99"), "--search names discount twice; give it once"),
     ],
 )  # fmt: skip

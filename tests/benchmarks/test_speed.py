@@ -95,17 +95,17 @@ def test_no_target_exceeds_what_the_products_allow(capsys: pytest.CaptureFixture
     assert not speed._judge(rates | {"rlbench bear": [1.4]}, 1, ["bear"])
 
 
-def test_a_check_without_a_peer_fails_in_words() -> None:
+def test_a_check_without_a_peer_fails_and_says_how_to_get_it() -> None:
     rates = {"rlbench iql": [1.0], "products iql": [1.0], "corl iql": [0.5]}
     (fault,) = speed._judge(rates, 1, ["iql"])
     assert fault.startswith(
-        "iql was not compared with unifloral: give a checkout as --unifloral, or"
+        "iql was not compared with unifloral: give a checkout of it as --unifloral, or"
     )
+    (fault,) = speed._judge({"products bcq": [1.0]}, 1, ["bcq"])
+    assert fault.startswith("bcq was not compared with d3rlpy: install it, or")
 
 
-def test_a_peer_that_dies_loses_its_own_rows(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_peer_that_dies_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "algorithms" / "offline"
     folder.mkdir(parents=True)
     (folder / "any_percent_bc.py").write_text("raise SystemExit('no licence')")
@@ -120,7 +120,7 @@ def test_a_peer_that_dies_loses_its_own_rows(
     assert "corl bc" not in json.loads(file.read_text())["updates_per_second"]
 
 
-def test_the_fastest_kernel_is_chosen_and_all_are_equal() -> None:
+def test_the_fastest_kernel_is_chosen_and_all_have_the_same_result() -> None:
     a, b = torch.randn(2, 64, 32), torch.randn(2, 32, 1)
     ways = kernels(torch.bmm, a, b)
     assert len(ways) >= 3

@@ -1,4 +1,4 @@
-"""Trained agents and encoders that come with the package."""
+"""Trained agents and models that come with the package."""
 
 import shlex
 import shutil
@@ -17,12 +17,12 @@ from rlbench.benchmarks.tables.methods import UNDECISIVE
 from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.zoo import cards
-from rlbench.benchmarks.zoo.finished import evaluated
+from rlbench.benchmarks.zoo.finished import evaluate
 from rlbench.cli import main
 from rlbench.interface import Agent
 
 LARGEST = 15e6
-"""Bytes of all of them."""
+"""Largest size of all files together, in bytes."""
 
 
 def output(words: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -32,11 +32,13 @@ def output(words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_everything_that_the_script_makes_is_there_and_small() -> None:
     assert set(zoo.names()) == set(ENTRIES)
-    assert sum(cards.card(name).bytes for name in zoo.names()) < LARGEST
+    found = [cards.card(name) for name in zoo.names()]
+    assert sum(x.bytes for x in found) < LARGEST
+    assert {x.name: x.about for x in found} == {name: x[1] for name, x in ENTRIES.items()}
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
-def test_the_command_of_a_card_makes_the_same_run(name: str) -> None:
+def test_the_command_of_a_card_starts_the_same_run(name: str) -> None:
     config = cards.card(name).config
     words = shlex.split(cards.command_of(config))
     assert words[:2] == ["rlbench", "run"]
@@ -51,7 +53,7 @@ def test_the_command_of_a_card_makes_the_same_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
-def test_weights_fit_and_give_finite_answers(name: str) -> None:
+def test_weights_load_and_are_finite_and_actions_are_valid(name: str) -> None:
     learner, task = load_run(Path(f"zoo:{name}"))
     if isinstance(learner, Agent):
         env = task.make()
@@ -65,7 +67,7 @@ def test_weights_fit_and_give_finite_answers(name: str) -> None:
             assert all(bool(x.isfinite().all()) for x in part.parameters())
 
 
-def test_names_are_listed_with_their_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_names_are_listed_and_cards_show_results(capsys: pytest.CaptureFixture[str]) -> None:
     listed = output("zoo list", capsys)
     assert all(name in listed for name in (*ENTRIES, *RULES))
     assert "score" in listed
@@ -90,7 +92,7 @@ def test_a_copy_is_a_finished_run(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_kill_while_copying_leaves_nothing_in_the_way(
+def test_a_copy_can_be_made_after_an_earlier_one_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(source: Path, out: Path, **_: object) -> None:
@@ -106,22 +108,22 @@ def test_a_kill_while_copying_leaves_nothing_in_the_way(
     assert sorted(x.name for x in tmp_path.iterdir()) == ["run"]
 
 
-def test_what_a_command_makes_of_it_goes_to_a_copy_and_not_into_the_package(
+def test_commands_write_into_a_copy_and_not_into_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(zoo.TRAINED.rglob("*"))
     for _ in range(2):
-        assert zoo.writable(Path("zoo:ppo-cartpole")) == Path("runs/ppo-cartpole")
+        assert zoo.output_folder(Path("zoo:ppo-cartpole")) == Path("runs/ppo-cartpole")
     assert main(["watch", "zoo:ppo-cartpole", "--size", "32"]) == 0
     assert (tmp_path / "runs/ppo-cartpole/film.mp4").exists()
     assert (tmp_path / "runs/ppo-cartpole/config.json").exists()
     assert sorted(zoo.TRAINED.rglob("*")) == before
-    assert zoo.writable(Path("own")) == Path("own")
+    assert zoo.output_folder(Path("own")) == Path("own")
 
 
 @pytest.mark.slow
-def test_an_analysis_of_it_is_kept_in_the_copy(
+def test_an_analysis_is_written_into_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -131,7 +133,7 @@ def test_an_analysis_of_it_is_kept_in_the_copy(
     assert [x.name for x in (tmp_path / "runs/ppo-cartpole/analyses").iterdir()] == ["adversarial"]
 
 
-def test_a_run_begins_with_the_weights_of_an_agent_or_encoder(tmp_path: Path) -> None:
+def test_a_run_can_begin_with_the_weights_of_an_agent_of_the_package(tmp_path: Path) -> None:
     words = "run ppo --env CartPole-v1 --updates 1 --rollout-steps 64 --learning-rate 1e-30 --eval-episodes 1 --pretrained zoo:ppo-cartpole"  # fmt: skip
     assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
     obs = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
@@ -139,7 +141,7 @@ def test_a_run_begins_with_the_weights_of_an_agent_or_encoder(tmp_path: Path) ->
     assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:ppo-cartpole"
 
 
-def test_an_encoder_may_name_it(tmp_path: Path) -> None:
+def test_an_encoder_can_use_a_network_of_the_package(tmp_path: Path) -> None:
     words = "run ppo --env MiniGrid-Empty-5x5-v0 --encoder objects:zoo:minigrid-objects --updates 1 --rollout-steps 8 --batch-size 8 --eval-episodes 1"  # fmt: skip
     assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
     assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:minigrid-objects"
@@ -170,11 +172,11 @@ def test_wrong_names_are_explained(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ENTRIES))
-def test_agents_score_what_their_cards_say(name: str) -> None:
+def test_agents_reach_the_returns_on_their_cards(name: str) -> None:
     learner, task = load_run(Path(f"zoo:{name}"))
     if not isinstance(learner, Agent):
         pytest.skip("a model")
     said = RunFolder(Path(f"zoo:{name}")).last_evaluation()["return"]
-    found = evaluated(learner, task, len(said), seed=2)["return"]
+    found = evaluate(learner, task, len(said), seed=2)["return"]
     error = np.hypot(said.std(), found.std()) / len(said) ** 0.5
     assert abs(said.mean() - found.mean()) <= 4 * error + 1e-6

@@ -1,4 +1,4 @@
-"""Model files of Stable-Baselines3 as finished runs: the agent acts as the model, in every command."""
+"""Model files of Stable-Baselines3 as finished runs: the agent takes the same actions as the model."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def observations(env: str) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "env", "agent"), KINDS)
-def test_the_agent_acts_as_the_model_does(
+def test_the_agent_takes_the_same_actions_as_the_model(
     kind: type[Any], env: str, agent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = trained(kind, env)
@@ -44,7 +44,7 @@ def test_the_agent_acts_as_the_model_does(
     assert len(folder.last_evaluation()["return"]) == 2
 
 
-def test_layers_and_activations_are_the_models(tmp_path: Path) -> None:
+def test_the_agent_has_the_layers_and_activations_of_the_model(tmp_path: Path) -> None:
     from torch import nn
 
     model = trained(SAC, policy_kwargs={"net_arch": [12, 7, 5], "activation_fn": nn.ELU})
@@ -70,7 +70,7 @@ def test_layers_and_activations_are_the_models(tmp_path: Path) -> None:
     assert settings["activation"] == "ELU"
 
 
-def test_a_run_begins_with_the_weights_of_a_model(tmp_path: Path) -> None:
+def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path: Path) -> None:
     file, source, out = saved(trained(SAC), tmp_path), tmp_path / "source", tmp_path / "run"
     main(
         [
@@ -98,8 +98,8 @@ def test_a_run_begins_with_the_weights_of_a_model(tmp_path: Path) -> None:
     ("env", "options", "message"),
     [
         ("CartPole-v1", {}, "give the task that it was trained on"),
-        ("Pendulum-v1", {"policy_kwargs": {"net_arch": {"pi": [16, 8], "qf": [8, 8]}}}, "other layers"),
-        ("Pendulum-v1", {"policy_kwargs": {**SMALL, "n_critics": 3}}, "two critics"),
+        ("Pendulum-v1", {"policy_kwargs": {"net_arch": {"pi": [16, 8], "qf": [8, 8]}}}, "layers of its critics or value network differ"),
+        ("Pendulum-v1", {"policy_kwargs": {**SMALL, "n_critics": 3}}, "without exactly two critics"),
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_fit_is_refused_and_nothing_is_written(

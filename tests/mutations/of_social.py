@@ -104,7 +104,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_team.py",
-        ("generators of members are loaded", "found[name] = completed(value, state[name], weights_only=weights_only)", "pass"),
+        ("generators of members are loaded", "found[name] = loadable_state(value, state[name], weights_only=weights_only)", "pass"),
     ),
     *of_file(
         "benchmarks/training/pretrained.py", "agents/test_team.py",

@@ -1,47 +1,47 @@
-"""Mutations of trained agents that come with the package, of the stand-in for PyTorch, and of what the speed of updates is compared with."""
+"""Mutations of the trained agents that come with the package, of the stand-in for PyTorch, and of the speed benchmark."""
 
 from tests.mutations.mutation import Mutation, of_file
 
 MUTATIONS: list[Mutation] = [
     *of_file(
         "benchmarks/zoo/__init__.py", "benchmarks/test_zoo.py",
-        ("any folder of the computer", "if name not in names():", "if False:"),
+        ("any folder outside the package", "if name not in names():", "if False:"),
         ("written into the package", "    if folder == run:\n        return run\n", "    return folder\n"),
-        ("a copy each time", 'return out if (out / "config.json").exists() else copied(folder.name, out)', "return copied(folder.name, out)"),
+        ("a new copy each time", 'return out if (out / "config.json").exists() else copy(folder.name, out)', "return copy(folder.name, out)"),
         ("an old folder is mixed with the copy", "if out.exists():", "if False:"),
-        ("half a copy stays", "shutil.rmtree(part, ignore_errors=True)  # A kill may have left it.", "pass"),
+        ("an incomplete copy stays", "shutil.rmtree(part, ignore_errors=True)  # A killed copy may have left it.", "pass"),
         ("copied in place", "part.rename(out)", "shutil.copytree(part, out)"),
     ),
     *of_file(
         "benchmarks/zoo/cards.py", "benchmarks/test_zoo.py",
         ("settings of the preset are repeated", "learner.Config(**learner.preset(given[\"env\"], given[\"updates\"]))", "learner.Config()"),
         ("switches without no", 'return [f"--{flag}" if value else f"--no-{flag}"]', 'return [f"--{flag}"]'),
-        ("settings alone", "for values, known in ((options, usual), (config", "for values, known in ((config"),
+        ("options of the run are missing", "for values, known in ((options, usual), (config", "for values, known in ((config"),
         ("a return in place of a score", "if measure == RETURN and (scored", "if False and (scored"),
     ),
     *of_file(
         "benchmarks/zoo/sb3.py", "benchmarks/test_zoo_import.py",
         ("layers of the default size", '"hidden": tuple(len(bias) for _, bias in layers_of(weights, family)[:-1]),', ""),
         ("always ReLU", '"activation": activation_of(model, family, about),', '"activation": "ReLU",'),
-        ("always PPO", 'if "clip_range" in about else "sb3-a2c"', 'if True else "sb3-a2c"'),
-        ("two critics", 'settings["critics"] = ', "len = "),
-        ("no weights", "agent.policy.load_state_dict(weights)", "pass"),
-        ("another task", "    SB3Policy(model, run.world.observation_space, run.world.action_space)  # Refuses another task.\n", ""),
-        ("another run is lost", "    run.folder.refuse_other_run()\n", ""),
+        ("A2C becomes PPO", 'if "clip_range" in about else "sb3-a2c"', 'if True else "sb3-a2c"'),
+        ("always two critics", 'settings["critics"] = ', "len = "),
+        ("weights are not loaded", "agent.policy.load_state_dict(weights)", "pass"),
+        ("a task that does not fit", "    SB3Policy(model, run.world.observation_space, run.world.action_space)\n", ""),
+        ("another run is overwritten", "    run.folder.refuse_other_run()\n", ""),
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_team.py benchmarks/test_zoo.py",
         ("optimisers are kept", "isinstance(parts.get(name), (Generator, *OPTIMISERS))", "isinstance(parts.get(name), Generator)"),
         ("generators are kept", "isinstance(parts.get(name), (Generator, *OPTIMISERS))", "isinstance(parts.get(name), OPTIMISERS)"),
         ("optimisers are missing", "or (weights_only and isinstance(value, OPTIMISERS))", ""),
-        ("members are whole", "weights_of(part) if isinstance(part := parts.get(name), Learner) else x", "x"),
+        ("members keep their optimisers", "weights_of(part) if isinstance(part := parts.get(name), Learner) else x", "x"),
     ),
     *of_file(
         "rlbench/stand_in.py", "rlbench/test_stand_in.py",
-        ("the real one", "sys.meta_path.insert(0, finder)", "sys.meta_path.append(finder)"),
-        ("modules with empty names stay", "del sys.modules[name]", "pass"),
-        ("code of others fails", "    except Exception:  # noqa: BLE001  (Code of others may fail in any way.)\n        show()\n", "    finally:\n        pass\n"),
-        ("numbers of PyTorch", "setattr(_kind, f\"__{_operation}__\", _itself)", "pass"),
+        ("the real PyTorch is found first", "sys.meta_path.insert(0, finder)", "sys.meta_path.append(finder)"),
+        ("modules with placeholders stay", "del sys.modules[name]", "pass"),
+        ("custom code fails", "    except Exception:  # noqa: BLE001  (Custom code may fail in any way.)\n        show()\n", "    finally:\n        pass\n"),
+        ("no arithmetic with placeholders", "setattr(_kind, f\"__{_operation}__\", _itself)", "pass"),
     ),
     *of_file(
         "rlbench/accelerate/thin.py", "rlbench/test_thin.py",
@@ -52,7 +52,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *of_file(
         "rlbench/accelerate/trace.py", "rlbench/test_thin.py",
-        ("left to the library", '_DECOMPOSED | (THIN if learner.device.type == "cpu" else {})', "_DECOMPOSED"),
+        ("no replacements in a trace", '_DECOMPOSED | (THIN if learner.device.type == "cpu" else {})', "_DECOMPOSED"),
     ),
     *of_file(
         "benchmarks/speed/aims.py", "benchmarks/test_speed.py",
@@ -62,7 +62,7 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/speed/__main__.py", "benchmarks/test_speed.py",
         ("a missing peer passes", "            faults.append(\n                f\"{ours} was not compared", "            str(\n                f\"{ours} was not compared"),
         ("a slow update passes", "if reached < SLACK * target:", "if False:"),
-        ("one death ends all", "            except Died:\n                lost(name)\n        for", "            except ZeroDivisionError:\n                lost(name)\n        for"),
+        ("one dead worker ends the benchmark", "            except WorkerDied:\n                leave_out(name)\n        for", "            except ZeroDivisionError:\n                leave_out(name)\n        for"),
     ),
     *of_file(
         "benchmarks/speed/worker.py", "benchmarks/test_speed.py",

@@ -34,7 +34,9 @@ print(json.dumps(found))
 @pytest.mark.parametrize(
     "names", [SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["some", "all"]
 )
-def test_the_help_is_the_same(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_help_is_the_same_as_with_pytorch(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *names], capture_output=True, text=True, check=True
@@ -57,13 +59,13 @@ def run(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("words", ["run bear", "tune td3", "evaluate", "table", "zoo import"])
-def test_a_help_does_not_import_pytorch(words: str, tmp_path: Path) -> None:
+def test_help_does_not_import_pytorch(words: str, tmp_path: Path) -> None:
     text = run(tmp_path, *words.split(), "--help")
     assert text.startswith(f"usage: rlbench {words}")
     assert "PyTorch was imported" not in text
 
 
-def test_custom_code_that_needs_pytorch_is_shown_with_it(tmp_path: Path) -> None:
+def test_help_imports_pytorch_if_custom_code_needs_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"
         "from rlbench.agents.bc import BC\n"

@@ -1,4 +1,4 @@
-"""Matrix products with a side of 1 as sums."""
+"""Matrix products with a dimension of size 1 as sums."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.probe_envs import random_experience
 
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize(("m", "k", "n"), [(5, 4, 1), (1, 4, 6), (5, 1, 6), (1, 1, 1)])
-def test_they_equal_the_products(batch: tuple[int, ...], m: int, k: int, n: int) -> None:
+def test_sums_equal_the_matrix_products(batch: tuple[int, ...], m: int, k: int, n: int) -> None:
     a, b, c = torch.randn(*batch, m, k), torch.randn(*batch, k, n), torch.randn(*batch, m, n)
     torch.testing.assert_close(product(a, b), a @ b)
     torch.testing.assert_close(sum_with_product(c, a, b), c + a @ b)
@@ -27,7 +27,7 @@ def test_other_products_are_left_to_the_library() -> None:
 
 
 @pytest.mark.parametrize("name", ["td3-bc", "iql", "cql"])
-def test_a_compiled_update_has_none(name: str) -> None:
+def test_a_compiled_update_has_no_product_with_a_dimension_of_size_1(name: str) -> None:
     seen: list[tuple[Any, ...]] = []
 
     def backend(graph: Any, inputs: Any) -> Any:
