@@ -18,12 +18,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium.spaces import Box
-from stable_baselines3 import DQN, SAC, TD3
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
+from rlbench.backbones.layers.noise import randn
+from rlbench.backbones.ranges import check
+from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
+from rlbench.experience import Transitions
+from rlbench.interface import Action, Agent, State
+
+# isort: off
 # First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import (
     Activation,
@@ -32,12 +35,12 @@ from rlbench.agents._sb3 import (
     in_place_of_global,
     naming_divergence,
     policy_options,
-)  # isort: skip
-from rlbench.backbones.layers.noise import randn
-from rlbench.backbones.ranges import check
-from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
-from rlbench.experience import Transitions
-from rlbench.interface import Action, Agent, State
+)
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import polyak_update
+# isort: on
 
 
 @dataclass(frozen=True, kw_only=True)

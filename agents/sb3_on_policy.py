@@ -20,11 +20,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from torch import Tensor
 
+from rlbench.backbones.ranges import POSITIVE, Range, check
+from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
+from rlbench.errors import UserError
+from rlbench.experience import Trajectories
+from rlbench.interface import Action, Agent, State
+
+# isort: off
 # First, because it raises a clear error if Stable-Baselines3 is missing.
 from rlbench.agents._sb3 import (
     Activation,
@@ -33,12 +37,11 @@ from rlbench.agents._sb3 import (
     in_place_of_global,
     naming_divergence,
     policy_options,
-)  # isort: skip
-from rlbench.backbones.ranges import POSITIVE, Range, check
-from rlbench.backbones.spaces import ActionBox, discrete_size, unbounded, vector_size
-from rlbench.errors import UserError
-from rlbench.experience import Trajectories
-from rlbench.interface import Action, Agent, State
+)
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+# isort: on
 
 
 @dataclass(frozen=True, kw_only=True)

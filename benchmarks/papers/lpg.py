@@ -207,7 +207,7 @@ def plot_predictions(run: Path, out: Path) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise UserError(
-            "pictures need matplotlib; install it with pip install matplotlib"
+            "pictures need matplotlib; install it with pip install 'rlbench[plot]'"
         ) from None
     try:
         errors = known(read_result("probed", run))

@@ -71,7 +71,7 @@ def plot(runs: Sequence[Path], out: Path, over: Over = "auto") -> int:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise UserError(
-            "pictures need matplotlib; install it with pip install matplotlib"
+            "pictures need matplotlib; install it with pip install 'rlbench[plot]'"
         ) from None
 
     found = collect(runs, unfinished=True)

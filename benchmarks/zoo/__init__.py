@@ -38,12 +38,18 @@ def located(run: Path) -> Path:
 
 
 def output_folder(run: Path) -> Path:
-    """The folder for the output of a command about a run: that of the run, or for `zoo:NAME` a copy in runs/, which is made if it is missing."""
+    """The folder for the output of a command about a run: that of the run, or for `zoo:NAME` a copy in runs/, which is made if it is missing.
+
+    Raises:
+        UserError: The place of the copy is taken by something else.
+    """
     folder = located(run)
     if folder == run:
         return run
     out = Path("runs") / folder.name
-    return out if (out / "config.json").exists() else copy(folder.name, out)
+    config = out / "config.json"
+    is_copy = config.is_file() and config.read_bytes() == (folder / "config.json").read_bytes()
+    return out if is_copy else copy(folder.name, out)
 
 
 def copy(name: str, out: Path) -> Path:

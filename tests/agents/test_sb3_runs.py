@@ -1,5 +1,7 @@
 """That SB3 itself does the updates, and whole runs of its agents: exact resume, and learning."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +311,14 @@ def test_weights_that_blow_up_are_named(
 def test_rollouts_of_one_step_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(UserError, match="Stable-Baselines3 needs 2 or more of each"):
         load_agent("sb3-ppo").Config(**settings)
+
+
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-dqn"])
+def test_a_missing_library_is_named_with_the_extra_that_installs_it(name: str) -> None:
+    code = (
+        "import sys; sys.modules['stable_baselines3'] = None; from rlbench.cli import main; "
+        f"sys.exit(main(['run', {name!r}, '--env', 'CartPole-v1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("stable_baselines3; install it with pip install 'rlbench[sb3]'\n")

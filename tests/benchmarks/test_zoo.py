@@ -19,6 +19,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.zoo import cards
 from rlbench.benchmarks.zoo.finished import evaluate
 from rlbench.cli import main
+from rlbench.errors import UserError
 from rlbench.interface import Agent
 
 LARGEST = 15e6
@@ -120,6 +121,9 @@ def test_commands_write_into_a_copy_and_not_into_the_package(
     assert (tmp_path / "runs/ppo-cartpole/config.json").exists()
     assert sorted(zoo.TRAINED.rglob("*")) == before
     assert zoo.output_folder(Path("own")) == Path("own")
+    (tmp_path / "runs/ppo-cartpole/config.json").write_text("{}")
+    with pytest.raises(UserError, match="exists already"):
+        zoo.output_folder(Path("zoo:ppo-cartpole"))
 
 
 @pytest.mark.slow
