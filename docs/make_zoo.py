@@ -62,7 +62,7 @@ ENTRIES = {
         "key-point detector (CNN with a Markov random field) for images of HalfCheetah",
     ),
     "minigrid-codes": (
-        ("vq-vae --env frames-minigrid-s40 --width 16 --code-size 8 --blocks 1 --codes 32 --batch-size 8 --learning-rate 3e-3 "
+        ("vq-vae --env moment-pairs:minigrid-empty-5 --width 16 --code-size 8 --blocks 1 --codes 32 --batch-size 8 --learning-rate 3e-3 "
         "--data-size 1000 --updates 400 --eval-every 0"),
         "discrete codes (VQ-VAE-2) of MiniGrid images",
     ),
@@ -89,7 +89,9 @@ def pack(name: str, run: Path) -> None:
     """Evaluates a finished run and writes it into the package."""
     learner, task = load_run(run)
     folder, out = RunFolder(run), TRAINED / name
-    columns = folder.last_evaluation()
+    names = {measure.name for measure in learner.measures}
+    # Models also return arrays for each example from which measures of all examples are computed.
+    columns = {x: y for x, y in folder.last_evaluation().items() if x.rpartition("/")[2] in names}
     if isinstance(learner, Agent):
         columns = evaluate(learner, task, EPISODES, SEED)
     shutil.rmtree(out, ignore_errors=True)

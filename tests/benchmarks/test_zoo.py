@@ -146,9 +146,9 @@ def test_a_run_can_begin_with_the_weights_of_an_agent_of_the_package(tmp_path: P
 
 
 def test_an_encoder_can_use_a_network_of_the_package(tmp_path: Path) -> None:
-    words = "run ppo --env MiniGrid-Empty-5x5-v0 --encoder objects:zoo:minigrid-objects --updates 1 --rollout-steps 8 --batch-size 8 --eval-episodes 1"  # fmt: skip
+    words = "run ppo --env minigrid-empty-5 --encoder codes:zoo:minigrid-codes --updates 1 --rollout-steps 8 --batch-size 8 --eval-episodes 1"  # fmt: skip
     assert main([*words.split(), "--out", str(tmp_path / "run")]) == 0
-    assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:minigrid-objects"
+    assert RunFolder(tmp_path / "run").config()["pretrained"]["run"] == "zoo:minigrid-codes"
 
 
 @pytest.mark.parametrize(
