@@ -44,7 +44,7 @@ ENTRIES = {
         "language model (BERT), trained to predict hidden words of BabyAI's missions",
     ),
     "room-pairs": (
-        "contrastive --env moment-pairs:minigrid-empty-5 --encoder nature --objective wpc --updates 300 --eval-every 0",
+        "contrastive --env moment-pairs:minigrid-empty-5 --encoder nature --objective wpc --embedding-size 16 --updates 300 --eval-every 0",
         "image encoder (Wasserstein dependency), trained on pairs of moments in a MiniGrid room",
     ),
     "room-goals": (
