@@ -7,7 +7,7 @@ MUTATIONS: list[Mutation] = [
         "benchmarks/zoo/__init__.py", "benchmarks/test_zoo.py",
         ("any folder outside the package", "if name not in names():", "if False:"),
         ("written into the package", "    if folder == run:\n        return run\n", "    return folder\n"),
-        ("a new copy each time", 'return out if (out / "config.json").exists() else copy(folder.name, out)', "return copy(folder.name, out)"),
+        ("a new copy each time", "return out if is_copy else copy(folder.name, out)", "return copy(folder.name, out)"),
         ("an old folder is mixed with the copy", "if out.exists():", "if False:"),
         ("an incomplete copy stays", "shutil.rmtree(part, ignore_errors=True)  # A killed copy may have left it.", "pass"),
         ("copied in place", "part.rename(out)", "shutil.copytree(part, out)"),
