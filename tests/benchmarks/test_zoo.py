@@ -53,6 +53,17 @@ def test_the_command_of_a_card_starts_the_same_run(name: str) -> None:
     }
 
 
+def test_a_command_has_only_what_differs_from_the_defaults() -> None:
+    config = cards.card("iql-hopper-medium").config
+    assert cards.command_of(config) == (
+        "rlbench run iql --env hopper-medium --hidden 128 128 --batch-size 128"
+    )
+    config["learner"]["settings"] |= {"scale_rewards": False, "normalise_obs": False}
+    assert cards.command_of(config).endswith("--no-scale-rewards --no-normalise-obs")
+    config["learner"]["settings"] |= {"scale_rewards": True}
+    assert "scale-rewards" not in cards.command_of(config)
+
+
 @pytest.mark.parametrize("name", sorted(ENTRIES))
 def test_weights_load_and_are_finite_and_actions_are_valid(name: str) -> None:
     learner, task = load_run(Path(f"zoo:{name}"))

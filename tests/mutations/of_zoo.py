@@ -27,7 +27,6 @@ MUTATIONS: list[Mutation] = [
         ("always two critics", 'settings["critics"] = ', "len = "),
         ("weights are not loaded", "agent.policy.load_state_dict(weights)", "pass"),
         ("a task that does not fit", "    SB3Policy(model, run.world.observation_space, run.world.action_space)\n", ""),
-        ("another run is overwritten", "    run.folder.refuse_other_run()\n", ""),
     ),
     *of_file(
         "benchmarks/training/loading.py", "agents/test_team.py benchmarks/test_zoo.py",
