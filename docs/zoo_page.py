@@ -51,8 +51,9 @@ rlbench analyse adversarial runs/from-sb3
 ```
 
 The agent takes the same actions as the model. Only weights and plain settings are read, and nothing is unpickled. Models with image networks, gSDE or custom policies are
-refused, and so are PPO and A2C models whose observations were normalised by `VecNormalize`, because its statistics are in a pickle file. For SAC, TD3, DDPG and DQN
-such a normalisation cannot be detected, and a low return in the evaluation is the only sign of it.
+refused, and so are PPO and A2C models that were trained with `VecNormalize`, even if only rewards were normalised, because its statistics are in a pickle file. For SAC,
+TD3, DDPG and DQN such a normalisation cannot be detected, and a low return in the evaluation is the only sign of it. Settings of the training, such as the learning rate,
+are not read, and config.json contains the defaults of the agent. So tables and plots show each converted model as a method of its own.
 
 A model file with continuous actions can also record a [data set](data.md); it need not be converted for this:
 

@@ -17,6 +17,9 @@ from platformdirs import user_cache_dir
 
 from rlbench.errors import CannotWrite, UserError
 
+PART = ".part"
+"""Ending of temporary files and folders, which a kill may leave behind."""
+
 
 def cache_root() -> Path:
     """The folder of all caches: $RLBENCH_CACHE, or the platform's cache folder."""
@@ -40,7 +43,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UserError(f"{path} is not a file; give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         try:
             with os.fdopen(handle, "wb") as file:
                 if callable(content):
@@ -55,6 +58,27 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
             Path(name).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder_atomically(path: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` at the end; after an error or a kill there is no `path`.
+
+    Raises:
+        UserError: `path` exists, or cannot be written.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already; give another folder as --out, or remove it")
+    with explaining_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", suffix=PART, dir=path.parent
+        ) as temporary:
+            folder = Path(temporary) / path.name  # The temporary folder itself is private.
+            folder.mkdir()
+            yield folder
+            folder.rename(path)
+            sync_folder(path.parent)
 
 
 def file_hash(path: Path) -> str:
@@ -125,6 +149,7 @@ LASTING = {
     errno.ENOTDIR: f"a part of the path is a file; {_OTHER_FOLDER}",
     errno.ENAMETOOLONG: "a name in the path is too long; choose a shorter one",
     errno.EEXIST: f"a part of the path is a file; {_OTHER_FOLDER}",
+    errno.ENOTEMPTY: f"it exists already; {_OTHER_FOLDER}",
 }
 """Errors of the operating system that another path avoids, in words."""
 

@@ -94,7 +94,7 @@ def _unknown(word: str, known: Sequence[str], program: str) -> str:
     hint = "there is no such setting;"
     if close:
         hint = f"did you mean {close[0]}?"
-    elif len(known) <= FEW_FLAGS:
+    elif 0 < len(known) <= FEW_FLAGS:
         hint = f"expected one of {', '.join(known)};"
     return f"unknown setting {word!r}: {hint} see `{program} --help`"
 

@@ -45,6 +45,10 @@ class Placeholder(metaclass=PlaceholderType):
         """A new placeholder."""
         return _placeholder(name)()
 
+    def __bool__(self) -> bool:
+        """Refuses a condition such as `torch.cuda.is_available()`, on which defaults may depend."""
+        raise TypeError("the value is only known with PyTorch")
+
 
 def _itself(self: Any, *_: Any) -> Any:
     return self
@@ -113,15 +117,24 @@ def without_torch() -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in set(sys.modules) - before:
-            if name.startswith("rlbench.") or _has_placeholders(sys.modules[name]):
+        new = set(sys.modules) - before
+        # Whole packages, because a package that is imported again does not find the modules that are left of it.
+        packages = {"rlbench"} | {_package(x) for x in new if _has_placeholders(sys.modules[x])}
+        for name in new:
+            if _package(name) in packages:
                 del sys.modules[name]
 
 
-def _has_placeholders(module: ModuleType) -> bool:
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _has_placeholders(module: object) -> bool:
     """Whether a module is a placeholder or has a placeholder among its attributes."""
-    kinds = PlaceholderModule | PlaceholderType | Placeholder
-    return any(isinstance(x, kinds) for x in (module, *vars(module).values()))
+    kinds = (PlaceholderModule, PlaceholderType, Placeholder)
+    values = (module, *getattr(module, "__dict__", {}).values())
+    # Not `isinstance`, because the `__class__` of an object of another package may run any code.
+    return any(issubclass(type(x), kinds) for x in values)
 
 
 def show_help(show: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ import tyro
 
 from rlbench.backbones.ranges import ranges_of
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.errors import UserError
 from rlbench.trust import TrustOption
 
 ENCODER = ("encoder", "freeze", "pretrained", "memory", "memory_size")
@@ -47,7 +48,15 @@ def options(
         defaults: The learner's own defaults for a run.
         settings: The learner's settings without any options on the command line.
         study: Dataclass with the options of a study, which come first and replace options of a run with the same names.
+
+    Raises:
+        UserError: A setting of the learner has the name of an option of a run.
     """
+    reserved = {"steps", "trust", "settings", *(x.name for x in fields(RunConfig))}
+    for name in reserved.intersection(x.name for x in fields(settings)):
+        raise UserError(
+            f"{learner} has a setting {name!r}, which is an option of every run; give the setting another name"
+        )
     chosen = {x.name: getattr(settings, x.name) for x in fields(settings)}
     own = "".join(c if c.isalnum() else "_" for c in learner)
     groups: dict[str, list[Any]] = {"run": [], own: [], "encoder": []}

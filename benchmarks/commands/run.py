@@ -12,6 +12,7 @@ from rlbench.benchmarks.training.recorder import describe
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.training.seed_batch import SeedBatchRun, members
+from rlbench.benchmarks.zoo import located
 from rlbench.errors import UserError
 from rlbench.interface import Agent
 from rlbench.offline_data import DataSet
@@ -50,6 +51,10 @@ def in_updates(
 
 def resume(path: Path, *, trust: bool = False) -> None:
     """Resumes a run."""
+    if located(path) != path:
+        raise UserError(
+            f"{path} contains only weights and cannot be resumed; start a new run with --pretrained {path}"
+        )
     console = Terminal()
     if members(path):
         together = SeedBatchRun.resume(path, console, trust=trust)

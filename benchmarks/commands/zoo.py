@@ -12,7 +12,6 @@ from rich.table import Table
 from rlbench.agents import RULES
 from rlbench.backbones.ranges import COUNT, Range, check
 from rlbench.benchmarks import zoo
-from rlbench.errors import UserError
 from rlbench.terminal import Terminal, say
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -88,8 +87,6 @@ def show_card(options: ShowCard) -> None:
 
 def get(options: Get) -> None:
     """Copies a trained agent or model."""
-    if options.name in RULES:
-        raise UserError(f"{options.name} is an update rule, not a run; use it with `rlbench run lpg --env TASK --rule {options.name}`")  # fmt: skip
     out = zoo.copy(options.name, options.out or Path("runs") / options.name)
     say(f"copied to {out}; next: rlbench evaluate {quote(str(out))}")
 
@@ -102,7 +99,7 @@ def import_model(options: Import) -> None:
     run = convert(options.model, options.env, options.episodes, options.out)
     path, columns = run.folder.path, run.folder.last_evaluation()
     say(f"{run.learner_name} on {run.config.env}: {describe(run.task, run.learner_class, columns)}")
-    say(f"kept in {path}; next: rlbench watch {quote(str(path))}")
+    say(f"kept in {path}; next: rlbench watch {quote(str(path))}{run.trust_option}")
 
 
 COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {

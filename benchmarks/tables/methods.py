@@ -119,7 +119,7 @@ def identities(configs: Sequence[Config], trust: Trust = False) -> list[dict[str
     Settings and options that were added after a run count as having their defaults. Data are identified
     by their hash, or by their size if each seed draws new ones. Reference returns are
     included because they define the unit of the score. Pretrained encoders are identified by how they were
-    trained, because each seed may start from one with the same seed.
+    trained, because each seed may start from one with the same seed. An imported model is a method of its own.
 
     Args:
         configs: The config.json of each run.
@@ -140,6 +140,8 @@ def identities(configs: Sequence[Config], trust: Trust = False) -> list[dict[str
         run = decisive(config.get("run", {}))
         if origin := config.get("pretrained"):
             run["pretrained"] = _origin(origin)
+        if model := config.get("imported"):  # Its training is not known.
+            run["imported"] = model["sha256"][:HASH_LENGTH]
         found.append({"learner": name, **settings, **run, **_data(config), **unit})
     return found
 

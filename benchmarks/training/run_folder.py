@@ -35,7 +35,7 @@ from rlbench.benchmarks.training.formats import (
     upgraded,
     upgraded_evaluations,
 )
-from rlbench.benchmarks.zoo import located
+from rlbench.benchmarks.zoo import located, no_run
 from rlbench.errors import UserError
 from rlbench.files import (
     Edited,
@@ -109,7 +109,7 @@ class RunFolder:
             ):
                 raise ValueError
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{self.path} contains no run; give the folder of a run") from None
+            raise no_run(self.path) from None
         except Edited:
             raise UserError(
                 f"{file} was changed after it was written, so it no longer describes the run; undo the "

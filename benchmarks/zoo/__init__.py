@@ -5,11 +5,11 @@ measures.npz, a checkpoint without optimisers and random generators, and about.t
 """
 
 import difflib
-import shutil
 from pathlib import Path
 
+from rlbench.agents import RULES
 from rlbench.errors import UserError
-from rlbench.files import explaining_os_errors
+from rlbench.files import new_folder_atomically, write_atomically
 
 PREFIX = "zoo:"
 TRAINED = Path(__file__).parent / "trained"
@@ -30,11 +30,22 @@ def located(run: Path) -> Path:
     if not str(run).startswith(PREFIX):
         return run
     name = str(run).removeprefix(PREFIX)
+    if name in RULES:
+        raise UserError(
+            f"{name} is an update rule, not a run; use it with `rlbench run lpg --env TASK --rule {name}`"
+        )
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
+        close = difflib.get_close_matches(name.lower(), [*names(), *RULES], n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"there is no {name!r} in the zoo; {hint}`rlbench zoo list` shows all")
     return TRAINED / name
+
+
+def no_run(path: Path) -> UserError:
+    """An error about a folder that contains no run, which may be the name of a trained agent or model without the prefix."""
+    name = str(path).lower().removeprefix(PREFIX)
+    other = f", or {PREFIX}{name}" if name in names() else ""
+    return UserError(f"{path} contains no run; give the folder of a run{other}")
 
 
 def output_folder(run: Path) -> Path:
@@ -59,12 +70,9 @@ def copy(name: str, out: Path) -> Path:
         UserError: No trained agent or model has this name, or the folder exists.
     """
     folder = located(Path(PREFIX + name))
-    if out.exists():
-        raise UserError(f"{out} exists already; give another folder as --out, or remove it")
-    part = out.with_name(f".{out.name}.part")
-    with explaining_os_errors(out):
-        shutil.rmtree(part, ignore_errors=True)  # A killed copy may have left it.
-        part.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, part, ignore=shutil.ignore_patterns(ABOUT))
-        part.rename(out)
+    with new_folder_atomically(located(out)) as part:
+        for file in folder.rglob("*"):
+            if file.is_file() and file.name != ABOUT:
+                # Without its mode, because the package may be read-only.
+                write_atomically(part / file.relative_to(folder), file.read_bytes())
     return out

@@ -11,7 +11,7 @@ from rlbench.benchmarks.training.config import RunConfig
 from rlbench.benchmarks.training.learners import load_learner
 from rlbench.benchmarks.training.runner import Run
 from rlbench.benchmarks.zoo.finished import evaluate, write
-from rlbench.files import file_hash
+from rlbench.files import file_hash, new_folder_atomically
 from rlbench.offline_data.recording.sb3_policy import (
     ON_POLICY,
     SB3Policy,
@@ -36,7 +36,7 @@ def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Ru
         The run, which is complete.
 
     Raises:
-        UserError: The file cannot be used, it does not fit the task, or the folder contains a run.
+        UserError: The file cannot be used, it does not fit the task, or the folder exists.
     """
     weights, about = read_model(model)
     family = family_of(model, weights, about)
@@ -51,13 +51,13 @@ def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Ru
         settings["critics"] = len(
             {x[1] for key in weights if (x := re.match(r"critic\.qf(\d+)\.", key))}
         )
-    updates = max(int(about.get("_n_updates") or 0), 1)
+    counted = about.get("_n_updates")
+    updates = max(counted, 1) if isinstance(counted, int) else 1
     config = RunConfig(
         env=env, data="none", updates=updates, eval_every=0, eval_episodes=episodes, out=out
     )
     kind = load_learner(name)
     run = Run(name, kind.Config(**kind.preset(env, updates) | settings), config)
-    run.folder.refuse_other_run()
     # Raises an error if the model does not fit the task.
     SB3Policy(model, run.world.observation_space, run.world.action_space)
     agent = run.learner
@@ -68,12 +68,12 @@ def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Ru
             model,
             "the layers of its critics or value network differ from those of its policy, or it is SAC without exactly two critics",
         ) from None
-    columns = evaluate(agent, run.task, episodes, config.seed)
     origin = {
         "file": model.name,
         "sha256": file_hash(model),
         "env_steps": about.get("num_timesteps"),
     }
-    with run.folder.locked():
-        write(run.folder.path, {**run.description(), "imported": origin}, updates, agent, columns)
+    with new_folder_atomically(run.folder.path) as part:
+        columns = evaluate(agent, run.task, episodes, config.seed)
+        write(part, {**run.description(), "imported": origin}, updates, agent, columns)
     return run

@@ -12,8 +12,10 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError  # raised by PyTorch when it refuses a file
 from typing import Any, Literal
@@ -33,6 +35,8 @@ Activation = Callable[[Tensor], Tensor]
 Linear = tuple[Tensor, Tensor]
 Rule = Literal["squashed Gaussian", "deterministic", "Gaussian", "categorical", "greedy"]
 
+LARGEST = 2_000_000_000
+"""Largest size of an unpacked model file, in bytes; a small zip could fill the memory."""
 LOG_STD_BOUNDS = (-20.0, 2.0)
 """SAC's bounds, from stable_baselines3/sac/policies.py."""
 ACTIVATIONS: Mapping[str, Activation] = {
@@ -158,7 +162,7 @@ class SB3Policy:
             raise UserError(
                 f"{file} is a policy of {self.algorithm} from {inner} numbers to {outer}, but the "
                 f"task has the spaces {observation_space} and {self._space}; give the task that it "
-                "was trained on"
+                "was trained on, whose observations must be vectors and whose actions must be vectors or Discrete"
             )
 
 
@@ -181,24 +185,40 @@ def read_model(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     refuse_other_than_file(file)
     try:
         with zipfile.ZipFile(file) as archive:
+            _refuse_large(archive)
             blob, text = archive.read("policy.pth"), archive.read("data")
+        with zipfile.ZipFile(io.BytesIO(blob)) as archive:
+            _refuse_large(archive)
         weights = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
         about = json.loads(text)
     except FileNotFoundError:
         raise UserError(
-            f"there is no file {file}; give a model file of stable-baselines3"
+            f"there is no file {file}; give the .zip that model.save of stable-baselines3 wrote"
         ) from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError,
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError,
             UnpicklingError) as error:  # fmt: skip
         raise UserError(
             f"{file} cannot be read as a model file of stable-baselines3 ({type(error).__name__}); "
             "give the .zip that model.save wrote"
         ) from None
-    if not (isinstance(weights, dict) and all(isinstance(x, Tensor) for x in weights.values())):
+    if not (isinstance(weights, dict) and all(_is_weight(*item) for item in weights.items())):
         raise refusal(file, "its policy.pth holds more than weights")
     if not isinstance(about, dict):
         raise refusal(file, "its data are not settings")
-    return {name: x.float() for name, x in weights.items()}, about
+    weights = {name: x.float() for name, x in weights.items()}
+    if not all(bool(x.isfinite().all()) for x in weights.values()):
+        raise refusal(file, "some of its weights are nan or infinite")
+    return weights, about
+
+
+def _refuse_large(archive: zipfile.ZipFile) -> None:
+    if sum(part.file_size for part in archive.infolist()) > LARGEST:
+        raise zipfile.LargeZipFile
+
+
+def _is_weight(name: Any, value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    return isinstance(name, str) and plain and not value.is_complex()
 
 
 def family_of(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> Family:
@@ -215,15 +235,17 @@ def family_of(file: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any
     for family in FAMILIES:
         if weights and all(re.fullmatch(family.weights, name) for name in weights):
             try:
-                layers_of(weights, family)
+                layers = layers_of(weights, family)
             except KeyError as error:
                 raise refusal(file, f"the weights {error} are missing") from None
+            if not _fit_together(layers):
+                raise refusal(file, "the shapes of its weights do not fit together")
             gsde = weights.get("log_std", torch.zeros(0)).dim() != 1
             if gsde or "FlattenExtractor" not in extractor:
                 break
             # Off-policy algorithms always keep the original observation, so theirs is no evidence.
             if family.algorithm == ON_POLICY and about.get("_last_original_obs") is not None:
-                raise refusal(file, "its observations were normalised by VecNormalize")
+                raise refusal(file, "it was trained with VecNormalize, whose statistics are in another file")  # fmt: skip
             return family
     raise refusal(file, "it has other parts (images, other extractors, gSDE)")
 
@@ -257,6 +279,13 @@ def layers_of(weights: Mapping[str, Tensor], family: Family) -> list[Linear]:
     places = sorted(int(match[1]) for match in found if match)
     names = [f"{family.trunk}.{place}" for place in places]
     return [_linear(weights, name) for name in (*names, *([family.head] if family.head else []))]
+
+
+def _fit_together(layers: list[Linear]) -> bool:
+    """Whether each layer has a matrix [out, in] and biases [out], and reads what the layer before it returns."""
+    return all(x.dim() == 2 and bias.shape == x.shape[:1] for x, bias in layers) and all(
+        x.shape[0] == following.shape[1] for (x, _), (following, _) in pairwise(layers)
+    )
 
 
 def _linear(weights: Mapping[str, Tensor], name: str) -> Linear:

@@ -96,6 +96,14 @@ def test_settings_that_differ_are_named_on_all_tasks_but_presets_are_not() -> No
     ]
 
 
+def test_imported_models_are_methods_of_their_own_because_their_training_is_unknown() -> None:
+    one, two = (config() | {"imported": {"sha256": x * 64}} for x in "ab")
+    names = named(config(), one, two)
+    assert len(set(names)) == 3
+    assert "imported=aaaaaaaa" in names[1]
+    assert named(one, one)[0] == named(one, one)[1]
+
+
 def test_runs_on_different_data_are_different_methods() -> None:
     other = DATA | {"sha256": "ccccccccdddd"}
     assert named(config(), config(data=other, seed=1)) == [

@@ -1,7 +1,11 @@
 """Trained agents and models that come with the package."""
 
+import os
 import shlex
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ from rlbench import cli
 from rlbench.agents import RULES
 from rlbench.benchmarks import zoo
 from rlbench.benchmarks.tables.methods import UNDECISIVE
+from rlbench.benchmarks.tables.tidy import rows
+from rlbench.benchmarks.training.finding import run_folders
 from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.zoo import cards
@@ -104,20 +110,58 @@ def test_a_copy_is_a_finished_run(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_copy_can_be_made_after_an_earlier_one_was_killed(
+def test_a_killed_copy_is_no_run_and_the_next_one_is_complete(tmp_path: Path) -> None:
+    kill = (
+        "import os, sys\n"
+        "from rlbench import files\n"
+        "from rlbench.cli import main\n"
+        "write, count = files.write_atomically, 0\n"
+        "def killed(*arguments):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    write(*arguments) if count < 4 else os._exit(9)\n"
+        "files.write_atomically = killed\n"
+        "main(['zoo', 'get', 'ppo-cartpole', '--out', 'run'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", kill], cwd=tmp_path, check=False)
+    assert done.returncode == 9
+    assert len(list(tmp_path.rglob("config.json"))) == 1
+    assert run_folders([tmp_path]) == []
+    assert main(["zoo", "get", "ppo-cartpole", "--out", str(tmp_path / "run")]) == 0
+    assert len(rlbench.results(tmp_path)) == 1
+
+
+def test_a_copy_of_a_read_only_package_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(source: Path, out: Path, **_: object) -> None:
-        out.mkdir()
-        (out / "config.json").write_text("{")
-        raise KeyboardInterrupt
+    package = tmp_path / "package"
+    shutil.copytree(zoo.TRAINED / "ppo-cartpole", package / "ppo-cartpole")
+    places = [package, *package.rglob("*")]
+    for place in places:
+        place.chmod(0o555)
+    monkeypatch.setattr(zoo, "TRAINED", package)
+    out = zoo.copy("ppo-cartpole", tmp_path / "run")
+    assert all(x.stat().st_mode & stat.S_IWUSR for x in (out, *out.rglob("*")))
+    for place in places:
+        place.chmod(0o755)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copytree", killed)
-        assert main(["zoo", "get", "ppo-cartpole", "--out", str(tmp_path / "run")]) == 130
-    assert not (tmp_path / "run").exists()
-    assert main(["zoo", "get", "ppo-cartpole", "--out", str(tmp_path / "run")]) == 0
-    assert sorted(x.name for x in tmp_path.iterdir()) == ["run"]
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_results_are_read_from_the_package_and_its_files_are_unchanged(name: str) -> None:
+    (row,) = rows(Path(f"zoo:{name}"))
+    assert row["run"] == f"zoo:{name}"
+
+
+def test_plots_and_reports_show_agents_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if os.name != "nt":  # A folder that has this name by chance is not read.
+        (tmp_path / "zoo:ppo-cartpole").mkdir()
+        (tmp_path / "zoo:ppo-cartpole/config.json").write_text("{}")
+    output("plot zoo:ppo-cartpole --out plot.svg", capsys)
+    output("report zoo:ppo-cartpole zoo:iql-hopper-medium --no-films", capsys)
+    assert "iql" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_commands_write_into_a_copy_and_not_into_the_package(
@@ -168,6 +212,12 @@ def test_an_encoder_can_use_a_network_of_the_package(tmp_path: Path) -> None:
         ("evaluate zoo:ppo-cartpol", "did you mean ppo-cartpole? `rlbench zoo list`"),
         ("zoo card nothing-like-it", "there is no 'nothing-like-it' in the zoo; `rlbench zoo list` shows all"),
         ("zoo get ../../agents", "there is no '../../agents' in the zoo"),
+        ("zoo card PPO-CartPole", "did you mean ppo-cartpole?"),
+        ("zoo get ppo-cartpole --out zoo:mine", "there is no 'mine' in the zoo"),
+        ("zoo list ppo", "unknown setting 'ppo': there is no such setting;"),
+        ("evaluate ppo-cartpole", "contains no run; give the folder of a run, or zoo:ppo-cartpole"),
+        ("evaluate zoo:lpg-small", "rlbench run lpg --env TASK --rule lpg-small"),
+        ("run --resume zoo:ppo-cartpole", "start a new run with --pretrained zoo:ppo-cartpole"),
         ("zoo get lpg-small", "rlbench run lpg --env TASK --rule lpg-small"),
         ("zoo gett ppo-cartpole", "did you mean get?"),
         ("run ppo --env CartPole-v1 --pretrained zoo:nope", "there is no 'nope' in the zoo"),
@@ -181,8 +231,10 @@ def test_wrong_names_are_explained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    before = sorted(zoo.TRAINED.rglob("*"))
     assert main(words.split()) == 2
     assert message in capsys.readouterr().err
+    assert sorted(zoo.TRAINED.rglob("*")) == before
 
 
 @pytest.mark.slow

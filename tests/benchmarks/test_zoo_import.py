@@ -1,5 +1,6 @@
 """Model files of Stable-Baselines3 as finished runs: the agent takes the same actions as the model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 
 import rlbench
 from rlbench.benchmarks.training.run_folder import RunFolder
+from rlbench.benchmarks.zoo.sb3 import convert
 from rlbench.cli import main
-from tests.sb3_models import SMALL, saved, trained
+from tests.sb3_models import SMALL, changed, saved, trained
 
 KINDS = [
     (PPO, "CartPole-v1", "sb3-ppo"), (PPO, "Pendulum-v1", "sb3-ppo"), (A2C, "CartPole-v1", "sb3-a2c"), (DQN, "CartPole-v1", "sb3-dqn"),
@@ -115,6 +117,40 @@ def test_a_model_that_does_not_fit_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_an_import_that_is_stopped_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = saved(trained(PPO), tmp_path), tmp_path / "runs" / "run"
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", stopped)
+    words = ["zoo", "import", str(file), "--env", "Pendulum-v1", "--episodes", "1"]
+    assert main([*words, "--out", str(out)]) == 130
+    assert list(out.parent.iterdir()) == []
+
+
+def test_the_next_command_trusts_a_custom_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    world = "import gymnasium\ndef make():\n    return gymnasium.make('Pendulum-v1')\n"
+    (tmp_path / "imported_world.py").write_text(world)
+    words = ["zoo", "import", str(saved(trained(PPO), tmp_path)), "--env", "imported_world:make"]
+    assert main([*words, "--episodes", "1", "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.endswith(f"rlbench watch {tmp_path / 'run'} --trust\n")
+
+
+@pytest.mark.parametrize("updates", ["many", [1], {}, float("inf"), None, -1])
+def test_a_malformed_number_of_updates_does_not_matter(updates: object, tmp_path: Path) -> None:
+    file = changed(
+        saved(trained(PPO), tmp_path), "data",
+        lambda data: json.dumps(json.loads(data) | {"_n_updates": updates}).encode(),
+    )  # fmt: skip
+    assert convert(file, "Pendulum-v1", 1, tmp_path / "run").config.updates == 1
+
+
 def test_a_folder_with_a_run_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +168,6 @@ def test_a_folder_with_a_run_is_not_overwritten(
     ]
     assert main(words) == 0
     assert main(words) == 2
-    assert "already contains a run" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main(["run", "--resume", str(out)]) == 0
     assert "already complete" in capsys.readouterr().out

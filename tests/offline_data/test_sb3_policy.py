@@ -1,6 +1,7 @@
 """Model files of Stable-Baselines3 as behaviour: equal actions, and nothing is ever unpickled."""
 
 import base64
+import io
 import json
 import pickle
 import zipfile
@@ -22,19 +23,10 @@ from rlbench.cli import main
 from rlbench.envs.tasks import find_task
 from rlbench.errors import UserError
 from rlbench.offline_data import open_data
+from rlbench.offline_data.recording import sb3_policy
 from rlbench.offline_data.recording.sb3_policy import SB3Policy
 from tests.data_files import columns_of
-from tests.sb3_models import SMALL, saved, trained
-
-
-def changed(file: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
-    """A copy of a model file with another content of one of its members."""
-    copy = file.with_name("changed.zip")
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(copy, "w") as new:
-        for member in old.namelist():
-            content = old.read(member)
-            new.writestr(member, change(content) if member == name else content)
-    return copy
+from tests.sb3_models import SMALL, changed, saved, trained
 
 
 def read(file: Path, env: str = "Pendulum-v1") -> SB3Policy:
@@ -189,6 +181,53 @@ def test_files_of_another_kind_are_refused_in_one_sentence(tmp_path: Path) -> No
     file.write_bytes(b"no zip")
     with pytest.raises(UserError, match=r"give the \.zip that model.save wrote"):
         read(file)
+
+
+FIRST = "mlp_extractor.policy_net.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda x: {**x, FIRST: x[FIRST][0]}, "shapes of its weights"),
+        (lambda x: {**x, FIRST: torch.tensor(1.0)}, "shapes of its weights"),
+        (lambda x: {**x, FIRST: x[FIRST][:-1]}, "shapes of its weights"),
+        (lambda x: {**x, FIRST: x[FIRST] * float("nan")}, "nan or infinite"),
+        (lambda x: {**x, FIRST: x[FIRST].to_sparse()}, "more than weights"),
+        (lambda x: {**x, FIRST: x[FIRST].to("meta")}, "more than weights"),
+        (lambda x: {**x, FIRST: x[FIRST].to(torch.complex64)}, "more than weights"),
+        (lambda x: dict(enumerate(x.values())), "more than weights"),
+    ],
+)  # fmt: skip
+def test_damaged_weights_are_refused_in_one_sentence(
+    damage: Callable[[Any], Any], words: str, tmp_path: Path
+) -> None:
+    def damaged(blob: bytes) -> bytes:
+        out = io.BytesIO()
+        torch.save(damage(torch.load(io.BytesIO(blob), weights_only=True)), out)
+        return out.getvalue()
+
+    with pytest.raises(UserError, match=words):
+        read(changed(saved(trained(PPO), tmp_path), "policy.pth", damaged))
+
+
+def test_a_file_that_would_fill_the_memory_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = saved(trained(PPO), tmp_path)
+
+    def bomb(blob: bytes) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(blob)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:  # fmt: skip
+            for member in old.namelist():
+                new.writestr(member, old.read(member) + bytes(10**7))
+        return out.getvalue()
+
+    monkeypatch.setattr(sb3_policy, "LARGEST", 10**6)
+    read(file)
+    for name, content in (("data", lambda data: data + b" " * 10**7), ("policy.pth", bomb)):
+        with pytest.raises(UserError, match="LargeZipFile"):
+            read(changed(file, name, content))
 
 
 def test_a_model_records_a_data_set(tmp_path: Path) -> None:

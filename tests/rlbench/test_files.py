@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from rlbench.errors import UserError
-from rlbench.files import PASSING, explaining_os_errors, only_one, write_atomically
+from rlbench.files import (
+    PASSING,
+    explaining_os_errors,
+    new_folder_atomically,
+    only_one,
+    write_atomically,
+)
 
 
 def test_a_failing_writer_leaves_the_old_content_and_no_rest(tmp_path: Path) -> None:
@@ -47,6 +53,33 @@ def test_refusals_of_the_system_are_one_sentence(
     again = str(error.value).endswith("; afterwards run the same command again")
     assert again == (code in PASSING)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_new_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "run"
+    with pytest.raises(RuntimeError), new_folder_atomically(out) as part:  # noqa: PT012
+        (part / "file").write_bytes(b"half")
+        raise RuntimeError
+    assert os.listdir(out.parent) == []
+    with new_folder_atomically(out) as part:
+        (part / "file").write_bytes(b"whole")
+        assert not out.exists()
+    assert os.listdir(out.parent) == ["run"]
+    assert (out / "file").read_bytes() == b"whole"
+    assert out.stat().st_mode == out.parent.stat().st_mode
+
+
+def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+    out, link = tmp_path / "run", tmp_path / "link"
+    with pytest.raises(UserError, match="exists already"), new_folder_atomically(out):  # noqa: PT012
+        out.mkdir()  # Another process is faster.
+        (out / "first").touch()
+    assert os.listdir(out) == ["first"]
+    link.symlink_to("nothing")
+    for taken in (out, link):
+        with pytest.raises(UserError, match="exists already"), new_folder_atomically(taken):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["link", "run"]
 
 
 def test_an_array_that_was_written_in_part_means_a_full_disk(tmp_path: Path) -> None:
