@@ -29,6 +29,7 @@ An agent or model can be given as `zoo:NAME` wherever a command takes the folder
 | use it in a Python program | `agent = rlbench.load("zoo:ppo-cartpole")` |
 | train it further, or another agent with the same networks | `rlbench run iql --env hopper-medium --data none --hidden 128 128 --pretrained zoo:iql-hopper-medium` |
 | begin with a trained encoder | `rlbench run ppo --env minigrid-empty-5 --encoder nature --pretrained zoo:room-pairs` |
+| begin with a trained text encoder | `rlbench run ppo --env BabyAI-GoToLocalS5N2-v0 --encoder parts:image=one-hot-grid,text=transformer --pretrained zoo:missions` |
 | read images through a trained network | `rlbench run ppo --env minigrid-empty-5 --encoder codes:zoo:minigrid-codes` |
 | analyse it | `rlbench analyse adversarial zoo:ppo-cartpole --budgets 0.1 0.5` |
 | copy it to a folder, as a finished run | `rlbench zoo get ppo-cartpole` |

@@ -142,7 +142,7 @@ def test_the_next_command_trusts_a_custom_environment(
     assert capsys.readouterr().out.endswith(f"rlbench watch {tmp_path / 'run'} --trust\n")
 
 
-@pytest.mark.parametrize("updates", ["many", [1], {}, float("inf"), None, -1])
+@pytest.mark.parametrize("updates", ["many", {}, float("inf"), -1])
 def test_a_malformed_number_of_updates_does_not_matter(updates: object, tmp_path: Path) -> None:
     file = changed(
         saved(trained(PPO), tmp_path), "data",
