@@ -31,7 +31,7 @@ An agent or model can be given as `zoo:NAME` wherever a command takes the folder
 | begin with a trained encoder | `rlbench run ppo --env minigrid-empty-5 --encoder nature --pretrained zoo:room-pairs` |
 | begin with a trained text encoder | `rlbench run ppo --env BabyAI-GoToLocalS5N2-v0 --encoder parts:image=one-hot-grid,text=transformer --pretrained zoo:missions` |
 | read images through a trained network | `rlbench run ppo --env minigrid-empty-5 --encoder codes:zoo:minigrid-codes` |
-| analyse it | `rlbench analyse adversarial zoo:ppo-cartpole --budgets 0.1 0.5` |
+| analyse it | `rlbench analyse adversarial zoo:ppo-cartpole --budgets 1 3` |
 | copy it to a folder, as a finished run | `rlbench zoo get ppo-cartpole` |
 
 The update rules `lpg-...` are not runs; the agent [`lpg`](agents/lpg.md) learns with one of them: `rlbench run lpg --env CartPole-v1 --rule lpg-small`.
