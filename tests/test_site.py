@@ -76,7 +76,7 @@ def test_the_page_of_commands_has_every_command() -> None:
         assert re.search(rf"^#+ rlbench {name}\b", page, re.MULTILINE)
     assert "| `--eval-episodes` | `10` | Episodes in one evaluation" in page
     assert "| `--jobs` | `0` | Runs at once on this machine" in page  # inside another dataclass
-    assert "| `RUN` |  | Folder of the run. |" in page
+    assert "| `RUN` |  | Folder of the run, or zoo:NAME. |" in page
 
 
 def test_the_page_of_claims_has_every_claim_and_counts_them() -> None:

@@ -37,6 +37,7 @@ def critics_of(agent: Any, obs: Tensor, action: Tensor) -> Tensor:
 FAST = {"hidden": (32, 32), "learning_rate": 5e-3, "target_rate": 0.1}
 STEPS: dict[str, Change] = {
     "entropy_coefficient": (0.5, {}), "gae_lambda": (0.5, {}), "max_grad_norm": (1e-3, {}),
+    "activation": ("ReLU", {}),
 }  # fmt: skip
 CASES = (
     Case(
@@ -49,7 +50,7 @@ CASES = (
         "sb3-dqn",
         small={"hidden": (8,), "target_every": 2, "exploration_updates": 8},
         changes={
-            "batch_size": (6, {}), "max_grad_norm": (1e-3, {}), "target_rate": (0.5, {}),
+            "batch_size": (6, {}), "max_grad_norm": (1e-3, {}), "target_rate": (0.5, {}), "activation": ("Tanh", {}),
         },
         spaces=(Discrete,),
         driver_settings=("batch_size",),
@@ -67,7 +68,7 @@ CASES = (
     Case(
         "sb3-sac",
         small={"hidden": (16,)},
-        changes={"temperature": ("fixed", {})},
+        changes={"temperature": ("fixed", {}), "activation": ("Tanh", {})},
         fast={
             **FAST, "learning_rate": 1e-2, "initial_temperature": 1e-3,
             "target_entropy_scale": 3.0,
@@ -77,7 +78,7 @@ CASES = (
     Case(
         "sb3-td3",
         small={"hidden": (16,)},
-        changes={"target_noise_clip": (0.01, {}), "exploration_noise": (0.1, {})},
+        changes={"target_noise_clip": (0.01, {}), "exploration_noise": (0.1, {}), "activation": ("Tanh", {})},
         fast=FAST,
         critic_values=critics_of,
     ),

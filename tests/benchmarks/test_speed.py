@@ -105,6 +105,7 @@ def test_a_check_without_a_peer_fails_and_says_how_to_get_it() -> None:
     assert fault.startswith("bcq was not compared with d3rlpy: install it, or")
 
 
+@pytest.mark.slow
 def test_a_peer_that_dies_is_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "algorithms" / "offline"
     folder.mkdir(parents=True)
