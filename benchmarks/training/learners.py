@@ -3,15 +3,18 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlbench.agents import AGENTS, META_LEARNERS
-from rlbench.backbones.encoders import FROM_RUNS, spelled_out
+from rlbench.backbones.encoders import ENCODERS, FROM_RUNS, spelled_out
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.training.config import RunConfig
+from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
+    from rlbench.backbones.encoders._base import FromRun
     from rlbench.interface import Learner
 
 
@@ -102,6 +105,30 @@ def encoder_and_run(encoder: str) -> tuple[str, str | None]:
     run, others = ",".join(words[:length]), words[length:]
     if base not in FROM_RUNS or not run or ("=" in run and not folders):
         return spelled_out(encoder), None
-    from rlbench.benchmarks.training.pretrained import detector_options
-
     return f"{base}:{','.join([detector_options(base, run), *others])}", run
+
+
+def detector_options(encoder: str, run: str) -> str:
+    """The options of an encoder for the network that a run trained.
+
+    Args:
+        encoder: One of `FROM_RUNS`.
+        run: The folder of a run of the encoder's model.
+
+    Raises:
+        UserError: It is not such a run, or has no checkpoint.
+    """
+    layers: type[FromRun] = ENCODERS.load(encoder).layers
+    folder = RunFolder(Path(run))
+    learner = folder.config()["learner"]
+    if learner["name"] not in layers.models:
+        raise UserError(
+            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {' or '.join(layers.models)}"
+        )
+    state = folder.load_checkpoint()
+    if state is None:
+        raise UserError(
+            f"--encoder {encoder}:{run}: this run has no checkpoint yet; let it continue for longer"
+        )
+    options = layers.options_of(learner["settings"], state["learner"])
+    return ",".join(f"{name}={value}" for name, value in options.items())

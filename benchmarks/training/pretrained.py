@@ -29,7 +29,7 @@ USUAL = "return"
 
 
 def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> dict[str, Any]:
-    """Gives a learner the weights of another run: those of its encoder, or all if neither run has an encoder.
+    """Loads weights of another run into a learner: those of the encoder, or all of them if neither run has an encoder.
 
     The weights of an encoder go to every encoder of the learner that has the same layers. All weights are the networks, the learned
     tensors and what was taken from the data, such as a scale of rewards; optimisers, counters and random generators begin anew.
@@ -242,29 +242,3 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
             f"--pretrained {given}: {file} serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
         )
     return Path(runs[target])
-
-
-def detector_options(encoder: str, run: str) -> str:
-    """The options of an encoder for the network that a run trained.
-
-    Args:
-        encoder: One of `FROM_RUNS`.
-        run: The folder of a run of the encoder's model.
-
-    Raises:
-        UserError: It is not such a run, or has no checkpoint.
-    """
-    layers: type[FromRun] = ENCODERS.load(encoder).layers
-    folder = RunFolder(Path(run))
-    learner = folder.config()["learner"]
-    if learner["name"] not in layers.models:
-        raise UserError(
-            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {' or '.join(layers.models)}"
-        )
-    state = folder.load_checkpoint(torch.device("cpu"))
-    if state is None:
-        raise UserError(
-            f"--encoder {encoder}:{run}: this run has no checkpoint yet; let it continue for longer"
-        )
-    options = layers.options_of(learner["settings"], state["learner"])
-    return ",".join(f"{name}={value}" for name, value in options.items())

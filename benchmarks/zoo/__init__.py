@@ -49,7 +49,7 @@ def no_run(path: Path) -> UserError:
 
 
 def output_folder(run: Path) -> Path:
-    """The folder for the output of a command about a run: that of the run, or for `zoo:NAME` a copy in runs/, which is made if it is missing.
+    """The folder in which a command writes its output: the folder of the run or, for `zoo:NAME`, a copy in runs/, which is made if it is missing.
 
     Raises:
         UserError: The place of the copy is taken by something else.

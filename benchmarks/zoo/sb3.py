@@ -1,4 +1,4 @@
-"""Converts model files of Stable-Baselines3 to finished runs of the agents `sb3-...`, whose networks are those of the library.
+"""Converts model files of Stable-Baselines3 to finished runs of the agents `sb3-...`, which use the networks of the library.
 
 Only the weights are kept: a new run with `--pretrained` starts with new optimisers and SAC's initial temperature.
 """
@@ -66,7 +66,7 @@ def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Ru
     except RuntimeError:
         raise refusal(
             model,
-            "the layers of its critics or value network differ from those of its policy, or it is SAC without exactly two critics",
+            "its critics or its value network have other layers than its policy, or it is a SAC model with a number of critics other than two",
         ) from None
     origin = {
         "file": model.name,

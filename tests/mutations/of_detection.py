@@ -41,7 +41,7 @@ MUTATIONS: list[Mutation] = [
         ("other default boxes", "default_sides(scales, smallest, largest)", "default_sides(scales, smallest, 2 * largest)"),
     ),
     *of_file(
-        "benchmarks/training/pretrained.py", "backbones/test_objects.py",
+        "benchmarks/training/learners.py", "backbones/test_objects.py",
         ("runs of other models", 'if learner["name"] not in layers.models:', "if False:"),
     ),
     *of_file(
