@@ -10,7 +10,6 @@ from rlbench.agents import AGENTS, META_LEARNERS
 from rlbench.backbones.encoders import ENCODERS, FROM_RUNS, spelled_out
 from rlbench.backbones.models import MODELS
 from rlbench.benchmarks.training.config import RunConfig
-from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def detector_options(encoder: str, run: str) -> str:
     Raises:
         UserError: It is not such a run, or has no checkpoint.
     """
+    from rlbench.benchmarks.training.run_folder import RunFolder
+
     layers: type[FromRun] = ENCODERS.load(encoder).layers
     folder = RunFolder(Path(run))
     learner = folder.config()["learner"]
