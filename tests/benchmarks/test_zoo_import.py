@@ -97,6 +97,17 @@ def test_a_model_that_does_not_fit_is_refused_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_a_model_of_another_on_policy_algorithm_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = changed(
+        saved(trained(A2C), tmp_path), "data",
+        lambda data: json.dumps(json.loads(data) | {"cg_max_steps": 15}).encode(),
+    )  # fmt: skip
+    assert imported(file, tmp_path / "run") == 2
+    assert "it is a model of TRPO; give an MlpPolicy" in capsys.readouterr().err
+
+
 def test_an_import_that_is_stopped_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
