@@ -1,6 +1,7 @@
 """The speed benchmark runs; its figures are not judged here."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 from rlbench.benchmarks.speed import __main__ as speed, hashing, loading
 from rlbench.benchmarks.speed.__main__ import running
 from rlbench.benchmarks.speed.worker import Products, fastest, kernels, our_agent, our_table
+from rlbench.experience import Transitions
 
 
 @pytest.mark.slow
@@ -62,10 +64,14 @@ def test_a_call_inside_another_one_counts_once() -> None:
     assert 0 < clock.seconds <= time.process_time() - start
 
 
-def test_products_are_those_of_an_update() -> None:
+@pytest.fixture(scope="module")
+def batch() -> Transitions:
+    return our_table(300, "cpu").sample(256, torch.Generator())
+
+
+def test_products_are_those_of_an_update(batch: Transitions) -> None:
     # Two hidden layers of 256: forward, gradients of weights, and of inputs but for the first layer.
     agent = our_agent("bc", "cpu")
-    batch = our_table(300, "cpu").sample(256, torch.Generator())
     with Products() as seen:
         agent.learn(batch)
     sizes = [(a.shape[-2], a.shape[-1], b.shape[-1]) for _, a, b in seen.done]
@@ -73,6 +79,23 @@ def test_products_are_those_of_an_update() -> None:
     weights = [(6, 256, 256), (256, 256, 256), (256, 256, 17)]
     inputs = [(256, 6, 256), (256, 256, 256)]
     assert sorted(map(sorted, sizes)) == sorted(map(sorted, forward + weights + inputs))
+
+
+@pytest.mark.parametrize(
+    ("agent", "count"),
+    [("bc", 3), ("td3-bc", 14), ("crr", 13), ("awac", 16), ("iql", 16), ("sac", 16), ("bear", 44), ("cql", 198)],
+)  # fmt: skip
+def test_an_update_computes_no_more_products_of_hidden_layers_than_the_docs_say(
+    agent: str, count: int, batch: Transitions
+) -> None:
+    learner = our_agent(agent, "cpu")
+    found = []
+    for _ in range(2):  # TD3+BC updates its policy in every second update.
+        with Products() as seen:
+            learner.learn(batch)
+        sizes = [(a.shape[-2], a.shape[-1], b.shape[-1]) for _, a, b in seen.done]
+        found.append(sum(math.prod(x) // 256**3 for x in sizes if min(x) >= 256))
+    assert max(found) == count
 
 
 @pytest.mark.parametrize(("rate", "met"), [(1.8, True), (1.7, False)])
