@@ -26,7 +26,7 @@ CASE = Case(
     "count-ppo",
     small={
         "hidden": (8,), "encoder": "flatten", "batch_size": 8, "epochs": 2, "levels": 4, "quantise": False, "density_width": 4,
-        "density_batch_size": 8, **ROLLOUT,
+        "density_batch_size": 8, "density_layers": 1, **ROLLOUT,
     },
     changes={
         **test_ppo.CASE.changes, "quantise": (True, {}), "gain": (1e-3, {}), "gain_scale": (1.0, {}),
