@@ -127,11 +127,12 @@ class KeyPoints(FromRun):
         """Features [B, frames * 2K] of images, raw values [B, frames * channels, H, W]."""
         frames = images.unflatten(1, (-1, CHANNELS)).flatten(0, 1)
         # `rlbench export` would fix the number of parts.
-        exported = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+        exported = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()  # type: ignore[no-untyped-call, attr-defined]
         in_parts = images.device.type == "cpu" and not exported
         parts = frames.split(AT_ONCE) if in_parts else (frames,)
         found = [self.expected(self.detector(part, spatial=self.spatial)) for part in parts]
-        return torch.cat(found).unflatten(0, (-1, images.shape[1] // CHANNELS)).flatten(1)
+        features: Tensor = torch.cat(found).unflatten(0, (-1, images.shape[1] // CHANNELS))
+        return features.flatten(1)
 
 
 KEYPOINTS = Kind(KeyPoints, "images", sized=True)

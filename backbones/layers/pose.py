@@ -96,7 +96,8 @@ def convolve(kernels: Tensor, maps: Tensor) -> Tensor:
         points = len(kernels)
         flipped = kernels.transpose(0, 1).flip(2, 3).flatten(0, 1)[:, None]
         direct = F.conv2d(maps, flipped, padding=(h - 1, w - 1), groups=kernels.shape[1])
-        return direct.unflatten(1, (-1, points)).transpose(1, 2)
+        by_pair: Tensor = direct.unflatten(1, (-1, points)).transpose(1, 2)
+        return by_pair
     size = (2 * h, 2 * w)
     centred = F.pad(kernels, (0, 1, 0, 1)).roll((1 - h, 1 - w), (2, 3))
     product = torch.fft.rfft2(centred) * torch.fft.rfft2(maps, s=size)[:, None]

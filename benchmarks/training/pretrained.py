@@ -146,11 +146,13 @@ def _refuse_other_values(learner: Learner, source: Learner, path: Path) -> None:
         return
     space = learner.spec.observation_space if isinstance(learner, Agent) else learner.spec["obs"]
     for part in space.parts.values() if isinstance(space, Packed) else (space,):
-        real = isinstance(part, spaces.Box) and np.issubdtype(part.dtype, np.floating)
-        if real and len(part.shape) == 3 and not (part.low.min() == 0 and part.high.max() == 255):
+        if not isinstance(part, spaces.Box) or len(part.shape) != 3:
+            continue
+        low, high = float(part.low.min()), float(part.high.max())
+        if np.issubdtype(part.dtype, np.floating) and (low, high) != (0, 255):
             raise UserError(
-                f"the network of {path} learned from bytes, but images of this run are real numbers from {part.low.min():g} to "
-                f"{part.high.max():g}; let the environment give images of the type uint8 from 0 to 255"
+                f"the network of {path} learned from bytes, but images of this run are real numbers from {low:g} to "
+                f"{high:g}; let the environment give images of the type uint8 from 0 to 255"
             )
 
 
