@@ -23,7 +23,7 @@ from torch import Tensor
 from rlbench.agents._on_policy import led_out
 from rlbench.agents.ppo import PPO, PPOConfig
 from rlbench.backbones.encoders._base import freeze
-from rlbench.backbones.encoders.painter import Painter
+from rlbench.backbones.encoders.painter import STYLES, Painter
 from rlbench.backbones.layers.augment import check_images
 from rlbench.backbones.ranges import SIZE, Range
 from rlbench.errors import UserError
@@ -69,7 +69,7 @@ class StylePPO(PPO):
     def build(self) -> None:
         """PPO's parts and the style network, which does not learn."""
         config, space = self.config, self.spec.observation_space
-        check_images(space)
+        check_images(space, STYLES, "use an environment")
         super().build()
         self.painter = Painter(
             tuple(space.shape or ()), config.styles, config.painter_width, config.painter_blocks

@@ -25,6 +25,10 @@ class Diverged(UserError):
     """An agent has a value that is not finite; the message names it, and the run adds the context."""
 
 
+class Unsuited(UserError):
+    """Data that the settings of a learner do not suit, noticed while it learns: a resume, with the same settings, would repeat it."""
+
+
 class Interrupted(Exception):
     """The user stopped the run, and everything is saved; the message explains how to resume."""
 

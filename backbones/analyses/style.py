@@ -236,7 +236,7 @@ def encoder_of(learner: Any) -> Any:
         if hasattr(module, "pyramid") and hasattr(module.layers, "maps"):
             return module
     raise UserError(
-        f"{type(learner).__name__} has no encoder; give a run with an encoder that has a pyramid, such as vgg"
+        f"{type(learner).__name__} has no encoder with a pyramid of maps; give a run with one, such as vgg"
     )
 
 

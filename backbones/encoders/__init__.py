@@ -224,6 +224,11 @@ def _refuse_other_spaces(
         raise UserError(
             f"the observations have the parts {', '.join(observations.parts)}, but the encoder {name} takes a single "
             f"array; give --encoder parts:image={inner}"
+            + (
+                " and, for the weights of a run, --pretrained RUN"
+                if name.partition(":")[0] in FROM_RUNS
+                else ""
+            )
         )
 
 
@@ -330,6 +335,11 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
         makers.append(weight_options)
     lists = [words for words in (PRESETS.get(base, ""), given) if words]
     words = [word for words in lists for word in words.split(",")]
+    if base in FROM_RUNS and not all("=" in word for word in words):
+        raise UserError(
+            f"{name} names a run, or has something else that is no option; inside of another encoder or in a setting other than encoder and tokens, "
+            f"give the encoder {base} the options of its network, and the run as --pretrained RUN"
+        )
     return kind, read_options("encoder", base, words, *makers)
 
 

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders._base import FromRun, Kind, at_least_one, freeze
-from rlbench.backbones.layers.quantised import Quantiser
+from rlbench.backbones.layers.quantised import MOST_CODES, Quantiser
+from rlbench.backbones.ranges import Range, within
 from rlbench.errors import UserError
 
 BYTE = 256
+NUMBER = Range(lambda x: 1 <= x <= MOST_CODES, f"1 or more, up to {MOST_CODES:,}")
 
 
 class Codes(FromRun):
@@ -51,10 +53,11 @@ class Codes(FromRun):
             units: Number of features.
 
         Raises:
-            UserError: An option is below 1, or the sides of images are not multiples of 8, or of 4 without a top grid.
+            UserError: An option is below 1, there are too many codes, or the sides of images are not multiples of 8, or of 4 without a top grid.
         """
         super().__init__()
-        at_least_one("codes", codes=codes, size=size, channels=channels, width=width, units=units)
+        within("codes", NUMBER, codes=codes)
+        at_least_one("codes", size=size, channels=channels, width=width, units=units)
         if top not in (0, 1):
             raise UserError(f"top of codes is {top}; give 1 for two grids of codes or 0 for one")
         if any(side % (8 if top else 4) for side in shape[1:]):

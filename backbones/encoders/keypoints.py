@@ -23,10 +23,12 @@ from rlbench.backbones.encoders._base import (
 from rlbench.backbones.layers.pooling import SpatialSoftmax
 from rlbench.backbones.layers.pose import PoseNetwork
 from rlbench.backbones.options import as_option, inner_name
+from rlbench.backbones.ranges import Range, within
 from rlbench.errors import UserError
 
 CHANNELS = 3
 """Channels of one frame."""
+ODD = Range(lambda x: 1 <= x <= 99 and x % 2 == 1, "an odd number from 1 to 99")
 AT_ONCE = 16
 """Frames that a CPU passes through the network at once, so that their messages stay in its cache."""
 
@@ -78,10 +80,11 @@ class KeyPoints(FromRun):
             maps: Heat maps of the spatial model, or of the detector alone.
 
         Raises:
-            UserError: The images do not have a whole number of frames.
+            UserError: An option is out of range, or the images do not have a whole number of frames.
         """
         super().__init__()
-        at_least_one("keypoints", branches=branches, hidden=hidden, kernel=kernel, points=points)
+        at_least_one("keypoints", branches=branches, hidden=hidden, points=points)
+        within("keypoints", ODD, kernel=kernel)
         if shape[0] % CHANNELS:
             raise UserError(
                 f"images have {shape[0]} channels, but the encoder keypoints reads frames of {CHANNELS}; give a task with colour images"
@@ -123,9 +126,13 @@ class KeyPoints(FromRun):
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, frames * 2K] of images, raw values [B, frames * channels, H, W]."""
         frames = images.unflatten(1, (-1, CHANNELS)).flatten(0, 1)
-        parts = frames.split(AT_ONCE) if images.device.type == "cpu" else (frames,)
+        # `rlbench export` would fix the number of parts.
+        exported = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()  # type: ignore[no-untyped-call, attr-defined]
+        in_parts = images.device.type == "cpu" and not exported
+        parts = frames.split(AT_ONCE) if in_parts else (frames,)
         found = [self.expected(self.detector(part, spatial=self.spatial)) for part in parts]
-        return torch.cat(found).view(len(images), -1)
+        features: Tensor = torch.cat(found).unflatten(0, (-1, images.shape[1] // CHANNELS))
+        return features.flatten(1)
 
 
 KEYPOINTS = Kind(KeyPoints, "images", sized=True)

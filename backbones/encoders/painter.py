@@ -21,6 +21,10 @@ from rlbench.backbones.layers.convolution import convolution
 from rlbench.errors import UserError
 
 EPSILON = 1e-5
+STYLES = "styles are drawn in colours"
+"""What needs images of bytes, in errors."""
+SMALLEST = 3
+"""Rows and columns of the smallest picture: with fewer, half of it would be one pixel, which cannot be mirrored."""
 
 
 class Styled(nn.Module):
@@ -92,7 +96,7 @@ class Painter(Encoder):
             blocks: Number of residual blocks.
 
         Raises:
-            UserError: A number is below 1, or observations are not pictures.
+            UserError: A number is below 1, or observations are not pictures or too small.
         """
         at_least_one("the painter", styles=styles, width=width, blocks=blocks)
         colours = (1, 3)
@@ -101,6 +105,11 @@ class Painter(Encoder):
                 f"observations have the shape {obs_shape}; styles need pictures with 1 or 3 channels, so give a task such as coinrun"
             )
         last = obs_shape[0] not in colours
+        rows, columns = obs_shape[:2] if last else obs_shape[1:]
+        if min(rows, columns) < SMALLEST:
+            raise UserError(
+                f"observations have {rows}x{columns} pixels; styles need pictures with {SMALLEST} or more rows and columns, so give a task such as coinrun"
+            )
         canvas = Canvas(obs_shape[-1 if last else 0], styles, width, blocks)
         super().__init__(KIND, canvas, obs_shape, last)
         self.styles = styles

@@ -12,6 +12,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from rlbench.errors import UserError
+from rlbench.packed import not_vectors
 
 MOST, SMALLEST, LARGEST = 5, 0.10, 0.35
 
@@ -31,16 +32,24 @@ def draw_rectangles(count: int, channels: int, generator: torch.Generator) -> Te
     return torch.cat([start, end, drawn[..., 5:]], dim=-1)
 
 
-def check_images(space: Space[Any]) -> None:
+def check_images(
+    space: Space[Any],
+    what: str = "augment draws colours",
+    advice: str = "leave augment off, or use an environment",
+) -> None:
     """Refuses observations that are not images with values from 0 to 255.
+
+    Args:
+        space: Space of one observation.
+        what: What needs such images, in errors.
+        advice: What to do, before `with uint8 images`.
 
     Raises:
         UserError: Observations of this space are not images with values from 0 to 255.
     """
     if not isinstance(space, spaces.Box) or not np.all(space.high == 255):
         raise UserError(
-            f"augment draws colours from 0 to 255, but the observation space is {space}; leave "
-            "augment off, or use an environment with uint8 images"
+            f"{what} from 0 to 255, but the observations are {not_vectors(space) or space}; {advice} with uint8 images"
         )
 
 

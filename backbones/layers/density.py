@@ -13,7 +13,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from rlbench.backbones.layers.pixels import log_probability
 from rlbench.backbones.optim import Adam
 from rlbench.backbones.spaces import CHANNELS
-from rlbench.errors import UserError
+from rlbench.errors import Unsuited, UserError
+from rlbench.packed import not_vectors
 
 BYTES = 256
 EPSILON = 3e-5
@@ -55,7 +56,7 @@ class Values:
         )
         if not whole or len(shape) not in (2, 3):
             raise UserError(
-                f"observations are {space}; this model needs images of whole numbers, [H, W] or with channels first or last, such as "
+                f"observations are {not_vectors(space) or space}; this model needs images of whole numbers, [H, W] or with channels first or last, such as "
                 "--env digits"
             )
         least, most = _bounds(space)
@@ -85,14 +86,14 @@ class Values:
         """Values int64 [B, C, H, W] of observations [B, ...].
 
         Raises:
-            UserError: A category is not from 0 to `levels` - 1.
+            Unsuited: A category is not from 0 to `levels` - 1.
         """
         x = obs[:, None] if self.axes == 2 else obs.movedim(3, 1) if self.channels_last else obs
         x = x.long()
         if self.scaled:
             return x * self.levels // BYTES
         if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < self.levels):
-            raise UserError(
+            raise Unsuited(
                 f"an observation has values from {int(x.min())} to {int(x.max())}, but levels is {self.levels}, so that categories are 0 to "
                 f"{self.levels - 1}; give more levels, or --quantise for brightness"
             )

@@ -43,7 +43,7 @@ class PartDetector(nn.Module):
         """
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        found = self._maps(torch.zeros(1, *shape))
+        found = self.maps(torch.zeros(1, *shape))
         self.size = (found[0].shape[2], found[0].shape[3])
         """Rows and columns of the heat maps."""
         self.wide = nn.ModuleList(
@@ -52,7 +52,7 @@ class PartDetector(nn.Module):
         self.mix = nn.Conv2d(width, width, 1)
         self.out = nn.Conv2d(width, points, 1)
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor) -> list[Tensor]:
         """The coarsest map of each branch."""
         found = []
         for n, encoder in enumerate(self.encoders):
@@ -63,7 +63,7 @@ class PartDetector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps [B, K, h, w] of raw images [B, channels, H, W]."""
-        both = zip(self._maps(images.float()), self.wide, strict=True)
+        both = zip(self.maps(images.float()), self.wide, strict=True)
         added: Tensor = sum(
             F.interpolate(wide(x), self.size, mode="bilinear", align_corners=False)
             for x, wide in both
@@ -92,6 +92,12 @@ def convolve(kernels: Tensor, maps: Tensor) -> Tensor:
         maps: [B, K, h, w].
     """
     h, w = maps.shape[2:]
+    if torch.onnx.is_in_onnx_export():  # ONNX's operators take no complex numbers.
+        points = len(kernels)
+        flipped = kernels.transpose(0, 1).flip(2, 3).flatten(0, 1)[:, None]
+        direct = F.conv2d(maps, flipped, padding=(h - 1, w - 1), groups=kernels.shape[1])
+        by_pair: Tensor = direct.unflatten(1, (-1, points)).transpose(1, 2)
+        return by_pair
     size = (2 * h, 2 * w)
     centred = F.pad(kernels, (0, 1, 0, 1)).roll((1 - h, 1 - w), (2, 3))
     product = torch.fft.rfft2(centred) * torch.fft.rfft2(maps, s=size)[:, None]

@@ -87,13 +87,19 @@ def refuse_without_instances(fields: Mapping[str, Space[Any]]) -> None:
         )
 
 
-def refuse_unread(outputs: Iterable[Tensor], encoder: nn.Module, what: str) -> None:
+def refuse_unread(
+    outputs: Iterable[Tensor],
+    encoder: nn.Module,
+    what: str,
+    advice: str = "give more maps, or an encoder with fewer layers, such as conv4:layers=3",
+) -> None:
     """Refuses an encoder with layers on which no output depends, and which would not be trained.
 
     Args:
         outputs: What is read from the encoder.
         encoder: The encoder.
         what: The setting that selects the outputs, and the encoder, in errors.
+        advice: What to do.
 
     Raises:
         UserError: There are such layers.
@@ -102,8 +108,7 @@ def refuse_unread(outputs: Iterable[Tensor], encoder: nn.Module, what: str) -> N
     found = torch.autograd.grad(total, [*encoder.parameters()], allow_unused=True)
     if any(gradient is None for gradient in found):
         raise UserError(
-            f"{what} has layers that lead to none of these maps, and would not be trained; give more maps, or an encoder "
-            "with fewer layers, such as conv4:layers=3"
+            f"{what} has layers that lead to none of these maps, and would not be trained; {advice}"
         )
 
 

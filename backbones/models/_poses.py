@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlbench.backbones.models._base import input_space
 from rlbench.backbones.ranges import MOST, POSITIVE, TWO, Range, check
-from rlbench.errors import UserError
+from rlbench.errors import Unsuited, UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
@@ -89,14 +89,18 @@ class PoseModel(Model):
         """Distances of all pairs of what is compared, [N, M]."""
 
     def seen(self, poses: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Key points of poses [B, K, 3] from random cameras, [B, K, 2], and the rotations of the cameras, [B, 3, 3]."""
+        """Key points of poses [B, K, 3] from random cameras, [B, K, 2], and the rotations of the cameras, [B, 3, 3].
+
+        Raises:
+            Unsuited: A point is behind the cameras.
+        """
         config = self.config
         most = poses.new_tensor([config.azimuth, config.elevation, config.roll]).deg2rad()
         angles = torch.rand((3, len(poses)), generator=generator, device=poses.device)
         rotation = rotations(*(most[:, None] * (2 * angles - 1)))
         farthest = float(poses.norm(dim=-1).max())
         if farthest >= config.distance:
-            raise UserError(
+            raise Unsuited(
                 f"a point is {farthest:.3g} away from the torso, behind a camera at the distance {config.distance:g}; give a larger --distance"
             )
         return projected(poses, rotation, config.distance), rotation

@@ -37,9 +37,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlbench.backbones.encoders.keypoints import make_network
+from rlbench.backbones.encoders.keypoints import ODD, make_network
 from rlbench.backbones.layers.pose import PoseNetwork, channels_first, probabilities
 from rlbench.backbones.models._base import normalises_over_batches
+from rlbench.backbones.models._detection import refuse_unread
 from rlbench.backbones.models._key_points import (
     cells,
     cross_entropies,
@@ -91,7 +92,7 @@ class PoseMRFConfig:
 
     ranges: ClassVar[Mapping[str, Range]] = {
         "branches": Range(lambda x: 1 <= x <= 3, "1, 2 or 3"),
-        "kernel": Range(lambda x: 1 <= x <= 99 and x % 2 == 1, "an odd number from 1 to 99"),
+        "kernel": ODD,
         **dict.fromkeys(("detector_updates", "spatial_updates"), PERIOD),
         "width": SIZE, "spatial_learning_rate": RATE,
     }  # fmt: skip
@@ -120,7 +121,14 @@ class PoseMRF(Model):
         self.network: PoseNetwork = make_network(
             config.encoder, self.shape, config.branches, config.width, config.kernel, points
         )
-        self.size = self.network.detector.size
+        detector = self.network.detector
+        detector.eval()  # A trial pass must change no statistics of batches.
+        refuse_unread(
+            detector.maps(torch.zeros(1, *self.shape, device=self.device)), detector.encoders,
+            f"only the coarsest maps are read, but the encoder {config.encoder}", "give one whose last map is the coarsest, such as conv4:layers=2",
+        )  # fmt: skip
+        detector.train()
+        self.size = detector.size
         if config.batch_size == 1 and normalises_over_batches(self.network):
             raise UserError(
                 f"batch_size is 1, but the encoder {config.encoder} normalises over a batch; give 2 or more, or norm=gn"

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from rlbench.backbones.encoders import acting_encoder
-from rlbench.backbones.encoders.painter import Painter
+from rlbench.backbones.encoders.painter import STYLES, Painter
+from rlbench.backbones.layers.augment import check_images
 from rlbench.backbones.layers.style import content_loss, gram, style_loss
 from rlbench.backbones.models._base import input_space
 from rlbench.backbones.optim import Adam, gradient_step
@@ -84,6 +85,7 @@ class StyleNetwork(Model):
         """The network, the fixed encoder and the Gram matrices of the styles."""
         config, space = self.config, input_space(self.spec)
         shape = tuple(space.shape or ())
+        check_images(space, STYLES, "give a source")
         self.painter = Painter(shape, len(config.styles), config.width, config.blocks)
         self.encoder = acting_encoder(config.encoder, space, frozen=True)
         self.encoder.pyramid(torch.zeros(1, *shape, device=self.device))  # It must have one.

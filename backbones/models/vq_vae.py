@@ -32,16 +32,17 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlbench.backbones.layers.quantised import Quantiser, straight_through
+from rlbench.backbones.layers.quantised import MOST_CODES, Quantiser, straight_through
 from rlbench.backbones.models._base import input_space
 from rlbench.backbones.optim import Adam, gradient_step
-from rlbench.backbones.ranges import BELOW_ONE, NOT_NEGATIVE, TWO, Range, check
+from rlbench.backbones.ranges import BELOW_ONE, NOT_NEGATIVE, Range, check
 from rlbench.backbones.spaces import CHANNELS
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import Model
 from rlbench.measures import Measure
 
+CODES = Range(lambda x: 2 <= x <= MOST_CODES, f"2 or more, up to {MOST_CODES:,}")
 LOW = 16
 """Pixels of a side of the squares over which low frequencies are means."""
 
@@ -69,7 +70,11 @@ class VQVAEConfig:
     batch_size: int = 32
     """Images in one update."""
 
-    ranges: ClassVar[Mapping[str, Range]] = {"codes": TWO, "beta": NOT_NEGATIVE, "decay": BELOW_ONE}
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "codes": CODES,
+        "beta": NOT_NEGATIVE,
+        "decay": BELOW_ONE,
+    }
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""

@@ -263,6 +263,10 @@ def _drawing(task: Task, size: int) -> tuple[Any, Callable[[], Frame]]:
             raise UserError(f"{task.name} cannot be drawn (it has no render mode rgb_array)")
         env = make(render_mode="rgb_array")
     if env.render_mode != "rgb_array":
+        if kind is not None and kind not in (make_gymnasium, make_of_module, make_from_factory):
+            raise UserError(
+                f"{task.name} has no pictures to film; `rlbench evaluate` scores its agents"
+            )
         # Changes by a factory after gym.make would be lost if we made a new environment.
         raise UserError(
             f"{task.name} cannot be drawn; let its factory make it with render_mode='rgb_array'"

@@ -96,7 +96,11 @@ def encoder_and_run(encoder: str) -> tuple[str, str | None]:
     Raises:
         UserError: The file or run cannot be read.
     """
-    base, _, given = encoder.partition(":")
+    base, colon, given = encoder.partition(":")
+    if base in FROM_RUNS and colon and not given:
+        raise UserError(
+            f"the encoder {encoder} names no run after its colon; give {base}:RUN with the folder of a run"
+        )
     words = given.split(",")
     # The name of a folder may have commas and equals signs.
     folders = [n for n in range(len(words), 0, -1) if os.path.isdir(",".join(words[:n]))]
@@ -124,12 +128,12 @@ def detector_options(encoder: str, run: str) -> str:
     learner = folder.config()["learner"]
     if learner["name"] not in layers.models:
         raise UserError(
-            f"--encoder {encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {' or '.join(layers.models)}"
+            f"{encoder}:{run}: this is a run of {learner['name']}, which has no {encoder}; give a run of {' or '.join(layers.models)}"
         )
     state = folder.load_checkpoint()
     if state is None:
         raise UserError(
-            f"--encoder {encoder}:{run}: this run has no checkpoint yet; let it continue for longer"
+            f"{encoder}:{run}: this run has no checkpoint yet; let it continue for longer"
         )
     options = layers.options_of(learner["settings"], state["learner"])
     return ",".join(f"{name}={value}" for name, value in options.items())

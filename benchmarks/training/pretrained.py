@@ -10,17 +10,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlbench.backbones.encoders import ENCODERS, FROM_RUNS, Encoder
 from rlbench.backbones.encoders._base import FromRun
+from rlbench.backbones.encoders.painter import Painter
 from rlbench.backbones.models.pretext import Pretext
-from rlbench.backbones.spaces import CHANNELS
+from rlbench.backbones.spaces import CHANNELS, PAIR
+from rlbench.benchmarks.training.learners import ENCODER_SETTINGS
 from rlbench.benchmarks.training.loading import load_run
 from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.errors import UserError
 from rlbench.interface import Agent, Learner
+from rlbench.packed import Packed
 from rlbench.trust import Trust
 
 AUTO, TARGET = "auto:", ",target="
@@ -57,6 +62,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     }
     readers = [x.layers for x in mine if isinstance(x.layers, FromRun)]
     if readers and all(saved["learner"]["name"] in reader.models for reader in readers):
+        _refuse_other_values(learner, source, path)
         state = _take_network(readers, source, path)
         return {**origin, "parts": "network", "sha256": weights_hash(state)}
     if not mine and not theirs:
@@ -64,21 +70,42 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         return {**origin, "parts": "all", "sha256": weights_hash(state)}
     if not mine or not theirs:
         lacking = type(source).__name__ if mine else type(learner).__name__
+        reader = next((x for x in FROM_RUNS if _reads(x, saved["learner"]["name"])), None)
+        advice = f"--encoder {reader}:{path}, if this run is to read images by it" if reader else (
+            "both runs an encoder, such as --encoder resnet20"
+        )  # fmt: skip
         raise UserError(
-            f"--pretrained {path}: {lacking} has no encoder with weights; give both runs an encoder, such as "
-            "--encoder resnet20"
+            f"--pretrained {path}: {lacking} has no encoder with weights; give {advice}"
         )
     state = _weights(theirs[0])
     fitting = [encoder for encoder in mine if _fits(encoder, state)]
     if not fitting:
+        what, advice = f"encoder {saved['learner']['settings'].get('encoder')}", (
+            f"{_encoder_flags(learner)} the same name and options"
+        )  # fmt: skip
+        if isinstance(theirs[0], Painter):
+            what, advice = "style network", (
+                "style-ppo the numbers of styles, width and blocks of that run (--styles, --painter-width, --painter-blocks)"
+            )  # fmt: skip
         raise UserError(
-            f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
-            "the encoder of this run in its layers or in the observations that it reads; give --encoder the "
-            "same name and options, and a task with observations of the same shape"
+            f"--pretrained {path}: its {what} differs from the encoders of this run in its layers or in the observations that it reads; "
+            f"give {advice}, and a task with observations of the same shape"
         )
     for encoder in fitting:
         encoder.load_state_dict(state, strict=False)
     return {**origin, "sha256": weights_hash(state)}
+
+
+def _reads(encoder: str, model: str) -> bool:
+    """Whether an encoder of `FROM_RUNS` reads observations through the network of a model."""
+    models: tuple[str, ...] = ENCODERS.load(encoder).layers.models
+    return model in models
+
+
+def _encoder_flags(learner: Learner) -> str:
+    """The options of a learner that name encoders, such as `--encoder`."""
+    own = [name for name in ENCODER_SETTINGS if hasattr(learner.config, name)]
+    return " or ".join(f"--{name.replace('_', '-')}" for name in own or ENCODER_SETTINGS[:1])
 
 
 def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[str, Tensor]:
@@ -109,9 +136,29 @@ def _take_network(readers: list[FromRun], source: Learner, path: Path) -> dict[s
     return state
 
 
+def _refuse_other_values(learner: Learner, source: Learner, path: Path) -> None:
+    """Refuses images of real numbers, such as those from 0 to 1, for a network that learned from bytes.
+
+    Raises:
+        UserError: An image of the learner's observations has real numbers that are not from 0 to 255.
+    """
+    if source.spec["obs"].dtype != np.uint8:
+        return
+    space = learner.spec.observation_space if isinstance(learner, Agent) else learner.spec["obs"]
+    for part in space.parts.values() if isinstance(space, Packed) else (space,):
+        if not isinstance(part, spaces.Box) or len(part.shape) != 3:
+            continue
+        low, high = float(part.low.min()), float(part.high.max())
+        if np.issubdtype(part.dtype, np.floating) and (low, high) != (0, 255):
+            raise UserError(
+                f"the network of {path} learned from bytes, but images of this run are real numbers from {low:g} to "
+                f"{high:g}; let the environment give images of the type uint8 from 0 to 255"
+            )
+
+
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of an image with its channels first; any other one as it is."""
-    if len(shape) != 3 or shape[0] in CHANNELS:
+    if len(shape) != 3 or shape[0] in (*CHANNELS, PAIR):
         return shape
     return (shape[2], *shape[:2])
 

@@ -23,7 +23,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.steps import EnvSteps
 from rlbench.callbacks import Progress
 from rlbench.envs.tasks import Task
-from rlbench.errors import CannotWrite, Diverged, Interrupted, UserError
+from rlbench.errors import CannotWrite, Diverged, Interrupted, Unsuited, UserError
 from rlbench.interface import Learner, Model
 from rlbench.measures import RETURN, Measure
 from rlbench.seeding import derive
@@ -273,7 +273,7 @@ def resumable(folders: Sequence[RunFolder], path: Path, option: str = "") -> Ite
     """Adds to an error that ends the training of runs how to resume them from their last common checkpoint."""
     try:
         yield
-    except Diverged:  # Resuming would repeat it.
+    except (Diverged, Unsuited):  # Resuming would repeat it.
         raise
     except UserError as error:
         if not all((folder.path / "config.json").exists() for folder in folders):

@@ -107,12 +107,31 @@ def test_what_has_no_codes_is_refused(tmp_path: Path) -> None:
     for options in ("codes:top=2", "codes:units=0"):
         with pytest.raises(UserError, match="of codes is"):
             make_encoder(options, IMAGES)
+    with pytest.raises(UserError, match="codes of codes is 65537; give 1 or more, up to 65,536"):
+        make_encoder("codes:codes=65537", IMAGES)
+    with pytest.raises(UserError, match="codes is 65537"):
+        VQVAEConfig(codes=65_537)
+    with pytest.raises(UserError, match="names no run after its colon; give codes:RUN"):
+        encoder_and_run("codes:")
+    with pytest.raises(UserError, match=r"codes:a,run names a run, .* --pretrained RUN"):
+        make_encoder("codes:a,run", IMAGES)
     with pytest.raises(UserError, match=r"30x32 pixels, .* multiples of 8"):
         make_encoder("codes", (30, 32, 3))
     larger = Spec(Box(0, 255, (48, 48, 3), np.uint8), Discrete(2))
     agent = PPO(PPO.Config(encoder=OPTIONS), larger)
     with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 48x48x3"):
         load_pretrained(agent, str(run), trust=True)
+    two_frames = Spec(Box(0, 255, (SIDE, SIDE, 6), np.uint8), Discrete(2))
+    with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 32x32x6"):
+        load_pretrained(PPO(PPO.Config(encoder=OPTIONS), two_frames), str(run), trust=True)
+    from_0_to_1 = Spec(Box(0, 1, (SIDE, SIDE, 3)), Discrete(2))
+    with pytest.raises(UserError, match="learned from bytes, but images of this run are real numbers from 0 to 1"):  # fmt: skip
+        load_pretrained(PPO(PPO.Config(encoder=OPTIONS), from_0_to_1), str(run), trust=True)
+    from_0_to_255 = Spec(Box(0, 255, (SIDE, SIDE, 3)), Discrete(2))
+    load_pretrained(PPO(PPO.Config(encoder=OPTIONS), from_0_to_255), str(run), trust=True)
+    plain = Spec(IMAGES, Discrete(2))
+    with pytest.raises(UserError, match=r"VQVAE has no encoder with weights; give --encoder codes:"):  # fmt: skip
+        load_pretrained(PPO(PPO.Config(encoder="impala"), plain), str(run), trust=True)
     ppo = RunConfig(
         env="CartPole-v1", updates=1, eval_every=0, eval_episodes=1, out=tmp_path / "ppo"
     )

@@ -81,6 +81,15 @@ def test_frames_are_read_one_by_one() -> None:
     torch.testing.assert_close(two(torch.cat([before, after], dim=3)), wanted)
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch advises other exports, and warns of sizes.
+def test_a_trace_of_few_images_reads_any_number_of_them() -> None:
+    encoder = reading(trained(), channels=6).eval()
+    drawn = torch.Generator().manual_seed(0)
+    obs = torch.randint(256, (20, SIDE, SIDE, 6), generator=drawn).byte()
+    traced = torch.jit.trace(encoder, obs[:2], check_trace=False)
+    torch.testing.assert_close(traced(obs), encoder(obs))
+
+
 def test_nothing_of_it_is_trained() -> None:
     encoder = reading(trained())
     saved = {k: x.clone() for k, x in encoder.state_dict().items()}
@@ -96,6 +105,7 @@ def test_nothing_of_it_is_trained() -> None:
     ("options", "shape", "said"),
     [
         ("points=0", (SIDE, SIDE, 3), "points of keypoints is 0"),
+        ("kernel=2", (SIDE, SIDE, 3), "kernel of keypoints is 2; give an odd number"),
         ("kernel=0", (SIDE, SIDE, 3), "kernel of keypoints is 0"),
         ("maps=all", (SIDE, SIDE, 3), "give one of spatial, detector"),
         ("padding=trim", (SIDE, SIDE, 3), "leave padding out"),
@@ -160,7 +170,7 @@ def test_other_runs_images_and_networks_are_refused(tmp_path: Path) -> None:
     from rlbench.agents.ppo import PPO
 
     folder = pose_run(tmp_path / "pose")
-    with pytest.raises(UserError, match=r"--encoder objects:.*a run of pose-mrf, which has no objects; give a run of ssd"):  # fmt: skip
+    with pytest.raises(UserError, match=r"^objects:.*a run of pose-mrf, which has no objects; give a run of ssd"):  # fmt: skip
         encoder_and_run(f"objects:{folder}")
     other = PPO(PPO.Config(encoder=f"{OPTIONS},points=4"), Spec(HeadLeftOrRight.observation_space, Discrete(2)))  # fmt: skip
     with pytest.raises(UserError, match=r"`keypoints` of this run differs from the network of .* in its layers or key points; give --encoder keypoints:.* such as branches or points"):  # fmt: skip

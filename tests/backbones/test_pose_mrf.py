@@ -73,6 +73,15 @@ def test_convolutions_match_their_definition(size: tuple[int, int]) -> None:
     torch.testing.assert_close(convolve(kernels, maps), by_definition(kernels, maps))
 
 
+def test_convolutions_are_the_same_in_an_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    kernels, maps = torch.randn(3, 2, 7, 9), torch.rand(2, 2, 4, 5)
+    usual = convolve(kernels, maps)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    monkeypatch.delattr(torch.fft, "rfft2")
+    torch.testing.assert_close(convolve(kernels, maps), usual)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_message_goes_from_v_to_a_by_the_displacement_of_its_kernel(
     size: tuple[int, int],
@@ -342,7 +351,7 @@ def test_branches_read_the_image_at_several_resolutions() -> None:
     model = make(branches=2)
     images = torch.rand(1, 3, SIDE, SIDE)
     smaller = torch.nn.functional.avg_pool2d(images, 2)
-    fine, coarse = model.network.detector._maps(images)
+    fine, coarse = model.network.detector.maps(images)
     assert (fine.shape[2:], coarse.shape[2:]) == ((8, 8), (4, 4))
     encoder: Any = model.network.detector.encoders[1]
     assert torch.equal(coarse, encoder.pyramid(smaller)[4])
@@ -380,6 +389,7 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
         (SPEC, {"kernel": 4}, "kernel is 4; give an odd number"),
         (SPEC, {"detector_updates": -1}, "detector_updates is -1"),
         (SPEC, {"encoder": "conv4:layers=2,width=4,norm=bn", "batch_size": 1}, "normalises over a batch; give 2 or more"),
+        (SPEC, {"encoder": "unet:width=4,pools=2"}, "layers that lead to none of these maps, .*; give one whose last map is the coarsest"),
         (SPEC, {"encoder": "conv4:layers=5,width=4", "branches": 2}, "too small for the encoder"),
     ],
 )  # fmt: skip

@@ -244,7 +244,7 @@ def test_learners_that_do_not_suit() -> None:
     ):
         analysed(StyleConfig(side=SIDE), Subject(shape=(SIDE, SIDE, 1)))
     with pytest.raises(
-        UserError, match="has no encoder; give a run with an encoder that has a pyramid"
+        UserError, match="has no encoder with a pyramid of maps; give a run with one"
     ):
         encoder_of(Subject("flatten"))
 
@@ -335,6 +335,10 @@ def test_a_painter_keeps_sizes_and_reads_channels_first_or_last() -> None:
     torch.testing.assert_close(255 * last(obs)[0].view(3, 9, 7), made[0].permute(2, 0, 1))
     with pytest.raises(UserError, match="styles need pictures with 1 or 3 channels"):
         Painter((4, 5, 5), 2, 4, 1)
+    for small in ((2, 16, 3), (3, 16, 2), (1, 1, 1)):
+        with pytest.raises(UserError, match="3 or more rows and columns"):
+            Painter(small, 2, 4, 1)
+    Painter((3, 3, 3), 2, 4, 1)
     with pytest.raises(UserError, match="blocks of the painter is 0"):
         Painter((9, 7, 3), 2, 4, 0)
 
@@ -379,6 +383,11 @@ def test_an_encoder_without_maps_is_refused() -> None:
         make(encoder="flatten")
     with pytest.raises(UserError, match="styles is"):
         make(styles=())
+    spec = {"obs": spaces.Box(0, 1, (SIDE, SIDE, 3))}
+    with pytest.raises(
+        UserError, match=r"from 0 to 255, but the observations are .*; give a source with uint8"
+    ):
+        StyleNetwork(StyleNetworkConfig(encoder=VGG), spec)
 
 
 def test_grey_pictures_and_channels_first() -> None:

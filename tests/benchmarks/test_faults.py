@@ -22,7 +22,7 @@ from rlbench.benchmarks.training.run_folder import RunFolder
 from rlbench.benchmarks.training.runner import Run
 from rlbench.cli import main
 from rlbench.envs.tasks import Task, find_task
-from rlbench.errors import CannotWrite, Diverged, UserError
+from rlbench.errors import CannotWrite, Diverged, Unsuited, UserError
 from rlbench.experience import Trajectories
 from rlbench.interface import Action, Spec, State
 from tests.odd import Line, limited
@@ -86,6 +86,8 @@ def test_an_error_says_from_which_update_all_runs_can_be_resumed(tmp_path: Path)
     assert str(told.value) == advice
     with pytest.raises(Diverged, match=r"^NaN$"), resumable(folders, tmp_path):
         raise Diverged("NaN")
+    with pytest.raises(Unsuited, match=r"^too far$"), resumable(folders, tmp_path):
+        raise Unsuited("too far")
     (tmp_path / "s1/config.json").unlink()
     with pytest.raises(UserError, match=r"^gone$"), resumable(folders, tmp_path):
         raise UserError("gone")

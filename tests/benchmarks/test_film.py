@@ -265,6 +265,8 @@ def test_what_cannot_be_drawn_is_one_sentence(
     gym.register("Blind-v0", f"{__name__}:Blind")
     with pytest.raises(UserError, match=r"Blind-v0 cannot be drawn \(it has no render mode"):
         film_of(find_task("Blind-v0"), monkeypatch, tmp_path / "a.gif")
+    with pytest.raises(UserError, match="follow-swimmer has no pictures to film"):
+        film_of(find_task("follow-swimmer"), monkeypatch, tmp_path / "a.gif")
     for factory in (PointNavigation, wrapped):
         with pytest.raises(UserError, match=r"mine:make cannot be drawn; let its factory make"):
             film_of(Task("mine:make", factory), monkeypatch, tmp_path / "a.gif")
