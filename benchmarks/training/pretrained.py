@@ -73,8 +73,8 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     if not fitting:
         raise UserError(
             f"--pretrained {path}: its encoder {saved['learner']['settings'].get('encoder')} differs from "
-            "the encoder of this run in its layers or in the observations that it reads; give --encoder the "
-            "same name and options, and a task with observations of the same shape"
+            "the encoder of this run in its layers or in the observations that it reads; give --encoder, or the settings that this "
+            "learner has for that network, the same values as in its run, and a task with observations of the same shape"
         )
     for encoder in fitting:
         encoder.load_state_dict(state, strict=False)
@@ -235,10 +235,10 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--pretrained {given}: {file} cannot be read ({error}); give the transfers.json of `rlbench analyse transfers`"
+            f"--pretrained {given}: the file cannot be read ({error}); give the transfers.json of `rlbench analyse transfers`"
         ) from error
     if target not in runs:
         raise UserError(
-            f"--pretrained {given}: {file} serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
+            f"--pretrained {given}: the file serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
         )
     return Path(runs[target])
