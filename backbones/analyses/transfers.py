@@ -42,7 +42,7 @@ from rlbench.backbones.analyses._affinity import (
 from rlbench.backbones.analyses._base import Analysis, Array, Findings
 from rlbench.backbones.analyses._heat_map import heat_map
 from rlbench.backbones.optim import Adam, gradient_step
-from rlbench.backbones.ranges import SIZE, Range, check
+from rlbench.backbones.ranges import SIZE, TWO, Range, check
 from rlbench.errors import UserError
 from rlbench.experience import Examples
 from rlbench.interface import evaluating
@@ -69,11 +69,11 @@ class TransfersConfig:
     candidates: int = 5
     """Number of the best sources of each target whose pairs are tried too; 1: no pairs."""
     budget: int = 3
-    """Largest number of sources that are chosen."""
+    """Largest number of sources that are chosen, at least 2, because no source serves itself."""
     policies: int = 1_000
     """Random choices that the choice is compared with."""
 
-    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("labels", "candidates", "budget", "policies"), SIZE)  # fmt: skip
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("labels", "candidates", "policies"), SIZE) | {"budget": TWO}  # fmt: skip
 
     def __post_init__(self) -> None:
         """Refuses settings that are out of range."""

@@ -191,7 +191,8 @@ def make_encoder(name: str, observations: "tuple[int, ...] | Space[Any]") -> "En
         raise
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"observations have the shape {obs_shape}, too small for the encoder {name}; give flatten"
+            f"observations have the shape {obs_shape}, too small for the encoder {name}; give another encoder, such as flatten, or an environment with larger "
+            "observations"
         ) from error
 
 

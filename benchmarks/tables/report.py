@@ -93,9 +93,11 @@ def make(asked: ReportConfig) -> None:
     found = analyses(results)
     caption = "Means over test examples or episodes with a 95 % bootstrap interval; see `rlbench analyse`."
     looked = Group("Analyses", caption, found.plots)
+    count = len(once) + len(again)
+    version = results.all[0].config["versions"]["rlbench"]
     text = pages.get_template("report.html").render(
         title=title,
-        subtitle=f"{len(once) + len(again)} runs of rlbench {results.all[0].config['versions']['rlbench']}",
+        subtitle=f"{count} {'run' if count == 1 else 'runs'} of rlbench {version}",
         results=[*(study.section for study in studies), *sections, _means(results)],
         groups=[
             x for x in (_studies(studies), _curves(results), _profiles(results), looked) if x.plots

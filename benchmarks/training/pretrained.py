@@ -282,10 +282,10 @@ def pretrained_folder(given: str, learner: Learner) -> Path:
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--pretrained {given}: {file} cannot be read ({error}); give the transfers.json of `rlbench analyse transfers`"
+            f"--pretrained {given}: the file cannot be read ({error}); give the transfers.json of `rlbench analyse transfers`"
         ) from error
     if target not in runs:
         raise UserError(
-            f"--pretrained {given}: {file} serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
+            f"--pretrained {given}: the file serves {', '.join(runs)}, but not {target}; give auto:{file},target=NAME with one of them"
         )
     return Path(runs[target])

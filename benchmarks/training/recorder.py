@@ -322,7 +322,7 @@ def describe_returns(
     """Describes score, return, number of episodes and share of solved episodes, for the user."""
     digits = 1 if abs(returns).max() >= 10 else 3
     text = f"return {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}"
-    text += f" over {len(returns)} episodes"
+    text += f" over {len(returns)} episode{'s' if len(returns) > 1 else ''}"
     score = task.score(float(returns.mean()))
     if score is not None:
         text = f"score {score:.1f} ({text})"

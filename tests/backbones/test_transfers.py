@@ -205,8 +205,8 @@ def test_other_runs_and_settings_are_refused() -> None:
         Transfers(TransfersConfig()).analyse(["x"], {"task": batch()})
     with pytest.raises(UserError, match="labels is 11, but there are 12 test pictures"):
         analysed(runs(*NAMES), batch(), labels=11)
-    with pytest.raises(UserError, match="no 1 sources serve all 4 targets"):
-        analysed(runs(*NAMES), batch(rows=60), budget=1)
+    with pytest.raises(UserError, match="budget is 1"):
+        TransfersConfig(budget=1)
     for name in ("labels", "updates", "batch_size", "candidates", "budget", "policies"):
         with pytest.raises(UserError, match=f"{name} is 0"):
             TransfersConfig(**{name: 0})

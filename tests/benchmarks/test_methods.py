@@ -202,7 +202,7 @@ def test_a_report_of_different_settings_shows_two_methods(tmp_path: Path) -> Non
 def test_a_report_of_overlapping_folders_has_each_run_once(tmp_path: Path) -> None:
     path = finished(tmp_path / "runs/crr-point-random-s0", config(), {10: -5.0})
     report.make(ReportConfig((tmp_path / "runs", path), out=tmp_path / "r.html", films=False))
-    assert "1 runs of rlbench" in (tmp_path / "r.html").read_text()
+    assert "1 run of rlbench" in (tmp_path / "r.html").read_text()
 
 
 def test_a_report_of_tasks_without_common_seeds_has_no_profiles(tmp_path: Path) -> None:
