@@ -83,6 +83,28 @@ class Predictor:
             )
         return found
 
+    def check_numeric(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Refuses a learner that cannot read observations as floating-point numbers.
+
+        Args:
+            obs: Observations, [B, ...].
+
+        Returns:
+            The first two observations, scaled, and their scores.
+
+        Raises:
+            UserError: The observations are not numbers for the learner.
+        """
+        with torch.enable_grad():
+            x = self.scaled(obs[:2]).requires_grad_()
+            try:
+                return x, self.scores(x)
+            except (RuntimeError, TypeError, IndexError) as error:
+                # For example an embedding of tokens, which takes no floating-point numbers.
+                raise UserError(
+                    f"{type(self.learner).__name__} cannot read observations as floating-point numbers ({error}); give a run that reads images or vectors"
+                ) from error
+
     def check_differentiable(self, obs: Tensor) -> None:
         """Refuses a learner whose scores cannot be differentiated with respect to observations.
 
@@ -90,22 +112,17 @@ class Predictor:
             obs: Observations, [B, ...].
 
         Raises:
-            UserError: The observations are not numbers, or the learner reads them as whole numbers.
+            UserError: There is no gradient; see also `check_numeric`.
         """
-        name = type(self.learner).__name__
-        with torch.enable_grad():
-            x = self.scaled(obs[:2]).requires_grad_()
-            try:
-                scores = self.scores(x)
-            except (RuntimeError, TypeError, IndexError) as error:
-                # For example an embedding of tokens, which takes no floating-point numbers.
-                raise UserError(
-                    f"{name} cannot read observations as floating-point numbers ({error}); give a run that reads images or vectors"
-                ) from error
-        if not scores.requires_grad:
+        x, scores = self.check_numeric(obs)
+        gradient = None
+        if scores.requires_grad:
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
+        if gradient is None:
             raise UserError(
-                f"the answer of {name} has no gradient with respect to its observations, which it reads as whole numbers; give a run "
-                "that reads images or vectors"
+                f"the answer of {type(self.learner).__name__} has no gradient with respect to its observations, which it reads as whole numbers, codes or detected "
+                "objects; give a run that reads images or vectors without such a step"
             )
 
     def layers(self, obs: Tensor, state: State | None = None) -> Mapping[str, Tensor]:

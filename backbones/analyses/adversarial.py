@@ -131,8 +131,8 @@ class Adversarial(Analysis):
 
     def _of_agents(self) -> Findings:
         config, first = self.config, self._runs[0]
+        first.check_differentiable(self.observations(2))
         obs, agent = self.observations(SEEN), cast(Agent, first.learner)
-        first.check_differentiable(obs)
         if len(self._runs) > 1 and agent.act(obs[:1]).state is not None:
             raise UserError(
                 "the first run has a memory, which cannot follow the episodes of other agents; give a first run without one, or this run alone"

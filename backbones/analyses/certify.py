@@ -127,7 +127,7 @@ def _measured(seen: Predictor, obs: Tensor) -> tuple[Scores, Tensor]:
     Images have values from 0 to 1; the unit of other values is their standard deviation, and values that never change stay as they are.
     """
     x = seen.scaled(obs)
-    seen.check_differentiable(obs)
+    seen.check_numeric(obs)
     if seen.images:
         return seen.scores, x
     unit, first = x.std(dim=0, correction=0), x[0]

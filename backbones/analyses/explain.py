@@ -128,13 +128,13 @@ class Explain(Analysis):
                 f"explain needs observations that are images of bytes, but they are {predictor.space}; give {self.runs[0]}"
             )
         given = next(iter(examples.values()), None)
+        predictor.check_differentiable(self.observations(2) if given is None else given["obs"])
         many = max(config.examples, config.fit, config.film)
         obs = self.observations(many) if given is None else given["obs"]
         if len(obs) < config.examples:
             raise UserError(
                 f"--examples is {config.examples}, but there are only {len(obs)} images; give at most {len(obs)}"
             )
-        predictor.check_differentiable(obs)
         fit = predictor.scaled(obs[: config.fit])
         subject = Subject(config, predictor, fit)
         # Neighbouring observations of an episode are almost equal.

@@ -22,7 +22,7 @@ from tests.networks import copies, same, unchanged
 
 IMAGES = Box(0, 255, (16, 12, 3), np.uint8)
 SMALL = {
-    "hidden": (8,), "encoder": "conv4:width=2,layers=1", "batch_size": 8, "epochs": 2, "styles": 2, "painter_width": 2, "painter_blocks": 1,
+    "hidden": (8,), "encoder": "flatten", "batch_size": 8, "epochs": 2, "styles": 2, "painter_width": 2, "painter_blocks": 1,
     **ROLLOUT,
 }  # fmt: skip
 CASE = Case(
@@ -60,7 +60,11 @@ def test_each_environment_has_its_style_and_one_in_three_none() -> None:
 
 
 def test_it_explores_in_styles_and_acts_without_them() -> None:
-    agent, plain, obs = make(encoder="impala"), PPO(PPOConfig(hidden=(8,), encoder="impala"), SPEC), frames(40)
+    agent, plain, obs = (
+        make(encoder="impala"),
+        PPO(PPOConfig(hidden=(8,), encoder="impala"), SPEC),
+        frames(40),
+    )
     with torch.no_grad():  # Actions that depend on what is seen.
         for parameter in agent.network.head.parameters():
             parameter.mul_(1_000)

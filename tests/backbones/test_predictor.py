@@ -181,8 +181,15 @@ def test_a_learner_that_reads_whole_numbers_is_refused() -> None:
             return self.table(obs.long()[:, 0]).detach() + 0 * obs.detach().sum()
 
     grid = Spec(Box(0, 4, (2,), dtype=np.int64), Discrete(3))
-    with pytest.raises(UserError, match="reads as whole numbers; give a run that reads images"):
+    with pytest.raises(
+        UserError, match="reads as whole numbers, codes or detected objects; give a run"
+    ):
         Predictor(Reads(None, grid)).check_differentiable(torch.zeros(2, 2))
+    hidden = Reads(None, grid)  # Its scores depend on weights, but not on observations.
+    hidden.scores = lambda obs, state=None: hidden.table(obs.long()[:, 0])  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="has no gradient with respect to its observations"):
+        Predictor(hidden).check_differentiable(torch.zeros(2, 2))
+    Predictor(hidden).check_numeric(torch.zeros(2, 2))
     tokens = Reads(None, grid)
     tokens.scores = lambda obs, state=None: tokens.table(obs)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="cannot read observations as floating-point numbers"):
