@@ -77,7 +77,7 @@ MUTATIONS: list[Mutation] = [
             "self.learner.scores(x * self.scale, state)",
             "self.learner.scores(x * self.scale, None)",
         ),
-        ("a learner without gradients passes", "if not scores.requires_grad:", "if False:"),
+        ("a learner without gradients passes", "        if gradient is None:", "        if False:"),
         ("layers of other functions", "z.flatten(1).clone()", "z.flatten(1)"),
     ),
     *of_file(
