@@ -26,7 +26,7 @@ class Diverged(UserError):
 
 
 class Unsuited(UserError):
-    """Data that the settings of a learner do not suit, noticed while it learns: a resume, with the same settings, would repeat it."""
+    """A learner's settings do not suit its data, which only showed during training; a resumed run, with the same settings, would fail again."""
 
 
 class Interrupted(Exception):

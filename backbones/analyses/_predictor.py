@@ -93,7 +93,7 @@ class Predictor:
             The first two observations, scaled, and their scores.
 
         Raises:
-            UserError: The observations are not numbers for the learner.
+            UserError: The learner cannot read them as floating-point numbers.
         """
         with torch.enable_grad():
             x = self.scaled(obs[:2]).requires_grad_()
@@ -112,7 +112,7 @@ class Predictor:
             obs: Observations, [B, ...].
 
         Raises:
-            UserError: There is no gradient; see also `check_numeric`.
+            UserError: There is no such gradient, or `check_numeric` refuses the learner.
         """
         x, scores = self.check_numeric(obs)
         gradient = None
@@ -122,7 +122,7 @@ class Predictor:
         if gradient is None:
             raise UserError(
                 f"the answer of {type(self.learner).__name__} has no gradient with respect to its observations, which it reads as whole numbers, codes or detected "
-                "objects; give a run that reads images or vectors without such a step"
+                "objects; give a run that reads images or vectors directly"
             )
 
     def layers(self, obs: Tensor, state: State | None = None) -> Mapping[str, Tensor]:

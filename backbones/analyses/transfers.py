@@ -69,7 +69,7 @@ class TransfersConfig:
     candidates: int = 5
     """Number of the best sources of each target whose pairs are tried too; 1: no pairs."""
     budget: int = 3
-    """Largest number of sources that are chosen, at least 2, because no source serves itself."""
+    """Largest number of sources to choose; at least 2, because no source serves itself."""
     policies: int = 1_000
     """Random choices that the choice is compared with."""
 

@@ -338,8 +338,8 @@ def kind_of(name: str) -> "tuple[Kind, dict[str, Any]]":
     words = [word for words in lists for word in words.split(",")]
     if base in FROM_RUNS and not all("=" in word for word in words):
         raise UserError(
-            f"{name} names a run, or has something else that is no option; inside of another encoder or in a setting other than encoder and tokens, "
-            f"give the encoder {base} the options of its network, and the run as --pretrained RUN"
+            f"{name} contains something that is not an option, such as the name of a run; inside another encoder, or in a setting other than encoder or tokens, "
+            f"give {base} the options of its network, and name the run with --pretrained RUN"
         )
     return kind, read_options("encoder", base, words, *makers)
 

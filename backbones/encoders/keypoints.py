@@ -126,7 +126,7 @@ class KeyPoints(FromRun):
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, frames * 2K] of images, raw values [B, frames * channels, H, W]."""
         frames = images.unflatten(1, (-1, CHANNELS)).flatten(0, 1)
-        # `rlbench export` would fix the number of parts.
+        # A split in an exported program would fix the number of parts.
         exported = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()  # type: ignore[no-untyped-call, attr-defined]
         in_parts = images.device.type == "cpu" and not exported
         parts = frames.split(AT_ONCE) if in_parts else (frames,)

@@ -22,9 +22,9 @@ from rlbench.errors import UserError
 
 EPSILON = 1e-5
 STYLES = "styles are drawn in colours"
-"""What needs images of bytes, in errors."""
+"""Start of the error message for observations that are not images of bytes."""
 SMALLEST = 3
-"""Rows and columns of the smallest picture: with fewer, half of it would be one pixel, which cannot be mirrored."""
+"""Fewest rows and columns of a picture: with fewer, it would be one pixel high or wide at half the resolution, too few to mirror."""
 
 
 class Styled(nn.Module):
@@ -96,7 +96,7 @@ class Painter(Encoder):
             blocks: Number of residual blocks.
 
         Raises:
-            UserError: A number is below 1, or observations are not pictures or too small.
+            UserError: A number is below 1, or observations are not pictures or are too small.
         """
         at_least_one("the painter", styles=styles, width=width, blocks=blocks)
         colours = (1, 3)

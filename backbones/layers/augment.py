@@ -41,8 +41,8 @@ def check_images(
 
     Args:
         space: Space of one observation.
-        what: What needs such images, in errors.
-        advice: What to do, before `with uint8 images`.
+        what: Start of the error message, before `from 0 to 255`.
+        advice: What the user should do, before `with uint8 images`.
 
     Raises:
         UserError: Observations of this space are not images with values from 0 to 255.

@@ -92,7 +92,7 @@ def convolve(kernels: Tensor, maps: Tensor) -> Tensor:
         maps: [B, K, h, w].
     """
     h, w = maps.shape[2:]
-    if torch.onnx.is_in_onnx_export():  # ONNX's operators take no complex numbers.
+    if torch.onnx.is_in_onnx_export():  # ONNX's operators do not take complex numbers.
         points = len(kernels)
         flipped = kernels.transpose(0, 1).flip(2, 3).flatten(0, 1)[:, None]
         direct = F.conv2d(maps, flipped, padding=(h - 1, w - 1), groups=kernels.shape[1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 SMOOTHING = 1e-5
 """Added to the counts of a codebook, as in the authors' code, so that none is 0."""
 MOST_CODES = 2**16
-"""Largest number of vectors of a codebook, so that two bytes hold a code."""
+"""Largest number of vectors in a codebook, so that a code fits in two bytes."""
 DEAD = 1.0
 """Count below which a vector is replaced with an output of the encoder, as in Jukebox (Dhariwal et al., 2020,
 https://arxiv.org/abs/2005.00341); counts begin at 1, so that a much smaller one would only be reached after hundreds of updates."""

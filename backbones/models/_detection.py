@@ -99,7 +99,7 @@ def refuse_unread(
         outputs: What is read from the encoder.
         encoder: The encoder.
         what: The setting that selects the outputs, and the encoder, in errors.
-        advice: What to do.
+        advice: What the user should do, in errors.
 
     Raises:
         UserError: There are such layers.
@@ -108,7 +108,7 @@ def refuse_unread(
     found = torch.autograd.grad(total, [*encoder.parameters()], allow_unused=True)
     if any(gradient is None for gradient in found):
         raise UserError(
-            f"{what} has layers that lead to none of these maps, and would not be trained; {advice}"
+            f"{what} has layers that lead to none of these maps and would not be trained; {advice}"
         )
 
 

@@ -122,7 +122,7 @@ class PoseMRF(Model):
             config.encoder, self.shape, config.branches, config.width, config.kernel, points
         )
         detector = self.network.detector
-        detector.eval()  # A trial pass must change no statistics of batches.
+        detector.eval()  # The trial pass must not change the running statistics.
         refuse_unread(
             detector.maps(torch.zeros(1, *self.shape, device=self.device)), detector.encoders,
             f"only the coarsest maps are read, but the encoder {config.encoder}", "give one whose last map is the coarsest, such as conv4:layers=2",

@@ -77,7 +77,7 @@ PAPER = Paper(
     claims=(
         Claim(
             "D1",
-            "On data of many policies, cloning that is given the return is better than cloning.",
+            "On data of many policies, cloning conditioned on the return is better than plain cloning.",
             f"means: at least BC on HalfCheetah, and {MARGIN:.0f} points above it on Hopper",
             _better_than_cloning,
         ),

@@ -71,7 +71,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
     if not mine or not theirs:
         lacking = type(source).__name__ if mine else type(learner).__name__
         reader = next((x for x in FROM_RUNS if _reads(x, saved["learner"]["name"])), None)
-        advice = f"--encoder {reader}:{path}, if this run is to read images by it" if reader else (
+        advice = f"--encoder {reader}:{path}, if this run is to read images with it" if reader else (
             "both runs an encoder, such as --encoder resnet20"
         )  # fmt: skip
         raise UserError(
@@ -85,7 +85,7 @@ def load_pretrained(learner: Learner, given: str, *, trust: Trust = False) -> di
         )  # fmt: skip
         if isinstance(theirs[0], Painter):
             what, advice = "style network", (
-                "style-ppo the numbers of styles, width and blocks of that run (--styles, --painter-width, --painter-blocks)"
+                "style-ppo the number of styles, width and blocks of that run (--styles, --painter-width, --painter-blocks)"
             )  # fmt: skip
         raise UserError(
             f"--pretrained {path}: its {what} differs from the encoders of this run in its layers or in the observations that it reads; "
@@ -140,7 +140,7 @@ def _refuse_other_values(learner: Learner, source: Learner, path: Path) -> None:
     """Refuses images of real numbers, such as those from 0 to 1, for a network that learned from bytes.
 
     Raises:
-        UserError: An image of the learner's observations has real numbers that are not from 0 to 255.
+        UserError: The learner observes images of real numbers whose range is not 0 to 255.
     """
     if source.spec["obs"].dtype != np.uint8:
         return
@@ -151,8 +151,8 @@ def _refuse_other_values(learner: Learner, source: Learner, path: Path) -> None:
         low, high = float(part.low.min()), float(part.high.max())
         if np.issubdtype(part.dtype, np.floating) and (low, high) != (0, 255):
             raise UserError(
-                f"the network of {path} learned from bytes, but images of this run are real numbers from {low:g} to "
-                f"{high:g}; let the environment give images of the type uint8 from 0 to 255"
+                f"the network of {path} learned from bytes, but the images of this run are real numbers from {low:g} to "
+                f"{high:g}; let the environment return uint8 images"
             )
 
 

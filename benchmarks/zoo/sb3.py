@@ -47,7 +47,7 @@ def convert(model: Path, env: str, episodes: int, out: Path | None = None) -> Ru
     name = f"sb3-{family.algorithm.lower()}"
     if family.algorithm == ON_POLICY:
         if "cg_max_steps" in about:  # Steps of the conjugate gradient method.
-            raise refusal(model, "it is a model of TRPO")
+            raise refusal(model, "it is a TRPO model")
         name = "sb3-ppo" if "clip_range" in about else "sb3-a2c"
     elif family.algorithm == "TD3":
         settings["critics"] = len(

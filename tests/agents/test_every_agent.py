@@ -149,7 +149,7 @@ FIELDS = [
 
 @cache
 def usual_weights(name: str, **settings: Any) -> dict[str, Tensor]:
-    """The weights after four updates, with which those of another value of a setting are compared."""
+    """The weights after four updates, as a baseline for those with one changed setting."""
     return weights(train(make(name, **settings), 4))
 
 

@@ -163,7 +163,7 @@ FIELDS = [
 ]
 
 
-def on_choices(name: str, images: bool = False) -> Spec:
+def discrete_spec(name: str, images: bool = False) -> Spec:
     """The spec with which the effect of a setting is tested."""
     if images:
         return IMAGES
@@ -172,8 +172,8 @@ def on_choices(name: str, images: bool = False) -> Spec:
 
 @cache
 def usual_weights(name: str, images: bool, **settings: Any) -> dict[str, Tensor]:
-    """The weights after four updates, with which those of another value of a setting are compared."""
-    return weights(train(make(name, on_choices(name, images), **settings), 4))
+    """The weights after four updates, as a baseline for those with one changed setting."""
+    return weights(train(make(name, discrete_spec(name, images), **settings), 4))
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
@@ -181,10 +181,10 @@ def test_settings_have_an_effect_save_those_of_the_drivers(name: str, field: str
     value, others = ON_POLICY[name].change(field)
     if images := field in IMAGE_SETTINGS:
         others = {**others, "encoder": "impala"}
-    changed = make(name, on_choices(name, images), **others | {field: value})
+    changed = make(name, discrete_spec(name, images), **others | {field: value})
     driver_setting = field in {*DRIVER_SETTINGS, *ON_POLICY[name].driver_settings}
     if field.startswith("exploration"):
-        usual = make(name, on_choices(name), **others)
+        usual = make(name, discrete_spec(name), **others)
         batch = experience(usual, 0)
         for agent in (usual, changed):
             for _ in range(4 if field != "exploration_end" else 20):

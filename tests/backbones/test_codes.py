@@ -113,7 +113,9 @@ def test_what_has_no_codes_is_refused(tmp_path: Path) -> None:
         VQVAEConfig(codes=65_537)
     with pytest.raises(UserError, match="names no run after its colon; give codes:RUN"):
         encoder_and_run("codes:")
-    with pytest.raises(UserError, match=r"codes:a,run names a run, .* --pretrained RUN"):
+    with pytest.raises(
+        UserError, match=r"codes:a,run contains .*, such as the name of a run; .* --pretrained RUN"
+    ):
         make_encoder("codes:a,run", IMAGES)
     with pytest.raises(UserError, match=r"30x32 pixels, .* multiples of 8"):
         make_encoder("codes", (30, 32, 3))
@@ -125,7 +127,7 @@ def test_what_has_no_codes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"observations of 32x32x3 .* are 32x32x6"):
         load_pretrained(PPO(PPO.Config(encoder=OPTIONS), two_frames), str(run), trust=True)
     from_0_to_1 = Spec(Box(0, 1, (SIDE, SIDE, 3)), Discrete(2))
-    with pytest.raises(UserError, match="learned from bytes, but images of this run are real numbers from 0 to 1"):  # fmt: skip
+    with pytest.raises(UserError, match="learned from bytes, but the images of this run are real numbers from 0 to 1"):  # fmt: skip
         load_pretrained(PPO(PPO.Config(encoder=OPTIONS), from_0_to_1), str(run), trust=True)
     from_0_to_255 = Spec(Box(0, 255, (SIDE, SIDE, 3)), Discrete(2))
     load_pretrained(PPO(PPO.Config(encoder=OPTIONS), from_0_to_255), str(run), trust=True)

@@ -81,7 +81,7 @@ def test_frames_are_read_one_by_one() -> None:
     torch.testing.assert_close(two(torch.cat([before, after], dim=3)), wanted)
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch advises other exports, and warns of sizes.
+@pytest.mark.filterwarnings("ignore")  # PyTorch recommends other exporters and warns about sizes.
 def test_a_trace_of_few_images_reads_any_number_of_them() -> None:
     encoder = reading(trained(), channels=6).eval()
     drawn = torch.Generator().manual_seed(0)

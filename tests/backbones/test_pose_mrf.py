@@ -389,7 +389,7 @@ def test_every_setting_has_an_effect(setting: str, value: Any) -> None:
         (SPEC, {"kernel": 4}, "kernel is 4; give an odd number"),
         (SPEC, {"detector_updates": -1}, "detector_updates is -1"),
         (SPEC, {"encoder": "conv4:layers=2,width=4,norm=bn", "batch_size": 1}, "normalises over a batch; give 2 or more"),
-        (SPEC, {"encoder": "unet:width=4,pools=2"}, "layers that lead to none of these maps, .*; give one whose last map is the coarsest"),
+        (SPEC, {"encoder": "unet:width=4,pools=2"}, "layers that lead to none of these maps and .*; give one whose last map is the coarsest"),
         (SPEC, {"encoder": "conv4:layers=5,width=4", "branches": 2}, "too small for the encoder"),
     ],
 )  # fmt: skip

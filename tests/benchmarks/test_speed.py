@@ -85,12 +85,12 @@ def test_products_are_those_of_an_update(batch: Transitions) -> None:
     ("agent", "count"),
     [("bc", 3), ("td3-bc", 14), ("crr", 13), ("awac", 16), ("iql", 16), ("sac", 16), ("bear", 44), ("cql", 198)],
 )  # fmt: skip
-def test_an_update_computes_no_more_products_of_hidden_layers_than_the_docs_say(
+def test_an_update_computes_as_many_products_of_hidden_layers_as_the_docs_say(
     agent: str, count: int, batch: Transitions
 ) -> None:
     learner = our_agent(agent, "cpu")
     found = []
-    for _ in range(2):  # TD3+BC updates its policy in every second update.
+    for _ in range(2):  # TD3+BC updates its policy only in every second update.
         with Products() as seen:
             learner.learn(batch)
         sizes = [(a.shape[-2], a.shape[-1], b.shape[-1]) for _, a, b in seen.done]

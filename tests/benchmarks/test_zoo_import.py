@@ -105,7 +105,7 @@ def test_a_model_of_another_on_policy_algorithm_is_refused(
         lambda data: json.dumps(json.loads(data) | {"cg_max_steps": 15}).encode(),
     )  # fmt: skip
     assert imported(file, tmp_path / "run") == 2
-    assert "it is a model of TRPO; give an MlpPolicy" in capsys.readouterr().err
+    assert "it is a TRPO model; give an MlpPolicy" in capsys.readouterr().err
 
 
 def test_an_import_that_is_stopped_leaves_no_run(
