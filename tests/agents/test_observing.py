@@ -403,7 +403,7 @@ def test_a_pretrained_encoder_is_given_to_all_networks_and_named_in_the_run(
         assert all(torch.equal(mine[k], theirs[k]) for k in mine if "num_batches" not in k)
     assert run.folder.config()["pretrained"]["learner"]["name"] == "classifier"
     other = dataclasses.replace(config, out=tmp_path / "other")
-    with pytest.raises(UserError, match="differs from the encoder of this run"):
+    with pytest.raises(UserError, match="differs from the encoders of this run"):
         Run("crr", load_agent("crr").Config(encoder="nature"), other, QUIET).start()
     with pytest.raises(UserError, match="has no encoder with weights"):
         Run("crr", load_agent("crr").Config(), other, QUIET).start()

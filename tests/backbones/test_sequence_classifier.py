@@ -194,7 +194,7 @@ def test_it_begins_with_the_encoder_of_a_language_model(tmp_path: Path) -> None:
     assert all(torch.equal(words[name], tuned[name]) for name in words)
     assert not all(torch.equal(words[name], scratch[name]) for name in words)
     other = SMALL.replace("width=16", "width=8")
-    with pytest.raises(UserError, match="differs from the encoder of this run"):
+    with pytest.raises(UserError, match="differs from the encoders of this run"):
         run(tmp_path / "other", pretrained=str(tmp_path / "words"), encoder=other).start()
     with pytest.raises(UserError, match="no encoder with weights"):
         run(tmp_path / "memory", pretrained=str(tmp_path / "words"), memory="lstm").start()
