@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from rlbench.envs import data_names, making
@@ -26,6 +26,7 @@ from rlbench.envs.recall import names as recall_names
 from rlbench.envs.social import make as social, names as social_names
 from rlbench.envs.teams import make as teams
 from rlbench.errors import FAILURES, UserError, raised_by
+from rlbench.names import registered
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -151,7 +152,7 @@ def find_task(name: str) -> Task:
         return _viewed(name, social.offers, social.VIEWS)
     if teams.offers(name) is not None:
         return _viewed(name, teams.offers, teams.views(name))
-    for point in entry_points(group="rlbench.tasks"):
+    for point in registered("rlbench.tasks"):
         if point.name == name:
             return _registered(name, point)
     search = search_names.parse(name)
@@ -209,7 +210,7 @@ def task_names() -> list[str]:
 
 def registered_names() -> list[str]:
     """Names of the tasks that packages registered under the entry point `rlbench.tasks`."""
-    return [point.name for point in entry_points(group="rlbench.tasks")]
+    return [point.name for point in registered("rlbench.tasks")]
 
 
 def _viewed(name: str, offers: Callable[..., Any], views: Sequence[str]) -> Task:

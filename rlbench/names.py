@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -47,7 +48,7 @@ class NameTable(Mapping[str, str]):
 
     def plugins(self) -> dict[str, EntryPoint]:
         """The names that packages registered."""
-        found = entry_points(group=self._group) if self._group else ()
+        found = registered(self._group) if self._group else ()
         return {entry.name: entry for entry in found}
 
     def place(self, name: str) -> str:
@@ -103,6 +104,27 @@ class NameTable(Mapping[str, str]):
                 "expected package.module:Class"
             )
         return getattr(module, attribute)
+
+
+def registered(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of installed packages in a group.
+
+    The packages are searched again, which takes many milliseconds, only if a folder with modules has changed.
+    """
+    return _registered(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+@lru_cache
+def _registered(group: str, _: tuple[tuple[str, float | None], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _changed(place: str) -> float | None:
+    """When a folder last changed, in seconds; None if it does not exist."""
+    try:
+        return os.stat(place or ".").st_mtime
+    except OSError:
+        return None
 
 
 def look_in_current_folder() -> None:

@@ -62,7 +62,7 @@ def test_a_custom_agent_is_named_by_module_and_class() -> None:
 
 def test_plug_ins_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("mine", "rlbench.agents.bc:BC", "rlbench.agents")
-    monkeypatch.setattr(rlbench.names, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(rlbench.names, "registered", lambda group: [entry])
     assert load_agent("mine") is load_agent("bc")
     assert "mine" in AGENTS
 

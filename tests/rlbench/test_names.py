@@ -1,5 +1,6 @@
 """Tables of names: what a name stands for, names of packages, and names that nothing has."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -32,7 +33,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("plain", "rlbench.errors:Diverged", "rlbench.test"),
     ]
     monkeypatch.setattr(
-        names, "entry_points", lambda group: points if group == "rlbench.test" else []
+        names, "registered", lambda group: points if group == "rlbench.test" else []
     )
 
 
@@ -83,7 +84,7 @@ def test_names_of_packages_come_first_and_never_replace_built_in_ones(plugins: N
 
 def test_the_package_of_a_name_is_shown(plugins: None, monkeypatch: pytest.MonkeyPatch) -> None:
     point = SimpleNamespace(name="far", value="far:Away", dist=SimpleNamespace(name="far-away"))
-    monkeypatch.setattr(names, "entry_points", lambda group: [point])
+    monkeypatch.setattr(names, "registered", lambda group: [point])
     assert TABLE["far"] == "from far-away"
 
 
@@ -147,3 +148,25 @@ def test_modules_of_the_current_folder_are_found_where_python_does_not_look(
 def test_the_module_of_an_attribute_is_found() -> None:
     assert TABLE.module_of("RETURN") == "rlbench.measures"
     assert TABLE.module_of("ETURN") is None
+
+
+def test_packages_are_searched_again_only_if_a_folder_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    def search(group: str) -> tuple[EntryPoint, ...]:
+        searched.append(group)
+        return ()
+
+    monkeypatch.setattr(names, "entry_points", search)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "none")
+    for _ in range(3):
+        assert names.registered("rlbench.test") == ()
+    assert searched == ["rlbench.test"]
+    assert names.registered("rlbench.other") == ()
+    (tmp_path / "installed.py").touch()
+    os.utime(tmp_path, (1, 1))  # Some file systems count in whole seconds.
+    assert names.registered("rlbench.test") == ()
+    assert searched == ["rlbench.test", "rlbench.other", "rlbench.test"]
