@@ -44,7 +44,7 @@ Each command has its own help, as in `rlbench run bear --help`. --debug prints t
 
 # PyTorch has no exception of its own for a CPU's memory, nor for sizes beyond 64 bits.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "unable to allocate", "storage size calculation overflowed")  # fmt: skip
-_STOPPED = "stopped; run the same command again"
+_STOPPED = "stopped; the same command can be run again"
 
 
 @contextlib.contextmanager

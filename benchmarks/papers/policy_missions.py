@@ -2,7 +2,7 @@
 
 This is not the table of a single paper: it shows BERT's pre-training in an agent, and feature-wise modulation (FiLM; Perez
 et al., 2018, https://arxiv.org/abs/1709.07871, which BabyAI's authors use as well). In BabyAI-GoToLocalS5N2 the agent sees
-two objects and is told which of them to go to. Reaching the wrong one does not end the episode, so a policy that does not read the mission can still
+two objects and is told to go to one of them. Reaching the wrong one does not end the episode, so a policy that does not read the mission can still
 solve the level. In MiniGrid-Fetch-5x5-N2 the first object that the agent picks up ends the episode.
 """
 

@@ -27,7 +27,7 @@ def test_a_command_stops_at_either_signal_with_one_sentence(
     before = signal.getsignal(number)
     monkeypatch.setattr(cli, "_list", lambda words: os.kill(os.getpid(), number))
     assert main(["list"]) == 130
-    assert capsys.readouterr().err == ("rlbench: stopped; run the same command again\n")
+    assert capsys.readouterr().err == ("rlbench: stopped; the same command can be run again\n")
     assert signal.getsignal(number) == before
 
 
@@ -108,7 +108,7 @@ def test_workers_clean_up_and_begin_nothing_more(
         return len(list(tmp_path.glob("*.began"))) == 2
 
     code, seconds, told = _stopped(script, begun, number, tmp_path, group=group)
-    assert (code, told) == (130, "rlbench: stopped; run the same command again\n")
+    assert (code, told) == (130, "rlbench: stopped; the same command can be run again\n")
     assert seconds < 20
     began = {file.stem for file in tmp_path.glob("*.began")}
     assert len(began) == 2
